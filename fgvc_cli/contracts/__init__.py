@@ -1,0 +1,49 @@
+"""The contracts between the host and the five kinds of component.
+
+Shapes everywhere: images B,3,H,W normalised; feature maps B,C,H,W whatever the architecture; scores B,K.
+"""
+
+from fgvc_cli.contracts.backbone import (
+    Backbone,
+    BackboneInfo,
+    CamLayer,
+    Features,
+    ImageSizes,
+    MapInfo,
+    PretrainedWeights,
+    Reads,
+    WeightsReport,
+)
+from fgvc_cli.contracts.classifier import Classifier
+from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Split
+from fgvc_cli.contracts.explainer import Explainer
+from fgvc_cli.contracts.head import Head, Loss, Model, Objective
+from fgvc_cli.contracts.optimizer import Closure, Evaluation, Optimizer, ParameterGroup, TorchOptimizer
+from fgvc_cli.contracts.preprocessing import Preprocessing
+
+__all__ = [
+    "Backbone",
+    "BackboneInfo",
+    "CamLayer",
+    "Classifier",
+    "Closure",
+    "Dataset",
+    "DatasetRequest",
+    "Evaluation",
+    "Explainer",
+    "Features",
+    "Head",
+    "ImageSizes",
+    "Loss",
+    "MapInfo",
+    "Model",
+    "Objective",
+    "Optimizer",
+    "ParameterGroup",
+    "Preprocessing",
+    "PretrainedWeights",
+    "Reads",
+    "Split",
+    "TorchOptimizer",
+    "WeightsReport",
+]

@@ -1,0 +1,88 @@
+"""The dataset contract: named splits of labelled images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """What the host tells a dataset.
+
+    Attributes:
+        folder: the folder or file that `--data` names, or None.
+        root: where named data sets live (`--data-root`, FGVC_DATA).
+        cache: where the program may keep what it makes (FGVC_CACHE).
+        seed: for a dataset that draws or splits.
+    """
+
+    folder: Path | None
+    root: Path
+    cache: Path
+    seed: int
+
+
+class Split:
+    """Images of one split with their labels.
+
+    Attributes:
+        name: "train", "val", "test" or the data set's own name for it.
+        images: files (or uint8 arrays H,W,3), one an image.
+        labels: indices into the data set's class names, one an image.
+        keys: a short name for each image, unique in the split, for tables and files.
+        parts: for each image the boxes (x0, y0, x1, y1 in its pixels) of named parts, where they are known.
+        origin: how the split came about, if not as files: "split off from train (seed 0)".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: Sequence[Path | np.ndarray],
+        labels: Sequence[int],
+        keys: Sequence[str],
+        parts: Sequence[dict[str, Box]] | None = None,
+        origin: str = "",
+    ) -> None:
+        if not len(images) == len(labels) == len(keys):
+            raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(keys)} keys do not go together")
+        self.name, self.images, self.labels, self.keys = name, images, labels, keys
+        self.parts, self.origin = parts, origin
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Dataset(ABC):
+    """Named splits of labelled images.
+
+    The host calls the component's target as `target(request=..., options=...)`. Labels are indices into
+    `class_names`, and come from the names of the classes, never from the order of a split's folders: a split may
+    lack classes. It raises `FgvcError` saying what to put where if the images are not there; it downloads nothing.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits there are, "train" first."""
+
+    @abstractmethod
+    def split(self, name: str) -> Split:
+        """Return one split."""
+
+    def deciding_parts(self) -> dict[str, tuple[str, ...]] | None:
+        """Return for each class the parts that tell it from the others, if the data set knows them."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run should record of where the images are from."""
+        return {"name": self.name}

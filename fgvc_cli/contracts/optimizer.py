@@ -1,0 +1,140 @@
+"""The optimizer contract: `step(closure)` minimises one objective.
+
+The closure is the host's: each call runs forward and backward and leaves the gradients in the parameters. SGD calls
+it once, SAM twice. What makes a second call honest is done inside it: autocast is entered anew, dropout draws the
+same numbers, and batch-norm statistics stay as the first call left them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fgvc_cli.contracts.head import Loss
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of an objective: the head's outputs and losses, one a micro-batch."""
+
+    outputs: list[Any]
+    losses: list[Loss]
+
+
+class Closure(Protocol):
+    """Evaluates the objective at the present weights and leaves its gradient in the parameters."""
+
+    @property
+    def bad(self) -> Tensor:
+        """Scalar on the device: 1.0 if the last evaluation's loss or gradient was not finite, else 0.0."""
+
+    def __call__(self) -> Evaluation:
+        """Evaluate for the update: reduced over workers, clipped if clipping is on."""
+
+    def ascent(self) -> Evaluation:
+        """Evaluate for a look around: this worker's own gradient, not clipped."""
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters of one part of the classifier, by name."""
+
+    part: Literal["backbone", "head"]
+    parameters: Mapping[str, nn.Parameter]
+
+
+class Optimizer(ABC):
+    """Moves the parameters so as to minimise objectives.
+
+    The host calls the component's target as `target(groups=..., options=...)`. Its options have at least `lr` and
+    `head_lr` (learning rates of the backbone and of the head).
+    """
+
+    @abstractmethod
+    def __init__(self, groups: Sequence[ParameterGroup], options: Any) -> None: ...
+
+    @abstractmethod
+    def step(self, closure: Closure) -> Evaluation:
+        """Minimise one objective and return its first evaluation. Where `closure.bad` is 1.0, move nothing."""
+
+    @abstractmethod
+    def set_rate(self, factor: float) -> None:
+        """Set each learning rate to `factor` (the schedule's, 0 to 1) times its option."""
+
+    @abstractmethod
+    def rates(self) -> dict[str, float]:
+        """Return the present learning rate by part, for the log."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as nested dicts and lists of tensors, numbers, strings and booleans."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned."""
+
+
+class TorchOptimizer(Optimizer):
+    """An optimizer of `torch.optim` (or one built like them), one closure call a step.
+
+    Its fused kernels skip the update on the device where the gradient is not finite; an optimizer without them is
+    asked, at the price of waiting for the device each step.
+
+    Args:
+        groups: parameters by part.
+        options: has `lr` and `head_lr` (None: the same).
+        make: makes the optimizer from parameter groups as `torch.optim` takes them.
+    """
+
+    optimizer: torch.optim.Optimizer
+
+    def __init__(self, groups: Sequence[ParameterGroup], options: Any) -> None:
+        head_lr = options.lr if options.head_lr is None else options.head_lr
+        self._rates = {"backbone": float(options.lr), "head": float(head_lr)}
+        torch_groups = [
+            {"params": list(group.parameters.values()), "lr": self._rates[group.part], "part": group.part}
+            for group in groups
+            if group.parameters
+        ]
+        self.optimizer = self.make(torch_groups, options)
+        self._gates_itself = bool(getattr(self.optimizer, "_step_supports_amp_scaling", False))
+
+    @abstractmethod
+    def make(self, groups: list[dict[str, Any]], options: Any) -> torch.optim.Optimizer:
+        """Make the optimizer from parameter groups, each with its `lr`."""
+
+    def step(self, closure: Closure) -> Evaluation:
+        """Evaluate once and update."""
+        evaluation = closure()
+        self.update(closure.bad)
+        return evaluation
+
+    def update(self, bad: Tensor) -> None:
+        """Apply the gradients that are in the parameters, unless `bad` (a scalar on the device) is 1.0."""
+        if self._gates_itself:
+            self.optimizer.found_inf = bad  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif not bad.item():
+            self.optimizer.step()
+
+    def set_rate(self, factor: float) -> None:
+        """Set the learning rate of each part to `factor` times its option."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * self._rates[group["part"]]
+
+    def rates(self) -> dict[str, float]:
+        """Return the present learning rates by part."""
+        return {group["part"]: float(group["lr"]) for group in self.optimizer.param_groups}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's own state dict."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load torch's own state dict."""
+        self.optimizer.load_state_dict(dict(state))

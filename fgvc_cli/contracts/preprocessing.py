@@ -1,0 +1,64 @@
+"""From a photograph to what the backbone sees, when nothing is augmented."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, then crop the centre; normalisation follows on the device.
+
+    Attributes:
+        image_size: side of the square crop, pixels.
+        resize: length the image is resized to before the crop, pixels.
+        fit: "short" resizes the short side and keeps the shape; "stretch" makes a square of the whole image.
+        interpolation: "bilinear" or "bicubic".
+        mean, std: by channel, for pixel values in [0, 1].
+    """
+
+    image_size: int
+    resize: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fit: Literal["short", "stretch"] = "short"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def resized(self, image: PILImage) -> PILImage:
+        """Resize an RGB image so that the crop fits into it."""
+        width, height = image.size
+        if self.fit == "stretch":
+            size = (self.resize, self.resize)
+        else:
+            scale = self.resize / min(width, height)
+            size = (max(self.resize, round(width * scale)), max(self.resize, round(height * scale)))
+        return image if size == image.size else image.resize(size, FILTERS[self.interpolation])
+
+    def crop_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return the centre crop (left, top, right, bottom) of a resized image of (width, height)."""
+        left, top = (size[0] - self.image_size) // 2, (size[1] - self.image_size) // 2
+        return left, top, left + self.image_size, top + self.image_size
+
+    def __call__(self, image: PILImage) -> Tensor:
+        """Turn an RGB image into a uint8 tensor 3,S,S."""
+        resized = self.resized(image)
+        return to_tensor(resized.crop(self.crop_box(resized.size)))
+
+
+def to_tensor(image: PILImage) -> Tensor:
+    """Turn an RGB image into a uint8 tensor 3,H,W."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -1,0 +1,86 @@
+"""The hooks a plugin may implement. A plugin is a module (or object) named by an entry point in the group `fgvc`.
+
+The first seven say what a plugin adds and are called once, when plugins are found. The run events are called while
+a run goes on; a tracker implements them. docs/plugins.md has an example of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+
+    from fgvc_cli.specs import (
+        BackboneSpec,
+        DatasetSpec,
+        ExplainerSpec,
+        Family,
+        HeadSpec,
+        OptimizerSpec,
+        RecipeSpec,
+    )
+    from fgvc_cli.training.events import RunStart
+
+PROJECT = "fgvc"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def fgvc_backbones() -> Iterable[BackboneSpec]:  # type: ignore[empty-body]
+    """Return the backbones that this plugin adds."""
+
+
+@hookspec
+def fgvc_heads() -> Iterable[HeadSpec]:  # type: ignore[empty-body]
+    """Return the heads that this plugin adds."""
+
+
+@hookspec
+def fgvc_optimizers() -> Iterable[OptimizerSpec]:  # type: ignore[empty-body]
+    """Return the optimizers that this plugin adds."""
+
+
+@hookspec
+def fgvc_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
+    """Return the data sets that this plugin adds."""
+
+
+@hookspec
+def fgvc_explainers() -> Iterable[ExplainerSpec]:  # type: ignore[empty-body]
+    """Return the explainers that this plugin adds."""
+
+
+@hookspec
+def fgvc_recipes() -> Iterable[RecipeSpec]:  # type: ignore[empty-body]
+    """Return the training recipes that this plugin adds."""
+
+
+@hookspec
+def fgvc_families() -> Iterable[Family]:  # type: ignore[empty-body]
+    """Return the families of names that this plugin resolves, such as `timm/<any model>`."""
+
+
+@hookspec
+def fgvc_commands(app: typer.Typer) -> None:
+    """Add subcommands to the command line."""
+
+
+@hookspec
+def fgvc_run_started(run: RunStart) -> None:
+    """Training is about to start (or to go on): `run` has the folder, the configuration and the class names."""
+
+
+@hookspec
+def fgvc_epoch_finished(run: RunStart, metrics: Mapping[str, Any]) -> None:
+    """An epoch is done: `metrics` is the line that `metrics.jsonl` got."""
+
+
+@hookspec
+def fgvc_run_finished(run: RunStart, summary: Mapping[str, Any]) -> None:
+    """The run is finished: `summary` is what `summary.json` holds."""

@@ -1,0 +1,140 @@
+"""What a plugin says about its components: small frozen records, free of torch.
+
+A spec names its component's code as text ("package.module:Name"); the host imports it when the component is used,
+so that listing a hundred plugins costs no import of theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+API_VERSION = 1
+"""The version of the plugin interface that this host speaks. It grows when a plugin would have to change."""
+
+Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "recipe"]
+KINDS: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "recipe")
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """What every kind of component says of itself.
+
+    Attributes:
+        name: what a person types, such as "pim". Lower case, no ":"; a "/" only within a family of names.
+        target: "package.module:Name" of the class or function that makes the component.
+        summary: one line for `fgvc list-plugins`.
+        options: "package.module:Name" of a frozen dataclass of options (see `fgvc_cli.option`) in a module that
+            does not import torch; empty if the component has none.
+        source: the paper or project that the component implements.
+        api: the `API_VERSION` that the plugin was written for; the host checks it before it imports the target.
+    """
+
+    kind: ClassVar[Kind]
+
+    name: str
+    target: str
+    summary: str = ""
+    options: str = ""
+    source: str = ""
+    api: int = 1
+
+
+@dataclass(frozen=True)
+class BackboneSpec(ComponentSpec):
+    """A network that turns images into feature maps and an embedding.
+
+    Attributes:
+        strides: stride of each feature map it offers, shallow to deep; empty if that is known only once it is built.
+        pretrained: name of the weights that `--weights imagenet` means, for display; empty if there are none.
+    """
+
+    kind: ClassVar[Kind] = "backbone"
+
+    strides: tuple[int, ...] = ()
+    pretrained: str = ""
+
+
+@dataclass(frozen=True)
+class HeadSpec(ComponentSpec):
+    """What turns a backbone's features into class scores.
+
+    Attributes:
+        maps: how many feature maps it needs at least; 0 if it reads the embedding alone.
+        distinct_strides: whether those maps must each have a different stride.
+    """
+
+    kind: ClassVar[Kind] = "head"
+
+    maps: int = 0
+    distinct_strides: bool = False
+
+
+@dataclass(frozen=True)
+class OptimizerSpec(ComponentSpec):
+    """What minimises an objective.
+
+    Attributes:
+        passes: evaluations (forward and backward) that one step takes, for estimates and display.
+    """
+
+    kind: ClassVar[Kind] = "optimizer"
+
+    passes: int = 1
+
+
+@dataclass(frozen=True)
+class DatasetSpec(ComponentSpec):
+    """Named splits of labelled images.
+
+    Attributes:
+        reads_folder: whether it is made from the folder that `--data` names (and needs one).
+    """
+
+    kind: ClassVar[Kind] = "dataset"
+
+    reads_folder: bool = False
+
+
+@dataclass(frozen=True)
+class ExplainerSpec(ComponentSpec):
+    """What marks the pixels that a decision rests on."""
+
+    kind: ClassVar[Kind] = "explainer"
+
+
+@dataclass(frozen=True)
+class RecipeSpec(ComponentSpec):
+    """A named set of training settings; its target is "package:path/to/file.toml" (see docs/recipes.md)."""
+
+    kind: ClassVar[Kind] = "recipe"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of names, such as `timm/<any model>`, resolved when one of them is asked for.
+
+    Attributes:
+        kind: the kind of component the names stand for.
+        prefix: what the names begin with, ending in "/".
+        resolver: "package.module:function", called with the whole name; returns a spec of that kind, or None if
+            the family has no such member.
+        summary: one line for `fgvc list-plugins`.
+        api: as for `ComponentSpec`.
+    """
+
+    kind: Kind
+    prefix: str
+    resolver: str
+    summary: str = ""
+    api: int = 1
+
+
+SPEC_TYPES: dict[Kind, type[ComponentSpec]] = {
+    "backbone": BackboneSpec,
+    "head": HeadSpec,
+    "optimizer": OptimizerSpec,
+    "dataset": DatasetSpec,
+    "explainer": ExplainerSpec,
+    "recipe": RecipeSpec,
+}

@@ -1,0 +1,24 @@
+"""The built-in heads."""
+
+from fgvc_cli import HeadSpec, hookimpl
+
+
+@hookimpl
+def fgvc_heads() -> list[HeadSpec]:
+    """Register the built-in heads."""
+    return [
+        HeadSpec(
+            "linear",
+            "fgvc_heads.linear:LinearHead",
+            "One linear layer on the backbone's own pooled embedding",
+            "fgvc_heads.linear_options:LinearOptions",
+        ),
+        HeadSpec(
+            "pim",
+            "fgvc_heads.pim:PimHead",
+            "Plug-in module: picks the most telling points of every map and combines them",
+            "fgvc_heads.pim_options:PimOptions",
+            "Chou, Lin, Kao 2022, A Novel Plug-in Module for Fine-Grained Visual Classification, arXiv 2202.03822",
+            maps=1,
+        ),
+    ]

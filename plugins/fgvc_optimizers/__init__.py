@@ -1,0 +1,24 @@
+"""The built-in optimizers."""
+
+from fgvc_cli import OptimizerSpec, hookimpl
+
+
+@hookimpl
+def fgvc_optimizers() -> list[OptimizerSpec]:
+    """Register the built-in optimizers."""
+    return [
+        OptimizerSpec(
+            "sgd",
+            "fgvc_optimizers.sgd:Sgd",
+            "Stochastic gradient descent with momentum",
+            "fgvc_optimizers.options:SgdOptions",
+            "Sutskever et al. 2013, On the importance of initialization and momentum in deep learning",
+        ),
+        OptimizerSpec(
+            "adamw",
+            "fgvc_optimizers.adamw:AdamW",
+            "Adam with decoupled weight decay",
+            "fgvc_optimizers.options:AdamWOptions",
+            "Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization, arXiv 1711.05101",
+        ),
+    ]
