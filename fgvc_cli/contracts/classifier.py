@@ -57,7 +57,8 @@ class Classifier(nn.Module):
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Turn uint8 pixels B,3,S,S into what the backbone expects, on the classifier's device."""
-        return pixels.to(self.device, non_blocking=True) * self.scale + self.shift
+        scale, shift = cast(Tensor, self.scale), cast(Tensor, self.shift)
+        return pixels.to(scale.device, non_blocking=True) * scale + shift
 
     def scores(self, images: Tensor) -> Tensor:
         """Return B,K scores (logits) of normalised images; their softmax is the prediction."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,14 @@ from typing import Any
 import numpy as np
 
 Box = tuple[int, int, int, int]
+
+
+def no_note(text: str) -> None:
+    """Tell nobody."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Show nothing."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +30,16 @@ class DatasetRequest:
         root: where named data sets live (`--data-root`, FGVC_DATA).
         cache: where the program may keep what it makes (FGVC_CACHE).
         seed: for a dataset that draws or splits.
+        note: takes a line that a person should know, such as what was ignored in a folder.
+        progress: takes how far long work is, as (what is being done, images done, images in all).
     """
 
     folder: Path | None
     root: Path
     cache: Path
     seed: int
+    note: Callable[[str], None] = no_note
+    progress: Callable[[str, int, int], None] = no_progress
 
 
 class Split:

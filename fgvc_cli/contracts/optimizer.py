@@ -85,10 +85,12 @@ class TorchOptimizer(Optimizer):
     Its fused kernels skip the update on the device where the gradient is not finite; an optimizer without them is
     asked, at the price of waiting for the device each step.
 
+    A plugin says in `make` which optimizer it is; torch's parameter groups carry the `part` they are of.
+
     Args:
         groups: parameters by part.
-        options: has `lr` and `head_lr` (None: the same).
-        make: makes the optimizer from parameter groups as `torch.optim` takes them.
+        options: has `lr` and `head_lr` (None: the same), and may have `decay_norms`: if that is false, biases and
+            norm parameters (all that have one dimension) get a weight decay of 0.
     """
 
     optimizer: torch.optim.Optimizer
@@ -97,9 +99,9 @@ class TorchOptimizer(Optimizer):
         head_lr = options.lr if options.head_lr is None else options.head_lr
         self._rates = {"backbone": float(options.lr), "head": float(head_lr)}
         torch_groups = [
-            {"params": list(group.parameters.values()), "lr": self._rates[group.part], "part": group.part}
+            {**split, "lr": self._rates[group.part], "part": group.part}
             for group in groups
-            if group.parameters
+            for split in _by_decay(group, getattr(options, "decay_norms", True))
         ]
         self.optimizer = self.make(torch_groups, options)
         self._gates_itself = bool(getattr(self.optimizer, "_step_supports_amp_scaling", False))
@@ -136,5 +138,22 @@ class TorchOptimizer(Optimizer):
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load torch's own state dict."""
+        """Load torch's own state dict, each tensor into the memory format of its parameter.
+
+        Fused kernels walk through both as they lie in memory: a contiguous momentum (as files keep them) beside a
+        channels-last weight would be applied to the wrong entries, without an error.
+        """
         self.optimizer.load_state_dict(dict(state))
+        for parameter, entries in self.optimizer.state.items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _by_decay(group: ParameterGroup, decay_norms: bool) -> list[dict[str, Any]]:
+    """Split a part's parameters, as torch takes them, into those that decay and those that do not."""
+    parameters = list(group.parameters.values())
+    decaying = [p for p in parameters if decay_norms or p.ndim > 1]
+    still = [p for p in parameters if not decay_norms and p.ndim <= 1]
+    splits = [{"params": decaying}, {"params": still, "weight_decay": 0.0}]
+    return [split for split in splits if split["params"]]

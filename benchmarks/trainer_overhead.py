@@ -1,0 +1,156 @@
+"""What the trainer costs around the model: images a second of `fgvc train`'s loop beside a bare PyTorch loop.
+
+Both train the same backbone and linear head on the same batches, already in memory, with the same optimizer, in turn
+in one process. Prints the medians and their ratio.
+
+    python benchmarks/trainer_overhead.py --backbone timm/resnet18 --image-size 64 --batch-size 32 --rounds 9
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from fgvc_cli.contracts import Split
+from fgvc_cli.data.loading import ImageBatch
+from fgvc_cli.data.splits import TrainingSplits
+from fgvc_cli.registry import get_registry
+from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.training.events import RunStart
+from fgvc_cli.training.interrupt import Interrupt
+from fgvc_cli.training.metrics import RunningMetrics
+from fgvc_cli.training.setup import Job, plan_new, prepare
+from fgvc_cli.training.trainer import Trainer
+
+CLASSES = 10
+
+
+class SilentView:
+    """Shows nothing."""
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_: None
+
+
+class ReadyBatches:
+    """Stands for the loader: batches of pixels that are already tensors."""
+
+    def __init__(self, batches: list[ImageBatch]) -> None:
+        self.batches, self.position, self.failures = batches, 0, {}
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[ImageBatch]:
+        """Give the batches."""
+        self.position = skip
+        for batch in self.batches[skip:]:
+            self.position += 1
+            yield batch
+
+
+def make_job(arguments: argparse.Namespace) -> Job:
+    """Build the classifier and optimizer of a training on random images."""
+    rng = np.random.default_rng(0)
+    size = arguments.image_size
+    images = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(arguments.batch_size * arguments.batches)]
+    labels = [i % CLASSES for i in range(len(images))]
+    split = Split("train", images, labels, [str(i) for i in range(len(images))])
+    settings: list[dict[str, dict[str, Any]]] = [
+        {
+            "backbone": {"name": arguments.backbone},
+            "head": {"name": "linear"},
+            "optimizer": {"name": "sgd"},
+            "train": {
+                "weights": "none",
+                "batch_size": arguments.batch_size,
+                "image_size": size,
+                "resize": size,
+                "label_smoothing": 0.0,
+                "clip_norm": 0.0,
+                "device": arguments.device,
+            },
+            "augment": {"policy": "none", "crop": "center", "flip": 0.0},
+        }
+    ]
+    plan = plan_new(settings, "scratch", offline=True, registry=get_registry())
+    dataset = SimpleNamespace(class_names=tuple(str(k) for k in range(CLASSES)))
+    return prepare(plan, dataset, TrainingSplits(split, None, None))  # type: ignore[arg-type]
+
+
+def bare_epoch(job: Job, optimizer: torch.optim.Optimizer, batches: list[ImageBatch]) -> None:
+    """Train an epoch as a plain script does."""
+    model = job.classifier
+    model.train()
+    for batch in batches:
+        images = model.normalize(batch.pixels)
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(job.device.type, torch.bfloat16, enabled=job.precision == "bf16"):
+            loss = F.cross_entropy(model(images), batch.labels.to(job.device))
+        loss.backward()
+        optimizer.step()
+
+
+def timed(work: Any, device: torch.device) -> float:
+    """Return the seconds that some work takes, the device's included."""
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="timm/resnet18")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    job = make_job(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        event = RunStart(Path(folder), {}, job.classifier.class_names, resumed=False)
+        trainer = Trainer(job, RunFolder(Path(folder)), {}, event, get_registry(), SilentView(), Interrupt())
+        with_loader, train = trainer.train_loader, job.config.train
+        batches = list(with_loader.epoch(0))
+        ready: Any = ReadyBatches(batches)
+        plain = torch.optim.SGD(job.classifier.parameters(), lr=train.seed + 1e-3, momentum=0.9, nesterov=True, fused=True)
+
+        def ours(loader: Any) -> None:
+            trainer.train_loader, trainer.progress.batch = loader, 0
+            trainer.metrics = RunningMetrics(job.device)
+            trainer._updates()
+
+        ways = {
+            "bare loop": lambda: bare_epoch(job, plain, batches),
+            "trainer, ready tensors": lambda: ours(ready),
+            "trainer, its loader over arrays": lambda: ours(with_loader),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(arguments.rounds + 1):
+            for name, work in ways.items():
+                spent = timed(work, job.device)
+                if number:  # the first round warms up
+                    seconds[name].append(spent)
+    images = arguments.batch_size * arguments.batches
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    print(f"{arguments.backbone}, {arguments.image_size} px, batches of {arguments.batch_size}, {job.precision}, {job.device}")
+    for name, median in medians.items():
+        print(f"{name:34} {images / median:8.1f} images/s   ratio to the bare loop {medians['bare loop'] / median:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Finding image files in folders, for data sets and for commands that take folders of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fgvc_cli.errors import FgvcError
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
+"""Endings of the files that are taken for images, in lower case."""
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List the image files in a folder and the folders below it, sorted by path.
+
+    What is an image goes by `IMAGE_SUFFIXES`, in upper or lower case. Hidden files and folders and `__MACOSX` are
+    skipped. Links to folders are followed, but none twice.
+
+    Raises:
+        FgvcError: a folder cannot be read.
+    """
+    return sorted(_walk(folder, set()), key=lambda path: path.parts)
+
+
+def has_images(folder: Path) -> bool:
+    """Tell whether there is an image in a folder or below it, as `find_images` would find it.
+
+    Raises:
+        FgvcError: a folder cannot be read.
+    """
+    return next(_walk(folder, set()), None) is not None
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """List the folders directly below a folder, sorted by name; hidden ones and `__MACOSX` are skipped.
+
+    Raises:
+        FgvcError: the folder cannot be read.
+    """
+    return sorted(folder / entry.name for entry in _entries(folder) if entry.is_dir())
+
+
+def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in seen:  # a link that leads back up
+        return
+    seen.add(real)
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, seen)
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122  a Path a file is 3x slower
+            yield folder / entry.name
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"]
+    except OSError as error:
+        raise FgvcError(f"{folder}: this folder cannot be read: {error.strerror}.") from error

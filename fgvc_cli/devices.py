@@ -1,0 +1,68 @@
+"""Where to compute, and how precisely."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from fgvc_cli.errors import UsageError
+
+Precision = Literal["fp32", "bf16"]
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the device called "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    Raises:
+        UsageError: there is no such device on this machine.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise UsageError(f"--device {wanted}: no such device. Use auto, cpu, cuda, cuda:N or mps.") from None
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise UsageError(f"--device {wanted}: this machine has no such device. Use --device auto, or cpu.")
+    return device
+
+
+def resolve_precision(wanted: str, device: torch.device) -> Precision:
+    """Return "bf16" where "auto" meets a GPU that has it, else "fp32"; an explicit choice is kept.
+
+    Raises:
+        UsageError: bf16 is asked of a GPU without it, or the name is unknown.
+    """
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    if wanted == "bf16" and device.type == "cuda" and not has_bf16:
+        raise UsageError("--precision bf16: this GPU has no bf16. Use --precision fp32.")
+    if wanted == "fp32":
+        return "fp32"
+    if wanted == "bf16":
+        return "bf16"
+    raise UsageError(f"--precision {wanted}: use auto, fp32 or bf16.")
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context in which a forward pass runs in that precision."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device as a person knows it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type

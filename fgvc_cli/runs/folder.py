@@ -1,0 +1,131 @@
+"""Run folders on the disk: their names, what lies where, and the newest finished one."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.runs import files
+from fgvc_cli.settings import current
+
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.toml"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder: the settings, the metrics by epoch, the model, the state to resume from and the summary."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        """The settings that reproduce the run."""
+        return self.path / CONFIG_FILE
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON line an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model_file(self) -> Path:
+        """Weights, class names and preprocessing of the best epoch."""
+        return self.path / MODEL_FILE
+
+    @property
+    def state_file(self) -> Path:
+        """All that is needed to go on training."""
+        return self.path / "last" / "state.safetensors"
+
+    @property
+    def summary_file(self) -> Path:
+        """The figures of the finished run."""
+        return self.path / "summary.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has come to its end."""
+        return self.summary_file.is_file() and self.model_file.is_file()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the summary of a finished run."""
+        document: dict[str, Any] = files.read_json(self.summary_file)
+        return document
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the metrics by epoch."""
+        if not self.metrics_file.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def keep_metrics(self, epochs: int) -> None:
+        """Cut the metrics back to that many epochs, those that the saved state has seen."""
+        lines = (
+            self.metrics_file.read_text(encoding="utf-8").splitlines()[:epochs] if self.metrics_file.is_file() else []
+        )
+        files.write_text(self.metrics_file, "".join(line + "\n" for line in lines))
+
+
+def find_run(path: Path | None) -> RunFolder:
+    """Return the run at a path (a run folder, or the model file in one), or the newest finished one.
+
+    Raises:
+        FgvcError: there is no such run.
+    """
+    if path is not None:
+        folder = path.parent if path.is_file() and path.suffix == ".safetensors" else path
+        if not folder.is_dir():
+            raise FgvcError(f"{path}: there is no such run. Name a run folder or its {MODEL_FILE}.")
+        if not (folder / MODEL_FILE).is_file():
+            raise FgvcError(
+                f"{path} is no run folder with a trained model (it has no {MODEL_FILE}): fgvc train makes one."
+            )
+        return RunFolder(folder)
+    runs = current().runs
+    finished = [r for p in (runs.iterdir() if runs.is_dir() else ()) if (r := RunFolder(p)).finished]
+    if not finished:
+        raise FgvcError(f"There is no finished run under {runs}. Train one with fgvc train, or name one with --run.")
+    return max(finished, key=lambda r: (r.summary_file.stat().st_mtime_ns, r.name))
+
+
+def new_run(out: Path | None, *names: str) -> RunFolder:
+    """Make the folder of a new run.
+
+    Args:
+        out: where `--out` puts it; None: under the runs folder, named by the time and `names`.
+        names: data set, backbone, head and optimizer.
+
+    Raises:
+        UsageError: `--out` exists and is not an empty folder.
+        FgvcError: the folder cannot be made.
+    """
+    try:
+        if out is not None:
+            if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+                raise UsageError(f"--out {out} exists: choose another folder, or go on with fgvc train --resume {out}.")
+            out.mkdir(parents=True, exist_ok=True)
+            return RunFolder(out)
+        plain = "-".join(name.replace("/", "-").replace(":", "-") for name in names)
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{plain}"
+        for number in range(1, 1000):
+            path = current().runs / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return RunFolder(path)
+    except OSError as error:
+        raise FgvcError(
+            f"Cannot make the run folder: {error.filename}: {error.strerror}. Choose another with --out."
+        ) from error
+    raise FgvcError(f"{current().runs} is full of runs of this second: try again.")

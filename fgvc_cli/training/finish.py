@@ -1,0 +1,136 @@
+"""The end of a run: test figures of the best epoch, summary, curves, and a few images to try it on."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fgvc_cli._version import __version__
+from fgvc_cli.contracts import Classifier, Split
+from fgvc_cli.devices import describe_device
+from fgvc_cli.display.figures import learning_curves
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.evaluation.metrics import figures
+from fgvc_cli.evaluation.scoring import Scores, score
+from fgvc_cli.runs import files, tensors
+from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.loading import load_state
+from fgvc_cli.training.setup import Job
+from fgvc_cli.training.trainer import Trainer
+
+SAMPLES = 4
+"""Test images left in the folder of a run whose images nobody has at hand."""
+
+VERSIONED = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
+
+
+def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) -> dict[str, Any]:
+    """Score the best epoch on the test split, and write the summary and the curves.
+
+    Args:
+        trainer: has trained to its end.
+        on_batch: called with the number of images scored, for a progress bar.
+
+    Returns:
+        The summary, as written to `summary.json`.
+    """
+    job, run = trainer.job, trainer.run
+    _load_best(job.classifier, run)
+    learning_curves(run.path / "curves.png", run.metrics())
+    test = _test(trainer, on_batch)
+    summary = _summary(trainer, test)
+    files.write_json(run.summary_file, summary)
+    return summary
+
+
+def leave_samples(job: Job, run: RunFolder) -> list[Path]:
+    """Return test images for a person to try; those of a data set nobody has as files are copied to the run."""
+    split = job.splits.test or job.splits.val or job.splits.train
+    spread = np.linspace(0, len(split) - 1, num=min(SAMPLES, len(split))).astype(int)
+    if job.config.data is not None:
+        return [p for i in spread if isinstance(p := split.images[i], Path)]
+    return [_copy(split, i, run.path / "samples", job.dataset.class_names) for i in spread]
+
+
+def _copy(split: Split, index: int, folder: Path, class_names: tuple[str, ...]) -> Path:
+    image = split.images[index]
+    folder.mkdir(exist_ok=True)
+    target = folder / f"{class_names[split.labels[index]]}-{index:04}.png"
+    with files.replacing(target) as beside:
+        if isinstance(image, Path) and image.suffix == ".png":
+            shutil.copyfile(image, beside)
+        else:
+            opened = Image.open(image) if isinstance(image, Path) else Image.fromarray(image)
+            opened.convert("RGB").save(beside, format="png")
+    return target
+
+
+def _load_best(classifier: Classifier, run: RunFolder) -> None:
+    if not run.model_file.is_file():
+        raise FgvcError(f"{run.path} has no trained model: no epoch was finished.")
+    state, _ = tensors.load(run.model_file)
+    load_state(classifier, state, run.model_file)
+
+
+def _test(trainer: Trainer, on_batch: Callable[[int], object] | None) -> Scores | None:
+    job = trainer.job
+    if job.splits.test is None or not len(job.splits.test):
+        return None
+    loader = trainer.evaluation_loader(job.splits.test)
+    scores = score(job.classifier, loader, job.splits.test, job.precision, on_batch)
+    trainer.progress.unreadable.update(scores.failures)
+    return scores if len(scores) else None
+
+
+def _summary(trainer: Trainer, test: Scores | None) -> dict[str, Any]:
+    job, progress, metrics = trainer.job, trainer.progress, trainer.run.metrics()
+    best = metrics[progress.best.epoch]
+    classes = len(job.classifier.class_names)
+    return {
+        "run": trainer.run.name,
+        "classes": classes,
+        "chance": 1 / classes,
+        "dataset": job.dataset.identity(),
+        "splits": {s.name: {"images": len(s), "origin": s.origin} for s in _splits(job)},
+        "components": trainer.description["components"],
+        "recipe": job.config.recipe,
+        "weights": job.weights,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best.epoch + 1,
+        "stopped_early": trainer.stopped_early(),
+        "train": best["train"],
+        "val": best["val"],
+        "test": None if test is None else figures(test, job.classifier.class_names),
+        "parameters": _parameters(job.classifier),
+        "seconds": round(progress.seconds, 1),
+        "images_per_second": float(np.median([line["images_per_second"] for line in metrics])),
+        "unreadable": progress.unreadable,
+        "device": describe_device(job.device),
+        "precision": job.precision,
+        "seed": job.config.train.seed,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything a result may depend on."""
+    found = {"fgvc-cli": __version__, "python": platform.python_version(), "platform": sys.platform}
+    return {**found, **{name: metadata.version(name) for name in VERSIONED}}
+
+
+def _splits(job: Job) -> list[Split]:
+    return [s for s in (job.splits.train, job.splits.val, job.splits.test) if s is not None]
+
+
+def _parameters(classifier: Classifier) -> dict[str, int]:
+    backbone = sum(p.numel() for p in classifier.backbone.parameters())
+    head = sum(p.numel() for p in classifier.head.parameters())
+    return {"backbone": backbone, "head": head, "total": backbone + head}

@@ -1,0 +1,63 @@
+"""Training metrics of an epoch, summed on the device so that no step waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgvc_cli.contracts import Evaluation
+
+
+class RunningMetrics:
+    """Loss, its named parts, top-1 and top-5 over the images seen so far in an epoch.
+
+    The loss is the sum over a head's objectives; scores are those of the first objective that has any. All are of
+    the augmented images, in training mode, before each update.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.images = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, evaluations: Sequence[Evaluation], labels: Sequence[Tensor]) -> None:
+        """Add an update: the first evaluation of each objective, and the class indices B of each micro-batch."""
+        self.images += sum(len(b) for b in labels)
+        for evaluation in evaluations:
+            for loss, batch in zip(evaluation.losses, labels, strict=True):
+                self._sum("loss", loss.value.detach() * len(batch))
+                for name, part in loss.parts.items():
+                    self._sum(f"loss.{name}", part.detach() * len(batch))
+        scored = next((e for e in evaluations if e.losses[0].scores is not None), None)
+        for loss, batch in zip(scored.losses if scored else (), labels, strict=False):
+            if loss.scores is not None:
+                self._count_hits(loss.scores.detach(), batch)
+
+    def means(self) -> dict[str, float]:
+        """Return the means by name: "loss", its parts, "top1" and (with more than 5 classes) "top5". Waits."""
+        names = sorted(self.sums)
+        values = torch.stack([self.sums[name] for name in names]).tolist() if names else []
+        return {name: value / max(1, self.images) for name, value in zip(names, values, strict=True)}
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load` needs to go on."""
+        return {"images": self.images, "sums": dict(self.sums)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.images = state["images"]
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+
+    def _count_hits(self, scores: Tensor, labels: Tensor) -> None:
+        deep = min(5, scores.shape[1])
+        hits = scores.topk(deep, dim=1).indices == labels[:, None]
+        self._sum("top1", hits[:, 0].sum())
+        if scores.shape[1] > 5:
+            self._sum("top5", hits.sum())
+
+    def _sum(self, name: str, value: Tensor) -> None:
+        value = value.double() if self.device.type != "mps" else value.float()
+        self.sums[name] = self.sums[name] + value if name in self.sums else value

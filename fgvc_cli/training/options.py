@@ -1,0 +1,47 @@
+"""The settings of a training that no component owns: `[train]` in a file, `--set train.option=value`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fgvc_cli.options import option
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long, how fast, on what and how carefully to train."""
+
+    weights: str = option("auto", "auto, imagenet, none, a file, or a tag of the backbone's published weights")
+    epochs: int = option(30, "passes over the training images", minimum=1)
+    batch_size: int = option(32, "images in a forward pass", minimum=1)
+    accumulate: int = option(1, "forward passes whose gradients make one update", minimum=1)
+    image_size: int = option(224, "side of the square images that the backbone sees, pixels", minimum=16)
+    resize: int = option(0, "length images are resized to before the crop, pixels; 0: image_size / 0.875", minimum=0)
+    fit: Literal["short", "stretch"] = option(
+        "short", "short: resize the short side to that length; stretch: make a square of the whole image"
+    )
+    interpolation: Literal["bilinear", "bicubic"] = option("bilinear", "how images are resized")
+    schedule: Literal["constant", "cosine", "step"] = option("cosine", "how the learning rate falls")
+    schedule_unit: Literal["step", "epoch"] = option("step", "whether it moves with each step or each epoch")
+    cosine_over: Literal["rest", "all"] = option(
+        "rest", "steps that the cosine spans: those after the warm-up, or all (it then ends above zero)"
+    )
+    step_epochs: int = option(10, "schedule=step: epochs between two falls", minimum=1)
+    step_factor: float = option(0.1, "schedule=step: what each fall multiplies the rate by", minimum=0, maximum=1)
+    warmup_epochs: float = option(0.0, "epochs in which the rate rises linearly", minimum=0)
+    warmup_steps: int = option(0, "updates in which the rate rises linearly, instead of warmup_epochs", minimum=0)
+    label_smoothing: float = option(0.0, "share of the target spread over all classes", minimum=0, maximum=1)
+    clip_norm: float = option(0.0, "largest norm of the gradient of an update; 0: not clipped", minimum=0)
+    patience: int = option(0, "epochs without a better validation top-1 before training stops; 0: never", minimum=0)
+    min_delta: float = option(0.001, "what counts as better for patience, a fraction", minimum=0)
+    validation_share: float = option(
+        0.15, "share of the training images held out where the data set has no validation split", minimum=0, maximum=0.9
+    )
+    seed: int = option(0, "seeds weights, order, augmentation and dropout", minimum=0)
+    precision: Literal["auto", "fp32", "bf16"] = option("auto", "auto: bf16 where the GPU has it, else fp32")
+    channels_last: Literal["auto", "on", "off"] = option("auto", "memory format; auto: where the backbone gains by it")
+    compile: bool = option(False, "compile the model with torch.compile")
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    workers: int = option(-1, "processes that read images; -1: by device, 0: the main process reads", minimum=-1)
+    strict_data: bool = option(False, "stop at the first image that cannot be read")

@@ -1,0 +1,88 @@
+"""Recipes: named sets of settings, with conditions for what they meet.
+
+A recipe is a TOML file of the form of a run's `config.toml`, every part optional, and blocks that hold only where
+their conditions do:
+
+    summary = "Learn from nothing"
+    [optimizer]
+    name = "sgd"
+    [[when]]
+    device = "cpu"
+    optimizer = ["sgd", "adamw"]
+    set.train = { image_size = 64 }
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any
+
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.registry import Registry
+
+Layer = dict[str, dict[str, Any]]
+CONDITIONS = ("backbone", "head", "optimizer", "dataset", "device", "weights")
+
+
+@dataclass(frozen=True)
+class When:
+    """Settings that hold where every condition does; a condition's patterns are alternatives, "*" fits anything."""
+
+    conditions: Mapping[str, tuple[str, ...]]
+    settings: Layer
+
+    def holds(self, facts: Mapping[str, str]) -> bool:
+        """Say whether the block holds for names of components, "device" and "weights"."""
+        return all(any(fnmatch(facts.get(key, ""), p) for p in patterns) for key, patterns in self.conditions.items())
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as read: settings for any case, then blocks in their order."""
+
+    name: str
+    settings: Layer
+    whens: tuple[When, ...] = field(default=())
+
+    def names(self) -> dict[str, str]:
+        """Return the components that the recipe chooses, by kind."""
+        return {kind: table["name"] for kind, table in self.settings.items() if "name" in table}
+
+    def layers(self, facts: Mapping[str, str]) -> list[Layer]:
+        """Return the settings that hold, weakest first."""
+        return [self.settings, *(when.settings for when in self.whens if when.holds(facts))]
+
+
+def read_recipe(name: str, registry: Registry) -> Recipe:
+    """Read the recipe with that name.
+
+    Raises:
+        UsageError: there is none.
+        FgvcError: its file is no valid recipe.
+    """
+    component = registry.find("recipe", name)
+    try:
+        document = tomllib.loads(component.load())
+        document.pop("summary", None)
+        whens = tuple(_when(block) for block in document.pop("when", []))
+        return Recipe(component.spec.name, _tables(document), whens)
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise FgvcError(f"recipe {component.reference} is broken: {error}. Its author can mend it.") from error
+
+
+def _when(block: dict[str, Any]) -> When:
+    settings = _tables(block.pop("set", {}))
+    unknown = set(block) - set(CONDITIONS)
+    if unknown or not block:
+        raise ValueError(f"[[when]] knows the conditions {', '.join(CONDITIONS)}, not {', '.join(unknown) or 'none'}")
+    return When({k: tuple(v) if isinstance(v, list) else (v,) for k, v in block.items()}, settings)
+
+
+def _tables(document: dict[str, Any]) -> Layer:
+    for name, table in document.items():
+        if not isinstance(table, dict):
+            raise ValueError(f"'{name}' must be a table of settings")
+    return document

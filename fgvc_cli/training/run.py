@@ -1,0 +1,156 @@
+"""A whole training, from a person's settings to a finished run folder."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.registry import Registry
+from fgvc_cli.runs import files
+from fgvc_cli.runs.assembly import describe_classifier, describe_component
+from fgvc_cli.runs.folder import RunFolder, new_run
+from fgvc_cli.training.config import RunConfig, read_config
+from fgvc_cli.training.events import RunStart
+from fgvc_cli.training.finish import finish, leave_samples, versions
+from fgvc_cli.training.interrupt import heard
+from fgvc_cli.training.recipes import Layer
+from fgvc_cli.training.setup import Job, Plan, open_splits, plan_again, plan_new, prepare
+from fgvc_cli.training.trainer import Trainer
+from fgvc_cli.training.trainer import View as TrainerView
+
+
+class View(TrainerView, Protocol):
+    """What a whole training reports to."""
+
+    def planned(self, plan: Plan) -> None:
+        """Settings and weights are decided; a download, if there is one, comes next."""
+
+    def started(self, job: Job, run: RunFolder, resumed_epoch: int | None) -> None:
+        """Training starts (or goes on after that many epochs)."""
+
+    def testing(self, images: int) -> None:
+        """Training is over and the test split is being scored."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training.
+
+    Attributes:
+        run: its folder.
+        job: what was trained.
+        summary: what `summary.json` holds.
+        samples: images to try the classifier on.
+    """
+
+    run: RunFolder
+    job: Job
+    summary: dict[str, Any]
+    samples: list[Path]
+
+
+def train(
+    settings: Sequence[Layer], recipe: str | None, out: Path | None, offline: bool, registry: Registry, view: View
+) -> Outcome:
+    """Train a new run.
+
+    Args:
+        settings: a person's settings, weakest first.
+        recipe: the recipe to begin from; None: by whether there are weights.
+        out: the run folder; None: a new one under the runs folder.
+        offline: whether downloads are forbidden.
+        registry: finds components.
+        view: is told how far it is.
+    """
+    plan = plan_new(settings, recipe, offline, registry)
+    dataset, splits = open_splits(plan.config)
+    view.planned(plan)
+    job = prepare(plan, dataset, splits)
+    chosen = plan.config
+    run = new_run(out, chosen.dataset.name, chosen.backbone.name, chosen.head.name, chosen.optimizer.name)
+    files.write_text(run.config_file, chosen.as_toml())
+    return _go(job, run, registry, view, resumed=False)
+
+
+def resume(path: Path, registry: Registry, view: View) -> Outcome:
+    """Go on with a run that was interrupted or killed.
+
+    Raises:
+        FgvcError: there is no run, or it is finished.
+    """
+    run = RunFolder(path)
+    if not run.config_file.is_file():
+        raise FgvcError(f"--resume {path}: no run folder (it has no {run.config_file.name}). fgvc train makes one.")
+    if run.finished:
+        raise FgvcError(
+            f"--resume {path}: the run is finished. For a longer one: fgvc train --config {run.config_file} --epochs N."
+        )
+    settings, recipe = read_config(run.config_file)
+    plan = plan_again([settings], recipe, run.state_file.is_file(), registry)
+    dataset, splits = open_splits(plan.config)
+    view.planned(plan)
+    return _go(prepare(plan, dataset, splits), run, registry, view, resumed=True)
+
+
+def _go(job: Job, run: RunFolder, registry: Registry, view: View, resumed: bool) -> Outcome:
+    event = RunStart(run.path, tomllib.loads(job.config.as_toml()), job.classifier.class_names, resumed)
+    with heard() as interrupt, _memory_explained(job.config):
+        trainer = Trainer(job, run, _description(job), event, registry, view, interrupt)
+        if resumed:
+            trainer.load()
+        view.started(job, run, trainer.progress.epoch if resumed else None)
+        registry.notify("fgvc_run_started", run=event)
+        trainer.fit()
+        view.testing(len(job.splits.test) if job.splits.test is not None else 0)
+        summary = finish(trainer, trainer.tested)
+    registry.notify("fgvc_run_finished", run=event, summary=summary)
+    return Outcome(run, job, summary, leave_samples(job, run))
+
+
+def _description(job: Job) -> dict[str, Any]:
+    """Return what the model file says of the classifier: enough to build it again, and where it is from."""
+    config = job.config
+    kinds = ("backbone", "head", "optimizer", "dataset")
+    choices = {kind: getattr(config, kind) for kind in kinds}
+    return {
+        "components": {kind: describe_component(c.component, c.options) for kind, c in choices.items()},
+        **describe_classifier(job.classifier),
+        "dataset": job.dataset.identity(),
+        "weights": job.weights,
+        "versions": versions(),
+    }
+
+
+class _memory_explained:  # noqa: N801
+    """Turns running out of memory into words that say what to lower."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None or not is_out_of_memory(error):
+            return
+        train = self.config.train
+        smaller = max(2, train.batch_size // 2)
+        raise FgvcError(
+            f"Out of memory with batches of {train.batch_size} images of {train.image_size} px. Try --batch-size "
+            f"{smaller} --set train.accumulate={train.accumulate * 2} (the same update in two halves), or a smaller "
+            "--image-size."
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, on the device or here."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
+    )

@@ -1,0 +1,48 @@
+"""A person's settings: from a file, the command line's options and `--set`, in that order of strength."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.errors import UsageError
+from fgvc_cli.options import parse_setting
+from fgvc_cli.training.config import check_sections, read_config
+from fgvc_cli.training.recipes import Layer
+
+
+def person_settings(
+    config: Path | None, options: Mapping[str, Mapping[str, Any]], texts: Sequence[str]
+) -> tuple[list[Layer], str | None]:
+    """Return the layers of settings, weakest first, and the recipe that the file names.
+
+    Args:
+        config: a TOML file, or None.
+        options: the command line's options by section; None where not given.
+        texts: `--set` as typed, `kind.option=value`.
+    """
+    layers: list[Layer] = []
+    recipe = None
+    if config is not None:
+        layer, recipe = read_config(config)
+        layers.append(layer)
+    layers.append(_given(options))
+    for text in texts:
+        kind, name, value = parse_setting(text)
+        check_sections({kind: {}}, f"--set {text}")
+        layers.append({kind: {name: value}})
+    return layers, recipe
+
+
+def refuse_with_resume(options: Mapping[str, Mapping[str, Any]], **others: Any) -> None:
+    """Raise `UsageError` if anything was set beside `--resume`: a run goes on with its own settings."""
+    given = [name for table in _given(options).values() for name in table] + [k for k, v in others.items() if v]
+    if given:
+        names = ", ".join("--" + name.strip("_").replace("_", "-") for name in given)
+        raise UsageError(f"--resume goes on with the run's own settings: leave out {names}, or start a new run.")
+
+
+def _given(options: Mapping[str, Mapping[str, Any]]) -> Layer:
+    tables = {section: {k: v for k, v in table.items() if v is not None} for section, table in options.items()}
+    return {section: table for section, table in tables.items() if table}

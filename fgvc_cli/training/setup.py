@@ -1,0 +1,166 @@
+"""From settings to everything a training needs: data, classifier, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from fgvc_cli.contracts import Backbone, Classifier, Dataset, Optimizer, ParameterGroup, Preprocessing
+from fgvc_cli.data.opening import TrainingSplits, open_dataset, training_splits
+from fgvc_cli.devices import Precision, pick_device, resolve_precision
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.registry import Registry
+from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
+from fgvc_cli.training.config import RunConfig, resolve
+from fgvc_cli.training.recipes import Layer
+from fgvc_cli.training.weights import WeightsChoice, apply, choose
+
+WITH_WEIGHTS, WITHOUT_WEIGHTS = "finetune", "scratch"
+"""The recipes taken when none is named."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that is ready to start.
+
+    Attributes:
+        config: every setting, resolved.
+        dataset, splits: the images.
+        classifier: on its device, in the memory format it trains in.
+        optimizer: of its parameters.
+        device, precision: where and how precisely to compute.
+        weights: one line that says what the weights begin from and why.
+        notes: lines a person should know before training.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    splits: TrainingSplits
+    classifier: Classifier
+    optimizer: Optimizer
+    device: torch.device
+    precision: Precision
+    weights: str
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings with the weights decided, and the backbone they were decided for."""
+
+    config: RunConfig
+    backbone: Backbone
+    weights: WeightsChoice | None
+
+
+def plan_new(settings: Sequence[Layer], recipe: str | None, offline: bool, registry: Registry) -> Plan:
+    """Decide recipe, settings and weights of a new training.
+
+    Which weights there are decides the recipe if none is named, and may decide settings of one that is.
+    """
+    asked = [layer.get("train", {}) for layer in settings]
+    wanted = next((str(table["weights"]) for table in reversed(asked) if "weights" in table), "auto")
+    device = pick_device(next((str(table["device"]) for table in reversed(asked) if "device" in table), "auto"))
+    facts = {"device": device.type, "weights": "none" if wanted == "none" else "pretrained"}
+    config = resolve(settings, recipe or (WITHOUT_WEIGHTS if wanted == "none" else WITH_WEIGHTS), facts, registry)
+    backbone = _backbone(config)
+    weights = choose(backbone, wanted, offline)
+    if weights.kind == "none" and facts["weights"] != "none":
+        found = resolve(settings, recipe or WITHOUT_WEIGHTS, {**facts, "weights": "none"}, registry)
+        backbone = _backbone(found) if _differs(found, config) else backbone
+        config = found
+    resolved = {"pretrained": "imagenet" if wanted == "auto" else wanted, "file": str(weights.path), "none": "none"}
+    return Plan(config.with_train(weights=resolved[weights.kind]), backbone, weights)
+
+
+def plan_again(settings: Sequence[Layer], recipe: str | None, has_state: bool, registry: Registry) -> Plan:
+    """Take the settings of a run folder as they are; weights are loaded only if the run has no state yet."""
+    config = resolve(settings, recipe or WITHOUT_WEIGHTS, {}, registry)
+    backbone = _backbone(config)
+    return Plan(config, backbone, None if has_state else choose(backbone, config.train.weights, offline=False))
+
+
+def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
+    """Open the data set of a configuration and its splits; a validation part is split off where there is none."""
+    seed = config.train.seed
+    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, seed)
+    return dataset, training_splits(dataset, config.train.validation_share, seed)
+
+
+def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits) -> Job:
+    """Build classifier and optimizer.
+
+    Raises:
+        UsageError: components, sizes and settings do not go together.
+        FgvcError: weights cannot be had.
+    """
+    config, train = plan.config, plan.config.train
+    device = pick_device(train.device)
+    precision = resolve_precision(train.precision, device)
+    torch.manual_seed(train.seed)
+    head = build_head(config.head.component, config.head.options, plan.backbone, len(dataset.class_names))
+    if plan.weights is not None:
+        apply(plan.weights, plan.backbone)
+    classifier = assemble(plan.backbone, head, dataset.class_names, _preprocessing(config, plan.backbone))
+    _check_batch(classifier, train.batch_size)
+    formatted = classifier.to(device)
+    if _channels_last(config, plan.backbone):
+        formatted = formatted.to(memory_format=torch.channels_last)
+    weights = plan.weights.text if plan.weights is not None else "weights: as the saved state has them"
+    return Job(
+        config, dataset, splits, formatted, _optimizer(config, formatted), device, precision, weights, head.notes()
+    )
+
+
+def uses_channels_last(job: Job) -> bool:
+    """Say whether images should come in the channels-last memory format."""
+    return _channels_last(job.config, job.classifier.backbone)
+
+
+def _backbone(config: RunConfig) -> Backbone:
+    torch.manual_seed(config.train.seed)
+    return build_backbone(config.backbone.component, config.backbone.options, config.train.image_size)
+
+
+def _differs(a: RunConfig, b: RunConfig) -> bool:
+    return (a.backbone, a.train.image_size, a.train.seed) != (b.backbone, b.train.image_size, b.train.seed)
+
+
+def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:
+    train, info = config.train, backbone.info
+    resize = train.resize or round(train.image_size / 0.875)
+    if resize < train.image_size:
+        raise UsageError(
+            f"train.resize={resize} is smaller than the crop, image_size={train.image_size}: "
+            f"use --set train.resize={train.image_size} or more, or a smaller --image-size."
+        )
+    return Preprocessing(train.image_size, resize, info.mean, info.std, train.fit, train.interpolation)
+
+
+def _check_batch(classifier: Classifier, batch_size: int) -> None:
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if batch_size == 1 and any(isinstance(module, norms) for module in classifier.modules()):
+        raise UsageError(
+            "--batch-size 1: batch normalisation cannot train on one image. Use --batch-size 2 or more; "
+            "where memory is short, a smaller --image-size."
+        )
+
+
+def _channels_last(config: RunConfig, backbone: Backbone) -> bool:
+    wanted = config.train.channels_last
+    return wanted == "on" or (wanted == "auto" and backbone.info.channels_last)
+
+
+def _optimizer(config: RunConfig, classifier: Classifier) -> Optimizer:
+    groups = [
+        ParameterGroup("backbone", dict(classifier.backbone.named_parameters())),
+        ParameterGroup("head", dict(classifier.head.named_parameters())),
+    ]
+    choice = config.optimizer
+    optimizer = choice.component.load()(groups=groups, options=choice.options)
+    if not isinstance(optimizer, Optimizer):
+        raise FgvcError(f"{choice.component.reference} breaks its contract: it makes a {type(optimizer).__name__}.")
+    return optimizer

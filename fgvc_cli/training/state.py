@@ -1,0 +1,89 @@
+"""The state of a training: everything that going on bit for bit needs, in one file, replaced whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgvc_cli.contracts import Classifier, Optimizer
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.runs import tensors
+from fgvc_cli.runs.loading import load_state
+from fgvc_cli.training.update import Update, random_state, set_random_state
+
+FORMAT = 1
+
+
+@dataclass
+class Best:
+    """The best epoch so far on validation data (or the last one, where there are none)."""
+
+    epoch: int = -1
+    top1: float = -1.0
+    loss: float = float("inf")
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch: epochs done.
+        batch: batches done in the epoch after those.
+        best: the epoch whose weights `model.safetensors` has.
+        patience_best: the best validation top-1 that counted as better for early stopping, and its epoch.
+        seconds: training time so far.
+        unreadable: images that could not be read, with the reason.
+        metrics: of the unfinished epoch, as `RunningMetrics.state` returns them; empty between epochs.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    best: Best = field(default_factory=Best)
+    patience_best: tuple[int, float] = (-1, -1.0)
+    seconds: float = 0.0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, progress: Progress) -> None:
+    """Write the state, whole or not at all."""
+    found: dict[str, Tensor] = {f"model.{name}": value for name, value in classifier.state_dict().items()}
+    best = asdict(progress.best)
+    best["loss"] = best["loss"] if best["loss"] < float("inf") else None
+    document = {
+        "format": FORMAT,
+        "optimizer": tensors.pack(optimizer.state_dict(), found, "optimizer"),
+        "random": tensors.pack(random_state(classifier.device), found, "random"),
+        "metrics": tensors.pack(progress.metrics, found, "metrics"),
+        "moved": update.moved,
+        "progress": {**{k: v for k, v in asdict(progress).items() if k != "metrics"}, "best": best},
+    }
+    tensors.save(path, found, document)
+
+
+def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update) -> Progress:
+    """Put a saved state into a classifier, its optimizer and torch's generators; return how far it is.
+
+    Raises:
+        FgvcError: the file is damaged or does not fit.
+    """
+    found, document = tensors.load(path)
+    if document.get("format") != FORMAT:
+        raise FgvcError(f"{path} was written by another version of fgvc: resume with that version.")
+    model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
+    load_state(classifier, model, path)
+    optimizer.load_state_dict(tensors.unpack(document["optimizer"], found))
+    set_random_state(classifier.device, [s.to(torch.uint8) for s in tensors.unpack(document["random"], found)])
+    update.moved = document["moved"]
+    values = document["progress"]
+    best = Best(
+        **{**values["best"], "loss": float("inf") if values["best"]["loss"] is None else values["best"]["loss"]}
+    )
+    epoch, top1 = values["patience_best"]
+    metrics = tensors.unpack(document["metrics"], found)
+    return Progress(**{**values, "best": best, "patience_best": (epoch, top1), "metrics": metrics})

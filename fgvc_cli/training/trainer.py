@@ -1,0 +1,307 @@
+"""The training loop: epochs of updates, validation, and a state on the disk from which to go on."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
+from fgvc_cli.devices import autocast
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.evaluation.scoring import score
+from fgvc_cli.registry import Registry
+from fgvc_cli.runs import files
+from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.loading import save_classifier
+from fgvc_cli.training.events import RunStart
+from fgvc_cli.training.interrupt import Interrupt, Interrupted
+from fgvc_cli.training.metrics import RunningMetrics
+from fgvc_cli.training.schedule import Schedule
+from fgvc_cli.training.setup import Job, uses_channels_last
+from fgvc_cli.training.state import Best, Progress, load_state_file, save_state
+from fgvc_cli.training.update import MicroBatch, Update, soft_targets
+
+READ_EVERY = 20
+"""Updates between two looks at what the device has summed: the only waits in an epoch."""
+
+
+class View(Protocol):
+    """What a trainer reports to; `fgvc_cli.display.training` shows it to a person."""
+
+    def epoch_started(self, epoch: int, batches: int, done: int) -> None:
+        """An epoch (from 1) starts, with `done` of its batches behind it."""
+
+    def batch_done(self, images: int, metrics: dict[str, float] | None) -> None:
+        """A batch is done; the metrics of the epoch so far come now and then."""
+
+    def validation_started(self, images: int) -> None:
+        """The epoch's updates are done and validation begins."""
+
+    def images_scored(self, images: int) -> None:
+        """So many more images are validated."""
+
+    def epoch_finished(self, line: dict[str, Any], is_best: bool) -> None:
+        """The epoch is done; `line` is what `metrics.jsonl` got."""
+
+
+@dataclass
+class Trainer:
+    """Trains a job into a run folder.
+
+    Attributes:
+        job: what to train.
+        run: the folder.
+        description: what the model file says of the classifier.
+        event: what run events carry.
+        registry: notifies plugins of run events.
+        view: is told how far it is.
+        interrupt: set when a signal asks for an end.
+    """
+
+    job: Job
+    run: RunFolder
+    description: dict[str, Any]
+    event: RunStart
+    registry: Registry
+    view: View
+    interrupt: Interrupt
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        job, train = self.job, self.job.config.train
+        self.device = job.device
+        self._clock = time.perf_counter()
+        self.update = Update(
+            job.classifier,
+            job.classifier.head,
+            job.optimizer,
+            lambda: autocast(self.device, job.precision),
+            train.clip_norm,
+        )
+        self.train_loader = TrainingLoader(
+            job.splits.train,
+            job.classifier.preprocessing,
+            job.config.augment,
+            train.batch_size,
+            train.seed,
+            loader_workers(train.workers, self.device),
+            pin_memory=self.device.type == "cuda",
+            strict=train.strict_data,
+        )
+        self.updates = -(-len(self.train_loader) // train.accumulate)
+        self.schedule = Schedule(train, self.updates)
+        self.metrics = RunningMetrics(self.device)
+
+    def load(self) -> None:
+        """Go on from the folder's saved state, if it has one, and cut the metrics back to it."""
+        if self.run.state_file.is_file():
+            job = self.job
+            self.progress = load_state_file(self.run.state_file, job.classifier, job.optimizer, self.update)
+        self.run.keep_metrics(self.progress.epoch)
+
+    def fit(self) -> Progress:
+        """Train to the last epoch, or until early stopping.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            FgvcError: the loss is not finite, an image cannot be read (strict), memory or disk ran out.
+        """
+        if self.job.config.train.compile:
+            self.job.classifier.compile()
+        while self.progress.epoch < self.job.config.train.epochs and not self.stopped_early():
+            self._epoch()
+        return self.progress
+
+    def stopped_early(self) -> bool:
+        """Say whether validation has not become better for too long."""
+        patience = self.job.config.train.patience
+        return bool(patience) and self.progress.epoch - 1 - self.progress.patience_best[0] >= patience
+
+    def _epoch(self) -> None:
+        started = self._clock = time.perf_counter()
+        progress, train = self.progress, self.job.config.train
+        if progress.batch == 0:
+            torch.manual_seed(_mixed(train.seed, progress.epoch))
+            self.metrics = RunningMetrics(self.device)
+        else:
+            self.metrics.load(progress.metrics)
+        self.view.epoch_started(progress.epoch + 1, len(self.train_loader), progress.batch)
+        trained = self._updates()
+        seconds = time.perf_counter() - started
+        val = self._validate()
+        line = {
+            "epoch": progress.epoch + 1,
+            "train": {**self.metrics.means(), "images": self.metrics.images},
+            "val": val,
+            "rates": self.job.optimizer.rates(),
+            "images_per_second": round(trained / max(seconds, 1e-9), 2),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        self._finish_epoch(line)
+
+    def _updates(self) -> int:
+        """Do what is left of the epoch's updates; return how many images they took."""
+        train, progress, classifier = self.job.config.train, self.progress, self.job.classifier
+        classifier.train()
+        batches = self.train_loader.epoch(progress.epoch, skip=progress.batch)
+        before, flags = self.metrics.images, []
+        for group in _groups(batches, train.accumulate):
+            number = progress.epoch * self.updates + progress.batch // train.accumulate
+            factor = self.schedule.factor(number)
+            self.job.optimizer.set_rate(factor)
+            flags += [(number, bad) for bad in self._update(group)]
+            progress.batch = self.train_loader.position
+            looking = len(flags) >= READ_EVERY
+            if looking:
+                self._check_finite(flags)
+                flags = []
+            self.view.batch_done(sum(len(b.labels) for b in group), self.metrics.means() if looking else None)
+            if self.interrupt:
+                self._check_finite(flags)
+                self._save_interrupted()
+        self._check_finite(flags)
+        return self.metrics.images - before
+
+    def _update(self, group: Sequence[ImageBatch]) -> list[Tensor]:
+        labels = [batch.labels.to(self.device, non_blocking=True) for batch in group]
+        done = self.update([self._micro_batch(b, y) for b, y in zip(group, labels, strict=True)])
+        self.metrics.add([evaluation for evaluation, _ in done], labels)
+        return [bad for _, bad in done]
+
+    def _micro_batch(self, batch: ImageBatch, labels: Tensor) -> MicroBatch:
+        images = self.job.classifier.normalize(batch.pixels)
+        if uses_channels_last(self.job):
+            images = images.contiguous(memory_format=torch.channels_last)
+        smoothing = self.job.config.train.label_smoothing
+        return images, soft_targets(labels, len(self.job.classifier.class_names), smoothing)
+
+    def _check_finite(self, flags: Sequence[tuple[int, Tensor]]) -> None:
+        """Stop if an update since the last look was not finite; its step was not taken on the device."""
+        if not flags:
+            return
+        bad = torch.stack([flag for _, flag in flags]).tolist()
+        if not any(bad):
+            return
+        number = flags[bad.index(1.0)][0]
+        rates = ", ".join(f"{part} {rate:.3g}" for part, rate in self.job.optimizer.rates().items())
+        kept = (
+            f"The state after epoch {self._saved_epoch()} is kept in {self.run.path}"
+            if self._saved_epoch()
+            else "No epoch was finished before"
+        )
+        raise FgvcError(
+            f"The loss or its gradient is not finite at step {number + 1} (epoch {self.progress.epoch + 1}, learning "
+            f"rate: {rates}). {kept}. Try a lower --lr, a longer warm-up (--set train.warmup_epochs=2) or clipping "
+            "(--set train.clip_norm=1)."
+        )
+
+    def _saved_epoch(self) -> int:
+        return self.progress.epoch if self.run.state_file.is_file() else 0
+
+    def _validate(self) -> dict[str, Any] | None:
+        split = self.job.splits.val
+        if split is None or not len(split):
+            return None
+        self.view.validation_started(len(split))
+        loader = self.evaluation_loader(split)
+        scores = score(self.job.classifier, loader, split, self.job.precision, self._scored)
+        self.progress.unreadable.update(scores.failures)
+        if not len(scores):
+            raise FgvcError(
+                f"None of the {len(split)} validation images can be read: replace them, or name another --data."
+            )
+        top5 = {"top5": float((scores.ranks < 5).mean())} if scores.classes > 5 else {}
+        loss = scores.loss if math.isfinite(scores.loss) else None
+        return {"loss": loss, "top1": float((scores.ranks < 1).mean()), **top5, "images": len(scores)}
+
+    def evaluation_loader(self, split: Any) -> EvaluationLoader:
+        """Return a loader of a split as prediction sees its images."""
+        train = self.job.config.train
+        workers = loader_workers(train.workers, self.device)
+        pin = self.device.type == "cuda"
+        return EvaluationLoader(
+            split, self.job.classifier.preprocessing, train.batch_size, workers, pin, train.strict_data
+        )
+
+    def _scored(self, images: int) -> None:
+        self.view.images_scored(images)
+        if self.interrupt:
+            self._save_interrupted()
+
+    def tested(self, images: int) -> None:
+        """Count test images as scored; everything is saved by then, so an interruption only ends."""
+        self.view.images_scored(images)
+        if self.interrupt:
+            raise Interrupted(
+                f"Interrupted while the test split was scored. Go on with: fgvc train --resume {self.run.path}",
+                self.interrupt.number,
+            )
+
+    def _finish_epoch(self, line: dict[str, Any]) -> None:
+        """Write the metrics, the best model and the state, in the order in which a kill between them does no harm."""
+        progress, val = self.progress, line["val"]
+        progress.unreadable.update({key: f.reason for key, f in self.train_loader.failures.items()})
+        found = Best(progress.epoch) if val is None else Best(progress.epoch, val["top1"], _loss_or_infinity(val))
+        is_best = val is None or (found.top1, -found.loss) > (progress.best.top1, -progress.best.loss)
+        if is_best:
+            progress.best = found
+            save_classifier(self.run.model_file, self.job.classifier, self.description)
+        if val is None or val["top1"] > progress.patience_best[1] + self.job.config.train.min_delta:
+            progress.patience_best = (progress.epoch, -1.0 if val is None else val["top1"])
+        progress.epoch, progress.batch, progress.metrics = progress.epoch + 1, 0, {}
+        self._count_time()
+        files.append_line(self.run.metrics_file, line)
+        self._save()
+        self.view.epoch_finished(line, is_best)
+        self.registry.notify("fgvc_epoch_finished", run=self.event, metrics=line)
+
+    def _save_interrupted(self) -> None:
+        self.progress.metrics = self.metrics.state()
+        self._count_time()
+        self._save()
+        raise Interrupted(
+            f"Interrupted in epoch {self.progress.epoch + 1}; the state is saved. "
+            f"Go on with: fgvc train --resume {self.run.path}",
+            self.interrupt.number,
+        )
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.progress.seconds += now - self._clock
+        self._clock = now
+
+    def _save(self) -> None:
+        save_state(self.run.state_file, self.job.classifier, self.job.optimizer, self.update, self.progress)
+
+
+def _loss_or_infinity(val: dict[str, Any]) -> float:
+    return float("inf") if val["loss"] is None else float(val["loss"])
+
+
+def loader_workers(wanted: int, device: torch.device) -> int:
+    """Return the processes that read images: as wanted, or by device for -1.
+
+    On the CPU the model needs every core, and a worker would only take one from it.
+    """
+    if wanted >= 0:
+        return wanted
+    return min(12, max(1, (os.cpu_count() or 2) - 1)) if device.type == "cuda" else 0
+
+
+def _groups(batches: Iterator[ImageBatch], size: int) -> Iterator[list[ImageBatch]]:
+    while group := list(islice(batches, size)):
+        yield group
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """Return a seed for an epoch that differs from those of other epochs and other runs."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,205 @@
+"""One update: where a head's objectives meet an optimizer.
+
+The head yields objectives, the optimizer decides how often each is evaluated, and `ObjectiveClosure` is what an
+evaluation is. It holds every trap of evaluating twice in one place: autocast is entered anew each time (around both,
+its weight cache would hand the second pass the old weights), dropout draws the same numbers, and batch-norm
+statistics stay as the first pass left them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fgvc_cli.contracts import Evaluation, Head, Loss, Objective, Optimizer
+
+MicroBatch = tuple[Tensor, Tensor]
+"""Images B,3,S,S (normalised) and targets (B class indices, or B,K probabilities)."""
+
+
+@dataclass
+class Update:
+    """Minimises a head's objectives on a batch.
+
+    Attributes:
+        model: backbone and head as one module (compiled or not).
+        head: says what to minimise.
+        optimizer: minimises it.
+        autocast: makes the context of a forward pass.
+        clip_norm: largest norm of the gradient; 0: not clipped.
+    """
+
+    model: nn.Module
+    head: Head
+    optimizer: Optimizer
+    autocast: Callable[[], AbstractContextManager[object]]
+    clip_norm: float = 0.0
+    parameters: list[nn.Parameter] = field(init=False)
+    buffers: list[Tensor] = field(init=False)
+    _moved: set[nn.Parameter] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.buffers = [b for b in self.model.buffers() if b.numel()]
+
+    def __call__(self, batches: Sequence[MicroBatch]) -> list[tuple[Evaluation, Tensor]]:
+        """Go through the head's objectives; each is one optimizer step over all micro-batches.
+
+        Returns:
+            For each objective its first evaluation, and a scalar on the device: 1.0 if it was not finite.
+        """
+        generators = [self.head.objectives(images, targets) for images, targets in batches]
+        objectives = [next(generator) for generator in generators]
+        done = []
+        while objectives:
+            closure = ObjectiveClosure(self, objectives)
+            evaluation = self.optimizer.step(closure)
+            done.append((evaluation, closure.bad))
+            objectives = _advance(generators, [detached(output) for output in evaluation.outputs])
+        return done
+
+    @property
+    def moved(self) -> list[str]:
+        """Names of the parameters that have had a gradient: those that coast."""
+        return [name for name, parameter in self.model.named_parameters() if parameter in self._moved]
+
+    @moved.setter
+    def moved(self, names: Iterable[str]) -> None:
+        parameters = dict(self.model.named_parameters())
+        self._moved = {parameters[name] for name in names}
+
+
+class ObjectiveClosure:
+    """Evaluates one objective (over its micro-batches) and leaves its gradient in the parameters."""
+
+    def __init__(self, update: Update, objectives: Sequence[Objective]) -> None:
+        self.update, self.objectives = update, objectives
+        images = sum(len(objective.images) for objective in objectives)
+        self.shares = [len(objective.images) / images for objective in objectives]
+        self.bad = torch.zeros((), device=objectives[0].images.device)
+        self._draws: list[Tensor] | None = None
+        self._statistics: list[Tensor] | None = None
+
+    def __call__(self) -> Evaluation:
+        """Evaluate for the update: the gradient is clipped, and idle parameters coast if the objective says so."""
+        evaluation = self._evaluate()
+        self._settle_idle()
+        gradients = [p.grad for p in self.update.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.update.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.update.parameters, self.update.clip_norm, norm)
+        self._gate(norm, evaluation)
+        return evaluation
+
+    def ascent(self) -> Evaluation:
+        """Evaluate for a look around: the plain gradient."""
+        return self._evaluate()
+
+    def _evaluate(self) -> Evaluation:
+        with _Replay(self):
+            for parameter in self.update.parameters:
+                parameter.grad = None
+            outputs, losses = [], []
+            for objective, share in zip(self.objectives, self.shares, strict=True):
+                output, loss = self._forward(objective)
+                (loss.value * share if len(self.objectives) > 1 else loss.value).backward()
+                outputs.append(output)
+                losses.append(loss)
+        return Evaluation(outputs, losses)
+
+    def _forward(self, objective: Objective) -> tuple[Any, Loss]:
+        with self.update.autocast():
+            output = self.update.model(objective.images, objective.part)
+            return output, objective.loss(output)
+
+    def _settle_idle(self) -> None:
+        """Where the objective lets them coast, give zeros to parameters without a gradient that once had one."""
+        moved, coast = self.update._moved, self.objectives[0].idle == "coast"
+        for parameter in self.update.parameters:
+            if parameter.grad is not None:
+                moved.add(parameter)
+            elif coast and parameter in moved:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def _gate(self, norm: Tensor, evaluation: Evaluation) -> None:
+        finite = torch.isfinite(norm)
+        for loss in evaluation.losses:
+            finite = finite & torch.isfinite(loss.value.detach())
+        self.bad = 1.0 - finite.float()
+
+
+class _Replay:
+    """Around an evaluation: a later one draws the numbers of the first and leaves the buffers as the first did."""
+
+    def __init__(self, closure: ObjectiveClosure) -> None:
+        self.closure = closure
+        self.device = closure.bad.device
+        self.buffers = closure.update.buffers
+
+    def __enter__(self) -> None:
+        if self.closure._draws is None:
+            self.closure._draws = random_state(self.device)
+            return
+        set_random_state(self.device, self.closure._draws)
+        self.closure._statistics = [buffer.clone() for buffer in self.buffers]
+
+    def __exit__(self, *_: object) -> None:
+        if self.closure._statistics is not None:
+            with torch.no_grad():
+                for buffer, kept in zip(self.buffers, self.closure._statistics, strict=True):
+                    buffer.copy_(kept)
+            self.closure._statistics = None
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """Return the states of torch's generators that draw on the CPU and on a device."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def set_random_state(device: torch.device, states: Sequence[Tensor]) -> None:
+    """Set the generators to states that `random_state` returned."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
+
+
+def detached(output: Any) -> Any:
+    """Return a head's output with its tensors cut from the graph; tuples, lists and dicts keep their form."""
+    if isinstance(output, Tensor):
+        return output.detach()
+    if isinstance(output, dict):
+        return {key: detached(value) for key, value in output.items()}
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*(detached(value) for value in output))
+    if isinstance(output, tuple | list):
+        return type(output)(detached(value) for value in output)
+    return output
+
+
+def soft_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Return labels B as they are, or as probabilities B,K with a share spread over all classes."""
+    if not smoothing:
+        return labels
+    spread = torch.full((len(labels), classes), smoothing / classes, device=labels.device)
+    return spread.scatter_add_(1, labels[:, None], torch.full_like(spread[:, :1], 1 - smoothing))
+
+
+def _advance(generators: Sequence[Any], outputs: Sequence[Any]) -> list[Objective]:
+    """Send each micro-batch's output to its generator; return the next objectives, or nothing at the end."""
+    following = []
+    for generator, output in zip(generators, outputs, strict=True):
+        try:
+            following.append(generator.send(output))
+        except StopIteration:
+            continue
+    if following and len(following) < len(generators):
+        raise RuntimeError("a head yielded different numbers of objectives for the micro-batches of one update")
+    return following

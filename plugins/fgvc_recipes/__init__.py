@@ -1,0 +1,23 @@
+"""The built-in recipes: named sets of training settings, each a TOML file beside this module."""
+
+from fgvc_cli import RecipeSpec, hookimpl
+
+
+@hookimpl
+def fgvc_recipes() -> list[RecipeSpec]:
+    """Register the built-in recipes."""
+    return [
+        RecipeSpec("finetune", "fgvc_recipes:finetune.toml", "Start from pretrained weights; the default with them"),
+        RecipeSpec("scratch", "fgvc_recipes:scratch.toml", "Learn from nothing; the default without weights"),
+        RecipeSpec(
+            "report",
+            "fgvc_recipes:report.toml",
+            "The rates, sizes and augmentation of the June 2024 report that this project implements",
+        ),
+        RecipeSpec(
+            "pim-paper",
+            "fgvc_recipes:pim-paper.toml",
+            "PIM as published for CUB-200: Swin at 384 px, one rate, cosine",
+            source="Chou, Lin, Kao 2022, arXiv 2202.03822",
+        ),
+    ]

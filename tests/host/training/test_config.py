@@ -1,0 +1,116 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.registry import get_registry
+from fgvc_cli.training.config import read_config, resolve
+from fgvc_cli.training.recipes import read_recipe
+from fgvc_cli.training.settings import person_settings, refuse_with_resume
+
+CPU = {"device": "cpu", "weights": "none"}
+GPU = {"device": "cuda", "weights": "pretrained"}
+
+
+def resolved(*layers, recipe="scratch", facts=CPU):
+    return resolve(layers, recipe, facts, get_registry())
+
+
+def test_every_built_in_recipe_resolves_on_every_device():
+    registry = get_registry()
+    for component in registry.components("recipe"):
+        for facts in (CPU, GPU):
+            for optimizer in ("sgd", "adamw"):
+                for head in ("linear", "pim"):
+                    layer = {"optimizer": {"name": optimizer}, "head": {"name": head}}
+                    assert resolve([layer], component.name, facts, registry).train.epochs >= 1
+
+
+def test_a_recipe_says_different_things_to_different_devices():
+    assert resolved().train.image_size < resolved(facts={**GPU, "weights": "none"}).train.image_size == 224
+
+
+def test_stronger_layers_win_and_options_of_a_replaced_component_are_dropped():
+    config = resolved(
+        {"optimizer": {"name": "sgd", "nesterov": False, "lr": 1.0}},
+        {"optimizer": {"name": "adamw"}},
+        {"optimizer": {"lr": 0.5}},
+    )
+    assert config.optimizer.name == "adamw" and config.optimizer.options.lr == 0.5
+    kept = resolved({"optimizer": {"name": "sgd", "lr": 1.0}}, {"optimizer": {"momentum": 0.5}})
+    assert (kept.optimizer.options.lr, kept.optimizer.options.momentum) == (1.0, 0.5)
+
+
+def test_what_a_run_writes_resolves_to_the_same_configuration(tmp_path):
+    layer = {
+        "head": {"name": "pim", "num_selects": [8, 4, 2, 1]},
+        "dataset": {"data": str(tmp_path)},
+        "train": {"epochs": 3, "seed": 7},
+    }
+    config = resolved(layer, recipe="pim-paper")
+    path = tmp_path / "config.toml"
+    path.write_text(config.as_toml())
+    settings, recipe = read_config(path)
+    again = resolve([settings], recipe, {}, get_registry())
+    assert again == config
+    assert tomllib.loads(path.read_text())["head"]["num_selects"] == [8, 4, 2, 1]
+
+
+def test_data_chooses_the_data_set_that_reads_folders():
+    config = resolved({"dataset": {"data": "photos"}})
+    assert config.dataset.component.spec.name == "folder" and config.data == Path("photos").absolute()
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"head": {"name": "pimm"}}, "pim"),
+        ({"head": {"name": "pim", "fpn_sice": 3}}, "fpn_size"),
+        ({"head": {"name": "pim", "fpn_size": "big"}}, "expected int"),
+        ({"train": {"epochs": 0}}, "at least 1"),
+        ({"train": {"schedule": "linear"}}, "constant or cosine or step"),
+        ({"augment": {"policy": "auto"}}, "autoaugment"),
+    ],
+)
+def test_wrong_settings_are_refused_with_what_would_be_right(layer, message):
+    with pytest.raises(UsageError, match=message):
+        resolved(layer)
+
+
+def test_an_unknown_recipe_is_refused():
+    with pytest.raises(UsageError, match="scratch"):
+        read_recipe("scrach", get_registry())
+
+
+def test_files_that_are_no_configuration_are_refused(tmp_path):
+    with pytest.raises(FgvcError, match=r"none\.toml"):
+        read_config(tmp_path / "none.toml")
+    (tmp_path / "a.toml").write_text("a = ")
+    with pytest.raises(FgvcError, match="no valid TOML"):
+        read_config(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text("[haed]\nname='pim'")
+    with pytest.raises(UsageError, match="Did you mean 'head'"):
+        read_config(tmp_path / "b.toml")
+
+
+def test_the_command_line_goes_before_the_file_and_set_before_both(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('recipe = "report"\n[train]\nepochs = 1\nseed = 1\nbatch_size = 4\n')
+    layers, recipe = person_settings(path, {"train": {"epochs": 2, "seed": 2, "device": None}}, ["train.epochs=3"])
+    train = resolved(*layers, recipe=recipe).train
+    assert (recipe, train.epochs, train.seed, train.batch_size) == ("report", 3, 2, 4)
+
+
+@pytest.mark.parametrize("text", ["epochs=3", "train.epochs", "trian.epochs=3", "=", "train.=3"])
+def test_a_malformed_set_is_refused(text):
+    with pytest.raises(UsageError, match="--set"):
+        person_settings(None, {}, [text])
+
+
+def test_resume_refuses_other_settings():
+    refuse_with_resume({"train": {"epochs": None}}, recipe=None, set_=None)
+    with pytest.raises(UsageError, match="--epochs"):
+        refuse_with_resume({"train": {"epochs": 3}}, recipe=None)
+    with pytest.raises(UsageError, match="--set"):
+        refuse_with_resume({}, set_=["train.epochs=3"])

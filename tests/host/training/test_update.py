@@ -1,0 +1,288 @@
+"""The contract between heads and optimizers: five objectives, two passes, and the traps of evaluating twice."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fgvc_cli.contracts import (
+    BackboneInfo,
+    Evaluation,
+    Features,
+    Head,
+    Loss,
+    MapInfo,
+    Objective,
+    ParameterGroup,
+    Reads,
+    TorchOptimizer,
+)
+from fgvc_cli.training.update import Update, detached, soft_targets
+
+INFO = BackboneInfo("toy", "convolutional", 8, (MapInfo(4, 2, (4, 4)),), 4, (0.5,) * 3, (0.5,) * 3)
+
+
+class Trunk(nn.Module):
+    """A backbone in small: one convolution, batch normalisation and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.Dropout(0.5)
+
+    def forward(self, images):
+        return self.drop(self.norm(self.conv(images)))
+
+
+class FiveFold(Head):
+    """Five objectives; each looks at what the one before put out."""
+
+    def __init__(self, backbone=INFO, classes=3, options=None, idle="skip"):
+        super().__init__(backbone, classes, options)
+        self.experts = nn.ModuleDict({name: nn.Linear(4, classes) for name in "abc"})
+        self.idle, self.received = idle, []
+
+    def reads(self, part=None):
+        return Reads(maps=(0,))
+
+    def forward(self, features, part=None):
+        pooled = features.maps[0].mean((2, 3))
+        return {name: expert(pooled) for name, expert in self.experts.items() if part in (None, name)}
+
+    def objectives(self, images, targets):
+        scale = 1.0
+        for part in ("a", "b", "c", None, "a"):
+            output = yield Objective(
+                images * scale, lambda out: self.loss(out, targets), part, idle=self.idle, name=str(part)
+            )
+            self.received.append(output)
+            scale = 1 + next(iter(output.values())).abs().mean()  # the next objective depends on this one's output
+
+    def loss(self, output, targets):
+        total = sum(F.cross_entropy(scores, targets) for scores in output.values())
+        return Loss(total, next(iter(output.values())), {"ce": total.detach()})
+
+
+class Whole(nn.Module):
+    def __init__(self, head):
+        super().__init__()
+        self.backbone, self.head = Trunk(), head
+
+    def forward(self, images, part=None):
+        return self.head(Features({0: self.backbone(images)}, None), part)
+
+
+class Plain(TorchOptimizer):
+    def make(self, groups, options):
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=0.01)
+
+
+class TwoPass(Plain):
+    """Sharpness-aware in small: climb along the gradient, come back, descend with the gradient found there."""
+
+    def step(self, closure):
+        first = closure.ascent()
+        parameters = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        before = [p.detach().clone() for p in parameters]
+        with torch.no_grad():
+            for p in parameters:
+                p += 0.1 * p.grad
+        self.second = closure()
+        with torch.no_grad():
+            for p, kept in zip(parameters, before, strict=True):
+                p.copy_(kept)
+        self.update(closure.bad)
+        return first
+
+
+def make(optimizer=Plain, idle="skip", clip_norm=0.0, **kwargs):
+    torch.manual_seed(0)
+    model = Whole(FiveFold(idle=idle))
+    groups = [ParameterGroup(p, dict(getattr(model, p).named_parameters())) for p in ("backbone", "head")]
+    steps = optimizer(groups, SimpleNamespace(lr=0.1, head_lr=0.2))
+    return model, Update(model, model.head, steps, nullcontext, clip_norm, **kwargs)
+
+
+def batch(n=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 3, 8, 8, generator=generator), torch.arange(n) % 3
+
+
+def test_five_objectives_give_five_steps_and_hear_their_detached_outputs():
+    model, update = make()
+    done = update([batch()])
+    assert len(done) == 5
+    assert len(model.head.received) == 5
+    for (evaluation, bad), heard in zip(done, model.head.received, strict=True):
+        assert isinstance(evaluation, Evaluation) and bad.item() == 0
+        for name, scores in heard.items():
+            assert not scores.requires_grad
+            assert torch.equal(scores, evaluation.outputs[0][name])
+    assert set(model.head.received[1]) == {"b"} and set(model.head.received[3]) == {"a", "b", "c"}
+
+
+def test_two_passes_with_five_objectives_are_ten_evaluations_and_return_the_first():
+    model, update = make(TwoPass)
+    calls = []
+    model.register_forward_hook(lambda *a: calls.append(1))
+    done = update([batch()])
+    assert len(calls) == 10
+    second = update.optimizer.second
+    assert not torch.equal(done[-1][0].losses[0].value, second.losses[0].value)
+
+
+def test_a_second_pass_draws_the_same_dropout_and_leaves_statistics_alone():
+    model, update = make(TwoPass)
+    masks, tracked = [], []
+    model.backbone.drop.register_forward_hook(lambda _m, _i, out: masks.append(out == 0))
+    update([batch()])
+    for first, second in zip(masks[::2], masks[1::2], strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(masks[0], masks[2])
+    tracked = model.backbone.norm.num_batches_tracked.item()
+    assert tracked == 5  # one a step, not one a pass
+
+
+def test_two_passes_equal_two_passes_written_out():
+    model, update = make(TwoPass)
+    reference, _ = make()
+    model.backbone.drop.p = reference.backbone.drop.p = 0.0
+    images, targets = batch()
+    momentum = {}
+    for _ in range(4):
+        update.head.received.clear()
+        update([(images, targets)])
+        scale = 1.0
+        for part in ("a", "b", "c", None, "a"):
+            statistics = {k: v.clone() for k, v in reference.named_buffers()}
+            first = _gradients(reference, images * scale, targets, part)
+            scale_next = 1 + next(iter(first[1].values())).abs().mean()
+            after_first = {k: v.clone() for k, v in reference.named_buffers()}
+            kept = {k: p.detach().clone() for k, p in reference.named_parameters()}
+            with torch.no_grad():
+                for name, gradient in first[0].items():
+                    dict(reference.named_parameters())[name].add_(0.1 * gradient)
+            second = _gradients(reference, images * scale, targets, part)
+            with torch.no_grad():
+                for k, p in reference.named_parameters():
+                    p.copy_(kept[k])
+                for k, v in reference.named_buffers():
+                    v.copy_(after_first[k])
+                for k, gradient in second[0].items():
+                    p = dict(reference.named_parameters())[k]
+                    d = gradient + 0.01 * p
+                    momentum[k] = 0.9 * momentum[k] + d if k in momentum else d
+                    p.sub_((0.1 if k.startswith("backbone") else 0.2) * momentum[k])
+            assert statistics.keys() == after_first.keys()
+            scale = scale_next
+    for (name, ours), theirs in zip(model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6, msg=name)
+
+
+def _gradients(model, images, targets, part):
+    model.zero_grad(set_to_none=True)
+    output = model(images, part)
+    model.head.loss(output, targets).value.backward()
+    found = {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
+    return found, {k: v.detach() for k, v in output.items()}
+
+
+def test_idle_parameters_skip_or_coast():
+    moved = {}
+    for idle in ("skip", "coast"):
+        model, update = make(idle=idle)
+        update([batch()])
+        before = {k: v.clone() for k, v in model.head.experts["b"].state_dict().items()}
+        head = model.head
+        head.objectives = lambda images, targets, head=head, idle=idle: iter_once(head, images, targets, "a", idle)
+        update([batch(seed=2)])
+        moved[idle] = not torch.equal(model.head.experts["b"].weight, before["weight"])
+    assert moved == {"skip": False, "coast": True}
+
+
+def iter_once(head, images, targets, part, idle):
+    yield Objective(images, lambda out: head.loss(out, targets), part, idle=idle)
+
+
+def test_a_parameter_that_never_had_a_gradient_does_not_coast():
+    model, update = make(idle="coast")
+    head = model.head
+    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "coast")
+    before = head.experts["b"].weight.detach().clone()
+    update([batch()])
+    assert torch.equal(head.experts["b"].weight, before)
+
+
+@pytest.mark.parametrize("optimizer", [Plain, TwoPass])
+def test_accumulated_micro_batches_equal_the_whole_batch(optimizer):
+    whole_images, whole_targets = batch(9)
+    states = []
+    for cuts in ([9], [4, 4, 1]):
+        model, update = make(optimizer)
+        model.backbone.drop.p = 0.0
+        model.backbone.norm.eval()  # its statistics are of the micro-batch, which is not what is tested here
+        head = model.head
+        head.objectives = lambda images, targets, head=head: iter_once(head, images, targets, None, "skip")
+        parts = list(zip(whole_images.split(cuts), whole_targets.split(cuts), strict=True))
+        for _ in range(3):
+            update(parts)
+        states.append([p.detach().clone() for p in model.parameters()])
+    for a, b in zip(*states, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_clipping_bounds_the_gradient_that_is_descended():
+    model, update = make(clip_norm=0.01)
+    update([batch()])
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    assert norm <= 0.0101
+
+
+@pytest.mark.parametrize("optimizer", [Plain, TwoPass])
+def test_what_is_not_finite_moves_no_weight(optimizer):
+    model, update = make(optimizer, clip_norm=1.0)
+    update([batch()])
+    before = {k: p.detach().clone() for k, p in model.named_parameters()}
+    images, targets = batch()
+    images[0, 0, 0, 0] = float("nan")
+    done = update([(images, targets)])
+    assert all(bad.item() == 1 for _, bad in done)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+def test_heads_with_differing_numbers_of_objectives_are_refused():
+    model, update = make()
+    head = model.head
+
+    def objectives(images, targets):
+        for _ in range(len(images)):
+            yield Objective(images, lambda out: head.loss(out, targets))
+
+    head.objectives = objectives
+    images, targets = batch(5)
+    with pytest.raises(RuntimeError, match="different numbers of objectives"):
+        update([(images[:3], targets[:3]), (images[3:], targets[3:])])
+
+
+def test_soft_targets_are_label_smoothing():
+    labels, scores = torch.tensor([0, 2]), torch.randn(2, 3)
+    assert soft_targets(labels, 3, 0.0) is labels
+    ours = F.cross_entropy(scores, soft_targets(labels, 3, 0.1))
+    torch.testing.assert_close(ours, F.cross_entropy(scores, labels, label_smoothing=0.1))
+
+
+def test_detached_keeps_the_form():
+    from typing import NamedTuple
+
+    class Pair(NamedTuple):
+        a: torch.Tensor
+        b: tuple
+
+    x = torch.ones(1, requires_grad=True) * 2
+    out = detached(Pair(x, (x, [x], {"k": x}, 3)))
+    assert isinstance(out, Pair) and not out.a.requires_grad and not out.b[2]["k"].requires_grad and out.b[3] == 3
