@@ -155,5 +155,5 @@ def _by_decay(group: ParameterGroup, decay_norms: bool) -> list[dict[str, Any]]:
     parameters = list(group.parameters.values())
     decaying = [p for p in parameters if decay_norms or p.ndim > 1]
     still = [p for p in parameters if not decay_norms and p.ndim <= 1]
-    splits = [{"params": decaying}, {"params": still, "weight_decay": 0.0}]
+    splits: list[dict[str, Any]] = [{"params": decaying}, {"params": still, "weight_decay": 0.0}]
     return [split for split in splits if split["params"]]

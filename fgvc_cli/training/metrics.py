@@ -7,15 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fgvc_cli.contracts import Evaluation
 
 
 class RunningMetrics:
-    """Loss, its named parts, top-1 and top-5 over the images seen so far in an epoch.
+    """What an epoch's images were like so far: augmented, in training mode, before each update.
 
-    The loss is the sum over a head's objectives; scores are those of the first objective that has any. All are of
-    the augmented images, in training mode, before each update.
+    "objective" is what was minimised, summed over a head's objectives, and "objective.<part>" its named parts. "loss"
+    (the cross entropy of the scores, which compares with validation's), "top1" and "top5" are of the first objective
+    that has scores.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -28,16 +30,16 @@ class RunningMetrics:
         self.images += sum(len(b) for b in labels)
         for evaluation in evaluations:
             for loss, batch in zip(evaluation.losses, labels, strict=True):
-                self._sum("loss", loss.value.detach() * len(batch))
+                self._sum("objective", loss.value.detach() * len(batch))
                 for name, part in loss.parts.items():
-                    self._sum(f"loss.{name}", part.detach() * len(batch))
+                    self._sum(f"objective.{name}", part.detach() * len(batch))
         scored = next((e for e in evaluations if e.losses[0].scores is not None), None)
         for loss, batch in zip(scored.losses if scored else (), labels, strict=False):
             if loss.scores is not None:
-                self._count_hits(loss.scores.detach(), batch)
+                self._score(loss.scores.detach().float(), batch)
 
     def means(self) -> dict[str, float]:
-        """Return the means by name: "loss", its parts, "top1" and (with more than 5 classes) "top5". Waits."""
+        """Return the means by name, "top5" only with more than 5 classes; waits for the device."""
         names = sorted(self.sums)
         values = torch.stack([self.sums[name] for name in names]).tolist() if names else []
         return {name: value / max(1, self.images) for name, value in zip(names, values, strict=True)}
@@ -51,7 +53,8 @@ class RunningMetrics:
         self.images = state["images"]
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
 
-    def _count_hits(self, scores: Tensor, labels: Tensor) -> None:
+    def _score(self, scores: Tensor, labels: Tensor) -> None:
+        self._sum("loss", F.cross_entropy(scores, labels, reduction="sum"))
         deep = min(5, scores.shape[1])
         hits = scores.topk(deep, dim=1).indices == labels[:, None]
         self._sum("top1", hits[:, 0].sum())

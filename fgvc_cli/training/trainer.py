@@ -37,8 +37,8 @@ READ_EVERY = 20
 class View(Protocol):
     """What a trainer reports to; `fgvc_cli.display.training` shows it to a person."""
 
-    def epoch_started(self, epoch: int, batches: int, done: int) -> None:
-        """An epoch (from 1) starts, with `done` of its batches behind it."""
+    def epoch_started(self, epoch: int, images: int, of: int) -> None:
+        """An epoch (from 1) starts, in which `images` of its `of` images are still to come."""
 
     def batch_done(self, images: int, metrics: dict[str, float] | None) -> None:
         """A batch is done; the metrics of the epoch so far come now and then."""
@@ -134,7 +134,8 @@ class Trainer:
             self.metrics = RunningMetrics(self.device)
         else:
             self.metrics.load(progress.metrics)
-        self.view.epoch_started(progress.epoch + 1, len(self.train_loader), progress.batch)
+        images = len(self.job.splits.train)
+        self.view.epoch_started(progress.epoch + 1, max(0, images - progress.batch * train.batch_size), images)
         trained = self._updates()
         seconds = time.perf_counter() - started
         val = self._validate()
@@ -255,7 +256,8 @@ class Trainer:
         if is_best:
             progress.best = found
             save_classifier(self.run.model_file, self.job.classifier, self.description)
-        if val is None or val["top1"] > progress.patience_best[1] + self.job.config.train.min_delta:
+        last, least = progress.patience_best[0], progress.patience_best[1] + self.job.config.train.min_delta
+        if val is None or last < 0 or val["top1"] > least:
             progress.patience_best = (progress.epoch, -1.0 if val is None else val["top1"])
         progress.epoch, progress.batch, progress.metrics = progress.epoch + 1, 0, {}
         self._count_time()

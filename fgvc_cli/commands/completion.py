@@ -1,0 +1,43 @@
+"""What the shell offers when TAB is pressed where a component's name belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.specs import KINDS, Kind
+
+
+def component_names(kind: Kind) -> Callable[[str], list[tuple[str, str]]]:
+    """Return the completion of the names of a kind, for `typer.Option(autocompletion=component_names("head"))`."""
+
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        return _names(kind, incomplete)
+
+    return complete
+
+
+def kinds_and_settings(incomplete: str) -> list[str]:
+    """Complete the first argument of `fgvc show`."""
+    return [name for name in (*KINDS, "settings") if name.startswith(incomplete)]
+
+
+def names_of_kind_given(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Complete the name after a kind that is on the command line already."""
+    kind = context.params.get("kind")
+    return next((_names(known, incomplete) for known in KINDS if known == kind), [])
+
+
+def _names(kind: Kind, incomplete: str) -> list[tuple[str, str]]:
+    from fgvc_cli.registry import get_registry
+
+    try:
+        registry = get_registry()
+    except FgvcError:  # completion has nowhere to say it; the command itself will
+        return []
+    clashing = registry.clashes(kind)
+    names = [(c.reference if c.name in clashing else c.name, c.spec.summary) for c in registry.components(kind)]
+    names += [(f.family.prefix, f.family.summary) for f in registry.families(kind)]
+    return [(name, summary) for name, summary in names if name.startswith(incomplete)]

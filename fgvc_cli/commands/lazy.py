@@ -1,0 +1,76 @@
+"""The built-in subcommands: a name and one line each, their modules imported when one is used."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from fgvc_cli.commands.quick import QuickParameters
+
+
+@dataclass(frozen=True)
+class BuiltinCommand:
+    """A subcommand: where its function (or Typer application) is, what `fgvc --help` says of it, under which heading.
+
+    A module may say `EXAMPLE = "fgvc ..."`; it stands at the end of the command's help.
+    """
+
+    target: str
+    summary: str
+    panel: str
+
+
+COMMANDS = {
+    "train": BuiltinCommand(
+        "fgvc_cli.commands.train:train",
+        "Train a classifier; leave a run folder that every other command can use.",
+        "Train and use a classifier",
+    ),
+    "evaluate": BuiltinCommand(
+        "fgvc_cli.commands.evaluate:evaluate", "Score a run on a split or a folder.", "Train and use a classifier"
+    ),
+    "predict": BuiltinCommand(
+        "fgvc_cli.commands.predict:predict",
+        "Name the likeliest classes of images.",
+        "Train and use a classifier",
+    ),
+    "list-plugins": BuiltinCommand(
+        "fgvc_cli.commands.list_plugins:list_plugins", "List what is installed, by kind.", "See what there is"
+    ),
+    "show": BuiltinCommand(
+        "fgvc_cli.commands.show:show", "Show one component's options, source and partners.", "See what there is"
+    ),
+}
+
+
+class QuickCommand(QuickParameters, TyperCommand):
+    """A subcommand that starts quickly."""
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a subcommand in the list of commands until it is used."""
+
+    def __init__(self, name: str, command: BuiltinCommand) -> None:
+        super().__init__(name, help=command.summary, rich_help_panel=command.panel)
+        self.target = command.target
+
+    def loaded(self) -> Any:
+        """Import the subcommand's module and return the command itself."""
+        module_name, _, attribute = self.target.partition(":")
+        module = importlib.import_module(module_name)
+        found = getattr(module, attribute)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        example = getattr(module, "EXAMPLE", "").replace("[", r"\[")  # a bracket would be taken for rich markup
+        app.command(self.name, cls=QuickCommand, epilog=f"Example: {example}" if example else None)(found)
+        return typer.main.get_command(app)
+
+
+def builtin_commands() -> dict[str, LazyCommand]:
+    """Return the built-in subcommands by name, in the order of the help."""
+    return {name: LazyCommand(name, command) for name, command in COMMANDS.items()}

@@ -1,0 +1,157 @@
+"""`fgvc train`: trains a classifier and leaves a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fgvc_cli.commands.completion import component_names
+
+COMPONENTS, DATA, TRAINING, RUN = "Components", "Data", "Training", "Run"
+
+
+def train(
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Network that turns images into features.",
+            autocompletion=component_names("backbone"),
+            rich_help_panel=COMPONENTS,
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="What turns features into classes.", autocompletion=component_names("head"), rich_help_panel=COMPONENTS
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="What minimises the loss.", autocompletion=component_names("optimizer"), rich_help_panel=COMPONENTS
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, imagenet, none, a file, or a tag of the backbone's weights. [default: auto]",
+            rich_help_panel=COMPONENTS,
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set, by name. [default: demo]",
+            autocompletion=component_names("dataset"),
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder of class folders, with or without train, val and test.", rich_help_panel=DATA),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the images that the backbone sees, pixels.", rich_help_panel=DATA)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read images. [default: by device]", rich_help_panel=DATA)
+    ] = None,
+    strict_data: Annotated[
+        bool, typer.Option("--strict-data", help="Stop at the first unreadable image.", rich_help_panel=DATA)
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images.", rich_help_panel=TRAINING)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a forward pass.", rich_help_panel=TRAINING)] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate (of the backbone, if --head-lr differs).", rich_help_panel=TRAINING),
+    ] = None,
+    head_lr: Annotated[
+        float | None, typer.Option(help="Learning rate of the head. [default: as --lr]", rich_help_panel=TRAINING)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seeds weights, order, augmentation and dropout.", rich_help_panel=TRAINING)
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Named settings to begin from. [default: finetune with weights, scratch without]",
+            autocompletion=component_names("recipe"),
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of settings, such as a run's config.toml.", rich_help_panel=TRAINING),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="One setting, as kind.option=value, such as head.fpn_size=1024. May be given several times.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [default: auto]", rich_help_panel=TRAINING)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32 or bf16. [default: auto]", rich_help_panel=TRAINING)
+    ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the model (pays on long trainings).", rich_help_panel=TRAINING)
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to make. [default: a new one under runs/]", rich_help_panel=RUN)
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=RUN)] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=RUN)] = False,
+) -> None:
+    """Train a classifier; leave a run folder that every other command can use.
+
+    Without --data or --dataset a small data set is drawn on the spot.
+
+    Example: fgvc train --backbone swin_t --head pim --data photos/
+    """
+    from fgvc_cli.display.console import print_json
+    from fgvc_cli.display.training import TrainingView, show_outcome
+    from fgvc_cli.registry import get_registry
+    from fgvc_cli.training import run as training
+    from fgvc_cli.training.settings import person_settings, refuse_with_resume
+
+    options: dict[str, Any] = {
+        "backbone": {"name": backbone},
+        "head": {"name": head},
+        "optimizer": {"name": optimizer, "lr": lr, "head_lr": head_lr},
+        "dataset": {"name": dataset, "data": None if data is None else str(data)},
+        "train": {
+            "weights": weights,
+            "image_size": image_size,
+            "workers": workers,
+            "strict_data": strict_data or None,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "seed": seed,
+            "device": device,
+            "precision": precision,
+            "compile": compile_ or None,
+        },
+    }
+    view = TrainingView()
+    try:
+        if resume is not None:
+            refuse_with_resume(options, recipe=recipe, config=config, out=out, set_=set_)
+            outcome = training.resume(resume, get_registry(), view)
+        else:
+            settings, named = person_settings(config, options, set_ or [])
+            outcome = training.train(settings, recipe or named, out, offline, get_registry(), view)
+    finally:
+        view.close()
+    if json:
+        print_json(outcome.summary)
+    else:
+        show_outcome(outcome)

@@ -1,0 +1,127 @@
+"""Which images are trained on, which choose the best checkpoint, and which are kept for the test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.display import console
+from fgvc_cli.errors import FgvcError, UsageError
+
+NAMES_SHOWN = 8
+"""How many class names a message lists before it only counts the rest."""
+
+
+@dataclass(frozen=True)
+class TrainingSplits:
+    """The splits of a training run; `test` is None where the data set has no such split."""
+
+    train: Split
+    val: Split
+    test: Split | None
+
+
+def training_splits(dataset: Dataset, validation_share: float, seed: int) -> TrainingSplits:
+    """Choose the splits for training; without a validation split, a part of the training images becomes one.
+
+    Args:
+        dataset: has a "train" split, and may have "val" and "test".
+        validation_share: share of the training images that is split off if there is no "val", within 0 and 1. Each
+            class gives its share, as near as whole images allow, and keeps at least one image for training.
+        seed: of the choice.
+
+    Raises:
+        FgvcError: there is no training split or only one class, a class has no training image, or no class can spare
+            an image for validation.
+        UsageError: the share is not within 0 and 1.
+    """
+    names = dataset.splits()
+    if "train" not in names:
+        raise FgvcError(
+            f"{dataset.name} has no images to train on: there is no split 'train', only {listed(names)}."
+            if names
+            else f"{dataset.name} has no splits."
+        )
+    train = dataset.split("train")
+    test = dataset.split("test") if "test" in names else None
+    _check_classes(dataset, train)
+    if "val" in names:
+        return TrainingSplits(train, dataset.split("val"), test)
+    kept, held_out = _stratified(np.asarray(train.labels), validation_share, seed)
+    origin = f"split off from {train.name} (share {validation_share:g}, seed {seed})"
+    rest = f"{train.name} without what was split off as val (share {validation_share:g}, seed {seed})"
+    return TrainingSplits(subset(train, kept, "train", rest), subset(train, held_out, "val", origin), test)
+
+
+def subset(split: Split, indices: Sequence[int] | np.ndarray, name: str, origin: str) -> Split:
+    """Return the images of a split at these indices, as a split of its own."""
+    chosen = [int(index) for index in indices]
+    return Split(
+        name,
+        [split.images[i] for i in chosen],
+        [int(split.labels[i]) for i in chosen],
+        [split.keys[i] for i in chosen],
+        None if split.parts is None else [split.parts[i] for i in chosen],
+        origin,
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names as a list, the first few in full."""
+    shown = ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN])
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _check_classes(dataset: Dataset, train: Split) -> None:
+    classes = dataset.class_names
+    if len(classes) < 2:
+        raise FgvcError(
+            f"{dataset.name} has {len(classes)} class{'' if len(classes) == 1 else 'es'} ({listed(classes)}), and a "
+            "classifier needs two or more to tell apart. Each class is a folder of its own."
+        )
+    counts = np.bincount(np.asarray(train.labels, dtype=np.int64), minlength=len(classes))
+    missing = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if missing:
+        raise FgvcError(
+            f"{dataset.name} has no training image of {listed(missing)}, which a classifier cannot learn unseen. "
+            "Add images to the training split, or take these classes out of the other splits."
+        )
+    single = [name for name, count in zip(classes, counts, strict=True) if count == 1]
+    if single:
+        console.warn(f"{dataset.name} has a single training image of {listed(single)}; do not expect much of it.")
+
+
+def _stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide image indices into those that stay and those held out, both in ascending order."""
+    if not 0 < share < 1:
+        raise UsageError(f"A validation share of {share:g} is not possible: it must lie between 0 and 1.")
+    rng = np.random.Generator(np.random.PCG64(seed))
+    counts = np.bincount(labels)
+    wanted = _held_out_by_class(counts, share, rng)
+    if wanted.sum() == 0:
+        raise FgvcError(
+            "No class has a second image, so none can be held out for validation. Add images, or a val folder."
+        )
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label, count in enumerate(wanted):
+        held_out[rng.permutation(np.flatnonzero(labels == label))[:count]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _held_out_by_class(counts: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Say how many images each class gives: whole parts of its share, then the largest remainders up to the total."""
+    spare = np.maximum(counts - 1, 0)
+    exact = np.round(counts * share, 9)  # 0.1 * 30 is 3, and leaves no remainder
+    wanted = np.minimum(np.floor(exact).astype(np.int64), spare)
+    total = max(1, round(float(counts.sum() * share)))
+    ties_by_lot = rng.permutation(len(counts))
+    by_remainder = ties_by_lot[np.argsort(-(exact - wanted)[ties_by_lot], kind="stable")]
+    for label in by_remainder:
+        if wanted.sum() >= total:
+            break
+        wanted[label] += wanted[label] < min(exact[label], spare[label])
+    return wanted

@@ -1,0 +1,134 @@
+"""One component, and the settings in force, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from fgvc_cli.display import console
+from fgvc_cli.display.plugin_tables import component_document, origin_text
+from fgvc_cli.options import describe
+from fgvc_cli.registry import Component, Registry
+from fgvc_cli.registry.partners import partners
+from fgvc_cli.settings import Settings
+from fgvc_cli.specs import ComponentSpec
+
+OWN_TEXT = {
+    "strides": "strides of its feature maps",
+    "pretrained": "pretrained weights",
+    "maps": "feature maps it needs",
+    "distinct_strides": "each of another stride",
+    "passes": "passes a step",
+    "reads_folder": "made from the folder of --data",
+}
+"""How the fields that only one kind of spec has are called."""
+
+
+def component_details(registry: Registry, component: Component) -> dict[str, Any]:
+    """Return all that `fgvc show KIND NAME --json` prints.
+
+    Raises:
+        FgvcError: the component's options, or a recipe's file, cannot be loaded.
+    """
+    spec = component.spec
+    shared = {field.name for field in fields(ComponentSpec)}
+    works_with = partners(registry, component)
+    details = {
+        "kind": component.kind,
+        **component_document(component),
+        "from": origin_text(component.origin),
+        "target": spec.target,
+        "api": spec.api,
+        "properties": {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in shared},
+        "options": [asdict(info) for info in describe(component.options_type())],
+        "works_with": None if works_with is None else asdict(works_with),
+    }
+    return {**details, "toml": component.load()} if component.kind == "recipe" else details
+
+
+def print_component(details: Mapping[str, Any]) -> None:
+    """Print what `component_details` returns."""
+    out = console.out()
+    out.print(f"{details['kind']} {details['name']}", style="bold")
+    facts = {"": details["summary"], "from": f"{details['from']} ({details['reference']})", "source": details["source"]}
+    facts |= {OWN_TEXT.get(name, name): value_text(value) for name, value in details["properties"].items() if value}
+    if details["works_with"] is not None:
+        kind = details["works_with"]["kind"]
+        facts |= {
+            f"{kind}s that fit": ", ".join(details["works_with"]["names"]) or "none",
+            f"{kind}s that do not": ", ".join(details["works_with"]["unfit"]),
+            "known once built": ", ".join(details["works_with"]["open"]),
+        }
+    _print_facts({name: value for name, value in facts.items() if value})
+    if details["options"]:
+        _print_options(details["kind"], details["options"])
+    elif details["kind"] != "recipe":
+        out.print("\nIt has no options.")
+    if "toml" in details:
+        out.print(f"\n{details['toml'].strip()}", soft_wrap=True)
+
+
+def settings_document(settings: Settings) -> dict[str, Any]:
+    """Return what `fgvc show settings --json` prints: each setting's value and where it came from."""
+    only = settings.only_plugins
+    values: dict[str, Any] = {
+        "runs": settings.runs.absolute(),
+        "data_root": settings.data_root.absolute(),
+        "cache": settings.cache.absolute(),
+        "disable_plugins": settings.disable_plugins,
+        "only_plugins": only,
+        "strict_plugins": settings.strict,
+    }
+    origins = {"strict_plugins": settings.origin("strict")}
+    return {name: {"value": value, "from": origins.get(name, settings.origin(name))} for name, value in values.items()}
+
+
+def print_settings(document: Mapping[str, Any]) -> None:
+    """Print what `settings_document` returns."""
+    table = _plain_table("setting", "value", "from")
+    for name, entry in document.items():
+        empty = {"disable_plugins": "none", "only_plugins": "any"}.get(name, "")
+        value = entry["value"]
+        table.add_row(name, empty if value is None or value == () else value_text(value), entry["from"])
+    console.out().print(table)
+
+
+def value_text(value: Any) -> str:
+    """Write a value as a person would type it after `--set`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(value_text(item) for item in value)
+    return "none" if value is None else str(value)
+
+
+def _print_facts(facts: Mapping[str, str]) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        grid.add_row(name, value)
+    console.out().print(grid)
+
+
+def _print_options(kind: str, options: list[dict[str, Any]]) -> None:
+    table = _plain_table(f"--set {kind}.", "type", "default", "")
+    for info in options:
+        default = info["default"]
+        shown = f"[{value_text(default)}]" if isinstance(default, tuple) else value_text(default)
+        table.add_row(info["name"], info["type"], shown, info["help"])
+    console.out().print("")
+    console.out().print(table)
+
+
+def _plain_table(*headings: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=index == 0)
+    return table

@@ -1,0 +1,154 @@
+"""What an evaluation shows a person."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fgvc_cli.display.console import out
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fgvc_cli.evaluation.evaluating import Evaluation
+
+WORST_CLASSES = 10
+"""How many classes are shown unless all are asked for."""
+SUMMARY_FILE = "summary.json"
+
+
+def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
+    """Print the figures, the classes and pairs that are hardest, the surest mistakes, where the files are, and what
+    to try next.
+
+    Args:
+        evaluation: as `PreparedEvaluation.run` returned it.
+        all_classes: whether to list every class, or the worst few.
+    """
+    summary = evaluation.summary
+    console = out()
+    source = summary["dataset"]["data"] or summary["dataset"]["name"]
+    origin = f" ({summary['origin']})" if summary["origin"] else ""
+    console.print(f"{summary['run']} on {summary['split']} of {source}{origin}\n", soft_wrap=True)
+    console.print(_overall(summary))
+    console.print()
+    console.print(_averages(summary))
+    _titled(*_classes(summary["per_class"], all_classes))
+    _titled("Most confused", _confused(summary["most_confused"]))
+    _titled("Most confident mistakes", _mistakes(summary["most_confident_mistakes"]))
+    console.print()
+    for line in closing_lines(evaluation, all_classes):
+        console.print(line, soft_wrap=True)
+
+
+def closing_lines(evaluation: Evaluation, all_classes: bool) -> list[str]:
+    """Return what was left out, where the files are, and the commands most people would want next."""
+    summary = evaluation.summary
+    lines = []
+    if summary["failed"]:
+        keys = [failure["key"] for failure in summary["failures"]]
+        more = f" and {len(keys) - 5} more, see {SUMMARY_FILE}" if len(keys) > 5 else ""
+        lines.append(f"left out, for they cannot be read ({len(keys)}): {', '.join(keys[:5])}{more}")
+    if summary["not_finite"]:
+        lines.append(f"{summary['not_finite']} images got scores that are not finite; they count as wrong.")
+    lines.append(f"written: {evaluation.folder}/ ({', '.join(file.name for file in evaluation.files)})")
+    commands = []
+    mistakes = [mistake["file"] for mistake in summary["most_confident_mistakes"] if mistake["file"]]
+    if mistakes:
+        commands.append(f"fgvc predict {quoted(mistakes[0])} --run {quoted(summary['run'])}")
+    if not all_classes and summary["classes_present"] > WORST_CLASSES:
+        commands.append(f"fgvc evaluate {quoted(summary['run'])} --split {summary['split']} --per-class")
+    heads = ["next: ", "      "]
+    return lines + [head + command for head, command in zip(heads, commands, strict=False)]
+
+
+def percent(share: float | None) -> str:
+    """Write a fraction as a percentage; nothing for None."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def quoted(path: str) -> str:
+    """Write a path so that it can be pasted into a shell, from the current folder if it is below that."""
+    below = Path(path).absolute()
+    here = Path.cwd()
+    return shlex.quote(str(below.relative_to(here)) if below.is_relative_to(here) else path)
+
+
+def _overall(summary: Mapping[str, Any]) -> Table:
+    chance = summary["chance"]
+    table = _table(
+        "split", "images:", "classes:", "top-1:", "top-5:", "chance:", "majority:", "loss:", "calibration error:"
+    )
+    table.add_row(
+        summary["split"],
+        str(summary["images"]),
+        str(summary["classes_present"])
+        + (f" of {summary['classes']}" if summary["classes_present"] != summary["classes"] else ""),
+        percent(summary["top1"]),
+        percent(summary["top5"]),
+        percent(chance["uniform"]),
+        percent(chance["majority"]),
+        "" if summary["loss"] is None else f"{summary['loss']:.3f}",
+        percent(summary["calibration_error"]),
+    )
+    return table
+
+
+def _averages(summary: Mapping[str, Any]) -> Table:
+    table = _table("average", "precision:", "recall:", "F1:")
+    for name in ("macro", "weighted"):
+        table.add_row(name, *(percent(summary[name][figure]) for figure in ("precision", "recall", "f1")))
+    return table
+
+
+def _classes(rows: Sequence[Mapping[str, Any]], all_classes: bool) -> tuple[str, Table]:
+    """Return all classes in their order, or of those with images the worst by F1, and a title that says so."""
+    present = [row for row in rows if row["images"]]
+    shown, title = list(rows) if all_classes else present, "Classes"
+    if not all_classes and len(present) > WORST_CLASSES:
+        shown = sorted(present, key=lambda row: row["f1"])[:WORST_CLASSES]
+        title = f"Worst {WORST_CLASSES} of {len(present)} classes by F1 (all: --per-class)"
+    table = _table("class", "images:", "precision:", "recall:", "F1:")
+    for row in shown:
+        figures = (percent(row[name]) for name in ("precision", "recall", "f1"))
+        table.add_row(row["class"], str(row["images"]), *figures)
+    return title, table
+
+
+def _confused(pairs: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("true", "taken for", "images:", "of the true class:")
+    for pair in pairs:
+        table.add_row(pair["true"], pair["predicted"], str(pair["images"]), percent(pair["share"]))
+    return table
+
+
+def _mistakes(mistakes: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("image", "true", "predicted", "probability:", "of the true class:")
+    for mistake in mistakes:
+        probabilities = percent(mistake["probability"]), percent(mistake["probability_true"])
+        table.add_row(mistake["key"], mistake["true"], mistake["predicted"], *probabilities)
+    return table
+
+
+def _table(*titles: str) -> Table:
+    """Make a table; a title that ends in a colon heads a column of figures."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for title in titles:
+        is_figure = title.endswith(":")
+        table.add_column(
+            title.rstrip(":"), justify="right" if is_figure else "left", overflow="fold", no_wrap=is_figure
+        )
+    return table
+
+
+def _titled(title: str, table: Table) -> None:
+    from rich.text import Text
+
+    if table.row_count:
+        out().print()
+        out().print(Text(title, style="bold cyan"))
+        out().print(table)

@@ -1,0 +1,122 @@
+"""The plugins that are installed, as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fgvc_cli.display import console
+from fgvc_cli.registry import Component, PluginRecord, RegisteredFamily, Registry
+from fgvc_cli.registry.records import Origin
+from fgvc_cli.specs import Kind
+
+
+def print_plugins(registry: Registry, kinds: Sequence[Kind]) -> None:
+    """Print the components of some kinds as one table, and below it what is wrong with any plugin."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("kind", "name", "what it is", "from"):
+        table.add_column(heading, no_wrap=heading in ("kind", "name"), overflow="fold")
+    for kind in kinds:
+        rows = list(_rows(registry, kind))
+        for index, row in enumerate(rows):
+            table.add_row(kind if index == 0 else "", *row, end_section=index == len(rows) - 1)
+        if not rows:
+            table.add_row(kind, "none", "", "", end_section=True)
+    out = console.out()
+    out.print(table)
+    for line in _remarks(registry.plugins):
+        out.print(line, soft_wrap=True)
+
+
+def plugins_document(registry: Registry, kinds: Sequence[Kind]) -> dict[str, Any]:
+    """Return what `fgvc list-plugins --json` prints: components and families by kind, and a record of each plugin."""
+    return {
+        "kinds": {
+            kind: {
+                "components": [component_document(component) for component in registry.components(kind)],
+                "families": [_family_document(family) for family in registry.families(kind)],
+                "clashes": {name: [c.reference for c in found] for name, found in registry.clashes(kind).items()},
+            }
+            for kind in kinds
+        },
+        "plugins": [_plugin_document(plugin) for plugin in registry.plugins],
+    }
+
+
+def component_document(component: Component) -> dict[str, Any]:
+    """Return what JSON says of one component."""
+    return {
+        "name": component.name,
+        "reference": component.reference,
+        "summary": component.spec.summary,
+        "source": component.spec.source,
+        **_origin_document(component.origin),
+    }
+
+
+def origin_text(origin: Origin) -> str:
+    """Say where something is from."""
+    return "built in" if origin.builtin else f"{origin.distribution} {origin.version}"
+
+
+def _rows(registry: Registry, kind: Kind) -> Iterator[tuple[str, str, str]]:
+    clashes = registry.clashes(kind)
+    for component in registry.components(kind):
+        note = f"\n(the name is claimed twice: write {component.reference})" if component.name in clashes else ""
+        yield component.name, component.spec.summary + note, origin_text(component.origin)
+    for family in registry.families(kind):
+        yield family.pattern, family.family.summary, origin_text(family.origin)
+
+
+def _remarks(plugins: Sequence[PluginRecord]) -> Iterator[str]:
+    """Say what a table of components does not show: failures and how to mend them, and the like."""
+    for plugin in plugins:
+        if plugin.status == "failed":
+            name = plugin.distribution
+            mend = (
+                "fgvc itself is damaged: install it again"
+                if plugin.builtin
+                else f"pip uninstall {name}, or FGVC_DISABLE_PLUGINS={name}"
+            )
+            yield f"\n{plugin.failure}\n  to mend it: {mend}"
+        elif plugin.status == "disabled":
+            yield f"\n{plugin.origin} is disabled ({plugin.cause}) and was not imported"
+        if plugin.heavy_modules:
+            yield (
+                f"\n{plugin.origin} imports {', '.join(plugin.heavy_modules)} only to register, which takes "
+                f"{plugin.milliseconds:.0f} ms from every command; its author can keep that to the modules that its "
+                "specs name"
+            )
+        if plugin.commands:
+            yield f"\n{plugin.origin} adds the commands: {', '.join(plugin.commands)}"
+
+
+def _plugin_document(plugin: PluginRecord) -> dict[str, Any]:
+    return {
+        "entry_point": plugin.name,
+        "module": plugin.module,
+        **_origin_document(plugin.origin),
+        "status": plugin.status,
+        "cause": plugin.cause,
+        "milliseconds": round(plugin.milliseconds, 2),
+        "heavy_modules": plugin.heavy_modules,
+        "components": [f"{component.kind} {component.name}" for component in plugin.components],
+        "families": [family.family.prefix for family in plugin.families],
+        "commands": list(plugin.commands),
+        "hooks": list(plugin.hooks),
+    }
+
+
+def _family_document(family: RegisteredFamily) -> dict[str, Any]:
+    return {
+        "prefix": family.family.prefix,
+        "summary": family.family.summary,
+        **_origin_document(family.origin),
+    }
+
+
+def _origin_document(origin: Origin) -> dict[str, Any]:
+    return {"distribution": origin.distribution, "version": origin.version, "builtin": origin.builtin}

@@ -1,0 +1,153 @@
+"""How far a piece of work is: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import Task, TaskID
+
+SILENT_SECONDS = 10.0
+"""Work shorter than this gets no plain line at all."""
+
+LINE_SECONDS = 20.0
+"""Time between two plain lines."""
+
+
+class Progress(Protocol):
+    """What the work reports to."""
+
+    def advance(self, n: int = 1, text: str = "") -> None:
+        """Count `n` more units as done; `text` (a loss, a file name) is shown beside them until the next one."""
+
+
+@contextmanager
+def progress_display(
+    description: str, total: int | None, unit: str, *, quiet: bool, terminal: bool
+) -> Iterator[Progress]:
+    """Give the display that fits where standard error goes; see `fgvc_cli.display.console.progress`."""
+    if quiet:
+        yield _Silence()
+    elif not terminal:
+        yield _PlainLines(description, total, unit)
+    else:
+        with _bar(description, total, unit) as bar:
+            yield bar
+
+
+class _Silence:
+    def advance(self, n: int = 1, text: str = "") -> None:
+        """Count nothing."""
+
+
+class _PlainLines:
+    """A line on standard error after `SILENT_SECONDS`, and then one every `LINE_SECONDS`."""
+
+    def __init__(self, description: str, total: int | None, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = 0
+        self.started = time.monotonic()
+        self.due = self.started + SILENT_SECONDS
+
+    def advance(self, n: int = 1, text: str = "") -> None:
+        self.done += n
+        now = time.monotonic()
+        if now < self.due:
+            return
+        self.due = now + LINE_SECONDS
+        rate = self.done / max(now - self.started, 1e-9)
+        of_total = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
+        parts = [f"{self.description}: {of_total} {self.unit}", f"{rate_text(rate)} {self.unit}/s"]
+        if self.total is not None and rate > 0:
+            parts.append(f"{duration_text((self.total - self.done) / rate)} left")
+        if text:
+            parts.append(text)
+        sys.stderr.write(", ".join(parts) + "\n")
+        sys.stderr.flush()
+
+
+class _Bar:
+    """One bar of the rich display."""
+
+    def __init__(self, display: RichProgress, task: TaskID) -> None:
+        self.display, self.task = display, task
+
+    def advance(self, n: int = 1, text: str = "") -> None:
+        self.display.update(self.task, advance=n, text=text)
+
+
+_display: RichProgress | None = None
+
+
+@contextmanager
+def _bar(description: str, total: int | None, unit: str) -> Iterator[_Bar]:
+    """Add a bar to the display that is up, or put one up; only one can draw on a terminal at a time."""
+    global _display
+    outermost = _display is None
+    if _display is None:
+        _display = _new_display()
+        _display.start()
+    display = _display
+    task = display.add_task(description, total=total, unit=unit, text="")
+    try:
+        yield _Bar(display, task)
+    finally:
+        if outermost:
+            _display = None
+            display.stop()
+        else:
+            display.remove_task(task)
+
+
+def _new_display() -> RichProgress:
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
+
+    from fgvc_cli.display.console import err
+
+    class Count(ProgressColumn):
+        """Units done, of how many."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.completed:.0f}" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+    class Rate(ProgressColumn):
+        """Units a second, and the time that is left."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            if not speed:
+                return Text("")
+            left = task.time_remaining
+            text = f"{rate_text(speed)} {task.fields['unit']}/s"
+            if left:
+                text += f"  {duration_text(left)} left"
+            return Text(text, style="cyan")
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=28),
+        Count(),
+        Rate(),
+        TextColumn("{task.fields[text]}", style="dim", markup=False),
+        console=err(),
+        transient=True,  # what is left to read afterwards is the command's result, not its bars
+        speed_estimate_period=15.0,
+    )
+
+
+def rate_text(rate: float) -> str:
+    """Write a rate with three figures: `0.42`, `8.1`, `1250`."""
+    return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 10 else f"{rate:.0f}"
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration as a clock does: `0:07`, `12:30`, `3:05:00`."""
+    minutes, rest = divmod(max(round(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

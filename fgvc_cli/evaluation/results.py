@@ -1,0 +1,104 @@
+"""The files that an evaluation leaves: summary, predictions, per-class figures and the confusion matrix."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.display.figures import confusion_matrix as draw_confusion_matrix
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.evaluation.confusion import confusion_matrix
+from fgvc_cli.evaluation.scoring import Scores
+from fgvc_cli.evaluation.subject import Subject
+from fgvc_cli.runs import files
+
+SUMMARY, PREDICTIONS, PER_CLASS, CONFUSION = "summary.json", "predictions.csv", "per_class.csv", "confusion.png"
+
+LISTED = 5
+"""How many classes a line of `predictions.csv` names."""
+DRAWN_CLASSES = 2000
+"""Up to so many classes the confusion matrix is drawn: above, a class would be smaller than a pixel."""
+
+
+def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: bool) -> Path:
+    """Return the folder for the results: `--out`, or one in the run that is named after the split.
+
+    The folder in the run belongs to that split of that data set, and a new evaluation replaces the one before.
+
+    Raises:
+        UsageError: `--out` exists, without `--force`.
+        FgvcError: the folder in the run holds an evaluation of other images that happen to have the same name.
+    """
+    if out is not None:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())) and not force:
+            raise UsageError(f"--out {out} exists: choose another folder, or let it be overwritten with --force.")
+        if out.is_file():
+            raise UsageError(f"--out {out} is a file: name a folder.")
+        return out
+    other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
+    folder = run_folder / "evaluation" / f"{other}{subject.split.name}"
+    before = files.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else None
+    if before is not None and before.get("dataset") != dataset_record(subject):
+        data = (before.get("dataset") or {}).get("data") or "another data set"
+        raise FgvcError(f"{folder} holds an evaluation on {data}: give this one a folder of its own with --out.")
+    return folder
+
+
+def dataset_record(subject: Subject) -> dict[str, Any]:
+    """Return what the summary records of the data set."""
+    return {"name": subject.dataset, "data": None if subject.data is None else str(subject.data)}
+
+
+def write(folder: Path, summary: dict[str, Any], scores: Scores, class_names: Sequence[str]) -> list[Path]:
+    """Write an evaluation's files; each replaces its predecessor whole, the summary last.
+
+    Args:
+        folder: where to; it is made.
+        summary: for `summary.json`.
+        scores: what it is of.
+        class_names: in the order of the scores.
+
+    Returns:
+        The files.
+    """
+    written = [folder / PREDICTIONS, folder / PER_CLASS]
+    write_csv(written[0], _prediction_header(scores), _prediction_rows(scores, class_names))
+    columns = ("class", "images", "precision", "recall", "f1", "top1")
+    write_csv(written[1], columns, ([row[column] for column in columns] for row in summary["per_class"]))
+    if scores.classes <= DRAWN_CLASSES:
+        written.append(folder / CONFUSION)
+        title = f"{summary['split']}: {100 * summary['top1']:.1f} % of {summary['images']} images right"
+        draw_confusion_matrix(written[-1], confusion_matrix(scores), class_names, title)
+    written.append(folder / SUMMARY)
+    files.write_json(written[-1], summary)
+    return written
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file, whole or not at all, row by row; None becomes an empty cell."""
+    with files.replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _prediction_header(scores: Scores) -> list[str]:
+    listed = min(LISTED, scores.classes)
+    more = [f"{column}{rank}" for rank in range(2, listed + 1) for column in ("predicted", "probability")]
+    return ["key", "true", "predicted", "probability", "correct", "true_probability", "true_rank", *more]
+
+
+def _prediction_rows(scores: Scores, class_names: Sequence[str]) -> Iterator[list[Any]]:
+    """Give a line an image, the most probable classes after it; ranks count from 1."""
+    top = scores.top(LISTED)
+    for i, key in enumerate(scores.keys):
+        probabilities, label = scores.probabilities[i], int(scores.labels[i])
+        if scores.predicted[i] < 0:
+            yield [key, class_names[label], "", "", 0, *[""] * (len(_prediction_header(scores)) - 5)]
+            continue
+        listed = [(class_names[j], f"{probabilities[j]:.6f}") for j in top[i]]
+        true = [f"{probabilities[label]:.6f}", int(scores.ranks[i]) + 1]
+        more = [cell for pair in listed[1:] for cell in pair]
+        yield [key, class_names[label], *listed[0], int(top[i][0] == label), *true, *more]

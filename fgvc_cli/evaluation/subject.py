@@ -1,0 +1,158 @@
+"""Which images a run is evaluated on: a split of its own data set, or of another one matched by class names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.data.matching import match_classes
+from fgvc_cli.data.opening import open_dataset, training_splits
+from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.options import parse_setting
+from fgvc_cli.registry import Registry
+from fgvc_cli.runs.folder import CONFIG_FILE
+from fgvc_cli.training.config import RunConfig, read_config, resolve
+from fgvc_cli.training.recipes import Layer
+from fgvc_cli.training.setup import WITHOUT_WEIGHTS
+
+ALL = "all"
+"""What a folder without split folders is called when a run is evaluated on it."""
+
+
+@dataclass(frozen=True)
+class SubjectRequest:
+    """What a person wants a run to be evaluated on.
+
+    Attributes:
+        split: its name; None: "test", or what comes nearest to it.
+        data: a folder other than the run's own data set.
+        dataset: a data set by name, other than the run's own.
+        options: options of the data set.
+        ignore_unknown: whether to leave out images of classes that the classifier does not know.
+    """
+
+    split: str | None = None
+    data: Path | None = None
+    dataset: str | None = None
+    options: Layer = field(default_factory=dict)
+    ignore_unknown: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the run's own data set is meant."""
+        return self.data is None and self.dataset is None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The images that a run is evaluated on.
+
+    Attributes:
+        split: its labels index the classifier's class names.
+        dataset: the data set's name.
+        data: the folder it was made from, or None.
+        is_own: whether the run was trained on this data set.
+        notes: what a person should know when reading the figures.
+    """
+
+    split: Split
+    dataset: str
+    data: Path | None
+    is_own: bool
+    notes: tuple[str, ...] = ()
+
+
+def dataset_settings(texts: Sequence[str]) -> Layer:
+    """Read `--set dataset.option=value`, of which evaluation takes no others.
+
+    Raises:
+        UsageError: it is of another kind, or has not that form.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        kind, name, value = parse_setting(text)
+        if kind != "dataset" or name in ("name", "data"):
+            raise UsageError(f"--set {text}: only options of the data set can be set here, as dataset.option=value.")
+        settings[name] = value
+    return settings
+
+
+def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str], registry: Registry) -> Subject:
+    """Open the data set that is meant and take the split that is meant.
+
+    Args:
+        request: what a person wants.
+        run_folder: the run's; its `config.toml` names its data set.
+        class_names: of the run's classifier.
+        registry: finds data sets.
+
+    Raises:
+        UsageError: there is no such split, or classes are unknown to the classifier.
+        FgvcError: the images are not there.
+    """
+    config = _config(request, run_folder, registry)
+    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.seed)
+    name = request.split or _default_split(dataset, request.is_own)
+    split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
+    notes = _own_notes(name, request.split) if request.is_own else _other_notes(name, request.split)
+    if not request.is_own and request.split is None and dataset.splits() == ("train",):
+        split = Split(ALL, split.images, split.labels, split.keys, split.parts)
+    matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
+
+    return Subject(matched, dataset.name, config.data, request.is_own, notes)
+
+
+def _config(request: SubjectRequest, run_folder: Path, registry: Registry) -> RunConfig:
+    """Resolve the run's settings as far as they concern data, another data set laid over them."""
+    file = run_folder / CONFIG_FILE
+    if request.is_own and not file.is_file():
+        raise UsageError(
+            f"{run_folder} has no {CONFIG_FILE} that names its data set: name one with --data or --dataset."
+        )
+    run: Layer = read_config(file)[0] if file.is_file() else {}
+    dataset: dict[str, Any] = dict(run.get("dataset", {})) if request.is_own else {}
+    if request.dataset is not None:
+        dataset["name"] = request.dataset
+    if request.data is not None:
+        dataset["data"] = str(request.data)
+    dataset.update(request.options)
+    # The rest of the run's settings stays out: its optimizer need not be installed to evaluate it.
+    return resolve([{"dataset": dataset, "train": run.get("train", {})}], WITHOUT_WEIGHTS, {}, registry)
+
+
+def _default_split(dataset: Dataset, is_own: bool) -> str:
+    names = dataset.splits()
+    if "test" in names:
+        return "test"
+    return "val" if is_own or "val" in names else names[0]
+
+
+def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
+    if name in ("train", "val"):  # as training saw them: the validation part may have been split off
+        splits = training_splits(dataset, config.train.validation_share, config.train.seed)
+        return splits.train if name == "train" else splits.val
+    return _split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), "val"))))
+
+
+def _split(dataset: Dataset, name: str, known: Sequence[str]) -> Split:
+    if name not in dataset.splits():
+        raise UsageError(
+            f"--split {name}: {dataset.name} has no such split.{did_you_mean(name, known)} Splits: {', '.join(known)}."
+        )
+    return dataset.split(name)
+
+
+def _own_notes(name: str, asked: str | None) -> tuple[str, ...]:
+    if name == "val":
+        missing = "" if asked else "The run's data set has no test split, so this is its validation split. "
+        return (f"{missing}The checkpoint was chosen on val: expect a little less on images it has never seen.",)
+    if name == "train":
+        return ("The classifier has learnt these very images: the figures say nothing of others.",)
+    return ()
+
+
+def _other_notes(name: str, asked: str | None) -> tuple[str, ...]:
+    return (f"There is no test split: this is {name}.",) if asked is None and name == "val" else ()

@@ -1,0 +1,64 @@
+"""What to say when a name is not known: the nearest names, all names, and plugins that may be the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.registry.records import PluginRecord, RegisteredFamily, normalised
+from fgvc_cli.specs import Kind
+
+if TYPE_CHECKING:
+    from fgvc_cli.registry.lookup import Registry
+
+NAMES_SHOWN = 20
+FAILURES_SHOWN = 3
+
+
+def unknown_name(
+    registry: Registry, kind: Kind, name: str, distribution: str | None, families: Sequence[RegisteredFamily]
+) -> UsageError:
+    """Make the error for a name that no plugin registers (or that a family has no member for)."""
+    components = registry.components(kind)
+    if distribution is not None:
+        components = [c for c in components if normalised(c.distribution) == normalised(distribution)]
+    names = list(dict.fromkeys(component.name for component in components))
+    patterns = [family.pattern for family in registry.families(kind)] if distribution is None else []
+    shown = ", ".join([*names[:NAMES_SHOWN], *(["..."] if len(names) > NAMES_SHOWN else []), *patterns]) or "none"
+    whose = f" of {distribution}" if distribution else ""
+    parts = [
+        f"{kind} '{name}': the family '{families[0].pattern}' has no such member."
+        if families
+        else f"{kind} '{name}': there is no such {kind}{whose}.",
+        did_you_mean(name.lower(), names).strip(),
+        f"Known: {shown}.",
+        *_reasons(registry, name),
+    ]
+    return UsageError(" ".join(part for part in parts if part))
+
+
+def unknown_distribution(registry: Registry, kind: Kind, name: str, distribution: str) -> UsageError:
+    """Make the error for `distribution:name` when nothing of that distribution is loaded."""
+    start = f"{kind} '{name}':"
+    own = [p for p in registry.plugins if normalised(p.distribution) == normalised(distribution)]
+    if not own:
+        known = sorted({p.distribution for p in registry.plugins})
+        near = did_you_mean(normalised(distribution), known)
+        return UsageError(
+            f"{start} no distribution '{distribution}' with a plugin is installed.{near} Installed: {', '.join(known)}."
+        )
+    return UsageError(f"{start} {' '.join(_reason(plugin) for plugin in own)}")
+
+
+def _reasons(registry: Registry, name: str) -> list[str]:
+    """Say which plugins might have provided a name; those that are called alike come first."""
+    absent = [plugin for plugin in registry.plugins if plugin.status != "loaded"]
+    absent.sort(key=lambda plugin: name.lower() not in f"{plugin.distribution} {plugin.module}".lower())
+    return [_reason(plugin) for plugin in absent[:FAILURES_SHOWN]]
+
+
+def _reason(plugin: PluginRecord) -> str:
+    if plugin.status == "disabled":
+        return f"{plugin.origin} is disabled ({plugin.cause})."
+    return f"{plugin.failure}."

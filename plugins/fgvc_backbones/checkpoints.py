@@ -1,0 +1,166 @@
+"""Published weights of timm models: where they are, reading them, and fitting a state dict to a model."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fgvc_backbones.plan import Plan
+from fgvc_cli import FgvcError
+from fgvc_cli.contracts import PretrainedWeights, WeightsReport
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
+"""What timm's modules call the function that turns a published state dict into one for a model as it was built."""
+
+
+def published(full_name: str) -> PretrainedWeights | None:
+    """Return the weights that timm publishes under a full name ("resnet18.a1_in1k"), without asking the network.
+
+    They count as cached in the Hugging Face cache, or in torch.hub's under the file name of their first address.
+    """
+    config = timm.get_pretrained_cfg(full_name)
+    if not config.has_weights:
+        return None
+    name = ".".join(filter(None, (full_name.partition(".")[0], config.tag)))
+    if config.hf_hub_id:
+        url = hf_hub_url(config.hf_hub_id, config.hf_hub_filename or HUB_FILES[0])
+    elif config.url and not config.custom_load:
+        url = config.url
+    else:
+        return None
+    return PretrainedWeights(name, url, _cached(config))
+
+
+def read_published(weights: PretrainedWeights) -> dict[str, Tensor]:
+    """Read published weights from the cache, or download them into it.
+
+    Raises:
+        FgvcError: the download failed, or the cached file is damaged.
+    """
+    path = weights.cached
+    if path is None:
+        try:
+            with quiet_loggers():
+                path = _download(weights)
+        except Exception as error:  # each transport has errors of its own, without a common base
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise FgvcError(f"{weights.name}: the download failed ({reason}).") from error
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return unwrapped(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise FgvcError(f"{weights.name}: the cached file {path} cannot be read; delete it and try again.") from error
+
+
+def load_into(model: nn.Module, plan: Plan, state: Mapping[str, Any]) -> WeightsReport:
+    """Load a state dict in timm's naming (or in the backbone's own, with `model.` before it) into a model.
+
+    Position embeddings and relative position tables of another image size are resized, as timm does it. Entries
+    of a classifier, and of modules that were pruned, are left out without a word.
+
+    Raises:
+        FgvcError: an entry has the wrong shape, or nothing matches.
+    """
+    own = model.state_dict()
+    given = {name.removeprefix("model."): value for name, value in state.items() if isinstance(value, Tensor)}
+    if any(name not in given or given[name].shape != value.shape for name, value in own.items()):
+        given = _fitted(given, plan)
+    for name in own.keys() & given.keys():
+        if given[name].shape != own[name].shape:
+            raise FgvcError(
+                f"The weights are not for {plan.model}: {name} has shape {_shape(given[name])}, "
+                f"and {_shape(own[name])} is needed."
+            )
+    loaded = tuple(name for name in own if name in given)
+    if not any(name in given for name, _ in model.named_parameters()):
+        raise FgvcError(f"The weights are not for {plan.model}: none of their {len(state)} entries is one of its own.")
+    model.load_state_dict({name: given[name] for name in loaded}, strict=False)
+    whole = plan.outline().state_dict().keys()
+    classifier = _classifier_prefixes(model)
+    unknown = tuple(name for name in given if name not in whole and not name.startswith(classifier))
+    missing = tuple(name for name in own if name not in given and not name.endswith("num_batches_tracked"))
+    return WeightsReport(loaded, unknown, missing)
+
+
+def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the state dict inside a checkpoint that keeps it under "model" or "state_dict"."""
+    for key in ("state_dict", "model"):
+        if isinstance(state.get(key), Mapping):
+            return unwrapped(state[key])
+    return dict(state)
+
+
+@contextmanager
+def quiet_loggers() -> Iterator[None]:
+    """Silence the hub's and timm's notes and retries; what matters comes as an error."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _cached(config: Any) -> Path | None:
+    if config.hf_hub_id:
+        files = (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES
+        for file in files:
+            found = try_to_load_from_cache(config.hf_hub_id, file)
+            if isinstance(found, str):
+                return Path(found)
+    if config.url and not config.custom_load:
+        path = Path(torch.hub.get_dir(), "checkpoints", config.url.rpartition("/")[2])
+        return path if path.is_file() else None
+    return None
+
+
+def _download(weights: PretrainedWeights) -> Path:
+    config = timm.get_pretrained_cfg(weights.name)
+    if config.hf_hub_id:
+        return Path(hf_hub_download(config.hf_hub_id, weights.url.rpartition("/")[2]))
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / weights.url.rpartition("/")[2]
+    torch.hub.download_url_to_file(weights.url, str(path), progress=sys.stderr.isatty())
+    return path
+
+
+def _fitted(state: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """Apply timm's own checkpoint filter for the model, if it has one."""
+    module = sys.modules[timm.model_entrypoint(plan.model).__module__]
+    apply = next((vars(module)[name] for name in FILTERS if name in vars(module)), None)
+    if apply is None:
+        return state
+    outline = plan.outline()
+    try:
+        with quiet_loggers():
+            fitted: dict[str, Tensor] = apply(state, outline)
+    except TypeError:  # an older form takes the state dict alone
+        fitted = apply(state)
+    except (AttributeError, KeyError, RuntimeError, ValueError, AssertionError) as error:
+        raise FgvcError(f"The weights are not for {plan.model}: {str(error).splitlines()[0]}") from error
+    return fitted
+
+
+def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+    names = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(side) for side in tensor.shape) or "scalar"

@@ -1,0 +1,181 @@
+"""What a model turns out to do, seen on the meta device: shapes of its maps, and where activation maps are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fgvc_backbones.map_sources import MapSource, TimmModel
+from fgvc_cli import FgvcError
+from fgvc_cli.contracts import CamLayer, Features, MapInfo, Reads
+
+Layout = Literal["BCHW", "BHWC", "BNC"]
+
+
+@dataclass(frozen=True)
+class CamPoint:
+    """Name of a module whose output lies on a score's path, and how that output is laid out (see `CamLayer`)."""
+
+    module: str
+    layout: Layout
+    prefix: int = 0
+    grid: tuple[int, int] | None = None
+
+    def layer(self, model: nn.Module) -> CamLayer:
+        """Return it for that model."""
+        return CamLayer(model.get_submodule(self.module), self.layout, self.prefix, self.grid)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        maps: channels, stride and grid of each map.
+        embedding_width: D of the embedding.
+        cam_maps: for each map, where activation maps of a score read from it are taken; None if no module has it.
+        cam_embedding: the same for the embedding.
+        architecture: whether the maps come from convolutions or from tokens.
+    """
+
+    maps: tuple[MapInfo, ...]
+    embedding_width: int
+    cam_maps: tuple[CamPoint | None, ...]
+    cam_embedding: CamPoint | None
+    architecture: Literal["convolutional", "transformer"]
+
+
+def read(model: TimmModel, source: MapSource, images: Tensor, reads: Reads) -> Features:
+    """Compute what `reads` asks for: maps and embedding in one pass, or only what one of them needs."""
+    if reads.maps:
+        maps, final = source.run(model, images, reads.maps, reads.embedding)
+    else:
+        maps, final = [], model.forward_features(images) if reads.embedding else None
+    embedding = None if final is None else model.forward_head(final, pre_logits=True)
+    return Features(dict(zip(reads.maps, maps, strict=True)), embedding)
+
+
+def survey(outline: TimmModel, source: MapSource, image_size: int) -> Survey:
+    """Run the model once on the meta device and note what there is.
+
+    Args:
+        outline: the model, on the meta device, in evaluation mode.
+        source: where its maps come from.
+        image_size: side of the square images, pixels.
+
+    Raises:
+        FgvcError: it has no embedding B,D or its maps are not B,C,H,W.
+    """
+    images = torch.empty(1, 3, image_size, image_size, device="meta")
+    indices = range(len(source.modules))
+    with torch.no_grad():
+        (maps, final), outputs = _with_outputs(outline, lambda: source.run(outline, images, indices, True))
+        plain, plain_outputs = _with_outputs(outline, lambda: outline.forward_features(images))
+        embedding = outline.forward_head(final, pre_logits=True)
+    if embedding.ndim != 2 or any(m.ndim != 4 for m in maps):
+        raise FgvcError(f"{type(outline).__name__}: its feature maps or its pooled features have an unexpected shape.")
+    points = tuple(_map_point(outline, *named, outputs) for named in zip(source.modules, maps, strict=True))
+    pooled = [name for name, output in outputs.items() if output is final and plain_outputs.get(name) is plain]
+    pooled = pooled if final.ndim == 4 else []
+    return Survey(
+        tuple(_map_info(m, stride, image_size) for m, stride in zip(maps, source.strides, strict=True)),
+        embedding.shape[1],
+        points,
+        _embedding_point(outline, points[-1], pooled, list(outputs)),
+        "transformer" if _has_tokens(outline, points[-1]) else "convolutional",
+    )
+
+
+def reached_parameters(outline: TimmModel, source: MapSource, image_size: int, reads: Reads) -> set[str]:
+    """Name the parameters that get a gradient when `reads` is read of the model (on the meta device)."""
+    images = torch.empty(1, 3, image_size, image_size, device="meta")
+    features = read(outline, source, images, reads)
+    tensors = [*features.maps.values(), *([] if features.embedding is None else [features.embedding])]
+    if tensors:
+        torch.stack([tensor.sum() for tensor in tensors]).sum().backward()
+    return {name for name, parameter in outline.named_parameters() if parameter.grad is not None}
+
+
+def _with_outputs(model: TimmModel, call: Callable[[], Any]) -> tuple[Any, dict[str, Tensor]]:
+    """Return a call's result and the tensor that each module gave out in it, in the order they finished."""
+    outputs: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001
+            if isinstance(output, Tensor):
+                outputs.pop(name, None)
+                outputs[name] = output
+
+        return record
+
+    handles = [module.register_forward_hook(recorder(name)) for name, module in model.named_modules() if name]
+    try:
+        return call(), outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _map_info(feature_map: Tensor, stride: int, image_size: int) -> MapInfo:
+    _, channels, height, width = feature_map.shape
+    return MapInfo(channels, stride or round(image_size / height), (height, width))
+
+
+def _map_point(model: TimmModel, name: str, feature_map: Tensor, outputs: dict[str, Tensor]) -> CamPoint | None:
+    """Find the module whose output is a map (or what the map is a rearranged copy of)."""
+    same = [module for module, output in outputs.items() if output is feature_map]
+    if name not in outputs:
+        return CamPoint(same[-1], "BCHW") if same else None
+    output = outputs[name]
+    _, channels, height, width = feature_map.shape
+    if output is feature_map:
+        return CamPoint(name, "BCHW")
+    if output.shape == (1, height, width, channels):
+        return CamPoint(name, "BHWC")
+    if output.ndim == 3 and output.shape[2] == channels:
+        rows, columns = (height, width) if height > 1 or width == 1 else model.patch_embed.grid_size
+        return CamPoint(name, "BNC", output.shape[1] - rows * columns, (rows, columns))
+    return CamPoint(name, "BCHW") if output.shape == feature_map.shape else None
+
+
+def _embedding_point(
+    model: TimmModel, deepest: CamPoint | None, pooled: list[str], finished: list[str]
+) -> CamPoint | None:
+    """Choose where activation maps for the embedding are taken.
+
+    A convolutional net: what its pooling reads (EfficientNet: the output of its last 1x1 convolution, `bn2`).
+    Tokens that are averaged: the last stage's or block's output. A class token: the first norm of the last
+    block, since the patch tokens that leave the block have no say any more.
+
+    Args:
+        model: the model.
+        deepest: the point of its deepest map.
+        pooled: modules whose output is the final feature map, in the order they finished.
+        finished: all modules in the order they finished.
+    """
+    if deepest is not None and deepest.layout == "BNC" and deepest.prefix and model.global_pool == "token":
+        return _before_last_attention(deepest, finished)
+    if pooled and (deepest is None or deepest.layout == "BCHW"):
+        return CamPoint(pooled[-1], "BCHW")
+    return deepest
+
+
+def _before_last_attention(last_block: CamPoint, finished: list[str]) -> CamPoint:
+    """Return the last point at which patch tokens still act on the class token."""
+    norm, attention = f"{last_block.module}.norm1", f"{last_block.module}.attn"
+    if norm in finished and attention in finished and finished.index(norm) < finished.index(attention):
+        return replace(last_block, module=norm)
+    blocks, _, number = last_block.module.rpartition(".")  # a block that norms after its attention
+    return replace(last_block, module=f"{blocks}.{int(number) - 1}")
+
+
+def _has_tokens(model: TimmModel, deepest: CamPoint | None) -> bool:
+    if deepest is None or deepest.layout == "BCHW":
+        return False
+    if deepest.layout == "BHWC":  # convolutions, too, may be written channels last
+        return any("Attention" in type(module).__name__ for module in model.modules())
+    return True

@@ -1,0 +1,167 @@
+"""The adapter over timm that all built-in backbones share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from fgvc_backbones import checkpoints
+from fgvc_backbones.family import check_tag
+from fgvc_backbones.map_sources import MapSource, count_maps, stages
+from fgvc_backbones.options import TimmOptions
+from fgvc_backbones.plan import Plan, make_plan, refused
+from fgvc_backbones.published_maps import published
+from fgvc_backbones.survey import Survey, reached_parameters, read, survey
+from fgvc_cli import FgvcError, UsageError
+from fgvc_cli.contracts import Backbone, BackboneInfo, CamLayer, Features, PretrainedWeights, Reads, WeightsReport
+
+
+class TimmBackbone(Backbone):
+    """A timm model as a backbone.
+
+    It offers up to four maps, shallow to deep (the last four of an architecture that has more), always B,C,H,W. The
+    embedding is what the model's own classifier would read, never a map pooled anew.
+
+    Args:
+        name: "swin_t", "timm/resnet18" or "timm/resnet18.a1_in1k".
+        image_size: side of the square images, pixels.
+        options: see `TimmOptions`.
+
+    Raises:
+        UsageError: the architecture cannot take images of that size, or an option is not for it.
+        FgvcError: it has no intermediate maps.
+    """
+
+    def __init__(self, name: str, image_size: int, options: TimmOptions) -> None:
+        super().__init__()
+        self._plan = make_plan(name, image_size, options)
+        self._source, self._survey = _examined(self._plan, name, image_size, options)
+        self._kept = Reads(tuple(range(len(self._survey.maps))), embedding=True)
+        self.model = self._plan.build()
+        convolutional = self._survey.architecture == "convolutional"
+        mean, std = _normalization(self._plan.model)
+        self.info = BackboneInfo(
+            name=name,
+            architecture=self._survey.architecture,
+            image_size=image_size,
+            maps=self._survey.maps,
+            embedding_width=self._survey.embedding_width,
+            mean=mean,
+            std=std,
+            channels_last=convolutional and any(isinstance(module, nn.Conv2d) for module in self.model.modules()),
+        )
+
+    def forward(self, images: Tensor, reads: Reads) -> Features:
+        """Compute what `reads` asks for, in one pass that stops after the deepest stage it needs.
+
+        Args:
+            images: B,3,H,W, normalised, of the size the backbone was built for.
+            reads: the maps wanted, and whether the embedding is.
+
+        Raises:
+            ValueError: a map or the embedding was pruned, or there is no such map.
+        """
+        self._check_kept(reads)
+        return read(self.model, self._source, images, reads)
+
+    def prune(self, reads: Reads) -> None:
+        """Drop the modules that nothing in `reads` needs, so that every parameter left gets a gradient.
+
+        Which those are is seen from a backward pass on the meta device, not from a list by architecture.
+        """
+        self._check_kept(reads)
+        reached = reached_parameters(self._plan.outline(), self._source, self.info.image_size, reads)
+        _drop_unreached(self.model, "", reached)
+        self._kept = reads
+
+    def cam_layer(self, map_index: int | None) -> CamLayer:
+        """Name the module to hook for a score read from that map (None: from the embedding).
+
+        Raises:
+            ValueError: that map or the embedding was pruned.
+            FgvcError: no module's output is that map.
+        """
+        self._check_kept(Reads(embedding=True) if map_index is None else Reads((map_index,)))
+        point = self._survey.cam_embedding if map_index is None else self._survey.cam_maps[map_index]
+        if point is None:
+            raise FgvcError(f"{self.info.name}: no module of it gives out that map, so it has no activation maps.")
+        return point.layer(self.model)
+
+    def pretrained(self, tag: str | None = None) -> PretrainedWeights | None:
+        """Return the weights that timm publishes with that tag, or None if it publishes none for the model.
+
+        Args:
+            tag: such as "a1_in1k", alone or after the model's name; None: the tag in the backbone's name, or else
+                the architecture's default.
+
+        Raises:
+            UsageError: the model has no such weights, or they want images normalised in another way.
+        """
+        model = self._plan.model.partition(".")[0]
+        if tag is None:
+            return checkpoints.published(self._plan.model)
+        tag = tag.removeprefix(f"{model}.")
+        check_tag(model, tag, self.info.name)
+        full_name = f"{model}.{tag}"
+        if _normalization(full_name) != (self.info.mean, self.info.std):
+            raise UsageError(
+                f"{full_name} wants images normalised in another way than {self.info.name} does: "
+                f"use --backbone timm/{full_name}."
+            )
+        return checkpoints.published(full_name)
+
+    def fetch(self, weights: PretrainedWeights) -> dict[str, Tensor]:
+        """Read published weights from the cache, downloading them if they are not there.
+
+        Raises:
+            FgvcError: the download failed or the file is damaged.
+        """
+        return checkpoints.read_published(weights)
+
+    def load_weights(self, state: Mapping[str, Any]) -> WeightsReport:
+        """Load a state dict in timm's naming or the backbone's own, from any image size the architecture takes.
+
+        Entries of a classifier and of pruned modules are left out of the report.
+
+        Raises:
+            FgvcError: an entry has the wrong shape, or nothing matches.
+        """
+        return checkpoints.load_into(self.model, self._plan, state)
+
+    def _check_kept(self, reads: Reads) -> None:
+        kept = self._kept
+        if not set(reads.maps) <= set(kept.maps) or (reads.embedding and not kept.embedding):
+            raise ValueError(f"{self.info.name}: {reads} was asked for, but only {kept} is there.")
+
+
+def _examined(plan: Plan, name: str, image_size: int, options: TimmOptions) -> tuple[MapSource, Survey]:
+    """Choose where the maps come from and see what they are at that image size."""
+    try:
+        outline = plan.outline()
+        count = count_maps(outline, image_size)
+        source = published(outline, count, name) if options.maps == "published" else stages(outline, count)
+        return source, survey(outline, source, image_size)
+    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise refused(name, image_size, plan, error) from error
+
+
+def _normalization(full_name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return mean and standard deviation by channel of the images that a model's weights were trained on."""
+    config = timm.get_pretrained_cfg(full_name)
+    return tuple(config.mean), tuple(config.std)
+
+
+def _drop_unreached(module: nn.Module, path: str, reached: set[str]) -> None:
+    """Replace the outermost modules none of whose parameters is reached; freeze a lone parameter that is not."""
+    for name, parameter in module.named_parameters(recurse=False):
+        if path + name not in reached:
+            parameter.requires_grad_(False)
+    for name, child in module.named_children():
+        names = [f"{path}{name}.{inner}" for inner, _ in child.named_parameters()]
+        if names and reached.isdisjoint(names):
+            setattr(module, name, nn.Identity())
+        elif names:
+            _drop_unreached(child, f"{path}{name}.", reached)

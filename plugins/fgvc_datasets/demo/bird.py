@@ -1,0 +1,155 @@
+"""What all birds of the demo set share: trunk and head with their shading, feathers, wing and legs."""
+
+from __future__ import annotations
+
+import cmath
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from .canvas import Canvas, Colour, Frame, Points, blob, closed_curve, mix, open_curve, points, ribbon, shade
+from .plumage import Plumage
+from .pose import HEAD_RADIUS, Anatomy
+
+# Plumage has soft borders, so its colours are laid on at this small size, whatever the size of the image.
+_SIDE = 96
+
+_WING = closed_curve(
+    points((0.10, 0.02), (-0.02, -0.10), (-0.30, -0.13), (-0.58, -0.05), (-0.60, 0.10), (-0.40, 0.20), (-0.10, 0.24),
+           (0.08, 0.16))
+)  # fmt: skip
+_COVERTS = closed_curve(
+    points((0.09, 0.03), (-0.02, -0.09), (-0.28, -0.115), (-0.46, -0.05), (-0.47, 0.06), (-0.34, 0.17), (-0.08, 0.215),
+           (0.07, 0.14))
+)  # fmt: skip
+
+
+def silhouette(anatomy: Anatomy, plumpness: float) -> list[tuple[complex, float]]:
+    """The discs (centre, radius in image widths) whose union is trunk, neck and head."""
+    body, head = anatomy.body, anatomy.head
+    trunk = body(points((-0.64, -0.05), (-0.40, 0.00), (-0.10, 0.03), (0.16, 0.02), (0.30, -0.10)))
+    spine = np.append(trunk, head.origin)
+    spine[4] = (spine[4] + head.origin) / 2  # the neck lies between shoulders and head
+    radii = np.array([0.08, 0.21, 0.335, 0.34, 0.30, HEAD_RADIUS]) * anatomy.ground.scale
+    radii[1:4] *= plumpness
+    smooth = open_curve(spine, steps=7)
+    widths = open_curve(radii.astype(np.complex128), steps=7).real
+    return list(zip(smooth.tolist(), widths.tolist(), strict=True))
+
+
+def _mask(discs: list[tuple[complex, float]], pixels: int) -> Image.Image:
+    mask = Image.new("L", (pixels, pixels))
+    draw = ImageDraw.Draw(mask)
+    for centre, radius in discs:
+        x, y, r = centre.real * pixels, centre.imag * pixels, radius * pixels
+        draw.ellipse((round(x - r), round(y - r), round(x + r), round(y + r)), fill=255)
+    return mask
+
+
+def _pattern(anatomy: Anatomy, plumage: Plumage) -> Image.Image:
+    """The soft colours of trunk and head: pale below, a paler cheek, a darker crown."""
+    image = Image.new("RGB", (_SIDE, _SIDE), plumage.back)
+    draw = ImageDraw.Draw(image)
+
+    def area(outline: Points, colour: Colour) -> None:
+        draw.polygon((outline.view(np.float64) * _SIDE).tolist(), fill=colour)
+
+    body, head = anatomy.body, anatomy.head
+    belly = points((0.62, -0.16), (0.60, 0.5), (-0.3, 0.52), (-0.72, 0.16), (-0.34, 0.16), (0.0, 0.05), (0.26, -0.16))
+    area(body(closed_curve(belly)), plumage.belly)
+    area(body(blob(-0.55 + 0.12j, 0.20, 0.12)), mix(plumage.belly, plumage.back, 0.45))
+    area(head(blob(0.05 + 0.13j, 0.22, 0.13)), plumage.cheek)
+    area(head(blob(-0.06 - 0.22j, 0.24, 0.11)), shade(plumage.back, 0.84))
+    return image.filter(ImageFilter.GaussianBlur(0.055 * anatomy.ground.scale * _SIDE))
+
+
+def _roundness(discs: list[tuple[complex, float]], light: complex, unit: float) -> Image.Image:
+    """Grey image, bright on the side of the `light` and dark on the other, from the blurred silhouette."""
+    soft = _mask(discs, _SIDE).filter(ImageFilter.GaussianBlur(0.13 * unit * _SIDE))
+    towards = light * 0.11 * unit * _SIDE
+    return soft.transform(
+        (_SIDE, _SIDE), Image.Transform.AFFINE, (1, 0, -towards.real, 0, 1, -towards.imag), Image.Resampling.BILINEAR
+    )
+
+
+def draw_trunk(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, plumpness: float, light: complex) -> None:
+    """Trunk and head, coloured and shaded; `light` is the unit vector towards the light."""
+    discs = silhouette(anatomy, plumpness)
+    roundness = _roundness(discs, light, anatomy.ground.scale)
+    gain = roundness.point([round(132 + 123 * (i / 255) ** 0.8) for i in range(256)])
+    painted = ImageChops.multiply(_pattern(anatomy, plumage), Image.merge("RGB", (gain, gain, gain)))
+    sheen = roundness.point([round(max(0, i - 205) * 0.9) for i in range(256)])
+    painted.paste((255, 250, 236), (0, 0), sheen)
+    mask = _mask(discs, canvas.pixels)
+    left, top, right, bottom = mask.getbbox() or (0, 0, 1, 1)
+    ratio = _SIDE / canvas.pixels
+    part = painted.resize(
+        (right - left, bottom - top),
+        Image.Resampling.BILINEAR,
+        box=(left * ratio, top * ratio, right * ratio, bottom * ratio),
+    )
+    canvas.image.paste(part, (left, top), mask.crop((left, top, right, bottom)))
+
+
+def draw_body_feathers(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, jitter: Points) -> None:
+    """Short strokes along back, flank and crown; `jitter` has one offset per stroke, shape [n], in bird units."""
+    width = 0.016 * anatomy.ground.scale
+    for index, offset in enumerate(jitter):
+        row, column = divmod(index, 8)
+        on_back = row < 2
+        at = complex(0.14 - 0.085 * column, (-0.16 if on_back else 0.16) + 0.085 * (row % 2 if on_back else row - 2))
+        stroke = anatomy.body.at(at + offset, -0.05)(points((0.03, -0.012), (-0.01, 0.012), (-0.05, 0.0)))
+        base = plumage.back if on_back else mix(plumage.belly, plumage.back, 0.3)
+        canvas.line(stroke, width, shade(base, 0.8 if index % 2 else 1.08))
+
+
+def feather(length: float, width: float, tip: float = 0.55) -> Points:
+    """The outline of a feather from (0, 0) to (-length, 0); a small `tip` makes it pointed."""
+    half = width / 2
+    return closed_curve(
+        points((0, 0), (-0.35 * length, -half * 0.85), (-0.82 * length, -half * (0.4 + tip)), (-length, 0),
+               (-0.82 * length, half * (0.4 + tip)), (-0.35 * length, half * 0.85)),
+        steps=4,
+    )  # fmt: skip
+
+
+def draw_feather(canvas: Canvas, frame: Frame, outline: Points, colour: Colour, edge: Colour) -> None:
+    """One feather with a lighter edge and a shaft."""
+    canvas.polygon(frame(outline), edge)
+    canvas.polygon(frame(outline * 0.96 + 0.012j), colour)
+
+
+def draw_wing(canvas: Canvas, frame: Frame, plumage: Plumage, spread: float) -> None:
+    """The folded wing without its mark: flight feathers, then coverts."""
+    edge = mix(plumage.wing, plumage.belly, 0.34)
+    canvas.glaze(frame(_WING + 0.035j), shade(plumage.wing, 0.5), 0.35)
+    for step in range(6):
+        share = step / 5
+        root = complex(-0.24 + 0.06 * share, 0.02 + 0.10 * share)
+        angle = -(0.02 + 0.17 * share) * spread
+        outline = feather(0.60 - 0.24 * share, 0.15, 0.4)
+        draw_feather(canvas, frame.at(root, angle), outline, shade(plumage.wing, 0.82 + 0.1 * share), edge)
+    canvas.polygon(frame(_COVERTS), edge)
+    canvas.polygon(frame(_COVERTS * 0.965 - 0.006), mix(plumage.wing, plumage.back, 0.22))
+    for row, count in ((0, 4), (1, 5)):
+        for column in range(count):
+            centre = complex(-0.08 - 0.12 * row - 0.05 * (column % 2), -0.04 + 0.055 * column)
+            canvas.line(frame.at(centre)(points((0.03, -0.03), (-0.025, 0.0), (0.03, 0.03))), 0.012 * frame.scale, edge)
+
+
+def draw_legs(canvas: Canvas, anatomy: Anatomy, colour: Colour) -> None:
+    """Both legs, from the hips to the feet; the trunk is drawn over their upper ends."""
+    unit = anatomy.ground.scale
+    for hip, foot, gain in zip(anatomy.hips, anatomy.feet, (0.78, 1.0), strict=True):
+        knee = (hip + foot) / 2 - 0.035 * unit
+        canvas.line(np.array([hip, knee, foot]), 0.042 * unit, shade(colour, gain))
+
+
+def draw_toes(canvas: Canvas, anatomy: Anatomy, colour: Colour) -> None:
+    """Three toes forward and one back on the perch, for each foot."""
+    unit = anatomy.ground.scale
+    for foot, gain in zip(anatomy.feet, (0.8, 1.0), strict=True):
+        for reach, angle in ((0.13, 0.42), (0.14, 0.95), (0.12, 1.5), (0.09, 2.6)):
+            toe = foot + cmath.rect(reach * unit, angle)
+            line = np.array([foot - 0.01j * unit, (foot + toe) / 2 - 0.018j * unit, toe])
+            canvas.polygon(ribbon(line, (0.05 * unit, 0.026 * unit)), shade(colour, gain))

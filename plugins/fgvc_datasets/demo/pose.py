@@ -1,0 +1,126 @@
+"""How a bird stands: the draw of a pose, and the frames of the body parts that follow from it.
+
+Lengths are in bird units: one unit is about the length of the trunk.
+"""
+
+from __future__ import annotations
+
+import cmath
+from dataclasses import dataclass
+
+import numpy as np
+
+from .canvas import Frame, Points, points
+
+HEAD_RADIUS = 0.29
+# What the longest beak, tail and crest reach, so that a bird's size and place say nothing about its species.
+BEAK_REACH, TAIL_REACH, CREST_REACH = 0.62, 0.86, 0.56
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Angles in radians, clockwise on the screen for a bird that faces right."""
+
+    lean: float
+    neck: float
+    pitch: float
+    wing_raise: float
+    wing_spread: float
+    tail_angle: float
+    tail_spread: float
+    plumpness: float
+    leg_length: float
+    perch_slope: float
+    fill: float
+    place: tuple[float, float]
+    faces_left: bool
+
+
+def sample_pose(rng: np.random.Generator) -> Pose:
+    """Draws a pose; `fill` is the longest side of the bird's bounding box in widths of the image."""
+    u = rng.uniform
+    return Pose(
+        lean=-u(0.05, 0.62),
+        neck=-u(0.55, 1.15),
+        pitch=u(-0.28, 0.30),
+        wing_raise=u(-0.06, 0.34),
+        wing_spread=u(0.75, 1.5),
+        tail_angle=u(-0.28, 0.30),
+        tail_spread=u(0.85, 1.2),
+        plumpness=u(0.94, 1.08),
+        leg_length=u(0.16, 0.26),
+        perch_slope=u(-0.16, 0.16),
+        fill=u(0.82, 1.0),
+        place=(u(0.0, 1.0), u(0.0, 1.0)),
+        faces_left=bool(rng.integers(2)),
+    )
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The frames of a posed bird in the image, x forward: the parts' own coordinates are in bird units."""
+
+    ground: Frame
+    body: Frame
+    head: Frame
+    wing: Frame
+    tail: Frame
+    hips: tuple[complex, complex]
+    feet: tuple[complex, complex]
+
+
+def _stand(pose: Pose, ground: Frame) -> Anatomy:
+    body = ground.at(0, pose.lean)
+    neck = body.at(complex(0.30, -0.12), -pose.lean)
+    head = neck.at(cmath.rect(0.36, pose.neck), pose.pitch)
+    hips = (body(points((0.02, 0.28)))[0], body(points((-0.12, 0.27)))[0])
+    drop = ground.turn * 1j * (0.14 + pose.leg_length)
+    shift = ground.turn * 0.07
+    return Anatomy(
+        ground=ground,
+        body=body,
+        head=head,
+        wing=body.at(complex(0.20, -0.13), pose.wing_raise),
+        tail=body.at(complex(-0.56, -0.04), pose.tail_angle),
+        hips=hips,
+        feet=(hips[0] + drop + shift, hips[1] + drop + shift * 0.6),
+    )
+
+
+def _reach(anatomy: Anatomy) -> Points:
+    """Points around all that the bird could cover, whatever its species."""
+    feet = np.array(anatomy.feet) + anatomy.ground.turn * 0.16j
+    return np.concatenate(
+        [
+            anatomy.head(points((BEAK_REACH, 0.05), (-0.1, -CREST_REACH), (-0.36, -0.44), (0.1, -HEAD_RADIUS))),
+            anatomy.tail(points((-TAIL_REACH, 0), (-0.7, -0.25), (-0.7, 0.25))),
+            anatomy.body(points((0.45, 0.1), (0.1, 0.4))),
+            anatomy.wing(points((-0.86, 0.02))),
+            feet,
+        ]
+    )
+
+
+def stand(pose: Pose) -> Anatomy:
+    """Places the bird in the image: as large as `pose.fill` says, inside the frame, at `pose.place` of the room."""
+    reach = _reach(_stand(pose, Frame(0j)))
+    left, right = float(reach.real.min()), float(reach.real.max())
+    top, bottom = float(reach.imag.min()), float(reach.imag.max())
+    scale = pose.fill / max(right - left, bottom - top)
+    rooms = [1 - scale * (right - left), 1 - scale * (bottom - top)]
+    margins = [room * (0.1 + 0.8 * place) for room, place in zip(rooms, pose.place, strict=True)]
+    origin = complex(margins[0] - left * scale, margins[1] - top * scale)
+    return _stand(pose, Frame(origin, complex(scale)))
+
+
+def guarded(anatomy: Anatomy) -> list[tuple[complex, float]]:
+    """Circles (centre, radius in image widths) around the deciding parts, which no clutter may cover."""
+    spots = [
+        (anatomy.head, complex(0.0, -0.10), 0.38),
+        (anatomy.head, complex(0.42, 0.03), 0.27),
+        (anatomy.wing, complex(-0.28, 0.04), 0.26),
+        (anatomy.tail, complex(-0.30, 0.0), 0.26),
+        (anatomy.tail, complex(-0.62, 0.0), 0.30),
+        (anatomy.body, complex(0.30, 0.13), 0.28),
+    ]
+    return [(frame.origin + frame.turn * spot, radius * frame.scale) for frame, spot, radius in spots]

@@ -1,0 +1,46 @@
+"""The linear head: one linear layer on the backbone's own pooled embedding, the baseline of every comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fgvc_cli.contracts import BackboneInfo, Features, Head, Loss, Objective, Reads
+from fgvc_heads.linear_options import LinearOptions
+
+
+class LinearHead(Head):
+    """Dropout and one linear layer: embedding B,D to scores B,K.
+
+    It reads the embedding that the model's own classifier would read, never a pooled last map: in EfficientNet, Swin
+    and ViT a convolution, a norm or a class token lies between the two.
+
+    Args:
+        backbone: what the backbone says of itself; gives D.
+        classes: the number of classes K.
+        options: see `LinearOptions`.
+    """
+
+    def __init__(self, backbone: BackboneInfo, classes: int, options: LinearOptions) -> None:
+        super().__init__(backbone, classes, options)
+        self.dropout = nn.Dropout(options.dropout)
+        self.classifier = nn.Linear(backbone.embedding_width, classes)
+        # Small weights: the first scores are nearly equal, so that the first steps do not shake pretrained features.
+        nn.init.trunc_normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def reads(self, part: str | None = None) -> Reads:  # noqa: ARG002
+        """Read the embedding alone."""
+        return Reads(embedding=True)
+
+    def forward(self, features: Features, part: str | None = None) -> Tensor:  # noqa: ARG002
+        """Return scores B,K."""
+        scores: Tensor = self.classifier(self.dropout(features.embedding))
+        return scores
+
+    def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
+        """Yield the cross entropy of the scores."""
+        yield Objective(images, lambda scores: Loss(F.cross_entropy(scores.float(), targets), scores))

@@ -1,0 +1,144 @@
+"""How the command line ends: one line on standard error and the right code, however it failed."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fgvc_cli import FgvcError, UsageError, __version__
+from fgvc_cli.app import build_app
+from fgvc_cli.commands import lazy
+from fgvc_cli.display import console
+from fgvc_cli.settings import current
+
+
+def run(*arguments: str, command=None):
+    app = build_app()
+    if command is not None:
+        app.command("act")(command)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def raising(error: BaseException):
+    def act() -> None:
+        raise error
+
+    return act
+
+
+ENDS = {
+    "could not be done": (FgvcError("no such run"), 1, "fgvc: error: no such run\n"),
+    "wrong command line": (UsageError("no such head"), 2, "fgvc: error: no such head\n"),
+    "disk full": (
+        OSError(errno.ENOSPC, "No space left on device", "runs/x/model.safetensors"),
+        1,
+        "fgvc: error: no space left on the disk writing runs/x/model.safetensors: make room, or choose another place "
+        "with --out.\n",
+    ),
+    "a file": (FileNotFoundError(errno.ENOENT, "No such file", "x.jpg"), 1, "fgvc: error: x.jpg: No such file.\n"),
+    "unexpected": (
+        ValueError("a\nb"),
+        1,
+        "fgvc: error: unexpected error: ValueError: a b (--debug shows where)\n",
+    ),
+    "interrupted": (KeyboardInterrupt(), 130, ""),
+    "done, with inputs skipped": (typer.Exit(3), 3, ""),
+    "nobody reads the output": (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
+}
+
+
+@pytest.mark.parametrize(("error", "code", "line"), ENDS.values(), ids=ENDS)
+def test_a_failure_ends_in_one_line_and_a_code(error, code, line):
+    result = run("act", command=raising(error))
+    assert (result.exit_code, result.stderr, result.stdout) == (code, line, "")
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "act"], ["act", "--debug"]])
+def test_debug_shows_where_it_came_from(arguments):
+    result = run(*arguments, command=raising(ValueError("odd")))
+    assert "Traceback" in result.stderr
+    assert "test_app.py" in result.stderr
+    assert result.stderr.endswith("fgvc: error: unexpected error: ValueError: odd (--debug shows where)\n")
+
+
+def test_what_a_command_returns_is_no_exit_code():
+    assert run("act", command=lambda: 7).exit_code == 0
+
+
+def test_quiet_holds_for_the_command_and_no_longer():
+    def act() -> None:
+        console.note("by the way")
+        console.warn("take care")
+
+    assert run("act", "--quiet", command=act).stderr == "warning: take care\n"
+    assert run("act", command=act).stderr == "by the way\nwarning: take care\n"
+    assert not current().quiet
+
+
+def test_global_options_after_two_dashes_belong_to_the_command():
+    seen = []
+
+    def act(names: list[str]) -> None:
+        seen.extend(names)
+
+    assert run("act", "--", "--debug", "--quiet", command=act).exit_code == 0
+    assert seen == ["--debug", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'? See fgvc --help."),
+        (["--verison"], "No such option: --verison"),
+        (["list-plugins", "--knid", "head"], "No such option: --knid"),
+        (["list-plugins", "--kind"], "Option '--kind' requires an argument."),
+        (["list-plugins", "head"], "Got unexpected extra argument"),
+        (["show"], "Missing argument"),
+        (["list-plugins", "--disable-plugins"], "--disable-plugins: write the distributions after it"),
+        (["list-plugins", "--only-plugins", "--json"], "--only-plugins: write the distributions after it"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_2(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("fgvc: error: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_version():
+    assert run("--version").stdout == f"fgvc {__version__}\n"
+
+
+def test_without_a_command_the_help_is_shown():
+    result = run()
+    assert result.exit_code == 0
+    assert "Usage: fgvc" in result.stdout
+
+
+@pytest.mark.parametrize(("name", "command"), lazy.builtin_commands().items())
+def test_the_list_of_commands_says_what_each_command_says_of_itself(name, command):
+    assert command.help == command.loaded().help.splitlines()[0]
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: fgvc {name}" in result.stdout
+
+
+def test_python_m_is_the_same_program():
+    result = subprocess.run([sys.executable, "-m", "fgvc_cli", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"fgvc {__version__}\n"
+
+
+def test_a_closed_pipe_ends_quietly():
+    program = subprocess.Popen(
+        [sys.executable, "-m", "fgvc_cli", "list-plugins", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert program.stdout is not None
+    program.stdout.close()
+    _, errors = program.communicate(timeout=60)
+    assert errors == b""
+    assert program.returncode == 1

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_cli.data import images
+from fgvc_cli.data.images import ImageError, read_image
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    """The colours at top left, top right, bottom left and bottom right."""
+    width, height = image.size
+    return [image.getpixel(at) for at in ((1, 1), (width - 2, 1), (1, height - 2), (width - 2, height - 2))]
+
+
+def quadrants(width: int = 40, height: int = 24) -> Image.Image:
+    """Red and green above, blue and white below."""
+    image = Image.new("RGB", (width, height), WHITE)
+    image.paste(RED, (0, 0, width // 2, height // 2))
+    image.paste(GREEN, (width // 2, 0, width, height // 2))
+    image.paste(BLUE, (0, height // 2, width // 2, height))
+    return image
+
+
+def assert_same(image: Image.Image, expected: np.ndarray, tolerance: int = 0) -> None:
+    assert image.mode == "RGB"
+    found = np.asarray(image).astype(int)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected.astype(int)).max() <= tolerance
+
+
+GREY = np.linspace(0, 255, 20 * 30).reshape(20, 30).astype(np.uint8)
+GREY_RGB = np.repeat(GREY[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [("png", 0), ("jpg", 4), ("bmp", 0), ("tif", 0), ("webp", 8)])
+def test_a_grey_image_becomes_rgb(tmp_path: Path, suffix: str, tolerance: int) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(GREY).save(path)
+    assert_same(read_image(path), GREY_RGB, tolerance)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(GREY.astype(np.uint16) * 257).save(path)
+    assert_same(read_image(path), GREY_RGB)
+
+
+def test_16_bit_big_endian_tiff(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.frombytes("I;16B", (30, 20), (GREY.astype(np.uint16) * 257).astype(">u2").tobytes()).save(path)
+    with Image.open(path) as image:
+        assert image.mode == "I;16B"
+    assert_same(read_image(path), GREY_RGB)
+
+
+def write_16_bit_rgb_png(path: Path, values: np.ndarray) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def test_16_bit_colour_png(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_16_bit_rgb_png(path, GREY_RGB.astype(np.uint16) * 257)
+    assert_same(read_image(path), GREY_RGB, 1)
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
+def test_a_float_tiff_is_scaled_from_its_range(tmp_path: Path, top: float) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray((GREY / 255 * top).astype(np.float32)).save(path)
+    assert_same(read_image(path), GREY_RGB, 1)
+
+
+def test_a_float_tiff_of_any_range_and_with_holes(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    values = GREY.astype(np.float32) * 1000 - 127_000
+    Image.fromarray(values).save(path)
+    assert_same(read_image(path), GREY_RGB, 1)
+    values = GREY.astype(np.float32) / 255
+    values[0, 0], values[19, 29] = np.nan, np.inf
+    Image.fromarray(values).save(path)
+    expected = GREY_RGB.copy()
+    expected[19, 29] = 0
+    assert_same(read_image(path), expected, 1)
+
+
+def test_32_bit_integers(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(GREY.astype(np.int32) * 257).save(path)
+    assert_same(read_image(path), GREY_RGB, 1)
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    quadrants().convert("CMYK").save(path, quality=95)
+    assert_same(read_image(path), np.asarray(quadrants()), 40)
+    assert read_image(path, target_side=10).mode == "RGB"
+
+
+def test_transparent_pixels_turn_white(tmp_path: Path) -> None:
+    rgba = quadrants().convert("RGBA")
+    rgba.paste((255, 0, 0, 0), (0, 0, 20, 12))
+    rgba.paste((0, 0, 255, 128), (0, 12, 20, 24))
+    rgba.save(tmp_path / "a.png")
+    found = corners(read_image(tmp_path / "a.png"))
+    assert found == [WHITE, GREEN, (127, 127, 255), WHITE]
+
+
+def test_grey_with_alpha(tmp_path: Path) -> None:
+    image = Image.new("LA", (20, 20), (0, 0))
+    image.paste((100, 255), (10, 0, 20, 20))
+    image.save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")
+    assert found.mode == "RGB"
+    assert corners(found)[:2] == [WHITE, (100, 100, 100)]
+
+
+def test_palette_with_a_transparent_colour(tmp_path: Path) -> None:
+    image = quadrants().quantize(4)
+    red = image.getpixel((1, 1))
+    for name in ("a.png", "a.gif"):
+        image.save(tmp_path / name, transparency=red)
+        assert corners(read_image(tmp_path / name)) == [WHITE, GREEN, BLUE, WHITE]
+    image.save(tmp_path / "opaque.png")
+    assert corners(read_image(tmp_path / "opaque.png")) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_grey_and_colour_png_with_one_transparent_value(tmp_path: Path) -> None:
+    quadrants().save(tmp_path / "a.png", transparency=RED)
+    assert corners(read_image(tmp_path / "a.png")) == [WHITE, GREEN, BLUE, WHITE]
+    grey = Image.new("L", (20, 20), 7)
+    grey.save(tmp_path / "b.png", transparency=7)
+    assert corners(read_image(tmp_path / "b.png"))[0] == WHITE
+
+
+def test_one_bit(tmp_path: Path) -> None:
+    image = Image.new("1", (20, 20), 0)
+    image.paste(1, (10, 0, 20, 20))
+    image.save(tmp_path / "a.png")
+    assert corners(read_image(tmp_path / "a.png"))[:2] == [(0, 0, 0), WHITE]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
+def test_of_an_animation_the_first_frame_counts(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in (RED, GREEN, BLUE)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+    found = read_image(tmp_path / name)
+    assert np.abs(np.asarray(found).astype(int) - np.array(RED)).max() <= 2
+
+
+TURNED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera stores an upright scene under each EXIF orientation."""
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_set_upright(tmp_path: Path, name: str, orientation: int) -> None:
+    turn = TURNED[orientation]
+    stored = quadrants() if turn is None else quadrants().transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / name, exif=exif)
+    found = read_image(tmp_path / name)
+    assert found.size == (40, 24)
+    for colour, expected in zip(corners(found), (RED, GREEN, BLUE, WHITE), strict=True):
+        assert np.abs(np.subtract(colour, expected)).max() < 40
+
+
+def test_broken_exif_does_not_lose_the_photograph(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "a.jpg"
+    quadrants().save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff garbage", quality=95)
+    assert read_image(path).size == (40, 24)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("target", "expected"), [(None, 800), (900, 800), (800, 800), (401, 800)])
+def test_draft_never_goes_below_the_target(tmp_path: Path, target: int | None, expected: int) -> None:
+    quadrants(1200, 800).save(tmp_path / "a.jpg")
+    assert min(read_image(tmp_path / "a.jpg", target).size) == expected
+
+
+@pytest.mark.parametrize(("target", "size"), [(400, (600, 400)), (260, (600, 400)), (200, (300, 200)), (5, (150, 100))])
+def test_draft_decodes_large_jpegs_at_a_smaller_size(tmp_path: Path, target: int, size: tuple[int, int]) -> None:
+    quadrants(1200, 800).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg", target).size == size
+
+
+def test_an_enormous_jpeg_is_read_at_a_smaller_size_and_refused_at_full_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "a.jpg"
+    quadrants(1200, 800).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Image.open would refuse it
+    monkeypatch.setattr(images, "PIXEL_LIMIT", 100_000)
+    assert read_image(path, 100).size == (150, 100)
+    with pytest.raises(ImageError, match="1200x800 px is more than"):
+        read_image(path)
+    assert not recwarn.list
+
+
+def test_a_progressive_jpeg_counts_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    quadrants(1200, 800).save(path, progressive=True)
+    assert read_image(path, 100).size == (150, 100)
+    monkeypatch.setattr(images, "PIXEL_LIMIT", 100_000)
+    with pytest.raises(ImageError, match="1200x800 px is more than"):
+        read_image(path, 100)
+
+
+def test_an_enormous_png_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    quadrants().save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    path.write_bytes(bytes(data))
+    with pytest.raises(ImageError, match="more than 179 million pixels"):
+        read_image(path)
+
+
+def test_a_large_png_raises_no_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    quadrants().save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # 960 pixels: over Pillow's warning, under its error
+    assert read_image(tmp_path / "a.png").size == (40, 24)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.webp", "a.tif", "a.bmp"])
+def test_truncated_files_are_errors(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    data = path.read_bytes()
+    for share in (0.02, 0.5, 0.9):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(ImageError) as caught:
+            read_image(path, 16)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_an_image(tmp_path: Path) -> None:
+    text, empty = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    text.write_text("<html>not found</html>")
+    empty.write_bytes(b"")
+    expected = {
+        text: "not an image in a format that can be read",
+        empty: "the file is empty",
+        tmp_path: "this is a folder, not an image",
+        tmp_path / "missing.jpg": "there is no such file",
+        text / "below.jpg": "it cannot be read: Not a directory",
+    }
+    for path, cause in expected.items():
+        with pytest.raises(ImageError, match=cause) as caught:
+            read_image(path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    quadrants().save(path)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)  # tests may run as root, whom no mode stops
+    with pytest.raises(ImageError, match="it cannot be read: Permission denied"):
+        read_image(path)
+
+
+def test_postscript_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    with pytest.raises(ImageError, match="not an image in a format"):
+        read_image(path)
+
+
+def test_arrays() -> None:
+    array = np.asarray(quadrants())
+    assert_same(read_image(array), array)
+    assert_same(read_image(array[:, ::-1]), array[:, ::-1])
+    with pytest.raises(ImageError, match="found float32 24x40x3"):
+        read_image(array.astype(np.float32))
+
+
+def test_the_error_survives_the_way_from_a_worker() -> None:
+    error = pickle.loads(pickle.dumps(ImageError(Path("a.jpg"), "broken\nin two lines")))
+    assert str(error) == "a.jpg: broken in two lines"
+    assert error.cause == "broken in two lines"

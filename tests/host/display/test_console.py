@@ -1,0 +1,157 @@
+"""Results go to standard output, everything else to standard error, and neither is decorated without a terminal."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fgvc_cli.display import console
+from fgvc_cli.display import progress as progress_module
+from fgvc_cli.display.progress import duration_text, rate_text
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test moves."""
+
+    class Clock:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(progress_module, "time", clock)
+    return clock
+
+
+def test_notes_and_warnings_go_to_standard_error(capsys):
+    console.note("a [note]")
+    console.warn("beware")
+    with console.quiet(True):
+        console.note("kept back")
+        console.warn("still here")
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err == "a [note]\nwarning: beware\nwarning: still here\n"
+
+
+@dataclass(frozen=True)
+class Score:
+    name: str
+    top1: float
+
+
+def test_json_is_one_document_of_plain_values(capsys):
+    class Tensor:
+        def tolist(self) -> list[float]:
+            return [1.0, math.inf]
+
+    console.print_json({"path": Path("a/b"), "t": (1, 2), "bad": math.nan, 3: Score("é", 0.5), "x": Tensor()})
+    streams = capsys.readouterr()
+    assert json.loads(streams.out) == {
+        "path": "a/b",
+        "t": [1, 2],
+        "bad": None,
+        "3": {"name": "é", "top1": 0.5},
+        "x": [1.0, None],
+    }
+    assert streams.err == ""
+
+
+def test_json_refuses_what_it_has_no_form_for():
+    with pytest.raises(TypeError, match="object has no form in JSON"):
+        console.print_json({"x": object()})
+
+
+def test_no_colours_and_no_markup_without_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console.out().print("[bold]plain[/bold]", style="red")
+    assert capsys.readouterr().out == "[bold]plain[/bold]\n"
+
+
+def test_short_work_prints_no_line(capsys, clock):
+    with console.progress("test", 100) as bar:
+        for _ in range(100):
+            clock.now += 0.09
+            bar.advance()
+    assert capsys.readouterr().err == ""
+
+
+def test_long_work_prints_a_plain_line_now_and_then(capsys, clock):
+    with console.progress("epoch 1", 600) as bar:
+        for _ in range(600):
+            clock.now += 0.125
+            bar.advance(1, "loss 0.5")
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    lines = streams.err.splitlines()
+    assert len(lines) == 4
+    assert lines[0] == "epoch 1: 80 of 600 images, 8.0 images/s, 1:05 left, loss 0.5"
+    assert lines[1].startswith("epoch 1: 240 of 600 images")
+
+
+def test_work_of_unknown_size_and_quiet_work(capsys, clock):
+    with console.progress("reading", None, unit="files") as bar:
+        clock.now += 12
+        bar.advance(6)
+    assert capsys.readouterr().err == "reading: 6 files, 0.50 files/s\n"
+    with console.quiet(True), console.progress("reading", 10) as bar:
+        clock.now += 100
+        bar.advance(9)
+    assert capsys.readouterr().err == ""
+
+
+def test_rates_and_durations():
+    assert [rate_text(rate) for rate in (0.417, 8.14, 1250.4)] == ["0.42", "8.1", "1250"]
+    assert [duration_text(seconds) for seconds in (-1, 7.4, 750, 11100)] == ["0:00", "0:07", "12:30", "3:05:00"]
+
+
+def on_terminal(program: str, **variables: str) -> str:
+    """Run a program whose standard streams are a terminal, and return what it wrote."""
+    import os
+    import pty
+    import subprocess
+    import sys
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **variables}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=theirs, stderr=theirs, env=environment) as running:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not chunk:
+                break
+            written += chunk
+        running.wait(timeout=30)
+    os.close(ours)
+    return written.decode()
+
+
+BAR = (
+    "import time\nfrom fgvc_cli.display import console\nwith console.progress('train', 40) as bar:\n"
+    "    for _ in range(40):\n        time.sleep(0.01); bar.advance(1, 'loss 0.5')\n"
+    "    console.note('a line amid the bar')\n"
+    "    with console.progress('inner', None) as other: other.advance(); time.sleep(0.2)\n"
+    "console.warn('done')"
+)
+
+
+def test_on_a_terminal_there_is_a_bar_with_rate_and_time():
+    written = on_terminal(BAR)
+    for expected in ("train", "40/40", "images/s", "loss 0.5", "inner", "a line amid the bar", "━", "\x1b["):
+        assert expected in written
+    assert written.rstrip().endswith("done")
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colour_is_for_those_who_want_it(variables, coloured):
+    written = on_terminal("from fgvc_cli.display import console\nconsole.warn('done')", **variables)
+    assert ("\x1b[33m" in written) is coloured
+    assert "warning: " in written

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_cli.display.figures import best_epoch, confusion_matrix, learning_curves
+
+BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def amount(path: Path, colour: tuple[int, int, int], tolerance: int = 12) -> int:
+    """How many pixels have a colour."""
+    return int((np.abs(pixels(path) - colour).max(axis=2) <= tolerance).sum())
+
+
+def line(epoch: int, loss: float | None, top1: float | None) -> dict:
+    return {"epoch": epoch, "train": {"loss": 1 / epoch, "top1": 0.5}, "val": {"loss": loss, "top1": top1}}
+
+
+def test_learning_curves_show_training_and_validation(tmp_path: Path) -> None:
+    path = tmp_path / "curves.png"
+    learning_curves(path, [line(e, 2 / e, 0.1 * e) for e in range(1, 6)])
+    assert amount(path, BLUE) > 500
+    assert amount(path, ORANGE) > 500
+
+
+def test_nested_and_dotted_metrics_give_the_same_curves(tmp_path: Path) -> None:
+    nested, dotted = tmp_path / "nested.png", tmp_path / "dotted.png"
+    lines = [line(e, 2 / e, 0.1 * e) for e in range(1, 4)]
+    learning_curves(nested, lines)
+    learning_curves(
+        dotted,
+        [{"epoch": x["epoch"], **{f"{p}.{n}": v for p in ("train", "val") for n, v in x[p].items()}} for x in lines],
+    )
+    assert (pixels(nested) == pixels(dotted)).all()
+
+
+def test_curves_without_validation_or_with_one_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "curves.png"
+    learning_curves(path, [line(1, None, None), line(2, float("nan"), None)])
+    assert amount(path, BLUE) > 200
+    assert amount(path, ORANGE) == 0
+    learning_curves(path, [line(1, 2.0, 0.3)])
+    assert amount(path, ORANGE) > 50
+    learning_curves(path, [])
+    assert amount(path, BLUE) == 0
+
+
+@pytest.mark.parametrize("classes", [2, 15, 16, 41, 200])
+def test_confusion_matrices_of_all_sizes(tmp_path: Path, classes: int) -> None:
+    path = tmp_path / "confusion.png"
+    matrix = np.diag(np.full(classes, 9))
+    confusion_matrix(path, matrix, [f"class {i} with a name longer than fits $_^" for i in range(classes)], "a title")
+    dark_blue = amount(path, (8, 48, 107))
+    assert dark_blue > 1500  # every class was right
+    matrix[0] = np.roll(matrix[0], 1)
+    confusion_matrix(path, matrix, [str(i) for i in range(classes)])
+    assert amount(path, (127, 39, 4)) > 15  # the first class was always taken for the second
+    assert max(pixels(path).shape) < 3000
+
+
+def test_mistakes_and_rows_without_images_look_different(tmp_path: Path) -> None:
+    path = tmp_path / "confusion.png"
+    grey = (238, 240, 242)
+    confusion_matrix(path, np.array([[3, 1], [0, 4]]), ["a", "b"])
+    assert amount(path, grey, 0) < 200
+    confusion_matrix(path, np.array([[3, 1], [0, 0]]), ["a", "b"])
+    assert amount(path, grey, 0) > 5000
+
+
+def test_nothing_but_the_picture_is_left(tmp_path: Path) -> None:
+    had_pyplot = "matplotlib.pyplot" in sys.modules
+    learning_curves(tmp_path / "curves.png", [line(1, 1.0, 0.5)])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["curves.png"]
+    assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
+
+
+@pytest.mark.parametrize(
+    ("lines", "best"),
+    [
+        ([line(1, 2.0, 0.3), line(2, 1.5, 0.5), line(3, 1.4, 0.4)], 2),
+        ([line(1, 2.0, 0.5), line(2, 1.5, 0.5), line(3, 1.9, 0.5)], 2),  # equal top-1: the lowest loss
+        ([line(1, 2.0, 0.5), line(2, 2.0, 0.5)], 1),
+        ([line(1, None, 0.5), line(2, 9.0, 0.5)], 2),
+        ([line(1, None, None)], None),
+        ([], None),
+    ],
+)
+def test_the_best_epoch_is_the_one_whose_model_is_kept(lines: list[dict], best: int | None) -> None:
+    assert best_epoch(lines) == best

@@ -1,0 +1,137 @@
+"""A classifier that tells red, green and blue images apart by their mean colour, and images for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fgvc_cli.contracts import (
+    Backbone,
+    BackboneInfo,
+    CamLayer,
+    Classifier,
+    Features,
+    Head,
+    Loss,
+    Objective,
+    Preprocessing,
+    Reads,
+    Split,
+)
+from fgvc_cli.evaluation.scoring import Scores
+
+SIDE = 4
+COLOURS = ("blue", "green", "red")
+
+
+class MeanColour(Backbone):
+    """The embedding is the mean colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ones, zeros = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
+        self.info = BackboneInfo("mean-colour", "convolutional", SIDE, (), 3, zeros, ones)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor, reads: Reads) -> Features:
+        return Features((), self.norm(images).mean(dim=(2, 3)))
+
+    def prune(self, reads: Reads) -> None:
+        raise NotImplementedError
+
+    def cam_layer(self, map_index: int | None) -> CamLayer:
+        raise NotImplementedError
+
+
+class StrongestChannel(Head):
+    """Scores blue, green and red by ten times the mean of the channel."""
+
+    def __init__(self, backbone: BackboneInfo, classes: int, options: Any = None) -> None:
+        super().__init__(backbone, classes, options)
+        self.frozen = nn.Dropout(0.5)
+
+    def reads(self, part: str | None = None) -> Reads:
+        return Reads((), True)
+
+    def forward(self, features: Features, part: str | None = None) -> Tensor:
+        return 10 * self.frozen(features.embedding).flip(1)
+
+    def objectives(self, images: Tensor, targets: Tensor) -> Iterator[Objective]:
+        yield Objective(images, lambda scores: Loss(nn.functional.cross_entropy(scores, targets), scores))
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    pixels: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Failure:
+    key: str
+    reason: str
+
+
+@dataclass
+class ListLoader:
+    """Batches made beforehand."""
+
+    batches: list[ImageBatch]
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        return iter(self.batches)
+
+
+@pytest.fixture
+def colour_classifier() -> Classifier:
+    backbone = MeanColour()
+    head = StrongestChannel(backbone.info, 3)
+    preprocessing = Preprocessing(SIDE, SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return Classifier(backbone, head, COLOURS, preprocessing)
+
+
+@pytest.fixture
+def painted() -> Any:
+    """A function that makes a split, painted in given colours and labelled as told, and a loader of it."""
+
+    def paint(colours: str, labels: str, batch_size: int = 2, unreadable: tuple[int, ...] = ()) -> Any:
+        channel = {"r": 0, "g": 1, "b": 2}
+        class_of = {"b": 0, "g": 1, "r": 2}
+        images = np.zeros((len(colours), SIDE, SIDE, 3), np.uint8)
+        for i, colour in enumerate(colours):
+            images[i, :, :, channel[colour]] = 255
+        targets = [class_of[label] for label in labels]
+        split = Split("test", list(images), targets, [f"{i}.png" for i in range(len(colours))])
+        readable = [i for i in range(len(colours)) if i not in unreadable]
+        batches = [
+            ImageBatch(
+                torch.from_numpy(images[part]).permute(0, 3, 1, 2),
+                torch.tensor([targets[i] for i in part]),
+                torch.tensor(part),
+            )
+            for part in (readable[i : i + batch_size] for i in range(0, len(readable), batch_size))
+        ]
+        failures = {f"{i}.png": Failure(f"{i}.png", "truncated") for i in unreadable}
+        return ListLoader(batches, failures), split
+
+    return paint
+
+
+@pytest.fixture
+def made_scores() -> Any:
+    """A function that makes `Scores` from rows of probabilities and labels."""
+
+    def make(probabilities: Any, labels: list[int], **more: Any) -> Scores:
+        rows = np.asarray(probabilities, np.float32)
+        keys = [f"{i}.jpg" for i in range(len(labels))]
+        return Scores(rows, np.asarray(labels, np.int64), keys, **{"loss": 1.0, **more})
+
+    return make

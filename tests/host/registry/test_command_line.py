@@ -1,0 +1,161 @@
+"""What plugins do to the command line: subcommands they add, and how broken ones are shown."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from fgvc_cli.app import build_app
+
+HEAD = (
+    "from fgvc_cli import HeadSpec, hookimpl\n"
+    "@hookimpl\ndef fgvc_heads():\n    return [HeadSpec({name!r}, 'no_module:Head', 'A head of ours')]\n"
+)
+
+COMMAND = """
+import typer
+from fgvc_cli import FgvcError, hookimpl
+@hookimpl
+def fgvc_commands(app):
+    @app.command()
+    def {name}(times: int = 1):
+        "Greet."
+        typer.echo("hello " * times)
+        if times > 2:
+            raise FgvcError("that is too often")
+"""
+
+DATA_GROUP = """
+import typer
+from fgvc_cli import hookimpl
+@hookimpl
+def fgvc_commands(app):
+    group = typer.Typer()
+    @group.command()
+    def one(): typer.echo("one")
+    @group.command()
+    def two(): typer.echo("two")
+    app.add_typer(group, name="numbers", help="Count.")
+"""
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(build_app(), list(arguments))
+
+
+def test_a_plugin_adds_a_command(install):
+    install("greeter", {"greeter_plugin.py": COMMAND.format(name="greet")})
+    result = run("greet", "--times", "2")
+    assert (result.exit_code, result.stdout) == (0, "hello hello \n")
+    assert "greet" in run("--help").stdout
+    assert "greeter==1.0 adds the commands: greet" in run("list-plugins").stdout
+
+
+def test_a_plugin_adds_a_group_of_commands(install):
+    install("counter", {"counter_plugin.py": DATA_GROUP})
+    assert run("numbers", "two").stdout == "two\n"
+
+
+def test_an_error_in_a_plugins_command_is_one_line(install):
+    install("greeter", {"greeter_plugin.py": COMMAND.format(name="greet")})
+    result = run("greet", "--times", "3")
+    assert (result.exit_code, result.stderr) == (1, "fgvc: error: that is too often\n")
+
+
+def test_a_plugin_does_not_replace_a_built_in_command(install):
+    install("greeter", {"greeter_plugin.py": COMMAND.format(name="show")})
+    assert "hello" not in run("show", "head", "pim").stdout
+    assert run("greeter:show").stdout == "hello \n"
+
+
+def test_two_plugins_with_one_command_are_both_reached_by_their_distribution(install):
+    install("one", {"one_plugin.py": COMMAND.format(name="greet")})
+    install("two", {"two_plugin.py": COMMAND.format(name="greet")})
+    assert run("greet").exit_code == 2
+    assert run("one:greet").exit_code == run("two:greet").exit_code == 0
+
+
+def test_list_plugins_says_what_failed_and_how_to_mend_it(install):
+    install("aa-broken", {"aa_broken_plugin.py": "import no_such_module_anywhere"}, version="1.2")
+    install("ours", {"ours_plugin.py": HEAD.format(name="bilinear")}, version="0.3")
+    result = run("list-plugins")
+    assert result.exit_code == 0
+    row = next(line for line in result.stdout.splitlines() if " bilinear " in line)
+    assert "A head of ours" in row
+    assert "ours 0.3" in row
+    assert "aa-broken==1.2 failed to load: ModuleNotFoundError: No module named 'no_such" in result.stdout
+    assert "pip uninstall aa-broken, or FGVC_DISABLE_PLUGINS=aa-broken" in result.stdout
+    assert result.stderr == ""
+
+
+def test_list_plugins_shows_clashes_and_disabled_plugins(install):
+    install("ours", {"ours_plugin.py": HEAD.format(name="pim")})
+    install("theirs", {"theirs_plugin.py": "raise AssertionError('imported')"})
+    text = run("list-plugins", "--disable-plugins", "theirs").stdout
+    assert "write ours:pim" in text
+    assert "write fgvc-cli:pim" in text
+    assert "theirs==1.0 is disabled (--disable-plugins) and was not imported" in text
+    document = json.loads(run("--disable-plugins=theirs", "list-plugins", "--json").stdout)
+    assert document["kinds"]["head"]["clashes"] == {"pim": ["fgvc-cli:pim", "ours:pim"]}
+    assert {"ours": "loaded", "theirs": "disabled"}.items() <= {
+        plugin["distribution"]: plugin["status"] for plugin in document["plugins"]
+    }.items()
+
+
+@pytest.mark.parametrize("flags", [["--no-external-plugins"], ["--only-plugins", "theirs"]])
+def test_flags_keep_plugins_out_wherever_they_stand(install, flags):
+    install("ours", {"ours_plugin.py": "raise AssertionError('imported')"})
+    install("theirs", {"theirs_plugin.py": HEAD.format(name="bilinear")})
+    for arguments in ([*flags, "list-plugins"], ["list-plugins", *flags]):
+        text = run(*arguments).stdout
+        assert "ours==1.0 is disabled" in text
+        assert "AssertionError" not in text
+    assert "ours_plugin" not in sys.modules
+
+
+def test_strict_plugins_ends_with_the_failure(install):
+    install("aa-broken", {"aa_broken_plugin.py": "1 / 0"}, version="1.2")
+    result = run("--strict-plugins", "list-plugins")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("fgvc: error: --strict-plugins: aa-broken==1.2 failed to load: ZeroDivisionError")
+
+
+def test_a_broken_plugin_is_not_mentioned_in_every_run(install):
+    install("aa-broken", {"aa_broken_plugin.py": "1 / 0"})
+    result = run("show", "settings")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_deny_list_that_matches_nothing_is_a_usage_error(install):
+    install("ours", {"ours_plugin.py": HEAD.format(name="bilinear")})
+    result = run("list-plugins", "--disable-plugins", "uors")
+    assert result.exit_code == 2
+    assert "Did you mean 'ours'" in result.stderr
+
+
+def test_completion_offers_a_reference_where_names_clash(install):
+    from fgvc_cli.commands.completion import component_names
+
+    install("ours", {"ours_plugin.py": HEAD.format(name="pim")})
+    names = [name for name, _ in component_names("head")("")]
+    assert "ours:pim" in names
+    assert "fgvc-cli:pim" in names
+    assert "pim" not in names
+    assert component_names("head")("lin")[0][0] == "linear"
+
+
+def test_a_heavy_import_is_recorded_and_named(install):
+    # A module of torch's name stands in for torch: in a process of its own, where nothing else has imported it.
+    site = install("heavy", {"heavy_plugin.py": "import torch\n" + HEAD.format(name="bilinear"), "torch.py": ""})
+    program = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['fgvc', 'list-plugins', *sys.argv[1:]]\n"
+        "from fgvc_cli.app import main\nmain()"
+    )
+    text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "heavy==1.0 imports torch only to register" in text
+    output = subprocess.run([sys.executable, "-c", program, "--json"], capture_output=True, text=True, check=True)
+    heavy = {plugin["distribution"]: plugin["heavy_modules"] for plugin in json.loads(output.stdout)["plugins"]}
+    assert heavy == {"fgvc-cli": [], "heavy": ["torch"]}

@@ -1,0 +1,143 @@
+"""A plugin that is broken in any way is reported by name, version and cause, and hurts nothing else."""
+
+import pytest
+
+from fgvc_cli import FgvcError
+from fgvc_cli.registry import PluginRecord, Registry
+from fgvc_cli.registry.lookup import discover
+from fgvc_cli.settings import Settings
+
+GOOD = """
+from fgvc_cli import HeadSpec, hookimpl
+@hookimpl
+def fgvc_heads():
+    return [HeadSpec("good-head", "good_plugin_head:Head", "A head that works")]
+"""
+
+HEADS = "from fgvc_cli import *\nfrom fgvc_cli import hookimpl\n@hookimpl\ndef fgvc_heads():\n    return {}\n"
+
+BROKEN = {
+    "missing module": ("import no_such_module_anywhere", "ModuleNotFoundError: No module named 'no_such_module"),
+    "syntax error": ("def (", "SyntaxError"),
+    "error of its own": ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+    "exit when imported": ("import sys\nsys.exit(3)", "it called sys.exit(3)"),
+    "no hook": ("x = 1", "it implements no hook"),
+    "raising hook": (HEADS.format("1 / 0"), "ZeroDivisionError"),
+    "exiting hook": (HEADS.format("exit()"), "it called sys.exit("),
+    "misspelt hook": (HEADS.format("[]").replace("fgvc_heads", "fgvc_haeds"), "Did you mean 'fgvc_heads'"),
+    "hook that no host has": (HEADS.format("[]").replace("fgvc_heads", "zzz"), "it implements 'zzz', which is no hook"),
+    "wrong argument": (HEADS.format("[]").replace("fgvc_heads()", "fgvc_heads(registry)"), "registry"),
+    "no mark": ("def fgvc_heads():\n    return []", "has no @hookimpl above it"),
+    "wrapper": (HEADS.format("(yield)").replace("@hookimpl", "@hookimpl(wrapper=True)"), "hook wrapper"),
+    "no return": (HEADS.format("None"), "fgvc_heads returned None instead of a list of HeadSpec"),
+    "one spec, no list": (HEADS.format("HeadSpec('a', 'm:A')"), "instead of a list of HeadSpec"),
+    "no spec": (HEADS.format("['pim']"), "'pim' where a HeadSpec belongs"),
+    "spec of another kind": (HEADS.format("[BackboneSpec('a', 'm:A')]"), "where a HeadSpec belongs"),
+    "capital name": (HEADS.format("[HeadSpec('Pim2', 'm:A')]"), "lower-case letters"),
+    "name with a colon": (HEADS.format("[HeadSpec('a:b', 'm:A')]"), "lower-case letters"),
+    "name with a slash": (HEADS.format("[HeadSpec('a/b', 'm:A')]"), "lower-case letters"),
+    "name that is no text": (HEADS.format("[HeadSpec(7, 'm:A')]"), "its name is 7, not text"),
+    "target that is a class": (HEADS.format("[HeadSpec('a', dict)]"), "its target is <class 'dict'>, not text"),
+    "target without a name": (HEADS.format("[HeadSpec('a', 'module.only')]"), "has not the form 'package.module:Name'"),
+    "options without a name": (HEADS.format("[HeadSpec('a', 'm:A', options='m.A')]"), "its options 'm.A' have not"),
+    "same name twice": (HEADS.format("[HeadSpec('a', 'm:A'), HeadSpec('a', 'm:B')]"), "registers the head 'a' twice"),
+    "newer API": (HEADS.format("[HeadSpec('a', 'm:A', api=99)]"), "version 99 of the plugin interface"),
+    "API that is no version": (HEADS.format("[HeadSpec('a', 'm:A', api='1')]"), "its API version is '1'"),
+    "strides of text": (
+        HEADS.format("[BackboneSpec('a', 'm:A', strides=('4',))]").replace("fgvc_heads", "fgvc_backbones"),
+        "its strides are ('4',)",
+    ),
+    "recipe target": (
+        HEADS.format("[RecipeSpec('a', 'pkg:../secret.toml')]").replace("fgvc_heads", "fgvc_recipes"),
+        "has not the form 'package:path.toml'",
+    ),
+    "family without a slash": (
+        HEADS.format("[Family('head', 'x', 'm:f')]").replace("fgvc_heads", "fgvc_families"),
+        "a prefix is a lower-case name that ends in '/'",
+    ),
+    "family of no kind": (
+        HEADS.format("[Family('haed', 'x/', 'm:f')]").replace("fgvc_heads", "fgvc_families"),
+        "no kind of component is called 'haed'",
+    ),
+    "commands that fail": (
+        HEADS.format("1 / 0").replace("fgvc_heads()", "fgvc_commands(app)"),
+        "ZeroDivisionError",
+    ),
+    "command with a parameter of a type that Typer lacks": (
+        "from fgvc_cli import hookimpl\n@hookimpl\ndef fgvc_commands(app):\n"
+        "    @app.command()\n    def odd(x: int | str): pass\n",
+        "Union",
+    ),
+}
+
+
+def record(registry: Registry, distribution: str) -> PluginRecord:
+    return next(plugin for plugin in registry.plugins if plugin.distribution == distribution)
+
+
+@pytest.mark.parametrize(("module", "cause"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_plugin_is_reported_and_hurts_no_other(install, module, cause):
+    install("aa-broken", {"aa_broken_plugin.py": module}, version="1.2")
+    install("good", {"good_plugin.py": GOOD})
+
+    registry = discover(Settings())
+
+    broken = record(registry, "aa-broken")
+    assert broken.status == "failed"
+    assert cause in broken.cause
+    assert "\n" not in broken.cause
+    assert broken.failure.startswith("aa-broken==1.2 failed to load: ")
+    assert "Traceback" in broken.traceback
+    assert not broken.components
+    assert record(registry, "good").status == "loaded"
+    assert registry.find("head", "good-head").distribution == "good"
+    assert registry.find("head", "pim").builtin
+
+
+def test_one_bad_hook_takes_all_of_the_plugin_away(install):
+    module = GOOD + "@hookimpl\ndef fgvc_optimizers():\n    raise RuntimeError('no')\n"
+    install("half", {"half_plugin.py": module})
+    registry = discover(Settings())
+    assert "good-head" not in [component.name for component in registry.components("head")]
+    assert "RuntimeError: no" in record(registry, "half").cause
+
+
+def test_a_failed_plugin_is_registered_nowhere_so_its_events_are_not_called(install):
+    module = (
+        "from fgvc_cli import hookimpl\n@hookimpl\ndef fgvc_heads():\n    return None\n"
+        "@hookimpl\ndef fgvc_run_started(run):\n    raise AssertionError('called')\n"
+    )
+    install("half", {"half_plugin.py": module})
+    registry = discover(Settings())
+    assert record(registry, "half").hooks == {}
+
+
+def test_a_wrong_api_version_is_refused_before_the_target_is_imported(install):
+    module = HEADS.format("[HeadSpec('a', 'api_target:A', api=2)]")
+    install("newer", {"newer_plugin.py": module, "api_target.py": "raise AssertionError('imported')"})
+    cause = record(discover(Settings()), "newer").cause
+    assert "this fgvc speaks version 1: upgrade fgvc-cli" in cause
+
+
+def test_strict_plugins_makes_a_failure_an_error(install):
+    install("aa-broken", {"aa_broken_plugin.py": "import no_such_module_anywhere"}, version="1.2")
+    with pytest.raises(FgvcError, match=r"--strict-plugins: aa-broken==1\.2 failed to load: ModuleNotFound"):
+        discover(Settings(strict=True))
+
+
+def test_strict_plugins_is_content_without_failures(install):
+    install("good", {"good_plugin.py": GOOD})
+    assert discover(Settings(strict=True)).find("head", "good-head")
+
+
+def test_what_a_plugin_prints_when_imported_goes_to_standard_error(install, capsys):
+    install("chatty", {"chatty_plugin.py": "print('hello')\n" + GOOD})
+    discover(Settings())
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert "hello" in streams.err
+
+
+def test_milliseconds_are_those_of_the_plugin(install):
+    install("slow", {"slow_plugin.py": "import time\ntime.sleep(0.05)\n" + GOOD})
+    assert 50 <= record(discover(Settings()), "slow").milliseconds < 1000

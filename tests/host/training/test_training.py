@@ -1,0 +1,286 @@
+"""Whole trainings with a tiny model: what they leave, and that a stopped one goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fgvc_cli import load
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.registry import get_registry
+from fgvc_cli.runs.folder import RunFolder, find_run
+from fgvc_cli.training import run as training
+from fgvc_cli.training import trainer as trainer_module
+from fgvc_cli.training.interrupt import Interrupted
+
+
+class Watcher:
+    """A view that counts, and does something at a chosen moment."""
+
+    def __init__(self, at=None, do=None):
+        self.batches, self.lines, self.at, self.do = 0, [], at, do
+
+    def batch_done(self, images, metrics):
+        self.batches += 1
+        if self.batches == self.at:
+            self.do()
+
+    def epoch_finished(self, line, is_best):
+        self.lines.append(line)
+
+    def __getattr__(self, _):
+        return lambda *_: None
+
+
+def settings(photos, **train):
+    options = {
+        "weights": "none",
+        "image_size": 32,
+        "batch_size": 4,
+        "epochs": 3,
+        "device": "cpu",
+        "workers": 0,
+        "label_smoothing": 0.1,
+        **train,
+    }
+    return [
+        {
+            "backbone": {"name": "timm/test_resnet"},
+            "head": {"name": "pim", "fpn_size": 16, "num_selects": 8},
+            "optimizer": {"name": "sgd", "lr": 0.02},
+            "dataset": {"data": str(photos)},
+            "train": options,
+        }
+    ]
+
+
+def train(photos, out, view=None, **options):
+    return training.train(settings(photos, **options), "scratch", out, True, get_registry(), view or Watcher())
+
+
+def figures(run):
+    """The metrics by epoch without the wall times."""
+    timed = ("seconds", "images_per_second")
+    return [{k: v for k, v in line.items() if k not in timed} for line in run.metrics()]
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """A training that nothing stopped."""
+    return train(photos, tmp_path_factory.mktemp("whole") / "run").run
+
+
+def assert_same(run, whole):
+    assert figures(run) == figures(whole)
+    for file in ("model.safetensors", "last/state.safetensors"):
+        ours, theirs = load_file(run.path / file), load_file(whole.path / file)
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            assert torch.equal(ours[name], theirs[name]), f"{file}: {name}"
+    assert run.summary()["test"] == whole.summary()["test"]
+
+
+def test_a_run_folder_has_all_that_the_design_promises(whole):
+    names = {str(p.relative_to(whole.path)) for p in whole.path.rglob("*") if p.is_file()}
+    assert names == {
+        "config.toml", "metrics.jsonl", "model.safetensors", "last/state.safetensors", "summary.json", "curves.png",
+    }  # fmt: skip
+    summary = whole.summary()
+    assert summary["classes"] == 3 and 0 <= summary["test"]["top1"] <= 1
+    assert summary["val"]["images"] == 6 and summary["train"]["images"] == 27 and summary["epochs"] == 3
+    assert summary["components"]["head"] == {
+        **summary["components"]["head"], "name": "pim", "distribution": "fgvc-cli",
+    }  # fmt: skip
+    assert summary["parameters"]["total"] == summary["parameters"]["backbone"] + summary["parameters"]["head"]
+    assert {"torch", "timm", "fgvc-cli"} <= summary["versions"].keys()
+
+
+def test_it_learns_and_its_model_file_alone_predicts(whole, tmp_path, photos):
+    from fgvc_cli.data.images import read_image
+
+    assert whole.metrics()[-1]["train"]["objective"] < whole.metrics()[0]["train"]["objective"]
+    copy = shutil.copy(whole.model_file, tmp_path / "model.safetensors")
+    classifier = load(copy)
+    pixels = torch.stack([classifier.preprocessing(read_image(p)) for p in sorted((photos / "test").rglob("*.png"))])
+    probabilities = classifier.probabilities(pixels)
+    assert classifier.class_names == ("blue", "green", "red") and probabilities.shape == (12, 3)
+    top1 = (probabilities.argmax(1) == torch.arange(12) // 4).float().mean().item()
+    assert top1 == pytest.approx(whole.summary()["test"]["top1"])
+
+
+@pytest.mark.parametrize("at", [3, 7, 10, 21])
+def test_an_interrupted_run_goes_on_bit_for_bit(photos, tmp_path, whole, at):
+    view = Watcher(at, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted, match="--resume") as caught:
+        train(photos, tmp_path / "run", view)
+    assert caught.value.exit_code == 130 and not RunFolder(tmp_path / "run").finished
+    torch.rand(17)  # whatever else a process drew must not matter
+    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, whole)
+
+
+@pytest.mark.parametrize("at", [2, 7, 9, 16])
+def test_a_killed_run_goes_on_bit_for_bit(photos, tmp_path, whole, at):
+    class Killed(BaseException):
+        pass
+
+    def kill():
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(photos, tmp_path / "run", Watcher(at, kill))
+    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, whole)
+
+
+@pytest.mark.parametrize("step", ["save_classifier", "append_line", "save_state"])
+def test_a_kill_between_two_writes_of_an_epoch_does_no_harm(photos, tmp_path, whole, monkeypatch, step):
+    """Every file of an epoch's end is written before or after the others; a kill may come after any of them."""
+    owner = trainer_module.files if step == "append_line" else trainer_module
+    real, calls = getattr(owner, step), []
+
+    def write_then_die(*args, **kwargs):
+        real(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, write_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(photos, tmp_path / "run")
+    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, whole)
+
+
+def test_sigterm_has_its_own_exit_code(photos, tmp_path):
+    with pytest.raises(Interrupted) as caught:
+        train(photos, tmp_path / "run", Watcher(2, lambda: signal.raise_signal(signal.SIGTERM)))
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_accumulation_and_workers_resume_bit_for_bit_too(photos, tmp_path):
+    options = {"accumulate": 2, "workers": 1, "epochs": 2}
+    straight = train(photos, tmp_path / "straight", **options).run
+    with pytest.raises(Interrupted):
+        train(photos, tmp_path / "run", Watcher(2, lambda: signal.raise_signal(signal.SIGINT)), **options)
+    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, straight)
+
+
+def test_a_run_is_reproduced_by_its_config_file(photos, tmp_path, whole):
+    from fgvc_cli.training.config import read_config
+
+    layer, recipe = read_config(whole.config_file)
+    again = training.train([layer], recipe, tmp_path / "again", True, get_registry(), Watcher()).run
+    assert_same(again, whole)
+
+
+def test_a_finished_run_and_no_run_are_not_resumed(whole, tmp_path):
+    with pytest.raises(FgvcError, match="finished"):
+        training.resume(whole.path, get_registry(), Watcher())
+    with pytest.raises(FgvcError, match="no run folder"):
+        training.resume(tmp_path, get_registry(), Watcher())
+
+
+def test_a_loss_that_is_not_finite_stops_with_what_to_try(photos, tmp_path, monkeypatch):
+    from fgvc_cli.contracts import Classifier
+
+    run = RunFolder(tmp_path / "run")
+    real, calls = Classifier.normalize, []
+
+    def spoiled(self, pixels):
+        calls.append(1)
+        return real(self, pixels) * (float("nan") if self.training and len(calls) > 12 else 1)
+
+    monkeypatch.setattr(Classifier, "normalize", spoiled)
+    with pytest.raises(FgvcError, match=r"not finite at step \d+ \(epoch 2.*rate.*kept.*--lr"):
+        train(photos, run.path)
+    state = load_file(run.state_file)
+    assert all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point())
+    assert len(run.metrics()) == 1
+
+
+def test_early_stopping_stops(photos, tmp_path):
+    run = train(photos, tmp_path / "run", epochs=9, patience=1, min_delta=1.0).run
+    assert run.summary()["epochs"] == 2 and run.summary()["stopped_early"]
+
+
+def test_out_of_memory_says_what_to_lower(photos, tmp_path, monkeypatch):
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer_module.Trainer, "_update", out_of_memory)
+    with pytest.raises(FgvcError, match=r"--batch-size 2 --set train.accumulate=2"):
+        train(photos, tmp_path / "run")
+
+
+def test_a_full_disk_keeps_the_last_state(photos, tmp_path, monkeypatch):
+    import errno
+
+    run, real, calls = RunFolder(tmp_path / "run"), trainer_module.save_state, []
+
+    def full_from_the_second(path, *args):
+        calls.append(1)
+        if len(calls) > 1:
+            from fgvc_cli.runs import files
+
+            with files.replacing(path):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "save_state", full_from_the_second)
+        with pytest.raises(FgvcError, match="No space left"):
+            train(photos, run.path)
+    assert training.resume(run.path, get_registry(), Watcher()).run.finished
+
+
+def test_a_batch_of_one_with_batch_norm_is_refused(photos, tmp_path):
+    with pytest.raises(FgvcError, match="--batch-size 2"):
+        train(photos, tmp_path / "run", batch_size=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_folder_is_not_overwritten(photos, whole):
+    with pytest.raises(FgvcError, match="exists"):
+        train(photos, whole.path)
+
+
+def test_an_unreadable_image_is_counted_and_training_goes_on(photos, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "photos")
+    (data / "train" / "red" / "3.png").write_bytes(b"not an image")
+    run = train(data, tmp_path / "run", epochs=1).run
+    assert list(run.summary()["unreadable"]) == ["red/3.png"] and run.summary()["train"]["images"] == 26
+    with pytest.raises(FgvcError, match=r"3\.png"):
+        train(data, tmp_path / "strict", epochs=1, strict_data=True)
+
+
+def test_the_newest_finished_run_is_found(whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("FGVC_RUNS", str(whole.path.parent))
+    assert find_run(None).path == whole.path
+    assert find_run(whole.model_file).path == whole.path
+    monkeypatch.setenv("FGVC_RUNS", str(tmp_path))
+    with pytest.raises(FgvcError, match="fgvc train"):
+        find_run(None)
+
+
+def test_a_damaged_model_is_one_clear_line(whole, tmp_path):
+    copy = shutil.copytree(whole.path, tmp_path / "copy")
+    data = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(FgvcError, match="damaged"):
+        load(copy)
+
+
+def test_run_events_reach_plugins(photos, tmp_path, monkeypatch):
+    registry, heard = get_registry(), []
+    monkeypatch.setattr(type(registry), "notify", lambda self, hook, **kw: heard.append((hook, kw)))
+    train(photos, tmp_path / "run", epochs=2)
+    assert [hook for hook, _ in heard] == [
+        "fgvc_run_started", "fgvc_epoch_finished", "fgvc_epoch_finished", "fgvc_run_finished",
+    ]  # fmt: skip
+    assert json.loads(json.dumps(heard[1][1]["metrics"]))["epoch"] == 1
+    assert heard[0][1]["run"].class_names == ("blue", "green", "red")

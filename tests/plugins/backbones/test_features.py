@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from fgvc_backbones.timm_backbone import TimmBackbone
+from fgvc_cli.contracts import Features, Reads
+
+MODELS = (
+    "test_resnet",
+    "test_efficientnet",
+    "test_vit",
+    "test_vit3",
+    "test_convnext",
+    "test_mambaout",
+    "test_nfnet",
+    "test_coatnet",
+)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request, build) -> tuple[TimmBackbone, torch.Tensor, Features]:
+    backbone = build(f"timm/{request.param}")
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        return backbone, images, backbone(images, everything(backbone))
+
+
+def everything(backbone: TimmBackbone) -> Reads:
+    return Reads(tuple(range(len(backbone.info.maps))), embedding=True)
+
+
+def test_info_tells_the_shapes_that_come_out(case) -> None:
+    backbone, _, features = case
+    assert len(backbone.info.maps) == 4
+    for index, info in enumerate(backbone.info.maps):
+        assert features.maps[index].shape == (2, info.channels, *info.grid)
+    assert features.embedding.shape == (2, backbone.info.embedding_width)
+
+
+@torch.no_grad()
+def test_maps_are_timms_own_bit_by_bit_whatever_else_is_read(case) -> None:
+    backbone, images, features = case
+    reference = backbone.model.forward_intermediates(images, intermediates_only=True)[-4:]
+    for index, wanted in enumerate(reference):
+        assert torch.equal(features.maps[index], wanted)
+        alone = backbone(images, Reads((index,)))
+        assert set(alone.maps) == {index} and alone.embedding is None
+        assert torch.equal(alone.maps[index], wanted)
+
+
+@torch.no_grad()
+def test_the_embedding_is_what_the_models_own_classifier_reads(case) -> None:
+    backbone, images, features = case
+    full = timm.create_model(backbone.info.name.removeprefix("timm/"), num_classes=7, **backbone._plan.arguments).eval()
+    full.load_state_dict(backbone.model.state_dict(), strict=False)
+    read = []
+    full.get_classifier().register_forward_hook(lambda module, inputs, output: read.append(inputs[0]))
+    full(images)
+    assert torch.equal(features.embedding, read[0])
+    assert torch.equal(backbone(images, Reads(embedding=True)).embedding, read[0])
+
+
+@torch.no_grad()
+def test_nothing_past_the_deepest_map_is_run_and_nothing_twice(build) -> None:
+    backbone, calls = build("timm/test_resnet"), []
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        backbone.model.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: calls.append(name))
+    images = torch.randn(1, 3, 64, 64)
+    backbone(images, Reads((1,)))
+    assert calls == ["layer1", "layer2"]
+    calls.clear()
+    backbone(images, Reads((0, 3), embedding=True))
+    assert calls == ["layer1", "layer2", "layer3", "layer4"]
+    calls.clear()
+    assert backbone(images, Reads()) == Features({}, None)
+    assert calls == []
+
+
+def test_channels_last_and_autocast(build) -> None:
+    backbone = build("timm/test_resnet")
+    assert backbone.info.channels_last and not build("timm/test_vit").info.channels_last
+    images, reads = torch.randn(2, 3, 64, 64), Reads((0, 3), embedding=True)
+    plain = backbone(images, reads)
+    backbone.to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = backbone(images.to(memory_format=torch.channels_last), reads)
+    assert rounded.maps[0].dtype == torch.bfloat16
+    assert rounded.maps[3].shape == plain.maps[3].shape
+    torch.testing.assert_close(rounded.embedding.float(), plain.embedding, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "timm/test_efficientnet"])
+def test_compiles_in_place_as_one_graph(build, name: str) -> None:
+    backbone, images, reads = build(name), torch.randn(2, 3, 64, 64), Reads((1, 3), embedding=True)
+    names, plain = list(backbone.state_dict()), backbone(images, reads)
+    torch._dynamo.reset()
+    backbone.compile(backend="eager", fullgraph=True)
+    compiled = backbone(images, reads)
+    torch.testing.assert_close(compiled.embedding, plain.embedding)
+    torch.testing.assert_close(compiled.maps[1], plain.maps[1])
+    assert list(backbone.state_dict()) == names

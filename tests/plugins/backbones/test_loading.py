@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from fgvc_backbones.checkpoints import read_published
+from fgvc_cli import FgvcError, UsageError
+from fgvc_cli.contracts import Reads
+
+
+def published_state(model: str, **arguments: object) -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return timm.create_model(model, num_classes=11, **arguments).state_dict()
+
+
+def test_a_state_dict_with_a_classifier_is_loaded_and_the_classifier_left_out(build) -> None:
+    backbone, state = build("timm/test_resnet"), published_state("test_resnet")
+    report = backbone.load_weights(state)
+    assert torch.equal(backbone.model.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
+    assert report.missing == () and report.unknown == ()
+    assert "layer1.0.conv1.weight" in report.loaded and "fc.weight" not in report.loaded
+
+
+def test_position_embeddings_are_resized(build) -> None:
+    backbone, state = build("timm/test_vit", 96), published_state("test_vit")
+    assert state["pos_embed"].shape == (1, 101, 64)
+    report = backbone.load_weights(state)
+    assert "pos_embed" in report.loaded and backbone.model.pos_embed.shape == (1, 37, 64)
+    same_size = build("timm/test_vit", 160)
+    same_size.load_weights(state)
+    assert torch.equal(same_size.model.pos_embed, state["pos_embed"])
+    torch.testing.assert_close(
+        backbone.model.pos_embed[:, 1:].mean(dim=1), state["pos_embed"][:, 1:].mean(dim=1), atol=0.01, rtol=0
+    )
+
+
+def test_swins_relative_position_tables_are_resized_to_another_window(build) -> None:
+    state = published_state("swin_tiny_patch4_window7_224")
+    backbone = build("swin_t", 64)
+    backbone.prune(Reads((0, 1)))
+    table = "layers.0.blocks.0.attn.relative_position_bias_table"
+    assert state[table].shape == (13 * 13, 3)
+    report = backbone.load_weights(state)
+    assert backbone.model.layers[0].blocks[0].attn.relative_position_bias_table.shape == (15 * 15, 3)
+    assert report.missing == () and report.unknown == () and table in report.loaded
+    assert torch.equal(backbone.model.layers[1].blocks[1].attn.qkv.weight, state["layers.1.blocks.1.attn.qkv.weight"])
+
+
+def test_after_pruning_entries_of_what_is_gone_are_left_out(build) -> None:
+    backbone = build("timm/test_efficientnet")
+    backbone.prune(Reads((1, 2)))
+    report = backbone.load_weights(published_state("test_efficientnet"))
+    assert report.unknown == () and report.missing == ()
+    assert not any("conv_head" in name for name in report.loaded)
+
+
+def test_the_backbones_own_naming_is_understood(build) -> None:
+    source, target = build("timm/test_vit", 96), build("timm/test_vit", 64)
+    report = target.load_weights(source.state_dict())
+    assert report.missing == () and torch.equal(
+        target.model.blocks[0].attn.qkv.weight, source.model.blocks[0].attn.qkv.weight
+    )
+
+
+def test_unknown_and_missing_entries_are_named(build) -> None:
+    state = published_state("test_resnet")
+    del state["layer1.0.conv1.weight"]
+    report = build("timm/test_resnet").load_weights({**state, "extra.weight": torch.zeros(1)})
+    assert report.unknown == ("extra.weight",) and report.missing == ("layer1.0.conv1.weight",)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"something.else": torch.zeros(3)}, "none of their 1 entries"),
+        ({"conv1.0.weight": torch.zeros(1, 2), "fc.bias": torch.zeros(3)}, "conv1.0.weight has shape 1x2, and"),
+        ({"epoch": 3}, "none of their"),
+    ],
+)
+def test_weights_of_another_model_are_refused_in_one_line(build, state, message: str) -> None:
+    with pytest.raises(FgvcError, match=message) as caught:
+        build("timm/test_resnet").load_weights(state)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_in_the_hubs_cache_are_found_and_read(build, hub_cache) -> None:
+    backbone, state = build("timm/test_resnet"), published_state("test_resnet")
+    assert backbone.pretrained().cached is None
+    file = hub_cache("test_resnet.r160_in1k", state)
+    weights = backbone.pretrained()
+    assert weights.name == "test_resnet.r160_in1k" and weights.cached == file
+    assert weights.url.endswith("/timm/test_resnet.r160_in1k/resolve/main/model.safetensors")
+    backbone.load_weights(backbone.fetch(weights))
+    assert torch.equal(backbone.model.layer4[0].conv1.weight, state["layer4.0.conv1.weight"])
+
+
+def test_weights_in_torch_hubs_cache_are_found_and_read(build, hub_cache, tmp_path) -> None:
+    backbone = build("timm/resnet18.tv_in1k")
+    state = published_state("resnet18")
+    file = tmp_path / "torch" / "checkpoints" / "resnet18-5c106cde.pth"
+    file.parent.mkdir(parents=True)
+    torch.save(state, file)
+    assert backbone.pretrained().cached == file
+    assert torch.equal(backbone.fetch(backbone.pretrained())["fc.weight"], state["fc.weight"])
+
+
+def test_a_damaged_cached_file_is_named(build, hub_cache) -> None:
+    backbone = build("timm/test_resnet")
+    file = hub_cache("test_resnet.r160_in1k", {"a": torch.zeros(1)})
+    file.write_bytes(b"not safetensors")
+    with pytest.raises(FgvcError, match="model.safetensors cannot be read; delete it"):
+        read_published(backbone.pretrained())
+
+
+def test_a_failed_download_is_one_line_and_no_noise(build, hub_cache, monkeypatch, capfd) -> None:
+    def fail(*args: object) -> str:
+        raise ConnectionError("connection reset\nwith a long tail")
+
+    backbone = build("timm/test_resnet")
+    monkeypatch.setattr("fgvc_backbones.checkpoints.hf_hub_download", fail)
+    with pytest.raises(FgvcError, match=r"test_resnet.r160_in1k: the download failed \(connection reset\)\."):
+        backbone.fetch(backbone.pretrained())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tags(build, hub_cache) -> None:
+    backbone = build("timm/resnet18")
+    assert backbone.pretrained("tv_in1k").name == "resnet18.tv_in1k"
+    assert backbone.pretrained("resnet18.tv_in1k").name == "resnet18.tv_in1k"
+    with pytest.raises(UsageError, match="no weights 'tv_in2k'. Did you mean 'tv_in1k'"):
+        backbone.pretrained("tv_in2k")
+
+
+def test_a_tag_that_wants_another_normalisation_is_refused_with_the_way_to_it(build, hub_cache) -> None:
+    backbone = build("timm/tf_efficientnet_b0.aa_in1k")
+    with pytest.raises(UsageError, match=r"use --backbone timm/tf_efficientnet_b0\.ap_in1k"):
+        backbone.pretrained("ap_in1k")

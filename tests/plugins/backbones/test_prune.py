@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fgvc_cli.contracts import Reads
+
+READS = (Reads(embedding=True), Reads((0,)), Reads((1, 2)), Reads((0, 1, 2, 3)), Reads((3,), embedding=True))
+MODELS = ("test_resnet", "test_efficientnet", "test_vit", "test_vit3", "test_convnext", "test_mambaout", "test_maxvit")
+
+
+@pytest.mark.parametrize("reads", READS, ids=str)
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_left_gives_the_same_and_gets_a_gradient(build, model: str, reads: Reads) -> None:
+    backbone, images = build(f"timm/{model}"), torch.randn(2, 3, 64, 64)
+    before = backbone(images, reads)
+    backbone.prune(reads)
+    after = backbone(images, reads)
+    outputs = [*after.maps.values(), *([after.embedding] if reads.embedding else [])]
+    expected = [*before.maps.values(), *([before.embedding] if reads.embedding else [])]
+    assert all(torch.equal(a, b) for a, b in zip(outputs, expected, strict=True))
+    sum(output.square().sum() for output in outputs).backward()
+    assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
+
+
+def test_modules_that_no_map_needs_are_gone(build) -> None:
+    backbone = build("timm/test_efficientnet")
+    backbone.prune(Reads((0, 1, 2, 3)))
+    names = [name for name, _ in backbone.named_parameters()]
+    assert not [name for name in names if "conv_head" in name or "bn2" in name.split(".")[1]]
+    shallow = build("timm/test_efficientnet")
+    shallow.prune(Reads((1,)))
+    assert not [name for name, _ in shallow.named_parameters() if name.startswith(("model.blocks.3", "model.blocks.4"))]
+
+
+def test_pruning_twice_is_pruning_once_and_what_is_gone_is_refused(build) -> None:
+    backbone = build("timm/test_resnet")
+    backbone.prune(Reads((0, 1)))
+    backbone.prune(Reads((0, 1)))
+    with pytest.raises(ValueError, match="only"):
+        backbone(torch.randn(1, 3, 64, 64), Reads((2,)))
+    with pytest.raises(ValueError, match="only"):
+        backbone.cam_layer(None)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from fgvc_backbones.plan import padless_window
+from fgvc_cli import UsageError
+
+
+def test_grids_are_exact_at_odd_sizes(build) -> None:
+    assert [m.grid for m in build("timm/test_resnet", 130).info.maps] == [(33, 33), (17, 17), (9, 9), (5, 5)]
+    assert [m.stride for m in build("timm/test_resnet", 130).info.maps] == [4, 8, 16, 32]
+    assert {m.grid for m in build("timm/test_vit", 80).info.maps} == {(5, 5)}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "nearest"), [("timm/test_vit", 100, 96), ("timm/test_resnet", 31, 32), ("timm/test_vit", 8, 32)]
+)
+def test_a_size_it_cannot_take_is_refused_with_the_nearest(build, name: str, size: int, nearest: int) -> None:
+    with pytest.raises(UsageError, match=rf"{name} cannot take images of {size} px.*Try --image-size {nearest}\."):
+        build(name, size)
+
+
+def test_a_size_refused_by_the_model_itself_names_the_models_own(build) -> None:
+    with pytest.raises(UsageError, match="timm/test_maxvit cannot take images of 100 px.*--image-size 160"):
+        build("timm/test_maxvit", 100)
+
+
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [(224, 7), (112, 7), (448, 7), (64, 8), (128, 8), (192, 6), (384, 6), (256, 8), (96, 6), (100, 7)],
+)
+def test_swins_window_is_its_own_or_the_nearest_that_needs_no_padding(size: int, window: int) -> None:
+    assert padless_window(size, patch=4, stages=4, own=7) == window
+    assert window != 7 or size % 112 == 0 or size == 100  # 100 px: no window divides 25 and 13
+
+
+def test_normalisation_is_that_of_the_weights(build) -> None:
+    assert build("timm/test_resnet").info.mean == (0.5, 0.5, 0.5)
+    assert build("timm/test_efficientnet").info.mean == (0.485, 0.456, 0.406)
+
+
+def test_options_reach_the_model_or_are_refused(build) -> None:
+    rates = [
+        m.drop_prob for m in build("timm/test_vit", drop_path=0.3).model.modules() if type(m).__name__ == "DropPath"
+    ]
+    assert max(rates) == pytest.approx(0.3)
+    assert build("timm/test_resnet", drop=0.25).model.drop_rate == 0.25
+    with pytest.raises(UsageError, match="backbone.window=8: only Swin"):
+        build("timm/test_resnet", window=8)
+    with pytest.raises(UsageError, match="maps=published.*Use maps=stages"):
+        build("timm/test_convnext", maps="published")

@@ -1,0 +1,202 @@
+"""The demo set: its table of species, its drawings and the folder it writes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fgvc_datasets.demo import generate as generator
+from fgvc_datasets.demo.generate import CLASS_NAMES, draw_image, generate
+from fgvc_datasets.demo.scene import draw_scene
+from fgvc_datasets.demo.sheet import contact_sheet
+from fgvc_datasets.demo.species import PARTS, SPECIES, deciding_parts, differing_parts
+from PIL import Image
+
+SIZE = 64
+COUNTS = {"train": 2, "val": 1, "test": 1}
+
+
+def scene(seed: int, species: str, size: int = 96) -> tuple[np.ndarray, dict[str, tuple[int, int, int, int]]]:
+    """Pixels with shape [size, size, 3] as integers that can be subtracted, and boxes."""
+    image, parts = draw_scene(np.random.default_rng(seed), SPECIES[species], size)
+    return np.asarray(image).astype(int), parts
+
+
+def inside(boxes: list[tuple[int, int, int, int]], size: int, margin: int) -> np.ndarray:
+    """True where a box, grown by `margin` pixels, is; shape [size, size]."""
+    mask = np.zeros((size, size), dtype=bool)
+    for x0, y0, x1, y1 in boxes:
+        mask[max(0, y0 - margin) : y1 + margin, max(0, x0 - margin) : x1 + margin] = True
+    return mask
+
+
+def test_twelve_species_that_all_differ_and_many_in_a_single_part():
+    assert len(CLASS_NAMES) == 12 == len(set(SPECIES.values()))
+    assert list(CLASS_NAMES) == sorted(CLASS_NAMES)
+    distances = Counter(len(differing_parts(a, b)) for a, b in itertools.combinations(CLASS_NAMES, 2))
+    assert 0 not in distances
+    assert distances[1] == 12
+
+
+def test_class_names_are_safe_as_folders():
+    assert all(name.replace("-", "").isalpha() and name.isascii() for name in CLASS_NAMES)
+
+
+def test_deciding_parts_are_those_that_alone_tell_two_species_apart():
+    for species in CLASS_NAMES:
+        expected = set()
+        for other in CLASS_NAMES:
+            pairs = zip(PARTS, *(vars(SPECIES[name]).values() for name in (species, other)), strict=True)
+            different = [part for part, mine, theirs in pairs if mine != theirs]
+            if len(different) == 1:
+                expected.add(different[0])
+        assert set(deciding_parts(species)) == expected
+        assert len(expected) == 2
+    assert deciding_parts("Bar-winged-Finch") == ("beak", "wing")
+    assert Counter(part for name in CLASS_NAMES for part in deciding_parts(name)) == dict.fromkeys(PARTS, 4)
+
+
+def test_an_image_depends_on_its_arguments_alone():
+    first, again = draw_image(3, "train", 17, SIZE), draw_image(3, "train", 17, SIZE)
+    assert first.image.mode == "RGB"
+    assert first.image.size == (SIZE, SIZE)
+    assert first.label == 17 % 12
+    assert first.image.tobytes() == again.image.tobytes()
+    assert first.parts == again.parts
+    others = [(4, "train", 17), (3, "test", 17), (3, "train", 29)]
+    assert all(draw_image(*other, SIZE).image.tobytes() != first.image.tobytes() for other in others)
+
+
+def test_an_image_is_the_same_in_another_process():
+    code = (
+        "from fgvc_datasets.demo.generate import draw_image; import zlib;"
+        f"print(zlib.crc32(draw_image(3, 'val', 5, {SIZE}).image.tobytes()))"
+    )
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": path}
+        ).stdout
+        for path in [str(Path(generator.__file__).parents[2])]
+        for _ in range(2)
+    }
+    assert len(prints) == 1
+
+
+def test_scenes_look_alike_at_every_size():
+    small, large = draw_image(0, "train", 6, 64), draw_image(0, "train", 6, 192)
+    shrunk = np.asarray(large.image.reduce(3)).astype(float)
+    assert np.abs(shrunk - np.asarray(small.image)).mean() < 8
+    for part, box in small.parts.items():
+        assert np.allclose(np.array(large.parts[part]) / 3, box, atol=1.5), part
+
+
+def test_every_part_has_a_box_inside_the_image():
+    for index in range(60):
+        parts = draw_image(1, "train", index, SIZE).parts
+        assert set(parts) == set(PARTS)
+        for x0, y0, x1, y1 in parts.values():
+            assert 0 <= x0 < x1 <= SIZE
+            assert 0 <= y0 < y1 <= SIZE
+
+
+def test_deciding_parts_span_enough_pixels_to_be_seen_at_64():
+    spans: dict[str, list[int]] = {part: [] for part in PARTS}
+    for index in range(60):
+        for part, (x0, y0, x1, y1) in draw_image(2, "train", index, 64).parts.items():
+            spans[part].append(max(x1 - x0, y1 - y0))
+    assert all(np.median(sizes) >= 6 for sizes in spans.values()), spans
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_another_species_in_the_same_scene_changes_only_the_parts_that_differ(seed):
+    reference, boxes = scene(seed, CLASS_NAMES[0])
+    for species in CLASS_NAMES[1:]:
+        pixels, other = scene(seed, species)
+        changed = np.abs(pixels - reference).max(axis=2) > 0
+        differing = differing_parts(CLASS_NAMES[0], species)
+        allowed = inside([table[part] for part in differing for table in (boxes, other)], 96, margin=3)
+        assert changed.any()
+        assert not (changed & ~allowed).any(), species
+
+
+def test_the_part_that_tells_siblings_apart_is_never_hidden():
+    for seed in range(25):
+        for first, second in itertools.pairwise(list(SPECIES)):
+            differing = differing_parts(first, second)
+            if len(differing) != 1:
+                continue
+            (a, boxes), (b, _) = scene(seed, first, SIZE), scene(seed, second, SIZE)
+            x0, y0, x1, y1 = boxes[differing[0]]
+            visible = np.abs(a - b).max(axis=2)[y0:y1, x0:x1] > 24
+            assert visible.sum() >= 4, (seed, first, second)
+
+
+def test_generate_writes_the_whole_set_and_its_truth(tmp_path):
+    seen = []
+    folder = tmp_path / "new" / "demo"
+    generate(folder, 5, SIZE, COUNTS, lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 48) for done in range(1, 49)]
+    truth = json.loads((folder / "parts.json").read_text())
+    assert (truth["seed"], truth["size"], tuple(truth["classes"])) == (5, SIZE, CLASS_NAMES)
+    assert {name: tuple(parts) for name, parts in truth["deciding_parts"].items()} == {
+        name: deciding_parts(name) for name in CLASS_NAMES
+    }
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
+    assert files == set(truth["images"])
+    assert Counter(tuple(path.split("/")[:2]) for path in files) == {
+        (split, name): count for split, count in COUNTS.items() for name in CLASS_NAMES
+    }
+    drawn = draw_image(5, "train", 12 + 3, SIZE)
+    path = f"train/{CLASS_NAMES[3]}/0001.png"
+    with Image.open(folder / path) as stored:
+        assert stored.tobytes() == drawn.image.tobytes()
+    assert {part: tuple(box) for part, box in truth["images"][path].items()} == drawn.parts
+    assert [path.name for path in folder.parent.iterdir()] == ["demo"]
+
+
+def test_a_run_that_is_broken_off_leaves_nothing(tmp_path):
+    def interrupt(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path / "demo", 0, 16, COUNTS, interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_that_generate_at_once_both_end_well(tmp_path):
+    meet, errors = threading.Barrier(2), []
+
+    def write() -> None:
+        try:
+            generate(tmp_path / "demo", 0, 16, {"train": 1}, lambda done, total: meet.wait(30) and None)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert len(list((tmp_path / "demo").rglob("*.png"))) == 12
+
+
+def test_another_set_is_not_overwritten(tmp_path):
+    generate(tmp_path / "demo", 0, 16, {"train": 1})
+    with pytest.raises(FileExistsError, match="another data set"):
+        generate(tmp_path / "demo", 1, 16, {"train": 1})
+    assert json.loads((tmp_path / "demo" / "parts.json").read_text())["seed"] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_the_contact_sheet_holds_four_by_three_birds():
+    assert contact_sheet(side=32).size == (4 * 36 - 4, 3 * 36 - 4)

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fgvc_datasets.demo import dataset as module
+from fgvc_datasets.demo.dataset import DemoDataset
+from fgvc_datasets.demo.options import DemoOptions
+from PIL import Image
+
+from fgvc_cli.contracts import DatasetRequest
+from fgvc_cli.errors import FgvcError
+
+SMALL = DemoOptions(train=2, val=1, test=1, size=32)
+
+
+class Told:
+    """What a data set said while it was made."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.progress: list[tuple[str, int, int]] = []
+
+
+def opened(cache: Path, options: DemoOptions = SMALL, seed: int = 0, told: Told | None = None) -> DemoDataset:
+    told = told or Told()
+    show = told.progress.append
+    request = DatasetRequest(None, cache / "data", cache, seed, told.notes.append, lambda *done: show(done))
+    return DemoDataset(request=request, options=options)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    opened(folder)
+    return folder
+
+
+def test_splits_with_labels_from_the_class_names(cache: Path) -> None:
+    dataset = opened(cache)
+    assert dataset.splits() == ("train", "val", "test")
+    assert len(dataset.class_names) >= 10
+    assert list(dataset.class_names) == sorted(dataset.class_names)
+    for name, count in (("train", 2), ("val", 1), ("test", 1)):
+        split = dataset.split(name)
+        assert len(split) == count * len(dataset.class_names)
+        assert len(set(split.keys)) == len(split)
+        for image, label, key in zip(split.images, split.labels, split.keys, strict=True):
+            assert isinstance(image, Path)
+            assert image == dataset.folder / name / key
+            assert image.parent.name == dataset.class_names[label]
+            with Image.open(image) as picture:
+                assert picture.size == (32, 32)
+
+
+def test_parts_are_boxes_in_the_image_and_cover_what_decides(cache: Path) -> None:
+    dataset = opened(cache)
+    deciding = dataset.deciding_parts()
+    assert set(deciding) == set(dataset.class_names)
+    split = dataset.split("train")
+    assert split.parts is not None
+    for label, parts in zip(split.labels, split.parts, strict=True):
+        assert set(deciding[dataset.class_names[label]]) & set(parts)
+        for box in parts.values():
+            assert isinstance(box, tuple)
+            x0, y0, x1, y1 = box
+            assert 0 <= x0 < x1 <= 32
+            assert 0 <= y0 < y1 <= 32
+
+
+def test_is_drawn_once_and_whatever_the_seed_of_the_training(cache: Path) -> None:
+    folder = opened(cache).folder
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+    told = Told()
+    again = opened(cache, seed=17, told=told)
+    assert again.folder == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} == times
+    assert told.progress == told.notes == []
+
+
+def test_shows_progress_when_it_draws(tmp_path: Path) -> None:
+    told = Told()
+    dataset = opened(tmp_path, replace(SMALL, train=1), told=told)
+    total = 3 * len(dataset.class_names)
+    assert told.progress == [("drawing the demo images", done, total) for done in range(1, total + 1)]
+    assert told.notes == []
+
+
+def test_other_options_and_another_drawing_are_other_pictures(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(module, "generate", lambda folder, *_: drawn.append(folder.name))
+    monkeypatch.setattr(module, "_read_truth", lambda folder: {"classes": []})
+    for options in (SMALL, replace(SMALL, seed=1), replace(SMALL, size=40), replace(SMALL, test=2)):
+        opened(tmp_path, options)
+    monkeypatch.setattr(module, "DRAWING_VERSION", module.DRAWING_VERSION + 1)
+    opened(tmp_path)
+    assert len(set(drawn)) == 5
+    assert drawn[0] == next(cache.iterdir()).name
+
+
+def test_without_a_cache_it_draws_for_this_run_alone(tmp_path: Path) -> None:
+    told = Told()
+    in_the_way = tmp_path / "cache"
+    in_the_way.touch()  # a file where the cache should be: not even root can write there
+    dataset = opened(in_the_way, replace(SMALL, train=1), told=told)
+    assert len(dataset.split("train")) == len(dataset.class_names)
+    assert told.notes == [f"The cache {in_the_way} cannot be written: the demo images are drawn for this run alone."]
+    folder = dataset.folder
+    assert folder.is_dir()
+    del dataset
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["image", "truth", "json"])
+def test_damaged_pictures_are_named(tmp_path: Path, damage: str) -> None:
+    dataset = opened(tmp_path, replace(SMALL, train=1))
+    victim = dataset.folder / "parts.json" if damage != "image" else Path(dataset.split("val").images[3])
+    if damage == "json":
+        victim.write_text(json.dumps({"classes": []})[:9])
+    else:
+        victim.unlink()
+    with pytest.raises(FgvcError, match=rf"are damaged: .*{victim.name}.*Delete that folder"):
+        opened(tmp_path, replace(SMALL, train=1))
+
+
+def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "generate", full)
+    with pytest.raises(FgvcError, match=r"could not be drawn into .*: .*No space left on device"):
+        opened(tmp_path)
+
+
+TWO = """
+import sys
+from pathlib import Path
+from fgvc_cli.contracts import DatasetRequest
+from fgvc_datasets.demo.dataset import DemoDataset
+from fgvc_datasets.demo.options import DemoOptions
+print("ready", flush=True)
+sys.stdin.readline()
+cache = Path(sys.argv[1])
+dataset = DemoDataset(request=DatasetRequest(None, cache, cache, 0), options=DemoOptions(4, 1, 1, 32))
+print(dataset.folder.name, sum(path.is_file() for path in dataset.split("train").images))
+"""
+
+
+def test_two_processes_that_draw_at_once_both_end_well(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TWO, str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    for one in both:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    answers = [one.communicate("go\n", timeout=120)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    (folder,) = tmp_path.iterdir()
+    assert answers == [f"{folder.name} 48\n"] * 2

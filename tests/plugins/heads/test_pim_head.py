@@ -1,0 +1,268 @@
+"""What PIM builds, reads, says and returns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from fgvc_heads.pim import PimHead
+from fgvc_heads.pim.pyramid import BilinearUpsampling, TokenUpsampling
+from fgvc_heads.pim_options import PimOptions
+from torch.utils import _pytree as pytree
+
+from fgvc_cli import UsageError
+from fgvc_cli.contracts import MapInfo, Reads
+from fgvc_cli.options import build
+
+SMALL = {"fpn_size": 16, "num_selects": 4, "joints_divisor": 4}
+
+
+def head_of(info, classes: int = 5, **options) -> PimHead:
+    torch.manual_seed(0)
+    return PimHead(info, classes, PimOptions(**{**SMALL, **options}))
+
+
+def loss_of(head, output, targets):
+    (objective,) = head.objectives(torch.zeros(len(targets), 3, 36, 36), targets)
+    return objective.loss(output)
+
+
+class TestMaps:
+    def test_reads_all_four_maps_and_never_the_embedding(self, cnn):
+        assert head_of(cnn).reads() == Reads(maps=(0, 1, 2, 3))
+
+    def test_reads_the_last_maps(self, cnn, features_of):
+        head = head_of(cnn, maps=2)
+        assert head.reads() == Reads(maps=(2, 3))
+        assert [scores.shape for scores in head(features_of(cnn, 2)).point_scores] == [(2, 9, 5), (2, 9, 5)]
+
+    def test_uses_all_maps_of_a_backbone_with_fewer_and_says_so(self, cnn):
+        head = head_of(dataclasses.replace(cnn, maps=cnn.maps[1:]))
+        assert head.reads() == Reads(maps=(0, 1, 2))
+        assert head.notes() == ["pim: head.maps=4, but fake has 3: uses all."]
+
+    def test_refuses_a_backbone_without_maps(self, cnn):
+        with pytest.raises(UsageError, match="fake offers none"):
+            head_of(dataclasses.replace(cnn, maps=()))
+
+    def test_a_single_map_needs_no_upsampling(self, cnn, features_of):
+        head = head_of(cnn, maps=1)
+        assert len(head.pyramid.upsamplers) == 0
+        assert head(features_of(cnn, 2)).scores.shape == (2, 5)
+
+
+class TestUpsampling:
+    def kinds(self, head):
+        return [type(module).__name__ for module in head.pyramid.upsamplers]
+
+    def test_convolutions_upsample_bilinearly_to_the_shallower_grid(self, cnn):
+        head = head_of(cnn)
+        assert self.kinds(head) == ["BilinearUpsampling", "BilinearUpsampling", "Identity"]
+        assert not list(head.pyramid.upsamplers.parameters())
+
+    def test_transformers_learn_a_map_over_tokens(self, transformer):
+        assert self.kinds(head_of(transformer)) == ["TokenUpsampling", "TokenUpsampling", "Identity"]
+
+    def test_equal_token_counts_need_nothing(self, vit, features_of):
+        head = head_of(vit)
+        assert self.kinds(head) == ["Identity"] * 3
+        assert head(features_of(vit, 2)).scores.shape == (2, 5)
+
+    def test_the_choice_can_be_made(self, cnn, transformer):
+        assert self.kinds(head_of(cnn, upsampling="tokens"))[0] == "TokenUpsampling"
+        assert self.kinds(head_of(transformer, upsampling="bilinear"))[0] == "BilinearUpsampling"
+
+    def test_bilinear_keeps_rows_and_columns_apart(self):
+        ramp = torch.arange(3.0).repeat_interleave(5)[None, :, None]  # by row, on 3 x 5
+        upsampled = BilinearUpsampling((3, 5), (3, 9))(ramp)
+        assert torch.equal(upsampled.view(3, 9), torch.arange(3.0)[:, None].expand(3, 9))
+
+    def test_tokens_mix_points_not_channels(self):
+        mix = TokenUpsampling(2, 3)
+        points = torch.randn(1, 2, 7)
+        alone = mix(points[:, :, :1])
+        assert mix(points).shape == (1, 3, 7)
+        torch.testing.assert_close(mix(points)[:, :, :1], alone)
+
+
+class TestSelection:
+    def test_confidences_descend_and_belong_to_the_kept_points(self, cnn, features_of):
+        output = head_of(cnn)(features_of(cnn, 3))
+        for scores, kept, confidences in zip(output.point_scores, output.kept, output.confidences, strict=True):
+            assert kept.dtype == torch.int64 and kept.shape == confidences.shape == (3, 4)
+            assert (confidences[:, :-1] >= confidences[:, 1:]).all()
+            every = scores.softmax(dim=2).amax(dim=2)
+            torch.testing.assert_close(every.gather(1, kept), confidences)
+            assert torch.equal(every.sort(dim=1, descending=True).values[:, :4], confidences)
+
+    def test_more_than_a_map_has_is_clamped_and_noted(self, cnn, features_of):
+        head = head_of(cnn, num_selects=(32, 25, 9, 40))
+        assert [kept.shape[1] for kept in head(features_of(cnn, 2)).kept] == [32, 25, 9, 9]
+        assert head.notes() == [
+            "pim: at 36 px all points are kept of map 1 (25 points, 25 asked for), map 2 (9 points, 9 asked for), "
+            "map 3 (9 points, 40 asked for): none to drop, so no L_n there."
+        ]
+
+    def test_nothing_to_note_where_points_are_dropped(self, cnn):
+        assert head_of(cnn).notes() == []
+
+    def test_at_least_one_joint(self, cnn, features_of):
+        head = head_of(cnn, num_selects=1, joints_divisor=32)
+        assert head.combiner.adjacency.shape == (1, 1)
+        assert head(features_of(cnn, 2)).scores.isfinite().all()
+
+    def test_joints_are_the_points_divided(self, cnn):
+        assert head_of(cnn, num_selects=(40, 20, 4, 9), joints_divisor=32).combiner.adjacency.shape == (2, 2)
+
+    def test_num_selects_must_fit_the_maps(self, cnn):
+        with pytest.raises(UsageError, match=r"num_selects=\[8, 4\] has 2 numbers, and pim uses 4 maps"):
+            head_of(cnn, num_selects=(8, 4))
+
+
+class TestLoss:
+    def test_a_map_of_which_nothing_is_dropped_has_no_l_n(self, cnn, features_of):
+        features, targets = features_of(cnn, 3), torch.tensor([0, 1, 2])
+        head = head_of(cnn, num_selects=(81, 25, 9, 4))
+        output = head(features)
+        loss = loss_of(head, output, targets)
+        scores, kept = output.point_scores[3], output.kept[3]
+        dropped = [[n for n in range(9) if n not in row] for row in kept.tolist()]
+        expected = torch.stack([(scores[i, rows].tanh() + 1) ** 2 for i, rows in enumerate(dropped)]).mean()
+        torch.testing.assert_close(loss.parts["L_n"], expected.detach())
+
+    def test_no_l_n_at_all_is_no_nan(self, cnn, features_of):
+        head = head_of(cnn, num_selects=100)
+        loss = loss_of(head, head(features_of(cnn, 3)), torch.tensor([0, 1, 2]))
+        assert set(loss.parts) == {"L_b", "L_c"}
+        assert loss.value.isfinite()
+
+    def test_a_loss_without_weight_is_not_computed(self, cnn, features_of):
+        head = head_of(cnn, lambda_n=0.0)
+        loss = loss_of(head, head(features_of(cnn, 3)), torch.tensor([0, 1, 2]))
+        assert set(loss.parts) == {"L_b", "L_c"}  # lambda_s is 0 by default
+        torch.testing.assert_close(loss.value, 0.5 * loss.parts["L_b"] + loss.parts["L_c"])
+
+    def test_parts_are_detached_and_scores_are_the_combiners(self, cnn, features_of):
+        head = head_of(cnn, lambda_s=1.0)
+        output = head(features_of(cnn, 3))
+        loss = loss_of(head, output, torch.tensor([0, 1, 2]))
+        assert set(loss.parts) == {"L_b", "L_s", "L_n", "L_c"}
+        assert not any(part.requires_grad for part in loss.parts.values())
+        assert loss.scores is output.scores
+
+    def test_float32_under_autocast(self, cnn, features_of):
+        head = head_of(cnn, lambda_s=1.0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = head(features_of(cnn, 3))
+            loss = loss_of(head, output, torch.tensor([0, 1, 2]))
+        assert output.scores.dtype == torch.bfloat16
+        assert loss.value.dtype == torch.float32
+        assert {part.dtype for part in loss.parts.values()} == {torch.float32}
+        assert {confidences.dtype for confidences in output.confidences} == {torch.float32}
+
+    @pytest.mark.parametrize("architecture", ["cnn", "transformer", "vit"])
+    def test_every_parameter_and_every_map_gets_a_gradient(self, architecture, request, features_of):
+        info = request.getfixturevalue(architecture)
+        head, features = head_of(info), features_of(info, 3)
+        loss_of(head, head(features), torch.tensor([0, 1, 2])).value.backward()
+        without = [name for name, parameter in head.named_parameters() if parameter.grad is None]
+        still = [name for name, p in head.named_parameters() if p.grad is not None and not p.grad.any()]
+        assert without == []
+        # alpha starts at 0: what it multiplies moves once it has left 0.
+        assert {name.rsplit(".", 1)[0] for name in still} <= {"combiner.query", "combiner.key"}
+        assert all(m.grad is not None and m.grad.any() for m in features.maps.values())
+
+
+class TestOutput:
+    def test_is_a_tree_of_tensors(self, cnn, features_of):
+        output = head_of(cnn)(features_of(cnn, 2))
+        detached = pytree.tree_map(torch.Tensor.detach, output)
+        assert type(detached) is type(output)
+        assert len(pytree.tree_leaves(detached)) == 1 + 3 * 4
+
+    def test_predicts_the_combiners_scores(self, cnn, features_of):
+        head = head_of(cnn).eval()
+        output = head(features_of(cnn, 2))
+        assert head.predict(lambda images: output, torch.zeros(2, 3, 36, 36)) is output.scores
+
+    def test_all_scores(self, cnn, features_of):
+        head = head_of(cnn, maps=2).eval()
+        output = head(features_of(cnn, 6))
+        scores = head.all_scores(output)
+        assert list(scores) == ["combiner", "map2", "map3", "top1", "top2", "top3"]
+        singles = {
+            "combiner": output.scores,
+            "map2": output.point_scores[0].mean(1),
+            "map3": output.point_scores[1].mean(1),
+        }
+        probabilities = {name: single.softmax(1) for name, single in singles.items()}
+        for name, expected in probabilities.items():
+            torch.testing.assert_close(scores[name].exp(), expected)
+        for image in range(6):
+            ranked = sorted((p[image] for p in probabilities.values()), key=lambda p: -p.max().item())
+            for n in (1, 2, 3):
+                torch.testing.assert_close(scores[f"top{n}"][image].exp(), sum(ranked[:n]) / n)
+
+    def test_evaluation_repeats_exactly(self, cnn, features_of):
+        head, features = head_of(cnn).eval(), features_of(cnn, 3)
+        first, second = head(features), head(features)
+        for one, other in zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True):
+            assert torch.equal(one, other)
+
+    def test_one_image_scores_the_same_alone(self, cnn, features_of):
+        head, features = head_of(cnn).eval(), features_of(cnn, 3)
+        alone = head(features._replace(maps={index: m[1:2] for index, m in features.maps.items()}))
+        torch.testing.assert_close(alone.scores, head(features).scores[1:2])
+
+    def test_state_dict_round_trip(self, transformer, features_of):
+        head, features = head_of(transformer), features_of(transformer, 3)
+        head(features)  # moves the batch norms' statistics
+        torch.manual_seed(1)
+        other = PimHead(transformer, 5, head.options)
+        other.load_state_dict(head.state_dict())
+        assert torch.equal(other.eval()(features).scores, head.eval()(features).scores)
+
+    def test_channels_last_maps_give_the_same(self, cnn, features_of):
+        head, features = head_of(cnn).eval(), features_of(cnn, 3)
+        maps = {index: m.to(memory_format=torch.channels_last) for index, m in features.maps.items()}
+        torch.testing.assert_close(head(features._replace(maps=maps)).scores, head(features).scores)
+
+
+class TestOptions:
+    def test_defaults_are_the_method_notes(self):
+        options = PimOptions()
+        assert (options.fpn_size, options.num_selects, options.dropout, options.joints_divisor) == (512, 32, 0.1, 32)
+        assert (options.lambda_b, options.lambda_s, options.lambda_n, options.lambda_c) == (0.5, 0.0, 5.0, 1.0)
+
+    def test_num_selects_is_a_number_or_a_list(self):
+        assert build(PimOptions, {"num_selects": 8}, "head").num_selects == 8
+        assert build(PimOptions, {"num_selects": [2048, 512, 128, 32]}, "head").num_selects == (2048, 512, 128, 32)
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"num_selects": 0}, "must be at least 1"),
+            ({"num_selects": [4, 0]}, "must be at least 1"),
+            ({"upsampling": "cubic"}, "expected auto or bilinear or tokens"),
+            ({"lambda_c": 0}, "head: lambda_c=0 leaves the combiner untrained"),
+            ({"lambda_b": 0.0, "lambda_n": 0.0}, "nothing trains the selector"),
+        ],
+    )
+    def test_refuses(self, values, message):
+        with pytest.raises(UsageError, match=message):
+            build(PimOptions, values, "head")
+
+    def test_starts_as_the_method_notes_say(self, cnn):
+        combiner = PimHead(cnn, 5, PimOptions(num_selects=(81, 25, 9, 9))).combiner
+        assert combiner.adjacency.shape == (124 // 32,) * 2
+        torch.testing.assert_close(combiner.adjacency.data, torch.eye(3) / 100 + 1 / 100)
+        assert combiner.alpha.tolist() == [0.0]
+        assert combiner.query.out_channels == 512 // 4
+        assert combiner.dropout.p == 0.1
+
+
+def test_grids_come_from_the_backbone_not_from_the_stride(cnn, features_of):
+    """130 px at stride 4 is 33 points a side in ResNet and 32 in Swin."""
+    odd = dataclasses.replace(cnn, maps=(MapInfo(4, 4, (33, 31)), MapInfo(6, 8, (17, 16)), *cnn.maps[2:]))
+    assert head_of(odd)(features_of(odd, 2)).point_scores[0].shape == (2, 33 * 31, 5)
