@@ -51,7 +51,7 @@ class ReadyBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[ImageBatch]:
+    def epoch(self, _: int, skip: int = 0) -> Iterator[ImageBatch]:
         """Give the batches."""
         self.position = skip
         for batch in self.batches[skip:]:
@@ -124,10 +124,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         event = RunStart(Path(folder), {}, job.classifier.class_names, resumed=False)
         trainer = Trainer(job, RunFolder(Path(folder)), {}, event, get_registry(), SilentView(), Interrupt())
-        with_loader, train = trainer.train_loader, job.config.train
+        with_loader = trainer.train_loader
         batches = list(with_loader.epoch(0))
         ready: Any = ReadyBatches(batches)
-        plain = torch.optim.SGD(job.classifier.parameters(), lr=train.seed + 1e-3, momentum=0.9, nesterov=True, fused=True)
+        plain = torch.optim.SGD(
+            job.classifier.parameters(), lr=1e-3, momentum=0.9, nesterov=True, fused=True
+        )
 
         def ours(loader: Any) -> None:
             trainer.train_loader, trainer.progress.batch = loader, 0
@@ -147,9 +149,11 @@ def main() -> None:
                     seconds[name].append(spent)
     images = arguments.batch_size * arguments.batches
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{arguments.backbone}, {arguments.image_size} px, batches of {arguments.batch_size}, {job.precision}, {job.device}")
+    what = f"{arguments.backbone}, {arguments.image_size} px, batches of {arguments.batch_size}"
+    print(f"{what}, {job.precision}, {job.device}")
     for name, median in medians.items():
-        print(f"{name:34} {images / median:8.1f} images/s   ratio to the bare loop {medians['bare loop'] / median:.3f}")
+        ratio = medians["bare loop"] / median
+        print(f"{name:34} {images / median:8.1f} images/s   ratio to the bare loop {ratio:.3f}")
 
 
 if __name__ == "__main__":

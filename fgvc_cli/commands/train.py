@@ -9,6 +9,8 @@ import typer
 
 from fgvc_cli.commands.completion import component_names
 
+EXAMPLE = "fgvc train --backbone swin_t --head pim --data photos/"
+
 COMPONENTS, DATA, TRAINING, RUN = "Components", "Data", "Training", "Run"
 
 
@@ -17,6 +19,7 @@ def train(
         str | None,
         typer.Option(
             help="Network that turns images into features.",
+            show_default="by recipe",
             autocompletion=component_names("backbone"),
             rich_help_panel=COMPONENTS,
         ),
@@ -24,26 +27,34 @@ def train(
     head: Annotated[
         str | None,
         typer.Option(
-            help="What turns features into classes.", autocompletion=component_names("head"), rich_help_panel=COMPONENTS
+            help="What turns features into classes.",
+            show_default="by recipe",
+            autocompletion=component_names("head"),
+            rich_help_panel=COMPONENTS,
         ),
     ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
-            help="What minimises the loss.", autocompletion=component_names("optimizer"), rich_help_panel=COMPONENTS
+            help="What minimises the loss.",
+            show_default="by recipe",
+            autocompletion=component_names("optimizer"),
+            rich_help_panel=COMPONENTS,
         ),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            help="auto, imagenet, none, a file, or a tag of the backbone's weights. [default: auto]",
+            help="auto, imagenet, none, a file, or a tag of the backbone's weights.",
+            show_default="auto",
             rich_help_panel=COMPONENTS,
         ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Data set, by name. [default: demo]",
+            help="Data set, by name.",
+            show_default="demo",
             autocompletion=component_names("dataset"),
             rich_help_panel=DATA,
         ),
@@ -53,32 +64,46 @@ def train(
         typer.Option(help="A folder of class folders, with or without train, val and test.", rich_help_panel=DATA),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the images that the backbone sees, pixels.", rich_help_panel=DATA)
+        int | None,
+        typer.Option(
+            help="Side of the images that the backbone sees, pixels.", show_default="by recipe", rich_help_panel=DATA
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that read images. [default: by device]", rich_help_panel=DATA)
+        int | None, typer.Option(help="Processes that read images.", show_default="by device", rich_help_panel=DATA)
     ] = None,
     strict_data: Annotated[
         bool, typer.Option("--strict-data", help="Stop at the first unreadable image.", rich_help_panel=DATA)
     ] = False,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training images.", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option(help="Passes over the training images.", show_default="by recipe", rich_help_panel=TRAINING),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a forward pass.", rich_help_panel=TRAINING)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images in a forward pass.", show_default="by recipe", rich_help_panel=TRAINING)
+    ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate (of the backbone, if --head-lr differs).", rich_help_panel=TRAINING),
+        typer.Option(
+            help="Learning rate (of the backbone, if --head-lr differs).",
+            show_default="by recipe",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     head_lr: Annotated[
-        float | None, typer.Option(help="Learning rate of the head. [default: as --lr]", rich_help_panel=TRAINING)
+        float | None, typer.Option(help="Learning rate of the head.", show_default="as --lr", rich_help_panel=TRAINING)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seeds weights, order, augmentation and dropout.", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option(
+            help="Seeds weights, order, augmentation and dropout.", show_default="by recipe", rich_help_panel=TRAINING
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Named settings to begin from. [default: finetune with weights, scratch without]",
+            help="Named settings to begin from.",
+            show_default="finetune with weights, scratch without",
             autocompletion=component_names("recipe"),
             rich_help_panel=TRAINING,
         ),
@@ -96,16 +121,16 @@ def train(
         ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [default: auto]", rich_help_panel=TRAINING)
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default="auto", rich_help_panel=TRAINING)
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="auto, fp32 or bf16. [default: auto]", rich_help_panel=TRAINING)
+        str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto", rich_help_panel=TRAINING)
     ] = None,
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the model (pays on long trainings).", rich_help_panel=TRAINING)
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder to make. [default: a new one under runs/]", rich_help_panel=RUN)
+        Path | None, typer.Option(help="Run folder to make.", show_default="a new one under runs/", rich_help_panel=RUN)
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=RUN)] = False,
@@ -114,8 +139,6 @@ def train(
     """Train a classifier; leave a run folder that every other command can use.
 
     Without --data or --dataset a small data set is drawn on the spot.
-
-    Example: fgvc train --backbone swin_t --head pim --data photos/
     """
     from fgvc_cli.display.console import print_json
     from fgvc_cli.display.training import TrainingView, show_outcome

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.devices import describe_device
 from fgvc_cli.display.console import note, out, progress
+from fgvc_cli.display.evaluation_tables import percent, quoted
 from fgvc_cli.display.progress import Progress, duration_text
 
 if TYPE_CHECKING:
@@ -164,15 +165,10 @@ def closing_lines(outcome: Outcome) -> list[str]:
     if summary["unreadable"]:
         lines.append(f"{len(summary['unreadable'])} images could not be read; summary.json names them.")
     lines.append(f"run: {run.path}")
-    lines.append(f"next: fgvc evaluate {run.path}")
+    lines.append(f"next: fgvc evaluate {quoted(str(run.path))}")
     if outcome.samples:
-        lines.append(f"      fgvc predict {_short(outcome.samples[0])} --run {run.path}")
+        lines.append(f"      fgvc predict {quoted(str(outcome.samples[0]))} --run {quoted(str(run.path))}")
     return lines
-
-
-def percent(share: float | None) -> str:
-    """Write a fraction as a percentage."""
-    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def _origins(splits: list[Split]) -> str:
@@ -187,10 +183,3 @@ def _figures(row: dict[str, Any]) -> str:
     top5 = f" / {100 * row['top5']:5.1f}" if "top5" in row else ""
     loss = "  n/a" if row["loss"] is None else f"{row['loss']:.3f}"
     return f"loss {loss} top-1{' / 5' if top5 else ''} {100 * row.get('top1', 0):5.1f}{top5} %"
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -11,12 +11,10 @@ import torch
 
 from fgvc_cli.contracts import Classifier, Split
 from fgvc_cli.data.loading import EvaluationLoader
-from fgvc_cli.devices import Precision, pick_device, resolve_precision
+from fgvc_cli.devices import Precision, is_out_of_memory, loader_workers, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.runs.folder import MODEL_FILE, find_run
 from fgvc_cli.runs.loading import load_classifier
-from fgvc_cli.training.run import is_out_of_memory
-from fgvc_cli.training.trainer import loader_workers
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,11 @@ def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) ->
     return summary
 
 
-def leave_samples(job: Job, run: RunFolder) -> list[Path]:
+def leave_samples(job: Job, run: RunFolder, unreadable: Collection[str]) -> list[Path]:
     """Return test images for a person to try; those of a data set nobody has as files are copied to the run."""
     split = job.splits.test or job.splits.val or job.splits.train
-    spread = np.linspace(0, len(split) - 1, num=min(SAMPLES, len(split))).astype(int)
+    readable = [i for i, key in enumerate(split.keys) if key not in unreadable]
+    spread = [readable[i] for i in np.linspace(0, len(readable) - 1, num=min(SAMPLES, len(readable))).astype(int)]
     if job.config.data is not None:
         return [p for i in spread if isinstance(p := split.images[i], Path)]
     return [_copy(split, i, run.path / "samples", job.dataset.class_names) for i in spread]

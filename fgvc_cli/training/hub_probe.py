@@ -69,6 +69,7 @@ def _ask(url: str, host: str) -> Answer:
             url = urllib.parse.urljoin(url, headers["Location"])
     except (OSError, ValueError, urllib.error.URLError) as error:
         cause = getattr(error, "reason", error)
+        cause = getattr(cause, "strerror", None) or cause
         return Answer(host, False, reason=f"the hub cannot be reached ({host}: {cause})")
     return Answer(host, False, reason=f"{host} sends the request in circles")
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
+from fgvc_cli.devices import is_out_of_memory
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import files
@@ -110,7 +109,7 @@ def _go(job: Job, run: RunFolder, registry: Registry, view: View, resumed: bool)
         view.testing(len(job.splits.test) if job.splits.test is not None else 0)
         summary = finish(trainer, trainer.tested)
     registry.notify("fgvc_run_finished", run=event, summary=summary)
-    return Outcome(run, job, summary, leave_samples(job, run))
+    return Outcome(run, job, summary, leave_samples(job, run, summary["unreadable"]))
 
 
 def _description(job: Job) -> dict[str, Any]:
@@ -146,11 +145,3 @@ class _memory_explained:  # noqa: N801
             f"{smaller} --set train.accumulate={train.accumulate * 2} (the same update in two halves), or a smaller "
             "--image-size."
         ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, on the device or here."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
-    )

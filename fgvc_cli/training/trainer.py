@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
-from fgvc_cli.devices import autocast
+from fgvc_cli.devices import autocast, loader_workers
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.scoring import score
 from fgvc_cli.registry import Registry
@@ -287,16 +286,6 @@ class Trainer:
 
 def _loss_or_infinity(val: dict[str, Any]) -> float:
     return float("inf") if val["loss"] is None else float(val["loss"])
-
-
-def loader_workers(wanted: int, device: torch.device) -> int:
-    """Return the processes that read images: as wanted, or by device for -1.
-
-    On the CPU the model needs every core, and a worker would only take one from it.
-    """
-    if wanted >= 0:
-        return wanted
-    return min(12, max(1, (os.cpu_count() or 2) - 1)) if device.type == "cuda" else 0
 
 
 def _groups(batches: Iterator[ImageBatch], size: int) -> Iterator[list[ImageBatch]]:

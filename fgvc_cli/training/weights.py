@@ -88,7 +88,8 @@ def apply(
     Args:
         choice: of `choose`.
         backbone: the same backbone; its modules that no head reads may have been pruned meanwhile.
-        note: gets a line, line break included, if a download failed and training starts from scratch instead.
+        note: gets a line, line break included, if a download failed and training starts from scratch instead, or
+            if a file has not all the weights, or more than are wanted.
 
     Returns:
         What became of the entries, or None if the backbone keeps its random weights.
@@ -98,9 +99,12 @@ def apply(
     """
     if choice.path is not None:
         try:
-            return backbone.load_weights(read_state(choice.path))
+            report = backbone.load_weights(read_state(choice.path))
         except FgvcError as error:
             raise FgvcError(f"--weights {choice.path}: {error}") from error
+        for line in _oddities(report, backbone.info.name):
+            note(f"--weights {choice.path}: {line}\n")
+        return report
     if choice.pretrained is None:
         return None
     try:
@@ -163,6 +167,19 @@ def _not_to_be_had(wanted: str, reason: str) -> WeightsChoice:
     raise FgvcError(
         f"--weights {wanted}: {reason}. Give a file (--weights PATH), or train from scratch (--weights none)."
     )
+
+
+def _oddities(report: WeightsReport, name: str) -> list[str]:
+    """Say what a person would want to know if a file does not fit as a whole."""
+    lines = []
+    if report.missing:
+        total = len(report.missing) + len(report.loaded)
+        lines.append(
+            f"{len(report.missing)} of {total} entries of {name} are not in it and stay random, as {report.missing[0]}."
+        )
+    if report.unknown:
+        lines.append(f"{len(report.unknown)} of its entries are none of {name}'s, as {report.unknown[0]}.")
+    return lines
 
 
 def _hub_offline() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_published(weights: PretrainedWeights) -> dict[str, Tensor]:
     path = weights.cached
     if path is None:
         try:
-            with quiet_loggers():
+            with quiet():
                 path = _download(weights)
         except Exception as error:  # each transport has errors of its own, without a common base
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -103,14 +104,16 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def quiet_loggers() -> Iterator[None]:
-    """Silence the hub's and timm's notes and retries; what matters comes as an error."""
+def quiet() -> Iterator[None]:
+    """Silence what the hub's client, timm and torch note on the way; what matters comes as an error."""
     loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -148,7 +151,7 @@ def _fitted(state: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
         return state
     outline = plan.outline()
     try:
-        with quiet_loggers():
+        with quiet():
             fitted: dict[str, Tensor] = apply(state, outline)
     except TypeError:  # an older form takes the state dict alone
         fitted = apply(state)

@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-
 from fgvc_backbones.checkpoints import read_published
+from safetensors.torch import save_file
+
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import Reads
+from fgvc_cli.training.weights import apply, choose
 
 
 def published_state(model: str, **arguments: object) -> dict[str, torch.Tensor]:
@@ -98,7 +100,8 @@ def test_weights_in_the_hubs_cache_are_found_and_read(build, hub_cache) -> None:
 def test_weights_in_torch_hubs_cache_are_found_and_read(build, hub_cache, tmp_path) -> None:
     backbone = build("timm/resnet18.tv_in1k")
     state = published_state("resnet18")
-    file = tmp_path / "torch" / "checkpoints" / "resnet18-5c106cde.pth"
+    address = timm.get_pretrained_cfg("resnet18.tv_in1k").url
+    file = tmp_path / "torch" / "checkpoints" / address.rpartition("/")[2]
     file.parent.mkdir(parents=True)
     torch.save(state, file)
     assert backbone.pretrained().cached == file
@@ -109,7 +112,7 @@ def test_a_damaged_cached_file_is_named(build, hub_cache) -> None:
     backbone = build("timm/test_resnet")
     file = hub_cache("test_resnet.r160_in1k", {"a": torch.zeros(1)})
     file.write_bytes(b"not safetensors")
-    with pytest.raises(FgvcError, match="model.safetensors cannot be read; delete it"):
+    with pytest.raises(FgvcError, match=r"model\.safetensors cannot be read; delete it"):
         read_published(backbone.pretrained())
 
 
@@ -128,7 +131,7 @@ def test_tags(build, hub_cache) -> None:
     backbone = build("timm/resnet18")
     assert backbone.pretrained("tv_in1k").name == "resnet18.tv_in1k"
     assert backbone.pretrained("resnet18.tv_in1k").name == "resnet18.tv_in1k"
-    with pytest.raises(UsageError, match="no weights 'tv_in2k'. Did you mean 'tv_in1k'"):
+    with pytest.raises(UsageError, match=r"no weights 'tv_in2k'\. Did you mean 'tv_in1k'"):
         backbone.pretrained("tv_in2k")
 
 
@@ -136,3 +139,17 @@ def test_a_tag_that_wants_another_normalisation_is_refused_with_the_way_to_it(bu
     backbone = build("timm/tf_efficientnet_b0.aa_in1k")
     with pytest.raises(UsageError, match=r"use --backbone timm/tf_efficientnet_b0\.ap_in1k"):
         backbone.pretrained("ap_in1k")
+
+
+def test_the_hosts_policy_takes_cached_weights_and_a_runs_own_file(build, hub_cache, tmp_path) -> None:
+    backbone, state = build("timm/test_resnet"), published_state("test_resnet")
+    hub_cache("test_resnet.r160_in1k", state)
+    choice = choose(backbone, "imagenet", offline=True)
+    assert "test_resnet.r160_in1k, from the local cache" in choice.text
+    assert apply(choice, backbone).missing == ()
+    save_file(
+        {f"backbone.{name}": value for name, value in backbone.state_dict().items()}, tmp_path / "run.safetensors"
+    )
+    other = build("timm/test_resnet", 96)
+    report = apply(choose(other, str(tmp_path / "run.safetensors"), offline=True), other)
+    assert report.missing == () and torch.equal(other.model.conv1[0].weight, state["conv1.0.weight"])
