@@ -29,7 +29,7 @@ from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.training.events import RunStart
 from fgvc_cli.training.interrupt import Interrupt
 from fgvc_cli.training.metrics import RunningMetrics
-from fgvc_cli.training.setup import Job, plan_new, prepare
+from fgvc_cli.training.setup import Job, draft, plan_new, prepare
 from fgvc_cli.training.trainer import Trainer
 
 CLASSES = 10
@@ -83,7 +83,8 @@ def make_job(arguments: argparse.Namespace) -> Job:
             "augment": {"policy": "none", "crop": "center", "flip": 0.0},
         }
     ]
-    plan = plan_new(settings, "scratch", offline=True, registry=get_registry())
+    first = draft(settings, "scratch", get_registry())
+    plan = plan_new(first, offline=True, registry=get_registry(), announce=lambda _: None)
     dataset = SimpleNamespace(class_names=tuple(str(k) for k in range(CLASSES)))
     return prepare(plan, dataset, TrainingSplits(split, None, None))  # type: ignore[arg-type]
 
@@ -127,9 +128,7 @@ def main() -> None:
         with_loader = trainer.train_loader
         batches = list(with_loader.epoch(0))
         ready: Any = ReadyBatches(batches)
-        plain = torch.optim.SGD(
-            job.classifier.parameters(), lr=1e-3, momentum=0.9, nesterov=True, fused=True
-        )
+        plain = torch.optim.SGD(job.classifier.parameters(), lr=1e-3, momentum=0.9, nesterov=True, fused=True)
 
         def ours(loader: Any) -> None:
             trainer.train_loader, trainer.progress.batch = loader, 0

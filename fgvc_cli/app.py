@@ -9,7 +9,7 @@ import typer
 from fgvc_cli import __version__
 from fgvc_cli.commands.group import FgvcGroup
 
-PLUGINS_PANEL = "Plugins"
+FOLDERS_PANEL, PLUGINS_PANEL = "Folders", "Plugins"
 
 
 def build_app() -> typer.Typer:
@@ -35,6 +35,20 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Keep back notes and progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    runs: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where run folders are (FGVC_RUNS).", rich_help_panel=FOLDERS_PANEL),
+    ] = None,
+    data_root: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where named data sets are (FGVC_DATA).", rich_help_panel=FOLDERS_PANEL),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Where to keep what can be made again (FGVC_CACHE).", rich_help_panel=FOLDERS_PANEL
+        ),
+    ] = None,
     no_external_plugins: Annotated[
         bool,
         typer.Option("--no-external-plugins", help="Use the built-in plugins alone.", rich_help_panel=PLUGINS_PANEL),
@@ -68,7 +82,7 @@ def root(
     """
     # All but the version took effect before the command line was read (`FgvcGroup.main`), for it is they that say
     # which plugins may add to it; here they are declared, so that the help shows them.
-    del quiet, debug, no_external_plugins, disable_plugins, only_plugins, strict_plugins
+    del quiet, debug, runs, data_root, cache, no_external_plugins, disable_plugins, only_plugins, strict_plugins
     if version:
         typer.echo(f"fgvc {__version__}")
     elif context.invoked_subcommand is None:

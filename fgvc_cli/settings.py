@@ -75,7 +75,7 @@ class Settings:
 
     def changed(self, origin: str, **values: object) -> Settings:
         """Return these settings with some values replaced, and where they came from noted."""
-        origins = {**self.origins, **dict.fromkeys(values, origin)}
+        origins = {**self.origins, **dict.fromkeys((name.removesuffix("_given") for name in values), origin)}
         return replace(self, origins=origins, **values)  # type: ignore[arg-type]
 
 

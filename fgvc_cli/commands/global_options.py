@@ -1,17 +1,21 @@
 """The options that hold for every command, read from the arguments before the command line itself is.
 
 They say which plugins may load, and plugins may add subcommands: so they must be known before Typer reads anything.
+They also say which folders hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from fgvc_cli.errors import UsageError
 from fgvc_cli.settings import ALL_PLUGINS, Settings, split_names
 
 FLAGS = ("--debug", "--quiet", "--strict-plugins", "--no-external-plugins")
 LISTS = ("--disable-plugins", "--only-plugins")
+FOLDERS = {"--runs": "runs", "--data-root": "data_root_given", "--cache": "cache_given"}
+"""Options that name a folder, and the field of `Settings` each sets."""
 
 
 def take_global_options(arguments: Sequence[str], settings: Settings) -> tuple[list[str], Settings]:
@@ -33,14 +37,20 @@ def take_global_options(arguments: Sequence[str], settings: Settings) -> tuple[l
         if argument in FLAGS:
             settings = _with_flag(settings, argument)
         elif name in LISTS:
-            if not equals:
-                if not pending or pending[0].startswith("-"):
-                    raise UsageError(f"{name}: write the distributions after it, separated by commas.")
-                value = pending.pop(0)
+            value = value if equals else _next(pending, f"{name}: write the distributions after it, comma-separated.")
             settings = settings.changed(name, **{name[2:].replace("-", "_"): split_names(value)})
+        elif name in FOLDERS:
+            value = value if equals else _next(pending, f"{name}: write the folder after it.")
+            settings = settings.changed(name, **{FOLDERS[name]: Path(value).expanduser()})
         else:
             rest.append(argument)
     return rest, settings
+
+
+def _next(pending: list[str], missing: str) -> str:
+    if not pending or pending[0].startswith("-"):
+        raise UsageError(missing)
+    return pending.pop(0)
 
 
 def _with_flag(settings: Settings, flag: str) -> Settings:

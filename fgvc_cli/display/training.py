@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.devices import describe_device
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from fgvc_cli.contracts import Split
     from fgvc_cli.runs.folder import RunFolder
     from fgvc_cli.training.run import Outcome
-    from fgvc_cli.training.setup import Job, Plan
+    from fgvc_cli.training.setup import Job
 
 LONG_SECONDS = 600.0
 """A training that will take longer than this is announced, with a shorter command."""
@@ -32,10 +31,9 @@ class TrainingView:
         self._images = self._done = self._batches = self._epoch = self._epochs = 0
         self._started = 0.0
 
-    def planned(self, plan: Plan) -> None:
-        """Say which weights training starts from: the size of a download stands before it begins."""
-        if plan.weights is not None:
-            note(plan.weights.text)
+    def announce(self, text: str) -> None:
+        """Print a line about weights."""
+        note(text)
 
     def started(self, job: Job, run: RunFolder, resumed_epoch: int | None) -> None:
         """Say in four lines what will be done."""

@@ -19,7 +19,7 @@ from fgvc_cli.training.events import RunStart
 from fgvc_cli.training.finish import finish, leave_samples, versions
 from fgvc_cli.training.interrupt import heard
 from fgvc_cli.training.recipes import Layer
-from fgvc_cli.training.setup import Job, Plan, open_splits, plan_again, plan_new, prepare
+from fgvc_cli.training.setup import Job, draft, open_splits, plan_again, plan_new, prepare
 from fgvc_cli.training.trainer import Trainer
 from fgvc_cli.training.trainer import View as TrainerView
 
@@ -27,8 +27,8 @@ from fgvc_cli.training.trainer import View as TrainerView
 class View(TrainerView, Protocol):
     """What a whole training reports to."""
 
-    def planned(self, plan: Plan) -> None:
-        """Settings and weights are decided; a download, if there is one, comes next."""
+    def announce(self, text: str) -> None:
+        """Say a line about weights: a download's name and size come before it begins."""
 
     def started(self, job: Job, run: RunFolder, resumed_epoch: int | None) -> None:
         """Training starts (or goes on after that many epochs)."""
@@ -67,9 +67,9 @@ def train(
         registry: finds components.
         view: is told how far it is.
     """
-    plan = plan_new(settings, recipe, offline, registry)
-    dataset, splits = open_splits(plan.config)
-    view.planned(plan)
+    first = draft(settings, recipe, registry)
+    dataset, splits = open_splits(first.config)
+    plan = plan_new(first, offline, registry, view.announce)
     job = prepare(plan, dataset, splits)
     chosen = plan.config
     run = new_run(out, chosen.dataset.name, chosen.backbone.name, chosen.head.name, chosen.optimizer.name)
@@ -93,7 +93,6 @@ def resume(path: Path, registry: Registry, view: View) -> Outcome:
     settings, recipe = read_config(run.config_file)
     plan = plan_again([settings], recipe, run.state_file.is_file(), registry)
     dataset, splits = open_splits(plan.config)
-    view.planned(plan)
     return _go(prepare(plan, dataset, splits), run, registry, view, resumed=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +16,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
 from fgvc_cli.training.config import RunConfig, resolve
 from fgvc_cli.training.recipes import Layer
-from fgvc_cli.training.weights import WeightsChoice, apply, choose
+from fgvc_cli.training.weights import apply, choose
 
 WITH_WEIGHTS, WITHOUT_WEIGHTS = "finetune", "scratch"
 """The recipes taken when none is named."""
@@ -48,39 +48,81 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """Settings before it is known which weights can be had.
+
+    Attributes:
+        config: as it would be with the weights that were asked for.
+        settings, recipe: what a person set, to resolve anew if there are none.
+        facts: what the recipe's conditions were told.
+        weights: as asked for.
+    """
+
+    config: RunConfig
+    settings: Sequence[Layer]
+    recipe: str | None
+    facts: dict[str, str]
+    weights: str
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Settings with the weights decided, and the backbone they were decided for."""
+    """Settings with the weights decided, and the backbone that has them.
+
+    Attributes:
+        config: every setting.
+        backbone: built for it.
+        weights: one line that says what its weights begin from and why.
+    """
 
     config: RunConfig
     backbone: Backbone
-    weights: WeightsChoice | None
+    weights: str
 
 
-def plan_new(settings: Sequence[Layer], recipe: str | None, offline: bool, registry: Registry) -> Plan:
-    """Decide recipe, settings and weights of a new training.
-
-    Which weights there are decides the recipe if none is named, and may decide settings of one that is.
-    """
+def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> Draft:
+    """Resolve the settings of a new training, as far as they do not depend on which weights there are."""
     asked = [layer.get("train", {}) for layer in settings]
     wanted = next((str(table["weights"]) for table in reversed(asked) if "weights" in table), "auto")
     device = pick_device(next((str(table["device"]) for table in reversed(asked) if "device" in table), "auto"))
     facts = {"device": device.type, "weights": "none" if wanted == "none" else "pretrained"}
-    config = resolve(settings, recipe or (WITHOUT_WEIGHTS if wanted == "none" else WITH_WEIGHTS), facts, registry)
-    backbone = _backbone(config)
-    weights = choose(backbone, wanted, offline)
-    if weights.kind == "none" and facts["weights"] != "none":
-        found = resolve(settings, recipe or WITHOUT_WEIGHTS, {**facts, "weights": "none"}, registry)
-        backbone = _backbone(found) if _differs(found, config) else backbone
-        config = found
-    resolved = {"pretrained": "imagenet" if wanted == "auto" else wanted, "file": str(weights.path), "none": "none"}
-    return Plan(config.with_train(weights=resolved[weights.kind]), backbone, weights)
+    base = recipe or (WITHOUT_WEIGHTS if wanted == "none" else WITH_WEIGHTS)
+    return Draft(resolve(settings, base, facts, registry), settings, recipe, facts, wanted)
+
+
+def plan_new(first: Draft, offline: bool, registry: Registry, announce: Callable[[str], None]) -> Plan:
+    """Decide and load the weights of a new training.
+
+    Which weights there are decides the recipe if none is named, and may decide settings of one that is.
+
+    Args:
+        first: the settings so far.
+        offline: whether downloads are forbidden.
+        registry: finds the components.
+        announce: gets a line before a download begins, with its name and size, and others a person should know.
+    """
+    backbone = _backbone(first.config)
+    choice = choose(backbone, first.weights, offline)
+    announce(choice.text)
+    if apply(choice, backbone, lambda text: announce(text.rstrip())) is not None:
+        weights = "imagenet" if first.weights == "auto" else str(choice.path or first.weights)
+        return Plan(first.config.with_train(weights=weights), backbone, choice.text)
+    config = first.config
+    if first.facts["weights"] != "none":
+        without = {**first.facts, "weights": "none"}
+        config = resolve(first.settings, first.recipe or WITHOUT_WEIGHTS, without, registry)
+    return Plan(config.with_train(weights="none"), _backbone(config), choice.text)
 
 
 def plan_again(settings: Sequence[Layer], recipe: str | None, has_state: bool, registry: Registry) -> Plan:
     """Take the settings of a run folder as they are; weights are loaded only if the run has no state yet."""
     config = resolve(settings, recipe or WITHOUT_WEIGHTS, {}, registry)
     backbone = _backbone(config)
-    return Plan(config, backbone, None if has_state else choose(backbone, config.train.weights, offline=False))
+    if has_state:
+        return Plan(config, backbone, "weights: as the saved state has them")
+    choice = choose(backbone, config.train.weights, offline=False)
+    apply(choice, backbone)
+    return Plan(config, backbone, choice.text)
 
 
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
@@ -102,17 +144,13 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits) -> Job:
     precision = resolve_precision(train.precision, device)
     torch.manual_seed(train.seed)
     head = build_head(config.head.component, config.head.options, plan.backbone, len(dataset.class_names))
-    if plan.weights is not None:
-        apply(plan.weights, plan.backbone)
     classifier = assemble(plan.backbone, head, dataset.class_names, _preprocessing(config, plan.backbone))
     _check_batch(classifier, train.batch_size)
     formatted = classifier.to(device)
     if _channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
-    weights = plan.weights.text if plan.weights is not None else "weights: as the saved state has them"
-    return Job(
-        config, dataset, splits, formatted, _optimizer(config, formatted), device, precision, weights, head.notes()
-    )
+    optimizer = _optimizer(config, formatted)
+    return Job(config, dataset, splits, formatted, optimizer, device, precision, plan.weights, head.notes())
 
 
 def uses_channels_last(job: Job) -> bool:
@@ -123,10 +161,6 @@ def uses_channels_last(job: Job) -> bool:
 def _backbone(config: RunConfig) -> Backbone:
     torch.manual_seed(config.train.seed)
     return build_backbone(config.backbone.component, config.backbone.options, config.train.image_size)
-
-
-def _differs(a: RunConfig, b: RunConfig) -> bool:
-    return (a.backbone, a.train.image_size, a.train.seed) != (b.backbone, b.train.image_size, b.train.seed)
 
 
 def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:

@@ -80,7 +80,7 @@ def survey(outline: TimmModel, source: MapSource, image_size: int) -> Survey:
         raise FgvcError(f"{type(outline).__name__}: its feature maps or its pooled features have an unexpected shape.")
     points = tuple(_map_point(outline, *named, outputs) for named in zip(source.modules, maps, strict=True))
     pooled = [name for name, output in outputs.items() if output is final and plain_outputs.get(name) is plain]
-    pooled = pooled if final.ndim == 4 else []
+    pooled = pooled if isinstance(final, Tensor) and final.ndim == 4 else []
     return Survey(
         tuple(_map_info(m, stride, image_size) for m, stride in zip(maps, source.strides, strict=True)),
         embedding.shape[1],

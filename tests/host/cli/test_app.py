@@ -142,3 +142,13 @@ def test_a_closed_pipe_ends_quietly():
     _, errors = program.communicate(timeout=60)
     assert errors == b""
     assert program.returncode == 1
+
+
+def test_folders_are_options_too_and_say_so():
+    result = run("--runs", "/r", "show", "settings", "--json", "--data-root=/d", "--cache", "/c")
+    import json
+
+    rows = json.loads(result.stdout)
+    text = json.dumps(rows)
+    assert all(part in text for part in ("/r", "/d", "/c", "--runs", "--data-root", "--cache"))
+    assert run("show", "settings", "--cache").exit_code == 2

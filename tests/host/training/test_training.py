@@ -284,3 +284,14 @@ def test_run_events_reach_plugins(photos, tmp_path, monkeypatch):
     ]  # fmt: skip
     assert json.loads(json.dumps(heard[1][1]["metrics"]))["epoch"] == 1
     assert heard[0][1]["run"].class_names == ("blue", "green", "red")
+
+
+def test_a_download_that_fails_under_auto_is_recorded_as_training_from_scratch(photos, tmp_path, monkeypatch):
+    from fgvc_cli.training import setup
+    from fgvc_cli.training.weights import WeightsChoice
+
+    monkeypatch.setattr(setup, "choose", lambda *_: WeightsChoice("pretrained", "downloading"))
+    monkeypatch.setattr(setup, "apply", lambda *_: None)
+    layers = settings(photos, epochs=1, weights="auto")
+    run = training.train(layers, None, tmp_path / "run", False, get_registry(), Watcher()).run
+    assert 'weights = "none"' in run.config_file.read_text() and run.summary()["recipe"] == "scratch"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from fgvc_backbones.options import TimmOptions
-from fgvc_backbones.timm_backbone import TimmBackbone
 from huggingface_hub import constants
 from safetensors.torch import save_file
+
+from fgvc_backbones.options import TimmOptions
+from fgvc_backbones.timm_backbone import TimmBackbone
 
 Build = Callable[..., TimmBackbone]
 Store = Callable[[str, dict[str, torch.Tensor]], Path]

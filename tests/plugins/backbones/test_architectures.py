@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fgvc_backbones
 import pytest
 import torch
-from fgvc_backbones.timm_backbone import TimmBackbone
 
+import fgvc_backbones
+from fgvc_backbones.timm_backbone import TimmBackbone
 from fgvc_cli.contracts import Reads
 
 ALL = Reads((0, 1, 2, 3), embedding=True)

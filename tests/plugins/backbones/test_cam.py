@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fgvc_backbones.timm_backbone import TimmBackbone
 from torch import Tensor
 
+from fgvc_backbones.timm_backbone import TimmBackbone
 from fgvc_cli.contracts import CamLayer, Reads
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from fgvc_backbones.timm_backbone import TimmBackbone
 
+from fgvc_backbones.timm_backbone import TimmBackbone
 from fgvc_cli.contracts import Features, Reads
 
 MODELS = (

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from fgvc_backbones.checkpoints import read_published
 from safetensors.torch import save_file
 
+from fgvc_backbones.checkpoints import read_published
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import Reads
 from fgvc_cli.training.weights import apply, choose

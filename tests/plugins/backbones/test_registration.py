@@ -3,10 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import fgvc_backbones
 import pytest
-from fgvc_backbones.family import resolve
 
+import fgvc_backbones
+from fgvc_backbones.family import resolve
 from fgvc_cli import UsageError
 
 

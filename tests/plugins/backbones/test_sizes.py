@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from fgvc_backbones.plan import padless_window
 
+from fgvc_backbones.plan import padless_window
 from fgvc_cli import UsageError
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from fgvc_datasets.demo import generate as generator
 from fgvc_datasets.demo.generate import CLASS_NAMES, draw_image, generate
 from fgvc_datasets.demo.scene import draw_scene
 from fgvc_datasets.demo.sheet import contact_sheet
 from fgvc_datasets.demo.species import PARTS, SPECIES, deciding_parts, differing_parts
-from PIL import Image
 
 SIZE = 64
 COUNTS = {"train": 2, "val": 1, "test": 1}

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fgvc_datasets.demo import dataset as module
-from fgvc_datasets.demo.dataset import DemoDataset
-from fgvc_datasets.demo.options import DemoOptions
 from PIL import Image
 
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
+from fgvc_datasets.demo import dataset as module
+from fgvc_datasets.demo.dataset import DemoDataset
+from fgvc_datasets.demo.options import DemoOptions
 
 SMALL = DemoOptions(train=2, val=1, test=1, size=32)
 

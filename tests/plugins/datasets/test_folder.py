@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fgvc_datasets.folder import FolderDataset
-from fgvc_datasets.folder_options import FolderOptions
 from PIL import Image
 
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_datasets.folder import FolderDataset
+from fgvc_datasets.folder_options import FolderOptions
 
 
 def write(folder: Path, *names: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from fgvc_heads.linear import LinearHead
-from fgvc_heads.linear_options import LinearOptions
 
 from fgvc_cli import UsageError
 from fgvc_cli.contracts import Reads
 from fgvc_cli.options import build
+from fgvc_heads.linear import LinearHead
+from fgvc_heads.linear_options import LinearOptions
 
 
 @pytest.fixture

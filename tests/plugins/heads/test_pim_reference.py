@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
+
 from fgvc_heads.pim import PimHead
 from fgvc_heads.pim_options import PimOptions
-from torch import Tensor
 
 IMAGES, CLASSES = 3, 5
 OPTIONS = PimOptions(

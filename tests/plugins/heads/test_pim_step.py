@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from fgvc_heads.pim import PimHead
 from fgvc_heads.pim_options import PimOptions
-from torch.utils._python_dispatch import TorchDispatchMode
 
 WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2"}
 OPTIONS = PimOptions(fpn_size=16, num_selects=4, joints_divisor=4, lambda_s=0.5)

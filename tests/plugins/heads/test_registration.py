@@ -6,9 +6,9 @@ import subprocess
 import sys
 from importlib import import_module
 
-import fgvc_heads
 import pytest
 
+import fgvc_heads
 from fgvc_cli.contracts import Head
 from fgvc_cli.options import describe
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from fgvc_optimizers.adamw import AdamW
-from fgvc_optimizers.options import AdamWOptions, SgdOptions
-from fgvc_optimizers.sgd import Sgd
 from torch import Tensor, nn
 
 from fgvc_cli.contracts import Evaluation, ParameterGroup, TorchOptimizer
+from fgvc_optimizers.adamw import AdamW
+from fgvc_optimizers.options import AdamWOptions, SgdOptions
+from fgvc_optimizers.sgd import Sgd
 
 TARGETS = {"sgd": (Sgd, SgdOptions), "adamw": (AdamW, AdamWOptions)}
 

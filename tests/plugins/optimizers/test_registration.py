@@ -6,9 +6,9 @@ import subprocess
 import sys
 from importlib import import_module
 
-import fgvc_optimizers
 import pytest
 
+import fgvc_optimizers
 from fgvc_cli.contracts import Optimizer
 from fgvc_cli.options import describe
 

@@ -6,11 +6,11 @@ import json
 
 import pytest
 import torch
-from fgvc_optimizers.options import AdamWOptions, SgdOptions
 from torch import Tensor, nn
 
 from fgvc_cli import UsageError
 from fgvc_cli.options import build
+from fgvc_optimizers.options import AdamWOptions, SgdOptions
 
 
 def through_files(state, at="state"):

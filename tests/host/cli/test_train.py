@@ -1,0 +1,112 @@
+"""`fgvc train` from the command line: what it prints, and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY = ["--backbone", "timm/test_resnet", "--image-size", 32, "--batch-size", 8, "--epochs", 1, "--device", "cpu"]
+SMALL_DEMO = [
+    "--set", "dataset.train=2", "--set", "dataset.val=1", "--set", "dataset.test=2", "--set", "dataset.size=64",
+]  # fmt: skip
+
+
+@pytest.fixture
+def insects(bee_run, tmp_path):
+    """A folder with train and test; test lacks a class."""
+    return tmp_path / "insects"
+
+
+def test_the_demo_trains_and_names_what_to_try_next(fgvc, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = fgvc("train", *TINY, *SMALL_DEMO, "--head", "pim", "--set", "head.fpn_size=16", "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    for word in ("data ", "model ", "training ", "device ", "from scratch", "epoch   1/1", "pim: "):
+        assert word in result.stderr, word
+    assert "where chance is 8.3 %" in result.stdout and "learned from nothing" in result.stdout
+    assert "next: fgvc evaluate run" in result.stdout
+    sample = next(w for w in result.stdout.split() if w.startswith("run/samples/"))
+    again = fgvc("predict", sample, "--run", "run", "--json")
+    assert again.exit_code == 0 and json.loads(again.stdout)
+
+
+def test_json_is_all_there_is_on_standard_output(fgvc, insects, tmp_path):
+    result = fgvc("train", "--data", insects, *TINY, "--json", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["classes"] == 3 and 0 <= summary["test"]["top1"] <= 1
+    assert summary == json.loads((tmp_path / "run/summary.json").read_text())
+
+
+def test_a_run_without_out_is_named_by_its_parts(fgvc, insects, monkeypatch, tmp_path):
+    monkeypatch.setenv("FGVC_RUNS", str(tmp_path / "all"))
+    assert fgvc("train", "--data", insects, *TINY, "--head", "linear", "--optimizer", "adamw").exit_code == 0
+    (run,) = (tmp_path / "all").iterdir()
+    assert run.name.endswith("-folder-timm-test_resnet-linear-adamw")
+
+
+def wrong_lines(folder: Path = Path()) -> dict[str, tuple[list[object], int, str]]:
+    """Wrong command lines, in a folder with "empty" and "file.txt": arguments, exit code, what must be said."""
+    return {
+        "head": (["--head", "pimm"], 2, "Did you mean 'pim'"),
+        "backbone": (["--backbone", "swint_t"], 2, "swin_t"),
+        "timm": (["--backbone", "timm/resnet81"], 2, "resnet18"),
+        "optimizer": (["--optimizer", "sdg"], 2, "sgd"),
+        "dataset": (["--dataset", "dmeo"], 2, "demo"),
+        "recipe": (["--recipe", "reprot"], 2, "report"),
+        "option": (["--head", "pim", "--set", "head.fpn_sze=3"], 2, "fpn_size"),
+        "section": (["--set", "haed.fpn_size=3"], 2, "head"),
+        "value": (["--epochs", 0], 2, "at least 1"),
+        "no number": (["--epochs", "many"], 2, "--epochs"),
+        "no such option": (["--epoch", 3], 2, "--epochs"),
+        "size": (["--backbone", "vit_b16", "--image-size", 50], 2, "--image-size 48"),
+        "tiny size": (["--image-size", 3], 2, "at least 16"),
+        "device": (["--device", "cuda:99"], 2, "--device"),
+        "odd device": (["--device", "gpu"], 2, "cuda"),
+        "precision": (["--precision", "fp8"], 2, "bf16"),
+        "missing folder": (["--data", folder / "none"], 1, "none"),
+        "empty folder": (["--data", folder / "empty"], 1, "empty"),
+        "a file as folder": (["--data", folder / "file.txt"], 1, "file.txt"),
+        "config": (["--config", folder / "none.toml"], 1, "none.toml"),
+        "weights file": (["--weights", folder / "none.pth"], 1, "none.pth"),
+        "weights tag": (["--weights", "in22kk"], 2, "in22kk"),
+        "resume": (["--resume", folder / "none"], 1, "no run folder"),
+        "resume with more": (["--resume", folder, "--epochs", 3], 2, "--epochs"),
+        "folder for demo": (["--dataset", "demo", "--data", folder / "empty"], 2, "takes no folder"),
+        "folder without data": (["--dataset", "folder"], 2, "--data"),
+        "imagenet": (["--weights", "imagenet", "--offline"], 1, "--offline"),
+    }
+
+
+@pytest.mark.parametrize("case", list(wrong_lines()))
+def test_a_wrong_command_line_is_one_clear_line_and_leaves_nothing(fgvc, tmp_path, monkeypatch, case):
+    monkeypatch.setenv("FGVC_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("text")
+    arguments, code, words = wrong_lines(tmp_path)[case]
+    defaults = [] if "resume" in case else ["--backbone", "timm/test_resnet", *SMALL_DEMO]
+    if "data" in " ".join(map(str, arguments)):
+        defaults = defaults[:2]
+    result = fgvc("train", *defaults, *arguments)
+    assert result.exit_code == code, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("fgvc: error:")]
+    assert words in line, line
+    assert "Traceback" not in result.stderr and not (tmp_path / "runs").exists()
+
+
+def test_one_class_and_a_class_of_one_image(fgvc, tmp_path):
+    data = tmp_path / "photos"
+    for name, count in (("ant", 6), ("bee", 1)):
+        (data / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((40, 40, 3), 40 * i, np.uint8)).save(data / name / f"{i}.png")
+    result = fgvc("train", "--data", data, *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert "bee" in result.stderr
+    (data / "bee/0.png").unlink()
+    result = fgvc("train", "--data", data, *TINY, "--out", tmp_path / "other")
+    assert result.exit_code == 1 and "ant" in result.stderr.splitlines()[-1]
