@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fgvc_cli.training.run import Outcome
     from fgvc_cli.training.setup import Job
 
+FIRST_STEPS = 3
+"""Batches of an epoch that say nothing of its pace."""
+
 LONG_SECONDS = 600.0
 """A training that will take longer than this is announced, with a shorter command."""
 
@@ -39,9 +42,7 @@ class TrainingView:
         """Say in four lines what will be done."""
         config, splits = job.config, job.splits
         counts = [f"{len(s)} {s.name}" for s in (splits.train, splits.val, splits.test) if s is not None]
-        origins = [
-            f"{s.name} {s.origin}" for s in (splits.train, splits.val, splits.test) if s is not None and s.origin
-        ]
+        origins = _origins([s for s in (splits.train, splits.val, splits.test) if s is not None])
         source = f" ({config.data})" if config.data else ""
         parameters = sum(p.numel() for p in job.classifier.parameters())
         train = config.train
@@ -75,12 +76,15 @@ class TrainingView:
 
     def batch_done(self, images: int, metrics: dict[str, float] | None) -> None:
         """Move the bar; announce a long training once its pace is known."""
-        self._done += images
         self._batches += 1
+        if self._batches == FIRST_STEPS:  # the first are slower than those to come
+            self._done, self._started = 0, time.monotonic()
+        else:
+            self._done += images
         text = "" if not metrics else f"loss {metrics['loss']:.3f}, top-1 {100 * metrics.get('top1', 0):.1f} %"
         if self._bar is not None:
             self._bar.advance(images, text)
-        if self._batches == 10 and not self._announced:
+        if self._batches == FIRST_STEPS + 10 and not self._announced:
             self._announced = True
             self._announce((time.monotonic() - self._started) / self._done * self._images)
 

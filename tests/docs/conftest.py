@@ -1,0 +1,88 @@
+"""What the pages of documentation show: their code blocks, and tables, and a small set of photographs to try them on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE_NAME = re.compile(r"# (\S+\.(?:py|toml))(?: \(continued\))?\n")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of documentation.
+
+    Attributes:
+        path: its file.
+        text: what it says.
+    """
+
+    path: Path
+    text: str
+
+    def blocks(self, language: str) -> list[str]:
+        """Return the code blocks of a language."""
+        return [code for found, code in FENCE.findall(self.text) if found == language]
+
+    def files(self) -> dict[str, str]:
+        """Return the example files by name, continued ones as one; no Python goes without a name."""
+        files: dict[str, str] = {}
+        for code in [*self.blocks("toml"), *self.blocks("python")]:
+            name = FILE_NAME.match(code)
+            assert name is not None, f"{self.path.name} has an example whose first line is no file name:\n{code}"
+            before = files.get(name[1], "")
+            assert bool(before) == ("(continued)" in name[0]), f"{name[1]}: '(continued)' is wrong or missing"
+            files[name[1]] = before + code
+        return files
+
+    def section(self, heading: str) -> str:
+        """Return a section's text, up to the next heading of any level."""
+        start = self.text.index(f"{heading}\n") + len(heading)
+        return re.split(r"^#+ ", self.text[start:], maxsplit=1, flags=re.MULTILINE)[0]
+
+    def rows(self, heading: str) -> list[list[str]]:
+        """Return the cells of the table in a section, without its headings."""
+        lines = [line for line in self.section(heading).splitlines() if line.startswith("|")]
+        cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+        return cells[2:]
+
+
+def page(name: str) -> Page:
+    """Read a page by its path in the repository."""
+    return Page(ROOT / name, (ROOT / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photographs of two classes, in train, val and test, with their labels in labels.csv."""
+    folder = tmp_path_factory.mktemp("data") / "orchids"
+    rng, rows = np.random.default_rng(0), ["file,class,split"]
+    for split, count in {"train": 6, "val": 3, "test": 3}.items():
+        for label, colour in {"ophrys": (200, 40, 60), "orchis": (60, 180, 50)}.items():
+            for i in range(count):
+                file = folder / split / label / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                noise = rng.integers(-40, 40, (40, 44, 3))
+                Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(file)
+                rows.append(f"{file.relative_to(folder)},{label},{split}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def one_process() -> Iterator[None]:
+    """Torch with one thread, as long as the tests of the documentation last."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,44 @@
+"""What a training says at its start and while it goes."""
+
+from __future__ import annotations
+
+from fgvc_cli.contracts import Split
+from fgvc_cli.display import training
+from fgvc_cli.display.training import TrainingView, _origins
+
+
+def split(name, origin=""):
+    return Split(name, [], [], [], origin=origin)
+
+
+def test_origins_are_said_once_if_they_are_one():
+    assert _origins([split("train"), split("val"), split("test")]) == ""
+    assert _origins([split("train", "drawn (seed 0)"), split("val", "drawn (seed 0)")]) == ", drawn (seed 0)"
+    assert _origins([split("train"), split("val", "split off from train")]) == "; val split off from train"
+
+
+def test_a_long_training_is_announced_once_with_a_shorter_command(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    view = TrainingView()
+    view._epochs = 100
+    view.epoch_started(1, 10_000, 10_000)
+    for _ in range(40):
+        clock[0] += 0.1
+        view.batch_done(10, None)
+    view.close()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "This will take" in line]
+    assert "about 2:46:40" in line and "--epochs 3" in line  # 100 images/s, 1,000,000 images
+
+
+def test_a_short_training_is_not_announced(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    view = TrainingView()
+    view._epochs = 1
+    view.epoch_started(1, 1000, 1000)
+    for _ in range(40):
+        clock[0] += 0.1
+        view.batch_done(10, None)
+    view.close()
+    assert "This will take" not in capsys.readouterr().err
