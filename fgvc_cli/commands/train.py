@@ -178,3 +178,5 @@ def train(
         print_json(outcome.summary)
     else:
         show_outcome(outcome)
+    if outcome.summary["unreadable"]:
+        raise typer.Exit(3)

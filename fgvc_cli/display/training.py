@@ -165,7 +165,8 @@ def closing_lines(outcome: Outcome) -> list[str]:
     if outcome.job.config.train.weights == "none":
         lines.append("It learned from nothing: pretrained weights (--weights imagenet) do far better on few images.")
     if summary["unreadable"]:
-        lines.append(f"{len(summary['unreadable'])} images could not be read; summary.json names them.")
+        count = len(summary["unreadable"])
+        lines.append(f"{count} {'image' if count == 1 else 'images'} could not be read; summary.json names them.")
     lines.append(f"run: {run.path}")
     lines.append(f"next: fgvc evaluate {quoted(str(run.path))}")
     if outcome.samples:

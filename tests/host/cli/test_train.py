@@ -110,3 +110,11 @@ def test_one_class_and_a_class_of_one_image(fgvc, tmp_path):
     (data / "bee/0.png").unlink()
     result = fgvc("train", "--data", data, *TINY, "--out", tmp_path / "other")
     assert result.exit_code == 1 and "ant" in result.stderr.splitlines()[-1]
+
+
+def test_unreadable_images_are_named_counted_and_in_the_exit_code(fgvc, insects, tmp_path):
+    (insects / "train/ant/1.png").write_bytes(b"no image")
+    result = fgvc("train", "--data", insects, *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == 3 and "train/ant/1.png" in result.stderr and "1 image" in result.stdout
+    strict = fgvc("train", "--data", insects, *TINY, "--out", tmp_path / "strict", "--strict-data")
+    assert strict.exit_code == 1 and "train/ant/1.png" in strict.stderr.splitlines()[-1]
