@@ -7,10 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
+from torch import nn
 
 from fgvc_cli.errors import UsageError
 
 Precision = Literal["fp32", "bf16"]
+
+GRAPHS = 64
+"""Compiled graphs a model may have. A head with five objectives needs one for each part that it evaluates, again for
+batches of another size, and again for evaluation; past torch's own limit of 8 the rest would run uncompiled."""
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -60,6 +65,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def compile_in_place(model: nn.Module, backend: str = "inductor") -> None:
+    """Have a model compiled when it is first called; the names of its weights stay as they are."""
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, GRAPHS)
+    model.compile(backend=backend)
 
 
 def loader_workers(wanted: int, device: torch.device) -> int:

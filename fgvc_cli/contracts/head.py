@@ -85,6 +85,7 @@ class Head(nn.Module, ABC):
         """Yield what to minimise for a batch, one objective at a time.
 
         Each `yield` returns the detached output of that objective's first forward pass, once its update is done.
+        Random choices are drawn with torch's own generators: those are what a resumed training puts back.
 
         Args:
             images: B,3,H,W.
@@ -93,7 +94,11 @@ class Head(nn.Module, ABC):
         """
 
     def predict(self, model: Model, images: Tensor) -> Tensor:
-        """Return B,K scores (logits) whose softmax is the prediction."""
+        """Return B,K scores (logits) whose softmax is the prediction.
+
+        If it takes several passes through the model, the first is over the images as they are: explainers take
+        their maps there.
+        """
         scores: Tensor = model(images)
         return scores
 

@@ -81,7 +81,7 @@ class TrainingView:
             self._done, self._started = 0, time.monotonic()
         else:
             self._done += images
-        text = "" if not metrics else f"loss {metrics['loss']:.3f}, top-1 {100 * metrics.get('top1', 0):.1f} %"
+        text = "" if not metrics else _running(metrics)
         if self._bar is not None:
             self._bar.advance(images, text)
         if self._batches == FIRST_STEPS + 10 and not self._announced:
@@ -145,7 +145,7 @@ def show_outcome(outcome: Outcome) -> None:
         if row is not None:
             macro = row.get("macro", {}).get("f1")
             label = f"{name} (augmented)" if name == "train" else name
-            table.add_row(label, str(row["images"]), percent(row["top1"]), percent(row.get("top5")), percent(macro))
+            table.add_row(label, str(row["images"]), percent(row.get("top1")), percent(row.get("top5")), percent(macro))
     out().print(table)
     for line in closing_lines(outcome):
         out().print(line, soft_wrap=True)
@@ -182,7 +182,16 @@ def _origins(splits: list[Split]) -> str:
     return "".join(f"; {s.name} {s.origin}" for s in splits if s.origin)
 
 
+def _running(metrics: dict[str, float]) -> str:
+    """Say how the epoch goes so far; a head need not give scores, but it always has an objective."""
+    if "top1" not in metrics:
+        return f"objective {metrics['objective']:.3f}"
+    return f"loss {metrics['loss']:.3f}, top-1 {100 * metrics['top1']:.1f} %"
+
+
 def _figures(row: dict[str, Any]) -> str:
+    if "top1" not in row:
+        return f"objective {row['objective']:.3f}"
     top5 = f" / {100 * row['top5']:5.1f}" if "top5" in row else ""
     loss = "  n/a" if row["loss"] is None else f"{row['loss']:.3f}"
-    return f"loss {loss} top-1{' / 5' if top5 else ''} {100 * row.get('top1', 0):5.1f}{top5} %"
+    return f"loss {loss} top-1{' / 5' if top5 else ''} {100 * row['top1']:5.1f}{top5} %"

@@ -20,6 +20,7 @@ from fgvc_cli.training.finish import finish, leave_samples, versions
 from fgvc_cli.training.interrupt import heard
 from fgvc_cli.training.recipes import Layer
 from fgvc_cli.training.setup import Job, draft, open_splits, plan_again, plan_new, prepare
+from fgvc_cli.training.state import saved_weights
 from fgvc_cli.training.trainer import Trainer
 from fgvc_cli.training.trainer import View as TrainerView
 
@@ -91,7 +92,8 @@ def resume(path: Path, registry: Registry, view: View) -> Outcome:
             f"--resume {path}: the run is finished. For a longer one: fgvc train --config {run.config_file} --epochs N."
         )
     settings, recipe = read_config(run.config_file)
-    plan = plan_again([settings], recipe, run.state_file.is_file(), registry)
+    begun = saved_weights(run.state_file) if run.state_file.is_file() else None
+    plan = plan_again([settings], recipe, begun, registry)
     dataset, splits = open_splits(plan.config)
     return _go(prepare(plan, dataset, splits), run, registry, view, resumed=True)
 

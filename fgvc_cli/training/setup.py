@@ -114,12 +114,18 @@ def plan_new(first: Draft, offline: bool, registry: Registry, announce: Callable
     return Plan(config.with_train(weights="none"), _backbone(config), choice.text)
 
 
-def plan_again(settings: Sequence[Layer], recipe: str | None, has_state: bool, registry: Registry) -> Plan:
-    """Take the settings of a run folder as they are; weights are loaded only if the run has no state yet."""
+def plan_again(settings: Sequence[Layer], recipe: str | None, begun: str | None, registry: Registry) -> Plan:
+    """Take the settings of a run folder as they are.
+
+    Args:
+        settings, recipe: of the folder.
+        begun: what the saved state says of where its weights began; None: there is no state yet, so load them.
+        registry: finds the components.
+    """
     config = resolve(settings, recipe or WITHOUT_WEIGHTS, {}, registry)
     backbone = _backbone(config)
-    if has_state:
-        return Plan(config, backbone, "weights: as the saved state has them")
+    if begun is not None:
+        return Plan(config, backbone, begun)
     choice = choose(backbone, config.train.weights, offline=False)
     apply(choice, backbone)
     return Plan(config, backbone, choice.text)

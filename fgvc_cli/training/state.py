@@ -39,6 +39,7 @@ class Progress:
         seconds: training time so far.
         unreadable: images that could not be read, with the reason.
         metrics: of the unfinished epoch, as `RunningMetrics.state` returns them; empty between epochs.
+        weights: one line that says what the weights began from and why.
     """
 
     epoch: int = 0
@@ -48,6 +49,7 @@ class Progress:
     seconds: float = 0.0
     unreadable: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
 
 
 def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, progress: Progress) -> None:
@@ -64,6 +66,15 @@ def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update:
         "progress": {**{k: v for k, v in asdict(progress).items() if k != "metrics"}, "best": best},
     }
     tensors.save(path, found, document)
+
+
+def saved_weights(path: Path) -> str:
+    """Return the line of a saved state that says what the weights began from and why.
+
+    Raises:
+        FgvcError: the file is damaged.
+    """
+    return str(tensors.load_document(path)["progress"]["weights"])
 
 
 def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update) -> Progress:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
-from fgvc_cli.devices import autocast, loader_workers
+from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.scoring import score
 from fgvc_cli.registry import Registry
@@ -79,6 +79,7 @@ class Trainer:
         job, train = self.job, self.job.config.train
         self.device = job.device
         self._clock = time.perf_counter()
+        self.progress.weights = job.weights
         self.update = Update(
             job.classifier,
             job.classifier.head,
@@ -96,6 +97,8 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             strict=train.strict_data,
         )
+        # Kept between epochs: its processes start once, and it warns once of an image that cannot be read.
+        self.val_loader = None if job.splits.val is None else self.evaluation_loader(job.splits.val)
         self.updates = -(-len(self.train_loader) // train.accumulate)
         self.schedule = Schedule(train, self.updates)
         self.metrics = RunningMetrics(self.device)
@@ -115,10 +118,17 @@ class Trainer:
             FgvcError: the loss is not finite, an image cannot be read (strict), memory or disk ran out.
         """
         if self.job.config.train.compile:
-            self.job.classifier.compile()
+            compile_in_place(self.job.classifier)
         while self.progress.epoch < self.job.config.train.epochs and not self.stopped_early():
             self._epoch()
+        self._close_loaders()
         return self.progress
+
+    def _close_loaders(self) -> None:
+        """End the processes that read images; the test split gets its own."""
+        self.train_loader.close()
+        if self.val_loader is not None:
+            self.val_loader.close()
 
     def stopped_early(self) -> bool:
         """Say whether validation has not become better for too long."""
@@ -209,11 +219,10 @@ class Trainer:
 
     def _validate(self) -> dict[str, Any] | None:
         split = self.job.splits.val
-        if split is None or not len(split):
+        if split is None or self.val_loader is None or not len(split):
             return None
         self.view.validation_started(len(split))
-        loader = self.evaluation_loader(split)
-        scores = score(self.job.classifier, loader, split, self.job.precision, self._scored)
+        scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self._scored)
         self.progress.unreadable.update(scores.failures)
         if not len(scores):
             raise FgvcError(

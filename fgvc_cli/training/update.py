@@ -40,12 +40,12 @@ class Update:
     autocast: Callable[[], AbstractContextManager[object]]
     clip_norm: float = 0.0
     parameters: list[nn.Parameter] = field(init=False)
-    buffers: list[Tensor] = field(init=False)
+    buffers: list[list[Tensor]] = field(init=False)
     _moved: set[nn.Parameter] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.buffers = [b for b in self.model.buffers() if b.numel()]
+        self.buffers = _by_type(b for b in self.model.buffers() if b.numel())
 
     def __call__(self, batches: Sequence[MicroBatch]) -> list[tuple[Evaluation, Tensor]]:
         """Go through the head's objectives; each is one optimizer step over all micro-batches.
@@ -83,7 +83,7 @@ class ObjectiveClosure:
         self.shares = [len(objective.images) / images for objective in objectives]
         self.bad = torch.zeros((), device=objectives[0].images.device)
         self._draws: list[Tensor] | None = None
-        self._statistics: list[Tensor] | None = None
+        self._statistics: list[list[Tensor]] | None = None
 
     def __call__(self) -> Evaluation:
         """Evaluate for the update: the gradient is clipped, and idle parameters coast if the objective says so."""
@@ -146,14 +146,28 @@ class _Replay:
             self.closure._draws = random_state(self.device)
             return
         set_random_state(self.device, self.closure._draws)
-        self.closure._statistics = [buffer.clone() for buffer in self.buffers]
+        self.closure._statistics = [[torch.empty_like(buffer) for buffer in group] for group in self.buffers]
+        self._copy(self.buffers, self.closure._statistics)
 
     def __exit__(self, *_: object) -> None:
         if self.closure._statistics is not None:
-            with torch.no_grad():
-                for buffer, kept in zip(self.buffers, self.closure._statistics, strict=True):
-                    buffer.copy_(kept)
+            self._copy(self.closure._statistics, self.buffers)
             self.closure._statistics = None
+
+    @staticmethod
+    @torch.no_grad()
+    def _copy(source: Sequence[list[Tensor]], target: Sequence[list[Tensor]]) -> None:
+        """Copy in one launch for many: a network has a hundred buffers and more."""
+        for from_group, to_group in zip(source, target, strict=True):
+            torch._foreach_copy_(to_group, from_group)
+
+
+def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Group tensors by their type, as multi-tensor operations want them."""
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    return list(groups.values())
 
 
 def random_state(device: torch.device) -> list[Tensor]:

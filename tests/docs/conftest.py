@@ -1,18 +1,20 @@
-"""What the pages of documentation show: their code blocks, and tables, and a small set of photographs to try them on."""
+"""What the pages of documentation show: code blocks and tables; and a few photographs to try the examples on."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# (\S+\.(?:py|toml))(?: \(continued\))?\n")
 
 
@@ -27,6 +29,11 @@ class Page:
 
     path: Path
     text: str
+
+    @property
+    def prose(self) -> str:
+        """Return the text without its code blocks."""
+        return FENCE.sub("", self.text)
 
     def blocks(self, language: str) -> list[str]:
         """Return the code blocks of a language."""
@@ -44,20 +51,28 @@ class Page:
         return files
 
     def section(self, heading: str) -> str:
-        """Return a section's text, up to the next heading of any level."""
+        """Return a section's text, up to the next heading."""
         start = self.text.index(f"{heading}\n") + len(heading)
-        return re.split(r"^#+ ", self.text[start:], maxsplit=1, flags=re.MULTILINE)[0]
+        return re.split(r"^##+ ", self.text[start:], maxsplit=1, flags=re.MULTILINE)[0]
 
-    def rows(self, heading: str) -> list[list[str]]:
-        """Return the cells of the table in a section, without its headings."""
-        lines = [line for line in self.section(heading).splitlines() if line.startswith("|")]
-        cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-        return cells[2:]
+    def rows(self, heading: str, table: int = 0) -> list[list[str]]:
+        """Return the cells of a table in a section, without its headings."""
+        tables = re.findall(r"(?:^\|.*\|\n)+", self.section(heading), re.MULTILINE)
+        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables[table].splitlines()[2:]]
 
 
-def page(name: str) -> Page:
-    """Read a page by its path in the repository."""
-    return Page(ROOT / name, (ROOT / name).read_text(encoding="utf-8"))
+@pytest.fixture(scope="session")
+def page() -> Callable[[str], Page]:
+    """A function that reads a page by its path in the repository."""
+    return lambda name: Page(ROOT / name, (ROOT / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def fgvc() -> Callable[..., Any]:
+    """A function that runs the command line and returns its exit code, standard output and standard error."""
+    from fgvc_cli.app import build_app
+
+    return lambda *arguments: CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="session")
@@ -75,14 +90,3 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rows.append(f"{file.relative_to(folder)},{label},{split}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return folder
-
-
-@pytest.fixture(scope="session")
-def one_process() -> Iterator[None]:
-    """Torch with one thread, as long as the tests of the documentation last."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -42,3 +42,14 @@ def test_a_short_training_is_not_announced(monkeypatch, capsys):
         view.batch_done(10, None)
     view.close()
     assert "This will take" not in capsys.readouterr().err
+
+
+def test_a_head_that_gives_no_scores_in_training_is_shown_by_its_objective(capsys):
+    view = TrainingView()
+    view._epochs = 1
+    view.epoch_started(1, 10, 10)
+    view.batch_done(10, {"objective": 1.5})
+    val = {"loss": 0.5, "top1": 0.25, "images": 4}
+    line = {"epoch": 1, "train": {"objective": 1.5, "images": 10}, "val": val, "rates": {"head": 0.1}}
+    view.epoch_finished({**line, "images_per_second": 5.0, "seconds": 2.0}, True)
+    assert "train objective 1.500   val loss 0.500 top-1  25.0 % *" in capsys.readouterr().err

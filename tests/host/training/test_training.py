@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import signal
 
@@ -83,6 +84,7 @@ def assert_same(run, whole):
         for name in ours:
             assert torch.equal(ours[name], theirs[name]), f"{file}: {name}"
     assert run.summary()["test"] == whole.summary()["test"]
+    assert run.summary()["weights"] == whole.summary()["weights"]
 
 
 def test_a_run_folder_has_all_that_the_design_promises(whole):
@@ -256,6 +258,60 @@ def test_an_unreadable_image_is_counted_and_training_goes_on(photos, tmp_path):
     assert list(run.summary()["unreadable"]) == ["red/3.png"] and run.summary()["train"]["images"] == 26
     with pytest.raises(FgvcError, match=r"3\.png"):
         train(data, tmp_path / "strict", epochs=1, strict_data=True)
+
+
+def test_an_unreadable_validation_image_is_warned_of_once(photos, tmp_path, capsys):
+    data = shutil.copytree(photos, tmp_path / "photos")
+    (data / "val" / "red" / "1.png").write_bytes(b"not an image")
+    run = train(data, tmp_path / "run", epochs=3).run
+    assert capsys.readouterr().err.count("1.png") == 1
+    assert [line["val"]["images"] for line in run.metrics()] == [5, 5, 5]
+    assert list(run.summary()["unreadable"]) == ["red/1.png"]
+
+
+class Unscored:
+    """A view that stops the training at a batch of the validation."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def images_scored(self, images):
+        self.at -= 1
+        if self.at == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    def __getattr__(self, _):
+        return lambda *_: None
+
+
+def test_a_run_interrupted_in_validation_goes_on_bit_for_bit(photos, tmp_path, whole):
+    with pytest.raises(Interrupted, match="epoch 2"):
+        train(photos, tmp_path / "run", Unscored(4))  # two batches an epoch
+    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, whole)
+
+
+def test_no_process_of_a_loader_outlives_the_training(photos, tmp_path, monkeypatch):
+    real, left = training.finish, []
+
+    def finish(*args):
+        left.extend(multiprocessing.active_children())
+        return real(*args)
+
+    monkeypatch.setattr(training, "finish", finish)
+    train(photos, tmp_path / "run", epochs=2, workers=1)
+    assert not left and not multiprocessing.active_children()
+
+
+def test_the_processes_of_validation_start_once(photos, tmp_path):
+    """Where processes do not start as copies of this one, each takes seconds to import torch."""
+    seen = []
+
+    class Epochs(Watcher):
+        def epoch_finished(self, line, is_best):
+            seen.append({child.pid for child in multiprocessing.active_children()})
+
+    train(photos, tmp_path / "run", Epochs(), epochs=2, workers=1)
+    assert seen[0] == seen[1] and len(seen[0]) == 2
 
 
 def test_the_newest_finished_run_is_found(whole, tmp_path, monkeypatch):

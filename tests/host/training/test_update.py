@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import (
@@ -22,6 +23,8 @@ from fgvc_cli.contracts import (
     Reads,
     TorchOptimizer,
 )
+from fgvc_cli.devices import compile_in_place
+from fgvc_cli.training.state import Progress, load_state_file, save_state
 from fgvc_cli.training.update import Update, detached, soft_targets
 
 INFO = BackboneInfo("toy", "convolutional", 8, (MapInfo(4, 2, (4, 4)),), 4, (0.5,) * 3, (0.5,) * 3)
@@ -217,6 +220,28 @@ def test_a_parameter_that_never_had_a_gradient_does_not_coast():
     assert torch.equal(head.experts["b"].weight, before)
 
 
+def test_what_coasts_is_known_again_after_a_resume(tmp_path):
+    def step(model, update):
+        head = model.head
+        head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "coast")
+        update([batch(seed=2)])
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    model, update = make(idle="coast")
+    model.device = torch.device("cpu")
+    update([batch()])
+    save_state(tmp_path / "state.safetensors", model, update.optimizer, update, Progress())
+    straight = step(model, update)
+    other, resumed = make(idle="coast")
+    other.device = torch.device("cpu")
+    load_state_file(tmp_path / "state.safetensors", other, resumed.optimizer, resumed)
+    before = other.head.experts["b"].weight.detach().clone()
+    gone_on = step(other, resumed)
+    assert not torch.equal(gone_on["head.experts.b.weight"], before)
+    for name, parameter in gone_on.items():
+        assert torch.equal(parameter, straight[name]), name
+
+
 @pytest.mark.parametrize("optimizer", [Plain, TwoPass])
 def test_accumulated_micro_batches_equal_the_whole_batch(optimizer):
     whole_images, whole_targets = batch(9)
@@ -267,6 +292,26 @@ def test_heads_with_differing_numbers_of_objectives_are_refused():
     images, targets = batch(5)
     with pytest.raises(RuntimeError, match="different numbers of objectives"):
         update([(images[:3], targets[:3]), (images[3:], targets[3:])])
+
+
+def test_a_compiled_model_runs_every_part_compiled_and_keeps_its_names():
+    torch._dynamo.reset()
+    counters.clear()
+    (model, update), (eager, plain) = make(TwoPass), make(TwoPass)
+    compile_in_place(model, backend="eager")  # the graphs are captured, and run without waiting for a compiler
+    for images in (6, 5):
+        for one in (update, plain):
+            torch.manual_seed(3)
+            one([batch(images)])
+    model.eval()
+    with torch.inference_mode():
+        for images in (6, 5):
+            model(batch(images)[0])
+    assert counters["frames"]["total"] == counters["frames"]["ok"] > 8
+    assert not counters["graph_break"] and not counters["unimplemented"]
+    assert list(model.state_dict()) == list(eager.state_dict())
+    for ours, theirs in zip(model.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_soft_targets_are_label_smoothing():

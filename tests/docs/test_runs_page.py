@@ -1,0 +1,196 @@
+"""docs/runs.md: the files and keys that it lists are those a run has, its examples run, and it stops as it says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import runpy
+import shlex
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fgvc_cli.display.training import TrainingView
+from fgvc_cli.runs import tensors
+from fgvc_cli.runs.loading import read_metadata
+
+PAGE = "docs/runs.md"
+TINY = [
+    "--backbone", "timm/test_resnet", "--head", "pim", "--set", "head.fpn_size=16", "--set", "head.num_selects=4",
+    "--set", "dataset.train=2", "--set", "dataset.val=1", "--set", "dataset.test=1", "--set", "dataset.size=64",
+    "--image-size", "32", "--batch-size", "6", "--epochs", "2", "--weights", "none", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """A cache for the demo images, drawn once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def home(fgvc, cache, tmp_path_factory) -> Path:
+    """A folder with runs/RUN, trained on the demo images and evaluated, and photo.jpg."""
+    home = tmp_path_factory.mktemp("home")
+    run = home / "runs" / "RUN"
+    result = fgvc("train", *TINY, "--cache", cache, "--out", run)
+    assert result.exit_code == 0, result.stderr
+    result = fgvc("evaluate", run, "--cache", cache, "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    Image.open(next((run / "samples").iterdir())).save(home / "photo.jpg")
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(home) -> Path:
+    return home / "runs" / "RUN"
+
+
+def keys_in(table: list[list[str]]) -> set[str]:
+    return {row[0].strip("`") for row in table}
+
+
+def test_every_file_of_a_run_is_on_the_page_and_every_file_on_the_page_is_there(page, run):
+    rows = page(PAGE).rows("## Files")
+    patterns = keys_in(rows)
+    files = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
+    assert {pattern for pattern in patterns if not any(file.match(pattern) for file in files)} == set()
+    assert {str(file) for file in files if not any(file.match(pattern) for pattern in patterns)} == set()
+    (evaluation,) = (row for row in rows if row[0].startswith("`evaluation"))
+    named = {word.strip("`,") for word in evaluation[2].split() if "." in word}
+    assert named == {path.name for path in (run / "evaluation" / "test").iterdir()}
+
+
+def test_the_keys_of_the_metrics(page, run):
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    found = set()
+    for key, value in line.items():
+        found |= {f"{key}.{below}" for below in value} if isinstance(value, dict) else {key}
+    parts = {key for key in found if key.startswith("train.objective.")}
+    assert len(parts) > 1
+    assert (found - parts) | {"train.objective.<part>"} == keys_in(page(PAGE).rows("### `metrics.jsonl`"))
+
+
+def test_the_keys_of_the_summary(page, run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert keys_in(page(PAGE).rows("### `summary.json`")) == set(summary)
+    figures = keys_in(page(PAGE).rows("### Figures of a split"))
+    assert figures == set(summary["test"])
+    assert figures <= set(json.loads((run / "evaluation/test/summary.json").read_text()))
+    assert summary["train"].keys() == json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["train"].keys()
+
+
+def test_what_the_model_file_says_of_itself(page, run):
+    assert keys_in(page(PAGE).rows("### `model.safetensors`")) == set(read_metadata(run))
+    assert {name.partition(".")[0] for name in load_file(run / "model.safetensors")} == {"backbone", "head"}
+
+
+def test_what_the_state_holds(page, run):
+    file = run / "last" / "state.safetensors"
+    assert keys_in(page(PAGE).rows("### `last/state.safetensors`")) == set(tensors.load_document(file))
+    names = {name.partition(".")[0] for name in load_file(file)}
+    assert {"model", "optimizer", "random"} <= names
+
+
+@contextlib.contextmanager
+def printed() -> Iterator[io.StringIO]:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        yield out
+
+
+def test_the_example_predicts_as_fgvc_predict_does(page, home, fgvc, tmp_path, monkeypatch):
+    (tmp_path / "predict.py").write_text(page(PAGE).files()["predict.py"])
+    monkeypatch.chdir(home)
+    with printed() as out:
+        runpy.run_path(str(tmp_path / "predict.py"))
+    lines = [line.rsplit(" ", 1) for line in out.getvalue().splitlines()]
+    result = fgvc("predict", "photo.jpg", "--run", "runs/RUN", "--top-k", 3, "--json", "--device", "cpu")
+    assert len(lines) == 3 and all(name in result.stdout for name, _ in lines)
+    (image,) = json.loads(result.stdout)["predictions"]
+    assert [name for name, _ in lines] == [c["class"] for c in image["classes"]]
+    assert [float(p) for _, p in lines] == pytest.approx([c["probability"] for c in image["classes"]], abs=1e-3)
+
+
+def test_the_example_shows_what_the_head_reads(page, home, tmp_path, monkeypatch):
+    (tmp_path / "features.py").write_text(page(PAGE).files()["features.py"])
+    monkeypatch.chdir(home)
+    with printed() as out:
+        names = runpy.run_path(str(tmp_path / "features.py"))
+    assert names["shapes"].keys() == set(names["classifier"].head.reads().maps)
+    assert all(shape[0] == 4 for shape in names["shapes"].values()) and out.getvalue()
+
+
+@dataclass
+class Stops:
+    """Raises a signal after so many batches of a training."""
+
+    batches: int
+    number: int
+
+    def into(self, patch: pytest.MonkeyPatch) -> None:
+        real: Callable[..., None] = TrainingView.batch_done
+
+        def batch_done(view: Any, *arguments: Any) -> None:
+            real(view, *arguments)
+            self.batches -= 1
+            if self.batches == 0:
+                signal.raise_signal(self.number)
+
+        patch.setattr(TrainingView, "batch_done", batch_done)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_goes_on_bit_for_bit(fgvc, page, run, cache, tmp_path, monkeypatch, number):
+    stopped = tmp_path / "runs" / "RUN"
+    with monkeypatch.context() as patch:
+        Stops(6, number).into(patch)
+        result = fgvc("train", *TINY, "--cache", cache, "--out", stopped)
+    assert result.exit_code == 128 + number and f"fgvc train --resume {stopped}" in result.stderr
+    assert str(result.exit_code) in {row[0] for row in page(PAGE).rows("## Stopping and going on")}
+    assert not (stopped / "summary.json").exists()
+
+    monkeypatch.chdir(tmp_path)
+    (command,) = page(PAGE).blocks("sh")
+    result = fgvc(*shlex.split(command)[1:], "--cache", cache)
+    assert result.exit_code == 0, result.stderr
+    for name in ("model.safetensors", "last/state.safetensors"):
+        ours, theirs = load_file(stopped / name), load_file(run / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    timeless = [
+        [{k: v for k, v in json.loads(line).items() if "second" not in k} for line in lines]
+        for lines in ((folder / "metrics.jsonl").read_text().splitlines() for folder in (stopped, run))
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_the_exit_codes_are_those_of_the_page(page, fgvc, run, cache, tmp_path):
+    codes = {row[0] for row in page(PAGE).rows("## Stopping and going on")}
+    assert codes == {"0", "1", "2", "3", "130", "143"}
+    finished = fgvc("train", "--resume", run)
+    assert finished.exit_code == 1 and "the run is finished. For a longer one: fgvc train --config" in finished.stderr
+    assert fgvc("train", "--resume", run, "--epochs", 3).exit_code == 2
+    shutil.copy(next((run / "samples").iterdir()), tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no image")
+    assert fgvc("predict", tmp_path, "--run", run, "--device", "cpu").exit_code == 3
+
+
+def test_a_model_file_alone_is_enough_to_predict(run, fgvc, tmp_path):
+    alone = shutil.copy(run / "model.safetensors", tmp_path / "kept.safetensors")
+    sample = next((run / "samples").iterdir())
+    assert fgvc("predict", sample, "--run", alone, "--device", "cpu").exit_code == 0
+
+
+def test_a_finished_run_needs_no_state(run, fgvc, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(copy / "last")
+    assert fgvc("predict", next((run / "samples").iterdir()), "--run", copy, "--device", "cpu").exit_code == 0

@@ -1,0 +1,144 @@
+"""A whole update (normalising, forward, backward, clipping, optimizer, metrics) never waits for the device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fgvc_cli.contracts import Optimizer
+from fgvc_cli.data.loading import ImageBatch
+from fgvc_cli.registry import get_registry
+from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.training.setup import draft, open_splits, plan_new, prepare
+from fgvc_cli.training.trainer import Trainer
+
+WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2", "bincount"}
+HEADS = {"linear": {}, "pim": {"fpn_size": 16, "num_selects": 4, "lambda_s": 0.5}}
+
+
+class StrictDevice(TorchDispatchMode):
+    """Counts operations and refuses those that read a value off the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if name in WAITING or by_mask:
+            raise AssertionError(f"{func} waits for the device")
+        self.operations[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class TwoPasses(Optimizer):
+    """Looks around before each step of another optimizer, as a sharpness-aware one does."""
+
+    def __init__(self, base: Optimizer) -> None:
+        self.base = base
+        self.set_rate, self.rates, self.state_dict = base.set_rate, base.rates, base.state_dict
+
+    def step(self, closure):
+        first = closure.ascent()
+        self.base.step(closure)
+        return first
+
+    set_rate = rates = state_dict = load_state_dict = None
+
+
+@pytest.fixture(scope="module")
+def trainer_of(photos, tmp_path_factory):
+    """Make a trainer for a head and an optimizer."""
+
+    def make(head: str, optimizer: str, **train) -> Trainer:
+        options = {"weights": "none", "image_size": 32, "batch_size": 4, "device": "cpu", "workers": 0, **train}
+        layer = {
+            "backbone": {"name": "timm/test_resnet"},
+            "head": {"name": head, **HEADS[head]},
+            "optimizer": {"name": optimizer},
+            "dataset": {"data": str(photos)},
+            "train": options,
+        }
+        registry = get_registry()
+        first = draft([layer], "scratch", registry)
+        dataset, splits = open_splits(first.config)
+        job = prepare(plan_new(first, True, registry, lambda _: None), dataset, splits)
+        run = RunFolder(tmp_path_factory.mktemp("run"))
+        trainer = Trainer(job, run, {}, SimpleNamespace(), registry, SimpleNamespace(), SimpleNamespace())
+        job.classifier.train()
+        return trainer
+
+    return make
+
+
+def batches(images: int, count: int) -> list[ImageBatch]:
+    pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(images) % 3
+    return [ImageBatch(pixels, labels, torch.arange(images)) for _ in range(count)]
+
+
+def update_operations(trainer: Trainer, images: int, accumulate: int) -> Counter[str]:
+    """Return the operations of one update under the strict device; the one before makes the optimizer's state."""
+    group = batches(images, accumulate)
+    trainer._update(group)
+    with StrictDevice() as device:
+        trainer._update(group)
+    return device.operations
+
+
+CASES = {
+    "plain": {},
+    "smoothed, clipped, accumulated": {"label_smoothing": 0.1, "clip_norm": 1.0, "accumulate": 2},
+    "bf16": {"precision": "bf16", "clip_norm": 1.0},
+    "channels last": {"channels_last": "on"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("head", "optimizer"), [("linear", "adamw"), ("pim", "sgd"), ("pim", "adamw")])
+def test_an_update_never_waits_and_has_no_loop_over_images(head, optimizer, case, trainer_of):
+    trainer = trainer_of(head, optimizer, **CASES[case])
+    few, many = (update_operations(trainer, images, CASES[case].get("accumulate", 1)) for images in (2, 8))
+    assert any("backward" in name for name in few)  # the backward pass was watched too
+    assert any("_fused_" in name for name in few)  # and the optimizer's kernel
+    assert few == many
+    assert trainer.metrics.images > 0 and trainer.metrics.means()["loss"] > 0
+
+
+@pytest.mark.parametrize("idle", ["skip", "coast"])
+def test_nor_does_one_of_two_passes(idle, trainer_of):
+    trainer = trainer_of("pim", "sgd", clip_norm=1.0)
+    trainer.update.optimizer = TwoPasses(trainer.job.optimizer)
+    objectives = trainer.job.classifier.head.objectives
+
+    def idling(images, targets):
+        (objective,) = objectives(images, targets)
+        yield replace(objective, idle=idle)
+
+    trainer.update.head.objectives = idling
+    assert update_operations(trainer, 2, 1) == update_operations(trainer, 8, 1)
+
+
+def test_putting_statistics_back_takes_a_launch_or_two(trainer_of):
+    """A copy for each buffer, there and back, would be hundreds of launches in every second pass."""
+    trainer = trainer_of("pim", "sgd")
+    trainer.update.optimizer = TwoPasses(trainer.job.optimizer)
+    operations = update_operations(trainer, 4, 1)
+    buffers = sum(len(group) for group in trainer.update.buffers)
+    assert buffers > 30
+    assert operations["aten._foreach_copy_.default"] == 2 * len(trainer.update.buffers) <= 6
+    assert operations["aten.copy_.default"] + operations["aten.clone.default"] < buffers
+
+
+def test_the_strict_device_notices():
+    for wait in (lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: x.nonzero(), lambda x: x[x > 0]):
+        with pytest.raises(AssertionError, match="waits for the device"), StrictDevice():
+            wait(torch.ones(3))
