@@ -53,7 +53,13 @@ class Optimizer(ABC):
 
     The host calls the component's target as `target(groups=..., options=...)`. Its options have at least `lr` and
     `head_lr` (learning rates of the backbone and of the head).
+
+    Attributes:
+        coasts: whether a parameter that an objective lets coast is moved (by momentum and weight decay, given a zero
+            gradient); if not, it is skipped like any parameter without a gradient.
     """
+
+    coasts: bool = True
 
     @abstractmethod
     def __init__(self, groups: Sequence[ParameterGroup], options: Any) -> None: ...

@@ -119,7 +119,7 @@ class ObjectiveClosure:
 
     def _settle_idle(self) -> None:
         """Where the objective lets them coast, give zeros to parameters without a gradient that once had one."""
-        moved, coast = self.update._moved, self.objectives[0].idle == "coast"
+        moved, coast = self.update._moved, self.objectives[0].idle == "coast" and self.update.optimizer.coasts
         for parameter in self.update.parameters:
             if parameter.grad is not None:
                 moved.add(parameter)
