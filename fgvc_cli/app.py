@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -27,7 +30,13 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; this is what `fgvc` and `python -m fgvc_cli` call."""
+    signal.signal(signal.SIGTERM, _terminate)
     typer.main.get_command(build_app()).main(prog_name="fgvc")
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    """End with the exit code of a signal, tidying up on the way; training hears it in its own way meanwhile."""
+    sys.exit(128 + number)
 
 
 def root(

@@ -119,8 +119,9 @@ def type_text(hint: Any) -> str:
 
 
 def as_toml(options: Any) -> dict[str, Any]:
-    """Turn an options dataclass into TOML values; `None`, which TOML lacks, is left out."""
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in _items(options) if v is not None}
+    """Turn an options dataclass into TOML values; `None`, which TOML lacks, becomes "none"."""
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in _items(options)}
+    return {name: "none" if v is None else v for name, v in plain.items()}
 
 
 def _items(options: Any) -> Iterator[tuple[str, Any]]:
@@ -151,7 +152,7 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
     if origin is Literal:
         return value in arguments and type(value) in {type(a) for a in arguments}, value
     if origin in (Union, types.UnionType):
-        for member in arguments:
+        for member in sorted(arguments, key=lambda a: a is not type(None)):  # "none" is nothing before it is text
             fits, converted = _convert(value, member)
             if fits:
                 return True, converted

@@ -91,7 +91,10 @@ def train(
         ),
     ] = None,
     head_lr: Annotated[
-        float | None, typer.Option(help="Learning rate of the head.", show_default="as --lr", rich_help_panel=TRAINING)
+        float | None,
+        typer.Option(
+            help="Learning rate of the head.", show_default="by recipe, else as --lr", rich_help_panel=TRAINING
+        ),
     ] = None,
     seed: Annotated[
         int | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import stat
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -75,6 +76,7 @@ def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PIL
     if isinstance(source, np.ndarray):
         return _from_array(source)
     try:
+        _check_regular(source)
         with source.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata in an image that can be read; sizes, which are checked here
             return _upright_rgb(_decoded(source, file, target_side))
@@ -82,6 +84,13 @@ def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PIL
         raise
     except Exception as error:  # decoders raise all manner of things on damaged files
         raise ImageError(source, _cause(source, error)) from error
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what opening would wait for without end (a named pipe), or what has no end (a device)."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder fails, and says so
+        raise ImageError(path, "this is a pipe or a device, not an image.")
 
 
 def _decoded(path: Path, file: BinaryIO, target_side: int | None) -> PILImage:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +83,14 @@ class BatchReader(TorchDataset[LoadedBatch]):
 def prepare_worker(_: int) -> None:
     """Set up a worker process: an interruption is the parent's to handle, and shared memory is left alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler, which forking passed on, would not end it
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # what is sent to the whole group (`timeout`, a terminal) must not kill it in mid-batch
+    sys.excepthook = _excepthook
     gc.freeze()  # a collection would touch, and so copy, every object that a forked worker got from its parent
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say nothing of a connection that breaks off: the parent was interrupted while it took a batch."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)

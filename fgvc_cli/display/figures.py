@@ -6,6 +6,7 @@ Figures are made without pyplot, so that no window, no display and no global sta
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,9 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> None:
     data = io.BytesIO()
-    figure.savefig(data, format="png", bbox_inches="tight", pad_inches=0.2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks
+        figure.savefig(data, format="png", bbox_inches="tight", pad_inches=0.2)
     write_bytes(path, data.getvalue())
 
 

@@ -14,7 +14,7 @@ from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import CONFIG_FILE
-from fgvc_cli.training.config import RunConfig, read_config, resolve
+from fgvc_cli.training.config import RunConfig, read_run_config, resolve
 from fgvc_cli.training.recipes import Layer
 from fgvc_cli.training.setup import WITHOUT_WEIGHTS
 
@@ -112,7 +112,7 @@ def _config(request: SubjectRequest, run_folder: Path, registry: Registry) -> Ru
         raise UsageError(
             f"{run_folder} has no {CONFIG_FILE} that names its data set: name one with --data or --dataset."
         )
-    run: Layer = read_config(file)[0] if file.is_file() else {}
+    run: Layer = read_run_config(file, ("dataset",))[0] if file.is_file() else {}
     dataset: dict[str, Any] = dict(run.get("dataset", {})) if request.is_own else {}
     if request.dataset is not None:
         dataset["name"] = request.dataset

@@ -12,6 +12,9 @@ from typing import Any
 
 from fgvc_cli.errors import FgvcError
 
+PART = ".part"
+"""How the name of a file ends that is being written."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -20,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         FgvcError: the disk is full or the folder cannot be written; what stood at `path` is untouched.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -32,6 +35,13 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # there is nothing to clear up, or no way to
             beside.unlink(missing_ok=True)
+
+
+def clear_parts(folder: Path) -> None:
+    """Delete what `replacing` left in a folder because the program was killed."""
+    for left in folder.glob(f".*{PART}"):
+        with suppress(OSError):  # it is in nobody's way
+            left.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -25,7 +25,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name
+        return self.path.absolute().name  # that of "." is empty
 
     @property
     def config_file(self) -> Path:
@@ -63,17 +63,46 @@ class RunFolder:
         return document
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the metrics by epoch."""
-        if not self.metrics_file.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        """Return the metrics by epoch.
+
+        Raises:
+            FgvcError: the file is damaged.
+        """
+        return [self._epoch(line, number) for number, line in enumerate(self._metric_lines(), 1)]
 
     def keep_metrics(self, epochs: int) -> None:
-        """Cut the metrics back to that many epochs, those that the saved state has seen."""
-        lines = (
-            self.metrics_file.read_text(encoding="utf-8").splitlines()[:epochs] if self.metrics_file.is_file() else []
-        )
-        files.write_text(self.metrics_file, "".join(line + "\n" for line in lines))
+        """Cut the metrics back to that many epochs, those that the saved state has seen.
+
+        Raises:
+            FgvcError: the file is damaged, or has fewer epochs.
+        """
+        lines = self._metric_lines()[:epochs]
+        for number, line in enumerate(lines, 1):
+            self._epoch(line, number)
+        if len(lines) < epochs:
+            raise FgvcError(
+                f"{self.metrics_file} has {len(lines)} epochs, and the saved state is of epoch {epochs}: restore the "
+                f"file, or begin again with fgvc train --config {self.config_file}."
+            )
+        files.write_bytes(self.metrics_file, b"".join(line + b"\n" for line in lines))
+
+    def clear_parts(self) -> None:
+        """Delete what a killed training had half written; it lies beside the files and is never read."""
+        for folder in (self.path, self.state_file.parent):
+            files.clear_parts(folder)
+
+    def _metric_lines(self) -> list[bytes]:
+        content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
+        return [line for line in content.split(b"\n") if line.strip()]
+
+    def _epoch(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            return dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise FgvcError(
+                f"{self.metrics_file} is damaged in line {number}: restore the file, or begin again with "
+                f"fgvc train --config {self.config_file}."
+            ) from error
 
 
 def find_run(path: Path | None) -> RunFolder:

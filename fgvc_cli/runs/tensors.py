@@ -31,10 +31,13 @@ def save(path: Path, tensors: Mapping[str, Tensor], document: Any) -> None:
         plain[name] = kept.clone() if storage in seen else kept
         seen.add(storage)
     with replacing(path) as beside:
+        beside.touch()
+        mode = beside.stat().st_mode
         try:
             save_file(plain, beside, metadata={KEY: json.dumps(document, ensure_ascii=False)})
         except SafetensorError as error:
             raise as_os_error(error) from error
+        beside.chmod(mode)  # safetensors makes files that no one else can read, whatever the umask
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], Any]:
@@ -97,7 +100,7 @@ def _opened(path: Path, device: str | torch.device) -> Any:
     try:
         return safe_open(path, framework="pt", device=str(device))
     except (SafetensorError, OSError) as error:
-        raise FgvcError(f"{path} is damaged or no safetensors file ({error}).") from error
+        raise FgvcError(f"{path} is damaged or no safetensors file ({error}). Restore it, or train again.") from error
 
 
 def _document(path: Path, file: Any) -> Any:
@@ -106,4 +109,7 @@ def _document(path: Path, file: Any) -> Any:
         raise FgvcError(
             f"{path} was not written by fgvc: it has weights, but says nothing of classes or preprocessing."
         )
-    return json.loads(metadata[KEY])
+    try:
+        return json.loads(metadata[KEY])
+    except ValueError as error:
+        raise FgvcError(f"{path} is damaged: its description is no JSON. Restore it, or train again.") from error

@@ -70,7 +70,7 @@ class RunConfig:
         document: dict[str, Any] = {"fgvc": __version__, "recipe": self.recipe}
         for kind in COMPONENTS:
             choice: Choice = getattr(self, kind)
-            document[kind] = {"name": choice.name, **as_toml(choice.options)}
+            document[kind] = {"name": choice.component.reference, **as_toml(choice.options)}
         if self.data is not None:
             document["dataset"]["data"] = str(self.data)
         document["train"], document["augment"] = as_toml(self.train), as_toml(self.augment)
@@ -125,6 +125,19 @@ def read_config(path: Path) -> tuple[Layer, str | None]:
     recipe = document.pop("recipe", None)
     check_sections(document, str(path))
     return document, recipe
+
+
+def read_run_config(path: Path, needed: Sequence[str] = SECTIONS) -> tuple[Layer, str | None]:
+    """Read the configuration of a run folder, which leaves nothing to a recipe: see `read_config`.
+
+    Raises:
+        FgvcError: it is missing or damaged, or lacks a section that is needed.
+    """
+    settings, recipe = read_config(path)
+    missing = [section for section in needed if section not in settings]
+    if missing:
+        raise FgvcError(f"{path} is damaged: it has no [{missing[0]}]. Restore the file, or train again.")
+    return settings, recipe
 
 
 def check_sections(document: Mapping[str, Any], where: str) -> None:

@@ -54,7 +54,7 @@ def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) ->
 def leave_samples(job: Job, run: RunFolder, unreadable: Collection[str]) -> list[Path]:
     """Return test images for a person to try; those of a data set nobody has as files are copied to the run."""
     split = job.splits.test or job.splits.val or job.splits.train
-    readable = [i for i, key in enumerate(split.keys) if key not in unreadable]
+    readable = [i for i, key in enumerate(split.keys) if f"{split.name}/{key}" not in unreadable]
     spread = [readable[i] for i in np.linspace(0, len(readable) - 1, num=min(SAMPLES, len(readable))).astype(int)]
     if job.config.data is not None:
         return [p for i in spread if isinstance(p := split.images[i], Path)]
@@ -87,7 +87,7 @@ def _test(trainer: Trainer, on_batch: Callable[[int], object] | None) -> Scores 
         return None
     loader = trainer.evaluation_loader(job.splits.test)
     scores = score(job.classifier, loader, job.splits.test, job.precision, on_batch)
-    trainer.progress.unreadable.update(scores.failures)
+    trainer.progress.note_unreadable("test", scores.failures)
     return scores if len(scores) else None
 
 

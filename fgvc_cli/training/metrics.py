@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.contracts import Evaluation
+from fgvc_cli.training.update import Step
 
 
 class RunningMetrics:
     """What an epoch's images were like so far: augmented, in training mode, before each update.
 
-    "objective" is what was minimised, summed over a head's objectives, and "objective.<part>" its named parts. "loss"
+    "objective" is what was minimised, summed over a head's objectives; "objective.<name>" is one of several, and
+    "objective.<part>" (or "objective.<name>.<part>") a named part. "loss"
     (the cross entropy of the scores, which compares with validation's), "top1" and "top5" are of the first objective
     that has scores.
     """
@@ -25,15 +26,18 @@ class RunningMetrics:
         self.images = 0
         self.sums: dict[str, Tensor] = {}
 
-    def add(self, evaluations: Sequence[Evaluation], labels: Sequence[Tensor]) -> None:
-        """Add an update: the first evaluation of each objective, and the class indices B of each micro-batch."""
+    def add(self, steps: Sequence[Step], labels: Sequence[Tensor]) -> None:
+        """Add an update: its step for each objective, and the class indices B of each micro-batch."""
         self.images += sum(len(b) for b in labels)
-        for evaluation in evaluations:
-            for loss, batch in zip(evaluation.losses, labels, strict=True):
-                self._sum("objective", loss.value.detach() * len(batch))
+        for step in steps:
+            within = f"objective.{step.name}" if step.name else "objective"
+            for loss, batch in zip(step.losses, labels, strict=True):
+                value = loss.value.detach() * len(batch)
+                for name in {"objective", within}:
+                    self._sum(name, value)
                 for name, part in loss.parts.items():
-                    self._sum(f"objective.{name}", part.detach() * len(batch))
-        scored = next((e for e in evaluations if e.losses[0].scores is not None), None)
+                    self._sum(f"{within}.{name}", part.detach() * len(batch))
+        scored = next((s for s in steps if s.losses[0].scores is not None), None)
         for loss, batch in zip(scored.losses if scored else (), labels, strict=False):
             if loss.scores is not None:
                 self._score(loss.scores.detach().float(), batch)

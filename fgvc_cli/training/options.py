@@ -17,7 +17,8 @@ class TrainOptions:
     batch_size: int = option(32, "images in a forward pass", minimum=1)
     accumulate: int = option(1, "forward passes whose gradients make one update", minimum=1)
     image_size: int = option(224, "side of the square images that the backbone sees, pixels", minimum=16)
-    resize: int = option(0, "length images are resized to before the crop, pixels; 0: image_size / 0.875", minimum=0)
+    crop_ratio: float = option(0.875, "share of the resized length that the crop keeps", minimum=0.1, maximum=1)
+    resize: int = option(0, "length images are resized to before the crop, pixels; 0: by crop_ratio", minimum=0)
     fit: Literal["short", "stretch"] = option(
         "short", "short: resize the short side to that length; stretch: make a square of the whole image"
     )

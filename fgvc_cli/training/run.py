@@ -14,7 +14,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs import files
 from fgvc_cli.runs.assembly import describe_classifier, describe_component
 from fgvc_cli.runs.folder import RunFolder, new_run
-from fgvc_cli.training.config import RunConfig, read_config
+from fgvc_cli.training.config import RunConfig, read_run_config
 from fgvc_cli.training.events import RunStart
 from fgvc_cli.training.finish import finish, leave_samples, versions
 from fgvc_cli.training.interrupt import heard
@@ -91,7 +91,8 @@ def resume(path: Path, registry: Registry, view: View) -> Outcome:
         raise FgvcError(
             f"--resume {path}: the run is finished. For a longer one: fgvc train --config {run.config_file} --epochs N."
         )
-    settings, recipe = read_config(run.config_file)
+    settings, recipe = read_run_config(run.config_file)
+    run.clear_parts()
     begun = saved_weights(run.state_file) if run.state_file.is_file() else None
     plan = plan_again([settings], recipe, begun, registry)
     dataset, splits = open_splits(plan.config)

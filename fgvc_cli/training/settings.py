@@ -37,7 +37,8 @@ def person_settings(
 
 def refuse_with_resume(options: Mapping[str, Mapping[str, Any]], **others: Any) -> None:
     """Raise `UsageError` if anything was set beside `--resume`: a run goes on with its own settings."""
-    given = [name for table in _given(options).values() for name in table] + [k for k, v in others.items() if v]
+    given = [section if name == "name" else name for section, table in _given(options).items() for name in table]
+    given += [name for name, value in others.items() if value]
     if given:
         names = ", ".join("--" + name.strip("_").replace("_", "-") for name in given)
         raise UsageError(f"--resume goes on with the run's own settings: leave out {names}, or start a new run.")

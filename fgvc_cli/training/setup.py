@@ -105,7 +105,8 @@ def plan_new(first: Draft, offline: bool, registry: Registry, announce: Callable
     choice = choose(backbone, first.weights, offline)
     announce(choice.text)
     if apply(choice, backbone, lambda text: announce(text.rstrip())) is not None:
-        weights = "imagenet" if first.weights == "auto" else str(choice.path or first.weights)
+        named = str(choice.path.absolute()) if choice.path else first.weights
+        weights = "imagenet" if named == "auto" else named
         return Plan(first.config.with_train(weights=weights), backbone, choice.text)
     config = first.config
     if first.facts["weights"] != "none":
@@ -171,7 +172,7 @@ def _backbone(config: RunConfig) -> Backbone:
 
 def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:
     train, info = config.train, backbone.info
-    resize = train.resize or round(train.image_size / 0.875)
+    resize = train.resize or round(train.image_size / train.crop_ratio)
     if resize < train.image_size:
         raise UsageError(
             f"train.resize={resize} is smaller than the crop, image_size={train.image_size}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Progress:
         best: the epoch whose weights `model.safetensors` has.
         patience_best: the best validation top-1 that counted as better for early stopping, and its epoch.
         seconds: training time so far.
-        unreadable: images that could not be read, with the reason.
+        unreadable: images that could not be read, by split and key ("train/robin/1.jpg"), with the reason.
         metrics: of the unfinished epoch, as `RunningMetrics.state` returns them; empty between epochs.
         weights: one line that says what the weights began from and why.
     """
@@ -50,6 +51,10 @@ class Progress:
     unreadable: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     weights: str = ""
+
+    def note_unreadable(self, split: str, reasons: Mapping[str, str]) -> None:
+        """Add images of a split; a key alone may be another split's too."""
+        self.unreadable.update({f"{split}/{key}": reason for key, reason in reasons.items()})
 
 
 def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, progress: Progress) -> None:

@@ -117,6 +117,7 @@ class Trainer:
             Interrupted: a signal came; the state is saved.
             FgvcError: the loss is not finite, an image cannot be read (strict), memory or disk ran out.
         """
+        torch.backends.cudnn.benchmark = True  # every batch but an epoch's last has one size
         if self.job.config.train.compile:
             compile_in_place(self.job.classifier)
         while self.progress.epoch < self.job.config.train.epochs and not self.stopped_early():
@@ -184,8 +185,8 @@ class Trainer:
     def _update(self, group: Sequence[ImageBatch]) -> list[Tensor]:
         labels = [batch.labels.to(self.device, non_blocking=True) for batch in group]
         done = self.update([self._micro_batch(b, y) for b, y in zip(group, labels, strict=True)])
-        self.metrics.add([evaluation for evaluation, _ in done], labels)
-        return [bad for _, bad in done]
+        self.metrics.add(done, labels)
+        return [step.bad for step in done]
 
     def _micro_batch(self, batch: ImageBatch, labels: Tensor) -> MicroBatch:
         images = self.job.classifier.normalize(batch.pixels)
@@ -223,7 +224,7 @@ class Trainer:
             return None
         self.view.validation_started(len(split))
         scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self._scored)
-        self.progress.unreadable.update(scores.failures)
+        self.progress.note_unreadable("val", scores.failures)
         if not len(scores):
             raise FgvcError(
                 f"None of the {len(split)} validation images can be read: replace them, or name another --data."
@@ -258,12 +259,12 @@ class Trainer:
     def _finish_epoch(self, line: dict[str, Any]) -> None:
         """Write the metrics, the best model and the state, in the order in which a kill between them does no harm."""
         progress, val = self.progress, line["val"]
-        progress.unreadable.update({key: f.reason for key, f in self.train_loader.failures.items()})
+        progress.note_unreadable("train", {key: f.reason for key, f in self.train_loader.failures.items()})
         found = Best(progress.epoch) if val is None else Best(progress.epoch, val["top1"], _loss_or_infinity(val))
         is_best = val is None or (found.top1, -found.loss) > (progress.best.top1, -progress.best.loss)
         if is_best:
             progress.best = found
-            save_classifier(self.run.model_file, self.job.classifier, self.description)
+            save_classifier(self.run.model_file, self.job.classifier, {**self.description, "epoch": progress.epoch + 1})
         last, least = progress.patience_best[0], progress.patience_best[1] + self.job.config.train.min_delta
         if val is None or last < 0 or val["top1"] > least:
             progress.patience_best = (progress.epoch, -1.0 if val is None else val["top1"])

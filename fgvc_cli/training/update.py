@@ -22,6 +22,21 @@ MicroBatch = tuple[Tensor, Tensor]
 """Images B,3,S,S (normalised) and targets (B class indices, or B,K probabilities)."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """What an optimizer step leaves to be measured; the outputs, which may be large, are not kept.
+
+    Attributes:
+        name: the objective's.
+        losses: of its first evaluation, one a micro-batch.
+        bad: scalar on the device: 1.0 if it was not finite (and nothing moved), else 0.0.
+    """
+
+    name: str
+    losses: list[Loss]
+    bad: Tensor
+
+
 @dataclass
 class Update:
     """Minimises a head's objectives on a batch.
@@ -47,19 +62,15 @@ class Update:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.buffers = _by_type(b for b in self.model.buffers() if b.numel())
 
-    def __call__(self, batches: Sequence[MicroBatch]) -> list[tuple[Evaluation, Tensor]]:
-        """Go through the head's objectives; each is one optimizer step over all micro-batches.
-
-        Returns:
-            For each objective its first evaluation, and a scalar on the device: 1.0 if it was not finite.
-        """
+    def __call__(self, batches: Sequence[MicroBatch]) -> list[Step]:
+        """Go through the head's objectives; each is one optimizer step over all micro-batches."""
         generators = [self.head.objectives(images, targets) for images, targets in batches]
         objectives = [next(generator) for generator in generators]
         done = []
         while objectives:
             closure = ObjectiveClosure(self, objectives)
             evaluation = self.optimizer.step(closure)
-            done.append((evaluation, closure.bad))
+            done.append(Step(objectives[0].name, evaluation.losses, closure.bad))
             objectives = _advance(generators, [detached(output) for output in evaluation.outputs])
         return done
 

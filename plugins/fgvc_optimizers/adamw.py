@@ -11,7 +11,12 @@ from fgvc_optimizers.options import AdamWOptions
 
 
 class AdamW(TorchOptimizer):
-    """AdamW as `torch.optim.AdamW` defines it. Loshchilov, Hutter 2019, arXiv 1711.05101."""
+    """AdamW as `torch.optim.AdamW` defines it. Loshchilov, Hutter 2019, arXiv 1711.05101.
+
+    Idle parameters are skipped: coasting is SGD's, whose published uses in this field rest on it.
+    """
+
+    coasts = False
 
     def make(self, groups: list[dict[str, Any]], options: AdamWOptions) -> torch.optim.Optimizer:
         """Make torch's fused AdamW."""

@@ -150,7 +150,7 @@ def test_the_head_trains_with_the_command_of_the_page(trained):
 
 def test_the_tracker_heard_every_event(trained):
     lines = (trained.run / "journal.txt").read_text().splitlines()
-    assert lines[0] == "started timm/test_resnet False"
+    assert lines[0] == "started fgvc-cli:timm/test_resnet False"
     assert lines[1:-1] == [f"epoch {line['epoch']} {line['train']['objective']}" for line in trained.metrics()]
     assert lines[-1].split()[0] == "finished" and float(lines[-1].split()[1]) > 0
     assert "warning" not in trained.stderr

@@ -16,6 +16,7 @@ class Options:
     on: bool = option(True, "whether")
     head: float | None = option(None, "if any")
     text: str = option("", "words")
+    folder: str | None = option(None, "words, if any")
 
 
 @pytest.mark.parametrize(
@@ -68,5 +69,7 @@ def test_options_describe_themselves():
     assert all(info.help for info in infos.values()) and describe(NoOptions) == []
 
 
-def test_toml_leaves_out_what_is_nothing():
-    assert as_toml(Options()) == {"count": 3, "rate": 0.1, "kind": "a", "sizes": [1, 2], "on": True, "text": ""}
+def test_what_becomes_toml_is_read_back_nothing_included():
+    values = as_toml(Options())
+    assert values["head"] == "none" and values["sizes"] == [1, 2]
+    assert build(Options, values, "o") == Options()

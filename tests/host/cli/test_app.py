@@ -144,6 +144,22 @@ def test_a_closed_pipe_ends_quietly():
     assert program.returncode == 1
 
 
+def test_sigterm_ends_with_its_exit_code_and_tidies_up(tmp_path):
+    code = f"""
+import os, signal, tempfile, typer
+from fgvc_cli import app
+
+def wait(*_, **__):
+    with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+app.typer.main.get_command = lambda _: type("Command", (), {{"main": wait}})
+app.main()
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 143
+    assert not list(tmp_path.iterdir())
+
+
 def test_folders_are_options_too_and_say_so():
     result = run("--runs", "/r", "show", "settings", "--json", "--data-root=/d", "--cache", "/c")
     import json

@@ -18,6 +18,12 @@ def summary_of(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
+def test_an_emptied_config_is_damage_and_not_the_demo(fgvc, bee_run: Path) -> None:
+    (bee_run / "config.toml").write_text("")
+    result = fgvc("evaluate", bee_run)
+    assert result.exit_code == 1 and "damaged: it has no [dataset]" in result.stderr
+
+
 def test_a_run_is_scored_on_its_test_split(fgvc, bee_run: Path) -> None:
     result = fgvc("evaluate", bee_run)
     assert result.exit_code == 0, result.stderr

@@ -76,6 +76,7 @@ def wrong_lines(folder: Path = Path()) -> dict[str, tuple[list[object], int, str
         "weights tag": (["--weights", "in22kk"], 2, "in22kk"),
         "resume": (["--resume", folder / "none"], 1, "no run folder"),
         "resume with more": (["--resume", folder, "--epochs", 3], 2, "--epochs"),
+        "resume with a component": (["--resume", folder, "--head", "pim"], 2, "leave out --head,"),
         "folder for demo": (["--dataset", "demo", "--data", folder / "empty"], 2, "takes no folder"),
         "folder without data": (["--dataset", "folder"], 2, "--data"),
         "imagenet": (["--weights", "imagenet", "--offline"], 1, "--offline"),

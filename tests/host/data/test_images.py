@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import zlib
@@ -315,3 +316,9 @@ def test_the_error_survives_the_way_from_a_worker() -> None:
     error = pickle.loads(pickle.dumps(ImageError(Path("a.jpg"), "broken\nin two lines")))
     assert str(error) == "a.jpg: broken in two lines"
     assert error.cause == "broken in two lines"
+
+
+def test_a_named_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="a pipe or a device"):
+        read_image(tmp_path / "a.jpg")

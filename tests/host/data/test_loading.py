@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from fgvc_cli.contracts import Preprocessing, Split
+from fgvc_cli.data import reading
 from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.loading import EvaluationLoader, Failure, ImageBatch, TrainingLoader
 from fgvc_cli.data.order import Request
@@ -340,3 +341,13 @@ def test_the_index_of_100_000_images_is_small_and_not_copied(make_split: MakeSpl
     assert index < 300e6
     assert late < 60e6  # the worker's own memory, beside what it shares with its parent
     assert late - early < 10e6
+
+
+def test_a_worker_says_nothing_of_a_parent_that_went_away_but_all_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for error in (ConnectionResetError(), BrokenPipeError(), EOFError()):
+        reading._excepthook(type(error), error, None)
+    assert not capsys.readouterr().err
+    reading._excepthook(ValueError, ValueError("a true fault"), None)
+    assert "a true fault" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,13 @@ def test_mistakes_and_rows_without_images_look_different(tmp_path: Path) -> None
     assert amount(path, grey, 0) < 200
     confusion_matrix(path, np.array([[3, 1], [0, 0]]), ["a", "b"])
     assert amount(path, grey, 0) > 5000
+
+
+def test_class_names_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        confusion_matrix(tmp_path / "confusion.png", np.array([[3, 1], [0, 4]]), ["日本", "한국"])
+    assert (tmp_path / "confusion.png").is_file()
 
 
 def test_nothing_but_the_picture_is_left(tmp_path: Path) -> None:

@@ -28,12 +28,19 @@ def test_tensors_of_any_layout_come_back(tmp_path):
 
 
 def test_a_state_of_any_shape_is_packed_and_unpacked():
-    state = {"state": {0: {"step": torch.tensor(2.0), "n": 3}}, "groups": [{"betas": (0.9, 0.99), "on": True, "x": None}]}
+    state = {
+        "state": {0: {"step": torch.tensor(2.0), "n": 3}},
+        "groups": [{"betas": (0.9, 0.99), "on": True, "x": None}],
+    }
     found = {}
     document = json.loads(json.dumps(tensors.pack(state, found, "o")))
     back = tensors.unpack(document, found)
     assert back["groups"] == state["groups"] and isinstance(back["groups"][0]["betas"], tuple)
-    assert list(back["state"]) == [0] and back["state"][0]["n"] == 3 and torch.equal(back["state"][0]["step"], found["o.state.0.step"])
+    assert (
+        list(back["state"]) == [0]
+        and back["state"][0]["n"] == 3
+        and torch.equal(back["state"][0]["step"], found["o.state.0.step"])
+    )
 
 
 def test_what_has_no_form_in_a_file_is_refused():
@@ -55,6 +62,20 @@ def test_damaged_foreign_and_missing_files_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(FgvcError, match="damaged"):
         tensors.load(path)
+
+
+def test_a_damaged_description_is_named(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.ones(1)}, path, metadata={tensors.KEY: '{"format": 1'})
+    with pytest.raises(FgvcError, match="damaged: its description"):
+        tensors.load_document(path)
+
+
+def test_a_file_is_as_open_to_others_as_the_umask_says(tmp_path):
+    path, plain = tmp_path / "x.safetensors", tmp_path / "plain"
+    plain.touch()
+    tensors.save(path, {"a": torch.ones(1)}, {})
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):

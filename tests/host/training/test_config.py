@@ -114,3 +114,31 @@ def test_resume_refuses_other_settings():
         refuse_with_resume({"train": {"epochs": 3}}, recipe=None)
     with pytest.raises(UsageError, match="--set"):
         refuse_with_resume({}, set_=["train.epochs=3"])
+
+
+def test_a_person_may_choose_any_image_size_in_every_recipe():
+    from fgvc_cli.training.setup import draft
+
+    registry = get_registry()
+    for component in registry.components("recipe"):
+        for size in (64, 112, 448):
+            config = draft([{"train": {"image_size": size, "device": "cpu"}}], component.name, registry).config
+            assert config.train.resize == 0 and config.train.image_size == size
+
+
+def test_the_published_sizes_come_of_the_published_ratios():
+    for recipe, crop, resize in (("report", 224, 260), ("pim-paper", 384, 510)):
+        train = resolved(recipe=recipe, facts=GPU).train
+        assert (train.image_size, round(train.image_size / train.crop_ratio)) == (crop, resize)
+
+
+def test_a_setting_of_nothing_goes_before_a_recipe_that_has_one(tmp_path):
+    config = resolved({"optimizer": {"head_lr": "none"}}, recipe="finetune", facts=GPU)
+    assert config.optimizer.options.head_lr is None
+    (tmp_path / "config.toml").write_text(config.as_toml())
+    settings, recipe = read_config(tmp_path / "config.toml")
+    assert resolve([settings], recipe, GPU, get_registry()).optimizer.options.head_lr is None
+
+
+def test_the_file_names_components_so_that_a_later_clash_cannot_matter():
+    assert 'name = "fgvc-cli:linear"' in resolved().as_toml()

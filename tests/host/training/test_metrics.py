@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fgvc_cli.contracts import Evaluation, Loss
+from fgvc_cli.contracts import Loss
 from fgvc_cli.training.metrics import RunningMetrics
+from fgvc_cli.training.update import Step
 
 CPU = torch.device("cpu")
 
@@ -18,16 +19,19 @@ def draw(images: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tens
     return scores, torch.randint(0, classes, (images,), generator=generator)
 
 
-def evaluation(*scored: tuple[torch.Tensor, torch.Tensor]) -> Evaluation:
+FINE = torch.zeros(())
+
+
+def step(*scored: tuple[torch.Tensor, torch.Tensor]) -> Step:
     losses = [Loss(2 * F.cross_entropy(s, y), s, {"half": F.cross_entropy(s, y)}) for s, y in scored]
-    return Evaluation([None] * len(losses), losses)
+    return Step("", losses, FINE)
 
 
 def test_means_are_by_image_over_batches_of_different_size():
     batches = [draw(6, 8, 1), draw(6, 8, 2), draw(2, 8, 3)]
     metrics = RunningMetrics(CPU)
-    metrics.add([evaluation(*batches[:2])], [y for _, y in batches[:2]])  # two micro-batches of one update
-    metrics.add([evaluation(batches[2])], [batches[2][1]])
+    metrics.add([step(*batches[:2])], [y for _, y in batches[:2]])  # two micro-batches of one update
+    metrics.add([step(batches[2])], [batches[2][1]])
     scores, labels = (torch.cat(column) for column in zip(*batches, strict=True))
     loss = F.cross_entropy(scores, labels).item()
     ranked = scores.argsort(dim=1, descending=True) == labels[:, None]
@@ -46,18 +50,19 @@ def test_means_are_by_image_over_batches_of_different_size():
 
 def test_objectives_add_up_and_accuracy_is_of_the_first_that_has_scores():
     right, labels = F.one_hot(torch.arange(3), 3) * 9.0, torch.arange(3)
-    silent = Evaluation([None], [Loss(torch.tensor(1.0))])
-    first = Evaluation([None], [Loss(torch.tensor(2.0), right)])
-    later = Evaluation([None], [Loss(torch.tensor(4.0), -right)])
+    silent = Step("silent", [Loss(torch.tensor(1.0))], FINE)
+    first = Step("first", [Loss(torch.tensor(2.0), right)], FINE)
+    later = Step("later", [Loss(torch.tensor(4.0), -right, {"part": torch.tensor(3.0)})], FINE)
     metrics = RunningMetrics(CPU)
     metrics.add([silent, first, later], [labels])
     means = metrics.means()
     assert means["objective"] == 7 and means["top1"] == 1 and "top5" not in means
+    assert [means[f"objective.{name}"] for name in ("silent", "first", "later", "later.part")] == [1, 2, 4, 3]
 
 
 def test_without_scores_there_is_the_objective_alone():
     metrics = RunningMetrics(CPU)
-    metrics.add([Evaluation([None], [Loss(torch.tensor(1.5))])], [torch.arange(3)])
+    metrics.add([Step("", [Loss(torch.tensor(1.5))], FINE)], [torch.arange(3)])
     assert metrics.means() == {"objective": 1.5}
 
 
@@ -65,10 +70,10 @@ def test_an_interrupted_epoch_goes_on_with_the_same_sums():
     batches = [draw(5, 8, seed) for seed in range(6)]
     straight, stopped, resumed = RunningMetrics(CPU), RunningMetrics(CPU), RunningMetrics(CPU)
     for batch in batches:
-        straight.add([evaluation(batch)], [batch[1]])
+        straight.add([step(batch)], [batch[1]])
     for batch in batches[:3]:
-        stopped.add([evaluation(batch)], [batch[1]])
+        stopped.add([step(batch)], [batch[1]])
     resumed.load(stopped.state())
     for batch in batches[3:]:
-        resumed.add([evaluation(batch)], [batch[1]])
+        resumed.add([step(batch)], [batch[1]])
     assert resumed.means() == straight.means() and resumed.images == straight.images

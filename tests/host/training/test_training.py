@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -255,7 +256,7 @@ def test_an_unreadable_image_is_counted_and_training_goes_on(photos, tmp_path):
     data = shutil.copytree(photos, tmp_path / "photos")
     (data / "train" / "red" / "3.png").write_bytes(b"not an image")
     run = train(data, tmp_path / "run", epochs=1).run
-    assert list(run.summary()["unreadable"]) == ["red/3.png"] and run.summary()["train"]["images"] == 26
+    assert list(run.summary()["unreadable"]) == ["train/red/3.png"] and run.summary()["train"]["images"] == 26
     with pytest.raises(FgvcError, match=r"3\.png"):
         train(data, tmp_path / "strict", epochs=1, strict_data=True)
 
@@ -266,7 +267,30 @@ def test_an_unreadable_validation_image_is_warned_of_once(photos, tmp_path, caps
     run = train(data, tmp_path / "run", epochs=3).run
     assert capsys.readouterr().err.count("1.png") == 1
     assert [line["val"]["images"] for line in run.metrics()] == [5, 5, 5]
-    assert list(run.summary()["unreadable"]) == ["red/1.png"]
+    assert list(run.summary()["unreadable"]) == ["val/red/1.png"]
+
+
+def test_unreadable_images_of_one_name_in_two_splits_are_two(photos, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "photos")
+    for split in ("train", "test"):
+        (data / split / "red" / "1.png").write_bytes(b"not an image")
+    summary = train(data, tmp_path / "run", epochs=1).summary
+    assert sorted(summary["unreadable"]) == ["test/red/1.png", "train/red/1.png"]
+
+
+def test_a_run_into_the_working_directory_has_its_name(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(photos, Path(), epochs=1).summary["run"] == tmp_path.name
+
+
+def test_weights_by_relative_path_are_found_from_elsewhere(photos, tmp_path, monkeypatch, whole):
+    monkeypatch.chdir(whole.path)
+    run = train(photos, tmp_path / "run", epochs=1, weights="model.safetensors").run
+    run.summary_file.unlink()
+    run.state_file.unlink()
+    monkeypatch.chdir(tmp_path)
+    training.resume(run.path, get_registry(), Watcher())
+    assert run.finished
 
 
 class Unscored:
@@ -329,6 +353,49 @@ def test_a_damaged_model_is_one_clear_line(whole, tmp_path):
     (copy / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(FgvcError, match="damaged"):
         load(copy)
+
+
+def unfinished(whole, to):
+    """A copy of a run that was stopped after its last epoch, before its summary."""
+    copy = RunFolder(shutil.copytree(whole.path, to))
+    copy.summary_file.unlink()
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "0 epochs, and the saved state is of epoch 3"), (b'{"epoch": 1', "line 1"), (b"\xff\n" * 3, "line 1")],
+)
+def test_damaged_metrics_are_one_clear_line(whole, tmp_path, content, words):
+    run = unfinished(whole, tmp_path / "copy")
+    run.metrics_file.unlink() if content is None else run.metrics_file.write_bytes(content)
+    with pytest.raises(FgvcError, match=words) as caught:
+        training.resume(run.path, get_registry(), Watcher())
+    assert f"--config {run.config_file}" in str(caught.value)
+
+
+def test_a_half_written_line_after_those_of_the_state_is_cut_off(whole, tmp_path):
+    run = unfinished(whole, tmp_path / "copy")
+    with run.metrics_file.open("ab") as file:
+        file.write(b'{"epoch": 4, "tr\xc3')
+    training.resume(run.path, get_registry(), Watcher())
+    assert_same(run, whole)
+
+
+def test_an_emptied_config_is_damage_and_not_a_wish_for_the_defaults(whole, tmp_path):
+    run = unfinished(whole, tmp_path / "copy")
+    run.config_file.write_text("")
+    with pytest.raises(FgvcError, match=r"damaged: it has no \[backbone\]"):
+        training.resume(run.path, get_registry(), Watcher())
+
+
+def test_what_a_killed_training_had_half_written_goes_on_resuming(whole, tmp_path):
+    run = unfinished(whole, tmp_path / "copy")
+    left = [run.path / ".model.safetensors.1.part", run.path / "last" / ".state.safetensors.1.part"]
+    for path in left:
+        path.write_bytes(b"half")
+    training.resume(run.path, get_registry(), Watcher())
+    assert not any(path.exists() for path in left)
 
 
 def test_run_events_reach_plugins(photos, tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from fgvc_cli.contracts import (
     BackboneInfo,
-    Evaluation,
     Features,
     Head,
     Loss,
@@ -120,11 +119,11 @@ def test_five_objectives_give_five_steps_and_hear_their_detached_outputs():
     done = update([batch()])
     assert len(done) == 5
     assert len(model.head.received) == 5
-    for (evaluation, bad), heard in zip(done, model.head.received, strict=True):
-        assert isinstance(evaluation, Evaluation) and bad.item() == 0
-        for name, scores in heard.items():
-            assert not scores.requires_grad
-            assert torch.equal(scores, evaluation.outputs[0][name])
+    assert [step.name for step in done] == ["a", "b", "c", "None", "a"]
+    for step, heard in zip(done, model.head.received, strict=True):
+        assert step.bad.item() == 0
+        assert not any(scores.requires_grad for scores in heard.values())
+        assert torch.equal(next(iter(heard.values())), step.losses[0].scores)
     assert set(model.head.received[1]) == {"b"} and set(model.head.received[3]) == {"a", "b", "c"}
 
 
@@ -135,7 +134,7 @@ def test_two_passes_with_five_objectives_are_ten_evaluations_and_return_the_firs
     done = update([batch()])
     assert len(calls) == 10
     second = update.optimizer.second
-    assert not torch.equal(done[-1][0].losses[0].value, second.losses[0].value)
+    assert not torch.equal(done[-1].losses[0].value, second.losses[0].value)
 
 
 def test_a_second_pass_draws_the_same_dropout_and_leaves_statistics_alone():
@@ -207,6 +206,19 @@ def test_idle_parameters_skip_or_coast():
     assert moved == {"skip": False, "coast": True}
 
 
+def test_an_optimizer_that_does_not_coast_skips():
+    class Skipping(Plain):
+        coasts = False
+
+    model, update = make(Skipping, idle="coast")
+    update([batch()])
+    head = model.head
+    before = head.experts["b"].weight.detach().clone()
+    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "coast")
+    update([batch(seed=2)])
+    assert torch.equal(head.experts["b"].weight, before)
+
+
 def iter_once(head, images, targets, part, idle):
     yield Objective(images, lambda out: head.loss(out, targets), part, idle=idle)
 
@@ -275,7 +287,7 @@ def test_what_is_not_finite_moves_no_weight(optimizer):
     images, targets = batch()
     images[0, 0, 0, 0] = float("nan")
     done = update([(images, targets)])
-    assert all(bad.item() == 1 for _, bad in done)
+    assert all(step.bad.item() == 1 for step in done)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]), name
 
