@@ -93,6 +93,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def is_compile_error(error: BaseException) -> bool:
+    """Say whether an error means that torch.compile could not make its code."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
 def describe_device(device: torch.device) -> str:
     """Name a device as a person knows it."""
     if device.type == "cuda":

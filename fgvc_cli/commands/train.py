@@ -135,6 +135,9 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder to make.", show_default="a new one under runs/", rich_help_panel=RUN)
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run that --out names.", rich_help_panel=RUN)
+    ] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=RUN)] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=RUN)] = False,
@@ -171,10 +174,10 @@ def train(
     try:
         if resume is not None:
             refuse_with_resume(options, recipe=recipe, config=config, out=out, set_=set_)
-            outcome = training.resume(resume, get_registry(), view)
+            outcome = training.resume(resume, get_registry(), view, offline)
         else:
             settings, named = person_settings(config, options, set_ or [])
-            outcome = training.train(settings, recipe or named, out, offline, get_registry(), view)
+            outcome = training.train(settings, recipe or named, out, offline, get_registry(), view, force)
     finally:
         view.close()
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,17 @@ from fgvc_cli.settings import current
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.toml"
+CONTENTS = (
+    CONFIG_FILE,
+    MODEL_FILE,
+    "metrics.jsonl",
+    "summary.json",
+    "curves.png",
+    "last",
+    "samples",
+    "evaluation",
+)
+"""Everything that fgvc puts into a run folder."""
 
 
 @dataclass(frozen=True)
@@ -127,21 +139,42 @@ def find_run(path: Path | None) -> RunFolder:
     return max(finished, key=lambda r: (r.summary_file.stat().st_mtime_ns, r.name))
 
 
-def new_run(out: Path | None, *names: str) -> RunFolder:
+def check_out(out: Path, force: bool) -> None:
+    """Say early whether a new run may take that folder: a new or empty one, or with `force` another run's.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    others = sorted({p.name for p in out.iterdir()} - set(CONTENTS)) if out.is_dir() else [out.name]
+    if others or not (out / CONFIG_FILE).is_file():
+        what = f"holds what is no run's ({others[0]})" if others else "is no run folder"
+        raise UsageError(f"--out {out} exists and {what}: choose another folder.")
+    if not force:
+        raise UsageError(
+            f"--out {out} exists: choose another folder, go on with the run in it (fgvc train --resume {out}), "
+            "or replace it with --force."
+        )
+
+
+def new_run(out: Path | None, force: bool, *names: str) -> RunFolder:
     """Make the folder of a new run.
 
     Args:
         out: where `--out` puts it; None: under the runs folder, named by the time and `names`.
+        force: whether a run that stands at `out` is replaced.
         names: data set, backbone, head and optimizer.
 
     Raises:
-        UsageError: `--out` exists and is not an empty folder.
+        UsageError: `out` may not be taken; see `check_out`.
         FgvcError: the folder cannot be made.
     """
     try:
         if out is not None:
-            if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-                raise UsageError(f"--out {out} exists: choose another folder, or go on with fgvc train --resume {out}.")
+            check_out(out, force)
+            for old in out.iterdir() if out.exists() else ():
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
             out.mkdir(parents=True, exist_ok=True)
             return RunFolder(out)
         plain = "-".join(name.replace("/", "-").replace(":", "-") for name in names)

@@ -41,7 +41,7 @@ def heard() -> Iterator[Interrupt]:
 
     def hear(number: int, _: FrameType | None) -> None:
         if interrupt:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number)
         interrupt.number = number
 
     try:

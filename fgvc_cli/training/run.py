@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fgvc_cli.devices import is_out_of_memory
+from fgvc_cli.devices import is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import files
 from fgvc_cli.runs.assembly import describe_classifier, describe_component
-from fgvc_cli.runs.folder import RunFolder, new_run
+from fgvc_cli.runs.folder import RunFolder, check_out, new_run
 from fgvc_cli.training.config import RunConfig, read_run_config
 from fgvc_cli.training.events import RunStart
 from fgvc_cli.training.finish import finish, leave_samples, versions
@@ -56,7 +56,13 @@ class Outcome:
 
 
 def train(
-    settings: Sequence[Layer], recipe: str | None, out: Path | None, offline: bool, registry: Registry, view: View
+    settings: Sequence[Layer],
+    recipe: str | None,
+    out: Path | None,
+    offline: bool,
+    registry: Registry,
+    view: View,
+    force: bool = False,
 ) -> Outcome:
     """Train a new run.
 
@@ -67,18 +73,21 @@ def train(
         offline: whether downloads are forbidden.
         registry: finds components.
         view: is told how far it is.
+        force: whether a run that stands at `out` may be replaced.
     """
+    if out is not None:
+        check_out(out, force)
     first = draft(settings, recipe, registry)
     dataset, splits = open_splits(first.config)
     plan = plan_new(first, offline, registry, view.announce)
     job = prepare(plan, dataset, splits)
     chosen = plan.config
-    run = new_run(out, chosen.dataset.name, chosen.backbone.name, chosen.head.name, chosen.optimizer.name)
+    run = new_run(out, force, chosen.dataset.name, chosen.backbone.name, chosen.head.name, chosen.optimizer.name)
     files.write_text(run.config_file, chosen.as_toml())
     return _go(job, run, registry, view, resumed=False)
 
 
-def resume(path: Path, registry: Registry, view: View) -> Outcome:
+def resume(path: Path, registry: Registry, view: View, offline: bool = False) -> Outcome:
     """Go on with a run that was interrupted or killed.
 
     Raises:
@@ -94,17 +103,18 @@ def resume(path: Path, registry: Registry, view: View) -> Outcome:
     settings, recipe = read_run_config(run.config_file)
     run.clear_parts()
     begun = saved_weights(run.state_file) if run.state_file.is_file() else None
-    plan = plan_again([settings], recipe, begun, registry)
+    plan = plan_again([settings], recipe, begun, registry, offline)
     dataset, splits = open_splits(plan.config)
     return _go(prepare(plan, dataset, splits), run, registry, view, resumed=True)
 
 
 def _go(job: Job, run: RunFolder, registry: Registry, view: View, resumed: bool) -> Outcome:
     event = RunStart(run.path, tomllib.loads(job.config.as_toml()), job.classifier.class_names, resumed)
-    with heard() as interrupt, _memory_explained(job.config):
+    with heard() as interrupt, _explained(job.config):
         trainer = Trainer(job, run, _description(job), event, registry, view, interrupt)
         if resumed:
             trainer.load()
+        job.notes.extend(trainer.schedule.notes())
         view.started(job, run, trainer.progress.epoch if resumed else None)
         registry.notify("fgvc_run_started", run=event)
         trainer.fit()
@@ -128,8 +138,8 @@ def _description(job: Job) -> dict[str, Any]:
     }
 
 
-class _memory_explained:  # noqa: N801
-    """Turns running out of memory into words that say what to lower."""
+class _explained:  # noqa: N801
+    """Turns running out of memory, and a model that cannot be compiled here, into words that say what to do."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -138,7 +148,14 @@ class _memory_explained:  # noqa: N801
         return None
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None or not is_out_of_memory(error):
+        if error is None or isinstance(error, FgvcError):
+            return
+        if is_compile_error(error):
+            raise FgvcError(
+                f"--compile failed on this machine ({type(error).__name__}: {str(error).splitlines()[0]}): leave it "
+                "out, or install a C++ compiler if that is what it lacks."
+            ) from error
+        if not is_out_of_memory(error):
             return
         train = self.config.train
         smaller = max(2, train.batch_size // 2)

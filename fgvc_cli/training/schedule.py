@@ -20,6 +20,13 @@ class Schedule:
         """Updates in which the rate rises."""
         return self.options.warmup_steps or round(self.options.warmup_epochs * self.updates)
 
+    def notes(self) -> list[str]:
+        """Return lines a person should know before training."""
+        total = self.options.epochs * self.updates
+        if self.warmup < total:
+            return []
+        return [f"the warm-up takes {self.warmup} updates and the training {total}: the rate never falls"]
+
     def factor(self, update: int) -> float:
         """Return what the rates are multiplied by at an update, counted from 0 over the whole training."""
         options, warmup = self.options, self.warmup

@@ -115,19 +115,22 @@ def plan_new(first: Draft, offline: bool, registry: Registry, announce: Callable
     return Plan(config.with_train(weights="none"), _backbone(config), choice.text)
 
 
-def plan_again(settings: Sequence[Layer], recipe: str | None, begun: str | None, registry: Registry) -> Plan:
+def plan_again(
+    settings: Sequence[Layer], recipe: str | None, begun: str | None, registry: Registry, offline: bool
+) -> Plan:
     """Take the settings of a run folder as they are.
 
     Args:
         settings, recipe: of the folder.
         begun: what the saved state says of where its weights began; None: there is no state yet, so load them.
         registry: finds the components.
+        offline: whether downloads are forbidden.
     """
     config = resolve(settings, recipe or WITHOUT_WEIGHTS, {}, registry)
     backbone = _backbone(config)
     if begun is not None:
         return Plan(config, backbone, begun)
-    choice = choose(backbone, config.train.weights, offline=False)
+    choice = choose(backbone, config.train.weights, offline)
     apply(choice, backbone)
     return Plan(config, backbone, choice.text)
 

@@ -108,6 +108,11 @@ class Trainer:
         if self.run.state_file.is_file():
             job = self.job
             self.progress = load_state_file(self.run.state_file, job.classifier, job.optimizer, self.update)
+            if self.progress.best.epoch >= 0 and not self.run.model_file.is_file():
+                raise FgvcError(
+                    f"{self.run.model_file}, the weights of the best epoch so far, is missing: restore it, or begin "
+                    f"again with fgvc train --config {self.run.config_file}."
+                )
         self.run.keep_metrics(self.progress.epoch)
 
     def fit(self) -> Progress:

@@ -41,3 +41,9 @@ def test_cosine_by_epoch_is_level_within_one():
 def test_step_falls_every_so_many_epochs():
     falling = factors(epochs=5, schedule="step", step_epochs=2, step_factor=0.1)
     assert [falling[e * 10] for e in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_a_warm_up_as_long_as_the_training_is_said():
+    assert Schedule(TrainOptions(epochs=2, warmup_epochs=1), 10).notes() == []
+    (line,) = Schedule(TrainOptions(epochs=1, warmup_epochs=1), 10).notes()
+    assert "10 updates" in line

@@ -418,3 +418,35 @@ def test_a_download_that_fails_under_auto_is_recorded_as_training_from_scratch(p
     layers = settings(photos, epochs=1, weights="auto")
     run = training.train(layers, None, tmp_path / "run", False, get_registry(), Watcher()).run
     assert 'weights = "none"' in run.config_file.read_text() and run.summary()["recipe"] == "scratch"
+
+
+def test_a_run_is_replaced_only_with_force_and_other_folders_never(photos, tmp_path):
+    first = train(photos, tmp_path / "run", epochs=1).run
+    with pytest.raises(FgvcError, match="--force"):
+        train(photos, first.path, epochs=1)
+    layers = settings(photos, epochs=2)
+    again = training.train(layers, "scratch", first.path, True, get_registry(), Watcher(), force=True).run
+    assert again.summary()["epochs"] == 2
+    (first.path / "thesis.tex").write_text("mine")
+    with pytest.raises(FgvcError, match=r"thesis\.tex"):
+        training.train(layers, "scratch", first.path, True, get_registry(), Watcher(), force=True)
+    assert (first.path / "thesis.tex").read_text() == "mine"
+
+
+def test_a_resumed_run_without_its_best_weights_is_refused_at_once(photos, tmp_path):
+    with pytest.raises(Interrupted):
+        train(photos, tmp_path / "run", Watcher(9, lambda: signal.raise_signal(signal.SIGINT)))
+    (tmp_path / "run/model.safetensors").unlink()
+    with pytest.raises(FgvcError, match=r"model\.safetensors.*missing.*--config"):
+        training.resume(tmp_path / "run", get_registry(), Watcher())
+
+
+def test_a_model_that_cannot_be_compiled_here_is_one_clear_line(photos, tmp_path, monkeypatch):
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def fail(*_):
+        raise BackendCompilerFailed(print, RuntimeError("no compiler"), None)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_update", fail)
+    with pytest.raises(FgvcError, match=r"--compile failed.*leave it out"):
+        train(photos, tmp_path / "run")
