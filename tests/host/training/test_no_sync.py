@@ -142,3 +142,23 @@ def test_the_strict_device_notices():
     for wait in (lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: x.nonzero(), lambda x: x[x > 0]):
         with pytest.raises(AssertionError, match="waits for the device"), StrictDevice():
             wait(torch.ones(3))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("head", ["linear", "pim"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_torch_itself_sees_no_wait_on_a_gpu(head, optimizer, trainer_of):
+    trainer = trainer_of(head, optimizer, device="cuda", clip_norm=1.0, label_smoothing=0.1)
+    assert trainer.job.precision in ("bf16", "fp32")
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8).pin_memory()
+    batch = ImageBatch(pixels, torch.arange(4).remainder(3).pin_memory(), torch.arange(4))
+    trainer._update([batch])  # states and kernels are set up
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            trainer._update([batch])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    means = trainer.metrics.means()
+    assert trainer.metrics.images == 16 and means["objective"] > 0

@@ -450,3 +450,12 @@ def test_a_model_that_cannot_be_compiled_here_is_one_clear_line(photos, tmp_path
     monkeypatch.setattr(trainer_module.Trainer, "_update", fail)
     with pytest.raises(FgvcError, match=r"--compile failed.*leave it out"):
         train(photos, tmp_path / "run")
+
+
+@pytest.mark.gpu
+def test_a_training_on_a_gpu_is_interrupted_resumed_and_finished(photos, tmp_path):
+    with pytest.raises(Interrupted):
+        train(photos, tmp_path / "run", Watcher(9, lambda: signal.raise_signal(signal.SIGINT)), device="cuda")
+    run = training.resume(tmp_path / "run", get_registry(), Watcher()).run
+    assert run.summary()["device"] == torch.cuda.get_device_name() and run.summary()["epochs"] == 3
+    assert load(run.path, "cuda").device.type == "cuda"
