@@ -89,7 +89,10 @@ class DemoDataset(Dataset):
                 lambda done, total: request.progress("drawing the demo images", done, total),
             )
         except OSError as error:
-            raise FgvcError(f"The demo images could not be drawn into {kept.parent}: {error}.") from error
+            raise FgvcError(
+                f"The demo images could not be drawn into {kept.parent}: {error.strerror or error}. "
+                "Free some space there, or name another place with --cache."
+            ) from error
         return kept
 
 
