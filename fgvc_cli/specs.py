@@ -69,6 +69,10 @@ class HeadSpec(ComponentSpec):
     maps: int = 0
     distinct_strides: bool = False
 
+    def accepts(self, strides: tuple[int, ...]) -> bool:
+        """Say whether maps of these strides are enough; where they must differ, each stride counts once."""
+        return len(set(strides) if self.distinct_strides else strides) >= self.maps
+
 
 @dataclass(frozen=True)
 class OptimizerSpec(ComponentSpec):

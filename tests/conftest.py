@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import pytest
+
+WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2", "bincount"}
+"""Operations whose result the program must wait for."""
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +19,27 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("FGVC_CACHE", str(root / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(root / "hub"))
+
+
+@pytest.fixture(scope="session")
+def strict_device() -> type[Any]:
+    """A context that counts operations (`operations`) and refuses those that read a value off the device."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class StrictDevice(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.operations: Counter[str] = Counter()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            name = func.overloadpacket.__name__
+            by_mask = name in ("index", "index_put", "index_put_") and any(
+                index is not None and index.dtype == torch.bool for index in args[1]
+            )
+            if name in WAITING or by_mask:
+                raise AssertionError(f"{func} waits for the device")
+            self.operations[str(func)] += 1
+            return func(*args, **(kwargs or {}))
+
+    return StrictDevice

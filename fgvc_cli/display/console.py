@@ -45,11 +45,6 @@ def quiet(quiet: bool) -> Iterator[None]:
         set_quiet(before)
 
 
-def is_quiet() -> bool:
-    """Tell whether notes and progress are kept back."""
-    return _quiet
-
-
 def out() -> Console:
     """Return the rich console of standard output, for results."""
     return _console(stderr=False, terminal=_is_terminal(sys.stdout))

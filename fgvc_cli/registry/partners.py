@@ -27,16 +27,12 @@ class Partners:
 
 
 def fits(head: HeadSpec, backbone: BackboneSpec) -> bool | None:
-    """Tell whether a backbone offers the feature maps that a head needs; None if that is not known before it is built.
-
-    Either side has the maps by their strides: a head that needs maps of distinct strides counts each stride once.
-    """
+    """Tell whether a backbone offers the maps that a head needs; None if that is not known before it is built."""
     if head.maps == 0:
         return True
     if not backbone.strides:
         return None
-    offered = len(set(backbone.strides)) if head.distinct_strides else len(backbone.strides)
-    return offered >= head.maps
+    return head.accepts(backbone.strides)
 
 
 def partners(registry: Registry, component: Component) -> Partners | None:

@@ -10,6 +10,7 @@ from fgvc_cli.contracts import Backbone, Classifier, Head, Preprocessing
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.options import as_toml
 from fgvc_cli.registry import Component
+from fgvc_cli.specs import HeadSpec
 
 
 def build_backbone(component: Component, options: Any, image_size: int) -> Backbone:
@@ -53,17 +54,13 @@ def assemble(backbone: Backbone, head: Head, class_names: Sequence[str], preproc
 
 
 def _check_maps(component: Component, backbone: Backbone) -> None:
-    needed, distinct = getattr(component.spec, "maps", 0), getattr(component.spec, "distinct_strides", False)
-    strides = [m.stride for m in backbone.info.maps]
-    if len(strides) < needed:
+    spec = cast(HeadSpec, component.spec)
+    strides = tuple(m.stride for m in backbone.info.maps)
+    if not spec.accepts(strides):
+        different = " of different stride" if spec.distinct_strides else ""
         raise UsageError(
-            f"head {component.name} needs {needed} feature maps, and backbone {backbone.info.name} offers "
-            f"{len(strides)}: choose another backbone or head."
-        )
-    if distinct and len(set(strides[-needed:])) < needed:
-        raise UsageError(
-            f"head {component.name} needs {needed} maps of different stride; those of {backbone.info.name} have "
-            f"strides {', '.join(map(str, strides[-needed:]))}: choose another backbone or head."
+            f"head {component.name} needs {spec.maps} feature maps{different}; those of {backbone.info.name} have strides "
+            f"{', '.join(map(str, strides)) or 'none'}: choose another backbone or head."
         )
 
 

@@ -108,10 +108,10 @@ def plan_new(first: Draft, offline: bool, registry: Registry, announce: Callable
         named = str(choice.path.absolute()) if choice.path else first.weights
         weights = "imagenet" if named == "auto" else named
         return Plan(first.config.with_train(weights=weights), backbone, choice.text)
-    config = first.config
-    if first.facts["weights"] != "none":
-        without = {**first.facts, "weights": "none"}
-        config = resolve(first.settings, first.recipe or WITHOUT_WEIGHTS, without, registry)
+    if first.facts["weights"] == "none":
+        return Plan(first.config.with_train(weights="none"), backbone, choice.text)
+    without = {**first.facts, "weights": "none"}
+    config = resolve(first.settings, first.recipe or WITHOUT_WEIGHTS, without, registry)
     return Plan(config.with_train(weights="none"), _backbone(config), choice.text)
 
 

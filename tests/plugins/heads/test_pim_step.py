@@ -7,37 +7,17 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvc_heads.pim import PimHead
 from fgvc_heads.pim_options import PimOptions
 
-WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2"}
 OPTIONS = PimOptions(fpn_size=16, num_selects=4, joints_divisor=4, lambda_s=0.5)
 
 
-class StrictDevice(TorchDispatchMode):
-    """Counts operations and refuses those that read a value off the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        masks = name in ("index", "index_put", "index_put_") and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        if name in WAITING or masks:
-            raise AssertionError(f"{func} waits for the device")
-        self.operations[str(func)] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def training_step(head, features, targets) -> Counter[str]:
+def training_step(head, features, targets, strict_device) -> Counter[str]:
     """Forward, loss and backward under the strict device; returns the operations issued."""
     head.zero_grad()
-    with StrictDevice() as device:
+    with strict_device() as device:
         (objective,) = head.objectives(torch.zeros(0), targets)
         objective.loss(head(features)).value.backward()
     return device.operations
@@ -53,21 +33,21 @@ def training_step(head, features, targets) -> Counter[str]:
         lambda x: x.tolist()[0] if x.dim() == 0 else x[0].item(),
     ],
 )
-def test_the_strict_device_notices(read):
-    with pytest.raises(AssertionError, match="waits for the device"), StrictDevice():
+def test_the_strict_device_notices(read, strict_device):
+    with pytest.raises(AssertionError, match="waits for the device"), strict_device():
         read(torch.ones(3))
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["classes", "probabilities"])
 @pytest.mark.parametrize("architecture", ["cnn", "transformer", "vit"])
-def test_no_waiting_and_no_loop_over_images(architecture, soft, request, features_of):
+def test_no_waiting_and_no_loop_over_images(architecture, soft, request, features_of, strict_device):
     info = request.getfixturevalue(architecture)
     head = PimHead(info, 5, OPTIONS)
     operations = {}
     for images in (2, 8):
         targets = torch.arange(images) % 5
         targets = F.one_hot(targets, 5).float() if soft else targets
-        operations[images] = training_step(head, features_of(info, images), targets)
+        operations[images] = training_step(head, features_of(info, images), targets, strict_device)
     assert any("backward" in name for name in operations[2])  # the backward pass was watched too
     assert operations[2] == operations[8]
 
