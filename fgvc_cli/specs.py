@@ -79,12 +79,16 @@ class OptimizerSpec(ComponentSpec):
     """What minimises an objective.
 
     Attributes:
-        passes: evaluations (forward and backward) that one step takes, for estimates and display.
+        passes: evaluations (forward and backward) that one step takes. Only one of a single pass can be the base
+            of another.
+        base: for an optimizer built over another one, which takes the steps: the one taken by default (a person
+            chooses with `--set optimizer.base=NAME`); empty: it takes its steps itself.
     """
 
     kind: ClassVar[Kind] = "optimizer"
 
     passes: int = 1
+    base: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from fgvc_cli.contracts.backbone import (
     WeightsReport,
 )
 from fgvc_cli.contracts.classifier import Classifier
+from fgvc_cli.contracts.composed_optimizer import ComposedOptimizer, SingleEvaluation
 from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.explainer import Explainer
-from fgvc_cli.contracts.head import Head, Loss, Model, Objective
+from fgvc_cli.contracts.head import Head, Loss, Model, Objective, PublishedState
 from fgvc_cli.contracts.optimizer import Closure, Evaluation, Optimizer, ParameterGroup, TorchOptimizer
 from fgvc_cli.contracts.preprocessing import Preprocessing
 
@@ -27,6 +28,7 @@ __all__ = [
     "CamLayer",
     "Classifier",
     "Closure",
+    "ComposedOptimizer",
     "Dataset",
     "DatasetRequest",
     "Evaluation",
@@ -42,7 +44,9 @@ __all__ = [
     "ParameterGroup",
     "Preprocessing",
     "PretrainedWeights",
+    "PublishedState",
     "Reads",
+    "SingleEvaluation",
     "Split",
     "TorchOptimizer",
     "WeightsReport",

@@ -52,7 +52,8 @@ class Optimizer(ABC):
     """Moves the parameters so as to minimise objectives.
 
     The host calls the component's target as `target(groups=..., options=...)`. Its options have at least `lr` and
-    `head_lr` (learning rates of the backbone and of the head).
+    `head_lr` (learning rates of the backbone and of the head). One whose spec has a `base` is made differently: see
+    `ComposedOptimizer`.
 
     Attributes:
         coasts: whether a parameter that an objective lets coast is moved (by momentum and weight decay, given a zero

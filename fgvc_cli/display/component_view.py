@@ -20,6 +20,7 @@ OWN_TEXT = {
     "maps": "feature maps it needs",
     "distinct_strides": "each of another stride",
     "passes": "passes a step",
+    "base": "built over",
     "reads_folder": "made from the folder of --data",
 }
 """How the fields that only one kind of spec has are called."""

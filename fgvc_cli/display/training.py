@@ -58,7 +58,7 @@ class TrainingView:
         )
         times = f" x {train.accumulate}" if train.accumulate > 1 else ""
         note(
-            f"training   {config.optimizer.name} (rates {rates}), {train.epochs} epochs in batches of "
+            f"training   {config.optimizer.title} (rates {rates}), {train.epochs} epochs in batches of "
             f"{train.batch_size}{times}, {train.schedule} schedule, recipe {config.recipe}"
         )
         note(f"device     {describe_device(job.device)}, {job.precision}; run folder {run.path}")

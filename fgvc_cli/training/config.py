@@ -13,6 +13,7 @@ from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import as_toml, build
 from fgvc_cli.registry import Component, Registry
+from fgvc_cli.training.layering import base_component, merge, split_base
 from fgvc_cli.training.options import TrainOptions
 from fgvc_cli.training.recipes import Layer, Recipe, read_recipe
 
@@ -27,15 +28,27 @@ class Choice:
     Attributes:
         component: as the registry found it.
         options: its options dataclass.
+        base: of an optimizer that is built over another one: that one.
     """
 
     component: Component
     options: Any
+    base: Choice | None = None
 
     @property
     def name(self) -> str:
         """The name that reaches the component."""
         return self.component.name
+
+    @property
+    def title(self) -> str:
+        """The name, and what it is built over: "sam over sgd"."""
+        return self.name if self.base is None else f"{self.name} over {self.base.name}"
+
+    def as_toml(self) -> dict[str, Any]:
+        """Return the table that names the component and its options."""
+        table = {"name": self.component.reference, **as_toml(self.options)}
+        return table if self.base is None else {**table, "base": self.base.as_toml()}
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class RunConfig:
         document: dict[str, Any] = {"fgvc": __version__, "recipe": self.recipe}
         for kind in COMPONENTS:
             choice: Choice = getattr(self, kind)
-            document[kind] = {"name": choice.component.reference, **as_toml(choice.options)}
+            document[kind] = choice.as_toml()
         if self.data is not None:
             document["dataset"]["data"] = str(self.data)
         document["train"], document["augment"] = as_toml(self.train), as_toml(self.augment)
@@ -89,22 +102,24 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
     Raises:
         UsageError: a component, a section or an option does not exist, or a value does not fit.
     """
-    base = read_recipe(recipe, registry)
-    components = _components(settings, base, registry)
-    names = {kind: component.spec.name for kind, component in components.items()}
-    layers = [*base.layers({**facts, **names}), *settings]
-    merged = {section: _merge(layers, section, components) for section in SECTIONS}
-    data = merged["dataset"].pop("data", None)
-    choices = {
-        kind: Choice(component, build(component.options_type(), merged[kind], kind))
-        for kind, component in components.items()
-    }
+    begun = read_recipe(recipe, registry)
+    components = _components(settings, begun, registry)
+    base = base_component(components["optimizer"], _tables([begun.settings, *settings], "optimizer"), registry)
+    names: dict[str, tuple[str, ...]] = {kind: (component.spec.name,) for kind, component in components.items()}
+    if base is not None:
+        names["optimizer"] += (base.spec.name,)
+    layers = [*begun.layers({**{fact: (value,) for fact, value in facts.items()}, **names}), *settings]
+    dataset = merge(_tables(layers, "dataset"), components["dataset"])
+    data = dataset.pop("data", None)
     return RunConfig(
-        recipe=base.name,
-        **choices,
+        recipe=begun.name,
+        backbone=_choice(components["backbone"], layers),
+        head=_choice(components["head"], layers),
+        optimizer=_optimizer(components["optimizer"], base, layers),
+        dataset=Choice(components["dataset"], build(components["dataset"].options_type(), dataset, "dataset")),
         data=None if data is None else Path(data).expanduser().absolute(),
-        train=build(TrainOptions, merged["train"], "train"),
-        augment=build(AugmentOptions, merged["augment"], "augment"),
+        train=build(TrainOptions, merge(_tables(layers, "train")), "train"),
+        augment=build(AugmentOptions, merge(_tables(layers, "augment")), "augment"),
     )
 
 
@@ -170,17 +185,18 @@ def _folder_dataset(registry: Registry) -> str:
     return sorted(found, key=lambda c: not c.builtin)[0].reference
 
 
-def _merge(layers: Sequence[Layer], section: str, components: Mapping[str, Component]) -> dict[str, Any]:
-    """Lay a section's tables over each other; options of a component that a later layer replaced are dropped."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        table = dict(layer.get(section, {}))
-        name = table.pop("name", None)
-        if name is not None and section in components and _bare(str(name)) != components[section].spec.name:
-            table = {}
-        merged.update(table)
-    return merged
+def _choice(component: Component, layers: Sequence[Layer]) -> Choice:
+    kind = component.kind
+    return Choice(component, build(component.options_type(), merge(_tables(layers, kind), component), kind))
 
 
-def _bare(name: str) -> str:
-    return name.rpartition(":")[2]
+def _optimizer(component: Component, base: Component | None, layers: Sequence[Layer]) -> Choice:
+    if base is None:
+        return _choice(component, layers)
+    own, of_base = split_base(_tables(layers, "optimizer"), component, base)
+    chosen = Choice(base, build(base.options_type(), of_base, "optimizer.base"))
+    return Choice(component, build(component.options_type(), own, "optimizer"), chosen)
+
+
+def _tables(layers: Sequence[Layer], section: str) -> list[dict[str, Any]]:
+    return [layer[section] for layer in layers if section in layer]

@@ -24,6 +24,10 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
 
 Layer = dict[str, dict[str, Any]]
+Facts = Mapping[str, tuple[str, ...]]
+"""What conditions are compared with: names of components, "device" and "weights". An optimizer that is built over
+another one goes by both their names."""
+
 CONDITIONS = ("backbone", "head", "optimizer", "dataset", "device", "weights")
 
 
@@ -34,9 +38,12 @@ class When:
     conditions: Mapping[str, tuple[str, ...]]
     settings: Layer
 
-    def holds(self, facts: Mapping[str, str]) -> bool:
-        """Say whether the block holds for names of components, "device" and "weights"."""
-        return all(any(fnmatch(facts.get(key, ""), p) for p in patterns) for key, patterns in self.conditions.items())
+    def holds(self, facts: Facts) -> bool:
+        """Say whether the block holds."""
+        return all(
+            any(fnmatch(value, pattern) for value in facts.get(key, ("",)) for pattern in patterns)
+            for key, patterns in self.conditions.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Recipe:
         """Return the components that the recipe chooses, by kind."""
         return {kind: table["name"] for kind, table in self.settings.items() if "name" in table}
 
-    def layers(self, facts: Mapping[str, str]) -> list[Layer]:
+    def layers(self, facts: Facts) -> list[Layer]:
         """Return the settings that hold, weakest first."""
         return [self.settings, *(when.settings for when in self.whens if when.holds(facts))]
 

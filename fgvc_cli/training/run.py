@@ -14,7 +14,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs import files
 from fgvc_cli.runs.assembly import describe_classifier, describe_component
 from fgvc_cli.runs.folder import RunFolder, check_out, new_run
-from fgvc_cli.training.config import RunConfig, read_run_config
+from fgvc_cli.training.config import Choice, RunConfig, read_run_config
 from fgvc_cli.training.events import RunStart
 from fgvc_cli.training.finish import finish, leave_samples, versions
 from fgvc_cli.training.interrupt import heard
@@ -130,12 +130,17 @@ def _description(job: Job) -> dict[str, Any]:
     kinds = ("backbone", "head", "optimizer", "dataset")
     choices = {kind: getattr(config, kind) for kind in kinds}
     return {
-        "components": {kind: describe_component(c.component, c.options) for kind, c in choices.items()},
+        "components": {kind: _component(choice) for kind, choice in choices.items()},
         **describe_classifier(job.classifier),
         "dataset": job.dataset.identity(),
         "weights": job.weights,
         "versions": versions(),
     }
+
+
+def _component(choice: Choice) -> dict[str, Any]:
+    described = describe_component(choice.component, choice.options)
+    return described if choice.base is None else {**described, "base": _component(choice.base)}
 
 
 class _explained:  # noqa: N801

@@ -31,7 +31,7 @@ def person_settings(
     for text in texts:
         kind, name, value = parse_setting(text)
         check_sections({kind: {}}, f"--set {text}")
-        layers.append({kind: {name: value}})
+        layers.append({kind: _nested(name, value)})
     return layers, recipe
 
 
@@ -47,3 +47,9 @@ def refuse_with_resume(options: Mapping[str, Mapping[str, Any]], **others: Any) 
 def _given(options: Mapping[str, Mapping[str, Any]]) -> Layer:
     tables = {section: {k: v for k, v in table.items() if v is not None} for section, table in options.items()}
     return {section: table for section, table in tables.items() if table}
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    """Return the table that a dotted name stands for: `base.lr` is `lr` in the table `base`."""
+    first, dot, rest = name.partition(".")
+    return {first: _nested(rest, value)} if dot and first and rest else {name: value}

@@ -14,7 +14,7 @@ from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
-from fgvc_cli.training.config import RunConfig, resolve
+from fgvc_cli.training.config import Choice, RunConfig, resolve
 from fgvc_cli.training.recipes import Layer
 from fgvc_cli.training.weights import apply, choose
 
@@ -203,8 +203,12 @@ def _optimizer(config: RunConfig, classifier: Classifier) -> Optimizer:
         ParameterGroup("backbone", dict(classifier.backbone.named_parameters())),
         ParameterGroup("head", dict(classifier.head.named_parameters())),
     ]
-    choice = config.optimizer
-    optimizer = choice.component.load()(groups=groups, options=choice.options)
+    return _build_optimizer(config.optimizer, groups)
+
+
+def _build_optimizer(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:
+    over = {} if choice.base is None else {"base": _build_optimizer(choice.base, groups)}
+    optimizer = choice.component.load()(groups=groups, options=choice.options, **over)
     if not isinstance(optimizer, Optimizer):
         raise FgvcError(f"{choice.component.reference} breaks its contract: it makes a {type(optimizer).__name__}.")
     return optimizer

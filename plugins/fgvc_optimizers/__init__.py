@@ -21,4 +21,13 @@ def fgvc_optimizers() -> list[OptimizerSpec]:
             "fgvc_optimizers.options:AdamWOptions",
             "Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization, arXiv 1711.05101",
         ),
+        OptimizerSpec(
+            "sam",
+            "fgvc_optimizers.sam:Sam",
+            "Sharpness-aware minimisation over another optimizer: two passes a step, flat minima",
+            "fgvc_optimizers.options:SamOptions",
+            "Foret et al. 2021, arXiv 2010.01412; adaptive: Kwon et al. 2021, arXiv 2102.11600",
+            passes=2,
+            base="sgd",
+        ),
     ]

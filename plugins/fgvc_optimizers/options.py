@@ -47,3 +47,18 @@ class AdamWOptions:
     def __post_init__(self) -> None:
         if len(self.betas) != 2:
             raise ValueError(f"betas={list(self.betas)}: give two numbers, such as [0.9, 0.999].")
+
+
+@dataclass(frozen=True)
+class SamOptions:
+    """Options of `sam`; learning rates and decay are its base's."""
+
+    rho: float | None = option(
+        None, "radius of the climb, in the weights' own units; none: 0.05, or 2 if adaptive", minimum=0.0
+    )
+    adaptive: bool = option(False, "ASAM: measure the radius relative to the weights")
+
+    @property
+    def radius(self) -> float:
+        """The radius that holds."""
+        return self.rho if self.rho is not None else 2.0 if self.adaptive else 0.05

@@ -1,0 +1,100 @@
+"""Laying settings over each other: which layer's value holds, and for which component."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.registry import Component, Registry
+from fgvc_cli.specs import OptimizerSpec
+
+
+def merge(tables: Sequence[Mapping[str, Any]], component: Component | None = None) -> dict[str, Any]:
+    """Lay tables of settings over each other, weakest first.
+
+    Args:
+        tables: of one section; a component's may have its "name".
+        component: the one chosen in the end; settings that a table has for another one are dropped.
+    """
+    merged: dict[str, Any] = {}
+    for table in tables:
+        if component is None or is_for(table, component):
+            merged.update({name: value for name, value in table.items() if name != "name"})
+    return merged
+
+
+def is_for(table: Mapping[str, Any], component: Component) -> bool:
+    """Say whether a table is for that component: it names it, or none."""
+    return "name" not in table or str(table["name"]).rpartition(":")[2] == component.spec.name
+
+
+def base_component(optimizer: Component, tables: Sequence[Mapping[str, Any]], registry: Registry) -> Component | None:
+    """Return the optimizer that another one is built over; None for one that takes its steps itself.
+
+    Raises:
+        UsageError: there is no optimizer of that name, or it is none that evaluates once a step.
+    """
+    spec = _optimizer_spec(optimizer)
+    if not spec.base:
+        return None
+    inner = [_base_table(table) for table in tables if is_for(table, optimizer)]
+    named = [table["name"] for table in inner if "name" in table]
+    base = registry.find("optimizer", str(named[-1]) if named else spec.base)
+    if (found := _optimizer_spec(base)).base or found.passes > 1:
+        single = [c.name for c in registry.components("optimizer") if _is_single(_optimizer_spec(c))]
+        raise UsageError(
+            f"optimizer.base={base.name}: it evaluates its objective more than once a step, and {optimizer.name} has "
+            f"one evaluation to give. Choose one of {', '.join(single)}."
+        )
+    return base
+
+
+def split_base(
+    tables: Sequence[Mapping[str, Any]], optimizer: Component, base: Component
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of an optimizer and those of its base.
+
+    The base's stand under "base"; settings that only the base has may also stand beside the optimizer's own
+    (`optimizer.lr`), and a table for the base's name alone, as a recipe has for SGD, is the base's.
+
+    Raises:
+        UsageError: neither has a setting of that name.
+    """
+    own_names, base_names = _option_names(optimizer), _option_names(base)
+    own: dict[str, Any] = {}
+    base_tables: list[dict[str, Any]] = []
+    for table in tables:
+        if not is_for(table, optimizer):
+            base_tables.append(dict(table))
+            continue
+        beside = {k: v for k, v in table.items() if k not in ("name", "base") and k not in own_names}
+        for name in beside:
+            if name not in base_names:
+                raise UsageError(
+                    f"optimizer.{name}: no such option.{did_you_mean(name, [*own_names, *base_names])} Options of "
+                    f"optimizer: base, {', '.join(own_names)}; of its base {base.name}: {', '.join(base_names)}."
+                )
+        own.update({k: v for k, v in table.items() if k in own_names})
+        base_tables.append({**beside, **_base_table(table)})
+    return own, merge(base_tables, base)
+
+
+def _base_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a table says of the base; `base = "adamw"` is short for its name."""
+    base = table.get("base", {})
+    return dict(base) if isinstance(base, Mapping) else {"name": base}
+
+
+def _optimizer_spec(component: Component) -> OptimizerSpec:
+    assert isinstance(component.spec, OptimizerSpec)
+    return component.spec
+
+
+def _is_single(spec: OptimizerSpec) -> bool:
+    return not spec.base and spec.passes == 1
+
+
+def _option_names(component: Component) -> list[str]:
+    return [field.name for field in dataclasses.fields(component.options_type())]

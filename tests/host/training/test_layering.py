@@ -1,0 +1,98 @@
+"""Settings of an optimizer that is built over another one: whose each is, and what is refused."""
+
+import tomllib
+
+import pytest
+
+from fgvc_cli import OptimizerSpec
+from fgvc_cli.errors import UsageError
+from fgvc_cli.registry import Component, Registry, get_registry
+from fgvc_cli.registry.records import Origin, PluginRecord
+from fgvc_cli.training.config import read_config, resolve
+from fgvc_cli.training.settings import person_settings
+
+FACTS = {"device": "cuda", "weights": "none"}
+
+
+def typed(*texts, optimizer="sam", recipe="scratch", registry=None, **options):
+    """Resolve what a person typed after `--optimizer` and `--set`."""
+    settings, _ = person_settings(None, {"optimizer": {"name": optimizer, **options}}, texts)
+    return resolve(settings, recipe, FACTS, registry or get_registry())
+
+
+def test_the_base_is_sgd_with_the_settings_that_the_recipe_has_for_it():
+    over, alone = typed().optimizer, typed(optimizer="sgd").optimizer
+    assert over.title == "sam over sgd" and over.base.options == alone.options
+    assert alone.title == "sgd" and alone.base is None
+
+
+def test_another_base_takes_its_own_settings_and_what_a_recipe_says_of_it():
+    over, alone = typed("optimizer.base=adamw").optimizer, typed(optimizer="adamw").optimizer
+    assert over.title == "sam over adamw" and over.base.options == alone.options
+    assert over.base.options.lr != typed().optimizer.base.options.lr
+
+
+@pytest.mark.parametrize("text", ["optimizer.base.lr=0.5", "optimizer.lr=0.5"])
+def test_the_bases_settings_stand_under_base_or_beside_its_own(text):
+    optimizer = typed(text, "optimizer.rho=0.1").optimizer
+    assert (optimizer.options.rho, optimizer.base.options.lr) == (0.1, 0.5)
+
+
+def test_the_options_of_the_command_line_reach_the_base():
+    assert typed(lr=0.25, head_lr=0.75).optimizer.base.options.lr == 0.25
+
+
+def test_later_settings_win_whichever_way_they_are_written():
+    assert typed("optimizer.base.lr=0.5", "optimizer.lr=0.1").optimizer.base.options.lr == 0.1
+    assert typed("optimizer.lr=0.1", "optimizer.base.lr=0.5").optimizer.base.options.lr == 0.5
+
+
+def test_settings_of_a_base_that_was_replaced_are_dropped(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('[optimizer]\nname = "sam"\nrho = 0.2\n[optimizer.base]\nname = "sgd"\nmomentum = 0.5\n')
+    settings, _ = person_settings(path, {}, ["optimizer.base=adamw"])
+    optimizer = resolve(settings, "scratch", FACTS, get_registry()).optimizer
+    assert optimizer.title == "sam over adamw" and optimizer.options.rho == 0.2
+    settings, _ = person_settings(path, {"optimizer": {"name": "sgd"}}, [])
+    assert resolve(settings, "scratch", FACTS, get_registry()).optimizer.options.momentum == 0.9
+
+
+def test_what_a_run_writes_resolves_to_the_same(tmp_path):
+    config = typed("optimizer.base=adamw", "optimizer.base.lr=0.002", "optimizer.adaptive=true")
+    path = tmp_path / "config.toml"
+    path.write_text(config.as_toml())
+    settings, recipe = read_config(path)
+    assert resolve([settings], recipe, {}, get_registry()) == config
+    document = tomllib.loads(path.read_text())["optimizer"]
+    assert (document["name"], document["base"]["name"]) == ("fgvc-cli:sam", "fgvc-cli:adamw")
+    assert document["base"]["lr"] == 0.002
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer.base=sam", r"sam: it evaluates its objective more than once.* adamw, sgd\."),
+        ("optimizer.base=adamv", "no optimizer 'adamv'.*adamw|adamv.*Did you mean 'adamw'"),
+        ("optimizer.base.momentun=0.5", "optimizer.base.momentun: no such option. Did you mean 'momentum'"),
+        ("optimizer.rhoo=0.5", "optimizer.rhoo: no such option. Did you mean 'rho'.*base sgd: lr"),
+        ("optimizer.rho=-1", "at least 0"),
+        ("optimizer.base.lr=fast", "expected float"),
+    ],
+)
+def test_wrong_settings_are_refused(text, message):
+    with pytest.raises(UsageError, match=message):
+        typed(text)
+
+
+def test_an_optimizer_that_steps_itself_has_no_base():
+    with pytest.raises(UsageError, match=r"optimizer\.base: no such option"):
+        typed("optimizer.base=adamw", optimizer="sgd")
+
+
+def test_a_base_of_two_passes_is_refused_by_what_its_spec_says():
+    spec = OptimizerSpec("extragradient", "nowhere:Extragradient", passes=2)
+    other = Origin("other", "1.0")
+    record = PluginRecord("other", other, "other", "loaded", components=(Component(spec, other),))
+    registry = Registry([*get_registry().plugins, record])
+    with pytest.raises(UsageError, match="extragradient: it evaluates its objective more than once"):
+        typed("optimizer.base=extragradient", registry=registry)
