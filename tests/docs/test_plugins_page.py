@@ -32,7 +32,7 @@ TINY = ["--image-size", 32, "--batch-size", 4, "--device", "cpu", "--workers", 0
 LISTED = {
     "backbone": {"plain"},
     "head": {"bilinear"},
-    "optimizer": {"nadam"},
+    "optimizer": {"nadam", "shaken"},
     "dataset": {"orchids"},
     "explainer": {"gradient"},
     "recipe": {"quick"},
@@ -249,6 +249,28 @@ def test_the_optimizer_steps_except_where_the_gradient_is_bad(site):
     assert optimizer.rates() == {"backbone": 0.1, "head": 0.5}
     optimizer.set_rate(0.5)
     assert optimizer.rates() == {"backbone": 0.05, "head": 0.25}
+
+
+def test_the_optimizer_over_another_steps_from_the_weights_without_noise(site):
+    found = [get_registry().find("optimizer", name) for name in ("sgd", "shaken")]
+    module = torch.nn.Linear(3, 2)
+    groups = [ParameterGroup("head", dict(module.named_parameters()))]
+    plain = build(found[0].options_type(), {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}, "optimizer")
+    before, base = module.weight.detach().clone(), found[0].load()(groups=groups, options=plain)
+    shaken = found[1].load()(groups=groups, options=build(found[1].options_type(), {"spread": 0.1}, ""), base=base)
+    shaken.step(Closure(list(module.parameters()), bad=0.0))
+    noise = module.weight.grad / 2 - before  # the closure's gradient is twice the weights it saw
+    assert 0.01 < noise.abs().max() < 1
+    torch.testing.assert_close(module.weight.detach(), before - 0.1 * module.weight.grad)
+
+
+def test_the_optimizer_over_another_trains(site, fgvc, photos, tmp_path):
+    given = ["--optimizer", "shaken", "--set", "optimizer.base=nadam", "--epochs", 1, "--data", photos, *TINY]
+    result = fgvc("train", "--backbone", "timm/test_resnet", *given, "--out", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.stderr
+    recorded = json.loads(result.stdout)["components"]["optimizer"]
+    assert (recorded["name"], recorded["base"]["name"]) == ("shaken", "nadam")
+    assert recorded["base"]["options"]["lr"] == 0.02
 
 
 def test_the_data_set_opens_or_says_what_to_put_where(site, photos, tmp_path, monkeypatch):
