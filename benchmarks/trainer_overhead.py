@@ -9,9 +9,7 @@ in one process. Prints the medians and their ratio.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from in_turn import medians
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Split
@@ -102,15 +101,6 @@ def bare_epoch(job: Job, optimizer: torch.optim.Optimizer, batches: list[ImageBa
         optimizer.step()
 
 
-def timed(work: Any, device: torch.device) -> float:
-    """Return the seconds that some work takes, the device's included."""
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,18 +130,12 @@ def main() -> None:
             "trainer, ready tensors": lambda: ours(ready),
             "trainer, its loader over arrays": lambda: ours(with_loader),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(arguments.rounds + 1):
-            for name, work in ways.items():
-                spent = timed(work, job.device)
-                if number:  # the first round warms up
-                    seconds[name].append(spent)
+        seconds = medians(ways, arguments.rounds, job.device)
     images = arguments.batch_size * arguments.batches
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
     what = f"{arguments.backbone}, {arguments.image_size} px, batches of {arguments.batch_size}"
     print(f"{what}, {job.precision}, {job.device}")
-    for name, median in medians.items():
-        ratio = medians["bare loop"] / median
+    for name, median in seconds.items():
+        ratio = seconds["bare loop"] / median
         print(f"{name:34} {images / median:8.1f} images/s   ratio to the bare loop {ratio:.3f}")
 
 

@@ -20,4 +20,10 @@ def fgvc_recipes() -> list[RecipeSpec]:
             "PIM as published for CUB-200: Swin at 384 px, one rate, cosine",
             source="Chou, Lin, Kao 2022, arXiv 2202.03822",
         ),
+        RecipeSpec(
+            "cmal-paper",
+            "fgvc_recipes:cmal-paper.toml",
+            "CMAL-Net as published for FGVC-Aircraft: ResNet-50 at 448 px, ten times the rate for the head",
+            source="Liu et al. 2023, Pattern Recognition 140, 109550",
+        ),
     ]

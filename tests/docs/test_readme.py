@@ -8,7 +8,15 @@ import shlex
 import pytest
 
 COMMAND = re.compile(r"(?:^\$ |^|`)(fgvc (?:[a-z][a-z-]+)[^`\n|]*)", re.MULTILINE)
-PAGES = ["README.md", "docs/results.md", "docs/runs.md", "docs/recipes.md", "docs/plugins.md"]
+PAGES = [
+    "README.md",
+    "docs/methods.md",
+    "docs/plugins.md",
+    "docs/recipes.md",
+    "docs/report.md",
+    "docs/results.md",
+    "docs/runs.md",
+]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,0 +1,70 @@
+"""What SAM costs beside SGD: whole updates of one network on one batch, in turn in one process.
+
+Two evaluations a step make it 2 at least; the climb, and copies of weights and batch-norm statistics, come on top.
+
+    python benchmarks/sam_passes.py --backbone timm/resnet18 --image-size 64 --batch-size 32 --rounds 15
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from in_turn import medians
+
+from fgvc_cli.contracts import Preprocessing
+from fgvc_cli.devices import autocast, pick_device, resolve_precision
+from fgvc_cli.registry import get_registry
+from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
+from fgvc_cli.training.config import RunConfig, resolve
+from fgvc_cli.training.setup import build_optimizer
+from fgvc_cli.training.update import Update
+
+CLASSES = 100
+
+
+def make_update(config: RunConfig, device: torch.device, precision: str) -> Update:
+    """Build the classifier and its optimizer with random weights."""
+    torch.manual_seed(0)
+    size = config.train.image_size
+    backbone = build_backbone(config.backbone.component, config.backbone.options, size)
+    head = build_head(config.head.component, config.head.options, backbone, CLASSES)
+    preprocessing = Preprocessing(size, size, backbone.info.mean, backbone.info.std)
+    classifier = assemble(backbone, head, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
+    optimizer = build_optimizer(config.optimizer, classifier)
+    return Update(classifier, head, optimizer, lambda: autocast(device, precision))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="timm/resnet18")
+    parser.add_argument("--head", default="linear")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    device = pick_device(arguments.device)
+    precision = resolve_precision("auto", device)
+    updates = {}
+    for optimizer in ("sgd", "sam"):
+        names = {"backbone": arguments.backbone, "head": arguments.head, "optimizer": optimizer}
+        layer = {kind: {"name": name} for kind, name in names.items()} | {"train": {"image_size": arguments.image_size}}
+        config = resolve([layer], "scratch", {"device": device.type, "weights": "none"}, get_registry())
+        updates[config.optimizer.title] = make_update(config, device, precision)
+    images = torch.randn(arguments.batch_size, 3, arguments.image_size, arguments.image_size, device=device)
+    targets = torch.arange(arguments.batch_size, device=device) % CLASSES
+    seconds = medians(
+        {name: lambda update=update: update([(images, targets)]) for name, update in updates.items()},
+        arguments.rounds,
+        device,
+    )
+    what = f"{arguments.backbone} + {arguments.head}, {arguments.image_size} px, batches of {arguments.batch_size}"
+    print(f"{what}, {precision}, {device}, {arguments.rounds} rounds")
+    for name, median in seconds.items():
+        print(f"{name:16} {1000 * median:8.1f} ms an update   ratio to sgd {median / seconds['sgd']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
