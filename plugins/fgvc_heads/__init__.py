@@ -21,4 +21,13 @@ def fgvc_heads() -> list[HeadSpec]:
             "Chou, Lin, Kao 2022, A Novel Plug-in Module for Fine-Grained Visual Classification, arXiv 2202.03822",
             maps=1,
         ),
+        HeadSpec(
+            "cmal",
+            "fgvc_heads.cmal:CmalHead",
+            "Cross-layer mutual attention: three experts that train on what the others look at",
+            "fgvc_heads.cmal_options:CmalOptions",
+            "Liu, Zhao, Wang, Kato 2023, Learn from Each Other to Classify Better: Cross-layer Mutual Attention "
+            "Learning for Fine-grained Visual Classification, Pattern Recognition 140, 109550",
+            maps=3,
+        ),
     ]

@@ -1,0 +1,55 @@
+"""Options of CMAL; free of torch, so that `fgvc show head cmal` is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fgvc_cli import option
+
+
+@dataclass(frozen=True)
+class CmalOptions:
+    """Options of CMAL-Net (Pattern Recognition 140, 2023, 109550). Defaults are those of the paper and its code.
+
+    Raises:
+        ValueError: the concatenation, which makes the prediction with the experts, would have no loss.
+    """
+
+    expert_width: int = option(512, "channels between an expert's 1x1 and its 3x3 convolution", minimum=1)
+    map_channels: int = option(1024, "channels of an expert's map, and of the vector pooled from it", minimum=1)
+    hidden_width: int = option(512, "hidden width of each of the four classifiers", minimum=1)
+    norm_momentum: float = option(
+        0.01,
+        "share of a new batch in the running statistics of the experts' convolutions (their classifiers have 0.1)",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    threshold: float = option(
+        0.5, "a point is in the attention region from this share of the attention's range on", minimum=0.0, maximum=1.0
+    )
+    padding: float = option(
+        0.1, "the region is widened by this share of the image's side, on each side", minimum=0.0, maximum=1.0
+    )
+    eps: float = option(1e-6, "added to the attention's range before dividing by it", minimum=1e-12)
+    raw_share: float = option(
+        1 / 3,
+        "probability that e1 or e2 trains on the raw images; the other experts' regions share the rest evenly",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    concat_weight: float = option(2.0, "weight of the concatenation's cross entropy; each expert's is 1", minimum=0.0)
+    idle: Literal["coast", "skip"] = option(
+        "coast",
+        "what parameters do in an update whose loss does not reach them: coast on momentum and weight decay, as in "
+        "the published trainings, or skip it",
+    )
+    full_passes: bool = option(
+        False, "run all of backbone and head in each of the five updates, to move batch-norm statistics as published"
+    )
+
+    def __post_init__(self) -> None:
+        if self.concat_weight == 0:
+            raise ValueError(
+                "concat_weight=0 leaves the concatenation untrained, and it is part of the prediction: set it above 0."
+            )

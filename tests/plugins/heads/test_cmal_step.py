@@ -1,0 +1,196 @@
+"""What an update of CMAL costs and touches: operations, multiply-adds, batch-norm statistics, compiled graphs."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from fgvc_backbones.options import TimmOptions
+from fgvc_backbones.timm_backbone import TimmBackbone
+from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
+from fgvc_cli.training.update import Update
+from fgvc_heads.cmal import CmalHead
+from fgvc_heads.cmal.parts import PARTS
+from fgvc_heads.cmal_options import CmalOptions
+from fgvc_optimizers.adamw import AdamW
+from fgvc_optimizers.options import AdamWOptions, SgdOptions
+from fgvc_optimizers.sgd import Sgd
+
+SMALL = {"expert_width": 8, "map_channels": 16, "hidden_width": 12}
+SIZE = 64
+
+
+def classifier_of(backbone: str = "timm/test_resnet", size: int = SIZE, classes: int = 5, **options) -> Classifier:
+    torch.manual_seed(0)
+    body = TimmBackbone(backbone, size, TimmOptions())
+    head = CmalHead(body.info, classes, CmalOptions(**options))
+    body.prune(head.reads())
+    preprocessing = Preprocessing(size, size, body.info.mean, body.info.std)
+    return Classifier(body, head, [str(k) for k in range(classes)], preprocessing).train()
+
+
+def batch(images: int, soft: bool = False, size: int = SIZE):
+    targets = torch.arange(images) % 5
+    return torch.randn(images, 3, size, size), F.one_hot(targets, 5).float() if soft else targets
+
+
+def bf16():
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def update_of(model: Classifier, optimizer: str = "sgd", autocast=nullcontext) -> Update:
+    groups = [ParameterGroup(p, dict(getattr(model, p).named_parameters())) for p in ("backbone", "head")]
+    made = Sgd(groups, SgdOptions(lr=0.01)) if optimizer == "sgd" else AdamW(groups, AdamWOptions(lr=0.001))
+    return Update(model, model.head, made, autocast, clip_norm=1.0)
+
+
+class TestOperations:
+    @pytest.mark.parametrize("case", ["sgd", "adamw", "bf16", "soft targets", "full passes", "accumulated", "raw"])
+    def test_an_update_never_waits_and_has_no_loop_over_images(self, case, strict_device):
+        options = {"full_passes": case == "full passes", "raw_share": float(case == "raw")}
+        model = classifier_of(**SMALL, **options)
+        update = update_of(model, "adamw" if case == "adamw" else "sgd", bf16 if case == "bf16" else nullcontext)
+        operations = {}
+        for images in (2, 8):
+            batches = [batch(images, case == "soft targets") for _ in range(2 if case == "accumulated" else 1)]
+            update(batches)  # makes the optimizer's state
+            with strict_device() as device:
+                done = update(batches)
+            operations[images] = device.operations
+            assert [step.name for step in done] == ["e3", "e2", "e1", "overall", "concat"]
+            assert not any(step.bad for step in done)
+        assert any("backward" in name for name in operations[2])  # the backward pass was watched too
+        assert operations[2] == operations[8]
+
+    def test_a_prediction_never_waits_and_has_no_loop_over_images(self, strict_device):
+        model, operations = classifier_of(**SMALL).eval(), []
+        for images in (2, 8):
+            with torch.inference_mode(), strict_device() as device:
+                model.scores(batch(images)[0])
+            operations.append(device.operations)
+        assert operations[0] == operations[1]
+
+
+class TestMultiplyAdds:
+    @staticmethod
+    def counted(backbone: str, full_passes: bool) -> dict[str, int]:
+        """Multiply-adds of a batch by objective, forward and backward; no number is computed, only shapes."""
+        model = classifier_of(backbone, 448, 100, full_passes=full_passes)
+        fake = FakeTensorMode()
+        with FakeCopyMode(fake):
+            model = copy.deepcopy(model)
+        counts = {}
+        with fake:
+            model.head._drawn = lambda images, *_: images  # a draw is a number, too; a region costs what images cost
+            generator = model.head.objectives(torch.empty(2, 3, 448, 448), torch.zeros(2, dtype=torch.int64))
+            objective = next(generator)
+            while objective:
+                model.zero_grad()
+                with FlopCounterMode(display=False) as counter:
+                    output = model(objective.images, objective.part)
+                    objective.loss(output).value.backward()
+                counts[objective.name] = counter.get_total_flops() // 2
+                objective = generator.send(output) if objective.name != "concat" else None
+        return counts
+
+    @pytest.mark.parametrize("backbone", ["resnet50", pytest.param("swin_t", marks=pytest.mark.slow)])
+    def test_are_at_most_093_of_five_full_passes(self, backbone):
+        needed, full = self.counted(backbone, False), self.counted(backbone, True)
+        assert sum(needed.values()) <= 0.93 * sum(full.values())
+        assert needed["e2"] < 0.75 * full["e2"] and needed["e1"] < 0.85 * full["e1"]
+        assert all(needed[name] <= full[name] for name in needed)
+
+
+def moved_norms(model: Classifier, part: str) -> set[str]:
+    """Name the batch norms whose statistics a forward pass of that part moves."""
+    norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)}
+    before = {n: (m.running_mean.clone(), m.running_var.clone(), int(m.num_batches_tracked)) for n, m in norms.items()}
+    model(batch(4)[0], part)
+    moved = set()
+    for name, norm in norms.items():
+        mean, variance, batches = before[name]
+        same = torch.equal(norm.running_mean, mean) and torch.equal(norm.running_var, variance)
+        assert same == (int(norm.num_batches_tracked) == batches), name
+        if not same:
+            moved.add(name)
+    return moved
+
+
+class TestStatistics:
+    def test_of_what_is_skipped_stay(self):
+        model = classifier_of(**SMALL)
+        moved = {part: moved_norms(model, part) for part in PARTS if part}
+        stages = {part: {n.split(".")[2] for n in names if "model.layer" in n} for part, names in moved.items()}
+        every = {"layer1", "layer2", "layer3", "layer4"}
+        assert stages["e2"] == every - {"layer4"}
+        assert stages["e1"] == {"layer1", "layer2"}
+        assert stages["e3"] == stages["overall"] == stages["concat"] == every
+        heads = {part: {n for n in names if n.startswith("head.")} for part, names in moved.items()}
+        assert {n.split(".")[2] for n in heads["e2"]} == {"1"} and {n.split(".")[2] for n in heads["e1"]} == {"0"}
+        assert heads["e3"] == {n for n in heads["overall"] if "concat" not in n}
+        assert heads["concat"] == {n for n in heads["overall"] if "classifier" not in n}
+
+    def test_of_everything_move_under_full_passes(self):
+        model = classifier_of(**SMALL, full_passes=True)
+        every = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)}
+        assert len(every) > 20
+        for part in PARTS:
+            assert moved_norms(model, part) == every, part
+
+
+class TestPrecision:
+    def test_bf16_reaches_every_parameter(self):
+        """Experts that only watch run without gradient; that must not stay in autocast's cache of weights."""
+        model = classifier_of(**SMALL)
+        update = update_of(model, autocast=bf16)
+        done = update([batch(4)])
+        assert {name for name, p in model.named_parameters() if p.requires_grad} == set(update.moved)
+        for step in done:
+            assert step.losses[0].value.dtype == torch.float32 and step.losses[0].value.isfinite()
+        assert done[-1].losses[0].scores.dtype == torch.bfloat16
+
+    def test_bf16_predicts_nearly_the_same(self):
+        model, (images, _) = classifier_of(**SMALL), batch(4)
+        update = update_of(model)
+        for _ in range(3):
+            update([batch(8)])
+        model.eval()
+        with torch.no_grad():
+            exact = model.scores(images)
+            with bf16():
+                coarse = model.scores(images)
+        assert coarse.dtype == torch.float32
+        assert (exact - coarse).abs().max() < 0.1 * exact.std() + 0.05
+
+
+class TestTraining:
+    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+    def test_learns(self, optimizer):
+        model = classifier_of(size=32, **SMALL)
+        update, (images, targets) = update_of(model, optimizer), batch(10, size=32)
+        images += 2 * F.one_hot(targets % 3, 3).float()[:, :, None, None]
+        losses = [sum(step.losses[0].value.item() for step in update([(images, targets)])) for _ in range(20)]
+        assert losses[-1] < losses[0] / 2
+
+    def test_the_metrics_scores_are_the_concatenations(self):
+        model = classifier_of(**SMALL)
+        done = update_of(model)([batch(4)])
+        assert [step.losses[0].scores is not None for step in done] == [False] * 4 + [True]
+        assert set(done[3].losses[0].parts) == {"e1", "e2", "e3", "concat"}
+
+
+def test_each_part_is_one_graph(cnn, features_of):
+    head, features = CmalHead(cnn, 5, CmalOptions(**SMALL)), features_of(cnn, 3)
+    for part in PARTS:
+        torch._dynamo.reset()
+        captured = torch.compile(head, fullgraph=True, backend="eager")
+        for ours, theirs in zip(captured(features, part).all_scores(), head(features, part).all_scores(), strict=True):
+            assert ours.requires_grad == theirs.requires_grad
+            torch.testing.assert_close(ours, theirs)
