@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
+from in_turn import medians
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -109,15 +108,6 @@ def plain_update(
     step(loss)
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that some work takes, the device's included."""
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def make_ways(arguments: argparse.Namespace, device: torch.device, precision: str) -> dict[str, Callable[[], object]]:
     """Return both ways to take one update, each with a classifier of its own."""
     size, count = arguments.image_size, arguments.batch_size
@@ -156,19 +146,13 @@ def main() -> None:
     precision = resolve_precision(arguments.precision, device)
     torch.manual_seed(0)
     ways = make_ways(arguments, device, precision)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(arguments.rounds + 1):
-        for name, work in ways.items():
-            spent = timed(work, device)
-            if number:  # the first round warms up
-                seconds[name].append(spent)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    plain, ours = medians.values()
+    seconds = medians(ways, arguments.rounds, device)
+    plain, ours = seconds.values()
     print(
         f"{arguments.backbone}, {arguments.image_size} px, batches of {arguments.batch_size}, "
         f"{precision}, {describe_device(device)}, {arguments.rounds} rounds"
     )
-    for name, median in medians.items():
+    for name, median in seconds.items():
         print(f"{name:36} {1000 * median:9.1f} ms an update   {arguments.batch_size / median:8.1f} images/s")
     print(f"ours takes {ours / plain:.3f} of the plain way's time")
 

@@ -74,15 +74,16 @@ def compile_in_place(model: nn.Module, backend: str = "inductor") -> None:
     model.compile(backend=backend)
 
 
-def loader_workers(wanted: int, device: torch.device) -> int:
+def loader_workers(wanted: int, device: torch.device, sharing: int = 1) -> int:
     """Return how many processes read images: as wanted, or by device for -1.
 
-    On the CPU the model needs every core, and a worker would only take one from it.
+    On the CPU the model needs every core, and a worker would only take one from it. `sharing`: trainings that share
+    the machine's cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if wanted >= 0:
         return wanted
-    return min(12, max(1, cores - 1)) if device.type == "cuda" else 0
+    return min(12, max(1, cores // sharing - 1)) if device.type == "cuda" else 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,14 @@ from fgvc_cli.commands.lazy import LazyCommand, builtin_commands
 from fgvc_cli.commands.quick import QuickParameters
 from fgvc_cli.display import console
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.launch import launched
 
 if TYPE_CHECKING:
     from fgvc_cli.registry import Registry
+
+WHILE_ANOTHER_SPEAKS = 10.0
+"""Seconds that a silent process (see `fgvc_cli.launch`) stays after an error that all have: torchrun ends the others as
+soon as one ends, and the first has to say what went wrong."""
 
 PLUGIN_PANEL = "Commands of plugins"
 
@@ -42,7 +48,8 @@ class FgvcGroup(QuickParameters, TyperGroup):
         """Run the command line and exit with its code, having said in one line what went wrong if anything did."""
         try:
             arguments, chosen = take_global_options(sys.argv[1:] if args is None else args, settings.current())
-            with settings.in_force(chosen), console.quiet(chosen.quiet):
+            others_speak = launched().rank > 0
+            with settings.in_force(chosen), console.quiet(chosen.quiet), console.muted(others_speak):
                 return self._run(arguments, prog_name, complete_var, standalone_mode, extra)
         except FgvcError as error:  # the global options themselves are wrong
             if not standalone_mode:
@@ -60,7 +67,10 @@ class FgvcGroup(QuickParameters, TyperGroup):
         except (Exception, KeyboardInterrupt) as error:
             if not standalone:
                 raise
-            sys.exit(exit_code_of(error, debug=settings.current().debug))
+            code = exit_code_of(error, debug=settings.current().debug)
+            if console.is_muted():
+                time.sleep(WHILE_ANOTHER_SPEAKS)
+            sys.exit(code)
         if standalone:
             sys.exit(result if isinstance(result, int) else 0)
         return result

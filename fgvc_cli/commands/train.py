@@ -148,6 +148,7 @@ def train(
     """
     from fgvc_cli.display.console import print_json
     from fgvc_cli.display.training import TrainingView, show_outcome
+    from fgvc_cli.launch import launched
     from fgvc_cli.registry import get_registry
     from fgvc_cli.training import run as training
     from fgvc_cli.training.settings import person_settings, refuse_with_resume
@@ -180,6 +181,8 @@ def train(
             outcome = training.train(settings, recipe or named, out, offline, get_registry(), view, force)
     finally:
         view.close()
+    if launched().rank > 0:
+        return  # the first process tells the outcome
     if json:
         print_json(outcome.summary)
     else:

@@ -61,6 +61,28 @@ class Objective:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class PublishedState:
+    """A state dict that a method's public code saved, taken apart for a head and its backbone.
+
+    Attributes:
+        head: the head's entries under its own names, in its own layout (a 1x1 convolution may be a linear layer
+            here), of whatever sizes the file has. What the head has no place for keeps its name.
+        backbone: the backbone's entries in the naming of timm or torchvision, without a prefix.
+        classes: the number of classes K in the file.
+        advice: what this head or its backbone would have to be to be the file's, with the settings that make it so,
+            as far as the file tells: one line, or nothing if they are. The host shows it with the first entry that
+            does not fit, or as a note if all fit.
+        normalization: mean and standard deviation, by channel, of its images (pixel values in [0, 1]), if known.
+    """
+
+    head: Mapping[str, Tensor]
+    backbone: Mapping[str, Tensor]
+    classes: int
+    advice: str = ""
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
 class Head(nn.Module, ABC):
     """Turns `Features` into class scores and says how it is trained.
 
@@ -107,6 +129,29 @@ class Head(nn.Module, ABC):
         reads = self.reads()
         return None if reads.embedding or not reads.maps else reads.maps[-1]
 
+    def attention(self, model: Model, images: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return where the head itself looks, as maps B,S,S (float32) in [0, 1] without gradient; None: nowhere.
+
+        Args:
+            model: backbone and head, in evaluation mode.
+            images: B,3,S,S, normalised.
+        """
+        return None
+
     def notes(self) -> list[str]:
         """Return lines a person should know before training, such as options clamped to this image size."""
         return []
+
+    def published(self, state: Mapping[str, Tensor]) -> PublishedState | None:  # noqa: ARG002
+        """Take apart a state dict that the public code of this head's method saved; None if it is not one.
+
+        The host loads the parts: entries whose shape only the number of classes keeps from fitting stay random, and
+        any other that does not fit is an error.
+
+        Args:
+            state: tensors by name, of a file that `--weights` names; without the prefixes that wrappers add.
+
+        Raises:
+            FgvcError: it is one, of a form that this head has no counterpart for.
+        """
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +16,15 @@ from torch.utils.data import DataLoader
 
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.augment_options import AugmentOptions
-from fgvc_cli.data.order import Requests, batches_in_epoch, epoch_batches, least_images, split_into_batches
+from fgvc_cli.data.order import (
+    WHOLE,
+    Requests,
+    Share,
+    batches_in_epoch,
+    epoch_batches,
+    least_images,
+    split_into_batches,
+)
 from fgvc_cli.data.reading import BatchReader, LoadedBatch, prepare_worker
 from fgvc_cli.display import console
 from fgvc_cli.errors import FgvcError, UsageError
@@ -70,6 +78,13 @@ class _Loader:
     def close(self) -> None:
         """Stop the worker processes; the next pass starts new ones."""
         self._torch_loader = self._new_torch_loader()
+
+    def take_over(self, reasons: Mapping[str, str]) -> None:
+        """Add images, by key, that other processes could not read, and warn of those not known yet."""
+        for key, reason in reasons.items():
+            if key not in self.failures:
+                self.failures[key] = Failure(key, reason)
+                console.warn(f"left out: {key}: {reason}")
 
     def _new_torch_loader(self) -> DataLoader[LoadedBatch]:
         workers = self._workers
@@ -135,9 +150,11 @@ class TrainingLoader(_Loader):
         pin_memory: put batches into page-locked memory, for a GPU.
         strict: stop at the first image that cannot be read.
         start_method: "fork", "forkserver" or "spawn"; None: the platform's default.
+        share: which part of each epoch is this process's.
+        agree: says whether all processes say yes; a batch that one of them must leave out is left out by all.
 
     Raises:
-        FgvcError: there are not even two images.
+        FgvcError: there are not even two images (for each process).
         UsageError: the batch size is below 1.
     """
 
@@ -152,15 +169,19 @@ class TrainingLoader(_Loader):
         pin_memory: bool,
         strict: bool = False,
         start_method: str | None = None,
+        share: Share = WHOLE,
+        agree: Callable[[bool], bool] = bool,
     ) -> None:
         reader = BatchReader(split, preprocessing, augment, seed)
         super().__init__(split, reader, batch_size, workers, pin_memory, strict, start_method)
         self.seed, self.position = seed, 0
-        if len(split) < 2:
-            raise FgvcError(f"Training needs at least 2 images, and the {split.name} split has {len(split)}.")
+        self._share, self._agree = share, agree
+        if len(split) < 2 * share.of:
+            each = f" for each of {share.of} processes" if share.of > 1 else ""
+            raise FgvcError(f"Training needs at least 2 images{each}, and the {split.name} split has {len(split)}.")
 
     def __len__(self) -> int:
-        return batches_in_epoch(len(self.split), self.batch_size)
+        return batches_in_epoch(len(self.split), self.batch_size, self._share.of)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[ImageBatch]:
         """Give the batches of one epoch; one with fewer than two readable images is left out.
@@ -172,12 +193,12 @@ class TrainingLoader(_Loader):
         Raises:
             FgvcError: an image cannot be read and the loader is strict, none at all can be read, or a worker died.
         """
-        batches = epoch_batches(len(self.split), self.batch_size, self.seed, epoch)[skip:]
+        batches = epoch_batches(len(self.split), self.batch_size, self.seed, epoch, self._share)[skip:]
         self.position = skip
         trainable = 0
         for batch in self._load(batches, epoch):
             self.position += 1
-            if len(batch.labels) >= least_images(self.batch_size):
+            if self._agree(len(batch.labels) >= least_images(self.batch_size)):
                 trainable += 1
                 yield batch
         if batches and not trainable and not skip:

@@ -12,6 +12,16 @@ import torch
 _ORDER, _AUGMENTATION = 1, 2  # keep the two streams of random numbers apart
 
 
+class Share(NamedTuple):
+    """Which part of an epoch is this process's: process `rank` of `of`."""
+
+    rank: int = 0
+    of: int = 1
+
+
+WHOLE = Share()
+
+
 class Request(NamedTuple):
     """A batch to load: `indices` (int64) into the split; `epoch` for augmentation, None where there is none."""
 
@@ -37,10 +47,16 @@ class Requests:
         return len(self._batches)
 
 
-def batches_in_epoch(images: int, batch_size: int) -> int:
-    """Count the training batches of an epoch; a last batch of one image is dropped, if others are larger."""
-    full, rest = divmod(images, batch_size)
-    return full + (rest >= least_images(batch_size))
+def batches_in_epoch(images: int, batch_size: int, processes: int = 1) -> int:
+    """Count an epoch's training batches of each process; a last one of one image is dropped, if others are larger.
+
+    Args:
+        images: in the split.
+        batch_size: images in a batch of one process.
+        processes: that share the images.
+    """
+    full, rest = divmod(images, batch_size * processes)
+    return full + (rest // processes >= least_images(batch_size))
 
 
 def least_images(batch_size: int) -> int:
@@ -53,10 +69,21 @@ def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64([_ORDER, seed, epoch])).permutation(images)
 
 
-def epoch_batches(images: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Return the training batches of an epoch in order, each an array of image indices."""
+def epoch_batches(images: int, batch_size: int, seed: int, epoch: int, share: Share = WHOLE) -> list[np.ndarray]:
+    """Return the training batches of an epoch in order, each an array of image indices.
+
+    Of several processes each has its own batches, equally many of equal sizes, and no image is in two. What one
+    process would take as a batch of `batch_size` times their number, they take side by side. Of the images left for
+    the end of the epoch each takes as many as the others, and those that do not go round are left out.
+    """
     order = epoch_order(images, seed, epoch)
-    return split_into_batches(order, batch_size)[: batches_in_epoch(images, batch_size)]
+    groups = split_into_batches(order, batch_size * share.of)[: batches_in_epoch(images, batch_size, share.of)]
+    return [_part(group, share) for group in groups]
+
+
+def _part(group: np.ndarray, share: Share) -> np.ndarray:
+    size = len(group) // share.of
+    return group[share.rank * size : (share.rank + 1) * size]
 
 
 def split_into_batches(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:

@@ -26,12 +26,35 @@ WIDTH_WITHOUT_TERMINAL = 120
 """Columns of a table that goes to a file or a pipe, unless COLUMNS says otherwise."""
 
 _quiet = False
+_muted = False
 
 
 def set_quiet(quiet: bool) -> None:
     """Say whether notes and progress are kept back; warnings and errors never are."""
     global _quiet
     _quiet = quiet
+
+
+def set_muted(muted: bool) -> None:
+    """Say whether all that goes to standard error is kept back: one of several processes speaks for all."""
+    global _muted
+    _muted = muted
+
+
+def is_muted() -> bool:
+    """Say whether all that goes to standard error is kept back."""
+    return _muted
+
+
+@contextmanager
+def muted(muted: bool) -> Iterator[None]:
+    """Keep everything back, or not, for a while."""
+    before = _muted
+    set_muted(muted)
+    try:
+        yield
+    finally:
+        set_muted(before)
 
 
 @contextmanager
@@ -96,10 +119,12 @@ def progress(description: str, total: int | None, unit: str = "images") -> Abstr
         total: units in all; None if that is unknown.
         unit: what is counted, in the plural.
     """
-    return progress_display(description, total, unit, quiet=_quiet, terminal=_is_terminal(sys.stderr))
+    return progress_display(description, total, unit, quiet=_quiet or _muted, terminal=_is_terminal(sys.stderr))
 
 
 def _write_line(text: str, label: str = "", style: str = "") -> None:
+    if _muted:
+        return
     if not _is_terminal(sys.stderr):
         sys.stderr.write(f"{label}{text}\n")
         sys.stderr.flush()

@@ -57,11 +57,15 @@ class TrainingView:
             f"{parameters / 1e6:.1f} M parameters, weights: {train.weights}"
         )
         times = f" x {train.accumulate}" if train.accumulate > 1 else ""
+        if job.ranks.count > 1:
+            images = train.batch_size * train.accumulate * job.ranks.count
+            times += f" on each of {job.ranks.count} processes ({images} images an update)"
         note(
             f"training   {config.optimizer.title} (rates {rates}), {train.epochs} epochs in batches of "
             f"{train.batch_size}{times}, {train.schedule} schedule, recipe {config.recipe}"
         )
-        note(f"device     {describe_device(job.device)}, {job.precision}; run folder {run.path}")
+        each = f"{job.ranks.count} processes, each on " if job.ranks.count > 1 else ""
+        note(f"device     {each}{describe_device(job.device)}, {job.precision}; run folder {run.path}")
         for line in job.notes:
             note(line)
         if resumed_epoch is not None:
@@ -160,7 +164,7 @@ def closing_lines(outcome: Outcome) -> list[str]:
         top1, chance = summary[kind]["top1"], summary["chance"]
         lines.append(
             f"{kind} top-1 {percent(top1)} where chance is {percent(chance)}: {top1 / chance:.1f} times chance"
-            f" (weights of epoch {summary['best_epoch']} of {summary['epochs']})."
+            f" ({_whose_weights(summary)})."
         )
     if outcome.job.config.train.weights == "none":
         lines.append("It learned from nothing: pretrained weights (--weights imagenet) do far better on few images.")
@@ -168,10 +172,18 @@ def closing_lines(outcome: Outcome) -> list[str]:
         count = len(summary["unreadable"])
         lines.append(f"{count} {'image' if count == 1 else 'images'} could not be read; summary.json names them.")
     lines.append(f"run: {run.path}")
-    lines.append(f"next: fgvc evaluate {quoted(str(run.path))}")
+    commands = [f"fgvc evaluate {quoted(str(run.path))}"]
     if outcome.samples:
-        lines.append(f"      fgvc predict {quoted(str(outcome.samples[0]))} --run {quoted(str(run.path))}")
+        sample, run_path = quoted(str(outcome.samples[0])), quoted(str(run.path))
+        commands.insert(0, f"fgvc explain {sample} --run {run_path} --occlude")
+    lines += [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
     return lines
+
+
+def _whose_weights(summary: dict[str, Any]) -> str:
+    if not summary["epochs"]:
+        return "not trained here"
+    return f"weights of epoch {summary['best_epoch']} of {summary['epochs']}"
 
 
 def _origins(splits: list[Split]) -> str:

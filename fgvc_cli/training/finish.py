@@ -22,7 +22,7 @@ from fgvc_cli.evaluation.metrics import figures
 from fgvc_cli.evaluation.scoring import Scores, score
 from fgvc_cli.runs import files, tensors
 from fgvc_cli.runs.folder import RunFolder
-from fgvc_cli.runs.loading import load_state
+from fgvc_cli.runs.loading import load_state, save_classifier
 from fgvc_cli.training.setup import Job
 from fgvc_cli.training.trainer import Trainer
 
@@ -35,6 +35,8 @@ VERSIONED = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) -> dict[str, Any]:
     """Score the best epoch on the test split, and write the summary and the curves.
 
+    Without an epoch (`--epochs 0`) it is the weights as they came, which become the run's model.
+
     Args:
         trainer: has trained to its end.
         on_batch: called with the number of images scored, for a progress bar.
@@ -43,8 +45,11 @@ def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) ->
         The summary, as written to `summary.json`.
     """
     job, run = trainer.job, trainer.run
-    _load_best(job.classifier, run)
-    learning_curves(run.path / "curves.png", run.metrics())
+    if job.config.train.epochs:
+        _load_best(job.classifier, run)
+        learning_curves(run.path / "curves.png", run.metrics())
+    else:  # the weights as they came from a file
+        save_classifier(run.model_file, job.classifier, {**trainer.description, "epoch": 0})
     test = _test(trainer, on_batch)
     summary = _summary(trainer, test)
     files.write_json(run.summary_file, summary)
@@ -93,7 +98,7 @@ def _test(trainer: Trainer, on_batch: Callable[[int], object] | None) -> Scores 
 
 def _summary(trainer: Trainer, test: Scores | None) -> dict[str, Any]:
     job, progress, metrics = trainer.job, trainer.progress, trainer.run.metrics()
-    best = metrics[progress.best.epoch]
+    best = metrics[progress.best.epoch] if metrics else {"train": None, "val": None}
     classes = len(job.classifier.class_names)
     return {
         "run": trainer.run.name,
@@ -112,9 +117,10 @@ def _summary(trainer: Trainer, test: Scores | None) -> dict[str, Any]:
         "test": None if test is None else figures(test, job.classifier.class_names),
         "parameters": _parameters(job.classifier),
         "seconds": round(progress.seconds, 1),
-        "images_per_second": float(np.median([line["images_per_second"] for line in metrics])),
+        "images_per_second": float(np.median([line["images_per_second"] for line in metrics])) if metrics else None,
         "unreadable": progress.unreadable,
         "device": describe_device(job.device),
+        "processes": job.ranks.count,
         "precision": job.precision,
         "seed": job.config.train.seed,
         "versions": versions(),

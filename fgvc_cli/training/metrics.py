@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fgvc_cli.training.parallel import Ranks
 from fgvc_cli.training.update import Step
 
 
@@ -41,6 +42,17 @@ class RunningMetrics:
         for loss, batch in zip(scored.losses if scored else (), labels, strict=False):
             if loss.scores is not None:
                 self._score(loss.scores.detach().float(), batch)
+
+    def over_all(self, ranks: Ranks) -> RunningMetrics:
+        """Return the metrics of all processes together; waits for the device and for them."""
+        if ranks.count == 1:
+            return self
+        total = RunningMetrics(self.device)
+        for images, sums in ranks.gathered((self.images, {name: value.cpu() for name, value in self.sums.items()})):
+            total.images += images
+            for name, value in sums.items():
+                total._sum(name, value.to(self.device))
+        return total
 
     def means(self) -> dict[str, float]:
         """Return the means by name, "top5" only with more than 5 classes; waits for the device."""

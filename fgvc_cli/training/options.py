@@ -10,11 +10,15 @@ from fgvc_cli.options import option
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How long, how fast, on what and how carefully to train."""
+    """How long, how fast, on what and how carefully to train.
+
+    Raises:
+        ValueError: `mean` or `std` are not three numbers.
+    """
 
     weights: str = option("auto", "auto, imagenet, none, a file, or a tag of the backbone's published weights")
-    epochs: int = option(30, "passes over the training images", minimum=1)
-    batch_size: int = option(32, "images in a forward pass", minimum=1)
+    epochs: int = option(30, "passes over the training images", minimum=0)
+    batch_size: int = option(32, "images in a forward pass, of each process under torchrun", minimum=1)
     accumulate: int = option(1, "forward passes whose gradients make one update", minimum=1)
     image_size: int = option(224, "side of the square images that the backbone sees, pixels", minimum=16)
     crop_ratio: float = option(0.875, "share of the resized length that the crop keeps", minimum=0.1, maximum=1)
@@ -23,6 +27,12 @@ class TrainOptions:
         "short", "short: resize the short side to that length; stretch: make a square of the whole image"
     )
     interpolation: Literal["bilinear", "bicubic"] = option("bilinear", "how images are resized")
+    mean: tuple[float, float, float] | None = option(
+        None, "subtracted from pixel values in [0, 1], by channel; none: that of the backbone's weights", minimum=0
+    )
+    std: tuple[float, float, float] | None = option(
+        None, "pixel values are divided by it, by channel; none: that of the backbone's weights", minimum=0.001
+    )
     schedule: Literal["constant", "cosine", "step"] = option("cosine", "how the learning rate falls")
     schedule_unit: Literal["step", "epoch"] = option("step", "whether it moves with each step or each epoch")
     cosine_over: Literal["rest", "all"] = option(
@@ -46,3 +56,11 @@ class TrainOptions:
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     workers: int = option(-1, "processes that read images; -1: by device, 0: the main process reads", minimum=-1)
     strict_data: bool = option(False, "stop at the first image that cannot be read")
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values is not None and len(values) != 3:
+                raise ValueError(
+                    f"{name}={list(values)}: give three numbers (red, green, blue), such as [0.5, 0.5, 0.5]."
+                )

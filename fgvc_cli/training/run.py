@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fgvc_cli.contracts import Dataset
+from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
@@ -18,8 +21,9 @@ from fgvc_cli.training.config import Choice, RunConfig, read_run_config
 from fgvc_cli.training.events import RunStart
 from fgvc_cli.training.finish import finish, leave_samples, versions
 from fgvc_cli.training.interrupt import heard
+from fgvc_cli.training.parallel import Ranks, joined
 from fgvc_cli.training.recipes import Layer
-from fgvc_cli.training.setup import Job, draft, open_splits, plan_again, plan_new, prepare
+from fgvc_cli.training.setup import Job, Plan, draft, open_splits, plan_again, plan_new, prepare
 from fgvc_cli.training.state import saved_weights
 from fgvc_cli.training.trainer import Trainer
 from fgvc_cli.training.trainer import View as TrainerView
@@ -75,16 +79,15 @@ def train(
         view: is told how far it is.
         force: whether a run that stands at `out` may be replaced.
     """
-    if out is not None:
-        check_out(out, force)
-    first = draft(settings, recipe, registry)
-    dataset, splits = open_splits(first.config)
-    plan = plan_new(first, offline, registry, view.announce)
-    job = prepare(plan, dataset, splits)
-    chosen = plan.config
-    run = new_run(out, force, chosen.dataset.name, chosen.backbone.name, chosen.head.name, chosen.optimizer.name)
-    files.write_text(run.config_file, chosen.as_toml())
-    return _go(job, run, registry, view, resumed=False)
+    with joined() as ranks:
+        if out is not None and ranks.first:
+            check_out(out, force)
+        first = draft(settings, recipe, registry)
+        dataset, splits = _open(first.config, ranks)
+        plan = _agreed(lambda: plan_new(first, offline, registry, view.announce), ranks, registry)
+        job = prepare(plan, dataset, splits, ranks)
+        run = RunFolder(ranks.from_first(lambda: _new_folder(plan.config, out, force)))
+        return _go(job, run, registry, view, resumed=False)
 
 
 def resume(path: Path, registry: Registry, view: View, offline: bool = False) -> Outcome:
@@ -101,11 +104,49 @@ def resume(path: Path, registry: Registry, view: View, offline: bool = False) ->
             f"--resume {path}: the run is finished. For a longer one: fgvc train --config {run.config_file} --epochs N."
         )
     settings, recipe = read_run_config(run.config_file)
-    run.clear_parts()
-    begun = saved_weights(run.state_file) if run.state_file.is_file() else None
-    plan = plan_again([settings], recipe, begun, registry, offline)
-    dataset, splits = open_splits(plan.config)
-    return _go(prepare(plan, dataset, splits), run, registry, view, resumed=True)
+    with joined() as ranks:
+        if ranks.first:
+            run.clear_parts()
+        begun = saved_weights(run.state_file) if run.state_file.is_file() else None
+        plan = _agreed(lambda: plan_again([settings], recipe, begun, registry, offline), ranks, registry)
+        dataset, splits = _open(plan.config, ranks)
+        return _go(prepare(plan, dataset, splits, ranks), run, registry, view, resumed=True)
+
+
+def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits]:
+    """Open the data set; the first process draws or packs what the others then find."""
+    with ranks.in_turn():
+        dataset, splits = open_splits(config)
+    images = repr([(split.keys, list(split.labels)) for split in (splits.train, splits.val) if split is not None])
+    if len(set(ranks.gathered(hashlib.sha256(images.encode()).hexdigest()))) > 1:
+        raise FgvcError(
+            f"The processes do not see the same images of {dataset.name}: give every machine the same files."
+        )
+    return dataset, splits
+
+
+def _agreed(decide: Callable[[], Plan], ranks: Ranks, registry: Registry) -> Plan:
+    """Return the plan of the first process: the others take its settings, and its weights when training begins."""
+    plan = decide() if ranks.first else None
+    text, recipe, weights = ranks.from_first(lambda: _told(plan))
+    return plan or plan_again([_settings(text)], recipe, weights, registry, offline=True)
+
+
+def _told(plan: Plan | None) -> tuple[str, str, str]:
+    assert plan is not None  # only the first process tells
+    return plan.config.as_toml(), plan.config.recipe, plan.weights
+
+
+def _settings(text: str) -> Layer:
+    document = tomllib.loads(text)
+    return {section: table for section, table in document.items() if isinstance(table, dict)}
+
+
+def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
+    """Make the run folder, with its configuration in it."""
+    run = new_run(out, force, config.dataset.name, config.backbone.name, config.head.name, config.optimizer.name)
+    files.write_text(run.config_file, config.as_toml())
+    return run.path
 
 
 def _go(job: Job, run: RunFolder, registry: Registry, view: View, resumed: bool) -> Outcome:
@@ -116,10 +157,13 @@ def _go(job: Job, run: RunFolder, registry: Registry, view: View, resumed: bool)
             trainer.load()
         job.notes.extend(trainer.schedule.notes())
         view.started(job, run, trainer.progress.epoch if resumed else None)
-        registry.notify("fgvc_run_started", run=event)
+        if job.ranks.first:
+            registry.notify("fgvc_run_started", run=event)
         trainer.fit()
         view.testing(len(job.splits.test) if job.splits.test is not None else 0)
-        summary = finish(trainer, trainer.tested)
+        summary = job.ranks.from_first(lambda: finish(trainer, trainer.tested))
+    if not job.ranks.first:
+        return Outcome(run, job, summary, [])
     registry.notify("fgvc_run_finished", run=event, summary=summary)
     return Outcome(run, job, summary, leave_samples(job, run, summary["unreadable"]))
 

@@ -23,7 +23,7 @@ class Schedule:
     def notes(self) -> list[str]:
         """Return lines a person should know before training."""
         total = self.options.epochs * self.updates
-        if self.warmup < total:
+        if self.warmup < total or not total:
             return []
         return [f"the warm-up takes {self.warmup} updates and the training {total}: the rate never falls"]
 

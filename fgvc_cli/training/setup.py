@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,8 +16,10 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
 from fgvc_cli.training.config import Choice, RunConfig, resolve
+from fgvc_cli.training.parallel import ALONE, Ranks
 from fgvc_cli.training.recipes import Layer
 from fgvc_cli.training.weights import apply, choose
+from fgvc_cli.training.weights_parts import HeadInPlace, load_file
 
 WITH_WEIGHTS, WITHOUT_WEIGHTS = "finetune", "scratch"
 """The recipes taken when none is named."""
@@ -34,6 +37,7 @@ class Job:
         device, precision: where and how precisely to compute.
         weights: one line that says what the weights begin from and why.
         notes: lines a person should know before training.
+        ranks: the processes that do it.
     """
 
     config: RunConfig
@@ -45,6 +49,7 @@ class Job:
     precision: Precision
     weights: str
     notes: list[str] = field(default_factory=list)
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,13 @@ class Plan:
         config: every setting.
         backbone: built for it.
         weights: one line that says what its weights begin from and why.
+        file: what is loaded into it, and into its head, once that is there.
     """
 
     config: RunConfig
     backbone: Backbone
     weights: str
+    file: Path | None = None
 
 
 def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> Draft:
@@ -91,7 +98,7 @@ def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> 
 
 
 def plan_new(first: Draft, offline: bool, registry: Registry, announce: Callable[[str], None]) -> Plan:
-    """Decide and load the weights of a new training.
+    """Decide on the weights of a new training, and load them if they are published ones.
 
     Which weights there are decides the recipe if none is named, and may decide settings of one that is.
 
@@ -104,9 +111,11 @@ def plan_new(first: Draft, offline: bool, registry: Registry, announce: Callable
     backbone = _backbone(first.config)
     choice = choose(backbone, first.weights, offline)
     announce(choice.text)
+    if choice.path is not None:
+        path = choice.path.absolute()
+        return Plan(first.config.with_train(weights=str(path)), backbone, choice.text, path)
     if apply(choice, backbone, lambda text: announce(text.rstrip())) is not None:
-        named = str(choice.path.absolute()) if choice.path else first.weights
-        weights = "imagenet" if named == "auto" else named
+        weights = "imagenet" if first.weights == "auto" else first.weights
         return Plan(first.config.with_train(weights=weights), backbone, choice.text)
     if first.facts["weights"] == "none":
         return Plan(first.config.with_train(weights="none"), backbone, choice.text)
@@ -132,7 +141,7 @@ def plan_again(
         return Plan(config, backbone, begun)
     choice = choose(backbone, config.train.weights, offline)
     apply(choice, backbone)
-    return Plan(config, backbone, choice.text)
+    return Plan(config, backbone, choice.text, choice.path)
 
 
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
@@ -142,7 +151,7 @@ def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
     return dataset, training_splits(dataset, config.train.validation_share, seed)
 
 
-def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits) -> Job:
+def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks = ALONE) -> Job:
     """Build classifier and optimizer.
 
     Raises:
@@ -150,17 +159,34 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits) -> Job:
         FgvcError: weights cannot be had.
     """
     config, train = plan.config, plan.config.train
-    device = pick_device(train.device)
+    if not train.epochs and plan.file is None:
+        raise UsageError("--epochs 0 makes a run of a file's weights as they are: name one with --weights FILE.")
+    device = ranks.device(pick_device(train.device))
     precision = resolve_precision(train.precision, device)
     torch.manual_seed(train.seed)
     head = build_head(config.head.component, config.head.options, plan.backbone, len(dataset.class_names))
-    classifier = assemble(plan.backbone, head, dataset.class_names, _preprocessing(config, plan.backbone))
+    preprocessing = _preprocessing(config, plan.backbone)
+    weights, notes = plan.weights, head.notes()
+    if plan.file is not None:
+        into = HeadInPlace(head, config.head.component, config.head.options, dataset.class_names, preprocessing)
+        lines = load_file(plan.file, plan.backbone, into)
+        weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
+    classifier = assemble(plan.backbone, head, dataset.class_names, preprocessing)
     _check_batch(classifier, train.batch_size)
     formatted = classifier.to(device)
     if _channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(config, formatted)
-    return Job(config, dataset, splits, formatted, optimizer, device, precision, plan.weights, head.notes())
+    optimizer = build_optimizer(config.optimizer, formatted)
+    return Job(config, dataset, splits, formatted, optimizer, device, precision, weights, notes, ranks)
+
+
+def build_optimizer(choice: Choice, classifier: Classifier) -> Optimizer:
+    """Build an optimizer, and what it is built over, of a classifier's parameters."""
+    groups = [
+        ParameterGroup("backbone", dict(classifier.backbone.named_parameters())),
+        ParameterGroup("head", dict(classifier.head.named_parameters())),
+    ]
+    return _of_groups(choice, groups)
 
 
 def uses_channels_last(job: Job) -> bool:
@@ -181,7 +207,8 @@ def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:
             f"train.resize={resize} is smaller than the crop, image_size={train.image_size}: "
             f"use --set train.resize={train.image_size} or more, or a smaller --image-size."
         )
-    return Preprocessing(train.image_size, resize, info.mean, info.std, train.fit, train.interpolation)
+    mean, std = train.mean or info.mean, train.std or info.std
+    return Preprocessing(train.image_size, resize, mean, std, train.fit, train.interpolation)
 
 
 def _check_batch(classifier: Classifier, batch_size: int) -> None:
@@ -198,16 +225,8 @@ def _channels_last(config: RunConfig, backbone: Backbone) -> bool:
     return wanted == "on" or (wanted == "auto" and backbone.info.channels_last)
 
 
-def _optimizer(config: RunConfig, classifier: Classifier) -> Optimizer:
-    groups = [
-        ParameterGroup("backbone", dict(classifier.backbone.named_parameters())),
-        ParameterGroup("head", dict(classifier.head.named_parameters())),
-    ]
-    return _build_optimizer(config.optimizer, groups)
-
-
-def _build_optimizer(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:
-    over = {} if choice.base is None else {"base": _build_optimizer(choice.base, groups)}
+def _of_groups(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:
+    over = {} if choice.base is None else {"base": _of_groups(choice.base, groups)}
     optimizer = choice.component.load()(groups=groups, options=choice.options, **over)
     if not isinstance(optimizer, Optimizer):
         raise FgvcError(f"{choice.component.reference} breaks its contract: it makes a {type(optimizer).__name__}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fgvc_cli.contracts import Classifier, Optimizer
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs import tensors
 from fgvc_cli.runs.loading import load_state
+from fgvc_cli.training.parallel import Ranks
 from fgvc_cli.training.update import Update, random_state, set_random_state
 
 FORMAT = 1
@@ -58,7 +59,35 @@ class Progress:
 
 
 def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, progress: Progress) -> None:
-    """Write the state, whole or not at all."""
+    """Write the state, whole or not at all.
+
+    Of several processes each calls this; the first writes what all share and what each has of its own.
+    """
+    of_all = update.ranks.gathered(_own(classifier, update, progress))
+    if update.ranks.first:
+        _write(path, classifier, optimizer, update, progress, of_all[1:])
+    update.ranks.wait()
+
+
+def _own(classifier: Classifier, update: Update, progress: Progress) -> dict[str, Any]:
+    """Return, on the CPU, what a process does not share with the others: within an epoch its statistics, too."""
+    if update.ranks.first:
+        return {}
+    metrics = dict(progress.metrics)
+    if metrics:
+        metrics["sums"] = {name: value.cpu() for name, value in metrics["sums"].items()}
+    buffers = [buffer.cpu() for group in update.buffers for buffer in group] if progress.batch else []
+    return {"random": random_state(classifier.device), "metrics": metrics, "buffers": buffers}
+
+
+def _write(
+    path: Path,
+    classifier: Classifier,
+    optimizer: Optimizer,
+    update: Update,
+    progress: Progress,
+    others: Sequence[dict[str, Any]],
+) -> None:
     found: dict[str, Tensor] = {f"model.{name}": value for name, value in classifier.state_dict().items()}
     best = asdict(progress.best)
     best["loss"] = best["loss"] if best["loss"] < float("inf") else None
@@ -67,6 +96,7 @@ def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update:
         "optimizer": tensors.pack(optimizer.state_dict(), found, "optimizer"),
         "random": tensors.pack(random_state(classifier.device), found, "random"),
         "metrics": tensors.pack(progress.metrics, found, "metrics"),
+        "others": tensors.pack(others, found, "others"),
         "moved": update.moved,
         "progress": {**{k: v for k, v in asdict(progress).items() if k != "metrics"}, "best": best},
     }
@@ -86,20 +116,48 @@ def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, up
     """Put a saved state into a classifier, its optimizer and torch's generators; return how far it is.
 
     Raises:
-        FgvcError: the file is damaged or does not fit.
+        FgvcError: the file is damaged, does not fit, or is of another number of processes.
     """
     found, document = tensors.load(path)
     if document.get("format") != FORMAT:
         raise FgvcError(f"{path} was written by another version of fgvc: resume with that version.")
+    others = tensors.unpack(document.get("others", {"list": []}), found)
+    _check_processes(path, 1 + len(others), update.ranks)
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
     load_state(classifier, model, path)
     optimizer.load_state_dict(tensors.unpack(document["optimizer"], found))
-    set_random_state(classifier.device, [s.to(torch.uint8) for s in tensors.unpack(document["random"], found)])
+    own = _loaded(document, found, others, update)
+    set_random_state(classifier.device, [s.to(torch.uint8) for s in own["random"]])
     update.moved = document["moved"]
     values = document["progress"]
     best = Best(
         **{**values["best"], "loss": float("inf") if values["best"]["loss"] is None else values["best"]["loss"]}
     )
     epoch, top1 = values["patience_best"]
-    metrics = tensors.unpack(document["metrics"], found)
-    return Progress(**{**values, "best": best, "patience_best": (epoch, top1), "metrics": metrics})
+    return Progress(**{**values, "best": best, "patience_best": (epoch, top1), "metrics": own["metrics"]})
+
+
+def _loaded(
+    document: Mapping[str, Any], found: Mapping[str, Tensor], others: Sequence[dict[str, Any]], update: Update
+) -> dict[str, Any]:
+    """Return what is this process's own of a saved state; its statistics are put where they belong."""
+    if update.ranks.first:
+        return {name: tensors.unpack(document[name], found) for name in ("random", "metrics")}
+    own = others[update.ranks.rank - 1]
+    buffers = [buffer for group in update.buffers for buffer in group]
+    for buffer, value in zip(buffers, own["buffers"], strict=bool(own["buffers"])):
+        buffer.copy_(value)
+    return own
+
+
+def _check_processes(path: Path, saved: int, ranks: Ranks) -> None:
+    if saved != ranks.count:
+        one = "fgvc train" if saved == 1 else f"torchrun, {saved} processes in all, -m fgvc_cli train"
+        raise FgvcError(
+            f"{path} is of a training on {_processes(saved)}, and this is one on {_processes(ranks.count)}: another "
+            f"number makes other batches. Go on with {one} --resume, or begin anew."
+        )
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es' if count > 1 else ''}"

@@ -77,7 +77,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         job, train = self.job, self.job.config.train
-        self.device = job.device
+        self.device, self.ranks = job.device, job.ranks
         self._clock = time.perf_counter()
         self.progress.weights = job.weights
         self.update = Update(
@@ -86,6 +86,7 @@ class Trainer:
             job.optimizer,
             lambda: autocast(self.device, job.precision),
             train.clip_norm,
+            self.ranks,
         )
         self.train_loader = TrainingLoader(
             job.splits.train,
@@ -93,9 +94,11 @@ class Trainer:
             job.config.augment,
             train.batch_size,
             train.seed,
-            loader_workers(train.workers, self.device),
+            self._loader_workers(),
             pin_memory=self.device.type == "cuda",
             strict=train.strict_data,
+            share=self.ranks.share,
+            agree=self.ranks.agree,
         )
         # Kept between epochs: its processes start once, and it warns once of an image that cannot be read.
         self.val_loader = None if job.splits.val is None else self.evaluation_loader(job.splits.val)
@@ -113,7 +116,9 @@ class Trainer:
                     f"{self.run.model_file}, the weights of the best epoch so far, is missing: restore it, or begin "
                     f"again with fgvc train --config {self.run.config_file}."
                 )
-        self.run.keep_metrics(self.progress.epoch)
+        if self.ranks.first:
+            self.run.keep_metrics(self.progress.epoch)
+        self.ranks.wait()
 
     def fit(self) -> Progress:
         """Train to the last epoch, or until early stopping.
@@ -145,21 +150,25 @@ class Trainer:
         started = self._clock = time.perf_counter()
         progress, train = self.progress, self.job.config.train
         if progress.batch == 0:
-            torch.manual_seed(_mixed(train.seed, progress.epoch))
+            torch.manual_seed(_mixed(train.seed, progress.epoch, self.ranks.rank))
             self.metrics = RunningMetrics(self.device)
         else:
             self.metrics.load(progress.metrics)
         images = len(self.job.splits.train)
-        self.view.epoch_started(progress.epoch + 1, max(0, images - progress.batch * train.batch_size), images)
+        done = progress.batch * train.batch_size * self.ranks.count
+        self.view.epoch_started(progress.epoch + 1, max(0, images - done), images)
         trained = self._updates()
         seconds = time.perf_counter() - started
+        metrics = self.metrics.over_all(self.ranks)
+        self.ranks.average(self.update.buffers)
         val = self._validate()
         line = {
             "epoch": progress.epoch + 1,
-            "train": {**self.metrics.means(), "images": self.metrics.images},
+            "train": {**metrics.means(), "images": metrics.images},
             "val": val,
             "rates": self.job.optimizer.rates(),
-            "images_per_second": round(trained / max(seconds, 1e-9), 2),
+            "processes": self.ranks.count,
+            "images_per_second": round(trained * self.ranks.count / max(seconds, 1e-9), 2),
             "seconds": round(time.perf_counter() - started, 3),
         }
         self._finish_epoch(line)
@@ -180,10 +189,11 @@ class Trainer:
             if looking:
                 self._check_finite(flags)
                 flags = []
-            self.view.batch_done(sum(len(b.labels) for b in group), self.metrics.means() if looking else None)
-            if self.interrupt:
+            images = sum(len(b.labels) for b in group) * self.ranks.count
+            self.view.batch_done(images, self.metrics.means() if looking else None)
+            if number := self.ranks.greatest(self.interrupt.number):
                 self._check_finite(flags)
-                self._save_interrupted()
+                self._save_interrupted(number)
         self._check_finite(flags)
         return self.metrics.images - before
 
@@ -224,11 +234,22 @@ class Trainer:
         return self.progress.epoch if self.run.state_file.is_file() else 0
 
     def _validate(self) -> dict[str, Any] | None:
+        """Return the figures of the validation split, which the first process scores for all."""
+        val, stopped_by = self.ranks.from_first(self._validated)
+        if stopped_by:
+            self._save_interrupted(stopped_by)
+        return val
+
+    def _validated(self) -> tuple[dict[str, Any] | None, int]:
+        """Score the validation split; return its figures, and the number of a signal that came meanwhile."""
         split = self.job.splits.val
         if split is None or self.val_loader is None or not len(split):
-            return None
+            return None, 0
         self.view.validation_started(len(split))
-        scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self._scored)
+        try:
+            scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self._scored)
+        except _Stopped:
+            return None, self.interrupt.number
         self.progress.note_unreadable("val", scores.failures)
         if not len(scores):
             raise FgvcError(
@@ -236,59 +257,72 @@ class Trainer:
             )
         top5 = {"top5": float((scores.ranks < 5).mean())} if scores.classes > 5 else {}
         loss = scores.loss if math.isfinite(scores.loss) else None
-        return {"loss": loss, "top1": float((scores.ranks < 1).mean()), **top5, "images": len(scores)}
+        return {"loss": loss, "top1": float((scores.ranks < 1).mean()), **top5, "images": len(scores)}, 0
 
     def evaluation_loader(self, split: Any) -> EvaluationLoader:
         """Return a loader of a split as prediction sees its images."""
         train = self.job.config.train
-        workers = loader_workers(train.workers, self.device)
         pin = self.device.type == "cuda"
         return EvaluationLoader(
-            split, self.job.classifier.preprocessing, train.batch_size, workers, pin, train.strict_data
+            split, self.job.classifier.preprocessing, train.batch_size, self._loader_workers(), pin, train.strict_data
         )
+
+    def _loader_workers(self) -> int:
+        return loader_workers(self.job.config.train.workers, self.device, self.ranks.launch.local_count)
 
     def _scored(self, images: int) -> None:
         self.view.images_scored(images)
         if self.interrupt:
-            self._save_interrupted()
+            raise _Stopped
 
     def tested(self, images: int) -> None:
         """Count test images as scored; everything is saved by then, so an interruption only ends."""
         self.view.images_scored(images)
         if self.interrupt:
             raise Interrupted(
-                f"Interrupted while the test split was scored. Go on with: fgvc train --resume {self.run.path}",
+                f"Interrupted while the test split was scored. Go on with: {self._resuming()}",
                 self.interrupt.number,
             )
 
     def _finish_epoch(self, line: dict[str, Any]) -> None:
         """Write the metrics, the best model and the state, in the order in which a kill between them does no harm."""
         progress, val = self.progress, line["val"]
+        for reasons in self.ranks.gathered({key: f.reason for key, f in self.train_loader.failures.items()}):
+            self.train_loader.take_over(reasons)
         progress.note_unreadable("train", {key: f.reason for key, f in self.train_loader.failures.items()})
         found = Best(progress.epoch) if val is None else Best(progress.epoch, val["top1"], _loss_or_infinity(val))
         is_best = val is None or (found.top1, -found.loss) > (progress.best.top1, -progress.best.loss)
         if is_best:
             progress.best = found
-            save_classifier(self.run.model_file, self.job.classifier, {**self.description, "epoch": progress.epoch + 1})
+            self._save_best()
         last, least = progress.patience_best[0], progress.patience_best[1] + self.job.config.train.min_delta
         if val is None or last < 0 or val["top1"] > least:
             progress.patience_best = (progress.epoch, -1.0 if val is None else val["top1"])
         progress.epoch, progress.batch, progress.metrics = progress.epoch + 1, 0, {}
         self._count_time()
-        files.append_line(self.run.metrics_file, line)
+        if self.ranks.first:
+            files.append_line(self.run.metrics_file, line)
         self._save()
         self.view.epoch_finished(line, is_best)
-        self.registry.notify("fgvc_epoch_finished", run=self.event, metrics=line)
+        if self.ranks.first:
+            self.registry.notify("fgvc_epoch_finished", run=self.event, metrics=line)
 
-    def _save_interrupted(self) -> None:
+    def _save_best(self) -> None:
+        if self.ranks.first:
+            document = {**self.description, "epoch": self.progress.epoch + 1}
+            save_classifier(self.run.model_file, self.job.classifier, document)
+
+    def _save_interrupted(self, number: int) -> None:
         self.progress.metrics = self.metrics.state()
         self._count_time()
         self._save()
         raise Interrupted(
-            f"Interrupted in epoch {self.progress.epoch + 1}; the state is saved. "
-            f"Go on with: fgvc train --resume {self.run.path}",
-            self.interrupt.number,
+            f"Interrupted in epoch {self.progress.epoch + 1}; the state is saved. Go on with: {self._resuming()}",
+            number,
         )
+
+    def _resuming(self) -> str:
+        return self.ranks.command(f"train --resume {self.run.path}")
 
     def _count_time(self) -> None:
         now = time.perf_counter()
@@ -297,6 +331,10 @@ class Trainer:
 
     def _save(self) -> None:
         save_state(self.run.state_file, self.job.classifier, self.job.optimizer, self.update, self.progress)
+
+
+class _Stopped(Exception):  # noqa: N818, an interruption is no error
+    """A signal came while images were scored."""
 
 
 def _loss_or_infinity(val: dict[str, Any]) -> float:
@@ -308,6 +346,7 @@ def _groups(batches: Iterator[ImageBatch], size: int) -> Iterator[list[ImageBatc
         yield group
 
 
-def _mixed(seed: int, epoch: int) -> int:
-    """Return a seed for an epoch that differs from those of other epochs and other runs."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+def _mixed(seed: int, epoch: int, rank: int) -> int:
+    """Return a seed for an epoch that differs from those of other epochs, other processes and other runs."""
+    parts = [seed, epoch, rank] if rank else [seed, epoch]
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)

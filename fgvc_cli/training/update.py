@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fgvc_cli.contracts import Evaluation, Head, Loss, Objective, Optimizer
+from fgvc_cli.training.parallel import ALONE, Evaluator, Ranks
 
 MicroBatch = tuple[Tensor, Tensor]
 """Images B,3,S,S (normalised) and targets (B class indices, or B,K probabilities)."""
@@ -47,6 +48,7 @@ class Update:
         optimizer: minimises it.
         autocast: makes the context of a forward pass.
         clip_norm: largest norm of the gradient; 0: not clipped.
+        ranks: the processes that make the update together, each on batches of its own.
     """
 
     model: nn.Module
@@ -54,13 +56,16 @@ class Update:
     optimizer: Optimizer
     autocast: Callable[[], AbstractContextManager[object]]
     clip_norm: float = 0.0
+    ranks: Ranks = ALONE
     parameters: list[nn.Parameter] = field(init=False)
     buffers: list[list[Tensor]] = field(init=False)
+    evaluate: Evaluator = field(init=False)
     _moved: set[nn.Parameter] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.buffers = _by_type(b for b in self.model.buffers() if b.numel())
+        self.evaluate = Evaluator(self.model, self.ranks, self.buffers)
 
     def __call__(self, batches: Sequence[MicroBatch]) -> list[Step]:
         """Go through the head's objectives; each is one optimizer step over all micro-batches."""
@@ -72,6 +77,8 @@ class Update:
             evaluation = self.optimizer.step(closure)
             done.append(Step(objectives[0].name, evaluation.losses, closure.bad))
             objectives = _advance(generators, [detached(output) for output in evaluation.outputs])
+            del evaluation  # maps may be large: the head has taken what it wants of them
+        self.evaluate.settle(whole=len(done) == 1 and closure.reached_all)
         return done
 
     @property
@@ -93,12 +100,16 @@ class ObjectiveClosure:
         images = sum(len(objective.images) for objective in objectives)
         self.shares = [len(objective.images) / images for objective in objectives]
         self.bad = torch.zeros((), device=objectives[0].images.device)
+        self.reached_all = False
         self._draws: list[Tensor] | None = None
         self._statistics: list[list[Tensor]] | None = None
 
     def __call__(self) -> Evaluation:
-        """Evaluate for the update: the gradient is clipped, and idle parameters coast if the objective says so."""
-        evaluation = self._evaluate()
+        """Evaluate for the update.
+
+        The gradient is averaged over the processes and clipped; idle parameters coast if the objective says so.
+        """
+        evaluation = self._evaluate(reduce=True)
         self._settle_idle()
         gradients = [p.grad for p in self.update.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -108,28 +119,30 @@ class ObjectiveClosure:
         return evaluation
 
     def ascent(self) -> Evaluation:
-        """Evaluate for a look around: the plain gradient."""
-        return self._evaluate()
+        """Evaluate for a look around: the plain gradient, this process's own."""
+        return self._evaluate(reduce=False)
 
-    def _evaluate(self) -> Evaluation:
+    def _evaluate(self, reduce: bool) -> Evaluation:
         with _Replay(self):
             for parameter in self.update.parameters:
                 parameter.grad = None
             outputs, losses = [], []
             for objective, share in zip(self.objectives, self.shares, strict=True):
-                output, loss = self._forward(objective)
-                (loss.value * share if len(self.objectives) > 1 else loss.value).backward()
+                last = objective is self.objectives[-1]  # whose backward pass averages what all have added up
+                with self.update.evaluate.reduced(reduce and last):
+                    value, output, loss = self._forward(objective)
+                    (value * share if len(self.objectives) > 1 else value).backward()
                 outputs.append(output)
                 losses.append(loss)
         return Evaluation(outputs, losses)
 
-    def _forward(self, objective: Objective) -> tuple[Any, Loss]:
+    def _forward(self, objective: Objective) -> tuple[Tensor, Any, Loss]:
         with self.update.autocast():
-            output = self.update.model(objective.images, objective.part)
-            return output, objective.loss(output)
+            return self.update.evaluate(objective)
 
     def _settle_idle(self) -> None:
         """Where the objective lets them coast, give zeros to parameters without a gradient that once had one."""
+        self.reached_all = all(parameter.grad is not None for parameter in self.update.parameters)
         moved, coast = self.update._moved, self.objectives[0].idle == "coast" and self.update.optimizer.coasts
         for parameter in self.update.parameters:
             if parameter.grad is not None:
@@ -141,7 +154,7 @@ class ObjectiveClosure:
         finite = torch.isfinite(norm)
         for loss in evaluation.losses:
             finite = finite & torch.isfinite(loss.value.detach())
-        self.bad = 1.0 - finite.float()
+        self.bad = self.update.ranks.worst(1.0 - finite.float())
 
 
 class _Replay:

@@ -7,20 +7,17 @@
 from __future__ import annotations
 
 import os
-import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fgvc_cli.contracts import Backbone, PretrainedWeights, WeightsReport
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.training.hub_probe import probe
 
 FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".npz")
-WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Under which of its keys a checkpoint may keep the state dict itself."""
 
 
 @dataclass(frozen=True)
@@ -83,28 +80,21 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
 def apply(
     choice: WeightsChoice, backbone: Backbone, note: Callable[[str], object] = sys.stderr.write
 ) -> WeightsReport | None:
-    """Load what was chosen into the backbone, downloading it if need be.
+    """Load published weights that were chosen into the backbone, downloading them if need be.
+
+    A file's weights are loaded once there is a head, which may get some of them: see `weights_parts.load_file`.
 
     Args:
         choice: of `choose`.
-        backbone: the same backbone; its modules that no head reads may have been pruned meanwhile.
-        note: gets a line, line break included, if a download failed and training starts from scratch instead, or
-            if a file has not all the weights, or more than are wanted.
+        backbone: the same backbone.
+        note: gets a line, line break included, if a download failed and training starts from scratch instead.
 
     Returns:
         What became of the entries, or None if the backbone keeps its random weights.
 
     Raises:
-        FgvcError: the file or download is unusable, or is not for this backbone.
+        FgvcError: the download is unusable, or is not for this backbone.
     """
-    if choice.path is not None:
-        try:
-            report = backbone.load_weights(read_state(choice.path))
-        except FgvcError as error:
-            raise FgvcError(f"--weights {choice.path}: {error}") from error
-        for line in _oddities(report, backbone.info.name):
-            note(f"--weights {choice.path}: {line}\n")
-        return report
     if choice.pretrained is None:
         return None
     try:
@@ -115,29 +105,6 @@ def apply(
         note(f"{error} Training from scratch.\n")
         return None
     return backbone.load_weights(state)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Read the state dict of a backbone from a safetensors file or a torch checkpoint, running none of its code.
-
-    A state dict under "state_dict" or "model" is taken out, prefixes that wrappers add ("module.", "_orig_mod.")
-    are taken off, and of a whole classifier (a run's `model.safetensors`) the backbone's entries are taken.
-
-    Raises:
-        FgvcError: the file is damaged, holds more than tensors, or no tensors.
-    """
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    wrapper = next((key for key in WRAPPERS if isinstance(state.get(key), Mapping)), None)
-    if wrapper is not None:
-        state = state[wrapper]
-    entries = {name: value for name, value in state.items() if isinstance(name, str) and hasattr(value, "shape")}
-    if not entries:
-        raise FgvcError("the file holds no tensors by name; a state dict is needed.")
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if all(name.startswith(prefix) for name in entries):
-            entries = {name.removeprefix(prefix): value for name, value in entries.items()}
-    of_backbone = {n.removeprefix("backbone."): v for n, v in entries.items() if n.startswith("backbone.")}
-    return of_backbone or entries
 
 
 def _as_path(wanted: str) -> Path | None:
@@ -169,51 +136,10 @@ def _not_to_be_had(wanted: str, reason: str) -> WeightsChoice:
     )
 
 
-def _oddities(report: WeightsReport, name: str) -> list[str]:
-    """Say what a person would want to know if a file does not fit as a whole."""
-    lines = []
-    if report.missing:
-        total = len(report.missing) + len(report.loaded)
-        lines.append(
-            f"{len(report.missing)} of {total} entries of {name} are not in it and stay random, as {report.missing[0]}."
-        )
-    if report.unknown:
-        lines.append(f"{len(report.unknown)} of its entries are none of {name}'s, as {report.unknown[0]}.")
-    return lines
-
-
 def _hub_offline() -> bool:
     """Say whether the hub's own switches forbid the network."""
     switches = (os.environ.get("HF_HUB_OFFLINE"), os.environ.get("TRANSFORMERS_OFFLINE"))
     return any((switch or "").upper() in {"1", "ON", "YES", "TRUE"} for switch in switches)
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise FgvcError(f"this is no readable safetensors file ({error}).") from error
-
-
-def _read_torch(path: Path) -> Mapping[Any, Any]:
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise FgvcError(
-            "the file holds more than tensors (a pickled model or object), and opening it could run code of its "
-            "author's. Where you trust it, save the tensors alone: "
-            "torch.save(model.state_dict(), 'weights.pt'), and give that."
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise FgvcError(f"this is no readable torch checkpoint ({str(error).splitlines()[0]}).") from error
-    if not isinstance(state, Mapping):
-        raise FgvcError(f"the file holds a {type(state).__name__}; a state dict (tensors by name) is needed.")
-    return state
 
 
 def _capital(text: str) -> str:

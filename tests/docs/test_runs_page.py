@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import runpy
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +19,12 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors.torch import load_file
 
 from fgvc_cli.display.training import TrainingView
+from fgvc_cli.registry import get_registry
 from fgvc_cli.runs import tensors
 from fgvc_cli.runs.loading import read_metadata
 
@@ -159,7 +164,7 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(fgvc, page, run, cache, tmp_p
     assert not (stopped / "summary.json").exists()
 
     monkeypatch.chdir(tmp_path)
-    (command,) = page(PAGE).blocks("sh")
+    (command,) = (block for block in page(PAGE).blocks("sh") if "--resume" in block)
     result = fgvc(*shlex.split(command)[1:], "--cache", cache)
     assert result.exit_code == 0, result.stderr
     for name in ("model.safetensors", "last/state.safetensors"):
@@ -182,6 +187,66 @@ def test_the_exit_codes_are_those_of_the_page(page, fgvc, run, cache, tmp_path):
     shutil.copy(next((run / "samples").iterdir()), tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no image")
     assert fgvc("predict", tmp_path, "--run", run, "--device", "cpu").exit_code == 3
+
+
+def imports(page) -> list[list[str]]:
+    """The arguments of the page's commands that make a run of a public checkpoint."""
+    blocks = [block for block in page(PAGE).blocks("sh") if "--epochs 0" in block]
+    return [shlex.split(line)[1:] for block in blocks for line in block.replace("\\\n", "").splitlines()]
+
+
+def test_the_commands_for_public_checkpoints_make_what_the_authors_code_has(page):
+    from fgvc_cli.commands.train import train as train_command
+    from fgvc_cli.training.config import resolve
+    from fgvc_cli.training.settings import person_settings
+
+    app = typer.Typer(add_completion=False)
+    app.command()(train_command)
+    trainings = [arguments[1:] for arguments in imports(page) if arguments[0] == "train"]
+    configs = []
+    for arguments in trainings:
+        given = typer.main.get_command(app).make_context("train", [*arguments]).params
+        layer = {
+            "backbone": {"name": given["backbone"]},
+            "train": {"epochs": given["epochs"], "weights": given["weights"]},
+            "dataset": {"data": given["data"]},
+        }
+        settings, _ = person_settings(None, layer, given["set_"] or [])
+        configs.append(resolve(settings, given["recipe"], {"device": "cpu", "weights": "pretrained"}, get_registry()))
+    pim, cmal = configs
+    assert (pim.head.name, pim.head.options.fpn_size, pim.head.options.num_selects) == (
+        "pim", 1536, (2048, 512, 128, 32),
+    )  # fmt: skip
+    assert (pim.backbone.options.maps, pim.train.image_size, pim.train.mean) == ("published", 384, None)
+    assert pim.backbone.name in page(PAGE).rows("## Public checkpoints")[0][1]
+    assert (cmal.head.name, cmal.backbone.name, cmal.train.image_size) == ("cmal", "resnet50", 448)
+    assert cmal.train.mean == cmal.train.std == (0.5, 0.5, 0.5)
+    assert [config.train.epochs for config in configs] == [0, 0]
+    outs = [arguments[arguments.index("--out") + 1] for arguments in trainings]
+    assert outs == [arguments[1] for arguments in imports(page) if arguments[0] == "evaluate"]
+
+
+def test_the_backbones_for_public_checkpoints_exist(page):
+    for _, backbone in page(PAGE).rows("## Public checkpoints"):
+        for name in re.findall(r"`((?:timm/)?\w+(?:\.\w+)?)`", backbone):
+            assert get_registry().find("backbone", name)
+
+
+def test_the_script_saves_the_state_of_a_network_pickled_by_another_script(page, tmp_path):
+    from fgvc_cli.errors import FgvcError
+    from fgvc_cli.training.weights_file import read_weights
+
+    (training,) = re.findall(r"from (\w+) import \*", page(PAGE).files()["save_state.py"])
+    (tmp_path / f"{training}.py").write_text(
+        "import torch\nclass Network(torch.nn.Linear): pass\n"
+        "if __name__ == '__main__': torch.save(Network(2, 3), 'model.pth')\n"
+    )
+    (tmp_path / "save_state.py").write_text(page(PAGE).files()["save_state.py"])
+    for script in (f"{training}.py", "save_state.py"):
+        subprocess.run([sys.executable, script], cwd=tmp_path, check=True)
+    with pytest.raises(FgvcError, match=r"a pickled __main__\.Network"):
+        read_weights(tmp_path / "model.pth")
+    assert set(read_weights(tmp_path / "model-state.pt").entries) == {"weight", "bias"}
 
 
 def test_a_model_file_alone_is_enough_to_predict(run, fgvc, tmp_path):

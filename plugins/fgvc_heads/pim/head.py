@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fgvc_cli import UsageError
-from fgvc_cli.contracts import BackboneInfo, Features, Head, Model, Objective, Reads
+from fgvc_cli.contracts import BackboneInfo, Features, Head, Model, Objective, PublishedState, Reads
+from fgvc_heads.pim.attention import kept_points
 from fgvc_heads.pim.combiner import Combiner
 from fgvc_heads.pim.losses import pim_loss
 from fgvc_heads.pim.output import PimOutput
+from fgvc_heads.pim.published import take_apart
 from fgvc_heads.pim.pyramid import FeaturePyramid
 from fgvc_heads.pim.selector import Selector
 from fgvc_heads.pim_options import PimOptions
@@ -36,7 +38,7 @@ class PimHead(Head):
         self.map_indices = _last_maps(backbone, options.maps)
         maps = [backbone.maps[index] for index in self.map_indices]
         self.asked = _num_selects(options, len(maps))
-        keeps = [min(asked, info.points) for asked, info in zip(self.asked, maps, strict=True)]
+        self.keeps = keeps = [min(asked, info.points) for asked, info in zip(self.asked, maps, strict=True)]
 
         self.pyramid = FeaturePyramid(maps, options.fpn_size, _upsampling(backbone, options))
         self.selectors = nn.ModuleList(Selector(options.fpn_size, classes, keep) for keep in keeps)
@@ -73,6 +75,14 @@ class PimHead(Head):
         output: PimOutput = model(images)
         return output.scores
 
+    @torch.no_grad()
+    def attention(self, model: Model, images: Tensor) -> Tensor | None:
+        """Return maps B,S,S in [0, 1] of the points kept: see `kept_points`; None where maps are rows of tokens."""
+        grids = [self.backbone_info.maps[index].grid for index in self.map_indices]
+        if any(rows == 1 < columns for rows, columns in grids):
+            return None
+        return kept_points(model(images), grids, (images.shape[2], images.shape[3]))
+
     def all_scores(self, output: PimOutput) -> dict[str, Tensor]:
         """Return every score that PIM could be read by, by name, each as log probabilities B,K.
 
@@ -103,6 +113,10 @@ class PimHead(Head):
         if whole:
             lines.append(f"pim: at {size} px all points are kept of {', '.join(whole)}: none to drop, so no L_n there.")
         return lines
+
+    def published(self, state: Mapping[str, Tensor]) -> PublishedState | None:
+        """Take apart a checkpoint of the public code."""
+        return take_apart(state, self)
 
 
 def _last_maps(backbone: BackboneInfo, wanted: int) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ def test_every_component_can_be_shown():
     [
         (["haed", "pim"], "'haed' is no kind of component. Did you mean 'head'"),
         (["head", "pimm"], "Did you mean 'pim'?"),
-        (["head"], "which one? Known: linear, pim"),
+        (["head"], "which one? Known: cmal, linear, pim"),
         (["settings", "runs"], "takes no name"),
     ],
 )

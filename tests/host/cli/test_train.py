@@ -28,10 +28,14 @@ def test_the_demo_trains_and_names_what_to_try_next(fgvc, tmp_path, monkeypatch)
     for word in ("data ", "model ", "training ", "device ", "from scratch", "epoch   1/1", "pim: "):
         assert word in result.stderr, word
     assert "where chance is 8.3 %" in result.stdout and "learned from nothing" in result.stdout
-    assert "next: fgvc evaluate run" in result.stdout
-    sample = next(w for w in result.stdout.split() if w.startswith("run/samples/"))
-    again = fgvc("predict", sample, "--run", "run", "--json")
-    assert again.exit_code == 0 and json.loads(again.stdout)
+    explain, evaluate = [line for line in result.stdout.splitlines() if " fgvc " in line]
+    assert evaluate.split() == ["fgvc", "evaluate", "run"]
+    first, _, command, sample, *options = explain.split()
+    assert (first, command, options) == ("next:", "explain", ["--run", "run", "--occlude"])
+    again = fgvc(command, sample, *options, "--json")
+    assert again.exit_code == 0, again.stderr
+    (explained,) = json.loads(again.stdout)["images"]
+    assert explained["true"] in sample and (tmp_path / explained["picture"]).is_file()
 
 
 def test_json_is_all_there_is_on_standard_output(fgvc, insects, tmp_path):
@@ -60,7 +64,8 @@ def wrong_lines(folder: Path = Path()) -> dict[str, tuple[list[object], int, str
         "recipe": (["--recipe", "reprot"], 2, "report"),
         "option": (["--head", "pim", "--set", "head.fpn_sze=3"], 2, "fpn_size"),
         "section": (["--set", "haed.fpn_size=3"], 2, "head"),
-        "value": (["--epochs", 0], 2, "at least 1"),
+        "value": (["--epochs", -1], 2, "at least 0"),
+        "no epochs": (["--epochs", 0, "--weights", "none"], 2, "--weights FILE"),
         "no number": (["--epochs", "many"], 2, "--epochs"),
         "no such option": (["--epoch", 3], 2, "--epochs"),
         "size": (["--backbone", "vit_b16", "--image-size", 50], 2, "--image-size 48"),

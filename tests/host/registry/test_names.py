@@ -84,7 +84,7 @@ def test_an_unknown_name_gets_the_nearest_and_all_known(install):
     message = refusal(discover(Settings()), "head", "Bilinaer")
     assert message.startswith("head 'Bilinaer': there is no such head.")
     assert "Did you mean 'bilinear'" in message
-    assert "Known: bilinear, linear, pim" in message
+    assert "Known: bilinear, cmal, linear, pim" in message
 
 
 def test_an_unknown_name_points_at_a_failed_plugin_of_that_name_first(install):

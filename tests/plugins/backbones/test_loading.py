@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import timm
 import torch
@@ -9,6 +11,7 @@ from fgvc_backbones.checkpoints import read_published
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import Reads
 from fgvc_cli.training.weights import apply, choose
+from fgvc_cli.training.weights_file import read_weights
 
 
 def published_state(model: str, **arguments: object) -> dict[str, torch.Tensor]:
@@ -47,6 +50,24 @@ def test_swins_relative_position_tables_are_resized_to_another_window(build) -> 
     assert backbone.model.layers[0].blocks[0].attn.relative_position_bias_table.shape == (15 * 15, 3)
     assert report.missing == () and report.unknown == () and table in report.loaded
     assert torch.equal(backbone.model.layers[1].blocks[1].attn.qkv.weight, state["layers.1.blocks.1.attn.qkv.weight"])
+
+
+def test_the_original_swins_naming_is_understood_after_pruning(build) -> None:
+    published = published_state("swin_tiny_patch4_window7_224")
+    original = {}
+    for name, value in published.items():  # it merges at the end of a stage, and keeps its buffers
+        stage = re.match(r"layers\.(\d)\.downsample", name)
+        moved = name if stage is None else name.replace(stage[0], f"layers.{int(stage[1]) - 1}.downsample")
+        original[moved.replace("head.fc.", "head.")] = value
+    original["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49)
+    original["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    backbone = build("swin_t", 224, maps="published")
+    backbone.prune(Reads((0, 1, 2, 3)))
+    report = backbone.load_weights(original)
+    assert report.missing == () and report.unknown == ()
+    own = backbone.model.state_dict()
+    assert "layers.3.downsample.reduction.weight" in own and "norm.weight" not in own
+    assert all(torch.equal(value, published[name]) for name, value in own.items())
 
 
 def test_after_pruning_entries_of_what_is_gone_are_left_out(build) -> None:
@@ -151,5 +172,7 @@ def test_the_hosts_policy_takes_cached_weights_and_a_runs_own_file(build, hub_ca
         {f"backbone.{name}": value for name, value in backbone.state_dict().items()}, tmp_path / "run.safetensors"
     )
     other = build("timm/test_resnet", 96)
-    report = apply(choose(other, str(tmp_path / "run.safetensors"), offline=True), other)
+    assert choose(other, str(tmp_path / "run.safetensors"), offline=True).path == tmp_path / "run.safetensors"
+    entries = read_weights(tmp_path / "run.safetensors").entries
+    report = other.load_weights({name.removeprefix("backbone."): value for name, value in entries.items()})
     assert report.missing == () and torch.equal(other.model.conv1[0].weight, state["conv1.0.weight"])

@@ -1,0 +1,192 @@
+"""A file's weights into backbone and head: which entries go where, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgvc_cli.contracts import Backbone, Head, Preprocessing, PublishedState, WeightsReport
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.options import as_toml
+from fgvc_cli.registry import Component
+from fgvc_cli.training.weights_file import WeightsFile, read_weights
+
+
+@dataclass(frozen=True)
+class HeadInPlace:
+    """A head that is ready to take weights.
+
+    Attributes:
+        head: on the backbone, with random weights.
+        component: what it is.
+        options: its options dataclass.
+        class_names: in the order of its scores.
+        preprocessing: of the images it will see.
+    """
+
+    head: Head
+    component: Component
+    options: Any
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    @property
+    def title(self) -> str:
+        """How it is called in a line to a person."""
+        return f"head {self.component.spec.name}"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A file's entries by where they go.
+
+    Attributes:
+        backbone: those of the backbone, in its published naming or its own.
+        head: those of the head under its own names; None: the file has none for it.
+        classes: the number of classes in the file; 0 if it does not say.
+        strict: whether a head's entry of another shape is an error; if not, the head stays random then.
+        advice: what would make them fit, or what else differs.
+        notes: further lines for the person.
+    """
+
+    backbone: Mapping[str, Tensor]
+    head: Mapping[str, Tensor] | None = None
+    classes: int = 0
+    strict: bool = False
+    advice: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def load_file(path: Path, backbone: Backbone, into: HeadInPlace) -> list[str]:
+    """Load a file's weights into a backbone, and into its head where the file has any for it.
+
+    The head gets weights from a run's model file of the same head, and from a state dict that its method's public
+    code saved, if the head recognises it. What depends on the number of classes stays random where that differs.
+
+    Args:
+        path: the file.
+        backbone: modules that no head reads may have been pruned.
+        into: the head.
+
+    Returns:
+        What became of the entries, in lines for a person.
+
+    Raises:
+        FgvcError: the file is unusable, is not for this backbone, or has another shape than this head.
+    """
+    try:
+        parts = _split(read_weights(path), into)
+        lines = [] if parts.head is None else _load_head(parts, into)
+        report = backbone.load_weights(parts.backbone)
+    except FgvcError as error:
+        raise FgvcError(f"--weights {path}: {error}") from error
+    return [*lines, _backbone_line(backbone.info.name, report), *parts.notes]
+
+
+def _split(file: WeightsFile, into: HeadInPlace) -> Parts:
+    """Tell the head's entries from the backbone's."""
+    published = into.head.published(file.entries)
+    if published is not None:
+        notes = _normalization_note(published, into.preprocessing)
+        return Parts(published.backbone, published.head, published.classes, True, published.advice, notes)
+    if file.description is not None:
+        return _of_run(file.description, file.entries, into)
+    of_backbone = _under("backbone.", file.entries)
+    if not of_backbone:
+        return Parts(file.entries)
+    others = [name for name in file.entries if not name.startswith("backbone.")]
+    if not others:
+        return Parts(of_backbone)
+    note = f"{len(others)} entries of the file are not {into.title}'s and are not used, as {others[0]}"
+    return Parts(of_backbone, notes=(note,))
+
+
+def _of_run(description: Mapping[str, Any], entries: Mapping[str, Tensor], into: HeadInPlace) -> Parts:
+    """Tell the parts of a run's model file, whose head is used if it is the same head."""
+    of_backbone, of_head = _under("backbone.", entries), _under("head.", entries)
+    record = description["components"]["head"]
+    if (record["distribution"], record["name"]) != (into.component.distribution, into.component.spec.name):
+        note = f"the file's head {record['name']} is not used: {into.title} starts from random weights"
+        return Parts(of_backbone, notes=(note,))
+    here = as_toml(into.options)
+    different = [f"head.{key}={value}" for key, value in record["options"].items() if here.get(key) != value]
+    size = description["preprocessing"]["image_size"]
+    if size != into.preprocessing.image_size:
+        different.append(f"--image-size {size}")
+    advice = f"the run had {', '.join(different)}" if different else ""
+    notes = []
+    classes = description["classes"]
+    if len(classes) == len(into.class_names) and tuple(classes) != into.class_names:
+        pair = next((a, b) for a, b in zip(classes, into.class_names, strict=True) if a != b)
+        notes.append(
+            f"the file's classes have other names, as '{pair[0]}' for '{pair[1]}': their weights are taken over"
+        )
+    return Parts(of_backbone, of_head, len(classes), advice=advice, notes=tuple(notes))
+
+
+def _normalization_note(published: PublishedState, here: Preprocessing) -> tuple[str, ...]:
+    if published.normalization is None or published.normalization == (here.mean, here.std):
+        return ()
+    mean, std = (f"[{', '.join(f'{value:g}' for value in values)}]" for values in published.normalization)
+    return (f"the file was trained on images normalised as by --set train.mean='{mean}' --set train.std='{std}'",)
+
+
+def _load_head(parts: Parts, into: HeadInPlace) -> list[str]:
+    given, own = parts.head or {}, into.head.state_dict()
+    differing = [name for name, value in own.items() if name in given and given[name].shape != value.shape]
+    sides = (parts.classes, len(into.class_names))
+    by_classes = [name for name in differing if _only_by_classes(given[name].shape, own[name].shape, sides)]
+    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    trouble = [
+        *(
+            f"{n} has shape {_shape(given[n])} there and {_shape(own[n])} here"
+            for n in differing
+            if n not in by_classes
+        ),
+        *(f"{name} is not in it" for name in missing if parts.strict),
+    ]
+    if trouble and parts.strict:
+        advice = parts.advice or "it is of another backbone, image size or options."
+        raise FgvcError(f"{into.title}: {trouble[0]}: {advice}")
+    if trouble:
+        why = f" ({parts.advice})" if parts.advice else ""
+        return [f"{into.title} starts from random weights: {trouble[0]}{why}"]
+    loaded = {name: given[name] for name in own if name in given and name not in by_classes}
+    into.head.load_state_dict(loaded, strict=False)
+    line = f"{into.title}: {len(loaded)} of {len(own)} entries from the file"
+    if by_classes:
+        line += f"; {len(by_classes)} stay random, for {sides[0]} classes there and {sides[1]} here: "
+        line += ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in by_classes))
+    line += _clause("are not in it and stay random", missing)
+    line += _clause("of its entries are none of the head's", [name for name in given if name not in own])
+    return [line, parts.advice] if parts.strict and parts.advice else [line]
+
+
+def _backbone_line(name: str, report: WeightsReport) -> str:
+    line = f"backbone {name}: {len(report.loaded)} of {len(report.missing) + len(report.loaded)} entries from the file"
+    line += _clause("are not in it and stay random", report.missing)
+    return line + _clause("of its entries are none of the backbone's", report.unknown)
+
+
+def _clause(words: str, names: Sequence[str]) -> str:
+    """Say how many entries something is said of, and name the first."""
+    more = ", ..." if len(names) > 3 else ""
+    return f"; {len(names)} {words}: {', '.join(names[:3])}{more}" if names else ""
+
+
+def _only_by_classes(there: torch.Size, here: torch.Size, classes: tuple[int, int]) -> bool:
+    """Say whether two shapes differ only in sides that count classes, there and here."""
+    return len(there) == len(here) and all(a == b or (a, b) == classes for a, b in zip(there, here, strict=True))
+
+
+def _under(prefix: str, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(side) for side in tensor.shape) or "scalar"
