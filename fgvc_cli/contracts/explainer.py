@@ -22,10 +22,20 @@ class Explainer(ABC):
 
     @abstractmethod
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-        """Return saliency maps B,H,W in [0, 1], at the size of the images.
+        """Return saliency maps B,S,S (float32, on the images' device) in [0, 1], one for each image alone.
+
+        It leaves no trace: hooks are removed whatever happens, no parameter gets a gradient, `requires_grad` and
+        training modes are as found, and nothing is kept from call to call. The host calls it outside of
+        `torch.inference_mode`, with or without gradients enabled, perhaps under autocast.
 
         Args:
-            classifier: in evaluation mode; it must be left as it was found, hooks and gradients removed.
-            images: B,3,H,W, normalised.
-            targets: B class indices to explain.
+            classifier: in evaluation mode.
+            images: B,3,S,S, normalised.
+            targets: B class indices (int64) to explain.
+        """
+
+    def check(self, classifier: Classifier) -> None:  # noqa: B027
+        """Raise `UsageError`, saying why and what would work, if this explainer cannot explain that classifier.
+
+        The host asks before it shows the first image. By default any classifier will do.
         """

@@ -1,0 +1,50 @@
+"""The built-in explainers."""
+
+from fgvc_cli import ExplainerSpec, hookimpl
+
+
+@hookimpl
+def fgvc_explainers() -> list[ExplainerSpec]:
+    """Register the built-in explainers."""
+    activations = "fgvc_explainers.options:ActivationOptions"
+    return [
+        ExplainerSpec(
+            "gradcam",
+            "fgvc_explainers.gradcam:GradCam",
+            "Grad-CAM: feature maps weighted by the mean gradient of the score",
+            activations,
+            "Selvaraju et al. 2020, Grad-CAM, IJCV 128(2), arXiv 1610.02391",
+        ),
+        ExplainerSpec(
+            "gradcam++",
+            "fgvc_explainers.gradcam_plus_plus:GradCamPlusPlus",
+            "Grad-CAM++: weights from positive gradients, for objects in several places",
+            activations,
+            "Chattopadhay et al. 2018, Grad-CAM++, WACV, arXiv 1710.11063",
+        ),
+        ExplainerSpec(
+            "layercam",
+            "fgvc_explainers.layercam:LayerCam",
+            "LayerCAM: every point of the map weighted by its own gradient; also for shallow maps",
+            activations,
+            "Jiang et al. 2021, LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, TIP 30",
+        ),
+        ExplainerSpec(
+            "occlusion",
+            "fgvc_explainers.occlusion:Occlusion",
+            "Slides a patch over the image: how much probability is lost; slow, for any model",
+            "fgvc_explainers.options:OcclusionOptions",
+            "Zeiler, Fergus 2014, Visualizing and Understanding Convolutional Networks, ECCV, arXiv 1311.2901",
+        ),
+        ExplainerSpec(
+            "native",
+            "fgvc_explainers.native:Native",
+            "The head's own attention, whatever the class: PIM's kept points, CMAL's attention",
+        ),
+        ExplainerSpec(
+            "random",
+            "fgvc_explainers.random_map:RandomMap",
+            "Noise that knows nothing of the model: the baseline to beat",
+            "fgvc_explainers.options:RandomOptions",
+        ),
+    ]

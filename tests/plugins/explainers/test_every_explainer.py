@@ -1,0 +1,68 @@
+"""Every built-in explainer with every built-in head: maps of the right form, or a refusal that says why."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fgvc_cli import UsageError
+from fgvc_cli.registry import get_registry
+
+EXPLAINERS = [c.name for c in get_registry().components("explainer") if c.builtin]
+HEADS = [c.name for c in get_registry().components("head") if c.builtin]
+BACKBONES = ("timm/test_resnet", "timm/test_vit", "timm/test_efficientnet")
+
+
+@pytest.fixture(scope="module")
+def classifiers(classifier_of):
+    made = {}
+
+    def get(backbone: str, head: str):
+        if (backbone, head) not in made:
+            made[backbone, head] = classifier_of(backbone, head, 64)
+        return made[backbone, head]
+
+    return get
+
+
+def made(explainer_of, name: str):
+    return explainer_of(name, **({"window": 0.5, "stride": 0.25} if name == "occlusion" else {}))
+
+
+def test_those_that_were_promised_are_there():
+    assert {"gradcam", "gradcam++", "layercam", "occlusion", "native", "random"} <= set(EXPLAINERS)
+
+
+@pytest.mark.parametrize("name", EXPLAINERS)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_maps_are_in_range_and_each_image_has_its_own(name, head, backbone, classifiers, explainer_of, images_of):
+    classifier, explainer = classifiers(backbone, head), made(explainer_of, name)
+    images, targets = images_of(4)
+    if (name, head) == ("native", "linear"):
+        for asked in (lambda: explainer.check(classifier), lambda: explainer.explain(classifier, images, targets)):
+            with pytest.raises(UsageError, match=r"LinearHead on .* has none: use --explainer gradcam"):
+                asked()
+        return
+    explainer.check(classifier)
+    maps = explainer.explain(classifier, images, targets)
+    assert maps.shape == (4, 64, 64) and maps.dtype == torch.float32 and maps.device == images.device
+    assert maps.isfinite().all() and maps.min() >= 0 and maps.max() <= 1
+    assert maps.max() > 0.99  # scaled, and not all of them empty
+    for index in range(4):
+        alone = explainer.explain(classifier, images[index : index + 1], targets[index : index + 1])
+        torch.testing.assert_close(maps[index : index + 1], alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gradcam", "gradcam++", "layercam", "occlusion"])
+def test_another_target_has_another_map(name, classifiers, explainer_of, images_of):
+    classifier, explainer = classifiers("timm/test_resnet", "linear"), made(explainer_of, name)
+    images, targets = images_of(4)
+    first, second = (explainer.explain(classifier, images, k) for k in (targets, (targets + 1) % 5))
+    assert not torch.allclose(first, second, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["gradcam", "occlusion"])
+def test_images_of_another_size_are_refused_in_words(name, classifiers, explainer_of, images_of):
+    with pytest.raises(UsageError, match="64x64"):
+        made(explainer_of, name).explain(classifiers("timm/test_resnet", "linear"), *images_of(2, 32))

@@ -1,0 +1,192 @@
+"""An explanation leaves the classifier as it found it, costs no memory for good, and never waits for the device."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+from fgvc_cli import FgvcError
+
+METHODS = ("gradcam", "gradcam++", "layercam")
+EVERY = (*METHODS, "occlusion", "native", "random")
+
+
+def hooks(model: torch.nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
+
+
+def snapshot(model: torch.nn.Module) -> tuple:
+    """What an explanation could have changed."""
+    return (
+        [(name, p.requires_grad, p.grad) for name, p in model.named_parameters()],
+        [(name, module.training) for name, module in model.named_modules()],
+        {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        hooks(model),
+    )
+
+
+def assert_same(before: tuple, after: tuple) -> None:
+    assert before[0] == after[0]
+    assert before[1] == after[1]
+    assert before[3] == after[3] == 0
+    for name, tensor in before[2].items():
+        assert torch.equal(tensor, after[2][name]), name
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("grad", [True, False], ids=["gradients enabled", "gradients disabled"])
+def test_the_classifier_is_as_it_was(name, grad, classifier_of, explainer_of, images_of):
+    classifier = classifier_of("timm/test_resnet", "pim", 32)
+    classifier.backbone.requires_grad_(False)  # some parameters are frozen, some are not
+    classifier.head.combiner.train()  # and modes differ
+    classifier.head.combiner.apply(lambda m: m.eval() if "BatchNorm" in type(m).__name__ else None)
+    before = snapshot(classifier)
+    images, targets = images_of(3, 32)
+    given = images.clone()
+    with torch.set_grad_enabled(grad):
+        maps = explainer_of(name, **({"window": 0.5, "stride": 0.5} if name == "occlusion" else {})).explain(
+            classifier, images, targets
+        )
+        assert torch.is_grad_enabled() == grad
+    assert_same(before, snapshot(classifier))
+    assert not maps.requires_grad
+    assert torch.equal(images, given) and not images.requires_grad
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_so_it_is_after_an_error_in_the_model(name, where, classifier_of, explainer_of, images_of, monkeypatch):
+    classifier = classifier_of("timm/test_resnet", "linear", 32)
+    before = snapshot(classifier)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of luck")
+
+    module = classifier.backbone.model.layer2 if where == "before" else classifier.head
+    monkeypatch.setattr(module, "forward", fail)
+    with torch.no_grad():
+        with pytest.raises(RuntimeError, match="out of luck"):
+            explainer_of(name).explain(classifier, *images_of(2, 32))
+        assert not torch.is_grad_enabled()
+    assert_same(before, snapshot(classifier))
+
+
+def test_a_module_that_is_never_run_is_an_error(tiny, explainer_of, monkeypatch):
+    from fgvc_cli.contracts import CamLayer
+
+    aside = torch.nn.ReLU()
+    monkeypatch.setattr(tiny.backbone, "cam_layer", lambda index: CamLayer(aside, "BCHW"))
+    with pytest.raises(FgvcError, match="not run"):
+        explainer_of("gradcam").explain(tiny, torch.randn(2, 3, 6, 6), torch.tensor([0, 1]))
+    assert hooks(aside) == 0
+
+
+def test_a_head_that_cuts_the_gradient_is_an_error(tiny, explainer_of, monkeypatch):
+    scores = tiny.head.predict
+    monkeypatch.setattr(tiny.head, "predict", lambda model, images: scores(model, images).detach())
+    with pytest.raises(FgvcError, match="No gradient"):
+        explainer_of("gradcam").explain(tiny, torch.randn(2, 3, 6, 6), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("head", ["linear", "cmal"])
+def test_memory_is_flat_over_hundreds_of_batches(name, head, classifier_of, explainer_of, images_of):
+    """Without the garbage collector, so that even cycles would add up."""
+    classifier, explainer = classifier_of("timm/test_resnet", head, 32), explainer_of(name)
+    images, targets = images_of(2, 32)
+
+    def alive() -> int:
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            explainer.explain(classifier, images, targets)
+        before = alive()
+        for _ in range(200):
+            explainer.explain(classifier, images, targets)
+        assert alive() <= before
+    finally:
+        gc.enable()
+
+
+def test_no_graph_outlives_its_batch(classifier_of, explainer_of, images_of):
+    """Graphs are not the garbage collector's: what they save is watched instead."""
+    classifier, explainer = classifier_of("timm/test_resnet", "cmal", 32), explainer_of("gradcam")
+    saved, freed = 0, 0
+
+    class Kept:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            nonlocal saved
+            saved += 1
+            self.tensor = tensor
+
+        def __del__(self) -> None:
+            nonlocal freed
+            freed += 1
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        explainer.explain(classifier, *images_of(2, 32))
+    assert saved == freed > 0
+
+
+def test_nothing_before_the_layer_and_nothing_of_a_second_pass_is_recorded(classifier_of, explainer_of, images_of):
+    """CMAL looks twice. What the graph keeps must be as much as for the first pass's experts alone."""
+    classifier, explainer = classifier_of("timm/test_resnet", "cmal", 32), explainer_of("gradcam")
+    shapes: list[tuple[int, ...]] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        explainer.explain(classifier, *images_of(3, 32))
+    largest = max((s for s in shapes if len(s) == 4 and s[0] == 3), key=lambda s: s[2])
+    assert largest[2] == classifier.backbone.info.maps[-1].grid[0]  # the deepest map's grid, nothing of a shallower
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [(n, h) for n in EVERY for h in ("linear", "pim", "cmal") if (n, h) != ("native", "linear")],
+)
+def test_nothing_waits_for_the_device_and_operations_do_not_grow_with_the_batch(
+    name, head, classifier_of, explainer_of, images_of, strict_device
+):
+    classifier, explainer = classifier_of("timm/test_resnet", head, 32), explainer_of(name)
+    counts = []
+    for count in (2, 4):
+        images, targets = images_of(count, 32)
+        if name == "occlusion":  # one pass for all of them
+            explainer = explainer_of(name, window=0.5, stride=0.5, passes=100)
+        with strict_device() as device:
+            explainer.explain(classifier, images, targets)
+        counts.append(device.operations)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("head", ["linear", "pim", "cmal"])
+def test_under_bf16_autocast_the_map_is_nearly_the_same(name, head, classifier_of, explainer_of, images_of):
+    classifier, explainer = classifier_of("timm/test_resnet", head, 64), explainer_of(name)
+    images, targets = images_of(6, 64)
+    expected = explainer.explain(classifier, images, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = explainer.explain(classifier, images, targets)
+    assert maps.dtype == torch.float32 and maps.isfinite().all()
+    assert not torch.equal(maps, expected)  # else autocast was not in force
+    alike = [torch.corrcoef(torch.stack((a.flatten(), b.flatten())))[0, 1] for a, b in zip(maps, expected, strict=True)]
+    assert torch.tensor(alike).nanmedian() > 0.9
+
+
+def test_a_compiled_classifier_is_explained_like_any_other(classifier_of, explainer_of, images_of):
+    """Compiled code does not run hooks that come later: it is left aside."""
+    classifier, explainer = classifier_of("timm/test_resnet", "linear", 32), explainer_of("gradcam")
+    images, targets = images_of(2, 32)
+    expected = explainer.explain(classifier, images, targets)
+    classifier.compile(backend="eager")
+    with torch.no_grad():
+        classifier.scores(images)
+    torch.testing.assert_close(explainer.explain(classifier, images, targets), expected)
