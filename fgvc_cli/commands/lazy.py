@@ -38,6 +38,11 @@ COMMANDS = {
         "Name the likeliest classes of images.",
         "Train and use a classifier",
     ),
+    "explain": BuiltinCommand(
+        "fgvc_cli.commands.explain:explain",
+        "Show what a decision rests on, and whether it survives without it.",
+        "Train and use a classifier",
+    ),
     "list-plugins": BuiltinCommand(
         "fgvc_cli.commands.list_plugins:list_plugins", "List what is installed, by kind.", "See what there is"
     ),

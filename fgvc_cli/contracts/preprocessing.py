@@ -38,14 +38,17 @@ class Preprocessing:
     fit: Literal["short", "stretch"] = "short"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
+    def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return what an image of (width, height) is resized to before the crop."""
+        width, height = size
+        if self.fit == "stretch":
+            return self.resize, self.resize
+        scale = self.resize / min(width, height)
+        return max(self.resize, round(width * scale)), max(self.resize, round(height * scale))
+
     def resized(self, image: PILImage) -> PILImage:
         """Resize an RGB image so that the crop fits into it."""
-        width, height = image.size
-        if self.fit == "stretch":
-            size = (self.resize, self.resize)
-        else:
-            scale = self.resize / min(width, height)
-            size = (max(self.resize, round(width * scale)), max(self.resize, round(height * scale)))
+        size = self.resized_size(image.size)
         return image if size == image.size else image.resize(size, FILTERS[self.interpolation])
 
     def crop_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -67,7 +67,7 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
         images.update(dict.fromkeys(found))
     if not images:
         causes = "; ".join(f"{path}: {reason}" for path, reason in failures.items())
-        raise FgvcError(f"No image to predict. {causes}. Name image files, or folders of them.")
+        raise FgvcError(f"There is no image. {causes}. Name image files, or folders of them.")
     return Inputs(list(images), failures)
 
 

@@ -22,10 +22,17 @@ DRAWN_CLASSES = 2000
 """Up to so many classes the confusion matrix is drawn: above, a class would be smaller than a pixel."""
 
 
-def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: bool) -> Path:
+def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: bool, what: str = "evaluation") -> Path:
     """Return the folder for the results: `--out`, or one in the run that is named after the split.
 
     The folder in the run belongs to that split of that data set, and a new evaluation replaces the one before.
+
+    Args:
+        run_folder: the run's.
+        subject: the images.
+        out: what `--out` names.
+        force: whether that may exist.
+        what: the results are of, "evaluation" or "explanation"; the folder in the run that they go to.
 
     Raises:
         UsageError: `--out` exists, without `--force`.
@@ -38,11 +45,11 @@ def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: b
             raise UsageError(f"--out {out} is a file: name a folder.")
         return out
     other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
-    folder = run_folder / "evaluation" / f"{other}{subject.split.name}"
+    folder = run_folder / what / f"{other}{subject.split.name}"
     before = files.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else None
     if before is not None and before.get("dataset") != dataset_record(subject):
         data = (before.get("dataset") or {}).get("data") or "another data set"
-        raise FgvcError(f"{folder} holds an evaluation on {data}: give this one a folder of its own with --out.")
+        raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
     return folder
 
 

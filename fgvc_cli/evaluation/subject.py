@@ -56,6 +56,7 @@ class Subject:
         data: the folder it was made from, or None.
         is_own: whether the run was trained on this data set.
         notes: what a person should know when reading the figures.
+        opened: the data set itself, which may hold its images in a temporary folder as long as it lives.
     """
 
     split: Split
@@ -63,6 +64,7 @@ class Subject:
     data: Path | None
     is_own: bool
     notes: tuple[str, ...] = ()
+    opened: Dataset | None = None
 
 
 def dataset_settings(texts: Sequence[str]) -> Layer:
@@ -102,7 +104,7 @@ def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str]
         split = Split(ALL, split.images, split.labels, split.keys, split.parts)
     matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
 
-    return Subject(matched, dataset.name, config.data, request.is_own, notes)
+    return Subject(matched, dataset.name, config.data, request.is_own, notes, dataset)
 
 
 def _config(request: SubjectRequest, run_folder: Path, registry: Registry) -> RunConfig:
