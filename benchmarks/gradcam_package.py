@@ -107,7 +107,8 @@ def measure(name: str, size: int, batch: int, rounds: int, device: torch.device)
     if classifier.backbone.info.channels_last and device.type == "cuda":
         classifier = classifier.to(memory_format=torch.channels_last)
     images, targets = torch.randn(batch, 3, size, size, device=device), torch.arange(batch, device=device) % CLASSES
-    ours, passes, scores = make_explainer("gradcam", {}, get_registry()), Passes(classifier), Scores(classifier)
+    ours = make_explainer("gradcam", {"least_side": 1}, get_registry())
+    passes, scores = Passes(classifier), Scores(classifier)
     package = GradCAM(scores, [scores.layer.module], reshape_transform=scores.reshape)
     wanted = [ClassifierOutputTarget(int(k)) for k in targets]
     least = alike(ours.explain(classifier, images, targets).cpu(), torch.from_numpy(package(images, wanted)))

@@ -39,3 +39,7 @@ class Explainer(ABC):
 
         The host asks before it shows the first image. By default any classifier will do.
         """
+
+    def notes(self, classifier: Classifier) -> list[str]:  # noqa: ARG002
+        """Return lines a person should know of how it explains that classifier."""
+        return []

@@ -78,13 +78,15 @@ class TimmBackbone(Backbone):
         self._kept = reads
 
     def cam_layer(self, map_index: int | None) -> CamLayer:
-        """Name the module to hook for a score read from that map (None: from the embedding).
+        """Name the module to hook for a score read from that map (None: from the embedding), or from what follows it.
 
         Raises:
-            ValueError: that map or the embedding was pruned.
+            ValueError: that map or the embedding was pruned, and so is all that follows it.
             FgvcError: no module's output is that map.
         """
-        self._check_kept(Reads(embedding=True) if map_index is None else Reads((map_index,)))
+        kept = self._kept
+        if map_index is None or not (kept.embedding or map_index < max(kept.maps, default=-1)):
+            self._check_kept(Reads(embedding=True) if map_index is None else Reads((map_index,)))
         point = self._survey.cam_embedding if map_index is None else self._survey.cam_maps[map_index]
         if point is None:
             raise FgvcError(f"{self.info.name}: no module of it gives out that map, so it has no activation maps.")

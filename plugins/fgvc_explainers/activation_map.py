@@ -19,8 +19,11 @@ class ActivationMap(Explainer):
     """Weighs the activations of a layer by the gradient of the score there; a method says how, in `combine`.
 
     The score is the one that the prediction uses, the layer the one that the backbone declares for it (its class
-    token, its layout and its grid included). The map is what is positive of `combine`, resized bilinearly to the image
-    and divided by its largest value; where nothing speaks for the class it is all zero.
+    token, its layout and its grid included). On images so small that this layer has only a few points, an earlier
+    stage is taken: on 64 px the last stage of a CNN is a map of 2x2 points, which tells nothing.
+
+    The map is what is positive of `combine`, resized bilinearly to the image and divided by its largest value; where
+    nothing speaks for the class it is all zero.
 
     Args:
         options: see `ActivationOptions`.
@@ -49,36 +52,43 @@ class ActivationMap(Explainer):
             return to_unit_range(maps).float()
 
     def check(self, classifier: Classifier) -> None:
-        """Refuse a map that the head does not read, and a backbone that has no module for it.
+        """Refuse a map that the backbone has not, or has no module for.
 
         Raises:
             UsageError: it is so.
         """
         self._layer(classifier)
 
+    def notes(self, classifier: Classifier) -> list[str]:
+        """Say so where the activations are not those that the score is read from."""
+        index = self._map(classifier)
+        if self.options.map is not None or index == classifier.head.cam_map():
+            return []
+        rows, columns = classifier.backbone.info.maps[index or 0].grid
+        return [
+            f"{self.name}: where the score is read, the map has less than {self.options.least_side} points a side at "
+            f"{classifier.preprocessing.image_size} px; map {index} with {rows}x{columns} is taken "
+            "(--set explainer.least_side=1: not so)."
+        ]
+
+    def _map(self, classifier: Classifier) -> int | None:
+        """Choose the map: an index into the backbone's, or None for what its embedding is made of."""
+        if self.options.map is not None:
+            return self.options.map
+        read, maps = classifier.head.cam_map(), classifier.backbone.info.maps
+        deepest = len(maps) - 1 if read is None else read
+        fine = [i for i, info in enumerate(maps[: deepest + 1]) if min(info.grid) >= self.options.least_side]
+        return read if not fine or fine[-1] == deepest else fine[-1]
+
     def _layer(self, classifier: Classifier) -> CamLayer:
         """Return the layer whose activations are taken."""
-        index = self.options.map
-        if index is None:
-            index = classifier.head.cam_map()
-        else:
-            self._check_read(index, classifier)
+        index, backbone = self._map(classifier), classifier.backbone
+        if index is not None and index >= len(backbone.info.maps):
+            known = ", ".join(map(str, range(len(backbone.info.maps)))) or "none"
+            raise UsageError(f"explainer.map={index}: {backbone.info.name} has the maps {known}.")
         try:
-            return classifier.backbone.cam_layer(index)
+            return backbone.cam_layer(index)
         except (FgvcError, ValueError) as error:
             raise UsageError(
                 f"{self.name} takes the activations of a layer. {error} Use --explainer occlusion, which needs none."
             ) from error
-
-    def _check_read(self, index: int, classifier: Classifier) -> None:
-        read = classifier.head.reads().maps
-        if not read:
-            raise UsageError(
-                f"explainer.map={index}: this head reads no feature map, but the embedding of "
-                f"{classifier.backbone.info.name}: leave explainer.map out."
-            )
-        if index not in read:
-            raise UsageError(
-                f"explainer.map={index}: this head reads the maps {', '.join(map(str, read))} of "
-                f"{classifier.backbone.info.name}: choose one of them, or leave explainer.map out."
-            )

@@ -14,8 +14,14 @@ class ActivationOptions:
 
     map: int | None = option(
         None,
-        "which of the feature maps that the head reads, counted from 0, shallow first; none: where the score is read",
+        "which of the backbone's feature maps, counted from 0, shallow first; none: where the score is read",
         minimum=0,
+    )
+    least_side: int = option(
+        6,
+        "map=none: if the map there has fewer points a side, as on small images, the deepest one that has so many; 1: "
+        "never another",
+        minimum=1,
     )
 
 

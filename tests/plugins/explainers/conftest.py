@@ -69,10 +69,12 @@ def classifier_of() -> Callable[..., Classifier]:
 
 @pytest.fixture(scope="session")
 def explainer_of() -> Callable[..., Explainer]:
-    """Makes an explainer: `explainer_of("gradcam", map=2)`."""
+    """Makes an explainer: `explainer_of("gradcam", map=2)`; activations are taken where the score is read."""
 
     def make(name: str, **options: Any) -> Explainer:
         component = get_registry().find("explainer", name)
+        if "least_side" in component.options_type().__dataclass_fields__:
+            options = {"least_side": 1, **options}
         explainer: Explainer = component.load()(options=build(component.options_type(), options, "explainer"))
         return explainer
 

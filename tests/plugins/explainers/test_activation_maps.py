@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fgvc_cli import UsageError
+from fgvc_cli.contracts import Reads
+from fgvc_cli.registry import get_registry
 
 TARGETS = torch.tensor([0, 3, 3])
 METHODS = ("gradcam", "gradcam++", "layercam")
@@ -89,19 +91,49 @@ def test_a_head_may_write_into_what_it_reads(tiny, explainer_of):
     torch.testing.assert_close(explainer_of("layercam").explain(tiny, images, TARGETS), expected)
 
 
-def test_a_map_that_the_head_does_not_read_is_refused(classifier_of, explainer_of):
-    pim, linear = (classifier_of("timm/test_resnet", head) for head in ("pim", "linear"))
-    explainer_of("layercam", map=3).check(pim)
-    with pytest.raises(UsageError, match=r"explainer\.map=4: this head reads the maps 0, 1, 2, 3 of timm/test_resnet"):
+def test_any_map_of_the_backbone_can_be_chosen(classifier_of, explainer_of):
+    pim, cmal = (classifier_of("timm/test_resnet", head) for head in ("pim", "cmal"))
+    for classifier in (pim, cmal, classifier_of("timm/test_resnet", "linear")):  # cmal reads maps 1 to 3
+        for index in range(4):
+            explainer_of("layercam", map=index).check(classifier)
+    with pytest.raises(UsageError, match=r"explainer\.map=4: timm/test_resnet has the maps 0, 1, 2, 3\."):
         explainer_of("layercam", map=4).check(pim)
-    with pytest.raises(UsageError, match=r"explainer\.map=1: this head reads no feature map.*leave explainer\.map out"):
-        explainer_of("gradcam", map=1).check(linear)
 
 
-def test_a_backbone_without_a_layer_for_it_is_refused(tiny, explainer_of, monkeypatch):
-    def no_layer(index):
-        raise UsageError("tiny: no module of it gives out that map, so it has no activation maps.")
+def test_a_map_of_a_stage_that_was_left_out_is_refused(classifier_of, explainer_of):
+    classifier = classifier_of("timm/test_resnet", "pim")
+    classifier.backbone.prune(Reads((0, 1)))
+    explainer_of("gradcam", map=0).check(classifier)
+    with pytest.raises(UsageError, match="Use --explainer occlusion"):
+        explainer_of("gradcam", map=2).check(classifier)
 
-    monkeypatch.setattr(tiny.backbone, "cam_layer", no_layer)
-    with pytest.raises(UsageError, match=r"gradcam takes .* no module of it .* Use --explainer occlusion"):
-        explainer_of("gradcam").check(tiny)
+
+@pytest.mark.parametrize(
+    ("head", "size", "least", "index"),
+    [
+        ("linear", 64, 6, 1),  # maps of 16, 8, 4 and 2 points a side
+        ("pim", 64, 6, 1),
+        ("cmal", 64, 4, 2),
+        ("linear", 64, 1, None),
+        ("linear", 64, 99, None),
+        ("pim", 64, 2, 3),
+        ("linear", 224, 6, None),
+    ],
+)
+def test_on_small_images_the_deepest_map_with_enough_points_is_taken(
+    head, size, least, index, classifier_of, explainer_of, images_of
+):
+    classifier = classifier_of("timm/test_resnet", head, size)
+    images, targets = images_of(2, size)
+    chosen = explainer_of("gradcam", least_side=least)
+    explicit = explainer_of("gradcam", least_side=1, **({} if index is None else {"map": index}))
+    assert torch.equal(chosen.explain(classifier, images, targets), explicit.explain(classifier, images, targets))
+    told = chosen.notes(classifier)
+    assert bool(told) == (index in (1, 2)) and not explicit.notes(classifier)
+    assert not told or f"map {index} with" in told[0]
+
+
+def test_by_default_a_map_has_six_points_a_side(classifier_of):
+    component = get_registry().find("explainer", "gradcam")
+    explainer = component.load()(options=component.options_type()())
+    assert "map 1 with 8x8 is taken" in explainer.notes(classifier_of("timm/test_resnet", "linear"))[0]
