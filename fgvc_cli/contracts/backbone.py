@@ -166,7 +166,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def cam_layer(self, map_index: int | None) -> CamLayer:
-        """Name the module to hook for a score read from that map (None: from the embedding), or from what follows it."""
+        """Name the module to hook for a score read from that map (None: the embedding), or from what follows it."""
 
     def pretrained(self, tag: str | None = None) -> PretrainedWeights | None:  # noqa: ARG002
         """Return the published weights with that tag (None: ImageNet's default), or None if there are none."""
