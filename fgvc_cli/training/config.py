@@ -105,9 +105,9 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
     begun = read_recipe(recipe, registry)
     components = _components(settings, begun, registry)
     base = base_component(components["optimizer"], _tables([begun.settings, *settings], "optimizer"), registry)
-    names: dict[str, tuple[str, ...]] = {kind: (component.spec.name,) for kind, component in components.items()}
+    names: dict[str, tuple[str, ...]] = {k: (begun.known_as(c, registry),) for k, c in components.items()}
     if base is not None:
-        names["optimizer"] += (base.spec.name,)
+        names["optimizer"] += (begun.known_as(base, registry),)
     layers = [*begun.layers({**{fact: (value,) for fact, value in facts.items()}, **names}), *settings]
     dataset = merge(_tables(layers, "dataset"), components["dataset"])
     data = dataset.pop("data", None)

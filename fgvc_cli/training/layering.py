@@ -8,7 +8,9 @@ from typing import Any
 
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.specs import OptimizerSpec
+from fgvc_cli.registry.lookup import split_reference
+from fgvc_cli.registry.records import normalised
+from fgvc_cli.specs import Kind, OptimizerSpec
 
 
 def merge(tables: Sequence[Mapping[str, Any]], component: Component | None = None) -> dict[str, Any]:
@@ -27,7 +29,20 @@ def merge(tables: Sequence[Mapping[str, Any]], component: Component | None = Non
 
 def is_for(table: Mapping[str, Any], component: Component) -> bool:
     """Say whether a table is for that component: it names it, or none."""
-    return "name" not in table or str(table["name"]).rpartition(":")[2] == component.spec.name
+    if "name" not in table:
+        return True
+    distribution, name = split_reference(str(table["name"]))
+    own = distribution is None or normalised(distribution) == normalised(component.distribution)
+    return own and name == component.spec.name
+
+
+def own_name(kind: Kind, name: str, distribution: str, registry: Registry) -> str:
+    """Return the name by which a plugin's own text means a component: its own one, where it registers one so called.
+
+    What a recipe chooses, or an optimizer is built over, stays what it is when another plugin claims that name too.
+    """
+    own = [c for c in registry.components(kind) if c.name == name and c.distribution == distribution]
+    return own[0].reference if own else name
 
 
 def base_component(optimizer: Component, tables: Sequence[Mapping[str, Any]], registry: Registry) -> Component | None:
@@ -41,7 +56,8 @@ def base_component(optimizer: Component, tables: Sequence[Mapping[str, Any]], re
         return None
     inner = [_base_table(table) for table in tables if is_for(table, optimizer)]
     named = [table["name"] for table in inner if "name" in table]
-    base = registry.find("optimizer", str(named[-1]) if named else spec.base)
+    usual = own_name("optimizer", spec.base, optimizer.distribution, registry)
+    base = registry.find("optimizer", str(named[-1]) if named else usual)
     if (found := _optimizer_spec(base)).base or found.passes > 1:
         single = [c.name for c in registry.components("optimizer") if _is_single(_optimizer_spec(c))]
         raise UsageError(

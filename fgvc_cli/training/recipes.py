@@ -21,7 +21,9 @@ from fnmatch import fnmatch
 from typing import Any
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.registry import Registry
+from fgvc_cli.registry import Component, Registry
+from fgvc_cli.specs import KINDS
+from fgvc_cli.training.layering import own_name
 
 Layer = dict[str, dict[str, Any]]
 Facts = Mapping[str, tuple[str, ...]]
@@ -48,15 +50,21 @@ class When:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as read: settings for any case, then blocks in their order."""
+    """A recipe as read: settings for any case, then blocks in their order; `distribution` is its author's."""
 
     name: str
     settings: Layer
     whens: tuple[When, ...] = field(default=())
+    distribution: str = ""
 
     def names(self) -> dict[str, str]:
         """Return the components that the recipe chooses, by kind."""
         return {kind: table["name"] for kind, table in self.settings.items() if "name" in table}
+
+    def known_as(self, component: Component, registry: Registry) -> str:
+        """Return the name that conditions know a component by: not that of one which the recipe's author has."""
+        meant = own_name(component.kind, component.name, self.distribution, registry)
+        return component.name if meant in (component.name, component.reference) else component.reference
 
     def layers(self, facts: Facts) -> list[Layer]:
         """Return the settings that hold, weakest first."""
@@ -75,7 +83,11 @@ def read_recipe(name: str, registry: Registry) -> Recipe:
         document = tomllib.loads(component.load())
         document.pop("summary", None)
         whens = tuple(_when(block) for block in document.pop("when", []))
-        return Recipe(component.spec.name, _tables(document), whens)
+        settings = _tables(document)
+        for kind in KINDS:
+            if "name" in settings.get(kind, {}):
+                settings[kind]["name"] = own_name(kind, settings[kind]["name"], component.distribution, registry)
+        return Recipe(component.spec.name, settings, whens, component.distribution)
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise FgvcError(f"recipe {component.reference} is broken: {error}. Its author can mend it.") from error
 

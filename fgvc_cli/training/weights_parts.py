@@ -95,7 +95,10 @@ def _split(file: WeightsFile, into: HeadInPlace) -> Parts:
         notes = _normalization_note(published, into.preprocessing)
         return Parts(published.backbone, published.head, published.classes, True, published.advice, notes)
     if file.description is not None:
-        return _of_run(file.description, file.entries, into)
+        try:
+            return _of_run(file.description, file.entries, into)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FgvcError(f"the file is damaged: its description of the run makes no sense ({error}).") from error
     of_backbone = _under("backbone.", file.entries)
     if not of_backbone:
         return Parts(file.entries)
@@ -151,7 +154,7 @@ def _load_head(parts: Parts, into: HeadInPlace) -> list[str]:
         *(f"{name} is not in it" for name in missing if parts.strict),
     ]
     if trouble and parts.strict:
-        advice = parts.advice or "it is of another backbone, image size or options."
+        advice = parts.advice or "it is incomplete, or of another backbone, image size or options."
         raise FgvcError(f"{into.title}: {trouble[0]}: {advice}")
     if trouble:
         why = f" ({parts.advice})" if parts.advice else ""

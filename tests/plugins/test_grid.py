@@ -90,6 +90,7 @@ def test_the_grid_in_small(backbone, head, optimizer, photos, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_grid(backbone, photos, tmp_path):
     for head, optimizer in product(HEADS, OPTIMIZERS):

@@ -68,7 +68,7 @@ def test_data_chooses_the_data_set_that_reads_folders():
         ({"head": {"name": "pimm"}}, "pim"),
         ({"head": {"name": "pim", "fpn_sice": 3}}, "fpn_size"),
         ({"head": {"name": "pim", "fpn_size": "big"}}, "expected int"),
-        ({"train": {"epochs": 0}}, "at least 1"),
+        ({"train": {"epochs": -1}}, "at least 0"),
         ({"train": {"schedule": "linear"}}, "constant or cosine or step"),
         ({"augment": {"policy": "auto"}}, "autoaugment"),
     ],

@@ -1,10 +1,13 @@
 """Settings of an optimizer that is built over another one: whose each is, and what is refused."""
 
+import sys
 import tomllib
+from dataclasses import dataclass
+from types import ModuleType
 
 import pytest
 
-from fgvc_cli import OptimizerSpec
+from fgvc_cli import OptimizerSpec, option
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Component, Registry, get_registry
 from fgvc_cli.registry.records import Origin, PluginRecord
@@ -45,6 +48,17 @@ def test_the_options_of_the_command_line_reach_the_base():
 def test_later_settings_win_whichever_way_they_are_written():
     assert typed("optimizer.base.lr=0.5", "optimizer.lr=0.1").optimizer.base.options.lr == 0.1
     assert typed("optimizer.lr=0.1", "optimizer.base.lr=0.5").optimizer.base.options.lr == 0.5
+
+
+def test_in_one_table_what_stands_under_base_is_meant_for_it():
+    settings = [{"optimizer": {"name": "sam", "base": {"lr": 0.5}, "lr": 0.1}}]
+    assert resolve(settings, "scratch", FACTS, get_registry()).optimizer.base.options.lr == 0.5
+
+
+def test_the_base_of_an_optimizer_that_was_replaced_is_not_taken_over():
+    """Another optimizer over a base may stand in a recipe or file; `sam` over it would surprise."""
+    settings = [{"optimizer": {"name": "lookahead", "base": "adamw"}}, {"optimizer": {"name": "sam"}}]
+    assert resolve(settings, "scratch", FACTS, get_registry()).optimizer.title == "sam over sgd"
 
 
 def test_settings_of_a_base_that_was_replaced_are_dropped(tmp_path):
@@ -96,3 +110,51 @@ def test_a_base_of_two_passes_is_refused_by_what_its_spec_says():
     registry = Registry([*get_registry().plugins, record])
     with pytest.raises(UsageError, match="extragradient: it evaluates its objective more than once"):
         typed("optimizer.base=extragradient", registry=registry)
+
+
+@dataclass(frozen=True)
+class EagerOptions:
+    lr: float = option(0.5, "learning rate")
+    head_lr: float | None = option(None, "that of the head")
+    zeal: float = option(1.0, "what no built-in optimizer has")
+
+
+@pytest.fixture
+def acme(monkeypatch):
+    """A registry with another plugin's `sgd`, `adamw` and `eager`, whose options are their own."""
+    module = ModuleType("acme_options")
+    module.EagerOptions = EagerOptions
+    monkeypatch.setitem(sys.modules, "acme_options", module)
+    origin = Origin("acme", "1.0")
+    specs = [OptimizerSpec(n, "acme:Eager", options="acme_options:EagerOptions") for n in ("sgd", "adamw", "eager")]
+    record = PluginRecord("acme", origin, "acme", "loaded", components=tuple(Component(s, origin) for s in specs))
+    return Registry([*get_registry().plugins, record])
+
+
+def chosen(registry, *layers, recipe="scratch"):
+    return resolve([{"optimizer": layer} for layer in layers], recipe, FACTS, registry).optimizer
+
+
+def test_a_recipes_own_components_are_meant_whoever_else_has_their_names(acme):
+    assert chosen(acme).component.reference == "fgvc-cli:sgd"
+    assert chosen(acme, {"name": "acme:sgd"}).options == EagerOptions()
+    assert chosen(acme, {"name": "acme:adamw"}).options == EagerOptions()  # not what it sets where adamw is chosen
+    ours = chosen(acme, {"name": "fgvc-cli:adamw"}).options
+    assert ours == typed(optimizer="adamw").optimizer.options
+    with pytest.raises(UsageError, match=r"write acme:sgd or fgvc-cli:sgd"):
+        chosen(acme, {"name": "sgd"})
+
+
+def test_settings_are_those_of_the_plugin_that_they_name(acme):
+    replaced = chosen(acme, {"name": "acme:sgd", "zeal": 3.0, "lr": 9.0}, {"name": "fgvc-cli:sgd"})
+    assert replaced.options == typed(optimizer="sgd").optimizer.options
+    kept = chosen(acme, {"name": "Acme:sgd", "zeal": 3.0}, {"name": "acme:sgd"})
+    assert kept.options.zeal == 3.0
+
+
+def test_a_base_is_the_plugins_own_unless_another_is_named(acme):
+    assert chosen(acme, {"name": "sam"}).base.component.reference == "fgvc-cli:sgd"
+    other = chosen(acme, {"name": "sam"}, {"base": "acme:sgd"}, {"base": {"zeal": 2.0}})
+    assert other.base.component.reference == "acme:sgd" and other.base.options == EagerOptions(zeal=2.0)
+    beside = chosen(acme, {"name": "sam", "base": "eager"}, {"zeal": 4.0})
+    assert beside.title == "sam over eager" and beside.base.options == EagerOptions(zeal=4.0)

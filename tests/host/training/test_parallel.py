@@ -111,6 +111,14 @@ def test_two_passes_draw_alike_in_a_process_and_not_in_both(two):
     torch.testing.assert_close(first["average"], (first["own"] + second["own"]) / 2)
 
 
+def test_all_begin_from_the_weights_and_the_statistics_of_the_first(two):
+    """It alone loads what `--weights` names."""
+    first, second = (result["begun"] for result in two)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert second["trunk.1.running_mean"].unique().tolist() == [3.0]
+
+
 def test_what_was_saved_goes_on_bit_for_bit_in_each_process(two):
     for result in two:
         found = result["resumed"]

@@ -292,6 +292,25 @@ def test_what_is_not_finite_moves_no_weight(optimizer):
         assert torch.equal(parameter, before[name]), name
 
 
+@pytest.mark.parametrize("optimizer", [Plain, TwoPass])
+def test_a_loss_that_is_not_finite_moves_nothing_though_its_gradient_is(optimizer):
+    model, update = make(optimizer)
+    update([batch()])
+    before = {k: p.detach().clone() for k, p in model.named_parameters()}
+    head = model.head
+
+    def loss(output, targets):
+        found = FiveFold.loss(head, output, targets)
+        return Loss(found.value + float("inf"), found.scores)
+
+    head.loss = loss
+    done = update([batch()])
+    assert all(step.bad.item() == 1 for step in done)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
 def test_heads_with_differing_numbers_of_objectives_are_refused():
     model, update = make()
     head = model.head

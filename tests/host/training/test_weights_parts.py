@@ -116,9 +116,9 @@ def public_state(classes: int = 5, width: int = 4) -> dict[str, Tensor]:
     }
 
 
-def save_run(path: Path, into: HeadInPlace, **changes: Any) -> None:
+def save_run(path: Path, into: HeadInPlace, distribution: str = "fgvc-two", **changes: Any) -> None:
     """Write what a run's model file is, with that head."""
-    head = {"name": into.component.spec.name, "distribution": "fgvc-two", "options": {"width": into.options.width}}
+    head = {"name": into.component.spec.name, "distribution": distribution, "options": {"width": into.options.width}}
     document = {
         "format": 1,
         "components": {"head": head},
@@ -138,10 +138,22 @@ def save_run(path: Path, into: HeadInPlace, **changes: Any) -> None:
         STATE,
         {"state_dict": STATE, "epoch": 3},
         {"model": {f"module.{name}": value for name, value in STATE.items()}, "optimizer": {"state": {}}},
+        {"model_state_dict": STATE, "epoch": 3},
         {f"_orig_mod.{name}": value for name, value in STATE.items()},
+        {f"_orig_mod.module.{name}": value for name, value in STATE.items()},
+        {f"module._orig_mod.{name}": value for name, value in STATE.items()},
         {f"backbone.{name}": value for name, value in STATE.items()},
     ],
-    ids=["plain", "state_dict", "model of DataParallel", "compiled", "backbone of a classifier"],
+    ids=[
+        "plain",
+        "state_dict",
+        "model of DataParallel",
+        "model_state_dict",
+        "compiled",
+        "compiled DataParallel",
+        "DataParallel of compiled",
+        "backbone of a classifier",
+    ],
 )
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
 def test_files_in_the_forms_there_are(tmp_path: Path, checkpoint: dict, ending: str) -> None:
@@ -200,6 +212,17 @@ def test_a_public_file_that_lacks_an_entry_of_the_head_is_refused(tmp_path: Path
         load_file(tmp_path / "public.pt", OneLayer(), in_place())
 
 
+def test_a_counter_of_batches_may_be_missing(tmp_path: Path) -> None:
+    """Old versions of torch had none in their batch norms; without it the statistics are the same."""
+    torch.save({**public_state(), "their.norm.running_mean": torch.full((4,), 7.0)}, tmp_path / "public.pt")
+    into = in_place()
+    into.head.norm = nn.BatchNorm1d(4, affine=False)
+    del into.head.norm.running_var
+    (line, _) = load_file(tmp_path / "public.pt", OneLayer(), into)
+    assert line == "head two: 5 of 6 entries from the file"
+    assert into.head.norm.running_mean.unique().tolist() == [7.0]
+
+
 def test_images_normalised_in_another_way_are_noted(tmp_path: Path) -> None:
     torch.save(public_state(), tmp_path / "public.pt")
     lines = load_file(tmp_path / "public.pt", OneLayer(), in_place(mean=(0.4, 0.5, 0.5)))
@@ -234,6 +257,9 @@ def test_a_run_with_another_head_or_shape_or_classes_says_so(tmp_path: Path) -> 
     save_run(path, in_place(name="three"))
     lines = load_file(path, OneLayer(), in_place())
     assert lines == [BACKBONE_LINE, "the file's head three is not used: head two starts from random weights"]
+    save_run(path, in_place(), distribution="another")  # its head of that name is another head
+    lines = load_file(path, OneLayer(), in_place())
+    assert lines == [BACKBONE_LINE, "the file's head two is not used: head two starts from random weights"]
 
     save_run(path, in_place(width=6), preprocessing={"image_size": 64})
     into = in_place()
@@ -247,6 +273,17 @@ def test_a_run_with_another_head_or_shape_or_classes_says_so(tmp_path: Path) -> 
     save_run(path, in_place(), classes=["class0", "wren", "class2", "class3", "class4"])
     lines = load_file(path, OneLayer(), in_place())
     assert lines[-1] == "the file's classes have other names, as 'wren' for 'class1': their weights are taken over"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"components": {}}, {"components": ["head"]}, {"components": {"head": {"name": "two"}}}, {"classes": 5}],
+    ids=["no head", "a list", "no distribution", "a number for classes"],
+)
+def test_a_run_whose_description_is_damaged_is_refused_in_one_line(tmp_path: Path, changes: dict) -> None:
+    save_run(tmp_path / "model.safetensors", in_place(), **changes)
+    with pytest.raises(FgvcError, match=r"--weights .*: the file is damaged: its description .*\)\.$"):
+        load_file(tmp_path / "model.safetensors", OneLayer(), in_place())
 
 
 class Trap:

@@ -213,6 +213,15 @@ def replayed(ranks):
     return {"masks": masks, "tracked": model.trunk[1].num_batches_tracked.item(), "own": before, "average": mean}
 
 
+def begun(ranks):
+    """Weights and statistics of a training that only the first process has loaded weights for."""
+    torch.manual_seed(7 + ranks.rank)
+    net = Whole(norm=True)
+    net.trunk[1].running_mean.fill_(3.0 if ranks.first else 0.0)
+    Update(net, Experts(), momentum(net), nullcontext, 0.0, ranks)
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
 def resumed(ranks, folder):
     """A training that is saved within an epoch goes on as if it had not been."""
     path = folder / "state.safetensors"
@@ -271,6 +280,7 @@ def main(folder):
             results["reductions"] = reductions(ranks)
             results["not_finite"] = not_finite(ranks)
             results["replayed"] = replayed(ranks)
+            results["begun"] = begun(ranks)
             results["resumed"] = resumed(ranks, folder)
             if not ranks.first:
                 raise FgvcError("this process alone cannot go on")

@@ -16,7 +16,8 @@ from fgvc_backbones.options import TimmOptions
 from fgvc_backbones.timm_backbone import TimmBackbone
 from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
 from fgvc_cli.training.update import Update
-from fgvc_heads.cmal import CmalHead
+from fgvc_heads.cmal import CmalHead, CmalOutput
+from fgvc_heads.cmal.losses import concat_loss, expert_loss, overall_loss
 from fgvc_heads.cmal.parts import PARTS
 from fgvc_heads.cmal_options import CmalOptions
 from fgvc_optimizers.adamw import AdamW
@@ -155,6 +156,15 @@ class TestPrecision:
         for step in done:
             assert step.losses[0].value.dtype == torch.float32 and step.losses[0].value.isfinite()
         assert done[-1].losses[0].scores.dtype == torch.bfloat16
+
+    def test_losses_are_of_float32_scores(self):
+        """Outside autocast too, where a cross entropy of bfloat16 would be kept to three digits."""
+        scores, targets = torch.randn(8, 5).bfloat16(), torch.arange(8) % 5
+        output = CmalOutput((scores, scores, scores), scores, None)
+        exact = F.cross_entropy(scores.float(), targets)
+        assert torch.equal(expert_loss(output, targets, 1).value, exact)
+        assert torch.equal(concat_loss(output, targets, 2.0).value, 2 * exact)
+        assert overall_loss(output, targets, 2.0).value.dtype == torch.float32
 
     def test_bf16_predicts_nearly_the_same(self):
         model, (images, _) = classifier_of(**SMALL), batch(4)

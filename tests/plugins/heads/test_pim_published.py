@@ -14,6 +14,7 @@ from fgvc_cli.contracts import BackboneInfo
 from fgvc_heads.linear import LinearHead
 from fgvc_heads.linear_options import LinearOptions
 from fgvc_heads.pim import PimHead
+from fgvc_heads.pim.published import _levels
 from fgvc_heads.pim_options import PimOptions
 
 CLASSES, WIDTH = 5, 12
@@ -236,3 +237,11 @@ def test_the_published_maps_another_backbone_and_another_size_are_told_apart(tra
     assert "--set backbone.maps=published (its maps keep the class token)" in parts.advice
     assert all(parts.head[name].shape == value.shape for name, value in head.state_dict().items())
     assert head_on(vit, num_selects=(9, 9, 9, 8)).published(state).advice == ""
+
+
+def test_maps_are_in_the_order_of_their_numbers_or_as_they_stand():
+    for names, order in (
+        (["layer10", "layer2", "layer9"], ["layer2", "layer9", "layer10"]),
+        (["stem", "layer2", "layer1"], ["stem", "layer2", "layer1"]),
+    ):
+        assert _levels({f"fpn.Proj_{name}.0.weight": torch.ones(1) for name in names}) == order

@@ -366,3 +366,65 @@ def test_a_base_that_evaluates_more_than_once_is_refused_and_the_weights_stay(ki
     with pytest.raises(FgvcError, match=f"{kind.__name__} evaluates its objective more than once"):
         update([batch()])
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def over(parameters, **options):
+    groups = [ParameterGroup("backbone", parameters)]
+    return Sam(groups=groups, options=SamOptions(**options), base=sgd(groups, momentum=0.0))
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_where_the_gradient_is_zero_weights_only_decay(adaptive):
+    """A loss that is met exactly: 0 / 0 would make every weight not a number."""
+    weight = nn.Parameter(torch.ones(3))
+
+    def closure():
+        weight.grad = 0 * weight.detach()
+        return Evaluation([], [])
+
+    closure.ascent, closure.bad = closure, torch.zeros(())
+    over({"weight": weight}, adaptive=adaptive).step(closure)
+    torch.testing.assert_close(weight.detach(), torch.full((3,), 1 - 0.1 * 0.01))
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_memory_format_of_a_weight_makes_no_difference(adaptive, parameters, given):
+    """Launches for many tensors may walk through memory: a copy in another format would mix up the entries."""
+    plain = {
+        name: nn.Parameter(p.detach().clone(memory_format=torch.contiguous_format)) for name, p in parameters.items()
+    }
+    assert plain["conv.weight"].stride() != parameters["conv.weight"].stride()
+    seen = []
+    for each in (parameters, plain):
+        optimizer, weights = over(each, rho=0.3, adaptive=adaptive), []
+        for step in range(3):
+            evaluate = given(each, step)
+
+            def closure(evaluate=evaluate, each=each, weights=weights):
+                weights.append([p.detach().clone(memory_format=torch.contiguous_format) for p in each.values()])
+                return evaluate()
+
+            closure.ascent, closure.bad = closure, evaluate.bad
+            optimizer.step(closure)
+        seen.append(weights)
+    for ours, theirs in zip(*seen, strict=True):  # at the weights and uphill, in turn
+        assert largest_difference(ours, theirs) < 1e-6
+    assert largest_difference(seen[0][0], seen[0][1]) > 1e-3
+    assert parameters["conv.weight"].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_weights_come_back_to_the_bit_in_their_own_type(dtype):
+    weight = nn.Parameter(torch.randn(50, generator=torch.Generator().manual_seed(0)).to(dtype) / 3)
+    before, seen = weight.detach().clone(), []
+
+    def closure():
+        seen.append(weight.detach().clone())
+        weight.grad = torch.linspace(-1, 1, 50).to(dtype)
+        return Evaluation([], [])
+
+    closure.ascent, closure.bad = closure, torch.zeros(())
+    optimizer = over({"weight": weight}, rho=0.7)
+    optimizer.set_rate(0.0)
+    optimizer.step(closure)
+    assert torch.equal(weight, before) and not torch.equal(seen[1], before)
