@@ -59,7 +59,7 @@ def predict(
             bar.advance(len(predictions))
     writer.close(predicting.failures)
     if predicting.predicted == 0:
-        raise FgvcError("No image could be read: see above.")
+        raise FgvcError("No image got a prediction: see above.")
     if predicting.failures:
         console.warn(
             f"{len(predicting.failures)} of {len(inputs.images) + len(inputs.failures)} left out, named above."

@@ -54,6 +54,8 @@ def print_component(details: Mapping[str, Any]) -> None:
     out.print(f"{details['kind']} {details['name']}", style="bold")
     facts = {"": details["summary"], "from": f"{details['from']} ({details['reference']})", "source": details["source"]}
     facts |= {OWN_TEXT.get(name, name): value_text(value) for name, value in details["properties"].items() if value}
+    if base := details["properties"].get("base"):
+        facts[OWN_TEXT["base"]] = f"{base}; another: --set optimizer.base=NAME, its options: optimizer.base.OPTION"
     if details["works_with"] is not None:
         kind = details["works_with"]["kind"]
         facts |= {

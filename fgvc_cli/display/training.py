@@ -150,7 +150,8 @@ def show_outcome(outcome: Outcome) -> None:
             macro = row.get("macro", {}).get("f1")
             label = f"{name} (augmented)" if name == "train" else name
             table.add_row(label, str(row["images"]), percent(row.get("top1")), percent(row.get("top5")), percent(macro))
-    out().print(table)
+    if table.row_count:  # no epochs, and no test split: nothing was scored
+        out().print(table)
     for line in closing_lines(outcome):
         out().print(line, soft_wrap=True)
 

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.images import find_images
+from fgvc_cli.display import console
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.computing import ReadyClassifier
 from fgvc_cli.evaluation.scoring import scores_of
+
+NOT_FINITE = "the classifier's scores are not finite"
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Predicting:
         predictions = []
         for key, values, indices in zip(keys, probabilities, classes, strict=True):
             if values[0] != values[0]:
-                self.failures[key] = "the classifier's scores are not finite"
+                self.failures[key] = NOT_FINITE
+                console.warn(f"left out: {key}: {NOT_FINITE}")
                 continue
             self.predicted += 1
             predictions.append(Prediction(key, tuple((names[i], p) for i, p in zip(indices, values, strict=True))))

@@ -99,7 +99,8 @@ def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str]
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.seed)
     name = request.split or _default_split(dataset, request.is_own)
     split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
-    notes = _own_notes(name, request.split) if request.is_own else _other_notes(name, request.split)
+    trained = config.train.epochs > 0  # if not, the weights are a file's, and what that has seen is not known
+    notes = _own_notes(name, request.split, trained) if request.is_own else _other_notes(name, request.split)
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
         split = Split(ALL, split.images, split.labels, split.keys, split.parts)
     matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
@@ -147,11 +148,14 @@ def _split(dataset: Dataset, name: str, known: Sequence[str]) -> Split:
     return dataset.split(name)
 
 
-def _own_notes(name: str, asked: str | None) -> tuple[str, ...]:
-    if name == "val":
-        missing = "" if asked else "The run's data set has no test split, so this is its validation split. "
-        return (f"{missing}The checkpoint was chosen on val: expect a little less on images it has never seen.",)
-    if name == "train":
+def _own_notes(name: str, asked: str | None, trained: bool) -> tuple[str, ...]:
+    missing = ["The run's data set has no test split, so this is its validation split."]
+    said = missing if name == "val" and not asked else []
+    if name == "val" and trained:
+        said.append("The checkpoint was chosen on val: expect a little less on images it has never seen.")
+    if said:
+        return (" ".join(said),)
+    if name == "train" and trained:
         return ("The classifier has learnt these very images: the figures say nothing of others.",)
     return ()
 

@@ -24,6 +24,7 @@ CONTENTS = (
     "last",
     "samples",
     "evaluation",
+    "explanation",
 )
 """Everything that fgvc puts into a run folder."""
 

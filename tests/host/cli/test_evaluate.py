@@ -116,6 +116,13 @@ def test_without_a_test_split_validation_is_taken_and_that_is_said(fgvc, bee_run
     assert "split off from train" in summary["origin"]
 
 
+def test_of_a_run_that_was_not_trained_nothing_is_said_of_its_training(fgvc, bee_run: Path) -> None:
+    config = bee_run / "config.toml"
+    config.write_text(config.read_text() + "epochs = 0\n")
+    for split in ("val", "train"):
+        assert json.loads(fgvc("evaluate", bee_run, "--split", split, "--json").stdout)["notes"] == []
+
+
 def test_validation_and_training_splits_are_those_of_the_training(fgvc, bee_run: Path) -> None:
     val, train = (json.loads(fgvc("evaluate", bee_run, "--split", s, "--json").stdout) for s in ("val", "train"))
     assert (val["images"], train["images"]) == (3, 9)

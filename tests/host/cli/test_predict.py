@@ -81,7 +81,22 @@ def test_all_bad_is_exit_code_1(fgvc, bee_run: Path, photos: Path) -> None:
     result = fgvc("predict", photos / "a.png", "--run", bee_run, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["predictions"] == []
-    assert "No image could be read" in result.stderr
+    assert "No image got a prediction: see above." in result.stderr
+
+
+def test_scores_that_are_not_finite_are_said_to_be_so(fgvc, bee_run: Path, photos: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    file = bee_run / "model.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    tensors = {name: t * float("nan") if name.startswith("head.") else t for name, t in load_file(file).items()}
+    save_file(tensors, file, metadata)
+    result = fgvc("predict", photos / "a.png", "--run", bee_run)
+    assert result.exit_code == 1
+    assert f"left out: {photos / 'a.png'}: the classifier's scores are not finite" in result.stderr
+    assert "No image got a prediction: see above." in result.stderr and "could be read" not in result.stderr
 
 
 def test_no_image_at_all_is_a_clear_error(fgvc, bee_run: Path, tmp_path: Path) -> None:

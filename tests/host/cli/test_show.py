@@ -75,6 +75,13 @@ def test_show_a_recipe_prints_its_toml():
     assert toml.strip() in run("show", "recipe", "finetune").stdout
 
 
+def test_show_sam_says_how_its_base_is_chosen():
+    text = " ".join(run("show", "optimizer", "sam").stdout.split())
+    assert "sgd; another: --set optimizer.base=NAME, its options: optimizer.base.OPTION" in text
+    assert shown("optimizer", "sam")["properties"]["base"] == "sgd"
+    assert "optimizer.base" not in run("show", "optimizer", "sgd").stdout
+
+
 def test_every_component_can_be_shown():
     registry = get_registry()
     for kind in KINDS:

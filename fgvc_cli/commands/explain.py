@@ -1,0 +1,203 @@
+"""`fgvc explain`: what a decision rests on, in pictures of images or in figures over a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fgvc_cli.commands.completion import component_names
+
+EXAMPLE = "fgvc explain photo.jpg --occlude --steps 2"
+EXPLAINING, OCCLUSION, SET, COMPUTING, RESULTS = (
+    "What is explained",
+    "Occlusion test",
+    "Over a data set, instead of IMAGES",
+    "Computing",
+    "Results",
+)
+DEFAULT_EXPLAINER = "gradcam"
+
+
+def explain(
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="IMAGES", help="Image files, and folders that are searched for them."),
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Run folder or model.safetensors. May be given several times, to compare runs.",
+            show_default="the newest finished run",
+            rich_help_panel=EXPLAINING,
+        ),
+    ] = None,
+    explainer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What draws the heat map. May be given several times, to compare them.",
+            show_default=DEFAULT_EXPLAINER,
+            autocompletion=component_names("explainer"),
+            rich_help_panel=EXPLAINING,
+        ),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Class that the map is of: predicted, true (of labelled images), or the name of a class.",
+            rich_help_panel=EXPLAINING,
+        ),
+    ] = "predicted",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="An option, as explainer.option=value or dataset.option=value. May be given several times.",
+            rich_help_panel=EXPLAINING,
+        ),
+    ] = None,
+    occlude: Annotated[
+        bool,
+        typer.Option(
+            "--occlude",
+            help="Cover what the map marks most, predict again, and draw the map again.",
+            rich_help_panel=OCCLUSION,
+        ),
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="How often more is covered.", show_default="1", rich_help_panel=OCCLUSION),
+    ] = None,
+    cover: Annotated[
+        str | None,
+        typer.Option(
+            help="What covers it: mean (the image's mean colour), blur or grey.",
+            show_default="mean",
+            rich_help_panel=OCCLUSION,
+        ),
+    ] = None,
+    cover_area: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the image that a step covers, above 0 and at most 1.",
+            show_default="0.2",
+            rich_help_panel=OCCLUSION,
+        ),
+    ] = None,
+    cover_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead of a share: cover what is marked at least so much, above 0 and at most 1.",
+            show_default=False,
+            rich_help_panel=OCCLUSION,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of class folders, matched by class name.",
+            show_default="the run's own data set",
+            rich_help_panel=SET,
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="A data set, by name.",
+            autocompletion=component_names("dataset"),
+            show_default=False,
+            rich_help_panel=SET,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split to explain.", show_default="test, or val where there is none", rich_help_panel=SET),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="So many images at most, spread over the classes.", show_default="all", rich_help_panel=SET
+        ),
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Only images of this class. May be given several times.", rich_help_panel=SET),
+    ] = None,
+    differ: Annotated[
+        bool,
+        typer.Option(
+            "--differ",
+            help="Only images that the first of two runs gets right and the second wrong.",
+            rich_help_panel=SET,
+        ),
+    ] = False,
+    ignore_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-unknown", help="Leave out classes that the classifier does not know.", rich_help_panel=SET
+        ),
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=COMPUTING)] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or auto; gradients like fp32.", rich_help_panel=COMPUTING)
+    ] = "fp32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.", rich_help_panel=COMPUTING)] = 32,
+    workers: Annotated[
+        int, typer.Option(min=-1, help="Processes that read images; -1 chooses by device.", rich_help_panel=COMPUTING)
+    ] = -1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the pictures, or for the results over a data set.",
+            show_default="the current folder; explanation/SPLIT in the run",
+            rich_help_panel=RESULTS,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace pictures or results that are there.", rich_help_panel=RESULTS)
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RESULTS)] = False,
+) -> None:
+    """Show what a decision rests on.
+
+    For images, a picture each: the photograph and a heat map over it.
+
+    With --occlude also: does the decision survive without what the map marks?
+
+    Over a data set, figures: how far the heat maps can be trusted.
+
+    Exit code 3: done, but some images were left out; 1: all were.
+
+    """
+    from fgvc_cli.commands.explain_dataset import explain_dataset
+    from fgvc_cli.commands.explain_images import explain_images
+    from fgvc_cli.evaluation.computing import Computing
+    from fgvc_cli.evaluation.subject import SubjectRequest, dataset_settings
+    from fgvc_cli.explaining.explainers import explainer_settings
+    from fgvc_cli.explaining.request import ExplainRequest, SetRequest, covered, refuse_what_does_not_go_together
+
+    over_set = {
+        "--data": data, "--dataset": dataset, "--split": split, "--limit": limit, "--class": class_,
+        "--differ": differ, "--ignore-unknown": ignore_unknown,
+    }  # fmt: skip
+    covering = {"--steps": steps, "--cover": cover, "--cover-area": cover_area, "--cover-threshold": cover_threshold}
+    settings, others = explainer_settings(set_ or [])
+    options = dataset_settings(others)
+    refuse_what_does_not_go_together(images or [], run or [], {**over_set, "--set dataset": options}, covering, occlude)
+    request = ExplainRequest(
+        runs=run or [],
+        explainers=explainer or [DEFAULT_EXPLAINER],
+        settings=settings,
+        target=target,
+        cover=covered(cover, cover_area, cover_threshold),
+        steps=steps or 1,
+        computing=Computing(device, precision, batch_size, workers),
+        out=out,
+        force=force,
+    )
+    if images:
+        explain_images(images, request, occlude, json)
+    else:
+        subject = SubjectRequest(split, data, dataset, options, ignore_unknown)
+        explain_dataset(request, SetRequest(subject, limit, class_ or [], differ), json)

@@ -1,0 +1,281 @@
+"""A classifier that sees one patch alone, explainers that know or do not know it, and run folders for both."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fgvc_cli import ExplainerSpec, option
+from fgvc_cli.contracts import (
+    Backbone,
+    BackboneInfo,
+    CamLayer,
+    Classifier,
+    Explainer,
+    Features,
+    Head,
+    Preprocessing,
+    Reads,
+)
+from fgvc_cli.errors import UsageError
+from fgvc_cli.evaluation.computing import ReadyClassifier
+from fgvc_cli.explaining import over_dataset
+from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
+from fgvc_cli.registry import Registry, get_registry
+from fgvc_cli.registry.records import Component, Origin, PluginRecord
+
+SIDE = 8
+CLASSES = ("dark", "lit", "unseen")
+CORNER = (slice(0, 4), slice(0, 4))
+"""The patch that decides: 16 of 64 pixels."""
+
+
+class PatchBackbone(Backbone):
+    """The embedding is the share of the patch's pixels that are bright red."""
+
+    def __init__(self, patch: tuple[slice, slice]) -> None:
+        super().__init__()
+        self.info = BackboneInfo("patch", "convolutional", SIDE, (), 1, (0.0,) * 3, (1.0,) * 3)
+        self.patch = patch
+        self.calls: list[int] = []
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor, reads: Reads) -> Features:
+        self.calls.append(len(images))
+        patch = images[(slice(None), 0, *self.patch)]
+        return Features({}, self.weight * (patch > 0.9).float().mean(dim=(1, 2))[:, None])
+
+    def prune(self, reads: Reads) -> None:
+        raise NotImplementedError
+
+    def cam_layer(self, map_index: int | None) -> CamLayer:
+        raise NotImplementedError
+
+
+class LitHead(Head):
+    """The probability of "lit" is the embedding, that of "dark" the rest; others get next to nothing."""
+
+    def __init__(self, backbone: BackboneInfo, classes: int, options: Any = None) -> None:
+        super().__init__(backbone, classes, options)
+        self.others = classes - 2
+
+    def reads(self, part: str | None = None) -> Reads:
+        return Reads((), True)
+
+    def forward(self, features: Features, part: str | None = None) -> Tensor:
+        assert features.embedding is not None
+        lit = features.embedding[:, 0].clamp(1e-6, 1 - 1e-6)
+        return torch.stack([1 - lit, lit, *[torch.full_like(lit, 1e-9)] * self.others], dim=1).log()
+
+    def objectives(self, images: Tensor, targets: Tensor) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Softness:
+    softness: float = option(0.0, "added everywhere", minimum=0.0, maximum=1.0)
+
+
+class Knowing(Explainer):
+    """Marks what is bright red, and nothing else."""
+
+    def __init__(self, options: Softness) -> None:
+        self.options = options
+
+    def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+        return (images[:, 0] > 0.9).float().clamp(min=self.options.softness)
+
+
+class Inverted(Explainer):
+    """Marks everything but what is bright red."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+        return (images[:, 0] <= 0.9).float()
+
+
+class Centre(Explainer):
+    """Marks the pixel right below the middle of the image."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+        maps = torch.zeros_like(images[:, 0])
+        maps[:, images.shape[2] // 2, images.shape[3] // 2] = 1
+        return maps
+
+
+class Refusing(Inverted):
+    """Explains nothing."""
+
+    def check(self, classifier: Classifier) -> None:
+        raise UsageError("refusing explains no classifier: use another.")
+
+
+class Misshapen(Inverted):
+    """Gives maps of another size."""
+
+    def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+        return torch.zeros(len(images), 2, 2)
+
+
+EXPLAINERS = {
+    "knowing": Knowing,
+    "inverted": Inverted,
+    "centre": Centre,
+    "refusing": Refusing,
+    "misshapen": Misshapen,
+}
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """What is installed, and the explainers of this file."""
+    module = ModuleType("made_explainers")
+    vars(module).update({"Softness": Softness, **{c.__name__: c for c in EXPLAINERS.values()}})
+    monkeypatch.setitem(sys.modules, "made_explainers", module)
+    origin = Origin("made", "1.0")
+    components = tuple(
+        Component(
+            ExplainerSpec(
+                name,
+                f"made_explainers:{target.__name__}",
+                options="made_explainers:Softness" if target is Knowing else "",
+            ),
+            origin,
+        )
+        for name, target in EXPLAINERS.items()
+    )
+    record = PluginRecord("made", origin, "made_explainers", "loaded", components=components)
+    return Registry([*get_registry().plugins, record])
+
+
+@pytest.fixture
+def ready() -> Callable[..., ReadyClassifier]:
+    """A function that makes a classifier of one patch, by default the corner."""
+
+    def make(
+        patch: tuple[slice, slice] = CORNER,
+        model_file: Path = Path("run/model.safetensors"),
+        batch_size: int = 4,
+        class_names: tuple[str, ...] = CLASSES,
+        side: int = SIDE,
+    ) -> ReadyClassifier:
+        backbone = PatchBackbone(patch)
+        preprocessing = Preprocessing(side, side, (0.0,) * 3, (1.0,) * 3)
+        classifier = Classifier(backbone, LitHead(backbone.info, len(class_names)), class_names, preprocessing).eval()
+        return ReadyClassifier(classifier, model_file, "fp32", batch_size, 0)
+
+    return make
+
+
+def lit_image(pixels: int = 16) -> np.ndarray:
+    """Return a dark image uint8 S,S,3 with so many of the corner's pixels lit, in the order of reading."""
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for i in range(pixels):
+        image[i // 4, i % 4, 0] = 255
+    return image
+
+
+def as_pixels(*images: np.ndarray) -> Tensor:
+    """Return uint8 B,3,S,S."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass
+class Seen:
+    """A view that remembers."""
+
+    notes: list[str] = field(default_factory=list)
+    bars: list[tuple[str, int | None, int]] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    @contextmanager
+    def progress(self, description: str, total: int | None, unit: str = "images") -> Iterator[Any]:
+        bar = _Bar()
+        try:
+            yield bar
+        finally:
+            self.bars.append((description, total, bar.done))
+
+
+@dataclass
+class _Bar:
+    done: int = 0
+
+    def advance(self, n: int = 1, text: str = "") -> None:
+        self.done += n
+
+
+@pytest.fixture
+def lamps(tmp_path: Path) -> Path:
+    """A folder with 6 lit, 4 half-lit (labelled lit: 8 of 16 pixels and one more) and 4 dark images for the test."""
+    root = tmp_path / "lamps"
+    for split in ("train", "test"):
+        for i in range(10):
+            _save(root / split / "lit" / f"{i}.png", lit_image(16 if i < 6 else 9))
+        for i in range(4):
+            _save(root / split / "dark" / f"{i}.png", lit_image(0))
+        if split == "train":
+            _save(root / split / "unseen" / "0.png", lit_image(0))
+    return root
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+@pytest.fixture
+def run_of(
+    lamps: Path, tmp_path: Path, ready: Callable[..., ReadyClassifier], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """A function that makes a run on the lamps, whose model file "loads" as the classifier of a patch."""
+    made: dict[Path, ReadyClassifier] = {}
+    monkeypatch.setattr(over_dataset, "load", lambda model_file, computing: made[model_file])
+
+    def make(name: str = "corner", **more: Any) -> Path:
+        run = tmp_path / name
+        run.mkdir()
+        (run / "config.toml").write_text(
+            f"recipe = 'scratch'\n[dataset]\nname = 'folder'\ndata = '{lamps}'\n[train]\nseed = 0\n"
+        )
+        model_file = run / "model.safetensors"
+        model_file.touch()
+        made[model_file] = ready(model_file=model_file, **more)
+        return model_file
+
+    return make
+
+
+@pytest.fixture
+def lamp() -> Callable[..., Tensor]:
+    """A function that makes images uint8 B,3,S,S with so many of the corner's pixels lit."""
+    return lambda *counts: as_pixels(*(lit_image(count) for count in counts))
+
+
+@pytest.fixture
+def named(registry: Registry) -> Callable[..., NamedExplainer]:
+    """A function that makes one of this file's explainers."""
+    return lambda name, **settings: make_explainer(name, settings, registry)
+
+
+@pytest.fixture
+def view() -> Seen:
+    return Seen()

@@ -1,0 +1,74 @@
+"""Which images: a limit that spreads, and runs that differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from fgvc_cli.contracts import Split
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.evaluation.scoring import Scores
+from fgvc_cli.explaining.choosing import class_index, differing, in_turn, of_classes, spread
+
+
+def test_a_limit_spreads_over_classes_and_within_them() -> None:
+    labels = [0] * 10 + [1] * 10 + [2] * 10
+    assert spread(labels, 6) == [2, 7, 12, 17, 22, 27]
+    assert spread(labels, 6) == spread(labels, 6)
+    assert spread(labels, 30) == spread(labels, 99) == list(range(30))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 11, 17, 24, 29])
+def test_each_class_gives_equally_many_as_far_as_it_has_them(limit: int) -> None:
+    counts = [2, 12, 1, 9, 6]
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    chosen = spread(labels, limit)
+    assert len(set(chosen)) == limit and chosen == sorted(chosen)
+    given = Counter(labels[i] for i in chosen)
+    most = max(given.values())
+    assert all(given[label] >= min(count, most - 1) for label, count in enumerate(counts))
+
+
+def test_fewer_images_than_classes_lie_evenly_among_them() -> None:
+    assert spread(list(range(100)), 4) == [12, 37, 62, 87]
+
+
+def test_labels_need_not_come_in_order() -> None:
+    labels = [1, 0, 1, 0, 1, 0, 1, 0]
+    assert Counter(labels[i] for i in spread(labels, 4)) == {0: 2, 1: 2}
+
+
+def test_classes_take_turns() -> None:
+    assert in_turn([2, 2, 0, 0, 0, 1]) == [2, 5, 0, 3, 1, 4]
+    assert in_turn([]) == []
+
+
+def scores(rows, labels, keys) -> Scores:
+    return Scores(np.asarray(rows, np.float32), np.asarray(labels, np.int64), list(keys), 0.0)
+
+
+def test_runs_differ_where_the_first_is_right_and_the_second_wrong_the_surest_first() -> None:
+    first = scores([[0.6, 0.4], [0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.7, 0.3]], [0, 0, 0, 0, 0], "abcde")
+    second = scores([[0.1, 0.9], [0.2, 0.8], [0.9, 0.1], [0.1, 0.9]], [0, 0, 0, 0], "abcd")  # could not read e
+    assert differing(first, second) == ["b", "a"]
+    swapped = scores([[0.9, 0.1], [0.8, 0.2]], [1, 1], "ba")  # another order, and another order of classes
+    assert differing(first, swapped) == ["b", "a"]
+
+
+def test_scores_that_are_not_finite_are_wrong() -> None:
+    first = scores([[0.6, 0.4], [np.nan, np.nan]], [0, 0], "ab")
+    second = scores([[np.nan, np.nan], [0.1, 0.9]], [0, 0], "ab")
+    assert differing(first, second) == ["a"]
+
+
+def test_classes_are_found_by_name_and_must_have_images() -> None:
+    split = Split("test", [np.zeros((1, 1, 3), np.uint8)] * 3, [0, 2, 0], ["a", "b", "c"])
+    names = ("ant", "bee", "cat")
+    assert of_classes(split, [0], names).keys == ["a", "c"]
+    assert of_classes(split, [2, 0], names).keys == ["a", "b", "c"]
+    with pytest.raises(FgvcError, match="--class bee: the test split has no image of that class"):
+        of_classes(split, [1], names)
+    with pytest.raises(UsageError, match=r"--class aant.*Did you mean 'ant'"):
+        class_index("aant", names, "--class")

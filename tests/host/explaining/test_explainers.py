@@ -1,0 +1,66 @@
+"""Explainers by name, with the options that are theirs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.explaining.baseline import SmoothNoise, with_baseline
+from fgvc_cli.explaining.explainers import explainer_settings, make_explainer, make_explainers
+from fgvc_cli.registry import Registry
+
+
+def test_options_are_picked_out_of_settings() -> None:
+    settings, others = explainer_settings(["explainer.softness=0.5", "dataset.size=64", "explainer.fill=blur"])
+    assert settings == {"softness": 0.5, "fill": "blur"}
+    assert others == ["dataset.size=64"]
+    with pytest.raises(UsageError, match=r"kind.option=value"):
+        explainer_settings(["softness"])
+
+
+def test_an_explainer_gets_its_options(registry) -> None:
+    made = make_explainer("knowing", {"softness": 0.5}, registry)
+    assert made.options == {"softness": 0.5}
+    maps = made.explain(None, torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64))
+    assert maps.eq(0.5).all()
+
+
+def test_of_several_explainers_an_option_goes_to_those_that_have_it(registry) -> None:
+    knowing, inverted = make_explainers(["knowing", "inverted", "knowing"], {"softness": 0.5}, registry)
+    assert knowing.options == {"softness": 0.5} and inverted.options == {}
+
+
+def test_what_does_not_exist_is_refused_with_what_does(registry) -> None:
+    with pytest.raises(UsageError, match="knowing"):
+        make_explainer("knowin", {}, registry)
+    with pytest.raises(UsageError, match=r"Did you mean 'softness'.* knowing: softness, inverted: none"):
+        make_explainers(["knowing", "inverted"], {"softnes": 1}, registry)
+    with pytest.raises(UsageError, match="at most 1"):
+        make_explainers(["knowing"], {"softness": 3}, registry)
+
+
+def test_maps_of_another_size_are_the_authors_fault(registry) -> None:
+    with pytest.raises(FgvcError, match=r"misshapen breaks its contract.*\(3, 2, 2\).*\(3, 8, 8\)"):
+        make_explainer("misshapen", {}, registry).explain(None, torch.zeros(3, 3, 8, 8), torch.zeros(3))
+
+
+def test_the_random_map_is_added_once_whatever_brings_it(registry, named) -> None:
+    added, baseline = with_baseline([named("knowing")], registry)
+    assert [explainer.name for explainer in added] == ["knowing", "random"] and added[1] is baseline
+    again, same = with_baseline(added, registry)
+    assert again == added and same is baseline
+    own = with_baseline([], Registry([]))[1]
+    assert isinstance(own.explainer, SmoothNoise)
+
+
+def test_the_hosts_random_map_follows_from_the_image_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(64, 3, 28, 28, generator=generator)
+    maps = SmoothNoise().explain(None, images, None)
+    assert torch.equal(SmoothNoise().explain(None, images[5:6], None)[0], maps[5])
+    assert maps.min() == 0 and maps.max() == 1
+    flat = maps.flatten(1)
+    correlations = torch.corrcoef(flat) - torch.eye(64)
+    assert correlations.abs().max() < 0.75 and abs(correlations.mean()) < 0.02  # each image its own
+    assert flat.mean(dim=0).std() < 0.1  # no place is favoured

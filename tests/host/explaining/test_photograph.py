@@ -1,0 +1,143 @@
+"""Geometry between a photograph and the crop that a classifier sees of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_cli.contracts import Preprocessing
+from fgvc_cli.data.images import ImageError
+from fgvc_cli.explaining.photograph import (
+    covered_photograph,
+    crop_box,
+    on_photograph,
+    open_photograph,
+    whole_box,
+)
+
+SIZES = [(300, 200), (200, 300), (640, 640), (64, 64), (50, 400), (2000, 1333)]
+
+
+def preprocessing(side: int = 64, resize: int = 73, fit: str = "short") -> Preprocessing:
+    return Preprocessing(side, resize, (0.0,) * 3, (1.0,) * 3, fit)  # type: ignore[arg-type]
+
+
+def gradient(size: tuple[int, int]) -> Image.Image:
+    """A picture whose red tells how far right a pixel is, and whose green how far down."""
+    width, height = size
+    across = np.broadcast_to((np.arange(width) + 0.5) / width * 255, (height, width))
+    down = np.broadcast_to(((np.arange(height) + 0.5) / height * 255)[:, None], (height, width))
+    return Image.fromarray(np.stack([across, down, 0 * across], axis=2).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("fit", ["short", "stretch"])
+@pytest.mark.parametrize("resize", [64, 73])
+def test_the_box_is_what_the_preprocessing_crops(size, fit, resize):
+    steps = preprocessing(64, resize, fit)
+    left, top, right, bottom = crop_box(size, steps)
+    seen = steps(gradient(size)).numpy()[:2].astype(float)
+    # The crop's outermost pixels lie half a pixel of the crop within the box, on every side.
+    across, down = (right - left) / 128, (bottom - top) / 128
+    horizontally = [(left + across) / size[0], (right - across) / size[0]]
+    expected = [*horizontally, (top + down) / size[1], (bottom - down) / size[1]]
+    found = [seen[0, 32, 0], seen[0, 32, -1], seen[1, 0, 32], seen[1, -1, 32]]
+    # An edge of the picture pulls the average of its outermost pixels inwards by at most half a pixel of the crop.
+    assert np.array(found) / 255 == pytest.approx(np.array(expected), abs=0.5 / 64 + 0.004)
+
+
+def test_the_box_of_a_landscape_and_a_portrait_in_figures():
+    assert crop_box((300, 200), preprocessing(64, 64)) == pytest.approx((50, 0, 250, 200))
+    assert crop_box((200, 300), preprocessing(64, 64)) == pytest.approx((0, 50, 200, 250))
+    assert crop_box((300, 200), preprocessing(64, 128)) == pytest.approx((100, 50, 200, 150))
+    assert crop_box((300, 200), preprocessing(64, 128, "stretch")) == pytest.approx((75, 50, 225, 150))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_marked_pixel_lies_where_the_classifier_saw_it(size):
+    steps = preprocessing()
+    values = np.zeros((64, 64), np.float32)
+    values[10:20, 40:50] = 1
+    box = crop_box(size, steps)
+    brought = on_photograph(values, size, box)
+    assert brought.shape == size[::-1] and brought.dtype == np.float32
+    y, x = np.mgrid[: size[1], : size[0]] + 0.5
+    centre = (brought * x).sum() / brought.sum(), (brought * y).sum() / brought.sum()
+    side_x, side_y = (box[2] - box[0]) / 64, (box[3] - box[1]) / 64
+    assert centre[0] == pytest.approx(box[0] + 45 * side_x, abs=max(1, 0.3 * side_x))
+    assert centre[1] == pytest.approx(box[1] + 15 * side_y, abs=max(1, 0.3 * side_y))
+    assert brought.sum() == pytest.approx(100 * side_x * side_y, rel=0.15)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_nothing_is_outside_of_the_crop(size):
+    box = crop_box(size, preprocessing())
+    brought = on_photograph(np.ones((64, 64), np.bool_), size, box)
+    left, top, right, bottom = whole_box(size, box)
+    assert brought[top:bottom, left:right].all()
+    assert brought.sum() == (right - left) * (bottom - top)
+
+
+def test_a_crop_that_reaches_beyond_the_photograph_is_cut_at_its_edges():
+    values = np.zeros((10, 10), np.float32)
+    values[:, 5:] = 1
+    brought = on_photograph(values, (10, 20), (-10.0, 0.0, 10.0, 20.0))
+    assert brought.shape == (20, 10)
+    assert brought[:, 1:].min() == 1  # the left half of the crop is not on the photograph
+    assert not on_photograph(values, (10, 20), (30.0, 0.0, 40.0, 10.0)).any()
+
+
+def test_covering_paints_the_filling_within_the_mask_and_nothing_else():
+    photograph = gradient((300, 200))
+    masks = np.zeros((64, 64), np.bool_)
+    masks[16:48, 16:48] = True
+    fills = np.full((64, 64, 3), (9, 8, 7), np.uint8)
+    box = crop_box(photograph.size, preprocessing(64, 64))
+    painted = np.asarray(covered_photograph(photograph, masks, fills, box))
+    before = np.asarray(photograph)
+    assert (painted[55:145, 105:195] == (9, 8, 7)).all()
+    outside = np.ones((200, 300), bool)
+    outside[49:151, 99:201] = False
+    assert (painted[outside] == before[outside]).all()
+    unmasked = covered_photograph(photograph, np.zeros((64, 64), np.bool_), fills, box)
+    assert (np.asarray(unmasked) == before).all()
+
+
+def test_a_photograph_is_drawn_as_it_is(tmp_path: Path):
+    gradient((400, 300)).save(tmp_path / "a.png")
+    photograph = open_photograph(tmp_path / "a.png")
+    assert (np.asarray(photograph.image) == np.asarray(gradient((400, 300)))).all()
+    assert (photograph.times, photograph.is_reduced, photograph.note) == (1, False, "")
+
+
+def test_each_pixel_of_a_small_one_becomes_a_square(tmp_path: Path):
+    array = np.asarray(gradient((64, 40)))
+    photograph = open_photograph(array)
+    assert photograph.size == (256, 160)
+    assert (np.asarray(photograph.image) == array.repeat(4, axis=0).repeat(4, axis=1)).all()
+    assert "64 x 40 px" in photograph.note and "4 times" in photograph.note
+
+
+def test_a_large_one_is_bounded_and_says_so():
+    photograph = open_photograph(np.zeros((1000, 3200, 3), np.uint8))
+    assert photograph.size == (1600, 500) and "1600 x 500 px" in photograph.note
+    assert open_photograph(np.zeros((1000, 3200, 3), np.uint8), 320).size == (320, 100)
+
+
+def test_a_photograph_stands_upright(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient((400, 300)).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    photograph = open_photograph(tmp_path / "turned.jpg")
+    assert photograph.size == (300, 400)
+    corner = photograph.image.getpixel((295, 5))  # what the sensor had at its upper left
+    assert max(corner) < 30  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_read_is_an_image_error(tmp_path: Path):
+    (tmp_path / "no.jpg").write_text("no image")
+    with pytest.raises(ImageError):
+        open_photograph(tmp_path / "no.jpg")
