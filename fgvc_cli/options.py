@@ -10,6 +10,7 @@ One syntax everywhere: `--set head.width=4096` on the command line, `width = 409
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -138,11 +139,13 @@ def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> 
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
         low, high = metadata.get("minimum"), metadata.get("maximum")
-        if number != number or (low is not None and number < low) or (high is not None and number > high):
+        within = (low is None or number >= low) and (high is None or number <= high)
+        infinite = isinstance(number, float) and not math.isfinite(number)
+        if infinite or not within:
             bounds = " and ".join(
                 text for text, bound in ((f"at least {low}", low), (f"at most {high}", high)) if bound is not None
             )
-            raise UsageError(f"{where}={_shown(value)}: must be {bounds or 'a number'}.")
+            raise UsageError(f"{where}={_shown(value)}: must be {'a finite number' if infinite else bounds}.")
     return converted
 
 

@@ -169,7 +169,12 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
     weights, notes = plan.weights, head.notes()
     if plan.file is not None:
         into = HeadInPlace(head, config.head.component, config.head.options, dataset.class_names, preprocessing)
+        before = [parameter.detach().clone() for parameter in head.parameters()]
         lines = load_file(plan.file, plan.backbone, into)
+        if not train.epochs and all(map(torch.equal, before, head.parameters())):
+            lines.append(
+                f"{into.title} has random weights, and with --epochs 0 nothing trains it: its scores mean nothing"
+            )
         weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
     classifier = assemble(plan.backbone, head, dataset.class_names, preprocessing)
     _check_batch(classifier, train.batch_size)

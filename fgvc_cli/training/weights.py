@@ -121,7 +121,7 @@ def _as_path(wanted: str) -> Path | None:
     if path.is_dir() and (path / "model.safetensors").is_file():
         return path / "model.safetensors"
     looks_like_path = path.suffix in FILE_ENDINGS or "/" in wanted or os.sep in wanted or wanted.startswith("~")
-    if path.is_dir() and looks_like_path:
+    if wanted and path.is_dir():
         raise FgvcError(f"--weights {wanted}: this folder has no model.safetensors; give a weights file or a run.")
     if looks_like_path:
         raise FgvcError(f"--weights {wanted}: no such file.")

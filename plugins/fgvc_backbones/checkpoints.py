@@ -78,15 +78,15 @@ def load_into(model: nn.Module, plan: Plan, state: Mapping[str, Any]) -> Weights
     given = {name.removeprefix("model."): value for name, value in state.items() if isinstance(value, Tensor)}
     if any(name not in given or given[name].shape != value.shape for name, value in own.items()):
         given = _fitted(given, plan)
-    for name in own.keys() & given.keys():
-        if given[name].shape != own[name].shape:
+    for name in own:
+        if name in given and given[name].shape != own[name].shape:
             raise FgvcError(
                 f"The weights are not for {plan.model}: {name} has shape {_shape(given[name])}, "
                 f"and {_shape(own[name])} is needed."
             )
     loaded = tuple(name for name in own if name in given)
     if not any(name in given for name, _ in model.named_parameters()):
-        raise FgvcError(f"The weights are not for {plan.model}: none of their {len(state)} entries is one of its own.")
+        raise FgvcError(f"The weights are not for {plan.model}: {_foreign(state, own)}")
     model.load_state_dict({name: given[name] for name in loaded}, strict=False)
     whole = plan.outline().state_dict().keys()
     classifier = _classifier_prefixes(model)
@@ -163,6 +163,16 @@ def _fitted(state: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
 def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
     names = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+
+
+def _foreign(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
+    """Say that no entry of a state dict is a model's own, and how both name theirs."""
+    if not state:
+        return "they have no entry of a backbone."
+    return (
+        f"none of their {len(state)} entries is one of its own. They have names such as {next(iter(state))}, and its "
+        f"own are such as {next(iter(own))}."
+    )
 
 
 def _shape(tensor: Tensor) -> str:

@@ -100,6 +100,17 @@ def reached_parameters(outline: TimmModel, source: MapSource, image_size: int, r
     return {name for name, parameter in outline.named_parameters() if parameter.grad is not None}
 
 
+def runs(outline: TimmModel, source: MapSource, image_size: int, reads: Reads) -> bool:
+    """Say whether a model (on the meta device) still gives what `reads` asks for."""
+    images = torch.empty(1, 3, image_size, image_size, device="meta")
+    try:
+        with torch.no_grad():
+            read(outline, source, images, reads)
+    except Exception:  # what a model stumbles over, where a module is gone, is anything
+        return False
+    return True
+
+
 def _with_outputs(model: TimmModel, call: Callable[[], Any]) -> tuple[Any, dict[str, Tensor]]:
     """Return a call's result and the tensor that each module gave out in it, in the order they finished."""
     outputs: dict[str, Tensor] = {}

@@ -14,7 +14,7 @@ from fgvc_backbones.map_sources import MapSource, count_maps, stages
 from fgvc_backbones.options import TimmOptions
 from fgvc_backbones.plan import Plan, make_plan, refused
 from fgvc_backbones.published_maps import published
-from fgvc_backbones.survey import Survey, reached_parameters, read, survey
+from fgvc_backbones.survey import Survey, reached_parameters, read, runs, survey
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import Backbone, BackboneInfo, CamLayer, Features, PretrainedWeights, Reads, WeightsReport
 
@@ -70,11 +70,17 @@ class TimmBackbone(Backbone):
     def prune(self, reads: Reads) -> None:
         """Drop the modules that nothing in `reads` needs, so that every parameter left gets a gradient.
 
-        Which those are is seen from a backward pass on the meta device, not from a list by architecture.
+        Which those are is seen from a backward pass on the meta device, not from a list by architecture. Where the
+        model runs them all the same (HRNet, CrossViT), and would not run without them, they are frozen instead.
         """
         self._check_kept(reads)
-        reached = reached_parameters(self._plan.outline(), self._source, self.info.image_size, reads)
-        _drop_unreached(self.model, "", reached)
+        outline, size = self._plan.outline(), self.info.image_size
+        reached = reached_parameters(outline, self._source, size, reads)
+        _drop_unreached(outline, "", reached)
+        if runs(outline, self._source, size, reads):
+            _drop_unreached(self.model, "", reached)
+        else:
+            _freeze_unreached(self.model, reached)
         self._kept = reads
 
     def cam_layer(self, map_index: int | None) -> CamLayer:
@@ -167,3 +173,9 @@ def _drop_unreached(module: nn.Module, path: str, reached: set[str]) -> None:
             setattr(module, name, nn.Identity())
         elif names:
             _drop_unreached(child, f"{path}{name}.", reached)
+
+
+def _freeze_unreached(model: nn.Module, reached: set[str]) -> None:
+    for name, parameter in model.named_parameters():
+        if name not in reached:
+            parameter.requires_grad_(False)

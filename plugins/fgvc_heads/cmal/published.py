@@ -33,6 +33,10 @@ NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Mean and standard deviation of its images, whatever the backbone."""
 
 
+_TELLING = {"conv_block1.1.conv.weight", "classifier1.1.weight", *(f"conv_block{n}.0.conv.weight" for n in EXPERTS)}
+"""Entries whose shapes tell the options that a file was trained with."""
+
+
 def take_apart(state: Mapping[str, Tensor], head: CmalHead) -> PublishedState | None:
     """Return the parts of CMAL's state dict, or None if it is of something else; see `Head.published`."""
     if not {"classifier_concat.4.weight", "conv_block1.0.conv.weight", "classifier1.4.weight"} <= state.keys():
@@ -48,7 +52,7 @@ def take_apart(state: Mapping[str, Tensor], head: CmalHead) -> PublishedState | 
         else:
             own[_renamed(name, names)] = value
     classes = state["classifier_concat.4.weight"].shape[0]
-    wanted = list(_wanted(state, head))
+    wanted = list(_wanted(state, head)) if state.keys() >= _TELLING else []  # if not, the host names what is missing
     advice = f"the file was trained with {', '.join(wanted)}" if wanted else ""
     return PublishedState(own, backbone, classes, advice, NORMALIZATION)
 

@@ -35,6 +35,8 @@ COMBINER = {
 }
 """Its names in `combiner`, and ours."""
 
+CLASSIFIER = "combiner.classifier.weight"
+
 SELECTOR = {"0": "hidden", "1": "norm", "3": "classifier"}
 """Its names in `fpn_classifier_<map>`, and ours in `selectors.<index>`."""
 
@@ -71,8 +73,9 @@ def take_apart(state: Mapping[str, Tensor], head: PimHead) -> PublishedState | N
             backbone[name.removeprefix("backbone.")] = value
         else:
             own.update([_in_our_layout(_renamed(name, names), value)])
-    classes = state["combiner.classifier.weight"].shape[0]
-    wanted = list(_wanted(state, levels, head))
+    classes = len(state[CLASSIFIER]) if CLASSIFIER in state else 0
+    whole = state.keys() >= {"combiner.conv1.weight", "combiner.adj1"}  # if not, the host names what is missing
+    wanted = list(_wanted(state, levels, head)) if whole else []
     advice = f"the file was trained with {', '.join(wanted)}" if wanted else ""
     return PublishedState(own, backbone, classes, advice, NORMALIZATION)
 
@@ -137,7 +140,9 @@ def _wanted_of_maps(
     theirs = [state[f"fpn.Proj_{level}.0.weight"].shape[1] for level in levels]
     ours = [info.channels for info in maps]
     class_token = "backbone.cls_token" in state and all(info.grid[0] > 1 for info in maps)
-    if class_token or [c * ours[-1] for c in theirs] != [c * theirs[-1] for c in ours]:
+    other_maps = [c * ours[-1] for c in theirs] != [c * theirs[-1] for c in ours]
+    merged = theirs[-2:-1] == theirs[-1:]  # Swin's; of another backbone's maps that is all one can tell
+    if class_token or (other_maps and (merged or theirs[-1] == ours[-1])):
         yield "--set backbone.maps=published" + (" (its maps keep the class token)" if class_token else "")
     if theirs[-1] != ours[-1]:
         yield f"a backbone whose last map has {theirs[-1]} channels (that of {head.backbone_info.name} has {ours[-1]})"

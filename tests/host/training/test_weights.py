@@ -227,6 +227,9 @@ def test_a_path_where_nothing_is(wanted: str) -> None:
         choose(backbone(), wanted, offline=True)
 
 
-def test_a_folder_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(FgvcError, match=r"this folder has no model\.safetensors"):
-        choose(backbone(), str(tmp_path), offline=True)
+def test_a_folder_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    for wanted in (str(tmp_path), "mine", "."):
+        with pytest.raises(FgvcError, match=r"this folder has no model\.safetensors"):
+            choose(backbone(), wanted, offline=True)

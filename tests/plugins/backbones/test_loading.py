@@ -96,7 +96,11 @@ def test_unknown_and_missing_entries_are_named(build) -> None:
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"something.else": torch.zeros(3)}, "none of their 1 entries"),
+        (
+            {"something.else": torch.zeros(3)},
+            r"none of their 1 entries .* names such as something\.else, and its own are such as conv1\.0\.weight",
+        ),
+        ({}, "they have no entry of a backbone"),
         ({"conv1.0.weight": torch.zeros(1, 2), "fc.bias": torch.zeros(3)}, "conv1.0.weight has shape 1x2, and"),
         ({"epoch": 3}, "none of their"),
     ],
@@ -105,6 +109,14 @@ def test_weights_of_another_model_are_refused_in_one_line(build, state, message:
     with pytest.raises(FgvcError, match=message) as caught:
         build("timm/test_resnet").load_weights(state)
     assert "\n" not in str(caught.value)
+
+
+def test_of_entries_that_do_not_fit_the_first_is_named(build) -> None:
+    state = {name: torch.zeros(7) for name in reversed(published_state("test_resnet"))}
+    backbone = build("timm/test_resnet")
+    first = next(iter(backbone.model.state_dict()))
+    with pytest.raises(FgvcError, match=f"{first} has shape 7, and"):
+        backbone.load_weights(state)
 
 
 def test_weights_in_the_hubs_cache_are_found_and_read(build, hub_cache) -> None:

@@ -23,6 +23,20 @@ def test_what_is_left_gives_the_same_and_gets_a_gradient(build, model: str, read
     assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("reads", [Reads((1, 2, 3)), Reads((2,))], ids=str)
+def test_where_the_model_runs_what_no_map_needs_that_is_frozen(build, reads: Reads) -> None:
+    """HRNet walks through all its branches, also those that only a map that is not read would need."""
+    backbone, images = build("timm/hrnet_w18_small"), torch.randn(1, 3, 64, 64)
+    before = backbone(images, reads).maps
+    backbone.prune(reads)
+    after = backbone(images, reads).maps
+    assert all(torch.equal(after[index], before[index]) for index in reads.maps)
+    sum(feature_map.square().sum() for feature_map in after.values()).backward()
+    left = {name for name, p in backbone.named_parameters() if p.requires_grad}
+    assert left == {name for name, p in backbone.named_parameters() if p.grad is not None}
+    assert left and len(left) < len(list(backbone.parameters()))
+
+
 def test_modules_that_no_map_needs_are_gone(build) -> None:
     backbone = build("timm/test_efficientnet")
     backbone.prune(Reads((0, 1, 2, 3)))

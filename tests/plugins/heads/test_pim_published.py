@@ -184,6 +184,14 @@ def test_a_checkpoint_without_pyramid_or_combiner_is_refused(cnn):
         head.published({name: value for name, value in state.items() if not name.startswith("combiner")})
 
 
+@pytest.mark.parametrize("entry", ["conv1.weight", "classifier.weight", "adj1"])
+def test_an_incomplete_checkpoint_is_taken_apart_for_the_host_to_name_what_is_missing(cnn, entry):
+    state, head = public_state(cnn), head_on(cnn)
+    del state[f"combiner.{entry}"]
+    missing = head.state_dict().keys() - head.published(state).head.keys()
+    assert len(missing) == 1 and missing.pop().startswith("combiner.")
+
+
 def test_torchvisions_efficientnet_is_refused_with_the_reason(cnn):
     state = public_state(cnn) | {"backbone.features.0.0.weight": torch.zeros(1)}
     with pytest.raises(FgvcError, match="torchvision's, whose entries have other names than timm's"):
@@ -227,6 +235,8 @@ def test_the_published_maps_another_backbone_and_another_size_are_told_apart(tra
     assert head_on(transformer).published(public_state(larger)).advice == "the file was trained with --image-size 72"
 
     wider = replace(cnn, maps=tuple(replace(m, channels=2 * m.channels) for m in cnn.maps))
+    another = replace(wider, maps=(replace(wider.maps[0], channels=13), *wider.maps[1:]))
+    assert "maps=published" not in head_on(cnn).published(public_state(another)).advice
     advice = head_on(cnn).published(public_state(wider)).advice
     assert advice == "the file was trained with a backbone whose last map has 20 channels (that of fake has 10)"
 
