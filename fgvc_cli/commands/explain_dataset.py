@@ -29,14 +29,16 @@ def explain_dataset(request: ExplainRequest, wanted: SetRequest, json: bool) -> 
     for model in study_request.models:
         console.note(f"run        {run_of(model)}")
     done = study(study_request, get_registry(), console)
-    pictures = [] if done.interrupted else draw_gallery(done, study_request, get_registry(), console)
     if json:
         console.print_json(done.summary)
     else:
         show_study(done)
-        for line in gallery_lines(pictures, done.gallery):
-            console.out().print(line, soft_wrap=True)
     if done.interrupted:
         raise typer.Exit(130)
+    # after the figures, so that they are shown even if drawing is interrupted, or the disk is full
+    pictures = draw_gallery(done, study_request, get_registry(), console)
+    if not json:
+        for line in gallery_lines(pictures, done.gallery):
+            console.out().print(line, soft_wrap=True)
     if done.failed:
         raise typer.Exit(3)

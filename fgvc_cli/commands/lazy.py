@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "explain": BuiltinCommand(
         "fgvc_cli.commands.explain:explain",
-        "Show what a decision rests on, and whether it survives without it.",
+        "Show what a decision rests on.",
         "Train and use a classifier",
     ),
     "list-plugins": BuiltinCommand(

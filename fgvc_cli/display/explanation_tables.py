@@ -46,6 +46,7 @@ def show_study(study: Study, all_classes: bool = False) -> None:
 def closing_lines(study: Study) -> list[str]:
     """Return what was left out or not done, how explainers compare with the random map, and where the files are."""
     summary = study.summary
+    several = len(summary["runs"]) > 1
     lines = _beside_random(summary["explainers"])
     if study.interrupted:
         lines.append(f"interrupted: the figures are of {_done(summary)} of {summary['images_chosen']} images.")
@@ -55,7 +56,7 @@ def closing_lines(study: Study) -> list[str]:
             break
     for entry in summary["explainers"]:
         if entry["nothing_marked"]:
-            lines.append(f"{entry['explainer']} marks nothing at all in {entry['nothing_marked']} images.")
+            lines.append(f"{_label(entry, several)} marks nothing at all in {entry['nothing_marked']} images.")
     if study.failed:
         keys = [failure["key"] for failure in summary["failures"]]
         more = f" and {len(keys) - SHOWN_FAILURES} more, see summary.json" if len(keys) > SHOWN_FAILURES else ""
@@ -67,7 +68,7 @@ def closing_lines(study: Study) -> list[str]:
 
 def _beside_random(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say of each explainer whether it beats the random map, or in the pointing game chance, by two standard errors."""
-    lines = []
+    several, lines = len({entry["run"] for entry in entries}) > 1, []
     for entry in entries:
         over = entry["over_random"]
         if over is None:
@@ -79,14 +80,14 @@ def _beside_random(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         if entry["pointing_gain"] is not None:
             verdict = _verdict(entry["pointing_gain"], entry["standard_errors"]["pointing_gain"], better=1)
             verdicts.append(f"pointing at deciding parts {verdict}")
-        lines.append(f"{entry['explainer']} beside a random map: {', '.join(verdicts)}")
+        lines.append(f"{_label(entry, several)} beside a random map: {', '.join(verdicts)}")
     return lines
 
 
 def _verdict(difference: float | None, standard_error: float | None, better: int) -> str:
     if difference is None:
         return "unknown"
-    if standard_error is None or abs(difference) < 2 * standard_error:
+    if standard_error is None or abs(difference) <= 2 * standard_error:  # also where both are 0
         return f"no clear difference ({difference:+.3f})"
     return f"{'better' if difference * better > 0 else 'worse'} ({difference:+.3f} ± {standard_error:.3f})"
 
@@ -154,10 +155,11 @@ def _pointing(entries: Sequence[Mapping[str, Any]], several: bool) -> Table:
 def _classes(entries: Sequence[Mapping[str, Any]], all_classes: bool) -> tuple[str, Table]:
     """Return the classes of the first explainer, or those that covering changes most, and a title that says so."""
     entry = next((entry for entry in entries if not entry["is_baseline"]), entries[0])
-    rows, title = entry["per_class"], f"Classes ({entry['explainer']})"
+    label = _label(entry, len({entry["run"] for entry in entries}) > 1)
+    rows, title = entry["per_class"], f"Classes ({label})"
     if not all_classes and len(rows) > SHOWN_CLASSES:
         rows = sorted(rows, key=lambda row: (row["probability_after"] or 0) - (row["probability_before"] or 0))
-        title = f"{SHOWN_CLASSES} of {len(rows)} classes, those that covering changes most ({entry['explainer']})"
+        title = f"{SHOWN_CLASSES} of {len(rows)} classes, those that covering changes most ({label})"
         rows = rows[:SHOWN_CLASSES]
     table = _table("class", "images:", "probability:", "after:", "flips:", "survives:", "deletion:", "insertion:")
     for row in rows:
@@ -182,6 +184,11 @@ def _heads(several: bool) -> list[str]:
 
 def _names(entry: Mapping[str, Any], several: bool) -> list[str]:
     return [Path(entry["run"]).name, entry["explainer"]] if several else [entry["explainer"]]
+
+
+def _label(entry: Mapping[str, Any], several: bool) -> str:
+    """Call an entry by its explainer, and by its run if there are several."""
+    return ", ".join(reversed(_names(entry, several)))
 
 
 def _share(entry: Mapping[str, Any], name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.display.console import out, print_json
 from fgvc_cli.display.evaluation_tables import percent, quoted
+from fgvc_cli.runs.folder import CONFIG_FILE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,10 +73,10 @@ class ExplanationWriter:
 def next_commands(image: str, runs: Sequence[str], covered: bool) -> list[str]:
     """Return the commands most people would want next."""
     named = " ".join(f"--run {quoted(run)}" for run in runs)
-    over_set = f"fgvc explain --limit 100 {named} --occlude"
-    if covered:
-        return [over_set]
-    return [f"fgvc explain {quoted(image)} {named} --occlude", over_set]
+    commands = [] if covered else [f"fgvc explain {quoted(image)} {named} --occlude"]
+    if (Path(runs[0]) / CONFIG_FILE).is_file():  # which names the data set
+        commands.append(f"fgvc explain --limit 100 {named} --occlude")
+    return commands
 
 
 def gallery_lines(pictures: Sequence[Path], gallery: Sequence[Telling]) -> list[str]:

@@ -16,6 +16,9 @@ from fgvc_cli.specs import Kind
 
 KIND: Kind = "explainer"
 
+ROUNDING = 1e-3
+"""How far outside of [0, 1] a map's values may lie: interpolation rounds."""
+
 
 @dataclass(frozen=True)
 class NamedExplainer:
@@ -47,6 +50,13 @@ class NamedExplainer:
             )
         return maps
 
+    def out_of_range(self) -> FgvcError:
+        """Return the error of maps that `is_in_range` finds wanting."""
+        return FgvcError(
+            f"explainer {self.name} breaks its contract: its maps have values outside of [0, 1], or that are not "
+            "numbers. Its author can mend it."
+        )
+
     def check(self, classifier: Classifier) -> None:
         """Raise `UsageError`, saying why, if this classifier cannot be explained by it."""
         self.explainer.check(classifier)
@@ -54,6 +64,14 @@ class NamedExplainer:
     def notes(self, classifier: Classifier) -> list[str]:
         """Return lines a person should know of how it explains that classifier."""
         return self.explainer.notes(classifier)
+
+
+def is_in_range(maps: Tensor) -> Tensor:
+    """Return whether all values of each of the maps B,S,S lie in [0, 1], as the contract has it: bool B.
+
+    What is not a number does not. That is the explainer's fault only where the classifier's own scores are numbers.
+    """
+    return ((maps >= -ROUNDING) & (maps <= 1 + ROUNDING)).flatten(1).all(dim=1)
 
 
 def explainer_settings(texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -10,7 +10,7 @@ from fgvc_cli.evaluation.computing import load, run_of
 from fgvc_cli.explaining.explained import Subject
 from fgvc_cli.explaining.explainers import make_explainers
 from fgvc_cli.explaining.gallery import Telling
-from fgvc_cli.explaining.image_files import PICTURE
+from fgvc_cli.explaining.image_files import PICTURE, told_apart
 from fgvc_cli.explaining.over_dataset import Study
 from fgvc_cli.explaining.over_images import ExplainingImages
 from fgvc_cli.explaining.panels import write_panel
@@ -35,6 +35,8 @@ def draw_gallery(study: Study, request: StudyRequest, registry: Registry, view: 
     folder = study.folder / GALLERY
     for old in folder.glob(f"*{PICTURE}"):
         old.unlink()
+    names = told_apart([_name(telling, request) for telling in study.gallery])
+    places = {(t.run, str(t.file)): folder / f"{name}{PICTURE}" for t, name in zip(study.gallery, names, strict=True)}
     drawn: list[Path] = []
     with view.progress("pictures", len(study.gallery)) as bar:
         for model in request.models:
@@ -43,14 +45,14 @@ def draw_gallery(study: Study, request: StudyRequest, registry: Registry, view: 
                 if not chosen:
                     continue
                 explaining = _explaining(chosen, model, name, request, registry)
-                places = {str(t.file): folder / f"{_name(t, model, request)}{PICTURE}" for t in chosen}
                 for batch in explaining:
                     for image in batch:
+                        place = places[run_of(model), image.subject.name]
                         try:
-                            write_panel(places[image.subject.name], image, request.cover)
+                            write_panel(place, image, request.cover)
                         except ImageError:  # it was read a moment ago, and is gone now
                             continue
-                        drawn.append(places[image.subject.name])
+                        drawn.append(place)
                         bar.advance()
     return drawn
 
@@ -72,7 +74,7 @@ def _settings(explainer: str, request: StudyRequest, registry: Registry) -> dict
     return {name: value for name, value in request.settings.items() if name in known}
 
 
-def _name(telling: Telling, model: Path, request: StudyRequest) -> str:
+def _name(telling: Telling, request: StudyRequest) -> str:
     key = Path(telling.key).with_suffix("").as_posix().replace("/", "-")
-    run = f"{run_of(model).absolute().name}-" if len(request.models) > 1 else ""
+    run = f"{telling.run.absolute().name}-" if len(request.models) > 1 else ""
     return f"{telling.reason.replace(' ', '-')}-{run}{key}"

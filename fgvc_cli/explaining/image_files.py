@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from fgvc_cli.runs.folder import MODEL_FILE
 PICTURE = ".explain.png"
 """How the names of pictures end."""
 SAMPLES = "samples"
+LONGEST_NAME = 200
+"""Bytes of a picture's name without its ending: file systems take 255 with it, and with what is added while writing."""
 
 
 def true_class(path: Path, class_names: Collection[str]) -> str | None:
@@ -77,7 +80,7 @@ def _different_names(images: Sequence[Path]) -> list[str]:
         counts = Counter(name.lower() for name in names)  # some file systems do not tell upper from lower case
         twice = [i for i, name in enumerate(names) if counts[name.lower()] > 1 and chosen[i] < len(candidates[i]) - 1]
         if not twice:
-            return _numbered(names)
+            return told_apart(names)
         for i in twice:
             chosen[i] += 1
 
@@ -92,11 +95,19 @@ def _candidates(path: Path) -> Iterator[str]:
             yield "-".join([*above, path.name])
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
-    seen: Counter[str] = Counter()
-    numbered = []
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Number names that come again, upper and lower case being one, after cutting off what no file system takes."""
+    taken: set[str] = set()
+    different = []
     for name in names:
-        seen[name.lower()] += 1
-        count = seen[name.lower()]
-        numbered.append(name if count == 1 else f"{name}-{count}")
-    return numbered
+        candidate, count = _cut(name), 1
+        while candidate.lower() in taken:
+            count += 1
+            candidate = f"{_cut(name)}-{count}"
+        taken.add(candidate.lower())
+        different.append(candidate)
+    return different
+
+
+def _cut(name: str) -> str:
+    return os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore") if len(os.fsencode(name)) > LONGEST_NAME else name

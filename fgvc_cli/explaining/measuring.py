@@ -12,7 +12,7 @@ from torch import Tensor
 from fgvc_cli.evaluation.computing import ReadyClassifier
 from fgvc_cli.evaluation.scoring import Batch
 from fgvc_cli.explaining.covering import Cover, saliency_order
-from fgvc_cli.explaining.explainers import NamedExplainer
+from fgvc_cli.explaining.explainers import NamedExplainer, is_in_range
 from fgvc_cli.explaining.faithfulness import CurveEnds, average_drop, curve_passes, deletion_auc, insertion_auc
 from fgvc_cli.explaining.occluding import Occlusion, class_probabilities, explained_maps, marked_probabilities
 from fgvc_cli.explaining.pointing import Parts, hits
@@ -34,6 +34,8 @@ class Measured:
         true_probability: float32 N,T, of the true class.
         covered: float32 N,T, share of the image that is covered.
         marked: float32 N, share of the image that the first map marks at all.
+        in_range: bool N, whether all maps are what the contract allows, see `is_in_range`; True where the scores of
+            the classifier are not numbers, so that no map could be.
         deletion, insertion, drop: float32 N, see `faithfulness`.
         pointing, pointing_any: float32 N, see `pointing`: hits on deciding parts, on any; not a number where there is
             none on the crop.
@@ -48,6 +50,7 @@ class Measured:
     true_probability: Tensor
     covered: Tensor
     marked: Tensor
+    in_range: Tensor
     deletion: Tensor
     insertion: Tensor
     drop: Tensor
@@ -124,7 +127,7 @@ def measure(
         maps = explained_maps(explainer, ready, pixels, targets)
         on_pass(len(pixels))
         occlusion = Occlusion(pixels, measuring.cover)
-        looks, covered = _occlude(explainer, ready, first, maps, targets, occlusion, measuring, predict)
+        looks, covered, in_range = _occlude(explainer, ready, first, maps, targets, occlusion, measuring, predict)
         order = saliency_order(maps)
         measured.append(
             Measured(
@@ -136,6 +139,7 @@ def measure(
                 true_probability=torch.stack([_of(look, labels) for look in looks], dim=1),
                 covered=torch.stack(covered, dim=1),
                 marked=(maps > 0).float().mean(dim=(1, 2)),
+                in_range=in_range,
                 deletion=deletion_auc(order, ends, probability, measuring.curve_steps),
                 insertion=insertion_auc(order, ends, probability, measuring.curve_steps),
                 drop=average_drop(ends.p, _of(marked_probabilities(ready, pixels, maps), targets)),
@@ -205,10 +209,14 @@ def _occlude(
     occlusion: Occlusion,
     measuring: Measuring,
     predict: Callable[[Tensor], Tensor],
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Cover the most marked pixels in turn; return the probabilities B,K and the shares B covered at each look."""
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Cover the most marked pixels in turn.
+
+    Returns:
+        The probabilities B,K and the shares B covered at each look, and whether all maps were in range (bool B).
+    """
     looks, covered = [first], [occlusion.covered.float().mean(dim=(1, 2))]
-    maps = first_maps
+    maps, in_range = first_maps, _is_lawful(first_maps, first)
     for step in range(measuring.steps):
         occlusion.cover_most_marked(maps)
         looks.append(predict(occlusion.seen))
@@ -216,7 +224,12 @@ def _occlude(
         if step + 1 < measuring.steps:
             explained = looks[-1].argmax(dim=1) if measuring.target == "predicted" else targets
             maps = explained_maps(explainer, ready, occlusion.seen, explained)
-    return looks, covered
+            in_range = in_range & _is_lawful(maps, looks[-1])
+    return looks, covered, in_range
+
+
+def _is_lawful(maps: Tensor, probabilities: Tensor) -> Tensor:
+    return is_in_range(maps) | ~probabilities.isfinite().all(dim=1)
 
 
 def _pointing(maps: Tensor, parts: Parts | None) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from fgvc_cli.devices import autocast
 from fgvc_cli.evaluation.computing import ReadyClassifier
 from fgvc_cli.evaluation.scoring import scores_of
 from fgvc_cli.explaining.covering import Cover, cover_pixels, most_marked
-from fgvc_cli.explaining.explainers import NamedExplainer
+from fgvc_cli.explaining.explainers import NamedExplainer, is_in_range
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def looks(
         `steps` + 1 looks, on the CPU.
 
     Raises:
-        FgvcError: memory runs out.
+        FgvcError: memory runs out, or a map has values that the contract does not allow.
     """
     device = ready.classifier.device
     wanted = None if targets is None else targets.to(device, non_blocking=True)
@@ -91,6 +91,8 @@ def looks(
             explained = probabilities.argmax(dim=1) if wanted is None else wanted
             maps = explained_maps(explainer, ready, occlusion.seen, explained)
             look = Look(*(t.cpu() for t in (occlusion.seen, probabilities, explained, maps, occlusion.covered)))
+            if (~is_in_range(look.maps) & look.probabilities.isfinite().all(dim=1)).any():
+                raise explainer.out_of_range()
             if step < steps:
                 occlusion.cover_most_marked(maps)
         yield look

@@ -20,7 +20,7 @@ from fgvc_cli.explaining.baseline import with_baseline
 from fgvc_cli.explaining.choosing import class_index
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainers
 from fgvc_cli.explaining.gallery import Telling, most_telling
-from fgvc_cli.explaining.measuring import Gathering, Measuring, measure
+from fgvc_cli.explaining.measuring import Gathering, Measured, Measuring, measure
 from fgvc_cli.explaining.pointing import KnownParts
 from fgvc_cli.explaining.study_images import choose_images
 from fgvc_cli.explaining.study_request import StudyRequest, View
@@ -68,7 +68,8 @@ def study(request: StudyRequest, registry: Registry, view: View) -> Study:
 
     Raises:
         UsageError: the request cannot be met: no such class, split, explainer, or one that cannot explain a run.
-        FgvcError: no image is left, none can be read, memory runs out, or the results cannot be written.
+        FgvcError: no image is left, none can be read, an explainer breaks its contract, memory runs out, or the
+            results cannot be written.
         KeyboardInterrupt: before the first batch was done.
     """
     started = time.perf_counter()
@@ -131,15 +132,25 @@ class _Pass:
                 self.gathering.add(
                     measure(self.ready, self.explainers, batch, parts, self.measuring, lambda n: bar.advance(n, text))  # noqa: B023
                 )
+            if not done:  # what is wrong from the start is said at the start
+                self._refuse_out_of_range(self.gathering.all())
             done += len(batch.labels)
 
     def scored(self, baseline: NamedExplainer) -> list[Scored]:
         """Return what was measured, an entry for each explainer; nothing if there is no image."""
         names = self.ready.classifier.class_names
+        gathered = self.gathering.all()
+        self._refuse_out_of_range(gathered)
         return [
             Scored(self.ready, explainer, explainer is baseline, self.split, names, measured)
-            for explainer, measured in zip(self.explainers, self.gathering.all(), strict=False)
+            for explainer, measured in zip(self.explainers, gathered, strict=False)
         ]
+
+    def _refuse_out_of_range(self, gathered: Sequence[Measured]) -> None:
+        """Raise an error for an explainer that does not keep to its contract: no figure of its maps means anything."""
+        for explainer, measured in zip(self.explainers, gathered, strict=False):
+            if not measured.array("in_range").all():
+                raise explainer.out_of_range()
 
     def failures(self) -> dict[str, str]:
         """Return why images could not be read, by key."""

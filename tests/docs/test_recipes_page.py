@@ -186,5 +186,13 @@ def test_what_the_page_says_of_the_sources_holds(page, recipes):
     for name in re.findall(r"timm/(swin_\w+)", text):
         assert timm.is_model(name)
     published = recipes["pim-paper"]
+    on = {"head": {"name": "pim"}, "backbone": {"name": "timm/swin_large_patch4_window12_384"}}
+    for changes, maps in (
+        ({}, "published"),
+        ({"head": {"name": "linear"}}, "stages"),
+        ({"backbone": {"name": "resnet50"}}, "stages"),
+    ):
+        config = resolve([{**on, **changes}], "pim-paper", {"device": "cuda"}, get_registry())
+        assert config.backbone.options.maps == maps
     assert published["train"]["warmup_steps"] * published["train"]["accumulate"] == 800
     assert get_registry().find("head", "pim").options_type()().lambda_b == 0.5

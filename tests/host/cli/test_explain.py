@@ -248,6 +248,31 @@ def test_figures_over_a_data_set_with_pictures_of_the_most_telling(fgvc, bee_run
     assert fgvc(*command).exit_code == 0
 
 
+@pytest.mark.parametrize("json_", [[], ["--json"]])
+def test_figures_are_shown_even_if_drawing_is_interrupted(fgvc, bee_run, tmp_path, monkeypatch, json_):
+    Stops(KeyboardInterrupt(), monkeypatch)
+    arguments = ["--run", bee_run, "--split", "test", "--limit", 4, *RANDOM, "--out", tmp_path / "figures", *json_]
+    result = fgvc("explain", *arguments)
+    assert result.exit_code == 130
+    if json_:
+        assert json.loads(result.stdout) == json.loads((tmp_path / "figures/summary.json").read_text())
+    else:
+        assert "Faithfulness" in result.stdout
+    assert len(list((tmp_path / "figures/gallery").iterdir())) == 1
+
+
+def test_pictures_of_images_with_one_name_do_not_replace_each_other(fgvc, bee_run, tmp_path):
+    for folder in sorted((tmp_path / "insects/test").iterdir()):
+        first = sorted(folder.iterdir())[0]
+        with Image.open(first) as image:
+            image.rotate(90).save(first.with_suffix(".bmp"))  # ant/0.png and ant/0.bmp
+    result = fgvc("explain", "--run", bee_run, "--split", "test", *RANDOM, "--out", tmp_path / "figures", "--json")
+    assert result.exit_code == 0, result.stderr
+    gallery = json.loads(result.stdout)["gallery"]
+    stems = [entry["reason"] + Path(entry["key"]).with_suffix("").as_posix() for entry in gallery]
+    assert len(set(stems)) < len(stems) == len(list((tmp_path / "figures/gallery").iterdir()))
+
+
 def test_the_shell_completes_names(fgvc):
     from fgvc_cli.commands.completion import component_names
 

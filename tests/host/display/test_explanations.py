@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.display.explanations import ExplanationWriter, decision_sentence, gallery_lines
+from fgvc_cli.display.explanations import ExplanationWriter, decision_sentence, gallery_lines, next_commands
 from fgvc_cli.explaining.covering import Cover
 from fgvc_cli.explaining.explained import ExplainedImage, Explanation, Sight, Subject
 
@@ -72,7 +72,10 @@ def test_the_columns_are_those_that_say_something(capsys):
     assert heads(other, None).split() == LOOKED_AT_BY
 
 
-def test_the_end_counts_what_survived_and_says_where_the_pictures_are(capsys):
+def test_the_end_counts_what_survived_and_says_where_the_pictures_are(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/a").mkdir(parents=True)
+    (tmp_path / "runs/a/config.toml").touch()
     writer = ExplanationWriter({"runs": ["runs/a"]}, Cover(), False)
     for i, last in enumerate(["ant", "ant", "bee"]):
         image = ExplainedImage(Subject(f"{i}.jpg", Path(f"{i}.jpg")), [explanation(["ant", last])])
@@ -82,6 +85,14 @@ def test_the_end_counts_what_survived_and_says_where_the_pictures_are(capsys):
     survived, pictures, command = capsys.readouterr().out.splitlines()
     assert survived == "The decision survived in 2 of 3 images." and pictures == "pictures: 3 in out/"
     assert command == "next: fgvc explain --limit 100 --run runs/a --occlude"
+
+
+def test_a_run_that_names_no_data_set_is_not_said_to_be_explained_over_it(tmp_path):
+    run = str(tmp_path)
+    assert next_commands("a.jpg", [run], covered=True) == []
+    assert next_commands("a.jpg", [run], covered=False) == [f"fgvc explain a.jpg --run {run} --occlude"]
+    (tmp_path / "config.toml").touch()
+    assert next_commands("a.jpg", [run], covered=True) == [f"fgvc explain --limit 100 --run {run} --occlude"]
 
 
 def test_without_an_image_there_is_nothing_to_say(capsys):

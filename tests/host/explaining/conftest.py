@@ -133,12 +133,30 @@ class Misshapen(Inverted):
         return torch.zeros(len(images), 2, 2)
 
 
+class NotANumber(Inverted):
+    """Marks the first image of a batch with what is not a number."""
+
+    def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().explain(classifier, images, targets)
+        maps[0, 0, 0] = torch.nan
+        return maps
+
+
+class TooHigh(Inverted):
+    """Marks with more than 1."""
+
+    def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+        return 10 * super().explain(classifier, images, targets)
+
+
 EXPLAINERS = {
     "knowing": Knowing,
     "inverted": Inverted,
     "centre": Centre,
     "refusing": Refusing,
     "misshapen": Misshapen,
+    "not-a-number": NotANumber,
+    "too-high": TooHigh,
 }
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.explaining.image_files import picture_files, true_class, without_pictures
+from fgvc_cli.explaining.image_files import picture_files, told_apart, true_class, without_pictures
+from fgvc_cli.runs.files import write_bytes
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -98,3 +99,13 @@ def test_a_folder_that_cannot_be_written_is_found_out_early(tmp_path):
 def test_pictures_are_not_explained_again_unless_named():
     found = [Path("x/a.jpg"), Path("x/a.explain.png"), Path("b.explain.png")]
     assert without_pictures(found, {Path("x"), Path("b.explain.png")}) == [Path("x/a.jpg"), Path("b.explain.png")]
+
+
+def test_names_are_told_apart_and_not_too_long_for_a_file_system(tmp_path):
+    assert told_apart(["a", "a-2", "A", "a"]) == ["a", "a-2", "A-3", "a-4"]
+    long = [Path("x" * 246 + f"{i}.jpg") for i in range(2)] + [Path("日" * 80 + ".jpg")]
+    pictures = picture_files(long, tmp_path, force=False)
+    assert len(set(pictures)) == 3
+    for picture in pictures:
+        write_bytes(picture, b"")  # which takes a longer name meanwhile
+    assert pictures[2].name.startswith("日日")

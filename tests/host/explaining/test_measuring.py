@@ -66,7 +66,7 @@ def test_figures_are_gathered_in_order_however_many_batches() -> None:
     gathering = Gathering()
     for i in range(2 * WAITING_BATCHES + 3):
         column = torch.tensor([2 * i, 2 * i + 1])
-        gathering.add([Measured(*[column + offset] * 15) for offset in (0, 1000)])
+        gathering.add([Measured(*[column + offset] * 16) for offset in (0, 1000)])
     first, second = gathering.all()
     assert first.indices.tolist() == list(range(2 * (2 * WAITING_BATCHES + 3)))
     assert second.drop.tolist()[:2] == [1000, 1001] and len(second) == len(first)

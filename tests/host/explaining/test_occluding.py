@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.explaining.covering import Cover
 from fgvc_cli.explaining.occluding import looks
 
@@ -46,3 +47,9 @@ def test_the_classifier_is_left_as_it_was(ready, named, lamp) -> None:
     list(looks(named("knowing"), chosen, lamp(16), None, Cover(), steps=2))
     assert chosen.classifier.backbone.calls == [1, 1, 1]
     assert all(parameter.grad is None for parameter in chosen.classifier.parameters())
+
+
+@pytest.mark.parametrize("name", ["not-a-number", "too-high"])
+def test_maps_with_other_values_are_refused(ready, named, lamp, name) -> None:
+    with pytest.raises(FgvcError, match=f"{name} breaks its contract: its maps have values outside"):
+        list(looks(named(name), ready(), lamp(16, 0), None, Cover(), steps=1))

@@ -218,6 +218,16 @@ def test_what_cannot_be_done_is_said_before_anything_is(run_of, registry, view, 
     assert not (model.parent / "explanation").exists()
 
 
+@pytest.mark.parametrize("name", ["not-a-number", "too-high"])
+def test_an_explainer_whose_maps_have_other_values_is_refused_at_once(run_of, registry, view, monkeypatch, name):
+    measure, batches = over_dataset.measure, []
+    monkeypatch.setattr(over_dataset, "measure", lambda *arguments: batches.append(1) or measure(*arguments))
+    model = run_of()
+    with pytest.raises(FgvcError, match=f"{name} breaks its contract: its maps have values outside"):
+        study(request(model, explainers=("knowing", name)), registry, view)
+    assert len(batches) == 1 and not (model.parent / "explanation").exists()
+
+
 def test_the_bar_counts_every_pass(run_of, registry, view) -> None:
     study(request(run_of(), steps=3), registry, view)
     description, total, done = view.bars[-1]
@@ -266,3 +276,24 @@ def test_tables_say_the_same_in_words(run_of, registry, view, capsys) -> None:
     assert "Pointing game" not in text
     assert "largest drop: true class from 100 to 0 %" in " ".join(text.split())
     assert "knowing marks nothing at all in 4 images." in text
+
+
+def test_what_is_said_of_several_runs_says_of_which(run_of, registry, view, capsys) -> None:
+    first, second = run_of("first"), run_of("second")
+    done = study(request(first, second), registry, view)
+    lines = closing_lines(done)
+    for name in (first.parent.name, second.parent.name):
+        assert any(line.startswith(f"knowing, {name} beside a random map: ") for line in lines)
+        assert any(line.startswith(f"knowing, {name} marks nothing at all in") for line in lines)
+    show_study(done)
+    assert f"Classes (knowing, {first.parent.name})" in capsys.readouterr().out
+
+
+def test_what_is_the_same_is_not_worse(run_of, registry, view) -> None:
+    done = study(request(run_of()), registry, view)
+    over = entry(done, "knowing")["over_random"]
+    over["deletion_auc"] = over["insertion_auc"] = {"difference": 0.0, "standard_error": 0.0}
+    assert (
+        "knowing beside a random map: deletion no clear difference (+0.000), insertion no clear difference"
+        in (closing_lines(done)[0])
+    )
