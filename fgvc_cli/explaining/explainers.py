@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer
+from fgvc_cli.devices import is_out_of_memory
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import as_toml, build, parse_setting
 from fgvc_cli.registry import Component, Registry
+from fgvc_cli.registry.records import cause_of
 from fgvc_cli.specs import Kind
 
 KIND: Kind = "explainer"
@@ -38,9 +40,19 @@ class NamedExplainer:
         """Return saliency maps B,S,S in [0, 1]; see `Explainer.explain`.
 
         Raises:
-            FgvcError: the component gives something else than one map an image, of the size of the images.
+            FgvcError: the component fails, or gives something else than one map an image, of the size of the images.
         """
-        maps = self.explainer.explain(classifier, images, targets)
+        try:
+            maps = self.explainer.explain(classifier, images, targets)
+        except FgvcError:
+            raise
+        except Exception as error:  # a component can raise anything; the person who reads it chose a name
+            if is_out_of_memory(error):
+                raise
+            raise FgvcError(
+                f"explainer {self.name} failed: {cause_of(error)}. Its author can mend it (--debug shows where); "
+                "another --explainer may do."
+            ) from error
         expected = (len(images), *images.shape[-2:])
         if not isinstance(maps, Tensor) or maps.shape != expected:
             found = f"a tensor of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else f"a {type(maps).__name__}"

@@ -203,6 +203,6 @@ def _draw_scale(panel: PILImage, place: tuple[int, int], width: int, sizes: Lett
     x += bar_width + width_of(" ", sizes.text)
     draw.text((x, y), "1", fill=INK, font=font(sizes.text))
     x += width_of("1  ", sizes.text)
-    text = shortened("how much the score of the class rests on it", left + width - x, sizes.text)
+    text = shortened("how strongly the explainer marks it", left + width - x, sizes.text)
     draw.text((x, y), text, fill=FAINT, font=font(sizes.text))
     return y + line_height(sizes.text)

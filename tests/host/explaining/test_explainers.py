@@ -45,6 +45,27 @@ def test_maps_of_another_size_are_the_authors_fault(registry) -> None:
         make_explainer("misshapen", {}, registry).explain(None, torch.zeros(3, 3, 8, 8), torch.zeros(3))
 
 
+def test_an_explainer_that_fails_is_named_and_memory_that_ran_out_is_not_its_fault(registry, monkeypatch) -> None:
+    named = make_explainer("knowing", {}, registry)
+    arguments = (None, torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64))
+
+    def raises(error):
+        def explain(*_):
+            raise error
+
+        monkeypatch.setattr(named.explainer, "explain", explain)
+
+    raises(KeyError("layer"))
+    with pytest.raises(FgvcError, match=r"^explainer knowing failed: KeyError: 'layer'\. .*another --explainer may do"):
+        named.explain(*arguments)
+    raises(RuntimeError("CUDA out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        named.explain(*arguments)
+    raises(FgvcError("no gradient leads there."))
+    with pytest.raises(FgvcError, match=r"^no gradient"):
+        named.explain(*arguments)
+
+
 def test_the_random_map_is_added_once_whatever_brings_it(registry, named) -> None:
     added, baseline = with_baseline([named("knowing")], registry)
     assert [explainer.name for explainer in added] == ["knowing", "random"] and added[1] is baseline
