@@ -48,8 +48,8 @@ def most_telling(scored: Sequence[Scored], each: int) -> list[Telling]:
     """Return the most telling images of each run, by the first explainer that was asked for; none comes twice.
 
     - largest drop: the probability of the true class falls most when the most marked part is covered.
-    - survived: the true class is predicted at first, and through most coverings; of equals the one with the highest
-      probability in the end.
+    - survived: the true class is predicted at first, and through most coverings (of something: a map that marks nothing
+      covers nothing); of equals the one with the highest probability in the end.
     - hit, miss: where the parts are known, the map points at a deciding part, or at none of them; the surest first.
 
     Args:
@@ -69,7 +69,7 @@ def _of_run(scored: Scored, each: int) -> list[Telling]:
     right, hit = figures["right_before"] == 1, figures["pointing"]
     kinds: list[tuple[Reason, np.ndarray, np.ndarray]] = [
         ("largest drop", rows & (before > after), before - after),
-        ("survived", rows & right & (_survived(scored) > 0), _survived(scored) + after),
+        ("survived", rows & right & (figures["covered"] > 0) & (_survived(scored) > 0), _survived(scored) + after),
         ("hit", rows & (hit >= 0.5), figures["probability_before"]),
         ("miss", rows & (hit == 0) & (figures["marked"] > 0), figures["probability_before"]),
     ]

@@ -231,7 +231,7 @@ def test_an_image_that_vanishes_before_it_is_drawn_is_left_out(fgvc, bee_run, ph
 
 def test_figures_over_a_data_set_with_pictures_of_the_most_telling(fgvc, bee_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = ["--run", "bee-run", "--split", "test", "--limit", 4, *RANDOM, "--explainer", "gradcam"]
+    arguments = ["--run", "bee-run", "--split", "test", "--limit", 4, *RANDOM]  # whose map always marks something
     result = fgvc("explain", *arguments, "--occlude", "--out", "figures", "--json")
     assert result.exit_code == 0, result.stderr
     summary = json.loads(result.stdout)
