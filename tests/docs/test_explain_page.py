@@ -82,7 +82,7 @@ def test_the_commands_of_the_page_run(page, fgvc, at_home, cache):
     assert (at_home / "photo.explain.png").is_file()
     folder = at_home / "runs/RUN/explanation"
     (results,) = [path.parent for path in folder.rglob("summary.json")]
-    patterns = [row[0].strip("`") for row in page(PAGE).rows("## Over a data set")]
+    patterns = [row[0].strip("`") for row in page(PAGE).rows("## Over a data set", table=1)]
     files = [path.relative_to(results) for path in results.rglob("*") if path.is_file()]
     assert all(any(file.match(pattern) for file in files) for pattern in patterns)
     assert all(any(file.match(pattern) for pattern in patterns) for file in files)
