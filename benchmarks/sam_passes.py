@@ -17,6 +17,7 @@ from fgvc_cli.devices import autocast, pick_device, resolve_precision
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
 from fgvc_cli.training.config import RunConfig, resolve
+from fgvc_cli.training.settings import person_settings
 from fgvc_cli.training.setup import build_optimizer
 from fgvc_cli.training.update import Update
 
@@ -44,14 +45,18 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", action="append", default=[], metavar="kind.option=value", dest="settings")
     arguments = parser.parse_args()
     device = pick_device(arguments.device)
     precision = resolve_precision("auto", device)
     updates = {}
     for optimizer in ("sgd", "sam"):
         names = {"backbone": arguments.backbone, "head": arguments.head, "optimizer": optimizer}
-        layer = {kind: {"name": name} for kind, name in names.items()} | {"train": {"image_size": arguments.image_size}}
-        config = resolve([layer], "scratch", {"device": device.type, "weights": "none"}, get_registry())
+        options = {kind: {"name": name} for kind, name in names.items()} | {
+            "train": {"image_size": arguments.image_size}
+        }
+        layers, _ = person_settings(None, options, arguments.settings)
+        config = resolve(layers, "scratch", {"device": device.type, "weights": "none"}, get_registry())
         updates[config.optimizer.title] = make_update(config, device, precision)
     images = torch.randn(arguments.batch_size, 3, arguments.image_size, arguments.image_size, device=device)
     targets = torch.arange(arguments.batch_size, device=device) % CLASSES

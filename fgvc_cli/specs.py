@@ -106,9 +106,15 @@ class DatasetSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class ExplainerSpec(ComponentSpec):
-    """What marks the pixels that a decision rests on."""
+    """What marks the pixels that a decision rests on.
+
+    Attributes:
+        baseline: whether it knows nothing of the classifier; over a data set such a one is set beside every other.
+    """
 
     kind: ClassVar[Kind] = "explainer"
+
+    baseline: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ OWN_TEXT = {
     "distinct_strides": "each of another stride",
     "passes": "passes a step",
     "base": "built over",
+    "baseline": "knows nothing of the model",
     "reads_folder": "made from the folder of --data",
 }
 """How the fields that only one kind of spec has are called."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import as_toml, build, parse_setting
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.registry.records import cause_of
-from fgvc_cli.specs import Kind
+from fgvc_cli.specs import ExplainerSpec, Kind
 
 KIND: Kind = "explainer"
 
@@ -30,11 +30,13 @@ class NamedExplainer:
         name: as it was asked for.
         explainer: the component.
         options: its options, as TOML values.
+        is_baseline: whether it knows nothing of the classifier.
     """
 
     name: str
     explainer: Explainer
     options: Mapping[str, Any]
+    is_baseline: bool = False
 
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
         """Return saliency maps B,S,S in [0, 1]; see `Explainer.explain`.
@@ -86,6 +88,25 @@ def is_in_range(maps: Tensor) -> Tensor:
     return ((maps >= -ROUNDING) & (maps <= 1 + ROUNDING)).flatten(1).all(dim=1)
 
 
+def with_baseline(
+    explainers: Sequence[NamedExplainer], registry: Registry
+) -> tuple[list[NamedExplainer], NamedExplainer]:
+    """Add an explainer that knows nothing of the classifier, if none is among them, last; return all, and it.
+
+    Raises:
+        FgvcError: there is none; the built-in one was disabled or failed.
+    """
+    asked = next((explainer for explainer in explainers if explainer.is_baseline), None)
+    if asked is not None:
+        return list(explainers), asked
+    known = sorted(filter(_is_baseline, registry.components(KIND)), key=lambda component: not component.builtin)
+    if not known:
+        raise FgvcError("No explainer that knows nothing of the model is installed to compare with: fgvc list-plugins.")
+    baseline = make_explainer(known[0].reference, {}, registry)
+    baseline = replace(baseline, name=known[0].name)
+    return [*explainers, baseline], baseline
+
+
 def explainer_settings(texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Pick `explainer.option=value` out of the texts of `--set`; return the options, and the other texts.
 
@@ -123,7 +144,7 @@ def make_explainer(name: str, settings: Mapping[str, Any], registry: Registry) -
             f"{component.reference} {component.version} breaks its contract: {component.spec.target} makes a "
             f"{type(explainer).__name__}, not an Explainer. Its author can mend it."
         )
-    return NamedExplainer(name, explainer, as_toml(options))
+    return NamedExplainer(name, explainer, as_toml(options), _is_baseline(component))
 
 
 def make_explainers(names: Sequence[str], settings: Mapping[str, Any], registry: Registry) -> list[NamedExplainer]:
@@ -155,3 +176,7 @@ def make_explainers(names: Sequence[str], settings: Mapping[str, Any], registry:
 
 def _option_names(component: Component) -> list[str]:
     return [field.name for field in fields(component.options_type())]
+
+
+def _is_baseline(component: Component) -> bool:
+    return isinstance(component.spec, ExplainerSpec) and component.spec.baseline

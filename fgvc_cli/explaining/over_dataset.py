@@ -16,9 +16,8 @@ from fgvc_cli.evaluation.computing import ReadyClassifier, load
 from fgvc_cli.evaluation.results import choose_folder
 from fgvc_cli.evaluation.subject import Subject, choose
 from fgvc_cli.explaining import results
-from fgvc_cli.explaining.baseline import with_baseline
 from fgvc_cli.explaining.choosing import class_index
-from fgvc_cli.explaining.explainers import NamedExplainer, make_explainers
+from fgvc_cli.explaining.explainers import NamedExplainer, make_explainers, with_baseline
 from fgvc_cli.explaining.gallery import Telling, most_telling
 from fgvc_cli.explaining.measuring import Gathering, Measured, Measuring, measure
 from fgvc_cli.explaining.pointing import KnownParts

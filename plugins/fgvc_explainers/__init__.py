@@ -46,5 +46,6 @@ def fgvc_explainers() -> list[ExplainerSpec]:
             "fgvc_explainers.random_map:RandomMap",
             "Noise that knows nothing of the model: the baseline to beat",
             "fgvc_explainers.options:RandomOptions",
+            baseline=True,
         ),
     ]

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.explaining.baseline import SmoothNoise, with_baseline
-from fgvc_cli.explaining.explainers import explainer_settings, make_explainer, make_explainers
+from fgvc_cli.explaining.explainers import explainer_settings, make_explainer, make_explainers, with_baseline
 from fgvc_cli.registry import Registry
 
 
@@ -66,22 +65,12 @@ def test_an_explainer_that_fails_is_named_and_memory_that_ran_out_is_not_its_fau
         named.explain(*arguments)
 
 
-def test_the_random_map_is_added_once_whatever_brings_it(registry, named) -> None:
+def test_the_random_map_is_added_once_whatever_it_was_asked_for_as(registry, named) -> None:
     added, baseline = with_baseline([named("knowing")], registry)
     assert [explainer.name for explainer in added] == ["knowing", "random"] and added[1] is baseline
     again, same = with_baseline(added, registry)
     assert again == added and same is baseline
-    own = with_baseline([], Registry([]))[1]
-    assert isinstance(own.explainer, SmoothNoise)
-
-
-def test_the_hosts_random_map_follows_from_the_image_alone() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(64, 3, 28, 28, generator=generator)
-    maps = SmoothNoise().explain(None, images, None)
-    assert torch.equal(SmoothNoise().explain(None, images[5:6], None)[0], maps[5])
-    assert maps.min() == 0 and maps.max() == 1
-    flat = maps.flatten(1)
-    correlations = torch.corrcoef(flat) - torch.eye(64)
-    assert correlations.abs().max() < 0.75 and abs(correlations.mean()) < 0.02  # each image its own
-    assert flat.mean(dim=0).std() < 0.1  # no place is favoured
+    asked = [named("fgvc-cli:random"), named("knowing")]
+    assert with_baseline(asked, registry) == (asked, asked[0])
+    with pytest.raises(FgvcError, match="to compare with"):
+        with_baseline([], Registry([]))
