@@ -1,0 +1,1 @@
+"""Timing combinations of components on the machine at hand."""
