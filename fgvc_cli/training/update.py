@@ -110,11 +110,11 @@ class ObjectiveClosure:
         The gradient is averaged over the processes and clipped; idle parameters coast if the objective says so.
         """
         evaluation = self._evaluate(reduce=True)
-        self._settle_idle()
-        gradients = [p.grad for p in self.update.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        reached = [parameter for parameter in self.update.parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in reached if p.grad is not None])
         if self.update.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.update.parameters, self.update.clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(reached, self.update.clip_norm, norm)
+        self._settle_idle(reached)  # last: zeros need neither a norm nor clipping
         self._gate(norm, evaluation)
         return evaluation
 
@@ -140,15 +140,13 @@ class ObjectiveClosure:
         with self.update.autocast():
             return self.update.evaluate(objective)
 
-    def _settle_idle(self) -> None:
+    def _settle_idle(self, reached: Sequence[nn.Parameter]) -> None:
         """Where the objective lets them coast, give zeros to parameters without a gradient that once had one."""
-        self.reached_all = all(parameter.grad is not None for parameter in self.update.parameters)
-        moved, coast = self.update._moved, self.objectives[0].idle == "coast" and self.update.optimizer.coasts
-        for parameter in self.update.parameters:
-            if parameter.grad is not None:
-                moved.add(parameter)
-            elif coast and parameter in moved:
-                parameter.grad = torch.zeros_like(parameter)
+        update = self.update
+        self.reached_all = len(reached) == len(update.parameters)
+        if self.objectives[0].idle == "coast" and update.optimizer.coasts:
+            _give_zeros([p for p in update.parameters if p.grad is None and p in update._moved])
+        update._moved.update(reached)
 
     def _gate(self, norm: Tensor, evaluation: Evaluation) -> None:
         finite = torch.isfinite(norm)
@@ -184,6 +182,14 @@ class _Replay:
         """Copy in one launch for many: a network has a hundred buffers and more."""
         for from_group, to_group in zip(source, target, strict=True):
             torch._foreach_copy_(to_group, from_group)
+
+
+def _give_zeros(parameters: Sequence[nn.Parameter]) -> None:
+    """Give parameters a gradient of 0, filled in a launch or two: a head may leave a hundred of them idle."""
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    if parameters:
+        torch._foreach_zero_([p.grad for p in parameters if p.grad is not None])
 
 
 def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from fgvc_heads.pim.pooling import pool_kept
+
 
 class Combiner(nn.Module):
-    """Points of all maps, B,S,F, to the scores B,K of the whole image (arXiv 2202.03822).
+    """Points kept of all maps to the scores B,K of the whole image (arXiv 2202.03822).
 
-    The S points are pooled to J joints, which exchange what they know through an adjacency that is learned, A0, and
-    that adapts to the image once alpha has left 0: A[i, j] = A0[i, j] + alpha * tanh(q[i] - k[j]).
+    The S points kept are pooled to J joints, which exchange what they know through an adjacency that is learned, A0,
+    and that adapts to the image once alpha has left 0: A[i, j] = A0[i, j] + alpha * tanh(q[i] - k[j]).
 
     Args:
-        points: S, the points of all maps together.
+        points: S, the points kept of all maps together.
         width: F, the channels of a point.
         classes: K.
         joints: J, at least 1.
@@ -36,9 +40,15 @@ class Combiner(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, classes)
 
-    def forward(self, points: Tensor) -> Tensor:
-        """Return scores B,K of points B,S,F: maps shallow first, each by descending confidence."""
-        joints = self.pool_points(points.transpose(1, 2))  # B,F,J
+    def forward(self, points: Sequence[Tensor], kept: Sequence[Tensor]) -> Tensor:
+        """Return scores B,K.
+
+        Args:
+            points: of each map, shallow first, all B,N,F.
+            kept: of each map, the indices B,S_l of the points kept, by descending confidence.
+        """
+        pooled = pool_kept(points, kept, self.pool_points.weight)
+        joints = (pooled + self.pool_points.bias.unsqueeze(1)).transpose(1, 2)  # B,F,J
         query, key = self.query(joints).mean(dim=1), self.key(joints).mean(dim=1)  # B,J
         adjacency = self.adjacency + self.alpha * torch.tanh(query.unsqueeze(2) - key.unsqueeze(1))  # B,J,J
         joints = self.norm(self.conv(joints) @ adjacency)

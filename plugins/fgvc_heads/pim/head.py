@@ -59,12 +59,8 @@ class PimHead(Head):
         """Select the telling points of each map and combine them."""
         pyramid = self.pyramid([features.maps[index] for index in self.map_indices])
         selections = [select(points) for select, points in zip(self.selectors, pyramid, strict=True)]
-        return PimOutput(
-            scores=self.combiner(torch.cat([selection.points for selection in selections], dim=1)),
-            point_scores=tuple(selection.scores for selection in selections),
-            kept=tuple(selection.kept for selection in selections),
-            confidences=tuple(selection.confidences for selection in selections),
-        )
+        point_scores, kept, confidences = zip(*selections, strict=True)
+        return PimOutput(self.combiner(pyramid, kept), point_scores, kept, confidences)
 
     def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
         """Yield the weighted sum of the four losses."""

@@ -1,10 +1,12 @@
-"""PIM's four losses (arXiv 2202.03822), each in float32 whatever the scores' precision.
+"""PIM's four losses (arXiv 2202.03822), each in float32 at least, whatever the scores' precision.
 
 Targets are class indices B or probabilities B,K throughout. No loss waits for the device, and none loops over the
 images of a batch: dropped points are told by a mask, not gathered.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,29 +23,30 @@ def pim_loss(output: PimOutput, targets: Tensor, options: PimOptions) -> Loss:
     L_b, L_s and L_n are sums over the maps. A loss with weight 0 is not computed and is no part; a map of which
     nothing is dropped has no L_n.
     """
-    terms = [("L_c", options.lambda_c, combiner_loss(output.scores, targets))]
-    for scores, kept in zip(output.point_scores, output.kept, strict=True):
-        if options.lambda_b > 0:
-            terms.append(("L_b", options.lambda_b, map_loss(scores, targets)))
-        if options.lambda_s > 0:
-            terms.append(("L_s", options.lambda_s, kept_loss(scores, kept, targets)))
-        if options.lambda_n > 0 and kept.shape[1] < scores.shape[1]:
-            terms.append(("L_n", options.lambda_n, dropped_loss(scores, kept)))
-    parts: dict[str, Tensor] = {}
-    for name, _, term in terms:
-        parts[name] = parts[name] + term.detach() if name in parts else term.detach()
-    value = torch.stack([weight * term for _, weight, term in terms]).sum()
-    return Loss(value, output.scores, parts)
+    maps = list(zip(output.point_scores, output.kept, strict=True))
+    parts = {"L_c": combiner_loss(output.scores, targets)}
+    if options.lambda_b > 0:
+        parts["L_b"] = maps_loss(output.point_scores, targets)
+    if options.lambda_s > 0:
+        parts["L_s"] = _total(kept_loss(scores, kept, targets) for scores, kept in maps)
+    partly_kept = [(scores, kept) for scores, kept in maps if kept.shape[1] < scores.shape[1]]
+    if options.lambda_n > 0 and partly_kept:
+        parts["L_n"] = _total(dropped_loss(scores, kept) for scores, kept in partly_kept)
+    weights = {"L_c": options.lambda_c, "L_b": options.lambda_b, "L_s": options.lambda_s, "L_n": options.lambda_n}
+    value = _total(weights[name] * part for name, part in parts.items())
+    return Loss(value, output.scores, {name: part.detach() for name, part in parts.items()})
 
 
 def combiner_loss(scores: Tensor, targets: Tensor) -> Tensor:
     """L_c: the cross entropy of the combiner's scores B,K."""
-    return F.cross_entropy(scores.float(), targets)
+    return F.cross_entropy(_precise(scores), targets)
 
 
-def map_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """L_b of one map: the cross entropy of the mean over its points' scores B,N,K."""
-    return F.cross_entropy(scores.mean(dim=1, dtype=torch.float32), targets)
+def maps_loss(scores: Sequence[Tensor], targets: Tensor) -> Tensor:
+    """L_b: the cross entropy of the mean over a map's points, scores B,N,K, summed over the maps."""
+    means = torch.stack([of_map.mean(dim=1, dtype=_precision(of_map)) for of_map in scores])  # L,B,K
+    total = F.cross_entropy(means.flatten(0, 1), torch.cat([targets] * len(means)), reduction="sum")
+    return total / len(targets)
 
 
 def kept_loss(scores: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
@@ -55,7 +58,7 @@ def kept_loss(scores: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
         targets: B or B,K.
     """
     kept_scores = scores.gather(1, kept.unsqueeze(2).expand(-1, -1, scores.shape[2]))
-    return F.cross_entropy(kept_scores.flatten(0, 1).float(), targets.repeat_interleave(kept.shape[1], dim=0))
+    return F.cross_entropy(_precise(kept_scores.flatten(0, 1)), targets.repeat_interleave(kept.shape[1], dim=0))
 
 
 def dropped_loss(scores: Tensor, kept: Tensor) -> Tensor:
@@ -66,8 +69,20 @@ def dropped_loss(scores: Tensor, kept: Tensor) -> Tensor:
         kept: indices B,S with S < N.
     """
     images, points, classes = scores.shape
-    bounded = scores.float().tanh()
+    bounded = _precise(scores).tanh()
     lowest = bounded.new_full((), -1.0).expand_as(bounded)
     distance = F.mse_loss(bounded, lowest, reduction="none").sum(dim=2)  # B,N
-    dropped = torch.ones_like(distance).scatter_(1, kept, 0.0)
-    return (distance * dropped).sum() / (images * (points - kept.shape[1]) * classes)
+    share = 1 / (images * (points - kept.shape[1]) * classes)
+    return (distance * torch.full_like(distance, share).scatter_(1, kept, 0.0)).sum()
+
+
+def _total(terms: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum()
+
+
+def _precise(scores: Tensor) -> Tensor:
+    return scores.to(_precision(scores))
+
+
+def _precision(scores: Tensor) -> torch.dtype:
+    return scores.dtype if scores.dtype == torch.float64 else torch.float32

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,9 +75,10 @@ class TokenUpsampling(nn.Module):
         self.mix = nn.Conv1d(deep, shallow, kernel_size=1)
 
     def forward(self, points: Tensor) -> Tensor:
-        """Return the mixed points."""
-        mixed: Tensor = self.mix(points)
-        return mixed
+        """Return the mixed points: the convolution as the matrix product that it is, which is quicker."""
+        weight, bias = self.mix.weight.squeeze(2), self.mix.bias
+        assert bias is not None
+        return torch.baddbmm(bias.unsqueeze(1), weight.expand(len(points), -1, -1), points)
 
 
 def _projection(channels: int, width: int) -> nn.Sequential:

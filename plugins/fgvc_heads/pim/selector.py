@@ -15,20 +15,17 @@ class Selection(NamedTuple):
         scores: B,N,K of all points.
         kept: indices B,S of the points kept, most confident first.
         confidences: B,S of the points kept, descending, in [0, 1].
-        points: B,S,F, the points kept, in that order.
     """
 
     scores: Tensor
     kept: Tensor
     confidences: Tensor
-    points: Tensor
 
 
 class Selector(nn.Module):
     """Scores every point of one map and keeps the most confident ones (arXiv 2202.03822).
 
-    A point's confidence is its largest softmax probability. The labels of images alone train it: no one ever said
-    which points matter, hence "weakly supervised".
+    The labels of images alone train it: no one ever said which points matter, hence "weakly supervised".
 
     Args:
         width: F, the channels of the points.
@@ -46,12 +43,27 @@ class Selector(nn.Module):
 
     def forward(self, points: Tensor) -> Selection:
         """Select among points B,N,F."""
-        images, count, _ = points.shape
+        scores = self.scores(points)
+        return Selection(scores, *most_confident(scores, self.keep))
+
+    def scores(self, points: Tensor) -> Tensor:
+        """Return the scores B,N,K of points B,N,F."""
         hidden = self.hidden(points).flatten(0, 1)  # B*N,F: the norm's statistics are over all points of all images
-        scores = self.classifier(self.relu(self.norm(hidden))).unflatten(0, (images, count))
-        with torch.no_grad():
-            confidence = scores.float().softmax(dim=2).amax(dim=2)  # B,N
-            # Descending, because the combiner's weights belong to places in that order.
-            confidences, kept = confidence.topk(self.keep, dim=1, sorted=True)
-        rows = kept.unsqueeze(2).expand(-1, -1, points.shape[2])
-        return Selection(scores, kept, confidences, points.gather(1, rows))
+        scores: Tensor = self.classifier(self.relu(self.norm(hidden)))
+        return scores.unflatten(0, points.shape[:2])
+
+
+@torch.no_grad()
+def most_confident(scores: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """Return the indices B,S of the S = `keep` most confident points, and their confidences (float32).
+
+    A point's confidence is its largest softmax probability. They descend, because the combiner's weights belong to
+    places in that order.
+
+    Args:
+        scores: B,N,K.
+        keep: at most N.
+    """
+    confidence = scores.softmax(dim=2, dtype=torch.float32).amax(dim=2)  # B,N
+    confidences, kept = confidence.topk(keep, dim=1, sorted=True)
+    return kept, confidences

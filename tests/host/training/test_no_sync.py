@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +13,19 @@ import torch
 
 from fgvc_cli.contracts import Optimizer
 from fgvc_cli.data.loading import ImageBatch
+from fgvc_cli.devices import compile_in_place
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.training.setup import draft, open_splits, plan_new, prepare
 from fgvc_cli.training.trainer import Trainer
 
-HEADS = {"linear": {}, "pim": {"fpn_size": 16, "num_selects": 4, "lambda_s": 0.5}}
+HEADS = {
+    "linear": {},
+    "pim": {"fpn_size": 16, "num_selects": 4, "lambda_s": 0.5},
+    "cmal": {"expert_width": 16, "map_channels": 32, "hidden_width": 16},
+}
+OPTIMIZERS = ("sgd", "adamw", "sam")
+GRID = list(product(HEADS, OPTIMIZERS))
 
 
 class TwoPasses(Optimizer):
@@ -72,6 +81,7 @@ def update_operations(strict_device):
     def operations(trainer: Trainer, images: int, accumulate: int) -> Counter[str]:
         group = batches(images, accumulate)
         trainer._update(group)
+        torch.manual_seed(0)  # what a head draws decides which operations it needs
         with strict_device() as device:
             trainer._update(group)
         return device.operations
@@ -87,8 +97,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("head", "optimizer"), [("linear", "adamw"), ("pim", "sgd"), ("pim", "adamw")])
+EVERY_CASE = [(head, optimizer, case) for head, optimizer in GRID[:5] for case in CASES]
+PLAIN = [(head, optimizer, "smoothed, clipped, accumulated") for head, optimizer in GRID[5:]]
+
+
+@pytest.mark.parametrize(("head", "optimizer", "case"), [*EVERY_CASE, *PLAIN])
 def test_an_update_never_waits_and_has_no_loop_over_images(head, optimizer, case, trainer_of, update_operations):
     trainer = trainer_of(head, optimizer, **CASES[case])
     few, many = (update_operations(trainer, images, CASES[case].get("accumulate", 1)) for images in (2, 8))
@@ -123,21 +136,69 @@ def test_putting_statistics_back_takes_a_launch_or_two(trainer_of, update_operat
     assert operations["aten.copy_.default"] + operations["aten.clone.default"] < buffers
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("head", ["linear", "pim"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_torch_itself_sees_no_wait_on_a_gpu(head, optimizer, trainer_of):
-    trainer = trainer_of(head, optimizer, device="cuda", clip_norm=1.0, label_smoothing=0.1)
-    assert trainer.job.precision in ("bf16", "fp32")
-    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8).pin_memory()
-    batch = ImageBatch(pixels, torch.arange(4).remainder(3).pin_memory(), torch.arange(4))
-    trainer._update([batch])  # states and kernels are set up
+def test_coasting_takes_a_launch_an_objective(trainer_of, update_operations):
+    trainer = trainer_of("cmal", "sgd", clip_norm=1.0)
+    trainer.job.classifier.head.options = replace(trainer.job.classifier.head.options, idle="coast", raw_share=1.0)
+    operations = update_operations(trainer, 4, 1)
+    coasting = 4  # of five objectives: "overall" reaches everything
+    assert operations["aten._foreach_zero_.default"] == coasting
+    assert operations["aten.zeros_like.default"] == 0
+    every = sum(len(group["params"]) for group in trainer.job.optimizer.optimizer.param_groups)
+    assert operations["aten.empty_like.default"] > every
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_nor_does_a_prediction(head, trainer_of, strict_device):
+    classifier = trainer_of(head, "sgd").job.classifier.eval()
+    counts = []
+    for images in (2, 8):
+        pixels = batches(images, 1)[0].pixels
+        with torch.inference_mode(), strict_device() as device:
+            classifier.scores(classifier.normalize(pixels))
+        counts.append(device.operations)
+    assert counts[0] == counts[1]
+
+
+@contextmanager
+def waits_are_errors():
+    """Have torch itself raise where the program waits for the GPU."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(3):
-            trainer._update([batch])
+        yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def pinned(images: int) -> ImageBatch:
+    pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8).pin_memory()
+    return ImageBatch(pixels, torch.arange(images).remainder(3).pin_memory(), torch.arange(images))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("head", "optimizer"), GRID)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_torch_itself_sees_no_wait_on_a_gpu(head, optimizer, compiled, trainer_of):
+    trainer = trainer_of(head, optimizer, device="cuda", clip_norm=1.0, label_smoothing=0.1)
+    assert trainer.job.precision in ("bf16", "fp32")
+    if compiled:
+        compile_in_place(trainer.job.classifier)
+    batch = pinned(4)
+    trainer._update([batch])  # states, kernels and graphs are set up
+    with waits_are_errors():
+        for _ in range(3):
+            trainer._update([batch])
     means = trainer.metrics.means()
     assert trainer.metrics.images == 16 and means["objective"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("head", HEADS)
+def test_nor_does_it_in_a_prediction(head, trainer_of):
+    trainer = trainer_of(head, "sgd", device="cuda")
+    classifier, pixels = trainer.job.classifier.eval(), pinned(4).pixels
+    with torch.inference_mode():
+        classifier.scores(classifier.normalize(pixels))
+        with waits_are_errors():
+            scores = classifier.scores(classifier.normalize(pixels))
+    assert scores.isfinite().all()

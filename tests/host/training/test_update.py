@@ -232,6 +232,22 @@ def test_a_parameter_that_never_had_a_gradient_does_not_coast():
     assert torch.equal(head.experts["b"].weight, before)
 
 
+@pytest.mark.parametrize("lit", [1.0, float("nan")], ids=["finite", "not finite"])
+def test_what_coasts_has_zeros_that_lie_like_the_weights(lit):
+    """Fused kernels walk through both as they lie in memory; and clipping by a norm of nan leaves zeros zeros."""
+    model, update = make(idle="coast", clip_norm=1.0)
+    weight = model.head.experts["b"].weight
+    weight.data = weight.data.t().contiguous().t()  # dense, the other way around
+    update([batch()])
+    head = model.head
+    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "coast")
+    images, targets = batch(seed=2)
+    (done,) = update([(images * lit, targets)])
+    assert done.bad.item() == (lit != lit)
+    assert weight.grad.stride() == weight.stride() == (1, 3)
+    assert weight.grad.eq(0).all() and not head.experts["a"].weight.grad.eq(0).all()
+
+
 def test_what_coasts_is_known_again_after_a_resume(tmp_path):
     def step(model, update):
         head = model.head

@@ -167,6 +167,25 @@ def test_nothing_waits_for_the_device_and_operations_do_not_grow_with_the_batch(
     assert counts[0] == counts[1]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [(n, h) for n in EVERY for h in ("linear", "pim", "cmal") if (n, h) != ("native", "linear")],
+)
+def test_torch_itself_sees_no_wait_on_a_gpu(name, head, classifier_of, explainer_of, images_of):
+    classifier = classifier_of("timm/test_resnet", head, 32).to("cuda")
+    given = {"window": 0.5, "stride": 0.5, "passes": 100} if name == "occlusion" else {}
+    explainer, (images, targets) = explainer_of(name, **given), (tensor.to("cuda") for tensor in images_of(4, 32))
+    explainer.explain(classifier, images, targets)  # kernels are chosen
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        maps = explainer.explain(classifier, images, targets)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert maps.isfinite().all()
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("head", ["linear", "pim", "cmal"])
 def test_under_bf16_autocast_the_map_is_nearly_the_same(name, head, classifier_of, explainer_of, images_of):

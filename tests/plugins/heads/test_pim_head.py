@@ -85,6 +85,17 @@ class TestUpsampling:
         assert mix(points).shape == (1, 3, 7)
         torch.testing.assert_close(mix(points)[:, :, :1], alone)
 
+    def test_tokens_are_mixed_by_the_published_convolution(self):
+        mix = TokenUpsampling(4, 9).double()
+        points = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+        inputs, outer = [points, *mix.parameters()], torch.randn(3, 9, 5, dtype=torch.float64)
+        found, expected = mix(points), mix.mix(points)
+        torch.testing.assert_close(found, expected)
+        for ours, theirs in zip(
+            torch.autograd.grad(found, inputs, outer), torch.autograd.grad(expected, inputs, outer), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs)
+
 
 class TestSelection:
     def test_confidences_descend_and_belong_to_the_kept_points(self, cnn, features_of):

@@ -174,15 +174,15 @@ def test_loss_selection_and_gradients(architecture, kind, request, features_of):
     assert [kept.tolist() for kept in output.kept] == slow.kept
     torch.testing.assert_close(output.scores, torch.stack(slow.scores))
     for name, part in slow.parts.items():
-        torch.testing.assert_close(loss.parts[name].double(), part.detach(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(loss.parts[name], part.detach(), rtol=1e-12, atol=1e-12)
     total = sum(weights[name] * part.item() for name, part in slow.parts.items())
-    assert loss.value.item() == pytest.approx(total, rel=1e-5)
+    assert loss.value.item() == pytest.approx(total, rel=1e-12)
     for ours, theirs in zip(gradients, slow_gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_the_reference_depends_on_the_order_of_the_points(cnn, features_of):
     """Were the combiner blind to it, the test above could not tell a right order from a wrong one."""
     head = built(cnn).eval()
-    points = torch.randn(1, 40, 12, dtype=torch.float64)
-    assert not torch.allclose(head.combiner(points), head.combiner(points.flip(1)), atol=1e-3)
+    points, kept = torch.randn(1, 40, 12, dtype=torch.float64), torch.arange(40).unsqueeze(0)
+    assert not torch.allclose(head.combiner([points], [kept]), head.combiner([points], [kept.flip(1)]), atol=1e-3)
