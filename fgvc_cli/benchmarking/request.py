@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from fgvc_cli.errors import UsageError
 
 LARGEST = 0
 """The batch size that stands for: as many images as fit."""
@@ -54,3 +56,34 @@ class BenchRequest:
     dataset: str | None = None
     data: Path | None = None
     workers: int = -1
+
+
+def batch_size_named(text: str | None) -> int | None:
+    """Return the batch size that a person typed: a number, or "max" for `LARGEST`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    if text == "max":
+        return LARGEST
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size {text}: write a number of images, or max for as many as fit.")
+    return int(text)
+
+
+def refuse_images_for_nothing(options: Mapping[str, Any], reads_images: bool) -> None:
+    """Refuse options that say which real images to read, and how, where none are read.
+
+    Args:
+        options: by name, with their values; None where not given.
+        reads_images: whether an epoch or the input pipeline is to be timed.
+
+    Raises:
+        UsageError: one is given.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given and not reads_images:
+        raise UsageError(f"{given[0]} is for real images, and updates are timed on random ones: add --epoch, "
+                         "--pipeline or both.")  # fmt: skip

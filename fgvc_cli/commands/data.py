@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from fgvc_cli.commands.completion import component_names
-from fgvc_cli.commands.lazy import QuickCommand
-from fgvc_cli.commands.quick import QuickParameters
+from fgvc_cli.commands.quick import QuickCommand, QuickGroup
 
 EXAMPLES = {
     "info": "fgvc data info flowers102",
@@ -18,10 +16,6 @@ EXAMPLES = {
     "check": "fgvc data check --data photos/",
     "cache": "fgvc data cache --clear",
 }
-
-
-class QuickGroup(QuickParameters, TyperGroup):
-    """A group of subcommands that starts quickly."""
 
 
 data = typer.Typer(

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from fgvc_cli.commands.quick import QuickParameters
+from fgvc_cli.commands.quick import QuickCommand
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,28 @@ COMMANDS = {
         "See what data sets there are, get them, check them, clear the cache.",
         "Data",
     ),
+    "bench": BuiltinCommand(
+        "fgvc_cli.commands.bench:bench",
+        "Time combinations of backbone, head and optimizer on this machine.",
+        "Measure",
+    ),
     "list-plugins": BuiltinCommand(
         "fgvc_cli.commands.list_plugins:list_plugins", "List what is installed, by kind.", "See what there is"
     ),
     "show": BuiltinCommand(
         "fgvc_cli.commands.show:show", "Show one component's options, source and partners.", "See what there is"
     ),
+    "new-plugin": BuiltinCommand(
+        "fgvc_cli.commands.new_plugin:new_plugin",
+        "Write a plugin: a small, complete package to begin from.",
+        "Write a plugin",
+    ),
+    "check-plugin": BuiltinCommand(
+        "fgvc_cli.commands.check_plugin:check_plugin",
+        "Check that a plugin's components keep their contracts.",
+        "Write a plugin",
+    ),
 }
-
-
-class QuickCommand(QuickParameters, TyperCommand):
-    """A subcommand that starts quickly."""
 
 
 class LazyCommand(TyperCommand):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from typer.core import TyperCommand, TyperGroup
+
 
 class QuickParameters:
     """Mixed into a command class: a value that was not given is not converted.
@@ -21,6 +23,14 @@ class QuickParameters:
             if takes_one and "process_value" not in vars(parameter):
                 parameter.process_value = partial(_processed, parameter, parameter.process_value)
         return parameters
+
+
+class QuickCommand(QuickParameters, TyperCommand):
+    """A subcommand that starts quickly."""
+
+
+class QuickGroup(QuickParameters, TyperGroup):
+    """A group of subcommands that starts quickly."""
 
 
 def _processed(parameter: Any, convert: Any, context: Any, value: Any) -> Any:

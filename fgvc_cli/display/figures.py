@@ -38,7 +38,7 @@ def learning_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
             either nested or as "train.loss". What is missing is left out; the best epoch is the one with the highest
             validation top-1 (of equals, the one with the lowest loss).
     """
-    figure = _figure(10.0, 4.2)
+    figure = make_figure(10.0, 4.2)
     left, right = figure.subplots(1, 2)
     best = best_epoch(lines)
     for axes, name, title, factor in ((left, "loss", "Loss", 1.0), (right, "top1", "Top-1 accuracy, %", 100.0)):
@@ -54,7 +54,7 @@ def learning_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         if lines:
             axes.set_xlim(lines[0]["epoch"] - 0.5, lines[-1]["epoch"] + 0.5)
     right.set_ylim(0, max(1.0, min(103.0, 1.1 * _highest_top1(lines))))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str], title: str = "") -> None:
@@ -72,7 +72,7 @@ def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str],
     totals = matrix.sum(axis=1, keepdims=True)
     shares = 100 * matrix / np.maximum(totals, 1)
     side = 3.2 + 0.21 * min(classes, NAMED_CLASSES) if classes <= NAMED_CLASSES else 12.0
-    figure = _figure(side + 1.6, side)
+    figure = make_figure(side + 1.6, side)
     axes = figure.subplots()
     _draw_shares(figure, axes, shares, blank=np.broadcast_to(totals == 0, matrix.shape))
     _name_classes(axes, class_names)
@@ -82,7 +82,7 @@ def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str],
     axes.set_ylabel("true", color=INK)
     if title:
         axes.set_title(title, loc="left", color=INK, fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_shares(figure: Figure, axes: Axes, shares: np.ndarray, blank: np.ndarray) -> None:
@@ -104,7 +104,7 @@ def _draw_shares(figure: Figure, axes: Axes, shares: np.ndarray, blank: np.ndarr
     axes.imshow(np.ma.array(shares, mask=~blank), cmap=ListedColormap(["#EEF0F2"]), interpolation="nearest")
 
 
-def _figure(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
     """Make a figure of so many inches, drawn by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -114,7 +114,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG, cropped to what is drawn."""
     data = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks

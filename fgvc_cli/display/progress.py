@@ -18,6 +18,9 @@ SILENT_SECONDS = 10.0
 LINE_SECONDS = 20.0
 """Time between two plain lines."""
 
+SLOW = 0.2
+"""Units a second below which the seconds of one are shown instead."""
+
 
 class Progress(Protocol):
     """What the work reports to."""
@@ -62,7 +65,9 @@ class _PlainLines:
         self.due = now + LINE_SECONDS
         rate = self.done / max(now - self.started, 1e-9)
         of_total = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
-        parts = [f"{self.description}: {of_total} {self.unit}", f"{rate_text(rate)} {self.unit}/s"]
+        parts = [f"{self.description}: {of_total} {self.unit}"]
+        if rate > 0:
+            parts.append(pace_text(rate, self.unit))
         if self.total is not None and rate > 0:
             parts.append(f"{duration_text((self.total - self.done) / rate)} left")
         if text:
@@ -120,13 +125,14 @@ def _new_display() -> RichProgress:
         """Units a second, and the time that is left."""
 
         def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
+            speed = task.finished_speed or task.speed or 0.0
+            if speed < SLOW:  # the period below holds too few units: the mean since the start says more
+                speed = task.completed / (task.elapsed or 1)
             if not speed:
                 return Text("")
-            left = task.time_remaining
-            text = f"{rate_text(speed)} {task.fields['unit']}/s"
-            if left:
-                text += f"  {duration_text(left)} left"
+            text = pace_text(speed, task.fields["unit"])
+            if task.remaining:
+                text += f"  {duration_text(task.remaining / speed)} left"
             return Text(text, style="cyan")
 
     return Progress(
@@ -139,6 +145,11 @@ def _new_display() -> RichProgress:
         transient=True,  # what is left to read afterwards is the command's result, not its bars
         speed_estimate_period=15.0,
     )
+
+
+def pace_text(rate: float, unit: str) -> str:
+    """Write a rate of units a second, or where one takes long how long it does: `8.1 images/s`, `25 s each`."""
+    return f"{rate_text(rate)} {unit}/s" if rate >= SLOW else f"{1 / rate:.0f} s each"
 
 
 def rate_text(rate: float) -> str:

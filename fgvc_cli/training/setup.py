@@ -180,7 +180,7 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
     classifier = assemble(plan.backbone, head, dataset.class_names, preprocessing)
     _check_batch(classifier, train.batch_size)
     formatted = classifier.to(device)
-    if _channels_last(config, plan.backbone):
+    if wants_channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(config.optimizer, formatted)
     return Job(config, dataset, splits, formatted, optimizer, device, precision, weights, notes, ranks)
@@ -210,7 +210,13 @@ def build_optimizer(choice: Choice, classifier: Classifier) -> Optimizer:
 
 def uses_channels_last(job: Job) -> bool:
     """Say whether images should come in the channels-last memory format."""
-    return _channels_last(job.config, job.classifier.backbone)
+    return wants_channels_last(job.config, job.classifier.backbone)
+
+
+def wants_channels_last(config: RunConfig, backbone: Backbone) -> bool:
+    """Say whether a classifier with that backbone is trained in the channels-last memory format."""
+    wanted = config.train.channels_last
+    return wanted == "on" or (wanted == "auto" and backbone.info.channels_last)
 
 
 def _backbone(config: RunConfig) -> Backbone:
@@ -237,11 +243,6 @@ def _check_batch(classifier: Classifier, batch_size: int) -> None:
             "--batch-size 1: batch normalisation cannot train on one image. Use --batch-size 2 or more; "
             "where memory is short, a smaller --image-size."
         )
-
-
-def _channels_last(config: RunConfig, backbone: Backbone) -> bool:
-    wanted = config.train.channels_last
-    return wanted == "on" or (wanted == "auto" and backbone.info.channels_last)
 
 
 def _of_groups(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,7 +25,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs import files
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.loading import save_classifier
-from fgvc_cli.training.events import RunStart
+from fgvc_cli.training.events import RunStart, Trackers
 from fgvc_cli.training.interrupt import Interrupt, Interrupted
 from fgvc_cli.training.metrics import RunningMetrics
 from fgvc_cli.training.schedule import Schedule
@@ -71,6 +71,7 @@ class Trainer:
         interrupt: set when a signal asks for an end.
         progress: how far it is.
         cache: what it keeps of decoded images.
+        trackers: are told of each epoch, beside the plugins.
     """
 
     job: Job
@@ -82,6 +83,7 @@ class Trainer:
     interrupt: Interrupt
     progress: Progress = field(default_factory=Progress)
     cache: TrainingCache = field(default_factory=TrainingCache)
+    trackers: Trackers = field(default_factory=Trackers)
 
     def __post_init__(self) -> None:
         job, train = self.job, self.job.config.train
@@ -146,10 +148,10 @@ class Trainer:
             while self.progress.epoch < self.job.config.train.epochs and not self.stopped_early():
                 self._epoch()
         finally:
-            self._close_loaders()
+            self.close_loaders()
         return self.progress
 
-    def _close_loaders(self) -> None:
+    def close_loaders(self) -> None:
         """End the processes that read images; the test split gets its own."""
         self.train_loader.close()
         if self.val_loader is not None:
@@ -171,7 +173,7 @@ class Trainer:
         images = len(self.job.splits.train)
         done = progress.batch * train.batch_size * self.ranks.count
         self.view.epoch_started(progress.epoch + 1, max(0, images - done), images)
-        trained = self._updates()
+        trained = sum(self.updates_of_epoch())
         seconds = time.perf_counter() - started
         metrics = self.metrics.over_all(self.ranks)
         self.ranks.average(self.update.buffers)
@@ -187,16 +189,19 @@ class Trainer:
         }
         self._finish_epoch(line)
 
-    def _updates(self) -> int:
-        """Do what is left of the epoch's updates; return how many images they took."""
+    def updates_of_epoch(self) -> Generator[int, None, None]:
+        """Do what is left of the epoch's updates, each when it is asked for; give how many images it took.
+
+        Whoever times them may stop before the end, and closes the generator then.
+        """
         self.job.classifier.train()
         # closed whatever happens: an error that holds on to it would hold on to the processes that load
         with closing(self.train_loader.epoch(self.progress.epoch, skip=self.progress.batch)) as batches:
-            return self._updates_of(batches)
+            yield from self._updates_of(batches)
 
-    def _updates_of(self, batches: Iterator[ImageBatch]) -> int:
+    def _updates_of(self, batches: Iterator[ImageBatch]) -> Iterator[int]:
         train, progress = self.job.config.train, self.progress
-        before, flags = self.metrics.images, []
+        flags: list[tuple[int, Tensor]] = []
         for group in _groups(batches, train.accumulate):
             number = progress.epoch * self.updates + progress.batch // train.accumulate
             factor = self.schedule.factor(number)
@@ -207,13 +212,13 @@ class Trainer:
             if looking:
                 self._check_finite(flags)
                 flags = []
-            images = sum(len(b.labels) for b in group) * self.ranks.count
-            self.view.batch_done(images, self.metrics.means() if looking else None)
+            images = sum(len(b.labels) for b in group)
+            self.view.batch_done(images * self.ranks.count, self.metrics.means() if looking else None)
             if number := self.ranks.greatest(self.interrupt.number):
                 self._check_finite(flags)
                 self._save_interrupted(number)
+            yield images
         self._check_finite(flags)
-        return self.metrics.images - before
 
     def _update(self, group: Sequence[ImageBatch]) -> list[Tensor]:
         staged = self.staging(group)
@@ -324,6 +329,7 @@ class Trainer:
         self.view.epoch_finished(line, is_best)
         if self.ranks.first:
             self.registry.notify("fgvc_epoch_finished", run=self.event, metrics=line)
+            self.trackers.epoch_finished(line)
 
     def _save_best(self) -> None:
         if self.ranks.first:

@@ -1,0 +1,98 @@
+"""Multiply-adds that a piece of work really executes: matrix products, convolutions and attention, there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
+
+
+class MultiplyAdds(TorchDispatchMode):
+    """Counts the multiply-adds of what is executed inside of it, the backward pass included.
+
+    Formulas are those of torch's `FlopCounterMode` (which counts a multiply-add as two operations), but for two
+    things. For the weight gradient of a grouped convolution torch takes every input channel to meet every output
+    channel: too much by as many times as there are groups. And attention is counted whichever kernel computes it.
+    Elementwise operations, reductions and norms are not counted.
+
+    Attributes:
+        total: multiply-adds so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Execute an operation and count it."""
+        kwargs = kwargs or {}
+        packet = getattr(func, "overloadpacket", func)
+        own, known = OWN_FORMULAS.get(packet), flop_registry.get(packet)
+        if own is None and known is None and isinstance(func, torch._ops.OpOverload):
+            with self:  # in inference mode operations come whole, such as a linear layer
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if own is not None:
+            self.total += own(*args, **kwargs)
+        elif known is not None:
+            self.total += known(*args, **kwargs, out_val=out) // 2
+        return out
+
+
+def multiply_adds(work: Callable[[], object]) -> int:
+    """Do some work and return the multiply-adds that it took."""
+    with MultiplyAdds() as counted:
+        work()
+    return counted.total
+
+
+def _convolution_backward(
+    grad: Tensor, inputs: Tensor, weight: Tensor, *others: Any, output_mask: Any = None, **_: Any
+) -> int:
+    """Each gradient that is asked for takes as many multiply-adds as the forward pass.
+
+    Whoever meets whom in the forward pass (an entry of the input, or of the output if transposed, with its weights)
+    meets again for the gradient of either.
+    """
+    transposed = bool(others[4])
+    mask = output_mask if output_mask is not None else others[7]
+    points = prod(inputs.shape[2:]) if transposed else prod(grad.shape[2:])
+    forward = len(inputs) * points * weight.numel()  # weight: each entry is used once at each point of each image
+    return forward * sum(map(bool, mask[:2]))
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    """Scores from queries and keys, then values by scores."""
+    *batch, rows, width = query.shape  # ..., heads, L, D
+    return prod(batch) * rows * key.shape[-2] * (width + value.shape[-1])
+
+
+def _attention_backward(_: Tensor, query: Tensor, key: Tensor, value: Tensor, *__: Any, **___: Any) -> int:
+    """Scores once more (none of these kernels keeps them), the gradients of both factors of both products."""
+    *batch, rows, width = query.shape
+    return prod(batch) * rows * key.shape[-2] * (3 * width + 2 * value.shape[-1])
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """Return the formulas by operation, for those operations that this torch has."""
+    found: dict[Any, Callable[..., int]] = {aten.convolution_backward: _convolution_backward}
+    kernels = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+    for kernel in (*kernels, "fused_attention_overrideable", "attention_math_for_mps"):
+        for name, formula in ((kernel, _attention), (f"{kernel}_backward", _attention_backward)):
+            packet = getattr(aten, f"_scaled_dot_product_{name}", None)
+            if packet is not None:
+                found[packet] = formula
+    return found
+
+
+OWN_FORMULAS = _formulas()
+"""Instead of torch's, by operation."""

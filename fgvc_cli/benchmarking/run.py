@@ -1,0 +1,133 @@
+"""The whole of `fgvc bench`: from a request to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+
+from fgvc_cli.benchmarking.combinations import Plan, plan
+from fgvc_cli.benchmarking.machine import machine_facts
+from fgvc_cli.benchmarking.matrix_rate import multiply_adds_per_second
+from fgvc_cli.benchmarking.measuring import free_memory
+from fgvc_cli.benchmarking.metering import Meter
+from fgvc_cli.benchmarking.request import LARGEST, BenchRequest
+from fgvc_cli.benchmarking.results import Feed, Report, Row
+from fgvc_cli.benchmarking.rows import RowMaker
+from fgvc_cli.devices import resolve_precision
+from fgvc_cli.registry import Registry
+
+PIPELINE = "input pipeline"
+"""What `Watcher.started` is told when the input pipeline's turn comes; it is no row."""
+
+
+class Watcher(Protocol):
+    """What a benchmark reports to while it runs."""
+
+    def planned(self, names: Sequence[str]) -> None:
+        """These rows will be measured, in this order; called once, before anything is measured."""
+
+    def started(self, name: str) -> None:
+        """This row's turn has come (or `PIPELINE`'s, which comes before all rows)."""
+
+    def finished(self, row: Row) -> None:
+        """A row is measured, or could not be (`row.failed`)."""
+
+
+def bench(request: BenchRequest, registry: Registry, watcher: Watcher, keep: Callable[[Report], None]) -> Report:
+    """Measure what was asked for.
+
+    Args:
+        request: which combinations, and how.
+        registry: finds the components.
+        watcher: is told how far it is.
+        keep: gets the report as far as it is, after the pipeline and after each row.
+
+    Returns:
+        The report. After Ctrl-C it holds what was measured until then, and says so (`Report.interrupted`).
+
+    Raises:
+        UsageError: a name, an option or a value does not exist or does not fit; nothing was measured.
+        FgvcError: the images for `epoch` or `pipeline` cannot be read; no row was measured.
+    """
+    planned = plan(request, registry)
+    report = Report(machine_facts(planned.device), _settings(request, planned))
+    images = _open_images(planned) if request.epoch or request.pipeline else None
+    watcher.planned([combination.name for combination in planned.combinations])
+    measured = _Measured(report, keep)
+    torch.backends.cudnn.benchmark = True  # as training has it
+    try:
+        _measure(request, planned, images, watcher, measured)
+    except KeyboardInterrupt:
+        return replace(measured.report, interrupted=True)
+    finally:
+        free_memory(planned.device)
+    return measured.report
+
+
+@dataclass
+class _Measured:
+    """The report as far as it is."""
+
+    report: Report
+    keep: Callable[[Report], None]
+
+    def add(self, row: Row) -> None:
+        self.report = replace(self.report, rows=(*self.report.rows, row))
+        self.keep(self.report)
+
+    def add_feeds(self, feeds: tuple[Feed, ...]) -> None:
+        self.report = replace(self.report, feeds=feeds)
+        self.keep(self.report)
+
+    def note_rate(self, rate: float) -> None:
+        self.report = replace(self.report, machine={**self.report.machine, "multiply_adds_per_second": rate})
+
+
+def _measure(request: BenchRequest, planned: Plan, images: Any, watcher: Watcher, measured: _Measured) -> None:
+    if request.pipeline:
+        from fgvc_cli.benchmarking.pipeline import measure_feeds
+
+        watcher.started(PIPELINE)
+        measured.add_feeds(measure_feeds(planned.alone, planned.seconds, images))
+    rate = None
+    if planned.combinations:
+        rate = multiply_adds_per_second(planned.device, measured.report.settings["precision"])
+        measured.note_rate(rate)
+    maker = RowMaker(request, planned, Meter(planned.device, planned.seconds, rate), images)
+    for combination in planned.combinations:
+        watcher.started(combination.name)
+        row = maker.make(combination)
+        measured.add(row)
+        watcher.finished(row)
+
+
+def _open_images(planned: Plan) -> Any:
+    """Open the data set, so that what is wrong with it is said before anything is measured."""
+    from fgvc_cli.training.setup import open_splits
+
+    return open_splits(planned.alone)
+
+
+def _settings(request: BenchRequest, planned: Plan) -> dict[str, Any]:
+    """Return what was asked for, with what a default came to."""
+    train = planned.alone.train
+    return {
+        "image_size": train.image_size,
+        "batch_size": "max" if request.batch_size == LARGEST else train.batch_size,
+        "classes": request.classes,
+        "precision": resolve_precision(train.precision, planned.device),
+        "channels_last": train.channels_last,
+        "compile": train.compile,
+        "recipe": planned.alone.recipe,
+        "set": list(request.settings),
+        "seconds": planned.seconds,
+        "explainers": {explainer.name: dict(explainer.options) for explainer in planned.explainers},
+        "epoch": request.epoch,
+        "pipeline": request.pipeline,
+        "dataset": planned.alone.dataset.name if request.epoch or request.pipeline else None,
+        "data": None if planned.alone.data is None else str(planned.alone.data),
+        "workers": request.workers,
+    }

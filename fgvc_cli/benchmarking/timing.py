@@ -1,0 +1,134 @@
+"""How long work takes on a device: warmed up, then round after round, told as median and quartiles."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+
+from fgvc_cli.benchmarking.results import Timing
+
+MOST_ROUNDS = 50
+HANDFUL = 5
+"""Rounds that are handed to a GPU before it is waited for: a wait after each would be measured with it."""
+GPU_WARM_UPS = 3
+"""Rounds before the clock counts: in the first a GPU's libraries try kernels, in the next memory is still asked for."""
+
+
+class Clock(Protocol):
+    """Takes marks between pieces of work, and tells the time between them.
+
+    Attributes:
+        handful: pieces of work between two looks at the marks.
+        warm_ups: pieces of work after which they all take alike.
+    """
+
+    handful: int
+    warm_ups: int
+
+    def mark(self) -> Any:
+        """Mark this moment in the device's queue of work."""
+
+    def between(self, marks: Sequence[Any]) -> list[float]:
+        """Wait for the device, and return the milliseconds from each mark to the next."""
+
+
+class HostClock:
+    """The processor's clock, for work that is done when its call returns; a device is waited for at each mark."""
+
+    handful, warm_ups = 1, 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def mark(self) -> float:
+        """Wait for the device, and return the seconds."""
+        synchronize(self.device)
+        return time.perf_counter()
+
+    def between(self, marks: Sequence[float]) -> list[float]:
+        """Return the milliseconds from each mark to the next."""
+        return [1000 * (after - before) for before, after in pairwise(marks)]
+
+
+class CudaClock:
+    """A GPU's own clock: marks are events in its queue, and nothing waits for them until they are looked at."""
+
+    handful, warm_ups = HANDFUL, GPU_WARM_UPS
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def mark(self) -> torch.cuda.Event:
+        """Put an event into the queue."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def between(self, marks: Sequence[torch.cuda.Event]) -> list[float]:
+        """Wait for the last event, and return the milliseconds from each to the next."""
+        marks[-1].synchronize()
+        return [float(before.elapsed_time(after)) for before, after in pairwise(marks)]
+
+
+def clock_of(device: torch.device) -> Clock:
+    """Return the clock that tells how long work takes on a device."""
+    return CudaClock(device) if device.type == "cuda" else HostClock(device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def warm_up(work: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Do the work a few times and return the seconds that it took: compiling and choosing kernels are among them."""
+    start = time.perf_counter()
+    for _ in range(rounds):
+        work()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def time_rounds(work: Callable[[], object], seconds: float, clock: Clock, most: int = MOST_ROUNDS) -> list[float]:
+    """Return the milliseconds of each round: at least one, and as many more as begin before the time is over.
+
+    Args:
+        work: one round.
+        seconds: time there is.
+        clock: takes the time.
+        most: rounds, at most.
+    """
+    end = time.perf_counter() + seconds
+    spent: list[float] = []
+    while not spent or (len(spent) < most and time.perf_counter() < end):
+        marks = [clock.mark()]
+        for _ in range(_rounds_ahead(spent, end - time.perf_counter(), clock.handful, most)):
+            work()
+            marks.append(clock.mark())
+        spent += clock.between(marks)
+    return spent
+
+
+def summary(milliseconds: Sequence[float], warm_up: float = 0.0) -> Timing:
+    """Return median and quartiles of the rounds; `warm_up`: seconds that went before."""
+    if len(milliseconds) == 1:
+        low = median = high = milliseconds[0]
+    else:
+        low, median, high = statistics.quantiles(milliseconds, n=4, method="inclusive")
+    return Timing(median, low, high, len(milliseconds), warm_up)
+
+
+def _rounds_ahead(spent: Sequence[float], left: float, handful: int, most: int) -> int:
+    """Return how many rounds to do before looking at the clock: one at first, and later no more than there is time."""
+    if not spent:
+        return 1
+    in_time = int(1000 * left / max(spent[-1], 1e-3))
+    return max(1, min(handful, most - len(spent), in_time))

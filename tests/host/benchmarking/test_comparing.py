@@ -1,0 +1,135 @@
+"""Two reports beside each other: what is matched, what was different, and what a ratio is worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from fgvc_cli.benchmarking.comparing import WorkPair, compare
+from fgvc_cli.benchmarking.results import Feed, report_from_json
+from fgvc_cli.errors import FgvcError
+
+
+def faster(row, bench_work, times):
+    """The same row, so many times as fast, in half the memory."""
+    update = bench_work(row.update.timing.median / times, peak_memory=row.update.peak_memory // 2)
+    return replace(row, update=update)
+
+
+def test_the_second_beside_the_first(bench_report, bench_rows, bench_work):
+    rows = bench_rows(["resnet50"])
+    second = [faster(row, bench_work, 2) for row in rows]
+    comparison = compare(bench_report(rows), bench_report(second, machine={"multiply_adds_per_second": 100e9}))
+    assert [pair.first for pair in comparison.rows] == list(rows)
+    assert [pair.second for pair in comparison.rows] == second
+    for pair in comparison.rows:
+        assert pair.work("update").ratio == pytest.approx(2) and pair.work("update").clear is True
+        assert pair.work("update").memory_ratio == 0.5
+        assert pair.work("predict").ratio == 1 and pair.work("predict").clear is False
+        assert pair.work("predict").memory_ratio is None and pair.work("epoch") is None
+    assert comparison.matrix_ratio == 2 and comparison.differences == ()
+
+
+@pytest.mark.parametrize("change", [
+    {"backbone": "swin_t"}, {"head": "other"}, {"optimizer_title": "sam over adamw"}, {"image_size": 96},
+    {"batch_size": 16},
+])  # fmt: skip
+def test_only_the_same_combination_at_the_same_sizes_is_compared(bench_report, bench_rows, change):
+    rows = bench_rows(["resnet50"])
+    other = [*rows[:-1], replace(rows[-1], **change)]
+    comparison = compare(bench_report(rows), bench_report(other))
+    assert len(comparison.rows) == len(rows) - 1
+    assert comparison.only_first == (rows[-1],) and comparison.only_second == (other[-1],)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clear"),
+    [
+        ((100, 20), (103, 20), True),  # 99 to 101 and 101.97 to 104.03
+        ((103, 20), (100, 20), True),
+        ((100, 20), (101, 20), False),  # 99 to 101 and 99.99 to 102.01
+        ((100, 2), (300, 20), None),
+        ((100, 20), (300, 1), None),
+    ],
+)
+def test_a_difference_within_the_spread_is_not_clear(bench_work, first, second, clear):
+    pair = WorkPair("update", bench_work(first[0], rounds=first[1]), bench_work(second[0], rounds=second[1]))
+    assert pair.clear is clear
+
+
+def test_epochs_of_different_numbers_of_images_are_compared_by_image(bench_work):
+    pair = WorkPair("epoch", bench_work(1000.0, 100), bench_work(2000.0, 200))
+    assert pair.ratio == 1 and pair.clear is False
+
+
+def test_works_that_only_one_has_are_left_out(bench_report, bench_rows, bench_work):
+    (row, *_) = bench_rows(["resnet50"])
+    first = replace(row, explain={"gradcam": bench_work(10.0), "native": bench_work(5.0)}, epoch=bench_work(9e3, 768))
+    second = replace(row, explain={"native": bench_work(10.0)}, update=None, failed="out of memory")
+    (pair,) = compare(bench_report([first]), bench_report([second])).rows
+    assert [(work.name, work.ratio) for work in pair.works] == [("predict", 1.0), ("native", 0.5)]
+
+
+def test_circumstances_that_were_not_the_same(bench_report):
+    first = bench_report()
+    second = bench_report(
+        machine={"device_name": "Another", "date": "later", "multiply_adds_per_second": 1.0, "driver": "1"},
+        settings={"precision": "bf16", "image_size": 96, "seconds": 9.0, "set": ["head.width=3"]},
+    )
+    found = {d.name: (d.first, d.second) for d in compare(first, second).differences}
+    assert found == {
+        "device_name": ("A Processor", "Another"),
+        "driver": (None, "1"),
+        "precision": ("fp32", "bf16"),
+        "set": ([], ["head.width=3"]),
+    }
+
+
+def test_a_report_from_a_file_is_no_different(bench_report):
+    report = bench_report(settings={"set": ("a.b=1",)})
+    read = report_from_json(json.loads(json.dumps(report.as_json())), "bench.json")
+    assert compare(report, read).differences == ()
+
+
+def test_what_only_one_was_asked_for_is_no_difference(bench_report):
+    epochs = {"epoch": True, "dataset": "demo", "data": None, "explainers": {"gradcam": {"map": 0}, "native": {}}}
+    assert compare(bench_report(), bench_report(settings=epochs)).differences == ()
+    others = {**epochs, "dataset": "cub200", "explainers": {"gradcam": {"map": 1}}}
+    found = compare(bench_report(settings=epochs), bench_report(settings=others)).differences
+    assert {d.name for d in found} == {"explainers", "dataset"}
+    explainers = next(d for d in found if d.name == "explainers")
+    assert (explainers.first, explainers.second) == ({"gradcam": {"map": 0}}, {"gradcam": {"map": 1}})
+
+
+def test_feeds_are_matched_by_name(bench_report):
+    first = bench_report((), [Feed("first epoch", 100.0, 10), Feed("later epochs", 900.0, 10)])
+    second = bench_report((), [Feed("later epochs", 1800.0, 10)])
+    (pair,) = compare(first, second).feeds
+    assert pair.first.name == "later epochs" and pair.ratio == 2
+
+
+def test_nothing_in_common_says_what_each_has(bench_report, bench_rows):
+    first, second = bench_report(bench_rows(["resnet50"])), bench_report(bench_rows(["swin_t"])[:1])
+    with pytest.raises(FgvcError) as caught:
+        compare(first, second).refuse_if_empty("a", "b")
+    assert str(caught.value) == (
+        "a and b have no combination in common at the same sizes: a has resnet50 + linear + sgd at 64 px, batches of 8 "
+        "and 8 more; b has swin_t + linear + sgd at 64 px, batches of 8."
+    )
+    compare(first, first).refuse_if_empty("a", "b")
+
+
+def test_the_json_document(bench_report, bench_rows, bench_work):
+    rows = bench_rows(["vit_b16"])
+    document = compare(
+        bench_report(rows), bench_report([*(faster(row, bench_work, 4) for row in rows[:1]), *rows[1:-1]])
+    ).as_json()
+    first = document["rows"][0]
+    assert first["optimizer"] == "sgd" and first["works"]["update"] == {
+        "first": 80.0, "second": 320.0, "ratio": 4.0, "clear": True, "memory_ratio": 0.5,
+    }  # fmt: skip
+    assert document["rows"][-1]["failed_first"] == "cmal needs three maps of different stride"
+    assert [row["optimizer"] for row in document["only_first"]] == ["sam over sgd"] and document["only_second"] == []
+    json.dumps(document, allow_nan=False)

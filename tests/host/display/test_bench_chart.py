@@ -1,0 +1,59 @@
+"""The bar chart: a bar for each update, whatever their number, and the reason in place of one that failed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_cli.display.bench_chart import BAR_INCHES, COLOURS, draw_chart
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def amount(path: Path, colour: str) -> int:
+    """How many pixels have a colour."""
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.abs(pixels(path) - wanted).max(axis=2) <= 3).sum())
+
+
+def test_a_bar_is_as_long_as_its_rate(tmp_path, bench_report, bench_rows):
+    draw_chart(tmp_path / "a.png", bench_report(bench_rows(["resnet50"])))
+    linear, pim, cmal = (amount(tmp_path / "a.png", colour) for colour in COLOURS[:3])
+    assert linear / pim == pytest.approx(2, rel=0.06) and linear / cmal == pytest.approx(8, rel=0.15)
+
+
+def test_one_that_failed_has_no_bar(tmp_path, bench_report, bench_rows):
+    rows = bench_rows(["resnet50"])
+    failed = [replace(row, update=None, failed="a reason of $5_^ " * 20) if row.head == "pim" else row for row in rows]
+    draw_chart(tmp_path / "a.png", bench_report(failed))
+    assert amount(tmp_path / "a.png", COLOURS[1]) == 0 and amount(tmp_path / "a.png", COLOURS[2]) > 1000
+    draw_chart(tmp_path / "b.png", bench_report(rows))
+    assert abs(pixels(tmp_path / "a.png").shape[1] - pixels(tmp_path / "b.png").shape[1]) < 60
+
+
+@pytest.mark.parametrize("backbones", [1, 5, 20])
+def test_bars_keep_their_height(tmp_path, bench_report, bench_rows, backbones):
+    path = tmp_path / "a.png"
+    rows = bench_rows([f"backbone{i}" for i in range(backbones)])
+    draw_chart(path, bench_report(rows))
+    height, width, _ = pixels(path).shape
+    assert height > 150 * BAR_INCHES * len(rows) and 1000 < width < 1800
+    column = (np.abs(pixels(path) - [0, 0x72, 0xB2]).max(axis=2) <= 3)[:, : width // 4].any(axis=1)
+    starts = int((column[1:] & ~column[:-1]).sum())
+    assert starts == 3 * backbones  # the bars of "linear" are apart from each other
+
+
+def test_a_single_row_and_more_heads_than_colours(tmp_path, bench_report, bench_rows):
+    (row, *_) = bench_rows(["resnet50"])
+    draw_chart(tmp_path / "a.png", bench_report([row]))
+    assert amount(tmp_path / "a.png", COLOURS[0]) > 1000
+    draw_chart(tmp_path / "b.png", bench_report([replace(row, head=f"head{i}") for i in range(len(COLOURS) + 1)]))
+    assert all(amount(tmp_path / "b.png", colour) > 1000 for colour in COLOURS)
