@@ -9,17 +9,15 @@ process; printed are medians, the computations that ours starts, and by how many
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from in_turn import medians
+from in_turn import medians, option_parser, report
+from operations import Operations
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.contracts.image_files import find_images
@@ -32,18 +30,6 @@ from fgvc_cli.data.order import seeded
 
 GREY = (0.5, 0.5, 0.5)
 GEOMETRIC = torch.tensor([Operation.FLIP, Operation.AFFINE])
-
-
-class Started(TorchDispatchMode):
-    """Counts the operations that start a computation, those on the CPU that prepare a batch included."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count unless the result is a view."""
-        results = func._schema.returns
-        self.count += not any(result.alias_info is not None and not result.alias_info.is_write for result in results)
-        return func(*args, **(kwargs or {}))
 
 
 def load(folder: Path, count: int, preprocessing: Preprocessing) -> Tensor:
@@ -86,7 +72,7 @@ def report_merging(pixels: Tensor, draws: Sequence[Draw], plain: Tensor, merged:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
         "--policy", default="autoaugment", choices=["none", "autoaugment", "randaugment", "trivialaugment"]
@@ -123,17 +109,21 @@ def main() -> None:
     for name, median in seconds.items():
         ratio = seconds["torchvision v2, image by image"] / median
         print(f"{name:36} {len(pixels) / median:9.1f} images/s   {ratio:.2f} of torchvision's")
+    issued: dict[str, float] = {}
     for name, augment in (("the batch at once", plainly), ("geometry merged", merging)):
         counts = []
         for batch, some in zip(pixels.split(size), of_batch, strict=True):
-            with Started() as started:
+            with Operations() as operations:
                 augment(batch, some)
-            counts.append(started.count)
-        print(f"operations a batch, {name}: {np.mean(counts):.0f} (at most {max(counts)})")
+            counts.append(operations.count)
+        issued[name] = float(np.mean(counts))
+        print(f"operations a batch, {name}: {issued[name]:.0f} (at most {max(counts)})")
     print(f"a draw takes {1e6 * seconds_of_a_draw:.0f} microseconds")
     difference = (expected.int() - plain.int()).abs()
     print(f"ours and torchvision's differ by at most {int(difference.max())}, in {int((difference > 0).sum())} values")
     report_merging(pixels, draws, plain, merged)
+    rates = {name: len(pixels) / median for name, median in seconds.items()}
+    report(arguments, device, {"images_per_second": rates, "operations_a_batch": issued})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
-from in_turn import medians
+from in_turn import medians, option_parser, report
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -134,7 +134,7 @@ def make_ways(arguments: argparse.Namespace, device: torch.device, precision: st
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -155,6 +155,7 @@ def main() -> None:
     for name, median in seconds.items():
         print(f"{name:36} {1000 * median:9.1f} ms an update   {arguments.batch_size / median:8.1f} images/s")
     print(f"ours takes {ours / plain:.3f} of the plain way's time")
+    report(arguments, device, {"precision": precision, "seconds": seconds, "share_of_plain": ours / plain})
 
 
 if __name__ == "__main__":

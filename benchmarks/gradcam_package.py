@@ -10,11 +10,10 @@ backbone.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import torch
-from in_turn import medians
+from in_turn import medians, option_parser, report
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from timm.models.resnet import ResNet
@@ -101,8 +100,8 @@ def alike(ours: Tensor, theirs: Tensor) -> float:
     return min(float(torch.corrcoef(pair)[0, 1]) for pair in pairs)
 
 
-def measure(name: str, size: int, batch: int, rounds: int, device: torch.device) -> None:
-    """Measure one model and print a line a way."""
+def measure(name: str, size: int, batch: int, rounds: int, device: torch.device) -> dict[str, float]:
+    """Measure one model, print a line a way, and return the seconds of each."""
     classifier = make_classifier(name, size).to(device)
     if classifier.backbone.info.channels_last and device.type == "cuda":
         classifier = classifier.to(memory_format=torch.channels_last)
@@ -133,19 +132,21 @@ def measure(name: str, size: int, batch: int, rounds: int, device: torch.device)
     for way, median in seconds.items():
         line = f"  {way:17} {1000 * median:8.1f} ms   {batch / median:7.1f} images a second"
         print(line if way == "gradcam" else f"{line}   gradcam takes {own / median:.2f} of it")
+    return seconds
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=["timm/resnet18", "timm/resnet50", "vit_b16", "swin_t"])
     parser.add_argument("--image-size", type=int, default=112)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    for name in arguments.models:
-        measure(name, arguments.image_size, arguments.batch_size, arguments.rounds, pick_device(arguments.device))
+    device = pick_device(arguments.device)
+    sizes = arguments.image_size, arguments.batch_size, arguments.rounds
+    report(arguments, device, {"seconds": {name: measure(name, *sizes, device) for name in arguments.models}})
 
 
 if __name__ == "__main__":

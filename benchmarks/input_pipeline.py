@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from in_turn import timed
+from in_turn import option_parser, report, timed
 from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -125,7 +125,7 @@ def passed(epoch: Callable[[], Iterator[Any]]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--folder", type=Path, help="photographs to use; without it, some are made")
     parser.add_argument("--images", type=int, default=400, help="how many")
     parser.add_argument("--workers", type=int, default=2)
@@ -173,6 +173,8 @@ def main() -> None:
         median = statistics.median(values)
         low, high = len(paths) / max(values), len(paths) / min(values)
         print(f"{name:34} {len(paths) / median:8.1f} images/s ({low:.1f} to {high:.1f})   ratio {base / median:.2f}")
+    rates = {name: [len(paths) / spent for spent in values] for name, values in seconds.items()}
+    report(arguments, torch.device("cpu"), {"images_per_second": rates})
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ Two evaluations a step make it 2 at least; the climb, and copies of weights and 
 
 from __future__ import annotations
 
-import argparse
-
 import torch
-from in_turn import medians
+from in_turn import medians, option_parser, report
 
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.devices import autocast, pick_device, resolve_precision
@@ -38,7 +36,7 @@ def make_update(config: RunConfig, device: torch.device, precision: str) -> Upda
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--backbone", default="timm/resnet18")
     parser.add_argument("--head", default="linear")
     parser.add_argument("--image-size", type=int, default=64)
@@ -69,6 +67,8 @@ def main() -> None:
     print(f"{what}, {precision}, {device}, {arguments.rounds} rounds")
     for name, median in seconds.items():
         print(f"{name:16} {1000 * median:8.1f} ms an update   ratio to sgd {median / seconds['sgd']:.3f}")
+    ratios = {name: median / seconds["sgd"] for name, median in seconds.items()}
+    report(arguments, device, {"precision": precision, "seconds": seconds, "ratios_to_sgd": ratios})
 
 
 if __name__ == "__main__":

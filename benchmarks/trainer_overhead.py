@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from in_turn import medians
+from in_turn import medians, option_parser, report
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Split
@@ -103,7 +103,7 @@ def bare_epoch(job: Job, optimizer: torch.optim.Optimizer, batches: list[ImageBa
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--backbone", default="timm/resnet18")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -123,7 +123,7 @@ def main() -> None:
         def ours(loader: Any) -> None:
             trainer.train_loader, trainer.progress.batch = loader, 0
             trainer.metrics = RunningMetrics(job.device)
-            trainer._updates()
+            sum(trainer.updates_of_epoch())
 
         ways = {
             "bare loop": lambda: bare_epoch(job, plain, batches),
@@ -137,6 +137,8 @@ def main() -> None:
     for name, median in seconds.items():
         ratio = seconds["bare loop"] / median
         print(f"{name:34} {images / median:8.1f} images/s   ratio to the bare loop {ratio:.3f}")
+    rates = {name: images / median for name, median in seconds.items()}
+    report(arguments, job.device, {"precision": job.precision, "images_per_second": rates})
 
 
 if __name__ == "__main__":

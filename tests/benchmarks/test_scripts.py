@@ -1,0 +1,94 @@
+"""The scripts in `benchmarks/`: what they share, and that each new one runs, checks itself and keeps its figures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def in_turn() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("in_turn", BENCHMARKS / "in_turn.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_ways_take_turns_after_a_round_that_does_not_count(in_turn):
+    calls = []
+    ways = {name: lambda name=name: calls.append(name) for name in "ab"}
+    seconds = in_turn.medians(ways, 2, torch.device("cpu"))
+    assert calls == ["a", "b"] * 3
+    assert list(seconds) == ["a", "b"] and all(median >= 0 for median in seconds.values())
+
+
+def test_apart_is_relative_to_the_way_from_the_start(in_turn):
+    ours, theirs = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    start = {"weight": torch.tensor([[1.0, 1.0]])}
+    ours.weight.data, theirs.weight.data = torch.tensor([[3.0, 1.0]]), torch.tensor([[3.0, 0.5]])
+    assert in_turn.apart(ours, theirs, start) == 0.25
+
+
+def test_figures_are_kept_with_the_machine_and_the_options(in_turn, tmp_path, capsys):
+    file = tmp_path / "new" / "figures.json"
+    in_turn.report(argparse.Namespace(json=file, rounds=3), torch.device("cpu"), {"ratio": 2.0})
+    document = json.loads(file.read_text())
+    assert document["figures"] == {"ratio": 2.0} and document["options"]["rounds"] == 3
+    assert document["machine"]["torch"] in capsys.readouterr().out
+
+
+def test_without_a_file_nothing_is_kept(in_turn, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    in_turn.report(argparse.Namespace(json=None), torch.device("cpu"), {})
+    assert "torch" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_every_script_takes_json_and_reports():
+    scripts = [p for p in sorted(BENCHMARKS.glob("*.py")) if "__main__" in p.read_text()]
+    assert len(scripts) >= 9
+    for script in scripts:
+        text = script.read_text()
+        assert "option_parser(__doc__)" in text and "report(arguments, " in text, script.name
+
+
+def figures_of(script: str, tmp_path: Path, *options: str) -> dict:
+    command = [sys.executable, str(BENCHMARKS / script), "--json", str(tmp_path / "x.json"), "--device", "cpu"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((tmp_path / "x.json").read_text())["figures"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_pim_per_sample(tmp_path, precision):
+    maps = ["--points", "49", "16", "--keeps", "30", "2", "--width", "16", "--classes", "7"]
+    options = ["--batch-size", "3", "--rounds", "1", "--precision", precision]
+    figures = figures_of("pim_per_sample.py", tmp_path, *maps, *options)
+    assert figures["gradient_difference"] < 1e-12
+    asked = figures["asked"]
+    assert asked["ours, layers left out"]["operations"] < asked["image by image, layers left out"]["operations"]
+
+
+@pytest.mark.slow
+def test_bare_loop(tmp_path):
+    figures = figures_of("bare_loop.py", tmp_path, "--backbone", "timm/test_resnet", "--rounds", "1")
+    assert figures["timm/test_resnet"]["apart"] < 1e-5
+    assert figures["timm/test_resnet"]["ratio"] > 0
+
+
+@pytest.mark.slow
+def test_sam_package(tmp_path):
+    pytest.importorskip("pytorch_optimizer")
+    options = ["--backbone", "timm/test_resnet", "--batch-size", "4", "--rounds", "1"]
+    assert figures_of("sam_package.py", tmp_path, *options)["apart"] < 1e-3
