@@ -21,6 +21,7 @@ from fgvc_cli.specs import (
     HeadSpec,
     OptimizerSpec,
     RecipeSpec,
+    TrackerSpec,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "HeadSpec",
     "OptimizerSpec",
     "RecipeSpec",
+    "TrackerSpec",
     "UsageError",
     "__version__",
     "hookimpl",

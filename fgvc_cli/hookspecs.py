@@ -1,7 +1,7 @@
 """The hooks a plugin may implement. A plugin is a module (or object) named by an entry point in the group `fgvc`.
 
-The first seven say what a plugin adds and are called once, when plugins are found. The run events are called while
-a run goes on; a tracker implements them. docs/plugins.md has an example of each.
+The first nine say what a plugin adds and are called once, when plugins are found. The run events are called while any
+run goes on. docs/plugins.md has an example of each.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
+    from fgvc_cli.contracts import RunStart
     from fgvc_cli.specs import (
         BackboneSpec,
         DatasetSpec,
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
         HeadSpec,
         OptimizerSpec,
         RecipeSpec,
+        TrackerSpec,
     )
-    from fgvc_cli.training.events import RunStart
 
 PROJECT = "fgvc"
 
@@ -54,6 +55,11 @@ def fgvc_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
 @hookspec
 def fgvc_explainers() -> Iterable[ExplainerSpec]:  # type: ignore[empty-body]
     """Return the explainers that this plugin adds."""
+
+
+@hookspec
+def fgvc_trackers() -> Iterable[TrackerSpec]:  # type: ignore[empty-body]
+    """Return the trackers that this plugin adds."""
 
 
 @hookspec

@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 API_VERSION = 1
 """The version of the plugin interface that this host speaks. It grows when a plugin would have to change."""
 
-Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "recipe"]
-KINDS: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "recipe")
+Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe"]
+KINDS: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe")
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,13 @@ class ExplainerSpec(ComponentSpec):
 
 
 @dataclass(frozen=True)
+class TrackerSpec(ComponentSpec):
+    """What is told how a training goes, where a person asks for it (`fgvc train --track NAME`)."""
+
+    kind: ClassVar[Kind] = "tracker"
+
+
+@dataclass(frozen=True)
 class RecipeSpec(ComponentSpec):
     """A named set of training settings; its target is "package:path/to/file.toml" (see docs/recipes.md)."""
 
@@ -152,5 +159,6 @@ SPEC_TYPES: dict[Kind, type[ComponentSpec]] = {
     "optimizer": OptimizerSpec,
     "dataset": DatasetSpec,
     "explainer": ExplainerSpec,
+    "tracker": TrackerSpec,
     "recipe": RecipeSpec,
 }

@@ -165,6 +165,14 @@ def train(
         bool, typer.Option("--force", help="Replace the run that --out names.", rich_help_panel=RUN)
     ] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tracker that is told how it goes. May be given several times.",
+            autocompletion=component_names("tracker"),
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=RUN)] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=RUN)] = False,
 ) -> None:
@@ -198,6 +206,7 @@ def train(
             "device": device,
             "precision": precision,
             "compile": compile_ or None,
+            "track": track or None,
         },
     }
     view = TrainingView()

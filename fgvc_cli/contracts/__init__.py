@@ -1,4 +1,4 @@
-"""The contracts between the host and the five kinds of component.
+"""The contracts between the host and the kinds of component.
 
 Shapes everywhere: images B,3,H,W normalised; feature maps B,C,H,W whatever the architecture; scores B,K.
 """
@@ -22,6 +22,7 @@ from fgvc_cli.contracts.head import Head, Loss, Model, Objective, PublishedState
 from fgvc_cli.contracts.optimizer import Closure, Evaluation, Optimizer, ParameterGroup, TorchOptimizer
 from fgvc_cli.contracts.preprocessing import Preprocessing
 from fgvc_cli.contracts.provision import Download, Provision
+from fgvc_cli.contracts.tracker import RunStart, Tracker, scalars
 
 __all__ = [
     "Backbone",
@@ -49,8 +50,11 @@ __all__ = [
     "Provision",
     "PublishedState",
     "Reads",
+    "RunStart",
     "SingleEvaluation",
     "Split",
     "TorchOptimizer",
+    "Tracker",
     "WeightsReport",
+    "scalars",
 ]

@@ -25,6 +25,7 @@ CONTENTS = (
     "samples",
     "evaluation",
     "explanation",
+    "trackers",
 )
 """Everything that fgvc puts into a run folder."""
 

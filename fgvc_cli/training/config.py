@@ -14,12 +14,14 @@ from fgvc_cli.data.opening import made_from
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import as_toml, build
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.training.layering import base_component, merge, split_base
+from fgvc_cli.training.layering import base_component, merge, split_base, tracker_tables
 from fgvc_cli.training.options import TrainOptions
 from fgvc_cli.training.recipes import Layer, Recipe, read_recipe
 
 COMPONENTS = ("backbone", "head", "optimizer", "dataset")
-SECTIONS = (*COMPONENTS, "train", "augment")
+ALWAYS = (*COMPONENTS, "train", "augment")
+SECTIONS = (*ALWAYS, "tracker")
+"""The sections of a configuration; those that every one has, and `[tracker.NAME]` for the trackers that are on."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class RunConfig:
         data: the folder or file that `--data` named, for a data set made from one.
         train: settings no component owns.
         augment: what is done to training images.
+        trackers: who is told how it goes.
     """
 
     recipe: str
@@ -72,6 +75,7 @@ class RunConfig:
     data: Path | None
     train: TrainOptions
     augment: AugmentOptions
+    trackers: tuple[Choice, ...] = ()
 
     def with_train(self, **changes: Any) -> RunConfig:
         """Return a copy with other `[train]` settings."""
@@ -88,6 +92,8 @@ class RunConfig:
         if self.data is not None:
             document["dataset"]["data"] = str(self.data)
         document["train"], document["augment"] = as_toml(self.train), as_toml(self.augment)
+        if tables := {choice.name: as_toml(choice.options) for choice in self.trackers}:
+            document["tracker"] = tables
         return tomli_w.dumps(document)
 
 
@@ -112,6 +118,8 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
     layers = [*begun.layers({**{fact: (value,) for fact, value in facts.items()}, **names}), *settings]
     dataset = merge(_tables(layers, "dataset"), components["dataset"])
     data = dataset.pop("data", None)
+    train = build(TrainOptions, merge(_tables(layers, "train")), "train")
+    trackers = _trackers(train.track, layers, registry)
     return RunConfig(
         recipe=begun.name,
         backbone=_choice(components["backbone"], layers),
@@ -119,8 +127,9 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
         optimizer=_optimizer(components["optimizer"], base, layers),
         dataset=Choice(components["dataset"], build(components["dataset"].options_type(), dataset, "dataset")),
         data=None if data is None else _path(data),
-        train=build(TrainOptions, merge(_tables(layers, "train")), "train"),
+        train=replace(train, track=tuple(choice.component.reference for choice in trackers)),
         augment=build(AugmentOptions, merge(_tables(layers, "augment")), "augment"),
+        trackers=trackers,
     )
 
 
@@ -143,7 +152,7 @@ def read_config(path: Path) -> tuple[Layer, str | None]:
     return document, recipe
 
 
-def read_run_config(path: Path, needed: Sequence[str] = SECTIONS) -> tuple[Layer, str | None]:
+def read_run_config(path: Path, needed: Sequence[str] = ALWAYS) -> tuple[Layer, str | None]:
     """Read the configuration of a run folder, which leaves nothing to a recipe: see `read_config`.
 
     Raises:
@@ -193,6 +202,13 @@ def _optimizer(component: Component, base: Component | None, layers: Sequence[La
     own, of_base = split_base(_tables(layers, "optimizer"), component, base)
     chosen = Choice(base, build(base.options_type(), of_base, "optimizer.base"))
     return Choice(component, build(component.options_type(), own, "optimizer"), chosen)
+
+
+def _trackers(names: Sequence[str], layers: Sequence[Layer], registry: Registry) -> tuple[Choice, ...]:
+    found = {c.reference: c for c in (registry.find("tracker", name) for name in names)}
+    components = list(found.values())
+    tables = tracker_tables(components, _tables(layers, "tracker"), _tables(layers, "train"))
+    return tuple(Choice(c, build(c.options_type(), tables[c.name], f"tracker.{c.name}")) for c in components)
 
 
 def _tables(layers: Sequence[Layer], section: str) -> list[dict[str, Any]]:

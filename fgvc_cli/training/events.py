@@ -1,24 +1,109 @@
-"""What run events carry to plugins (hooks `fgvc_run_started`, `fgvc_epoch_finished`, `fgvc_run_finished`)."""
+"""Who is told how a training goes: the trackers that a person asked for, beside the run events of every plugin."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from fgvc_cli.contracts import RunStart, Tracker
+from fgvc_cli.display import console
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.registry import Component
+from fgvc_cli.registry.records import cause_of
+from fgvc_cli.training.config import Choice
 
-@dataclass(frozen=True)
-class RunStart:
-    """A training that starts or goes on.
+__all__ = ["RunStart", "Trackers", "make_trackers"]
 
-    Attributes:
-        folder: the run folder.
-        config: its settings by section, as in `config.toml`.
-        class_names: in the order of the scores.
-        resumed: whether it goes on from a saved state.
+
+@dataclass
+class _Listening:
+    """A tracker that is on, and whether what it raised was warned of."""
+
+    component: Component
+    tracker: Tracker
+    warned: bool = False
+
+
+class Trackers:
+    """The trackers of one training; each is told alone, and one that raises stops neither the others nor the run.
+
+    As a context, it sees to it that every one which was told of the start is told of the end.
     """
 
-    folder: Path
-    config: dict[str, Any]
-    class_names: tuple[str, ...]
-    resumed: bool
+    def __init__(self, made: Sequence[tuple[Component, Tracker]] = ()) -> None:
+        self._made = [_Listening(component, tracker) for component, tracker in made]
+        self._listening: list[_Listening] = []
+
+    def __enter__(self) -> Trackers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.finished(None)
+
+    def started(self, run: RunStart) -> None:
+        """Tell them that training is about to start.
+
+        Raises:
+            FgvcError: one cannot be told; the run has not begun.
+        """
+        for one in self._made:
+            try:
+                one.tracker.started(run)
+            except (Exception, SystemExit) as error:
+                raise FgvcError(
+                    f"{_named(one.component)} could not start: {cause_of(error)}. Mend that, or leave it out of "
+                    f"train.track in {run.folder / 'config.toml'} and go on with fgvc train --resume {run.folder}."
+                ) from error
+            self._listening.append(one)
+
+    def epoch_finished(self, metrics: Mapping[str, Any]) -> None:
+        """Tell them of an epoch: the line that `metrics.jsonl` got."""
+        for one in self._listening:
+            self._tell(one, "epoch_finished", metrics)
+
+    def finished(self, summary: Mapping[str, Any] | None) -> None:
+        """Tell them that training has ended, with its summary if it came to its end; they are told once."""
+        listening, self._listening = self._listening, []
+        for one in listening:
+            self._tell(one, "finished", summary)
+
+    def notes(self) -> list[str]:
+        """Return what they want a person to know."""
+        return [line for one in self._listening for line in self._tell(one, "notes") or ()]
+
+    def _tell(self, one: _Listening, method: str, *arguments: Any) -> Any:
+        try:
+            return getattr(one.tracker, method)(*arguments)
+        except (Exception, SystemExit) as error:
+            if not one.warned:
+                one.warned = True
+                console.warn(f"{_named(one.component)}: its {method} failed, the run goes on: {cause_of(error)}")
+            return None
+
+
+def make_trackers(choices: Sequence[Choice]) -> Trackers:
+    """Make the trackers of a configuration, so that one whose package is missing says so before anything begins.
+
+    Raises:
+        FgvcError: one cannot work here, or is none.
+    """
+    return Trackers([(choice.component, _made(choice)) for choice in choices])
+
+
+def _made(choice: Choice) -> Tracker:
+    target = choice.component.load()
+    try:
+        tracker = target(options=choice.options)
+    except FgvcError:
+        raise  # the tracker's own word on what is missing
+    except (Exception, SystemExit) as error:
+        raise FgvcError(f"{_named(choice.component)} could not be made: {cause_of(error)}.") from error
+    if not isinstance(tracker, Tracker):
+        raise FgvcError(f"{choice.component.reference} breaks its contract: it makes a {type(tracker).__name__}.")
+    return tracker
+
+
+def _named(component: Component) -> str:
+    return f"tracker '{component.name}' of {component.origin}"

@@ -97,6 +97,42 @@ def split_base(
     return own, merge(base_tables, base)
 
 
+def tracker_tables(
+    trackers: Sequence[Component], tables: Sequence[Mapping[str, Any]], train: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return the settings of each tracker that is on, by its name.
+
+    Args:
+        trackers: those that are on in the end.
+        tables: the `[tracker]` sections, weakest first: settings by tracker.
+        train: the `[train]` sections; settings for a tracker that one of them turned on, and a later one turned off
+            again, are dropped.
+
+    Raises:
+        UsageError: two of one name are on, or settings are for none that was ever on.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    for tracker in trackers:
+        if tracker.name in merged:
+            raise UsageError(f"train.track: two trackers are called '{tracker.name}'; only one of them can be on.")
+        merged[tracker.name] = {}
+    once_on = {split_reference(str(name))[1] for table in train for name in _listed(table.get("track"))}
+    for table in tables:
+        for name, settings in table.items():
+            if not isinstance(settings, Mapping):
+                raise UsageError(f"tracker.{name}: write whose option it is, as tracker.NAME.{name}.")
+            if name in merged:
+                merged[name].update(settings)
+            elif name not in once_on:
+                near = did_you_mean(name, merged)
+                raise UsageError(f"tracker.{name}: that tracker is not on.{near} Turn it on with --track {name}.")
+    return merged
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
 def _base_table(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a table says of the base; `base = "adamw"` is short for its name."""
     base = table.get("base", {})

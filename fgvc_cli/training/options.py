@@ -64,6 +64,7 @@ class TrainOptions:
     channels_last: Literal["auto", "on", "off"] = option("auto", "memory format; auto: where the backbone gains by it")
     compile: bool = option(False, "compile the model with torch.compile")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    track: tuple[str, ...] = option((), "who is told how it goes (fgvc list-plugins --kind tracker)")
     workers: int = option(-1, "processes that read images; -1: by device, 0: the main process reads", minimum=-1)
     strict_data: bool = option(False, "stop at the first image that cannot be read")
 

@@ -6,7 +6,7 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from fgvc_cli.runs import files
 from fgvc_cli.runs.assembly import describe_classifier, describe_component
 from fgvc_cli.runs.folder import RunFolder, check_out, new_run
 from fgvc_cli.training.config import Choice, RunConfig, read_run_config
-from fgvc_cli.training.events import RunStart
+from fgvc_cli.training.events import RunStart, Trackers, make_trackers
 from fgvc_cli.training.finish import finish, leave_samples, versions
 from fgvc_cli.training.interrupt import heard
 from fgvc_cli.training.parallel import Ranks, joined
@@ -84,11 +84,14 @@ def train(
         if out is not None and ranks.first:
             check_out(out, force)
         first = draft(settings, recipe, registry)
+        trackers = make_trackers(first.config.trackers)
         dataset, splits = _open(first.config, ranks)
         plan = _agreed(lambda: plan_new(first, offline, registry, view.announce), ranks, registry)
+        if plan.config.trackers != first.config.trackers:  # a recipe may choose them by which weights there are
+            trackers = make_trackers(plan.config.trackers)
         job = prepare(plan, dataset, splits, ranks)
         run = RunFolder(ranks.from_first(lambda: _new_folder(plan.config, out, force)))
-        return _go(job, run, registry, view, resumed=False)
+        return _go(job, run, registry, view, trackers, resumed=False)
 
 
 def resume(path: Path, registry: Registry, view: View, offline: bool = False) -> Outcome:
@@ -110,8 +113,9 @@ def resume(path: Path, registry: Registry, view: View, offline: bool = False) ->
             run.clear_parts()
         begun = saved_weights(run.state_file) if run.state_file.is_file() else None
         plan = _agreed(lambda: plan_again([settings], recipe, begun, registry, offline), ranks, registry)
+        trackers = make_trackers(plan.config.trackers)
         dataset, splits = _open(plan.config, ranks)
-        return _go(prepare(plan, dataset, splits, ranks), run, registry, view, resumed=True)
+        return _go(prepare(plan, dataset, splits, ranks), run, registry, view, trackers, resumed=True)
 
 
 def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits]:
@@ -150,19 +154,23 @@ def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
     return run.path
 
 
-def _go(job: Job, run: RunFolder, registry: Registry, view: View, resumed: bool) -> Outcome:
-    event = RunStart(run.path, tomllib.loads(job.config.as_toml()), job.classifier.class_names, resumed)
-    with heard() as interrupt, _explained(job.config), closing(open_cache(job)) as cache:
-        trainer = Trainer(job, run, _description(job), event, registry, view, interrupt, cache=cache)
+def _go(job: Job, run: RunFolder, registry: Registry, view: View, trackers: Trackers, resumed: bool) -> Outcome:
+    told = trackers if job.ranks.first else Trackers()
+    with heard() as interrupt, _explained(job.config), closing(open_cache(job)) as cache, told:
+        event = RunStart(run.path, tomllib.loads(job.config.as_toml()), job.classifier.class_names, resumed)
+        trainer = Trainer(job, run, _description(job), event, registry, view, interrupt, cache=cache, trackers=told)
         if resumed:
             trainer.load()
-        job.notes.extend([*cache.notes, *trainer.schedule.notes()])
+            trainer.event = event = replace(event, epochs_done=trainer.progress.epoch)
+        told.started(event)
+        job.notes.extend([*cache.notes, *trainer.schedule.notes(), *told.notes()])
         view.started(job, run, trainer.progress.epoch if resumed else None)
         if job.ranks.first:
             registry.notify("fgvc_run_started", run=event)
         trainer.fit()
         view.testing(len(job.splits.test) if job.splits.test is not None else 0)
         summary = job.ranks.from_first(lambda: finish(trainer, trainer.tested))
+        told.finished(summary)
     if not job.ranks.first:
         return Outcome(run, job, summary, [])
     registry.notify("fgvc_run_finished", run=event, summary=summary)

@@ -33,6 +33,7 @@ TINY = [
     "--backbone", "timm/test_resnet", "--head", "pim", "--set", "head.fpn_size=16", "--set", "head.num_selects=4",
     "--set", "dataset.train=2", "--set", "dataset.val=1", "--set", "dataset.test=1", "--set", "dataset.size=64",
     "--image-size", "32", "--batch-size", "6", "--epochs", "2", "--weights", "none", "--device", "cpu",
+    "--track", "tensorboard",
 ]  # fmt: skip
 
 

@@ -1,0 +1,239 @@
+"""Trackers: only those that are asked for, told of everything once, and none that fails stops a run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tomllib
+from types import ModuleType
+
+import pytest
+
+from fgvc_cli import FgvcError, TrackerSpec, UsageError
+from fgvc_cli.contracts import Tracker, scalars
+from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry
+from fgvc_cli.registry.checks import PluginError, check_spec
+from fgvc_cli.registry.records import Origin
+from fgvc_cli.training import run as training
+from fgvc_cli.training.config import resolve
+from fgvc_cli.training.interrupt import Interrupted
+from fgvc_cli.training.settings import person_settings, refuse_with_resume
+
+TRAINING = {
+    "backbone": {"name": "timm/test_resnet"},
+    "head": {"name": "linear"},
+    "optimizer": {"name": "sgd", "lr": 0.02},
+}
+TRAIN = {"weights": "none", "image_size": 32, "batch_size": 4, "epochs": 2, "device": "cpu", "workers": 0}
+FACTS = {"device": "cpu", "weights": "none"}
+
+OPTIONS = """
+from dataclasses import dataclass
+from fgvc_cli import option
+@dataclass(frozen=True)
+class Options:
+    volume: int = option(1, "how loud", minimum=0)
+    raises: str = option("", "the method that raises")
+"""
+
+
+class Listener(Tracker):
+    """Writes down what it is told; raises where its options say so."""
+
+    heard: list = []  # noqa: RUF012  shared by all, as a server would be
+
+    def __init__(self, options):
+        self.options = options
+        self._hear("made", options.volume)
+
+    def started(self, run):
+        self._hear("started", run)
+
+    def epoch_finished(self, metrics):
+        self._hear("epoch_finished", metrics["epoch"])
+
+    def finished(self, summary):
+        self._hear("finished", summary if summary is None else summary["epochs"])
+
+    def notes(self):
+        self._hear("notes", None)
+        return ["the listener listens"]
+
+    def _hear(self, what, value):
+        type(self).heard.append((what, value))
+        if self.options.raises == what:
+            raise RuntimeError(f"no {what}")
+
+
+class Other(Listener):
+    heard: list = []  # noqa: RUF012
+
+
+@pytest.fixture
+def registry(monkeypatch) -> Registry:
+    """The registry with two trackers more, and one that is none."""
+    module = ModuleType("listening_trackers")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(OPTIONS, module.__dict__)
+    module.Listener, module.Other, module.Nothing = Listener, Other, lambda options: 7
+    Listener.heard, Other.heard = [], []
+    origin = Origin("fgvc-listening", "1.0")
+    options = {"Listener": "listening_trackers:Options", "Other": "listening_trackers:Options", "Nothing": ""}
+    specs = [TrackerSpec(n.lower(), f"listening_trackers:{n}", "Listens", options[n]) for n in options]
+    components = tuple(Component(spec, origin) for spec in specs)
+    plugin = PluginRecord("listening", origin, "listening_trackers", "loaded", components=components)
+    return Registry([*get_registry().plugins, plugin])
+
+
+class Silent:
+    """A view that shows nothing and may do something after a batch."""
+
+    def __init__(self, do=lambda: None):
+        self.do = do
+
+    def batch_done(self, images, metrics):
+        self.do()
+
+    def __getattr__(self, _):
+        return lambda *_: None
+
+
+def train(registry, photos, out, *texts, trackers=("listener",), view=None):
+    train = {**TRAIN, "track": list(trackers)}
+    layers, _ = person_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, texts)
+    return training.train(layers, "scratch", out, True, registry, view or Silent())
+
+
+def test_those_that_are_on_hear_all_of_it_and_no_other_is_made(registry, photos, tmp_path):
+    outcome = train(registry, photos, tmp_path / "run", "tracker.listener.volume=3")
+    (made, started, notes, *rest), run = Listener.heard, tmp_path / "run"
+    assert made == ("made", 3) and notes == ("notes", None)
+    assert rest == [("epoch_finished", 1), ("epoch_finished", 2), ("finished", 2)]
+    event = started[1]
+    assert (event.folder, event.resumed, event.epochs_done) == (run, False, 0)
+    assert event.class_names == ("blue", "green", "red")
+    assert event.config == tomllib.loads((run / "config.toml").read_text())
+    assert event.config["train"]["track"] == ["fgvc-listening:listener"]
+    assert event.config["tracker"] == {"listener": {"volume": 3, "raises": ""}}
+    assert "the listener listens" in outcome.job.notes
+    assert Other.heard == []
+
+
+def test_a_run_that_is_interrupted_ends_for_its_tracker_and_goes_on_where_it_was(registry, photos, tmp_path):
+    beats = iter(range(100))
+    stop = Silent(lambda: next(beats) == 8 and signal.raise_signal(signal.SIGINT))  # in the second epoch
+    with pytest.raises(Interrupted):
+        train(registry, photos, tmp_path / "run", trackers=("listener", "other"), view=stop)
+    assert Listener.heard[-2:] == Other.heard[-2:] == [("epoch_finished", 1), ("finished", None)]
+    Listener.heard.clear()
+    training.resume(tmp_path / "run", registry, Silent())
+    assert [what for what, _ in Listener.heard] == ["made", "started", "notes", "epoch_finished", "finished"]
+    event = Listener.heard[1][1]
+    assert event.resumed and event.epochs_done == 1
+    assert Listener.heard[-2:] == Other.heard[-2:] == [("epoch_finished", 2), ("finished", 2)]
+
+
+@pytest.mark.parametrize("method", ["epoch_finished", "finished", "notes"])
+def test_one_that_raises_is_warned_of_once_and_stops_nothing(registry, photos, tmp_path, capsys, method):
+    text = f"tracker.listener.raises={method}"
+    outcome = train(registry, photos, tmp_path / "run", text, trackers=("listener", "other"))
+    assert outcome.run.finished
+    warning = f"warning: tracker 'listener' of fgvc-listening==1.0: its {method} failed, the run goes on"
+    assert capsys.readouterr().err.count(warning) == 1
+    assert [entry for entry in Other.heard if entry[0] in ("epoch_finished", "finished")] == [
+        ("epoch_finished", 1), ("epoch_finished", 2), ("finished", 2),
+    ]  # fmt: skip
+
+
+def test_one_that_cannot_be_made_ends_it_before_there_is_a_run(registry, photos, tmp_path):
+    with pytest.raises(FgvcError, match=r"tracker 'listener' of fgvc-listening==1\.0 could not be made: .*no made"):
+        train(registry, photos, tmp_path / "run", "tracker.listener.raises=made")
+    with pytest.raises(FgvcError, match="fgvc-listening:nothing breaks its contract: it makes a int"):
+        train(registry, photos, tmp_path / "run", trackers=("nothing",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_that_cannot_start_ends_it_before_the_first_batch(registry, photos, tmp_path):
+    with pytest.raises(FgvcError, match=r"could not start: RuntimeError: no started\. Mend that.*--resume") as caught:
+        train(registry, photos, tmp_path / "run", "tracker.listener.raises=started", trackers=("other", "listener"))
+    assert str(tmp_path / "run" / "config.toml") in str(caught.value)
+    assert Other.heard[-1] == ("finished", None)
+    assert ("finished", None) not in Listener.heard
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_recipe_may_choose_them_by_which_weights_there_are(registry, photos, tmp_path, monkeypatch):
+    from fgvc_cli.specs import RecipeSpec
+
+    text = '[[when]]\nweights = "none"\nset.train = { track = ["listener"] }\n'
+    chatty = Component(RecipeSpec("chatty", "listening_trackers:chatty.toml"), Origin("fgvc-listening", "1.0"))
+    monkeypatch.setattr(Component, "load", lambda self, plain=Component.load: text if self is chatty else plain(self))
+    find = registry.find
+    monkeypatch.setattr(registry, "find", lambda kind, name: chatty if kind == "recipe" else find(kind, name))
+    train = {name: value for name, value in TRAIN.items() if name != "weights"}  # auto: there are none
+    layers, _ = person_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, [])
+    outcome = training.train(layers, "chatty", tmp_path / "run", True, registry, Silent())
+    assert outcome.job.config.train.track == ("fgvc-listening:listener",)
+    assert Listener.heard[-1] == ("finished", 2)
+
+
+def resolved(registry, *texts, layers=()):
+    own, _ = person_settings(None, {**TRAINING, "dataset": {"name": "demo"}}, texts)
+    return resolve([*layers, *own], "scratch", FACTS, registry)
+
+
+def test_none_is_on_unless_asked_for(registry):
+    config = resolved(registry)
+    assert (config.trackers, config.train.track) == ((), ())
+    assert "tracker" not in tomllib.loads(config.as_toml())
+
+
+def test_the_last_layer_says_which_are_on_and_settings_of_the_others_are_dropped(registry):
+    file = {"train": {"track": ["listener", "tensorboard"]}, "tracker": {"listener": {"volume": 5, "raises": "x"}}}
+    both = resolved(registry, "tracker.listener.volume=6", layers=[file])
+    assert [choice.name for choice in both.trackers] == ["listener", "tensorboard"]
+    assert (both.trackers[0].options.volume, both.trackers[0].options.raises) == (6, "x")
+    one = resolved(registry, 'train.track=["other", "fgvc-listening:other"]', layers=[file])
+    assert [choice.name for choice in one.trackers] == ["other"] and one.trackers[0].options.volume == 1
+    again = resolve([dict(tomllib.loads(both.as_toml()), fgvc={}, recipe={})], "scratch", FACTS, registry)
+    assert again.trackers == both.trackers
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('train.track=["listner"]', "tracker 'listner': there is no such tracker. Did you mean 'listener'"),
+        ("train.track=listener", "train.track=listener: expected list of text"),
+        ("tracker.listener.volume=2", "tracker.listener: that tracker is not on. Turn it on with --track listener"),
+        ("tracker.volume=2", "tracker.volume: write whose option it is, as tracker.NAME.volume"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(registry, text, words):
+    with pytest.raises(UsageError) as caught:
+        resolved(registry, text)
+    assert words in str(caught.value)
+
+
+def test_an_option_that_does_not_exist_or_fit_is_refused(registry):
+    on = 'train.track=["listener"]'
+    with pytest.raises(UsageError, match=r"tracker\.listener\.volume=-1: must be at least 0"):
+        resolved(registry, on, "tracker.listener.volume=-1")
+    with pytest.raises(UsageError, match=r"tracker\.listener\.volum: no such option.*mean 'volume'"):
+        resolved(registry, on, "tracker.listener.volum=1")
+
+
+def test_resuming_takes_no_tracker(registry):
+    with pytest.raises(UsageError, match="leave out --track"):
+        refuse_with_resume({"train": {"track": ["listener"]}})
+
+
+def test_a_name_that_would_split_a_setting_is_refused():
+    check_spec(TrackerSpec("a-b", "m:A"))
+    with pytest.raises(PluginError, match=r"the name of a tracker has no '\.'"):
+        check_spec(TrackerSpec("a.b", "m:A"))
+
+
+def test_scalars_are_the_numbers_by_their_path():
+    document = {"epoch": 2, "val": {"top1": 0.5, "loss": None}, "done": True, "name": "x", "rates": {"head": 1}}
+    assert scalars(document) == {"epoch": 2.0, "val/top1": 0.5, "rates/head": 1.0}
+    assert scalars(document["val"], "val") == {"val/top1": 0.5}
