@@ -1,0 +1,103 @@
+"""Runs the checks of plugins and components, and keeps what came of each."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.registry import Component, Registry
+from fgvc_cli.testing.assembling import checks_of
+from fgvc_cli.testing.check import Check, Outcome, Status
+from fgvc_cli.testing.choosing import Chosen
+from fgvc_cli.testing.plugin_checks import PLUGIN, PluginSubject
+from fgvc_cli.testing.subject import Subject
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What to check, and how.
+
+    Attributes:
+        chosen: plugins and components.
+        registry: knows their partners.
+        options: values to set over components' defaults, by kind.
+        data: what data sets that are made from a folder or a file are made from.
+        partners: whether to check with the built-in partners.
+        only: checks whose title has this text; empty: all.
+    """
+
+    chosen: Chosen
+    registry: Registry
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    data: Path | None = None
+    partners: bool = True
+    only: str = ""
+
+    def planned(self) -> list[Planned]:
+        """Return the checks to run, in order.
+
+        Raises:
+            UsageError: no check has `only` in its title.
+        """
+        found = [*self._of_plugins(), *self._of_components()]
+        titles = list(dict.fromkeys(planned.check.title for planned in found))
+        chosen = [planned for planned in found if self.only.lower() in planned.check.title.lower()]
+        if not chosen:
+            near = did_you_mean(self.only, titles)
+            raise UsageError(f"--only {self.only!r}: no check is called so.{near} Checks: {'; '.join(titles)}.")
+        return chosen
+
+    def _of_plugins(self) -> Iterator[Planned]:
+        for plugin in self.chosen.plugins:
+            subject = PluginSubject(plugin, self.registry)
+            yield from (Planned("plugin", plugin.name, check) for check in PLUGIN.of(subject))
+
+    def _of_components(self) -> Iterator[Planned]:
+        for component in self.chosen.components:
+            data = self.data if component.kind == "dataset" else None
+            subject = Subject(component, self.registry, self.options.get(component.kind, {}), data)
+            yield from (Planned(component.kind, component.name, check) for check in self._checks(component, subject))
+
+    def _checks(self, component: Component, subject: Subject) -> Sequence[Check]:
+        """Return a component's checks; options that do not fit are the person's fault, not the component's."""
+        if component.kind in self.options:
+            subject.options()
+        return checks_of(subject, self.partners)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A check of something: its kind ("plugin" or a kind of component) and its name."""
+
+    kind: str
+    name: str
+    check: Check
+
+    @property
+    def what(self) -> str:
+        """What is checked: "head bilinear"."""
+        return f"{self.kind} {self.name}"
+
+    def examined(self) -> Examined:
+        """Run the check; what components print goes to standard error."""
+        with contextlib.redirect_stdout(sys.stderr):
+            return Examined(self, self.check.outcome())
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A check and what came of it."""
+
+    planned: Planned
+    outcome: Outcome
+
+
+def counted(results: Sequence[Examined]) -> Counter[Status]:
+    """Count the results by status."""
+    return Counter(result.outcome.status for result in results)

@@ -1,0 +1,77 @@
+"""A plugin with a sound component of each kind, and one for each flaw that the contract kit has to find."""
+
+from fgvc_cli import (
+    BackboneSpec,
+    DatasetSpec,
+    ExplainerSpec,
+    Family,
+    HeadSpec,
+    OptimizerSpec,
+    RecipeSpec,
+    TrackerSpec,
+    hookimpl,
+)
+from fgvc_flawed.table import FLAWS, Flaw
+
+OPTIONS = {"optimizer": "fgvc_flawed.options:Rates"}
+
+
+def specs(kind, spec_type, **sound):
+    """The sound one, and each with a flaw."""
+    given = {"summary": "Sound, or not", "options": OPTIONS.get(kind, ""), **sound}
+    named = [Flaw(kind, "sound", ""), *(flaw for flaw in FLAWS if flaw.kind == kind and "/" not in flaw.name)]
+    return [
+        spec_type(**{"name": f.name, "target": f"fgvc_flawed.{kind}s:{f.made_by}", **given, **f.spec}) for f in named
+    ]
+
+
+@hookimpl
+def fgvc_backbones():
+    return specs("backbone", BackboneSpec, strides=(2, 4, 8, 16))
+
+
+@hookimpl
+def fgvc_heads():
+    return specs("head", HeadSpec, maps=2)
+
+
+@hookimpl
+def fgvc_optimizers():
+    return specs("optimizer", OptimizerSpec)
+
+
+@hookimpl
+def fgvc_datasets():
+    return specs("dataset", DatasetSpec)
+
+
+@hookimpl
+def fgvc_explainers():
+    return specs("explainer", ExplainerSpec)
+
+
+@hookimpl
+def fgvc_trackers():
+    return specs("tracker", TrackerSpec)
+
+
+@hookimpl
+def fgvc_recipes():
+    names = ["sound", *(flaw.name for flaw in FLAWS if flaw.kind == "recipe")]
+    return [RecipeSpec(name, f"fgvc_flawed:recipes/{name}.toml", "Sound, or not") for name in names]
+
+
+@hookimpl
+def fgvc_families():
+    return [
+        Family("head", "any/", "fgvc_flawed:resolve_any", "Answers to any name"),
+        Family("backbone", "sound/", "fgvc_flawed:resolve_sound", "sound/1 and sound/2"),
+    ]
+
+
+def resolve_any(name):
+    return HeadSpec(name, "fgvc_flawed.heads:Sound", "Sound", maps=2)
+
+
+def resolve_sound(name):
+    return BackboneSpec(name, "fgvc_flawed.backbones:Sound", "Sound") if name in ("sound/1", "sound/2") else None

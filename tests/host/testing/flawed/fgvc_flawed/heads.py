@@ -1,0 +1,218 @@
+import random
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fgvc_cli import option
+from fgvc_cli.contracts import Head, Loss, Objective, Reads
+
+
+@dataclass(frozen=True)
+class HeavyOptions:
+    width: int = option(3, "width, in a module that imports torch")
+
+
+class Sound(Head):
+    """Two maps, a norm with running statistics, dropout, two objectives of which the second is drawn."""
+
+    def __init__(self, backbone, classes, options):
+        super().__init__(backbone, classes, options)
+        self.indices = (len(backbone.maps) - 2, len(backbone.maps) - 1)
+        self.grids = [backbone.maps[i].grid for i in self.indices]
+        self.reduce = nn.ModuleList(nn.Conv2d(backbone.maps[i].channels, 12, 1) for i in self.indices)
+        self.norm = nn.BatchNorm1d(24)
+        self.dropout = nn.Dropout(0.2)
+        self.classify = nn.Linear(24, classes)
+
+    def reads(self, part=None):
+        return Reads(maps=self.indices)
+
+    def vectors(self, features):
+        maps = [reduce(features.maps[i]) for i, reduce in zip(self.indices, self.reduce, strict=True)]
+        return torch.cat([m.mean((2, 3)) for m in maps], dim=1)
+
+    def forward(self, features, part=None):
+        return self.classify(self.dropout(self.norm(self.vectors(features))))
+
+    def loss(self, scores, targets):
+        return Loss(F.cross_entropy(scores.float(), targets), scores)
+
+    def objectives(self, images, targets):
+        yield Objective(images, lambda scores: self.loss(scores, targets), name="plain")
+        shifted = images.roll(int(torch.randint(0, 4, ())), dims=3)
+        yield Objective(shifted, lambda scores: self.loss(scores, targets), name="shifted", idle="coast")
+
+    @torch.no_grad()
+    def attention(self, model, images):
+        return torch.sigmoid(images.mean(1))
+
+
+class NoClass(Sound):
+    def predict(self, model, images):
+        return model(images)[:, :-1]
+
+
+class DiceWeights(Sound):
+    def __init__(self, backbone, classes, options):
+        super().__init__(backbone, classes, options)
+        nn.init.constant_(self.classify.bias, random.random())
+
+
+class Relative(Sound):
+    def forward(self, features, part=None):
+        scores = super().forward(features, part)
+        return scores - scores.mean(0)
+
+
+class Blind(Sound):
+    def forward(self, features, part=None):
+        return super().forward(features, part) * 0 + self.classify.bias
+
+
+class AlwaysDropping(Sound):
+    def forward(self, features, part=None):
+        return F.dropout(super().forward(features, part), 0.5, training=True)
+
+
+class Forgetful(Sound):
+    seen = 0
+
+    def forward(self, features, part=None):
+        self.seen += self.training
+        return super().forward(features, part) * (1 + self.seen)
+
+
+class Greedy(Sound):
+    def reads(self, part=None):
+        return Reads(maps=(0, *self.indices))
+
+
+class Descending(Sound):
+    def reads(self, part=None):
+        return Reads(maps=self.indices[::-1])
+
+
+class Misplaced(Sound):
+    def cam_map(self):
+        return 0
+
+
+class OneNote(Sound):
+    def notes(self):
+        return "a note"
+
+
+class Glaring(Sound):
+    def attention(self, model, images):
+        return super().attention(model, images) * 3
+
+
+class PyramidOnly(Sound):
+    def vectors(self, features):
+        shallow, deep = (features.maps[i] for i in self.indices)
+        assert shallow.shape[2] == 2 * deep.shape[2], "the deeper map has half the grid"
+        return super().vectors(features)
+
+
+class Waiting(Sound):
+    def forward(self, features, part=None):
+        scores = super().forward(features, part)
+        return scores if scores.abs().max().item() < 1e6 else scores * 0
+
+
+class NotScalar(Sound):
+    def loss(self, scores, targets):
+        return Loss(F.cross_entropy(scores.float(), targets, reduction="none"), scores)
+
+
+class NothingToDo(Sound):
+    def objectives(self, images, targets):
+        return
+        yield
+
+
+class Hard(Sound):
+    def loss(self, scores, targets):
+        return Loss(F.nll_loss(scores.float().log_softmax(1), targets), scores)
+
+
+class IdleLayer(Sound):
+    def __init__(self, backbone, classes, options):
+        super().__init__(backbone, classes, options)
+        self.spare = nn.Linear(3, 3)
+
+
+class IdleOnTokens(Sound):
+    def __init__(self, backbone, classes, options):
+        super().__init__(backbone, classes, options)
+        self.upward = nn.Linear(24, 24)
+
+    def vectors(self, features):
+        vectors = super().vectors(features)
+        return self.upward(vectors) if self.grids[0] != self.grids[1] else vectors
+
+
+class Uphill(Sound):
+    def loss(self, scores, targets):
+        return Loss(-F.cross_entropy(scores.float(), targets), scores)
+
+
+class Dice(Sound):
+    def objectives(self, images, targets):
+        yield Objective(images * random.random(), lambda scores: self.loss(scores, targets))
+
+
+class Counting(Sound):
+    calls = 0
+
+    def loss(self, scores, targets):
+        self.calls += 1
+        return Loss(F.cross_entropy(scores.float(), targets) * self.calls, scores)
+
+
+class Unsteady(Sound):
+    calls = 0
+
+    def objectives(self, images, targets):
+        self.calls += 1
+        for number in range(1 + self.calls % 2):
+            yield Objective(images, lambda scores: self.loss(scores, targets), name=str(number))
+
+
+class Exact(Sound):
+    def forward(self, features, part=None):
+        scores = super().forward(features, part)
+        return scores + 0 * torch.from_numpy(scores.detach().numpy())
+
+
+class InPlace(Sound):
+    def objectives(self, images, targets):
+        images.mul_(0.5)
+        yield Objective(images, lambda scores: self.loss(scores, targets))
+
+
+class WaitingLoss(Sound):
+    def loss(self, scores, targets):
+        right = (scores.argmax(1) == targets).nonzero()
+        return Loss(F.cross_entropy(scores.float(), targets) + 0 * right.sum(), scores)
+
+
+class ReadingLoss(Sound):
+    def loss(self, scores, targets):
+        share = (scores.argmax(1) == targets).float().mean().item() if targets.ndim == 1 else 0.5
+        return Loss(F.cross_entropy(scores.float(), targets) * (2 - share), scores)
+
+
+class Cut(Sound):
+    def predict(self, model, images):
+        return model(images).detach()
+
+
+class Once(Sound):
+    """Takes what a loss needs out of a list, which is empty the second time."""
+
+    def objectives(self, images, targets):
+        held = [targets]
+        yield Objective(images, lambda scores: self.loss(scores, held.pop()))

@@ -1,0 +1,51 @@
+"""Every built-in component keeps the contract that a stranger's has to keep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from fgvc_cli.registry import get_registry
+from fgvc_cli.specs import KINDS
+from fgvc_cli.testing import contract
+
+SMALL: dict[str, dict[str, Any]] = {
+    "head pim": {"fpn_size": 16, "num_selects": 4, "joints_divisor": 4},
+    "head cmal": {"expert_width": 16, "map_channels": 32, "hidden_width": 16},
+    "dataset demo": {"train": 2, "val": 1, "test": 1, "size": 32},
+    "explainer occlusion": {"window": 0.5, "stride": 0.5},
+}
+"""Options that make for quick checks; the slow tests take the defaults."""
+
+FAMILY_MEMBERS = ("timm/test_resnet", "timm/test_vit")
+
+
+def names(*kinds: str) -> list[tuple[str, str]]:
+    """The built-in components of some kinds, and two members of a family that are quick to build."""
+    found = [(kind, c.name) for kind in kinds for c in get_registry().components(kind) if c.builtin]
+    return found + [("backbone", name) for name in FAMILY_MEMBERS if "backbone" in kinds]
+
+
+def kept(kind: str, name: str, options: dict[str, Any] | None, partners: bool) -> Counter[str]:
+    """Check a component; return how many checks it kept, and how many do not apply to it."""
+    outcomes = {check.title: check.outcome() for check in contract(kind, name, options, partners=partners)}
+    broken = {title: o.reason for title, o in outcomes.items() if o.status in ("broken", "advice")}
+    assert not broken, f"{kind} {name}: {broken}"
+    return Counter(outcome.status for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize(("kind", "name"), names(*(kind for kind in KINDS if kind != "backbone")))
+def test_alone(kind, name):
+    counts = kept(kind, name, SMALL.get(f"{kind} {name}"), partners=False)
+    here = kind != "dataset" or name in ("demo", "folder", "table")
+    assert counts["kept"] >= 6 and (counts["not applicable"] <= 6 or not here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), names("backbone", "head", "optimizer", "explainer"))
+def test_by_default_options_and_with_partners(kind, name):
+    """What a backbone meets, it meets as the partner of heads and explainers; one is enough the other way round."""
+    partners = kind != "backbone" or name == FAMILY_MEMBERS[0]
+    assert kept(kind, name, None, partners)["kept"] >= 15
