@@ -30,6 +30,19 @@ def names_of_kind_given(context: typer.Context, incomplete: str) -> list[tuple[s
     return next((_names(known, incomplete) for known in KINDS if known == kind), [])
 
 
+def plugins_and_components(incomplete: str) -> list[tuple[str, str]]:
+    """Complete the argument of `fgvc check-plugin`: a distribution with a plugin, or a component of any kind."""
+    from fgvc_cli.registry import get_registry
+
+    components = {name: summary for kind in KINDS for name, summary in _names(kind, incomplete)}
+    try:
+        plugins = get_registry().plugins
+    except FgvcError:
+        return []
+    distributions = {p.distribution: "a distribution" for p in plugins if p.distribution.startswith(incomplete)}
+    return [*distributions.items(), *components.items()]
+
+
 def _names(kind: Kind, incomplete: str) -> list[tuple[str, str]]:
     from fgvc_cli.registry import get_registry
 

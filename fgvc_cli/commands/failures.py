@@ -44,7 +44,19 @@ def _message_and_code(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{os.fsdecode(error.filename)}: {error.strerror}.", 1
     text = " ".join(str(error).split())
-    return f"unexpected error: {type(error).__name__}: {text} (--debug shows where)", 1
+    return f"unexpected error{_whose(error)}: {type(error).__name__}: {text} (--debug shows where)", 1
+
+
+def _whose(error: BaseException) -> str:
+    """Say which plugin, not built in, an error comes from, if any."""
+    from fgvc_cli.registry import get_registry
+    from fgvc_cli.registry.blame import blamed
+
+    try:
+        origin = blamed(error, get_registry())
+    except FgvcError:  # the registry itself is what failed
+        return ""
+    return f" in {origin}" if origin is not None else ""
 
 
 # Typer exports only the ends of its family of command-line errors; the root of it is found from one of them, for it

@@ -68,7 +68,8 @@ def print_component(details: Mapping[str, Any]) -> None:
         }
     _print_facts({name: value for name, value in facts.items() if value})
     if details["options"]:
-        _print_options(details["kind"], details["options"])
+        where = f"tracker.{details['name']}" if details["kind"] == "tracker" else details["kind"]
+        _print_options(where, details["options"])
     elif details["kind"] != "recipe":
         out.print("\nIt has no options.")
     if "toml" in details:
@@ -121,8 +122,8 @@ def _print_facts(facts: Mapping[str, str]) -> None:
     console.out().print(grid)
 
 
-def _print_options(kind: str, options: list[dict[str, Any]]) -> None:
-    table = _plain_table(f"--set {kind}.", "type", "default", "")
+def _print_options(where: str, options: list[dict[str, Any]]) -> None:
+    table = _plain_table(f"--set {where}.", "type", "default", "")
     for info in options:
         default = info["default"]
         shown = f"[{value_text(default)}]" if isinstance(default, tuple) else value_text(default)

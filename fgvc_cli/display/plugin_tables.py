@@ -12,7 +12,7 @@ from fgvc_cli.specs import Kind
 
 
 def print_plugins(registry: Registry, kinds: Sequence[Kind]) -> None:
-    """Print the components of some kinds as one table, and below it what is wrong with any plugin."""
+    """Print the components of some kinds as one table, below it external plugins and what is wrong."""
     from rich import box
     from rich.table import Table
 
@@ -21,12 +21,15 @@ def print_plugins(registry: Registry, kinds: Sequence[Kind]) -> None:
         table.add_column(heading, no_wrap=heading in ("kind", "name"), overflow="fold")
     for kind in kinds:
         rows = list(_rows(registry, kind))
-        for index, row in enumerate(rows):
-            table.add_row(kind if index == 0 else "", *row, end_section=index == len(rows) - 1)
+        for index, (origin, *cells) in enumerate(rows):
+            style = None if origin.builtin else "bold"
+            last = index == len(rows) - 1
+            table.add_row(kind if index == 0 else "", *cells, origin_text(origin), style=style, end_section=last)
         if not rows:
             table.add_row(kind, "none", "", "", end_section=True)
     out = console.out()
     out.print(table)
+    _print_external([plugin for plugin in registry.plugins if not plugin.builtin])
     for line in _remarks(registry.plugins):
         out.print(line, soft_wrap=True)
 
@@ -62,13 +65,42 @@ def origin_text(origin: Origin) -> str:
     return "built in" if origin.builtin else f"{origin.distribution} {origin.version}"
 
 
-def _rows(registry: Registry, kind: Kind) -> Iterator[tuple[str, str, str]]:
+def _print_external(plugins: Sequence[PluginRecord]) -> None:
+    """Print the plugins that are not built in: what became of each, what loading it took, and what it adds."""
+    from rich import box
+    from rich.table import Table
+
+    if not plugins:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("external plugin", no_wrap=True)
+    table.add_column("state")
+    table.add_column("load time", justify="right")
+    table.add_column("adds", overflow="fold")
+    styles = {"failed": "red", "disabled": "dim"}
+    for plugin in plugins:
+        heavy = f" ({', '.join(plugin.heavy_modules)})" if plugin.heavy_modules else ""
+        time = "" if plugin.status == "disabled" else f"{plugin.milliseconds:.0f} ms{heavy}"
+        table.add_row(str(plugin.origin), plugin.status, time, _added(plugin), style=styles.get(plugin.status))
+    console.out().print("")
+    console.out().print(table)
+
+
+def _added(plugin: PluginRecord) -> str:
+    added = [f"{component.kind} {component.name}" for component in plugin.components]
+    added += [f"{family.family.kind}s {family.pattern}" for family in plugin.families]
+    added += [f"command {name}" for name in plugin.commands]
+    added += ["a listener to every run"] if plugin.hooks else []
+    return ", ".join(added)
+
+
+def _rows(registry: Registry, kind: Kind) -> Iterator[tuple[Origin, str, str]]:
     clashes = registry.clashes(kind)
     for component in registry.components(kind):
         note = f"\n(the name is claimed twice: write {component.reference})" if component.name in clashes else ""
-        yield component.name, component.spec.summary + note, origin_text(component.origin)
+        yield component.origin, component.name, component.spec.summary + note
     for family in registry.families(kind):
-        yield family.pattern, family.family.summary, origin_text(family.origin)
+        yield family.origin, family.pattern, family.family.summary
 
 
 def _remarks(plugins: Sequence[PluginRecord]) -> Iterator[str]:
@@ -90,8 +122,6 @@ def _remarks(plugins: Sequence[PluginRecord]) -> Iterator[str]:
                 f"{plugin.milliseconds:.0f} ms from every command; its author can keep that to the modules that its "
                 "specs name"
             )
-        if plugin.commands:
-            yield f"\n{plugin.origin} adds the commands: {', '.join(plugin.commands)}"
 
 
 def _plugin_document(plugin: PluginRecord) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def check_spec(spec: ComponentSpec, *, family_member: bool = False) -> None:
     _check_text(what, spec)
     if not family_member and not NAME.fullmatch(spec.name):
         raise PluginError(f"{what}: a name is of lower-case letters, digits, '.', '_', '-' and '+'")
+    if spec.kind == "tracker" and "." in spec.name:
+        raise PluginError(f"{what}: the name of a tracker has no '.', for its settings are tracker.NAME.option")
     form = ("package:path.toml", RECIPE_TARGET) if spec.kind == "recipe" else ("package.module:Name", TARGET)
     if not form[1].fullmatch(spec.target):
         raise PluginError(f"{what}: its target {spec.target!r} has not the form {form[0]!r}")

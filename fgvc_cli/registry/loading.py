@@ -51,6 +51,7 @@ class Loader:
             with contextlib.redirect_stdout(sys.stderr):
                 registered = self._registered(plugin)
         except KeyboardInterrupt:
+            _say_where_it_hung(plugin)
             raise
         except BaseException as error:  # SystemExit too: a script named by mistake calls sys.exit() when imported
             cause, trace = cause_of(error), "".join(traceback.format_exception(error))
@@ -100,6 +101,14 @@ class Loader:
             if (plugin.distribution, kind, name) in self._taken:
                 raise PluginError(f"another plugin of {plugin.distribution} registers the {kind} '{name}' already")
         self._taken.update((plugin.distribution, kind, name) for kind, name in names)
+
+
+def _say_where_it_hung(plugin: InstalledPlugin) -> None:
+    """Name the plugin that was being loaded when a person lost patience: it may be what takes so long."""
+    from fgvc_cli.display import console
+
+    leave_out = "" if plugin.origin.builtin else f": FGVC_DISABLE_PLUGINS={plugin.distribution} leaves it out"
+    console.warn(f"interrupted while {plugin.origin} was being loaded{leave_out}")
 
 
 def _import_plugin(value: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 NAMES_SHOWN = 20
 FAILURES_SHOWN = 3
+WORDS = re.compile(r"[a-z0-9]+")
 
 
 def unknown_name(
@@ -54,8 +56,16 @@ def unknown_distribution(registry: Registry, kind: Kind, name: str, distribution
 def _reasons(registry: Registry, name: str) -> list[str]:
     """Say which plugins might have provided a name; those that are called alike come first."""
     absent = [plugin for plugin in registry.plugins if plugin.status != "loaded"]
-    absent.sort(key=lambda plugin: name.lower() not in f"{plugin.distribution} {plugin.module}".lower())
-    return [_reason(plugin) for plugin in absent[:FAILURES_SHOWN]]
+    absent.sort(key=lambda plugin: _likeness(plugin, name.lower()), reverse=True)
+    more = len(absent) - FAILURES_SHOWN
+    rest = [f"{more} more plugins are not loaded: fgvc list-plugins."] if more > 0 else []
+    return [*(_reason(plugin) for plugin in absent[:FAILURES_SHOWN]), *rest]
+
+
+def _likeness(plugin: PluginRecord, name: str) -> tuple[bool, int]:
+    """Return how alike a plugin and a component are called: by all of the name, or by how many words."""
+    called = f"{plugin.distribution} {plugin.module}".lower()
+    return name in called, len({word for word in WORDS.findall(name) if word in WORDS.findall(called)})
 
 
 def _reason(plugin: PluginRecord) -> str:

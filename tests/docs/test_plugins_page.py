@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry, lookup
 from fgvc_cli.registry.checks import HOOKS
 from fgvc_cli.runs.assembly import build_backbone
+from fgvc_cli.testing import Check, contract
 
 PAGE = "docs/plugins.md"
 TINY = ["--image-size", 32, "--batch-size", 4, "--device", "cpu", "--workers", 0, "--weights", "none", "--lr", 0.02]
@@ -35,6 +37,7 @@ LISTED = {
     "optimizer": {"nadam", "shaken"},
     "dataset": {"orchids"},
     "explainer": {"gradient"},
+    "tracker": {"mlflow"},
     "recipe": {"quick"},
 }
 """What the examples register, by kind."""
@@ -59,7 +62,7 @@ def site(page, tmp_path_factory) -> Iterator[Path]:
         (site / name).parent.mkdir(exist_ok=True)
         (site / name).write_text(text)
     install(site, project["name"], project["version"], project["entry-points"]["fgvc"])
-    others = {name.partition("/")[0] for name in files} - set(project["entry-points"]["fgvc"].values())
+    others = {name.partition("/")[0] for name in files} - {*project["entry-points"]["fgvc"].values(), "tests"}
     for package in others:
         install(site, package.replace("_", "-"), "0.1", {package: package})
     before = set(sys.modules)
@@ -88,7 +91,9 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(site, page, fgvc, photos, tmp_path_factory) -> Trained:
     """The page's own command, with a small backbone on a few small photographs for two epochs."""
-    (command,) = [line for block in page(PAGE).blocks("sh") for line in block.splitlines() if line.startswith("fgvc")]
+    (command,) = [
+        line for block in page(PAGE).blocks("sh") for line in block.splitlines() if line.startswith("fgvc train")
+    ]
     run = tmp_path_factory.mktemp("trained") / "run"
     given = ["--backbone", "timm/test_resnet", "--data", photos, "--epochs", 2, *TINY, "--out", run]
     result = fgvc(*shlex.split(command)[1:], *given)
@@ -148,8 +153,8 @@ def test_the_head_trains_with_the_command_of_the_page(trained):
     assert load(trained.run).head.reduce.out_channels == 32
 
 
-def test_the_tracker_heard_every_event(trained):
-    lines = (trained.run / "journal.txt").read_text().splitlines()
+def test_the_journal_heard_every_event(trained):
+    lines = (trained.run / "trackers" / "journal" / "journal.txt").read_text().splitlines()
     assert lines[0] == "started fgvc-cli:timm/test_resnet False"
     assert lines[1:-1] == [f"epoch {line['epoch']} {line['train']['objective']}" for line in trained.metrics()]
     assert lines[-1].split()[0] == "finished" and float(lines[-1].split()[1]) > 0
@@ -175,6 +180,76 @@ def test_the_explainer_marks_pixels_and_leaves_the_classifier_alone(trained, pho
     assert torch.equal(maps.amax((1, 2)), torch.ones(len(files))) and maps.min() >= 0
     assert all(p.grad is None for p in classifier.parameters()) and not images.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+
+
+class FakeMlflow(ModuleType):
+    """MLflow as far as the page uses it; keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("mlflow")
+        self.told: list[tuple] = []
+
+    def set_experiment(self, name: str) -> None:
+        self.told.append(("experiment", name))
+
+    def start_run(self, run_id: str | None = None, run_name: str | None = None) -> SimpleNamespace:
+        self.told.append(("run", run_id, run_name))
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_id or "0123"))
+
+    def log_params(self, params: dict[str, object]) -> None:
+        self.told.append(("params", params))
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        assert all(isinstance(value, float) for value in metrics.values())
+        self.told.append(("metrics", step, metrics))
+
+    def end_run(self, status: str) -> None:
+        self.told.append(("end", status))
+
+
+@pytest.fixture
+def mlflow(monkeypatch) -> FakeMlflow:
+    module = FakeMlflow()
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    return module
+
+
+def test_the_tracker_tells_what_the_page_says(site, fgvc, photos, mlflow, tmp_path):
+    run = tmp_path / "run"
+    given = ["--backbone", "timm/test_resnet", "--data", photos, "--epochs", 2, *TINY, "--out", run]
+    result = fgvc("train", *given, "--track", "mlflow", "--set", "tracker.mlflow.experiment=birds")
+    assert result.exit_code == 0, result.stderr
+    experiment, started, (_, params), *metrics, end = mlflow.told
+    assert (experiment, started, end) == (("experiment", "birds"), ("run", None, "run"), ("end", "FINISHED"))
+    assert params["backbone.name"] == "fgvc-cli:timm/test_resnet" and params["train.epochs"] == 2
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [step for _, step, _ in metrics[:2]] == [1, 2]
+    assert [told["val/top1"] for _, _, told in metrics[:2]] == [line["val"]["top1"] for line in lines]
+    assert metrics[2][2]["test/top1"] == json.loads((run / "summary.json").read_text())["test"]["top1"]
+    assert len(metrics) == 3 and "warning" not in result.stderr
+
+
+def test_the_tracker_goes_on_with_the_same_run_and_keeps_its_contract(site, mlflow):
+    outcomes = {check.title: check.outcome() for check in contract("tracker", "mlflow")}
+    assert not {title: o.reason for title, o in outcomes.items() if o.status == "broken"}
+    assert outcomes["it hears of an end that is none"].status == "kept"
+    assert ("run", "0123", "run") in mlflow.told and ("end", "KILLED") in mlflow.told
+
+
+def test_without_its_package_the_tracker_is_refused_as_the_page_says(page, site, fgvc, photos, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    result = fgvc("train", "--data", photos, *TINY, "--track", "mlflow", "--out", tmp_path / "run")
+    assert (result.exit_code, result.stderr) == (
+        1, "fgvc: error: tracker 'mlflow' needs a package that is not installed: pip install mlflow.\n"
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_packages_that_the_page_names_are_there(page):
+    section = page(PAGE).section("## A whole plugin: a head")
+    named = re.findall(r"`(fgvc-\w[\w-]*)`", section)
+    examples = Path(__file__).parents[2] / "docs" / "examples"
+    assert sorted(named) == sorted(path.parent.name for path in examples.glob("*/pyproject.toml"))
 
 
 def test_recipe_backbone_optimizer_and_data_set_train_together(site, fgvc, photos, tmp_path):
@@ -307,6 +382,19 @@ def test_a_broken_plugin_is_shown_as_the_page_says(page, fgvc, another):
     assert fgvc("list-plugins", "--strict-plugins").exit_code == 1
 
 
+def test_a_plugin_is_kept_out_by_the_commands_of_the_page(page, another):
+    install(another, "fgvc-broken", "0.1", {"fgvc-broken": "fgvc_broken"})
+    (another / "fgvc_broken.py").write_text("import os\nos._exit(7)\n")
+    (block,) = [block for block in page(PAGE).blocks("sh") if "list-plugins" in block]
+    commands = {"fgvc list-plugins": (7, False), **dict.fromkeys(block.splitlines(), (0, True))}
+    assert len(commands) == 3
+    environment = {**os.environ, "PYTHONPATH": str(another)}
+    for shown, expected in commands.items():
+        command = shown.replace("fgvc list", f"{sys.executable} -m fgvc_cli list")
+        done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, "fgvc-broken==0.1 is disabled" in done.stdout) == expected, shown
+
+
 def test_a_clash_is_refused_as_the_page_says(page, fgvc, another):
     install(another, "fgvc-other", "0.1", {"other": "fgvc_other"})
     module = (
@@ -323,3 +411,37 @@ def test_options_are_read_and_refused_as_the_page_says(fgvc, site):
     result = fgvc("train", "--head", "bilinear", "--set", "head.channels=0", "--weights", "none")
     assert result.exit_code == 2 and "head.channels=0: must be at least 1" in result.stderr
     assert "channels that the outer product is taken of" in fgvc("show", "head", "bilinear").stdout
+
+
+def checks_of_the_page(page) -> list[Check]:
+    """The checks that the page's own test runs."""
+    namespace: dict = {}
+    exec(page(PAGE).files()["tests/test_contract.py"], namespace)
+    (mark,) = namespace["test_contract"].pytestmark
+    return mark.args[1]
+
+
+def test_the_head_keeps_its_contract_by_the_test_of_the_page(page, site):
+    alone = {check.title for check in contract("head", "bilinear", partners=False)}
+    for check in checks_of_the_page(page):
+        if check.title in alone:
+            assert check.outcome().status in ("kept", "not applicable"), check.outcome().reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("backbone", "plain"), ("backbone", "plain/2"), ("optimizer", "nadam"), ("optimizer", "shaken"),
+     ("dataset", "orchids"), ("explainer", "gradient"), ("recipe", "quick"), ("head", "bilinear")],
+)  # fmt: skip
+def test_every_component_of_the_page_keeps_its_contract(site, kind, name):
+    broken = {str(check): check.outcome() for check in contract(kind, name, partners=kind == "head")}
+    assert not {title: outcome.reason for title, outcome in broken.items() if outcome.status == "broken"}
+
+
+def test_the_check_of_the_page_prints_what_it_shows(page, site, fgvc):
+    (shown,) = [block for block in page(PAGE).blocks("console") if "check-plugin" in block]
+    command, _, output = shown.partition("\n")
+    result = fgvc(*shlex.split(command)[2:])
+    assert result.exit_code == 0
+    assert [line.rstrip() for line in result.stdout.splitlines()] == output.splitlines()

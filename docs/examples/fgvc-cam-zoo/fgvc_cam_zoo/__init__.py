@@ -1,0 +1,24 @@
+"""Explainers of the grad-cam package, as explainers of fgvc."""
+
+from fgvc_cli import ExplainerSpec, hookimpl
+
+
+@hookimpl
+def fgvc_explainers() -> list[ExplainerSpec]:
+    """Register the explainers."""
+    return [
+        ExplainerSpec(
+            "scorecam",
+            "fgvc_cam_zoo.explainers:ScoreCam",
+            "Score-CAM: channels weighted by the score of the image seen through them; slow",
+            "fgvc_cam_zoo.options:ScoreCamOptions",
+            "Wang et al. 2020, Score-CAM, CVPR workshops, arXiv 1910.01279",
+        ),
+        ExplainerSpec(
+            "eigencam",
+            "fgvc_cam_zoo.explainers:EigenCam",
+            "Eigen-CAM: the first principal component of the feature maps, whatever the class",
+            "fgvc_cam_zoo.options:CamOptions",
+            "Muhammad, Yeasin 2020, Eigen-CAM, IJCNN, arXiv 2008.00299",
+        ),
+    ]

@@ -1,0 +1,102 @@
+"""PMG: a classifier for each of the last three maps and one for all of them, each with an update of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fgvc_cli.contracts import BackboneInfo, Features, Head, Loss, Model, Objective, Reads
+from fgvc_pmg.jigsaw import jigsaw
+from fgvc_pmg.options import PmgOptions
+
+STAGES = ("stage1", "stage2", "stage3")
+CONCAT = "concat"
+"""The parts of the head; without one it is all of them."""
+
+
+class PmgHead(Head):
+    """The head of Du et al. 2020 (arXiv 2003.03836), section 3.
+
+    Each of the last three maps goes through two convolutions and a global max pool to a vector, which its stage's
+    classifier reads; the concatenation of the three has a classifier too. A batch is four updates, shallow to deep and
+    then whole: the stages on jigsaw patches, the concatenation on the images.
+
+    Args:
+        backbone: offers three maps at least.
+        classes: K.
+        options: see `PmgOptions`.
+    """
+
+    def __init__(self, backbone: BackboneInfo, classes: int, options: PmgOptions) -> None:
+        super().__init__(backbone, classes, options)
+        self.options = options
+        self.maps = tuple(range(len(backbone.maps)))[-len(STAGES) :]
+        width, channels, hidden = options.stage_width, options.stage_channels, options.hidden_width
+        self.stages = nn.ModuleList(stage(backbone.maps[index].channels, width, channels) for index in self.maps)
+        self.classifiers = nn.ModuleList(classifier(channels, hidden, classes) for _ in STAGES)
+        self.concat = classifier(channels * len(STAGES), hidden, classes)
+
+    def reads(self, part: str | None = None) -> Reads:
+        """Return one map for a stage, all three for the rest."""
+        return Reads(maps=(self.maps[STAGES.index(part)],) if part in STAGES else self.maps)
+
+    def forward(self, features: Features, part: str | None = None) -> Tensor:
+        """Return the scores B,K of a part; of all of it B,4,K, those of the concatenation last."""
+        if part in STAGES:
+            level = STAGES.index(part)
+            return self._classified(level, self._vector(level, features))
+        vectors = [self._vector(level, features) for level in range(len(STAGES))]  # B,D each
+        concat: Tensor = self.concat(torch.cat(vectors, dim=1))
+        if part == CONCAT:
+            return concat
+        return torch.stack([*(self._classified(level, v) for level, v in enumerate(vectors)), concat], dim=1)
+
+    def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
+        """Yield the stages on jigsaw patches, and the concatenation on the images."""
+        idle = self.options.idle
+
+        def stage_loss(scores: Tensor) -> Loss:
+            return Loss(F.cross_entropy(scores.float(), targets))
+
+        def concat_loss(scores: Tensor) -> Loss:
+            return Loss(self.options.concat_weight * F.cross_entropy(scores.float(), targets), scores)
+
+        for part, patches in zip(STAGES, self.options.patches, strict=True):
+            yield Objective(jigsaw(images, patches), stage_loss, part, idle, part)
+        yield Objective(images, concat_loss, CONCAT, idle, CONCAT)
+
+    def predict(self, model: Model, images: Tensor) -> Tensor:
+        """Return B,K: the mean of the four classifiers' scores, or the concatenation's alone."""
+        scores: Tensor = model(images).mean(dim=1) if self.options.combined else model(images, CONCAT)
+        return scores
+
+    def _vector(self, level: int, features: Features) -> Tensor:
+        pooled: Tensor = self.stages[level](features.maps[self.maps[level]]).amax(dim=(2, 3))
+        return pooled
+
+    def _classified(self, level: int, vector: Tensor) -> Tensor:
+        scores: Tensor = self.classifiers[level](vector)
+        return scores
+
+
+def stage(inputs: int, width: int, channels: int) -> nn.Sequential:
+    """Make what a map B,C,H,W goes through before it is pooled."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+    )
+
+
+def classifier(inputs: int, hidden: int, classes: int) -> nn.Sequential:
+    """Make a classifier of vectors B,D."""
+    return nn.Sequential(
+        nn.BatchNorm1d(inputs), nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ELU(), nn.Linear(hidden, classes)
+    )
