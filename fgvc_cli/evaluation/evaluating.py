@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli._version import __version__
-from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation import results
 from fgvc_cli.evaluation.computing import Computing, ReadyClassifier, load
-from fgvc_cli.evaluation.metrics import figures, most_confident_mistakes, most_confused
-from fgvc_cli.evaluation.scoring import Scores, score
+from fgvc_cli.evaluation.scoring import score
 from fgvc_cli.evaluation.subject import Subject, SubjectRequest, choose
+from fgvc_cli.evaluation.summary import Occasion
 from fgvc_cli.registry import Registry
-
-LISTED = 10
-"""How many confused pairs and confident mistakes the summary names."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +42,17 @@ class PreparedEvaluation:
         ready: the classifier.
         subject: the images.
         folder: where the results go.
-        replaces: whether an earlier evaluation is there.
     """
 
     ready: ReadyClassifier
     subject: Subject
     folder: Path
-    replaces: bool
 
     def notes(self) -> list[str]:
         """Return what a person should know before the figures come."""
         subject = self.subject
         source = f" of {subject.data or subject.dataset}"
-        replaced = [f"The evaluation in {self.folder} will be replaced."] if self.replaces else []
-        return [f"images     {len(subject.split)}, {subject.split.name}{source}", *subject.notes, *replaced]
+        return [f"images     {len(subject.split)}, {subject.split.name}{source}", *subject.notes]
 
     def run(self, on_batch: Callable[[int], object] | None = None) -> Evaluation:
         """Score the images and write the results.
@@ -76,35 +68,15 @@ class PreparedEvaluation:
             scores = score(ready.classifier, ready.loader(split), split, ready.precision, on_batch)
         if not len(scores):
             raise FgvcError(f"None of the {len(split)} images of {self.subject.dataset} ({split.name}) can be read.")
-        summary = self._summary(scores)
-        written = results.write(self.folder, summary, scores, ready.classifier.class_names)
+        class_names = ready.classifier.class_names
+        summary = self._occasion().summary(scores, class_names)
+        written = results.write(self.folder, summary, scores, class_names)
         return Evaluation(summary, written)
 
-    def _summary(self, scores: Scores) -> dict[str, Any]:
-        ready, subject, class_names = self.ready, self.subject, self.ready.classifier.class_names
-        return {
-            "run": str(ready.run),
-            "dataset": results.dataset_record(subject),
-            "split": subject.split.name,
-            "origin": subject.split.origin,
-            "notes": list(subject.notes),
-            **figures(scores, class_names),
-            "most_confused": most_confused(scores, class_names, LISTED),
-            "most_confident_mistakes": [
-                {**mistake, "file": self._file(mistake["key"])}
-                for mistake in most_confident_mistakes(scores, class_names, LISTED)
-            ],
-            "failures": [{"key": key, "reason": reason} for key, reason in scores.failures.items()],
-            "seconds": round(scores.seconds, 3),
-            "device": describe_device(ready.classifier.device),
-            "precision": ready.precision,
-            "fgvc": __version__,
-        }
-
-    def _file(self, key: str) -> str | None:
-        split = self.subject.split
-        image = split.images[list(split.keys).index(key)]
-        return str(image) if isinstance(image, Path) else None
+    def _occasion(self) -> Occasion:
+        ready, subject = self.ready, self.subject
+        device, precision = ready.classifier.device, ready.precision
+        return Occasion(ready.run, subject.dataset, subject.data, subject.split, device, precision, subject.notes)
 
 
 def prepare(
@@ -133,4 +105,4 @@ def prepare(
     run_folder = model_file.parent
     subject = choose(request, run_folder, ready.classifier.class_names, registry)
     folder = results.choose_folder(run_folder, subject, out, force)
-    return PreparedEvaluation(ready, subject, folder, replaces=(folder / results.SUMMARY).is_file())
+    return PreparedEvaluation(ready, subject, folder)

@@ -12,6 +12,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.confusion import confusion_matrix
 from fgvc_cli.evaluation.scoring import Scores
 from fgvc_cli.evaluation.subject import Subject
+from fgvc_cli.evaluation.summary import dataset_record
 from fgvc_cli.runs import files
 
 SUMMARY, PREDICTIONS, PER_CLASS, CONFUSION = "summary.json", "predictions.csv", "per_class.csv", "confusion.png"
@@ -45,20 +46,22 @@ def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: b
             raise UsageError(f"--out {out} is a file: name a folder.")
         return out
     other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
-    folder = run_folder / what / f"{other}{subject.split.name}"
+    folder = own_folder(run_folder, f"{other}{subject.split.name}", what)
     before = files.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else None
-    if before is not None and before.get("dataset") != dataset_record(subject):
+    if before is not None and before.get("dataset") != dataset_record(subject.dataset, subject.data):
         data = (before.get("dataset") or {}).get("data") or "another data set"
         raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
     return folder
 
 
-def dataset_record(subject: Subject) -> dict[str, Any]:
-    """Return what the summary records of the data set."""
-    return {"name": subject.dataset, "data": None if subject.data is None else str(subject.data)}
+def own_folder(run_folder: Path, split: str, what: str = "evaluation") -> Path:
+    """Return the folder in a run for the results of a split of its own data set."""
+    return run_folder / what / split
 
 
-def write(folder: Path, summary: dict[str, Any], scores: Scores, class_names: Sequence[str]) -> list[Path]:
+def write(
+    folder: Path, summary: dict[str, Any], scores: Scores, class_names: Sequence[str], draw: bool = True
+) -> list[Path]:
     """Write an evaluation's files; each replaces its predecessor whole, the summary last.
 
     Args:
@@ -66,6 +69,7 @@ def write(folder: Path, summary: dict[str, Any], scores: Scores, class_names: Se
         summary: for `summary.json`.
         scores: what it is of.
         class_names: in the order of the scores.
+        draw: whether the confusion matrix is drawn too.
 
     Returns:
         The files.
@@ -74,7 +78,7 @@ def write(folder: Path, summary: dict[str, Any], scores: Scores, class_names: Se
     write_csv(written[0], _prediction_header(scores), _prediction_rows(scores, class_names))
     columns = ("class", "images", "precision", "recall", "f1", "top1")
     write_csv(written[1], columns, ([row[column] for column in columns] for row in summary["per_class"]))
-    if scores.classes <= DRAWN_CLASSES:
+    if draw and scores.classes <= DRAWN_CLASSES:
         written.append(folder / CONFUSION)
         title = f"{summary['split']}: {100 * summary['top1']:.1f} % of {summary['images']} images right"
         draw_confusion_matrix(written[-1], confusion_matrix(scores), class_names, title)

@@ -11,8 +11,8 @@ from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.evaluation.computing import ReadyClassifier
-from fgvc_cli.evaluation.results import dataset_record
 from fgvc_cli.evaluation.subject import Subject
+from fgvc_cli.evaluation.summary import dataset_record
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.explaining.measuring import Measured
 from fgvc_cli.explaining.study_figures import beside, by_image, by_step, finite, per_class, totals
@@ -72,7 +72,7 @@ def summarise(
     first = scored[0].ready
     return {
         "runs": [str(run) for run in dict.fromkeys(entry.run for entry in scored)],
-        "dataset": dataset_record(subject),
+        "dataset": dataset_record(subject.dataset, subject.data),
         "split": subject.split.name,
         "origin": subject.split.origin,
         "notes": list(subject.notes),

@@ -19,7 +19,9 @@ from fgvc_cli.devices import describe_device
 from fgvc_cli.display.figures import learning_curves
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.metrics import figures
+from fgvc_cli.evaluation.results import own_folder, write
 from fgvc_cli.evaluation.scoring import Scores, score
+from fgvc_cli.evaluation.summary import Occasion
 from fgvc_cli.runs import files, tensors
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.loading import load_state, save_classifier
@@ -51,6 +53,8 @@ def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) ->
     else:  # the weights as they came from a file
         save_classifier(run.model_file, job.classifier, {**trainer.description, "epoch": 0})
     test = _test(trainer, on_batch)
+    if test is not None:
+        _write_test(trainer, test)
     summary = _summary(trainer, test)
     files.write_json(run.summary_file, summary)
     return summary
@@ -94,6 +98,16 @@ def _test(trainer: Trainer, on_batch: Callable[[int], object] | None) -> Scores 
     scores = score(job.classifier, loader, job.splits.test, job.precision, on_batch)
     trainer.progress.note_unreadable("test", scores.failures)
     return scores if len(scores) else None
+
+
+def _write_test(trainer: Trainer, scores: Scores) -> None:
+    """Keep the prediction for each image, as `fgvc evaluate` does, so that runs can be compared image by image."""
+    job, split = trainer.job, trainer.job.splits.test
+    assert split is not None
+    config, class_names = job.config, job.classifier.class_names
+    occasion = Occasion(trainer.run.path, job.dataset.name, config.data, split, job.device, job.precision)
+    folder = own_folder(trainer.run.path, split.name)
+    write(folder, occasion.summary(scores, class_names), scores, class_names, draw=False)
 
 
 def _summary(trainer: Trainer, test: Scores | None) -> dict[str, Any]:

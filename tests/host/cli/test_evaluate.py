@@ -66,11 +66,11 @@ def test_json_prints_the_summary_and_nothing_else(fgvc, bee_run: Path) -> None:
     assert json.loads(result.stdout) == summary_of(bee_run / "evaluation/test")
 
 
-def test_an_evaluation_in_the_run_is_replaced_and_that_is_said(fgvc, bee_run: Path) -> None:
-    assert "will be replaced" not in fgvc("evaluate", bee_run).stderr
-    again = fgvc("evaluate", bee_run)
-    assert again.exit_code == 0
-    assert "will be replaced" in again.stderr
+def test_an_evaluation_in_the_run_is_replaced(fgvc, bee_run: Path) -> None:
+    fgvc("evaluate", bee_run)
+    (bee_run / "evaluation/test/predictions.csv").write_text("of before")
+    assert fgvc("evaluate", bee_run).exit_code == 0
+    assert (bee_run / "evaluation/test/predictions.csv").read_text().startswith("key,true,predicted")
 
 
 def test_out_is_refused_where_something_is(fgvc, bee_run: Path, tmp_path: Path) -> None:

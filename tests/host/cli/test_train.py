@@ -47,6 +47,20 @@ def test_json_is_all_there_is_on_standard_output(fgvc, insects, tmp_path):
     assert summary == json.loads((tmp_path / "run/summary.json").read_text())
 
 
+def test_a_run_keeps_what_evaluating_it_would_say_of_each_test_image(fgvc, insects, tmp_path):
+    run = tmp_path / "run"
+    assert fgvc("train", "--data", insects, *TINY, "--head", "cmal", "--out", run).exit_code == 0
+    left = {path.name: path.read_bytes() for path in (run / "evaluation/test").iterdir()}
+    assert fgvc("evaluate", run, "--device", "cpu", "--batch-size", 8).exit_code == 0  # sums round alike
+    found = {path.name: path.read_bytes() for path in (run / "evaluation/test").iterdir()}
+    drawn = found.pop("confusion.png")
+    assert drawn and left.keys() == found.keys() == {"predictions.csv", "per_class.csv", "summary.json"}
+    (before, after) = (json.loads(files.pop("summary.json")) for files in (left, found))
+    assert left == found
+    assert {**before, "seconds": 0} == {**after, "seconds": 0}
+    assert before["top1"] == json.loads((run / "summary.json").read_text())["test"]["top1"]
+
+
 def test_a_run_without_out_is_named_by_its_parts(fgvc, insects, monkeypatch, tmp_path):
     monkeypatch.setenv("FGVC_RUNS", str(tmp_path / "all"))
     assert fgvc("train", "--data", insects, *TINY, "--head", "linear", "--optimizer", "adamw").exit_code == 0
