@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +10,10 @@ from typing import Any
 from fgvc_cli.benchmarking.comparing import compare
 from fgvc_cli.benchmarking.results import Report, Row, Work, report_from_json
 from fgvc_cli.display.bench_chart import draw_chart
-from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.results import write_csv
 from fgvc_cli.runs import files
+from fgvc_cli.runs.new_folder import choose_new_folder
 
 JSON_FILE, CSV_FILE, CHART_FILE = "bench.json", "bench.csv", "bench.png"
 FOLDER = "bench"
@@ -90,29 +89,8 @@ class BenchFiles:
 
 
 def choose_folder(out: Path | None, force: bool) -> Path:
-    """Return the folder for the files; it is not made yet.
-
-    Args:
-        out: what `--out` names; None: a new one in the current folder, named by the time.
-        force: whether `out` may hold a benchmark, which is then replaced.
-
-    Raises:
-        UsageError: `out` exists and `force` is not given, or it is a file.
-        FgvcError: no folder can be made there.
-    """
-    if out is None:
-        stem = Path(FOLDER) / time.strftime("%Y%m%d-%H%M%S")
-        names = (stem, *(stem.with_name(f"{stem.name}-{number}") for number in range(2, 1000)))
-        out = next((name for name in names if not name.exists()), stem)
-    elif out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file: name a folder.")
-    elif out.is_dir() and any(out.iterdir()) and not force:
-        raise UsageError(f"--out {out} exists: choose another folder, or replace the benchmark in it with --force.")
-    above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):  # said now, not after the first combination
-        what = "cannot be written to" if above.is_dir() else "is a file"
-        raise FgvcError(f"The results cannot go to {out}: {above} {what}. Choose another folder with --out.")
-    return out
+    """Return the folder for the files, see `choose_new_folder`."""
+    return choose_new_folder(out, force, FOLDER, "the benchmark")
 
 
 def read_report(path: Path) -> Report:

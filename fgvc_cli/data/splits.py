@@ -103,6 +103,12 @@ def subset(split: Split, indices: Sequence[int] | np.ndarray, name: str, origin:
     )
 
 
+def by_keys(split: Split, keys: Sequence[str]) -> Split:
+    """Return the images with these keys, in their order."""
+    position = {key: i for i, key in enumerate(split.keys)}
+    return subset(split, [position[key] for key in keys], split.name, split.origin)
+
+
 def listed(names: Sequence[str]) -> str:
     """Write names as a list, the first few in full."""
     shown = ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -27,6 +27,16 @@ class Progress(Protocol):
 
     def advance(self, n: int = 1, text: str = "") -> None:
         """Count `n` more units as done; `text` (a loss, a file name) is shown beside them until the next one."""
+
+
+class View(Protocol):
+    """Where notes and progress go; the module `fgvc_cli.display.console` is one."""
+
+    def note(self, text: str) -> None:
+        """Take a line that a person should know."""
+
+    def progress(self, description: str, total: int | None, unit: str = ...) -> AbstractContextManager[Progress]:
+        """Show how far a piece of work is."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fgvc_cli.data.images import ImageError
+from fgvc_cli.display.progress import View
 from fgvc_cli.evaluation.computing import load, run_of
 from fgvc_cli.explaining.explained import Subject
 from fgvc_cli.explaining.explainers import make_explainers
@@ -14,7 +15,7 @@ from fgvc_cli.explaining.image_files import PICTURE, told_apart
 from fgvc_cli.explaining.over_dataset import Study
 from fgvc_cli.explaining.over_images import ExplainingImages
 from fgvc_cli.explaining.panels import write_panel
-from fgvc_cli.explaining.study_request import StudyRequest, View
+from fgvc_cli.explaining.study_request import StudyRequest
 from fgvc_cli.registry import Registry
 
 GALLERY = "gallery"

@@ -10,7 +10,7 @@ from typing import Any
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.loading import EvaluationLoader
-from fgvc_cli.display.progress import Progress
+from fgvc_cli.display.progress import Progress, View
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.computing import ReadyClassifier, load
 from fgvc_cli.evaluation.results import choose_folder
@@ -22,11 +22,11 @@ from fgvc_cli.explaining.gallery import Telling, most_telling
 from fgvc_cli.explaining.measuring import Gathering, Measured, Measuring, measure
 from fgvc_cli.explaining.pointing import KnownParts
 from fgvc_cli.explaining.study_images import choose_images
-from fgvc_cli.explaining.study_request import StudyRequest, View
+from fgvc_cli.explaining.study_request import StudyRequest
 from fgvc_cli.explaining.study_summary import Scored, summarise
 from fgvc_cli.registry import Registry
 
-__all__ = ["Study", "StudyRequest", "Telling", "View", "study"]
+__all__ = ["Study", "StudyRequest", "Telling", "study"]
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ import numpy as np
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.matching import match_classes
-from fgvc_cli.data.splits import subset
+from fgvc_cli.data.splits import by_keys, subset
+from fgvc_cli.data.spread import spread
+from fgvc_cli.display.progress import View
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.computing import ReadyClassifier
 from fgvc_cli.evaluation.scoring import Scores, score
 from fgvc_cli.evaluation.subject import Subject
-from fgvc_cli.explaining.choosing import by_keys, class_index, differing, in_turn, of_classes, spread
-from fgvc_cli.explaining.study_request import StudyRequest, View
+from fgvc_cli.explaining.choosing import class_index, differing, in_turn, of_classes
+from fgvc_cli.explaining.study_request import StudyRequest
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from fgvc_cli.display.progress import Progress
 from fgvc_cli.errors import UsageError
 from fgvc_cli.evaluation.computing import Computing
 from fgvc_cli.evaluation.subject import SubjectRequest
 from fgvc_cli.explaining.covering import Cover
 from fgvc_cli.training.recipes import Layer
-
-
-class View(Protocol):
-    """Where notes and progress go; the module `fgvc_cli.display.console` is one."""
-
-    def note(self, text: str) -> None:
-        """Take a line that a person should know."""
-
-    def progress(self, description: str, total: int | None, unit: str = ...) -> AbstractContextManager[Progress]:
-        """Show how far a piece of work is."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,41 @@
+"""Where results go that belong to no single run."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.runs import new_folder
+
+choose = functools.partial(new_folder.choose_new_folder, below="ensemble", what="the ensemble")
+
+
+def test_the_folder_is_a_new_one_named_by_the_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(new_folder.time, "strftime", lambda _: "20261124-120000")
+    first = choose(None, force=False)
+    assert first == Path("ensemble/20261124-120000") and not first.exists()
+    first.mkdir(parents=True)
+    assert choose(None, force=False) == Path("ensemble/20261124-120000-2")
+
+
+def test_a_folder_that_exists_is_refused_without_force(tmp_path):
+    assert choose(tmp_path, force=False) == tmp_path  # it is empty
+    (tmp_path / "summary.json").touch()
+    with pytest.raises(UsageError, match=r"exists: choose another folder, or replace the ensemble in it with --force"):
+        choose(tmp_path, force=False)
+    assert choose(tmp_path, force=True) == tmp_path
+    with pytest.raises(UsageError, match="is a file: name a folder"):
+        choose(tmp_path / "summary.json", force=True)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_done(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(FgvcError, match=r"file is a file\. Choose another folder with --out"):
+        choose(tmp_path / "file/new", force=False)
+    monkeypatch.setattr(new_folder.os, "access", lambda *_: False)
+    with pytest.raises(FgvcError, match=f"{tmp_path} cannot be written to"):
+        choose(tmp_path / "new/one", force=False)
