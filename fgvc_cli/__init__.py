@@ -21,6 +21,7 @@ from fgvc_cli.specs import (
     HeadSpec,
     OptimizerSpec,
     RecipeSpec,
+    StudySpec,
     TrackerSpec,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "HeadSpec",
     "OptimizerSpec",
     "RecipeSpec",
+    "StudySpec",
     "TrackerSpec",
     "UsageError",
     "__version__",

@@ -1,6 +1,6 @@
 """The hooks a plugin may implement. A plugin is a module (or object) named by an entry point in the group `fgvc`.
 
-The first nine say what a plugin adds and are called once, when plugins are found. The run events are called while any
+The first ten say what a plugin adds and are called once, when plugins are found. The run events are called while any
 run goes on. docs/plugins.md has an example of each.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         HeadSpec,
         OptimizerSpec,
         RecipeSpec,
+        StudySpec,
         TrackerSpec,
     )
 
@@ -65,6 +66,11 @@ def fgvc_trackers() -> Iterable[TrackerSpec]:  # type: ignore[empty-body]
 @hookspec
 def fgvc_recipes() -> Iterable[RecipeSpec]:  # type: ignore[empty-body]
     """Return the training recipes that this plugin adds."""
+
+
+@hookspec
+def fgvc_studies() -> Iterable[StudySpec]:  # type: ignore[empty-body]
+    """Return the studies that this plugin adds."""
 
 
 @hookspec

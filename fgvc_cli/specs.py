@@ -12,8 +12,13 @@ from typing import ClassVar, Literal
 API_VERSION = 1
 """The version of the plugin interface that this host speaks. It grows when a plugin would have to change."""
 
-Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe"]
-KINDS: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe")
+Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe", "study"]
+KINDS: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe", "study")
+
+
+def plural(kind: str) -> str:
+    """Return the word for several components of a kind; the hook that registers them is `fgvc_` and that word."""
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class ComponentSpec:
     """
 
     kind: ClassVar[Kind]
+    is_file: ClassVar[bool] = False
+    """Whether the target is a file of the package, "package:path/to/file.toml", and its text all there is."""
 
     name: str
     target: str
@@ -131,6 +138,15 @@ class RecipeSpec(ComponentSpec):
     """A named set of training settings; its target is "package:path/to/file.toml" (see docs/recipes.md)."""
 
     kind: ClassVar[Kind] = "recipe"
+    is_file: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class StudySpec(ComponentSpec):
+    """A study for `fgvc sweep --study NAME`; its target is "package:path/to/file.toml" (see docs/studies.md)."""
+
+    kind: ClassVar[Kind] = "study"
+    is_file: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -161,4 +177,5 @@ SPEC_TYPES: dict[Kind, type[ComponentSpec]] = {
     "explainer": ExplainerSpec,
     "tracker": TrackerSpec,
     "recipe": RecipeSpec,
+    "study": StudySpec,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -10,6 +9,7 @@ import traceback
 import typer
 
 from fgvc_cli.display import console
+from fgvc_cli.display.failure_text import message_of
 from fgvc_cli.errors import FgvcError
 
 INTERRUPTED = 130
@@ -34,29 +34,10 @@ def exit_code_of(error: BaseException, *, debug: bool) -> int:
 
 
 def _message_and_code(error: BaseException) -> tuple[str, int]:
-    if isinstance(error, FgvcError):
-        return str(error), error.exit_code
     if isinstance(error, ClickException):
         return _usage_message(error), getattr(error, "exit_code", 2)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" writing {error.filename}" if error.filename else ""
-        return f"no space left on the disk{where}: make room, or choose another place with --out.", 1
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}.", 1
-    text = " ".join(str(error).split())
-    return f"unexpected error{_whose(error)}: {type(error).__name__}: {text} (--debug shows where)", 1
-
-
-def _whose(error: BaseException) -> str:
-    """Say which plugin, not built in, an error comes from, if any."""
-    from fgvc_cli.registry import get_registry
-    from fgvc_cli.registry.blame import blamed
-
-    try:
-        origin = blamed(error, get_registry())
-    except FgvcError:  # the registry itself is what failed
-        return ""
-    return f" in {origin}" if origin is not None else ""
+    code = error.exit_code if isinstance(error, FgvcError) else 1
+    return message_of(error), code
 
 
 # Typer exports only the ends of its family of command-line errors; the root of it is found from one of them, for it

@@ -53,6 +53,16 @@ COMMANDS = {
         "Time combinations of backbone, head and optimizer on this machine.",
         "Measure",
     ),
+    "sweep": BuiltinCommand(
+        "fgvc_cli.commands.sweep:sweep",
+        "Train every combination of a study, and compare them.",
+        "Compare and report",
+    ),
+    "compare": BuiltinCommand(
+        "fgvc_cli.commands.compare:compare",
+        "Set runs beside each other, and tell differences from noise.",
+        "Compare and report",
+    ),
     "list-plugins": BuiltinCommand(
         "fgvc_cli.commands.list_plugins:list_plugins", "List what is installed, by kind.", "See what there is"
     ),

@@ -48,7 +48,7 @@ def component_details(registry: Registry, component: Component) -> dict[str, Any
         "options": [asdict(info) for info in describe(component.options_type())],
         "works_with": None if works_with is None else asdict(works_with),
     }
-    return {**details, "toml": component.load()} if component.kind == "recipe" else details
+    return {**details, "toml": component.load()} if component.spec.is_file else details
 
 
 def print_component(details: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ def print_component(details: Mapping[str, Any]) -> None:
     if details["options"]:
         where = f"tracker.{details['name']}" if details["kind"] == "tracker" else details["kind"]
         _print_options(where, details["options"])
-    elif details["kind"] != "recipe":
+    elif "toml" not in details:
         out.print("\nIt has no options.")
     if "toml" in details:
         out.print(f"\n{details['toml'].strip()}", soft_wrap=True)

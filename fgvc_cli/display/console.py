@@ -78,6 +78,11 @@ def err() -> Console:
     return _console(stderr=True, terminal=_is_terminal(sys.stderr))
 
 
+def draws() -> bool:
+    """Say whether standard error is a terminal on which bars may be drawn now."""
+    return _is_terminal(sys.stderr) and not (_quiet or _muted)
+
+
 def note(text: str) -> None:
     """Print a line to standard error that a person may like to know; nothing under `--quiet`."""
     if not _quiet:

@@ -43,14 +43,14 @@ def learning_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     best = best_epoch(lines)
     for axes, name, title, factor in ((left, "loss", "Loss", 1.0), (right, "top1", "Top-1 accuracy, %", 100.0)):
         for part, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
-            epochs, values = _series(lines, part, name)
+            epochs, values = series(lines, part, name)
             marker = "o" if len(epochs) <= 30 else ""
             if len(epochs):
                 axes.plot(
                     epochs, values * factor, color=colour, label=label, linewidth=1.8, marker=marker, markersize=3.5
                 )
         _mark_best(axes, lines, best, name, factor)
-        _dress(axes, title)
+        dress(axes, title)
         if lines:
             axes.set_xlim(lines[0]["epoch"] - 0.5, lines[-1]["epoch"] + 0.5)
     right.set_ylim(0, max(1.0, min(103.0, 1.1 * _highest_top1(lines))))
@@ -131,8 +131,8 @@ def _value(line: Mapping[str, Any], part: str, name: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _series(lines: Sequence[Mapping[str, Any]], part: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the epochs that have a finite value, and the values."""
+def series(lines: Sequence[Mapping[str, Any]], part: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the epochs that have a finite value, and the values: of "train" or "val", "loss" or "top1"."""
     pairs = [(line["epoch"], _value(line, part, name)) for line in lines]
     finite = [(epoch, value) for epoch, value in pairs if np.isfinite(value)]
     table = np.array(finite, dtype=float).reshape(-1, 2)
@@ -152,12 +152,12 @@ def best_epoch(lines: Sequence[Mapping[str, Any]]) -> int | None:
 
 def _highest_top1(lines: Sequence[Mapping[str, Any]]) -> float:
     """Return the highest top-1 accuracy of either part in %, 0 if there is none."""
-    values = np.concatenate([_series(lines, part, "top1")[1] for part in ("train", "val")])
+    values = np.concatenate([series(lines, part, "top1")[1] for part in ("train", "val")])
     return 100.0 * float(values.max(initial=0.0))
 
 
 def _mark_best(axes: Axes, lines: Sequence[Mapping[str, Any]], best: int | None, name: str, factor: float) -> None:
-    epochs, values = _series(lines, "val", name)
+    epochs, values = series(lines, "val", name)
     if best is None or best not in epochs:
         return
     value = float(values[epochs == best][0]) * factor
@@ -167,7 +167,8 @@ def _mark_best(axes: Axes, lines: Sequence[Mapping[str, Any]], best: int | None,
               markeredgewidth=1.6, linestyle="", label=text)  # fmt: skip
 
 
-def _dress(axes: Axes, title: str) -> None:
+def dress(axes: Axes, title: str, legend: bool = True) -> None:
+    """Give axes over epochs their title, grid and legend."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, loc="left", color=INK, fontsize=11)
@@ -180,7 +181,7 @@ def _dress(axes: Axes, title: str) -> None:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
+    if handles and legend:
         axes.legend(handles, labels, frameon=False, labelcolor=INK, fontsize=9)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fgvc_cli.evaluation.scoring import Scores
 from fgvc_cli.evaluation.subject import Subject
 from fgvc_cli.evaluation.summary import dataset_record
 from fgvc_cli.runs import files
+from fgvc_cli.runs.tables import write_csv
 
 SUMMARY, PREDICTIONS, PER_CLASS, CONFUSION = "summary.json", "predictions.csv", "per_class.csv", "confusion.png"
 
@@ -46,17 +46,12 @@ def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: b
             raise UsageError(f"--out {out} is a file: name a folder.")
         return out
     other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
-    folder = own_folder(run_folder, f"{other}{subject.split.name}", what)
+    folder = run_folder / what / f"{other}{subject.split.name}"
     before = files.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else None
     if before is not None and before.get("dataset") != dataset_record(subject.dataset, subject.data):
         data = (before.get("dataset") or {}).get("data") or "another data set"
         raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
     return folder
-
-
-def own_folder(run_folder: Path, split: str, what: str = "evaluation") -> Path:
-    """Return the folder in a run for the results of a split of its own data set."""
-    return run_folder / what / split
 
 
 def write(
@@ -85,14 +80,6 @@ def write(
     written.append(folder / SUMMARY)
     files.write_json(written[-1], summary)
     return written
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file, whole or not at all, row by row; None becomes an empty cell."""
-    with files.replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def _prediction_header(scores: Scores) -> list[str]:

@@ -96,7 +96,7 @@ def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str]
         FgvcError: the images are not there.
     """
     config = _config(request, run_folder, registry)
-    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.seed)
+    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
     name = request.split or _default_split(dataset, request.is_own and config.train.train_on == "train")
     split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
     notes = _own_notes(name, request.split, config) if request.is_own else _other_notes(name, request.split)
@@ -137,7 +137,7 @@ def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
     train = config.train
     seen: dict[str, Split] = {}
     if name in ("train", "val", train.train_on):  # as training saw them: val may have been split off, or taken in
-        splits = training_splits(dataset, train.validation_share, train.seed, train.train_on)
+        splits = training_splits(dataset, train.validation_share, train.split_seed, train.train_on)
         seen = {split.name: split for split in (splits.train, splits.val) if split is not None}
     own = ["val"] if train.train_on == "train" else [train.train_on] if "val" in dataset.splits() else []
     return seen[name] if name in seen else _split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.evaluation.results import SUMMARY, write_csv
+from fgvc_cli.evaluation.results import SUMMARY
 from fgvc_cli.explaining.study_figures import by_image
 from fgvc_cli.explaining.study_summary import Scored
 from fgvc_cli.runs import files
+from fgvc_cli.runs.tables import write_csv
 
 IMAGES, PER_CLASS = "images.csv", "per_class.csv"
 

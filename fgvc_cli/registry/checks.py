@@ -20,7 +20,7 @@ HOOKS = tuple(name for name, member in vars(hookspecs).items() if hasattr(member
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 PREFIX = re.compile(r"[a-z0-9][a-z0-9._+-]*/")
 TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-RECIPE_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:(?!.*\.\.)[\w.-]+(/[\w.-]+)*\.toml")
+FILE_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:(?!.*\.\.)[\w.-]+(/[\w.-]+)*\.toml")
 
 
 class PluginError(FgvcError):
@@ -71,7 +71,7 @@ def check_spec(spec: ComponentSpec, *, family_member: bool = False) -> None:
         raise PluginError(f"{what}: a name is of lower-case letters, digits, '.', '_', '-' and '+'")
     if spec.kind == "tracker" and "." in spec.name:
         raise PluginError(f"{what}: the name of a tracker has no '.', for its settings are tracker.NAME.option")
-    form = ("package:path.toml", RECIPE_TARGET) if spec.kind == "recipe" else ("package.module:Name", TARGET)
+    form = ("package:path.toml", FILE_TARGET) if spec.is_file else ("package.module:Name", TARGET)
     if not form[1].fullmatch(spec.target):
         raise PluginError(f"{what}: its target {spec.target!r} has not the form {form[0]!r}")
     if spec.options and not TARGET.fullmatch(spec.options):

@@ -17,7 +17,7 @@ from fgvc_cli import hookspecs
 from fgvc_cli.registry.checks import PluginError, check_family, check_hooks, check_items, check_spec
 from fgvc_cli.registry.installed import InstalledPlugin
 from fgvc_cli.registry.records import HEAVY_MODULES, Component, PluginRecord, RegisteredFamily, cause_of
-from fgvc_cli.specs import KINDS, SPEC_TYPES, ComponentSpec, Family
+from fgvc_cli.specs import KINDS, SPEC_TYPES, ComponentSpec, Family, plural
 
 RUN_EVENTS = ("fgvc_run_started", "fgvc_epoch_finished", "fgvc_run_finished")
 """The hooks that are called while a run goes on."""
@@ -124,7 +124,7 @@ def _collect(plugin: InstalledPlugin, hooks: dict[str, pluggy.HookImpl]) -> Regi
     """Call the hooks that say what a plugin adds, and check what they return."""
     registered = Registered(hooks={name: hooks[name] for name in RUN_EVENTS if name in hooks})
     for kind in KINDS:
-        hook = f"fgvc_{kind}s"
+        hook = f"fgvc_{plural(kind)}"
         if hook in hooks:
             specs: list[ComponentSpec] = check_items(hook, hooks[hook].function(), SPEC_TYPES[kind])
             for spec in specs:

@@ -14,7 +14,7 @@ from fgvc_cli.registry.loading import Loader
 from fgvc_cli.registry.records import Component, PluginRecord, RegisteredFamily, cause_of, import_name, normalised
 from fgvc_cli.registry.unknown import unknown_distribution, unknown_name
 from fgvc_cli.settings import Settings
-from fgvc_cli.specs import KINDS, SPEC_TYPES, Kind
+from fgvc_cli.specs import KINDS, SPEC_TYPES, Kind, plural
 
 
 class Registry:
@@ -113,7 +113,7 @@ def check_kind(text: str) -> Kind:
         UsageError: there is no such kind.
     """
     for kind in get_args(Kind):
-        if text.lower() in (kind, f"{kind}s"):
+        if text.lower() in (kind, plural(kind)):
             found: Kind = kind
             return found
     raise UsageError(f"'{text}' is no kind of component.{did_you_mean(text, KINDS)} Kinds: {', '.join(KINDS)}.")

@@ -79,13 +79,13 @@ class Component:
         return f"{self.distribution}:{self.name}"
 
     def load(self) -> Any:
-        """Import and return what the spec's target names; for a recipe, the text of its TOML file.
+        """Import and return what the spec's target names; for a recipe or a study, the text of its TOML file.
 
         Raises:
             FgvcError: it cannot be imported, or is not there.
         """
         try:
-            return _resource(self.spec.target) if self.kind == "recipe" else import_name(self.spec.target)
+            return _resource(self.spec.target) if self.spec.is_file else import_name(self.spec.target)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a module can raise anything, SystemExit included

@@ -61,6 +61,10 @@ class RunFolder:
         """All that is needed to go on training."""
         return self.path / "last" / "state.safetensors"
 
+    def evaluation(self, split: str) -> Path:
+        """Return the folder of what the model says of a split of the run's own data set."""
+        return self.path / "evaluation" / split
+
     @property
     def summary_file(self) -> Path:
         """The figures of the finished run."""
@@ -172,13 +176,31 @@ def new_run(out: Path | None, force: bool, *names: str) -> RunFolder:
         UsageError: `out` may not be taken; see `check_out`.
         FgvcError: the folder cannot be made.
     """
+    if out is None:
+        return RunFolder(new_folder(None, *names))
+    check_out(out, force)
+    try:
+        for old in out.iterdir() if out.exists() else ():
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    except OSError as error:
+        raise _cannot_make(error) from error
+    return RunFolder(new_folder(out))
+
+
+def new_folder(out: Path | None, *names: str) -> Path:
+    """Make a folder for results.
+
+    Args:
+        out: where `--out` puts it; None: a new one under the runs folder, named by the time and `names`.
+        names: what it is of.
+
+    Raises:
+        FgvcError: it cannot be made.
+    """
     try:
         if out is not None:
-            check_out(out, force)
-            for old in out.iterdir() if out.exists() else ():
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
             out.mkdir(parents=True, exist_ok=True)
-            return RunFolder(out)
+            return out
         plain = "-".join(name.replace("/", "-").replace(":", "-") for name in names)
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{plain}"
         for number in range(1, 1000):
@@ -187,9 +209,11 @@ def new_run(out: Path | None, force: bool, *names: str) -> RunFolder:
                 path.mkdir(parents=True)
             except FileExistsError:
                 continue
-            return RunFolder(path)
+            return path
     except OSError as error:
-        raise FgvcError(
-            f"Cannot make the run folder: {error.filename}: {error.strerror}. Choose another with --out."
-        ) from error
+        raise _cannot_make(error) from error
     raise FgvcError(f"{current().runs} is full of runs of this second: try again.")
+
+
+def _cannot_make(error: OSError) -> FgvcError:
+    return FgvcError(f"Cannot make the run folder: {error.filename}: {error.strerror}. Choose another with --out.")

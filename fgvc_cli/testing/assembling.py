@@ -22,6 +22,7 @@ MODULES: dict[Kind, str] = {
     "explainer": "fgvc_cli.testing.explainer_checks",
     "tracker": "fgvc_cli.testing.tracker_checks",
     "recipe": "fgvc_cli.testing.recipe_checks",
+    "study": "fgvc_cli.testing.study_checks",
 }
 """Where the checks of each kind are: a function `checks(subject, partners)`. Most import torch."""
 
@@ -40,7 +41,8 @@ def contract(
     component meets the built-in components that it has to work with.
 
     Args:
-        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker" or "recipe".
+        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe" or
+            "study".
         name: as a person types it: "bilinear", "fgvc-bilinear:bilinear", "timm/resnet18".
         options: values to set over the component's defaults, as `--set` would; small ones make for quick checks.
         data: for a data set that is made from a folder or a file: which (None: a small one of the kit's own).

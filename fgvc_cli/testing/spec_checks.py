@@ -106,7 +106,7 @@ def target(subject: Subject) -> None:
             f"{subject.component.spec.target} to be importable", str(error), "mend the target or its module"
         ) from error
     expect(
-        subject.kind == "recipe" or callable(found),
+        subject.component.spec.is_file or callable(found),
         f"{subject.component.spec.target} to be a class or function",
         f"it is a {type(found).__name__}",
         "name what makes the component",

@@ -19,7 +19,7 @@ from fgvc_cli.devices import describe_device
 from fgvc_cli.display.figures import learning_curves
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.metrics import figures
-from fgvc_cli.evaluation.results import own_folder, write
+from fgvc_cli.evaluation.results import write
 from fgvc_cli.evaluation.scoring import Scores, score
 from fgvc_cli.evaluation.summary import Occasion
 from fgvc_cli.runs import files, tensors
@@ -106,7 +106,7 @@ def _write_test(trainer: Trainer, scores: Scores) -> None:
     assert split is not None
     config, class_names = job.config, job.classifier.class_names
     occasion = Occasion(trainer.run.path, job.dataset.name, config.data, split, job.device, job.precision)
-    folder = own_folder(trainer.run.path, split.name)
+    folder = trainer.run.evaluation(split.name)
     write(folder, occasion.summary(scores, class_names), scores, class_names, draw=False)
 
 

@@ -49,6 +49,9 @@ class TrainOptions:
     validation_share: float = option(
         0.15, "share of the training images held out where the data set has no validation split", minimum=0, maximum=0.9
     )
+    validation_seed: int | None = option(
+        None, "seeds which images are held out (and a data set that draws its splits); none: seed", minimum=0
+    )
     train_on: Literal["train", "train+val"] = option(
         "train", "train+val: all but the test split; nothing is held out, and the last epoch is kept"
     )
@@ -67,6 +70,11 @@ class TrainOptions:
     track: tuple[str, ...] = option((), "who is told how it goes (fgvc list-plugins --kind tracker)")
     workers: int = option(-1, "processes that read images; -1: by device, 0: the main process reads", minimum=-1)
     strict_data: bool = option(False, "stop at the first image that cannot be read")
+
+    @property
+    def split_seed(self) -> int:
+        """What seeds the splits."""
+        return self.seed if self.validation_seed is None else self.validation_seed
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):

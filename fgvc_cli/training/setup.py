@@ -148,8 +148,8 @@ def plan_again(
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
     """Open the data set of a configuration and its splits; a validation part is split off where there is none."""
     train = config.train
-    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, train.seed)
-    return dataset, training_splits(dataset, train.validation_share, train.seed, train.train_on)
+    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, train.split_seed)
+    return dataset, training_splits(dataset, train.validation_share, train.split_seed, train.train_on)
 
 
 def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks = ALONE) -> Job:

@@ -1,0 +1,201 @@
+"""A comparison: rows in sections of the same images, which of their differences are clear, and what was not alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fgvc_cli.comparing.compared_run import ComparedRun
+from fgvc_cli.comparing.noise import LEVEL, Difference, differences, letters
+from fgvc_cli.comparing.rows import Row, Spread, different_settings, rows_of
+from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.studies.failures import FailedRun
+
+FORMAT = 1
+
+SORTS: Mapping[str, Callable[[Row], tuple[float, ...]]] = {
+    "top1": lambda row: (-row.top1.mean,),
+    "f1": lambda row: (_descending(row.macro_f1),),
+    "parameters": lambda row: (float(sum(row.parameters[part] for part in ("backbone", "head"))),),
+    "minutes": lambda row: (float("inf") if row.minutes is None else row.minutes.mean,),
+    "speed": lambda row: (_descending(row.images_per_second),),
+    "given": lambda _: (),
+}
+"""What rows can be sorted by, the best first; "given": as they were named."""
+GROUPS = ("none", "backbone", "head", "optimizer")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that were evaluated on the same images.
+
+    Attributes:
+        rows: the best top-1 first.
+        differences: between each two of them.
+    """
+
+    rows: tuple[Row, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def evaluation(self) -> Mapping[str, Any]:
+        """Return a summary that says which images they are: split, data set, origin, images, classes."""
+        return self.rows[0].runs[0].evaluation
+
+    @cached_property
+    def letters(self) -> list[str]:
+        """For each row: rows that share a letter do not clearly differ."""
+        return letters(len(self.rows), [(each.first, each.second) for each in self.differences if each.clear])
+
+    def behind(self, row: int) -> Difference | None:
+        """Return how far the best row is ahead of another one."""
+        return next((each for each in self.differences if each.first == 0 and each.second == row), None)
+
+    @cached_property
+    def settings(self) -> dict[str, list[str]]:
+        """What is not the same in all rows beside their components, as text for each row, by dotted name."""
+        return different_settings(self.rows)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a person should know before comparing these rows."""
+        runs = [run for row in self.rows for run in row.runs]
+        notes = list(dict.fromkeys(note for run in runs for note in run.evaluation["notes"]))
+        if shared := [name for name in self.settings if name.partition(".")[0] in ("train", "augment", "dataset")]:
+            notes.append(f"The rows differ in more than their components: {', '.join(shared)}.")
+        for what, values in (
+            ("device", {run.summary["device"] for run in runs}),
+            ("precision", {run.evaluation["precision"] for run in runs}),
+            ("version of fgvc", {run.summary["versions"]["fgvc-cli"] for run in runs}),
+        ):
+            if len(values) > 1:
+                then = ": minutes and images a second do not compare" if what == "device" else ""
+                notes.append(f"Not every run had the same {what} ({', '.join(sorted(values))}){then}.")
+        if any(len(row.runs) < max(len(other.runs) for other in self.rows) for row in self.rows):
+            notes.append("Not every row has the same number of seeds.")
+        return notes
+
+    @property
+    def standard_error(self) -> float:
+        """What sampling so many test images leaves uncertain in a top-1 of a half, a fraction; others have less."""
+        return float(0.5 / np.sqrt(max(1, self.evaluation["images"])))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs beside each other.
+
+    Attributes:
+        sections: one for each set of images, the one with the most rows first; across them nothing is ranked.
+        failed: runs of a study that cannot be trained.
+        unfinished: names of runs of a study that were interrupted.
+    """
+
+    sections: tuple[Section, ...]
+    failed: tuple[FailedRun, ...] = ()
+    unfinished: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON document; docs/studies.md has its keys."""
+        return {
+            "format": FORMAT,
+            "sections": [_section_json(section) for section in self.sections],
+            "failed": [vars(each) for each in self.failed],
+            "unfinished": list(self.unfinished),
+        }
+
+
+def compare(
+    runs: Sequence[ComparedRun], failed: Sequence[FailedRun] = (), unfinished: Sequence[str] = ()
+) -> Comparison:
+    """Put runs into rows and rows into sections, and find out which differences are clear.
+
+    Args:
+        runs: with their evaluations.
+        failed, unfinished: what else a study has.
+    """
+    sections: dict[tuple[str, ...], list[ComparedRun]] = {}
+    for run in runs:
+        sections.setdefault((str(run.evaluation["dataset"]["name"]), run.evaluation["split"], run.images), []).append(
+            run
+        )
+    made = [_section(rows_of(same)) for same in sections.values()]
+    return Comparison(tuple(sorted(made, key=lambda section: -len(section.rows))), tuple(failed), tuple(unfinished))
+
+
+def in_order(rows: Sequence[Row], sort: str) -> list[int]:
+    """Return the places of rows in the order that a person asked for; among equals, and with "given", as they are.
+
+    Raises:
+        UsageError: they cannot be sorted by that.
+    """
+    if sort not in SORTS:
+        raise UsageError(f"--sort {sort}: no such order.{did_you_mean(sort, SORTS)} Orders: {', '.join(SORTS)}.")
+    return sorted(range(len(rows)), key=lambda place: SORTS[sort](rows[place]))
+
+
+def groups_of(rows: Sequence[Row], group: str) -> list[str]:
+    """Return the title of the group that each row is in ("": no groups).
+
+    Raises:
+        UsageError: there are no such groups.
+    """
+    if group not in GROUPS:
+        raise UsageError(f"--group {group}: no such groups.{did_you_mean(group, GROUPS)} Groups: {', '.join(GROUPS)}.")
+    return ["" if group == "none" else str(getattr(row, group)) for row in rows]
+
+
+def _section(rows: Sequence[Row]) -> Section:
+    best_first = sorted(rows, key=lambda row: -row.top1.mean)
+    keys = sorted(set.intersection(*(set(run.correct) for row in best_first for run in row.runs)))
+    correct = [np.stack([run.correct_at(keys) for run in row.runs]) for row in best_first]
+    return Section(tuple(best_first), tuple(differences(correct)))
+
+
+def _descending(spread: Spread | None) -> float:
+    """Return what sorts the greatest mean first, and what is not known last."""
+    return float("inf") if spread is None else -spread.mean
+
+
+def _section_json(section: Section) -> dict[str, Any]:
+    evaluation = section.evaluation
+    return {
+        "dataset": evaluation["dataset"],
+        "split": evaluation["split"],
+        "origin": evaluation["origin"],
+        "images": evaluation["images"],
+        "classes": evaluation["classes"],
+        "notes": section.notes,
+        "level": LEVEL,
+        "rows": [_row_json(section, place) for place in range(len(section.rows))],
+        "differences": [
+            {**vars(each), "clear": each.clear, "first": section.rows[each.first].title,
+             "second": section.rows[each.second].title, "first_row": each.first, "second_row": each.second}
+            for each in section.differences
+        ],
+    }  # fmt: skip
+
+
+def _row_json(section: Section, place: int) -> dict[str, Any]:
+    row = section.rows[place]
+    spreads = {
+        "top1": row.top1,
+        "macro_f1": row.macro_f1,
+        "minutes": row.minutes,
+        "images_per_second": row.images_per_second,
+    }
+    return {
+        "backbone": row.backbone,
+        "head": row.head,
+        "optimizer": row.optimizer,
+        "settings": {name: texts[place] for name, texts in section.settings.items() if texts[place]},
+        "seeds": list(row.seeds),
+        "runs": [str(run.run.path) for run in row.runs],
+        **{name: None if spread is None else spread.as_json() for name, spread in spreads.items()},
+        "parameters": dict(row.parameters),
+        "letters": section.letters[place],
+    }

@@ -1,0 +1,81 @@
+"""What a comparison shows a person: a table for each set of images, and what it lets one say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fgvc_cli.comparing.comparison import Comparison, Section, groups_of, in_order
+from fgvc_cli.display.comparison_figures import (
+    behind_text,
+    images_text,
+    meanings,
+    minutes_text,
+    parameters_text,
+    seeds_text,
+    settings_text,
+    share_text,
+    speed_text,
+)
+from fgvc_cli.display.console import out
+from fgvc_cli.display.evaluation_tables import quoted
+from fgvc_cli.display.sections import Column, print_sections
+
+
+def show_comparison(comparison: Comparison, sort: str, group: str) -> None:
+    """Print the tables.
+
+    Args:
+        comparison: the rows.
+        sort: what they are sorted by (`comparison.SORTS`).
+        group: what they are grouped by (`comparison.GROUPS`).
+    """
+    console = out()
+    if len(comparison.sections) > 1:
+        console.print(
+            "These runs were scored on different images: each table stands for itself, and nothing is ranked across "
+            "them.\n",
+            soft_wrap=True,
+        )
+    for section in comparison.sections:
+        _show_section(section, sort, group)
+        console.print()
+    for failed in comparison.failed:
+        title = f"{failed.backbone} + {failed.head} + {failed.optimizer}, seed {failed.seed}"
+        console.print(f"failed: {title}: {failed.reason}", style="red", soft_wrap=True)
+    if comparison.unfinished:
+        console.print(f"not finished: {', '.join(comparison.unfinished)}", soft_wrap=True)
+
+
+def show_places(written: Sequence[Path], study: Path | None) -> None:
+    """Print where the files are, and what to try next."""
+    console = out()
+    if written:
+        here = quoted(str(written[0].parent))
+        console.print(f"written: {here}/ ({', '.join(path.name for path in written)})", soft_wrap=True)
+    if study is not None:
+        console.print(f"next: fgvc report {quoted(str(study))}", soft_wrap=True)
+
+
+def _show_section(section: Section, sort: str, group: str) -> None:
+    console = out()
+    console.print(f"{images_text(section)}\n", soft_wrap=True)
+    order = in_order(section.rows, sort)
+    rows = [section.rows[place] for place in order]
+    groups = groups_of(rows, group)
+    several = len(rows) > 1
+    columns = [
+        Column("top-1", [share_text(row.top1) for row in rows]),
+        Column("behind", [behind_text(section, place) for place in order]),
+        Column("alike", [section.letters[place] if several else "" for place in order], words=True),
+        Column("macro F1", [share_text(row.macro_f1) for row in rows]),
+        Column("parameters", [parameters_text(row) for row in rows]),
+        Column("minutes", [minutes_text(row) for row in rows]),
+        Column("images/s", [speed_text(row) for row in rows]),
+        Column("seeds", [seeds_text(row) for row in rows]),
+        Column("settings", [settings_text(section, place) for place in order], words=True),
+    ]
+    print_sections("backbone + head + optimizer", [row.title for row in rows], groups, columns)
+    console.print()
+    for line in (*section.notes, *meanings(section)):
+        console.print(line, style="dim", soft_wrap=True)

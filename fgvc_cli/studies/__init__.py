@@ -1,0 +1,1 @@
+"""Studies: many trainings that belong together, each an ordinary run, in one folder."""

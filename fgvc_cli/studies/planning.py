@@ -1,0 +1,170 @@
+"""From what a person asks to a study whose every setting was looked at, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.benchmarking.applicable import Settings
+from fgvc_cli.errors import UsageError
+from fgvc_cli.registry import Component, Registry
+from fgvc_cli.specs import Kind
+from fgvc_cli.studies.request import SweepRequest
+from fgvc_cli.studies.study import COMBINED, Combination, Study, named
+from fgvc_cli.studies.study_file import StudyFile, parse_study, read_study_file
+from fgvc_cli.training.config import RunConfig
+from fgvc_cli.training.recipes import Layer, read_recipe
+from fgvc_cli.training.settings import person_settings
+from fgvc_cli.training.setup import WITH_WEIGHTS, WITHOUT_WEIGHTS, draft
+
+NOTHING = StudyFile(None, None, {}, (("", {}),))
+"""Stands for a study file where there is none: one combination that leaves everything open."""
+
+
+def plan(request: SweepRequest, registry: Registry) -> Study:
+    """Return the study that a request comes to.
+
+    Raises:
+        UsageError: a name, an option or a value does not exist or does not fit, or no combination is left.
+        FgvcError: the study file cannot be read.
+    """
+    return _Planner(request, registry).study()
+
+
+def configurations(study: Study, registry: Registry) -> list[RunConfig]:
+    """Resolve the settings of each combination, with the first seed, as far as they do not depend on which weights
+    there are.
+
+    Raises:
+        UsageError: a setting does not fit; the combination is named.
+    """
+    resolved = []
+    for run in study.runs()[: len(study.combinations)]:
+        try:
+            resolved.append(draft(run.layers, study.recipe, registry).config)
+        except UsageError as error:
+            raise UsageError(f"{run.combination.title}: {error}") from error
+    return resolved
+
+
+class _Planner:
+    """Lays a request over a study file, or over nothing."""
+
+    def __init__(self, request: SweepRequest, registry: Registry) -> None:
+        self.request, self.registry = request, registry
+        self.file = _file(request, registry)
+        self.recipe = request.recipe or self.file.recipe
+        self.person = _merged(*person_settings(None, request.options, ())[0])
+        self.begun = read_recipe(self.recipe or self._usual_recipe(), registry)
+        self.settings = Settings(request.texts, self.begun, registry)
+
+    def study(self) -> Study:
+        """Return the study."""
+        combined = [self._components(layer) for _, layer in self.file.cells]
+        chosen = [
+            (name, layer, components)
+            for (name, layer), alternatives in zip(self.file.cells, combined, strict=True)
+            for components in alternatives
+        ]
+        if not chosen:
+            raise UsageError(
+                "No combination is left to train: the study has none of those backbones, heads and optimizers together."
+            )
+        self.settings.check({kind: [found[kind] for _, _, found in chosen] for kind in COMBINED})
+        cells = [(name, self._cell(layer, components)) for name, layer, components in chosen]
+        study = Study(self.recipe, (0,), self._shared(), self._named(cells))
+        return Study(self.recipe, self._seeds(study), study.shared, study.combinations)
+
+    def _usual_recipe(self) -> str:
+        """Return the recipe that `fgvc train` takes where none is named."""
+        tables = [self.file.shared.get("train", {}), self.person.get("train", {})]
+        return WITHOUT_WEIGHTS if _merged(*tables).get("weights") == "none" else WITH_WEIGHTS
+
+    def _components(self, layer: Layer) -> list[dict[Kind, Component]]:
+        """Return the components that a cell of the file comes to: without a file, all that are asked for."""
+        choices = [self._choices(kind, layer) for kind in COMBINED]
+        return [dict(zip(COMBINED, found, strict=True)) for found in product(*choices)]
+
+    def _choices(self, kind: Kind, layer: Layer) -> list[Component]:
+        asked = [self.registry.find(kind, name) for name in self.request.names.get(kind, ())]
+        if self.file is NOTHING and asked:
+            return list({component.reference: component for component in asked}.values())
+        tables = (layer.get(kind, {}), self.file.shared.get(kind, {}), self.begun.settings.get(kind, {}))
+        name = next((str(table["name"]) for table in tables if "name" in table), None)
+        if name is None:
+            raise UsageError(f"recipe {self.begun.name} chooses no {kind}: name one with --{kind}.")
+        own = self.registry.find(kind, name)
+        return [own] if not asked or own.reference in {component.reference for component in asked} else []
+
+    def _cell(self, layer: Layer, components: Mapping[Kind, Component]) -> Layer:
+        """Return the settings of a combination: the file's, and over them those of the command line."""
+        names = {str(kind): {"name": self._name(component)} for kind, component in components.items()}
+        typed = _merged(*person_settings(None, {}, self.settings.of(components))[0])
+        of_components: Layer = {kind: table for kind, table in typed.items() if kind in COMBINED}
+        of_all = _merged(self.person, {kind: table for kind, table in typed.items() if kind not in COMBINED})
+        again = {section: table for section, table in of_all.items() if section in layer}  # stronger than the cell's
+        return _absolute(_merged({kind: names[kind] for kind in COMBINED}, layer, again, of_components, names))
+
+    def _shared(self) -> Layer:
+        typed = _merged(*person_settings(None, {}, self.request.texts)[0])
+        of_all = {section: table for section, table in typed.items() if section not in COMBINED}
+        return _absolute(_merged(self.file.shared, self.person, of_all))
+
+    def _named(self, cells: Sequence[tuple[str, Layer]]) -> tuple[Combination, ...]:
+        """Return the combinations, each once, with the names that the file gives them, and names for the others."""
+        different = list({repr(layer): (name, layer) for name, layer in reversed(cells)}.values())[::-1]
+        given = [name for name, _ in different if name]
+        for name in given:
+            if given.count(name) > 1:
+                raise UsageError(f"Two cells of the study are called '{name}': give them different names.")
+        others = iter(named([layer for name, layer in different if not name], given))
+        return tuple(Combination(name, layer) if name else next(others) for name, layer in different)
+
+    def _seeds(self, study: Study) -> tuple[int, ...]:
+        request, of_file = self.request, self.file.seeds
+        if request.seeds is None and request.first_seed is None and of_file is not None:
+            return of_file
+        first = request.first_seed
+        if first is None:
+            first = of_file[0] if of_file else self._usual_seed(study)
+        count = request.seeds or (len(of_file) if of_file else 1)
+        return tuple(range(first, first + count))
+
+    def _usual_seed(self, study: Study) -> int:
+        """Return the seed that a single training would have."""
+        layers = [study.shared, study.combinations[0].settings]
+        return draft(layers, study.recipe, self.registry).config.train.seed
+
+    def _name(self, component: Component) -> str:
+        clashing = component.name in self.registry.clashes(component.kind)
+        return component.reference if clashing else component.name
+
+
+def _file(request: SweepRequest, registry: Registry) -> StudyFile:
+    if request.file is not None:
+        return read_study_file(request.file)
+    if request.ready is not None:
+        component = registry.find("study", request.ready)
+        return parse_study(component.load(), f"study {component.name}")
+    return NOTHING
+
+
+def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay tables over each other, the last one uppermost, and the tables within them likewise."""
+    merged: dict[str, Any] = {}
+    for table in tables:
+        for key, value in table.items():
+            below = merged.get(key)
+            both = isinstance(below, Mapping) and isinstance(value, Mapping)
+            merged[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _absolute(layer: Layer) -> Layer:
+    """Return settings in which `data` does not depend on the current folder."""
+    if "data" not in layer.get("dataset", {}):
+        return layer
+    data = str(Path(str(layer["dataset"]["data"])).expanduser().absolute())
+    return {**layer, "dataset": {**layer["dataset"], "data": data}}

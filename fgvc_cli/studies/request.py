@@ -1,0 +1,52 @@
+"""What a person asks of a study; free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What is to be trained, as the command line says it.
+
+    Attributes:
+        names: of components, by kind ("backbone", "head", "optimizer"): those to combine, or with a study file those
+            of its combinations that are meant. A kind without names leaves it to the file, or to the recipe.
+        options: the command line's options that all runs share, by section; None where not given.
+        texts: `--set` as typed; a setting of a component is for those that have such an option.
+        recipe: that all begin from.
+        seeds: how many; None: as the file says, else one.
+        first_seed: the first of them; None: as the file or the recipe says.
+        file: a study file, or None.
+        ready: the name of a study that a plugin brings, or None.
+    """
+
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+    recipe: str | None = None
+    seeds: int | None = None
+    first_seed: int | None = None
+    file: Path | None = None
+    ready: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.ready is not None:
+            raise UsageError(f"--config {self.file} and --study {self.ready} both name a study: leave one of them out.")
+
+    def refuse_with_resume(self, out: Path | None) -> None:
+        """Raise `UsageError` if anything was asked beside `--resume`: a study goes on with its own settings."""
+        shared = [name for table in self.options.values() for name, value in table.items() if value is not None]
+        others = {
+            **self.names, "seeds": self.seeds, "seed": self.first_seed is not None, "config": self.file,
+            "study": self.ready, "recipe": self.recipe, "set": self.texts, "out": out,
+        }  # fmt: skip
+        given = [*(name for name, value in others.items() if value), *shared]
+        if given:
+            names = ", ".join("--" + name.replace("_", "-").replace("name", "dataset") for name in given)
+            raise UsageError(f"--resume goes on with the study's own settings: leave out {names}, or begin a new one.")

@@ -1,0 +1,17 @@
+"""The built-in studies: comparisons that are ready to be run, each a TOML file beside this module."""
+
+from fgvc_cli import StudySpec, hookimpl
+
+REPORT = "The report's {count} combinations on {images}, ten epochs each, with one seed"
+
+
+@hookimpl
+def fgvc_studies() -> list[StudySpec]:
+    """Register the built-in studies."""
+    return [
+        StudySpec(
+            "report-aircraft", "fgvc_studies:report-aircraft.toml", REPORT.format(count=14, images="FGVC-Aircraft")
+        ),
+        StudySpec("report-flowers", "fgvc_studies:report-flowers.toml", REPORT.format(count=14, images="Flowers-102")),
+        StudySpec("report-mammalia", "fgvc_studies:report-mammalia.toml", REPORT.format(count=11, images="Mammalia")),
+    ]
