@@ -42,9 +42,9 @@ def compare(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RESULTS)] = False,
 ) -> None:
-    """Set runs beside each other: accuracy with its spread over seeds, size, time, and which differences are clear.
+    """Set runs beside each other, and tell their differences from noise.
 
-    Runs that differ in nothing but the seed are one row.
+    A row has accuracy with its spread over seeds, size and time; runs that differ in nothing but the seed are one row.
 
     A run without an evaluation on that split is evaluated first.
 

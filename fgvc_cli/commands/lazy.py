@@ -55,12 +55,12 @@ COMMANDS = {
     ),
     "sweep": BuiltinCommand(
         "fgvc_cli.commands.sweep:sweep",
-        "Train every combination of a study, and compare them.",
+        "Train every combination, each as an ordinary run, in one study folder; then compare them.",
         "Compare and report",
     ),
     "compare": BuiltinCommand(
         "fgvc_cli.commands.compare:compare",
-        "Set runs beside each other, and tell differences from noise.",
+        "Set runs beside each other, and tell their differences from noise.",
         "Compare and report",
     ),
     "list-plugins": BuiltinCommand(

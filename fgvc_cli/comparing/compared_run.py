@@ -96,6 +96,9 @@ def read_run(run: RunFolder, evaluation: Path) -> ComparedRun:
 def _correct(path: Path) -> dict[str, bool]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return {row["key"]: row["correct"] == "1" for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+            rows = csv.DictReader(file)
+            if missing := {"key", "correct"} - set(rows.fieldnames or ()):
+                raise ValueError(f"it has no column {min(missing)}")
+            return {row["key"]: row["correct"] == "1" for row in rows}
+    except (OSError, ValueError, csv.Error) as error:
         raise FgvcError(f"{path} cannot be read ({error}): fgvc evaluate writes it anew.") from error

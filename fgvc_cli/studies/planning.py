@@ -40,13 +40,8 @@ def configurations(study: Study, registry: Registry) -> list[RunConfig]:
     Raises:
         UsageError: a setting does not fit; the combination is named.
     """
-    resolved = []
-    for run in study.runs()[: len(study.combinations)]:
-        try:
-            resolved.append(draft(run.layers, study.recipe, registry).config)
-        except UsageError as error:
-            raise UsageError(f"{run.combination.title}: {error}") from error
-    return resolved
+    first = study.runs()[: len(study.combinations)]
+    return [_resolved(run.combination, run.layers, study.recipe, registry) for run in first]
 
 
 class _Planner:
@@ -89,9 +84,10 @@ class _Planner:
 
     def _choices(self, kind: Kind, layer: Layer) -> list[Component]:
         asked = [self.registry.find(kind, name) for name in self.request.names.get(kind, ())]
-        if self.file is NOTHING and asked:
+        of_file = [table for table in (layer.get(kind, {}), self.file.shared.get(kind, {})) if "name" in table]
+        if asked and not of_file:
             return list({component.reference: component for component in asked}.values())
-        tables = (layer.get(kind, {}), self.file.shared.get(kind, {}), self.begun.settings.get(kind, {}))
+        tables = [*of_file, self.begun.settings.get(kind, {})]
         name = next((str(table["name"]) for table in tables if "name" in table), None)
         if name is None:
             raise UsageError(f"recipe {self.begun.name} chooses no {kind}: name one with --{kind}.")
@@ -105,7 +101,9 @@ class _Planner:
         of_components: Layer = {kind: table for kind, table in typed.items() if kind in COMBINED}
         of_all = _merged(self.person, {kind: table for kind, table in typed.items() if kind not in COMBINED})
         again = {section: table for section, table in of_all.items() if section in layer}  # stronger than the cell's
-        return _absolute(_merged({kind: names[kind] for kind in COMBINED}, layer, again, of_components, names))
+        typed_base = of_components.get("optimizer", {}).get("base")
+        own = _spelt_out(layer) if isinstance(typed_base, Mapping) else layer
+        return _absolute(_merged({kind: names[kind] for kind in COMBINED}, own, again, of_components, names))
 
     def _shared(self) -> Layer:
         typed = _merged(*person_settings(None, {}, self.request.texts)[0])
@@ -114,7 +112,10 @@ class _Planner:
 
     def _named(self, cells: Sequence[tuple[str, Layer]]) -> tuple[Combination, ...]:
         """Return the combinations, each once, with the names that the file gives them, and names for the others."""
-        different = list({repr(layer): (name, layer) for name, layer in reversed(cells)}.values())[::-1]
+        first: dict[str, tuple[str, Layer]] = {}
+        for name, layer in cells:
+            first.setdefault(repr(layer), (name, layer))
+        different = list(first.values())
         given = [name for name, _ in different if name]
         for name in given:
             if given.count(name) > 1:
@@ -134,12 +135,20 @@ class _Planner:
 
     def _usual_seed(self, study: Study) -> int:
         """Return the seed that a single training would have."""
-        layers = [study.shared, study.combinations[0].settings]
-        return draft(layers, study.recipe, self.registry).config.train.seed
+        first = study.combinations[0]
+        return _resolved(first, [study.shared, first.settings], study.recipe, self.registry).train.seed
 
     def _name(self, component: Component) -> str:
         clashing = component.name in self.registry.clashes(component.kind)
         return component.reference if clashing else component.name
+
+
+def _resolved(combination: Combination, layers: Sequence[Layer], recipe: str | None, registry: Registry) -> RunConfig:
+    """Resolve settings; what does not fit is told with the combination that it is of."""
+    try:
+        return draft(layers, recipe, registry).config
+    except UsageError as error:
+        raise UsageError(f"{combination.title}: {error}") from error
 
 
 def _file(request: SweepRequest, registry: Registry) -> StudyFile:
@@ -160,6 +169,14 @@ def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
             both = isinstance(below, Mapping) and isinstance(value, Mapping)
             merged[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _spelt_out(layer: Layer) -> Layer:
+    """Return settings in which `base = "adamw"` is the table that it is short for, so that options fit beside it."""
+    optimizer = layer.get("optimizer", {})
+    if not isinstance(optimizer.get("base"), str):
+        return layer
+    return {**layer, "optimizer": {**optimizer, "base": {"name": optimizer["base"]}}}
 
 
 def _absolute(layer: Layer) -> Layer:

@@ -15,8 +15,8 @@ class SweepRequest:
     """What is to be trained, as the command line says it.
 
     Attributes:
-        names: of components, by kind ("backbone", "head", "optimizer"): those to combine, or with a study file those
-            of its combinations that are meant. A kind without names leaves it to the file, or to the recipe.
+        names: of components, by kind ("backbone", "head", "optimizer"): those to combine; where a study file names
+            some of that kind, which of its combinations are meant. A kind without names is the file's or the recipe's.
         options: the command line's options that all runs share, by section; None where not given.
         texts: `--set` as typed; a setting of a component is for those that have such an option.
         recipe: that all begin from.

@@ -39,6 +39,7 @@ LISTED = {
     "explainer": {"gradient"},
     "tracker": {"mlflow"},
     "recipe": {"quick"},
+    "study": {"pim-widths"},
 }
 """What the examples register, by kind."""
 
@@ -445,3 +446,11 @@ def test_the_check_of_the_page_prints_what_it_shows(page, site, fgvc):
     result = fgvc(*shlex.split(command)[2:])
     assert result.exit_code == 0
     assert [line.rstrip() for line in result.stdout.splitlines()] == output.splitlines()
+
+
+def test_the_study_is_listed_run_by_run(site, fgvc):
+    result = fgvc("sweep", "--study", "pim-widths", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == [
+        "timm-test_resnet-pim-sgd-seed0", "timm-test_resnet-pim-sgd-2-seed0",
+    ]  # fmt: skip

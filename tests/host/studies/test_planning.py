@@ -1,0 +1,155 @@
+"""From a command line and a study file to combinations."""
+
+from __future__ import annotations
+
+import pytest
+
+from fgvc_cli.errors import UsageError
+from fgvc_cli.registry import get_registry
+from fgvc_cli.studies.planning import configurations, plan
+from fgvc_cli.studies.request import SweepRequest
+from fgvc_cli.studies.study import Study
+from fgvc_cli.studies.study_file import as_toml
+
+TWO_CELLS = """
+recipe = "scratch"
+seeds = [7, 8]
+[train]
+epochs = 5
+[[cells]]
+backbone = "resnet50"
+head = "linear"
+optimizer = { name = "sgd", lr = 0.5 }
+train = { epochs = 9 }
+[[cells]]
+backbone = "swin_t"
+head = { name = "pim", fpn_size = 64 }
+optimizer = { name = "sam", base = "adamw" }
+"""
+
+
+def planned(**request) -> Study:
+    return plan(SweepRequest(**request), get_registry())
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(TWO_CELLS)
+    return path
+
+
+def titles(study: Study) -> list[str]:
+    return [combination.title for combination in study.combinations]
+
+
+def configs(study: Study):
+    return configurations(study, get_registry())
+
+
+NONE = {"train": {"weights": "none"}}
+
+
+def test_names_make_a_grid_and_what_is_not_named_is_the_recipes():
+    study = planned(names={"head": ["linear", "pim"], "optimizer": ["sgd", "sam", "sgd"]}, options=NONE)
+    assert titles(study) == [f"swin_t + {head} + {opt}" for head in ("linear", "pim") for opt in ("sgd", "sam")]
+    assert [each.name for each in study.combinations][:2] == ["swin_t-linear-sgd", "swin_t-linear-sam"]
+    assert study.seeds == (0,)
+
+
+def test_a_components_setting_goes_to_those_that_have_it():
+    study = planned(names={"head": ["linear", "pim"]}, options=NONE, texts=["head.fpn_size=32", "train.epochs=2"])
+    linear, pim = configs(study)
+    assert pim.head.options.fpn_size == 32 and linear.train.epochs == pim.train.epochs == 2
+    with pytest.raises(UsageError, match="Did you mean 'fpn_size'"):
+        planned(names={"head": ["linear", "pim"]}, options=NONE, texts=["head.fpn_siz=32"])
+
+
+def test_the_command_line_is_stronger_than_the_file_and_a_cell_stronger_than_what_is_shared(file):
+    first, second = configs(planned(file=file))
+    assert (first.train.epochs, second.train.epochs) == (9, 5)
+    assert first.optimizer.options.lr == 0.5 and second.optimizer.title == "sam over adamw"
+    study = planned(
+        file=file, options={"train": {"epochs": 1}}, texts=["optimizer.lr=0.25", "optimizer.base.weight_decay=1"]
+    )
+    first, second = configs(study)
+    assert first.train.epochs == second.train.epochs == 1
+    assert first.optimizer.options.lr == 0.25
+    assert second.optimizer.title == "sam over adamw" and second.optimizer.base.options.weight_decay == 1
+    assert second.optimizer.base.options.lr == 0.25 and second.head.options.fpn_size == 64
+
+
+def test_names_beside_a_file_choose_among_its_combinations(file):
+    assert titles(planned(file=file, names={"backbone": ["swin_t", "vit_b16"]})) == ["swin_t + pim + sam"]
+    open_file = file.with_name("open.toml")
+    open_file.write_text("[[cells]]\nhead = ['linear', 'pim']")
+    assert titles(planned(file=open_file, names={"backbone": ["vit_b16"], "head": ["pim"]})) == ["vit_b16 + pim + sgd"]
+    with pytest.raises(UsageError, match="No combination is left"):
+        planned(file=file, names={"head": ["cmal"]})
+    with pytest.raises(UsageError, match="Did you mean 'pim'"):
+        planned(file=file, names={"head": ["pimm"]})
+
+
+def test_seeds(file):
+    assert planned(file=file).seeds == (7, 8)
+    assert planned(file=file, seeds=3).seeds == (7, 8, 9)
+    assert planned(file=file, first_seed=1).seeds == (1, 2)
+    assert planned(names={}, options=NONE, seeds=2).seeds == (0, 1)
+    assert planned(names={}, recipe="report", seeds=2).seeds == (42, 43), "the recipe's seed is the first"
+
+
+def test_names_of_cells(tmp_path):
+    path = tmp_path / "study.toml"
+    cell = "[[cells]]\nhead = {{ name = 'pim', fpn_size = {0} }}\n{1}\n"
+    path.write_text(cell.format(8, "") + cell.format(16, "name = 'swin_t-pim-sgd'") + cell.format(8, ""))
+    study = planned(file=path)
+    assert [each.name for each in study.combinations] == ["swin_t-pim-sgd-2", "swin_t-pim-sgd"], (
+        "the third is the first"
+    )
+    path.write_text(cell.format(8, "name = 'a'") + cell.format(16, "name = 'a'"))
+    with pytest.raises(UsageError, match="Two cells of the study are called 'a'"):
+        planned(file=path)
+
+
+def test_a_plan_that_was_kept_is_the_same_plan(file, tmp_path):
+    study = planned(file=file, texts=["head.num_selects=[4, 4, 4, 4]"], options={"dataset": {"data": "photos"}})
+    kept = tmp_path / "kept.toml"
+    kept.write_text(as_toml(study))
+    assert planned(file=kept) == study
+
+
+def test_where_the_images_are_does_not_depend_on_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = planned(options={**NONE, "dataset": {"data": "photos"}})
+    assert study.shared["dataset"]["data"] == str(tmp_path / "photos")
+
+
+def test_a_value_that_does_not_fit_is_told_with_its_combination(file):
+    study = planned(file=file, texts=["train.epochs=-1"])
+    with pytest.raises(UsageError, match=r"resnet50 \+ linear \+ sgd: train.epochs=-1: must be at least 0"):
+        configs(study)
+
+
+def test_ready_studies_are_those_of_the_report():
+    counts = {
+        name: len(planned(ready=name).combinations) for name in ("report-aircraft", "report-flowers", "report-mammalia")
+    }
+    assert list(counts.values()) == [14, 14, 11]
+    study = planned(ready="report-mammalia", options={"train": {"epochs": 1}})
+    assert study.seeds == (42,) and study.recipe == "report"
+    for config in configs(study):
+        assert config.train.epochs == 1 and config.dataset.name == "mammalia" and config.train.image_size == 224
+        smoothed = 0.1 if config.optimizer.name == "sam" else 0.0
+        assert config.train.label_smoothing == smoothed
+    with pytest.raises(UsageError, match="both name a study"):
+        SweepRequest(file="x", ready="y")
+    with pytest.raises(UsageError, match="Did you mean 'report-flowers'"):
+        planned(ready="report-flower")
+
+
+def test_what_cannot_stand_beside_resume():
+    with pytest.raises(UsageError, match="leave out --head, --epochs, or begin a new one"):
+        SweepRequest(names={"head": ["pim"], "backbone": []}, options={"train": {"epochs": 1}}).refuse_with_resume(None)
+    SweepRequest(names={"head": []}, options={"train": {"epochs": None}}).refuse_with_resume(None)
+    with pytest.raises(UsageError, match="leave out --seed"):
+        SweepRequest(first_seed=0).refuse_with_resume(None)
