@@ -43,6 +43,11 @@ COMMANDS = {
         "Show what a decision rests on.",
         "Train and use a classifier",
     ),
+    "report": BuiltinCommand(
+        "fgvc_cli.commands.report:report",
+        "Make one HTML page of what a run is and does.",
+        "Compare and report",
+    ),
     "data": BuiltinCommand(
         "fgvc_cli.commands.data:data",
         "See what data sets there are, get them, check them, clear the cache.",

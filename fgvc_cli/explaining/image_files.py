@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.errors import UsageError
+from fgvc_cli.runs.files import check_writable
 from fgvc_cli.runs.folder import MODEL_FILE
 
 PICTURE = ".explain.png"
@@ -53,22 +54,8 @@ def picture_files(images: Sequence[Path], out: Path | None, force: bool) -> list
     if there and not force:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UsageError(f"{there[0]} exists{more}: replace it with --force, or choose another folder with --out.")
-    _check_writable(out or Path())
+    check_writable(out or Path(), "Pictures")
     return pictures
-
-
-def _check_writable(folder: Path) -> None:
-    """Find out early whether pictures can be written."""
-    probe = folder / f".{PICTURE}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise FgvcError(
-            f"Pictures cannot be written to {folder.absolute()}: {error.strerror or error}. "
-            "Choose another folder with --out."
-        ) from error
 
 
 def _different_names(images: Sequence[Path]) -> list[str]:

@@ -44,6 +44,28 @@ def clear_parts(folder: Path) -> None:
             left.unlink()
 
 
+def check_writable(folder: Path, what: str) -> None:
+    """Find out early whether files can be written to a folder, which is made if need be.
+
+    Args:
+        folder: where to.
+        what: would be written, for the message: "The page", "Pictures".
+
+    Raises:
+        FgvcError: they cannot.
+    """
+    probe = folder / f".probe.{os.getpid()}{PART}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FgvcError(
+            f"{what} cannot be written to {folder.absolute()}: {error.strerror or error}. "
+            "Choose another folder with --out."
+        ) from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write bytes to a file, whole or not at all."""
     with replacing(path) as beside:

@@ -15,12 +15,14 @@ from fgvc_cli.settings import current
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.toml"
+REPORT_FILE = "report.html"
 CONTENTS = (
     CONFIG_FILE,
     MODEL_FILE,
     "metrics.jsonl",
     "summary.json",
     "curves.png",
+    REPORT_FILE,
     "last",
     "samples",
     "evaluation",

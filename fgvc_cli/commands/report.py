@@ -1,0 +1,106 @@
+"""`fgvc report`: one HTML page of what runs are and do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fgvc_cli.commands import common_options as common
+from fgvc_cli.commands.completion import component_names
+
+EXAMPLE = "fgvc report runs/RUN --images 4"
+SCORED, SHOWN, RESULTS = "Images it is scored on", "Images that are shown", "Results"
+
+
+def report(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Run folders: a section each.", show_default="the newest finished run"),
+    ] = None,
+    split: Annotated[str | None, common.split_option(SCORED, "report of")] = None,
+    data: Annotated[Path | None, common.data_option(SCORED)] = None,
+    dataset: Annotated[str | None, common.dataset_option(SCORED)] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="An option, as dataset.option=value or explainer.option=value. May be given several times.",
+            rich_help_panel=SCORED,
+        ),
+    ] = None,
+    ignore_unknown: Annotated[bool, common.ignore_unknown_option(SCORED)] = False,
+    explainer: Annotated[
+        str | None,
+        typer.Option(
+            help="What draws the heat maps.",
+            show_default="gradcam",
+            autocompletion=component_names("explainer"),
+            rich_help_panel=SHOWN,
+        ),
+    ] = None,
+    images: Annotated[
+        int,
+        typer.Option(
+            min=0, help="So many mistakes, and as many images for the occlusion test; 0: none.", rich_help_panel=SHOWN
+        ),
+    ] = 6,
+    device: common.Device = "auto",
+    precision: common.Precision = "auto",
+    batch_size: common.BatchSize = 32,
+    workers: common.Workers = -1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the page.",
+            rich_help_panel=RESULTS,
+            show_default="report.html in the run; report-TIME.html here for several",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace --out if it exists.", rich_help_panel=RESULTS)
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the facts of the page as JSON.", rich_help_panel=RESULTS)
+    ] = False,
+) -> None:
+    """Make one HTML page of what a run is and does.
+
+    Summary, learning curves, accuracy by class, confusion, the most confident mistakes with heat maps, the occlusion
+    test, and how to do it all again. The page loads nothing from elsewhere.
+
+    A split that was not evaluated yet is.
+
+    Exit code 3: done, but some parts could not be made; the page says which.
+
+    """
+    from fgvc_cli.display import console
+    from fgvc_cli.display.report_view import show_report
+    from fgvc_cli.evaluation.computing import Computing
+    from fgvc_cli.evaluation.subject import SubjectRequest, dataset_settings
+    from fgvc_cli.explaining.explainers import explainer_settings
+    from fgvc_cli.registry import get_registry
+    from fgvc_cli.reporting.recorded import finished_runs
+    from fgvc_cli.reporting.report import make_report
+    from fgvc_cli.reporting.request import ReportRequest
+
+    settings, others = explainer_settings(set_ or [])
+    request = ReportRequest(
+        subject=SubjectRequest(split, data, dataset, dataset_settings(others), ignore_unknown),
+        explainer=explainer,
+        settings=settings,
+        images=images,
+        computing=Computing(device, precision, batch_size, workers),
+    )
+    try:
+        made = make_report(finished_runs(runs or []), request, get_registry(), console, out, force)
+    except KeyboardInterrupt:
+        console.note("interrupted: no page was written")
+        raise typer.Exit(130) from None
+    if json:
+        console.print_json(made.as_json())
+    else:
+        show_report(made)
+    if not made.is_whole:
+        raise typer.Exit(3)

@@ -1,0 +1,138 @@
+"""A run's classifier and the images it is scored on, as far as they are to be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.evaluation.computing import ReadyClassifier, load
+from fgvc_cli.evaluation.results import choose_folder, own_folder
+from fgvc_cli.evaluation.subject import Subject, choose
+from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
+from fgvc_cli.explaining.study_request import View
+from fgvc_cli.registry import Registry
+from fgvc_cli.reporting.recorded import Recorded
+from fgvc_cli.reporting.request import DEFAULT_EXPLAINER, ReportRequest
+from fgvc_cli.reporting.scored import Scored, evaluate, read_scored
+
+
+@dataclass
+class Material:
+    """What a report of a run is made from. Each part is made when it is first asked for.
+
+    Attributes:
+        recorded: the run.
+        request: what is wanted of it.
+        registry: finds data sets and explainers.
+        missing: why parts are not to be had, a sentence each.
+    """
+
+    recorded: Recorded
+    request: ReportRequest
+    registry: Registry
+
+    def __post_init__(self) -> None:
+        self.missing: list[str] = []
+
+    @cached_property
+    def subject(self) -> Subject | None:
+        """The images, or None if the run's own data set is not to be had any more.
+
+        Raises:
+            FgvcError: another data set was asked for, and it is not to be had.
+            UsageError: there is no such split.
+        """
+        recorded, wanted = self.recorded, self.request.subject
+        try:
+            return choose(wanted, recorded.run.path, recorded.model["classes"], self.registry)
+        except FgvcError as error:
+            is_mistake = isinstance(error, UsageError) and wanted.split is not None
+            if not wanted.is_own or wanted.options or (is_mistake and self._kept_without_images() is None):
+                raise
+            self.missing.append(f"The images are not to be had ({_sentence(error)}).")
+            return None
+
+    @cached_property
+    def ready(self) -> ReadyClassifier | None:
+        """The classifier on its device, or None if it cannot be loaded here, as where a plugin is missing.
+
+        Raises:
+            UsageError: there is no such device.
+        """
+        try:
+            return load(self.recorded.run.model_file, self.request.computing)
+        except UsageError:
+            raise
+        except FgvcError as error:
+            self.missing.append(f"The classifier cannot be loaded ({_sentence(error)}).")
+            return None
+
+    @cached_property
+    def explainer(self) -> NamedExplainer | None:
+        """What draws the heat maps, or None if the usual one cannot explain the run.
+
+        Raises:
+            UsageError: the one that was asked for does not exist, or cannot.
+        """
+        if self.ready is None:
+            return None
+        explainer = make_explainer(self.request.explainer or DEFAULT_EXPLAINER, self.request.settings, self.registry)
+        try:
+            explainer.check(self.ready.classifier)
+        except UsageError as error:
+            if self.request.explainer is not None:
+                raise
+            self.missing.append(f"There are no heat maps ({_sentence(error)}).")
+            return None
+        return explainer
+
+    @property
+    def explaining(self) -> ReadyClassifier | None:
+        """The classifier as it is explained: in fp32 unless another precision was asked for, as gradients like it."""
+        if self.ready is None or self.request.computing.precision != "auto":
+            return self.ready
+        return replace(self.ready, precision="fp32")
+
+    def scored(self, view: View) -> Scored | None:
+        """Return the figures of the split: those that the run has kept, or new ones; None if neither can be had.
+
+        Raises:
+            FgvcError: what is kept is damaged, or belongs to other images of the same name; no image can be read.
+        """
+        if self.subject is None:
+            return self._kept_without_images() or self._summarised()
+        folder = choose_folder(self.recorded.run.path, self.subject, None, False)
+        kept = read_scored(folder)
+        if kept is not None or self.ready is None:
+            return kept or self._summarised()
+        return evaluate(self.ready, self.subject, folder, view)
+
+    def _kept_without_images(self) -> Scored | None:
+        """Return what was kept of the split that is meant, or of the run's own in the order they are preferred in."""
+        wanted = self.request.subject.split
+        found = (read_scored(self._folder(split)) for split in ([wanted] if wanted else ["test", "val"]))
+        return next((scored for scored in found if scored is not None), None)
+
+    def _folder(self, split: str) -> Path:
+        return own_folder(self.recorded.run.path, split)
+
+    def _summarised(self) -> Scored | None:
+        """Return the figures of the test split that the run's own summary has."""
+        summary = self.recorded.summary
+        if self.request.subject.split not in (None, "test") or not self.request.subject.is_own or not summary["test"]:
+            return None
+        self.missing.append("What was predicted for each image is not kept: there is no confusion matrix.")
+        data = summary["dataset"].get("folder")
+        described = {
+            "split": "test",
+            "origin": summary["splits"].get("test", {}).get("origin", ""),
+            "dataset": {"name": self.recorded.dataset, "data": data},
+            "notes": [],
+        }
+        return Scored({**described, **summary["test"]})
+
+
+def _sentence(error: FgvcError) -> str:
+    return str(error).rstrip(". ")

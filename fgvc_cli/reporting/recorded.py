@@ -1,0 +1,93 @@
+"""What a run folder says of its training."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.runs.folder import RunFolder, find_run
+from fgvc_cli.runs.loading import read_metadata
+
+NEEDED = ("components", "splits", "parameters", "epochs", "best_epoch", "chance", "test", "val", "versions")
+"""Keys of `summary.json` without which there is nothing to report."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A finished run, as its folder describes it.
+
+    Attributes:
+        run: the folder.
+        summary: `summary.json`.
+        epochs: `metrics.jsonl`, a line an epoch; none after `--epochs 0`.
+        config: the text of `config.toml`; empty where there is none.
+        model: what the model file says of itself: classes, preprocessing, components.
+    """
+
+    run: RunFolder
+    summary: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    config: str
+    model: dict[str, Any]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What `config.toml` says, for display: one that is damaged says nothing."""
+        try:
+            return tomllib.loads(self.config)
+        except tomllib.TOMLDecodeError:
+            return {}
+
+    @property
+    def title(self) -> str:
+        """The combination that was trained, and on what."""
+        names = {kind: str(component["name"]) for kind, component in self.summary["components"].items()}
+        return f"{names['backbone']} + {names['head']} on {self.dataset}"
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name: of one that a person made, the folder's or file's that it is made from."""
+        data = self.settings.get("dataset", {}).get("data")
+        return Path(data).name if isinstance(data, str) else str(self.summary["dataset"]["name"])
+
+    @property
+    def optimizer(self) -> str:
+        """The optimizer, and what it is built over: "sam over sgd"."""
+        component = self.summary["components"]["optimizer"]
+        base = component.get("base")
+        return f"{component['name']} over {base['name']}" if base else str(component["name"])
+
+
+def finished_runs(paths: Sequence[Path]) -> list[RunFolder]:
+    """Return the runs at some paths, each once, or the newest finished one.
+
+    Raises:
+        FgvcError: one of them is not there, or not finished.
+    """
+    runs = [find_run(path) for path in paths] or [find_run(None)]
+    for run in runs:
+        if not run.finished:
+            raise FgvcError(
+                f"{run.path}: the training is not finished (there is no {run.summary_file.name}). Go on with it: "
+                f"fgvc train --resume {run.path}"
+            )
+    return list({run.path.resolve(): run for run in runs}.values())
+
+
+def read_recorded(run: RunFolder) -> Recorded:
+    """Read what a finished run says of itself.
+
+    Raises:
+        FgvcError: one of its files is damaged.
+    """
+    summary = run.summary()
+    missing = [key for key in NEEDED if key not in summary]
+    if missing:
+        raise FgvcError(f"{run.summary_file} is damaged: it has no '{missing[0]}'. Restore it, or train again.")
+    config = run.config_file.read_text(encoding="utf-8", errors="replace") if run.config_file.is_file() else ""
+    return Recorded(run, summary, run.metrics(), config, read_metadata(run.model_file))
