@@ -11,7 +11,8 @@ from fgvc_cli._version import __version__
 from fgvc_cli.reporting.page import Page, Section
 from fgvc_cli.reporting.parts.result import result
 from fgvc_cli.reporting.run_report import RunReport
-from fgvc_cli.reporting.sections import glance_section, run_parts, run_section, several_lede
+from fgvc_cli.reporting.sections import glance_section, run_parts, run_section
+from fgvc_cli.reporting.templating import fragment
 
 
 def report_page(reports: Sequence[RunReport]) -> Page:
@@ -24,7 +25,8 @@ def report_page(reports: Sequence[RunReport]) -> Page:
         report = reports[0]
         return made_page(report.recorded.title, f"Run {report.recorded.run.name}", result(report), run_parts(report))
     sections = [glance_section(reports), *(run_section(report, n) for n, report in enumerate(reports, 1))]
-    return made_page(f"{len(reports)} runs", "Runs side by side", several_lede(reports), sections)
+    data = " and ".join(sorted({report.recorded.dataset for report in reports}))
+    return made_page(f"{len(reports)} runs on {data}", "Runs side by side", fragment("several_lede.html"), sections)
 
 
 def made_page(title: str, kicker: str, lede: Markup, sections: Sequence[Section]) -> Page:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 
 LONGEST_SIDE = 256
 """Pixels of the long side: a picture is shown at half of that or a little more, and screens have two pixels to one."""
-MOST_BYTES = 6_500
-"""Bytes of a picture at most, a third more as text: 42 of them, a run's, take 365 kB of the page."""
-QUALITIES = (80, 70, 60, 50, 40, 30)
+MOST_BYTES = 5_800
+"""Bytes of a picture at most, a third more as text: the 42 of a run take 325 kB of the page."""
+QUALITIES = (80, 70, 60, 50)
 """What WebP is asked for, until the picture is small enough."""
-SHRINK = 0.75
-"""How much smaller a picture becomes that is too large even then."""
+TOO_LARGE = 2.0
+"""Times too large: a picture that is more than that will not be saved by a lower quality."""
+SHRINK = 0.8
+"""How much smaller a picture becomes, at least, that is too large for all of them."""
 
 ROWS, COLUMNS = ("upper", "", "lower"), ("left", "", "right")
 
@@ -67,7 +70,10 @@ def _encoded(image: PILImage) -> bytes:
     while True:
         for quality in QUALITIES:
             data = io.BytesIO()
-            image.save(data, format="webp", quality=quality, method=6)
+            image.save(data, format="webp", quality=quality, method=4)
             if data.tell() <= MOST_BYTES:
                 return data.getvalue()
-        image = image.resize((max(1, round(SHRINK * image.width)), max(1, round(SHRINK * image.height))))
+            if data.tell() > TOO_LARGE * MOST_BYTES:
+                break
+        scale = min(SHRINK, math.sqrt(MOST_BYTES / data.tell()))
+        image = image.resize((max(1, round(scale * image.width)), max(1, round(scale * image.height))))

@@ -13,8 +13,11 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import RunFolder, find_run
 from fgvc_cli.runs.loading import read_metadata
 
-NEEDED = ("components", "splits", "parameters", "epochs", "best_epoch", "chance", "test", "val", "versions")
-"""Keys of `summary.json` without which there is nothing to report."""
+NEEDED = (
+    "dataset", "classes", "chance", "splits", "components", "parameters", "recipe", "weights", "epochs", "best_epoch",
+    "stopped_early", "test", "seconds", "images_per_second", "device", "precision", "processes", "seed", "versions",
+)  # fmt: skip
+"""Keys of `summary.json` that the page is made of."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,16 @@ class Recorded:
     model: dict[str, Any]
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
-        """What `config.toml` says, for display: one that is damaged says nothing."""
+    def _settings(self) -> dict[str, Any]:
         try:
             return tomllib.loads(self.config)
         except tomllib.TOMLDecodeError:
             return {}
+
+    def setting(self, section: str, name: str) -> Any:
+        """Return what `config.toml` says, or None: a damaged one says nothing, and the page shows it as it is."""
+        table = self._settings.get(section)
+        return table.get(name) if isinstance(table, dict) else None
 
     @property
     def title(self) -> str:
@@ -52,7 +59,7 @@ class Recorded:
     @property
     def dataset(self) -> str:
         """The data set's name: of one that a person made, the folder's or file's that it is made from."""
-        data = self.settings.get("dataset", {}).get("data")
+        data = self.setting("dataset", "data")
         return Path(data).name if isinstance(data, str) else str(self.summary["dataset"]["name"])
 
     @property

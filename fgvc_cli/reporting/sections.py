@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
+from fgvc_cli.display.evaluation_tables import images_text
 from fgvc_cli.reporting.page import Section
 from fgvc_cli.reporting.parts.classes import classes_section
 from fgvc_cli.reporting.parts.confusion import confusion_section
@@ -61,11 +60,5 @@ class _Row:
 def glance_section(reports: Sequence[RunReport]) -> Section:
     """Return a table with a line a run that leads to its section."""
     rows = [_Row(f"run-{number}", report) for number, report in enumerate(reports, 1)]
-    splits = {report.scored.summary["split"] for report in reports if report.scored is not None}
-    return Section("runs", "The runs at a glance", fragment("glance.html", rows=rows, several=len(splits) > 1))
-
-
-def several_lede(reports: Sequence[RunReport]) -> Markup:
-    """Return what stands below the title of a page on several runs."""
-    data = sorted({report.recorded.dataset for report in reports})
-    return fragment("several_lede.html", count=len(reports), data=data)
+    scored_on = {images_text(report.scored.summary) for report in reports if report.scored is not None}
+    return Section("runs", "The runs at a glance", fragment("glance.html", rows=rows, several=len(scored_on) > 1))

@@ -1,8 +1,10 @@
-"""Benchmarks that nothing was measured for: reports with figures that are easily checked."""
+"""Benchmarks that nothing was measured for: reports with figures that are easily checked. A browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import runpy
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +79,15 @@ def bench_report(bench_rows: Callable[..., tuple[Row, ...]]) -> Callable[..., Re
         )
 
     return report
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium, started once; tests that look at pages are skipped where there is none."""
+    made = runpy.run_path(str(Path(__file__).with_name("chromium.py")))
+    program = made["find_chromium"]()
+    if program is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium): the pages are not looked at")
+    chromium = made["Chromium"](program, tmp_path_factory.mktemp("chromium"))
+    yield chromium
+    chromium.close()

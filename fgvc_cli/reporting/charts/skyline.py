@@ -23,12 +23,10 @@ def skyline(accuracies: Sequence[float], mean: float) -> Markup:
     never, always = sum(a == 0 for a in ordered), sum(a == 1 for a in ordered)
     described = (
         f"Accuracy of {classes} classes, sorted: from {share(ordered[0])} to {share(ordered[-1])}, the median at "
-        f"{share(ordered[classes // 2])}. {never} classes are never right, {always} always; {below} lie below the "
-        f"mean of {share(mean)}."
+        f"{share(ordered[classes // 2])}. Never right: {never}; always right: {always}; below the mean of "
+        f"{share(mean)}: {below}."
     )
-    return fragment(
-        "skyline.html", path=_outline(ordered), classes=classes, mean=mean, described=described, ordered=ordered
-    )
+    return fragment("skyline.html", path=_outline(ordered), classes=classes, mean=mean, described=described)
 
 
 def _outline(ordered: Sequence[float]) -> str:

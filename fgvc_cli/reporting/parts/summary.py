@@ -27,7 +27,7 @@ def _data_and_model(recorded: Recorded) -> Facts:
     parameters = summary["parameters"]
     facts = [
         ("data set", recorded.dataset),
-        ("where", str(recorded.settings.get("dataset", {}).get("data", ""))),
+        ("where", str(recorded.setting("dataset", "data") or "")),
         ("classes", count(summary["classes"])),
         ("images", ", ".join(f"{name} {count(split['images'])}" for name, split in splits.items())),
         ("splits", "; ".join(origins)),
@@ -45,14 +45,14 @@ def _data_and_model(recorded: Recorded) -> Facts:
 
 
 def _training(recorded: Recorded) -> Facts:
-    summary, train = recorded.summary, recorded.settings.get("train", {})
+    summary, batch = recorded.summary, recorded.setting("train", "batch_size")
     rate = summary["images_per_second"]
     facts = [
         ("optimizer", recorded.optimizer),
         ("options", _options(summary["components"]["optimizer"])),
         ("recipe", str(summary["recipe"])),
         ("epochs", _epochs(summary)),
-        ("batch", f"{train['batch_size']} images" if "batch_size" in train else ""),
+        ("batch", f"{batch} images" if batch else ""),
         ("time", duration_text(summary["seconds"]) + (f", {rate:.0f} images/s" if rate else "")),
         ("device", f"{summary['device']}, {summary['precision']}"),
         ("processes", str(summary["processes"]) if summary["processes"] > 1 else ""),

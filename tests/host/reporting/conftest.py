@@ -1,0 +1,232 @@
+"""Runs that nobody trained, of as many classes and images as wanted; pages read back as a tree of elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_cli.explaining.covering import Cover
+from fgvc_cli.reporting.examples import Example, Examples, Tile
+from fgvc_cli.reporting.pictures import Picture, picture
+from fgvc_cli.reporting.predictions import Prediction
+from fgvc_cli.reporting.recorded import Recorded
+from fgvc_cli.reporting.request import IMAGES, ReportRequest
+from fgvc_cli.reporting.run_report import RunReport
+from fgvc_cli.reporting.scored import Scored
+from fgvc_cli.runs.folder import RunFolder
+
+VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br", "input"}
+
+
+@dataclass
+class Element:
+    """An element of a page, with what is in it."""
+
+    tag: str
+    attributes: dict[str, str]
+    children: list[Element | str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> str:
+        return self.attributes[name]
+
+    def get(self, name: str) -> str | None:
+        return self.attributes.get(name)
+
+    def has(self, name: str) -> bool:
+        return name in self.attributes
+
+    @property
+    def text(self) -> str:
+        """All words in it, blanks made one."""
+        parts = (child if isinstance(child, str) else child.text for child in self.children)
+        return " ".join(" ".join(parts).split())
+
+    def all(self, *tags: str) -> list[Element]:
+        """The elements of these tags below it, in their order; of any tag without one."""
+        return [e for e in self._below() if not tags or e.tag in tags]
+
+    def one(self, tag: str) -> Element:
+        (found,) = self.all(tag)
+        return found
+
+    def by_id(self, name: str) -> Element:
+        (found,) = (e for e in self.all() if e.get("id") == name)
+        return found
+
+    def of_class(self, name: str) -> list[Element]:
+        return [e for e in self.all() if name in (e.get("class") or "").split()]
+
+    def _below(self) -> Iterator[Element]:
+        for child in self.children:
+            if isinstance(child, Element):
+                yield child
+                yield from child._below()
+
+
+class Reader(HTMLParser):
+    """Builds the tree, and insists that what is opened is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Element("document", {})
+        self.open = [self.root]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"<{tag}> has an attribute twice: {names}"
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.open[-1].children.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open[-1].tag == tag, f"</{tag}> closes <{self.open[-1].tag}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].children.append(data)
+
+
+@pytest.fixture(scope="session")
+def read_page() -> Callable[[str], Element]:
+    """A function that reads a page."""
+
+    def read(html: str) -> Element:
+        reader = Reader()
+        reader.feed(html)
+        reader.close()
+        assert reader.open == [reader.root]
+        return reader.root
+
+    return read
+
+
+def component(name: str, **options: Any) -> dict[str, Any]:
+    return {"name": name, "distribution": "fgvc-cli", "version": "0.1.0", "options": options}
+
+
+def epoch_line(epoch: int, epochs: int) -> dict[str, Any]:
+    gone = epoch / epochs
+    return {
+        "epoch": epoch,
+        "train": {"loss": 2.5 - 1.5 * gone, "objective": 1.0, "top1": 0.1 + 0.7 * gone, "images": 768},
+        "val": {"loss": 2.6 - 1.2 * gone, "top1": 0.1 + 0.5 * gone, "images": 192},
+        "rates": {"backbone": 0.03, "head": 0.03}, "processes": 1, "images_per_second": 40.0, "seconds": 12.3,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recorded]:
+    """A function that makes what a run folder says of its training; `summary` changes some of it."""
+
+    def make(
+        name: str = "20261123-demo-resnet18-linear-sgd", classes: int = 12, epochs: int = 10, config: str | None = None,
+        **summary: Any,
+    ) -> Recorded:  # fmt: skip
+        written = {
+            "dataset": {"name": "demo"}, "classes": classes, "chance": 1 / classes,
+            "splits": {"train": {"images": 768, "origin": "drawn (seed 0)"}, "test": {"images": 300, "origin": ""}},
+            "components": {
+                "backbone": component("timm/resnet18"), "head": component("linear"),
+                "optimizer": component("sgd", lr=0.03, head_lr="none", nesterov=True), "dataset": component("demo"),
+            },
+            "parameters": {"backbone": 11_176_512, "head": 6_156, "total": 11_182_668},
+            "recipe": "scratch", "weights": "Random weights: training from scratch.", "epochs": epochs,
+            "best_epoch": epochs, "stopped_early": False, "test": None, "seconds": 312.0, "images_per_second": 40.0,
+            "device": "cpu (2 threads)", "precision": "fp32", "processes": 1, "seed": 0,
+            "versions": {"fgvc-cli": "0.1.0", "torch": "2.14.1", "python": "3.11.7"},
+        }  # fmt: skip
+        lines = [epoch_line(epoch, epochs) for epoch in range(1, epochs + 1)]
+        text = 'recipe = "scratch"\n[dataset]\nname = "fgvc-cli:demo"\n[train]\nbatch_size = 16\n'
+        model = {"classes": [], "preprocessing": {"image_size": 64, "resize": 73}}
+        return Recorded(RunFolder(Path("runs") / name), {**written, **summary}, lines, config or text, model)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scored() -> Callable[..., Scored]:
+    """A function that makes the figures of a split: as wanted classes, so many images of each, some of them wrong."""
+
+    def make(classes: int | list[str] = 12, images: int = 25, split: str = "test", **summary: Any) -> Scored:
+        names = classes if isinstance(classes, list) else [f"Kind-{i:04}" for i in range(classes)]
+        rng = np.random.default_rng(0)
+        predictions = []
+        for number, name in enumerate(names):
+            right = rng.random(images) < (number + 1) / (len(names) + 1)
+            for i in range(images):
+                other = names[(number + 1 + int(rng.integers(3))) % len(names)]
+                predicted = name if right[i] else other
+                probability = float(rng.uniform(0.4, 1.0))
+                true = probability if predicted == name else (1 - probability) / 2
+                predictions.append(Prediction(f"{name}/{i:04}.png", name, predicted, probability, true))
+        return Scored({**_figures(predictions, names), "split": split, **summary}, predictions)
+
+    return make
+
+
+def _figures(predictions: list[Prediction], names: list[str]) -> dict[str, Any]:
+    rows = []
+    for name in names:
+        own = [p for p in predictions if p.true == name]
+        share = sum(p.is_right for p in own) / len(own) if own else None
+        rows.append(
+            {"class": name, "images": len(own), "precision": share, "recall": share, "f1": share, "top1": share}
+        )
+    top1 = sum(p.is_right for p in predictions) / len(predictions)
+    average = {"precision": top1, "recall": top1, "f1": top1}
+    return {
+        "origin": "drawn (seed 0)", "dataset": {"name": "demo", "data": None}, "notes": [], "images": len(predictions),
+        "failed": 0, "classes": len(names), "classes_present": len(names), "top1": top1, "top5": None, "macro": average,
+        "weighted": average, "calibration_error": 0.05, "per_class": rows,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def busy_picture() -> Picture:
+    """A picture that is nearly as large as one may be: of noise, which does not compress, just so much."""
+    noise = np.random.default_rng(0).normal(size=(256, 256, 3))
+    images = (Image.fromarray(np.clip(128 + spread * noise, 0, 255).astype(np.uint8)) for spread in range(1, 16))
+    return max((picture(image, "Noise of all colours.") for image in images), key=lambda made: len(made.uri))
+
+
+@pytest.fixture(scope="session")
+def examples(busy_picture: Picture) -> Callable[..., Examples]:
+    """A function that makes so many mistakes and panels, their pictures as large as pictures may be."""
+
+    def make(images: int = IMAGES, true: str = "ant", predicted: str = "bee", key: str = "ant/1.png") -> Examples:
+        def example(tiles: int, **more: Any) -> Example:
+            shown = [Tile("photograph", busy_picture)]
+            shown += [Tile("heat map", busy_picture, predicted, 0.7) for _ in range(tiles - 1)]
+            return Example(key, true, predicted, 0.7, 0.2, shown, **more)
+
+        panels = [example(4, sentence="The decision survived.", survived=True) for _ in range(images)]
+        return Examples("gradcam", Cover(), ["gradcam: map 1 with 8x8 is taken"], [example(3)] * images, panels)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_report(recorded: Any, scored: Any, examples: Any) -> Callable[..., RunReport]:
+    """A function that makes all that is reported of a run; each part can be another, or None."""
+
+    def make(**parts: Any) -> RunReport:
+        made: dict[str, Any] = {
+            "request": ReportRequest(), "recorded": recorded(), "scored": scored(), "examples": examples(),
+            "missing": [], "files": {},
+        }  # fmt: skip
+        return RunReport(**{**made, **parts})
+
+    return make

@@ -1,0 +1,165 @@
+"""Pages as a browser shows them: on a wide window and on a phone, light and dark, on paper and by keyboard."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_cli.reporting.pages import report_page
+
+PHONE, WIDE = 360, 1280
+LONG = ["Wort" * 120, "鳥" * 200, "a b" * 150, *(f"Ring-eyed-Forktail-{i}" for i in range(30))]
+
+OPEN_ALL = "document.querySelectorAll('details').forEach(details => details.open = true)"
+
+CONTRASTS = """
+(() => {
+  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const over = (top, below) => top.slice(0, 3).map((c, i) => (top[3] ?? 1) * c + (1 - (top[3] ?? 1)) * below[i]);
+  const luminance = colour => colour.map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = element => {
+    if (!element) return [255, 255, 255];
+    const own = parse(getComputedStyle(element).backgroundColor);
+    return own[3] === 0 ? ground(element.parentElement) : over(own, ground(element.parentElement));
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
+    if (!text || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element), below = ground(element);
+    const colour = over(parse(element.closest('svg') ? style.fill : style.color), below);
+    const [low, high] = [luminance(colour), luminance(below)].sort((a, b) => a - b);
+    found.push({text: text.slice(0, 30), contrast: (high + 0.05) / (low + 0.05), size: parseFloat(style.fontSize)});
+  }
+  return found;
+})()
+"""
+"""The contrast and the size in pixels of every piece of text that is to be seen, over the grounds below it."""
+
+CUT_OFF = """
+[...document.querySelectorAll('body *')]
+  .filter(e => e.checkVisibility() && !e.closest('.scroll > *, pre > *, .skip, .unseen'))
+  .filter(e => { const box = e.getBoundingClientRect(); return box.right > innerWidth + 1 || box.left < -1; })
+  .map(e => e.outerHTML.slice(0, 120))
+"""
+"""What reaches beyond the window, but for what scrolls in a place of its own."""
+
+
+@pytest.fixture(scope="module")
+def pages(run_report, recorded, scored, examples, tmp_path_factory) -> dict[str, Path]:
+    """Files of pages: a whole run, several, one with names without an end, and one of a thousand classes."""
+    long = run_report(
+        recorded=recorded(name="run-" * 60, dataset={"name": LONG[0]}, config="x" * 900),
+        scored=scored(LONG, 4),
+        examples=examples(2, *LONG[:2], key=LONG[2]),
+        missing=[LONG[0]],
+    )
+    made = {
+        "whole": [run_report()],
+        "several": [run_report(), run_report(scored=scored(40))],
+        "long names": [long],
+        "few long names": [run_report(scored=scored(LONG[:4], 4), recorded=recorded(epochs=120))],
+        "thousand": [run_report(scored=scored(1000, 3), recorded=recorded(classes=1000))],
+    }
+    folder = tmp_path_factory.mktemp("pages")
+    files = {name: folder / f"{name.replace(' ', '-')}.html" for name in made}
+    for name, reports in made.items():
+        files[name].write_text(report_page(reports).html(), encoding="utf-8")
+    return files
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE, WIDE])
+@pytest.mark.parametrize("name", ["whole", "several", "long names", "few long names", "thousand"])
+def test_a_page_fits_its_window_is_quiet_and_can_be_read(browser, pages, name, width, theme):
+    browser.open(pages[name], width, theme)
+    browser.run(OPEN_ALL)
+    assert browser.run("document.documentElement.scrollWidth") == width
+    assert browser.run(CUT_OFF) == []
+    texts = browser.run(CONTRASTS)
+    assert len(texts) > 50
+    assert [text for text in texts if text["contrast"] < 4.5] == []
+    assert [text for text in texts if text["size"] < 12] == []
+    assert browser.trouble == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_theme_is_that_of_the_reader(browser, pages, theme):
+    browser.open(pages["whole"], WIDE, theme)
+    pixels = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("L"))
+    assert pixels[-1, 0] > 240 if theme == "light" else pixels[-1, 0] < 40
+    assert len(np.unique(pixels)) > 50 and (abs(pixels.astype(int) - pixels[-1, 0]) > 100).mean() > 0.01, (
+        "it is not blank"
+    )
+    assert browser.run("getComputedStyle(document.querySelector('h1')).fontFamily").startswith('"Iowan')
+
+
+def test_pictures_and_charts_are_drawn(browser, pages):
+    browser.open(pages["thousand"], PHONE)
+    browser.run("Promise.all([...document.images].map(image => image.decode()))")
+    assert browser.run("[...document.images].every(image => image.naturalWidth > 0)")
+    script = "[...document.querySelectorAll('path.line, path.outline')].map(p => p.getBoundingClientRect().height)"
+    heights = browser.run(script)
+    assert len(heights) == 5 and all(height > 50 for height in heights)
+    assert browser.run("document.querySelectorAll('svg text').length") > 20
+
+
+def test_letters_in_charts_keep_their_size_and_their_distance(browser, pages):
+    script = """
+    [...document.querySelectorAll('.chart > svg')].map(chart => [...chart.querySelectorAll('text')].map(text => {
+      const box = text.getBoundingClientRect();
+      return [box.left, box.top, box.right, box.bottom];
+    }))"""
+    for width in (PHONE, WIDE):
+        browser.open(pages["few long names"], width)
+        for boxes in browser.run(script):
+            for i, (left, top, right, bottom) in enumerate(boxes):
+                assert bottom - top > 11
+                for other in boxes[i + 1 :]:
+                    apart = right <= other[0] or other[2] <= left or bottom <= other[1] + 2 or other[3] <= top + 2
+                    assert apart, (boxes[i], other)
+
+
+def test_the_first_key_shows_the_way_past_the_head(browser, pages):
+    browser.open(pages["whole"])
+    browser.press("Tab")
+    assert browser.run("document.activeElement.className") == "skip"
+    assert browser.run("document.activeElement.getBoundingClientRect().left") >= 0
+    browser.press("Enter")
+    assert browser.run("document.activeElement.id") == "report"
+
+
+def test_on_paper_folded_runs_are_open_and_links_are_gone(browser, pages):
+    browser.open(pages["several"], WIDE, media="print")
+    assert browser.run("document.querySelector('details.folded .facts').checkVisibility({contentVisibilityAuto: true})")
+    assert browser.run("document.querySelector('nav').checkVisibility()") is False
+    assert browser.pdf().startswith(b"%PDF")
+    browser.open(pages["several"], WIDE)
+    assert browser.run("document.querySelector('details.folded .facts').checkVisibility()") is False
+
+
+def test_the_browser_notices_what_a_page_must_not_do(browser, pages, tmp_path):
+    """The other tests would not pass by looking away."""
+    html, page = pages["whole"].read_text(encoding="utf-8"), tmp_path / "page.html"
+    free = html.replace("Content-Security-Policy", "X-Nothing")
+
+    def opened(text: str) -> list[str]:
+        page.write_text(text, encoding="utf-8")
+        browser.open(page, PHONE)
+        return browser.trouble
+
+    assert "Content Security Policy" in opened(html.replace("<p>", "<p style='color: red'>", 1))[0]
+    assert any("console.log" in line for line in opened(free.replace("<main", "<script>console.log(1)</script><main")))
+    assert any(
+        "request: http://x.test" in line for line in opened(free.replace("<main", "<img src='http://x.test/'><main"))
+    )
+    assert opened(free.replace("</style>", ".lede { width: 2000px; max-width: none; color: #999 }</style>")) == []
+    assert browser.run("document.documentElement.scrollWidth") > PHONE
+    assert [text for text in browser.run(CONTRASTS) if text["contrast"] < 4.5]

@@ -1,0 +1,85 @@
+"""Which images are shown, and what is said of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_cli.reporting.examples import choose_typical
+from fgvc_cli.reporting.pictures import MOST_BYTES, picture, strongest
+from fgvc_cli.reporting.predictions import Prediction, confused, mistakes, read_predictions
+
+
+def predictions(right: int, wrong: int) -> list[Prediction]:
+    of_right = [Prediction(f"r{i:03}", "ant", "ant", 0.9, 0.9) for i in range(right)]
+    return [*of_right, *(Prediction(f"w{i:03}", "ant", "bee", 0.5, 0.3) for i in range(wrong))]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "images", "expected"),
+    [
+        (100, 100, 6, (3, 3)), (100, 1, 6, (5, 1)), (1, 100, 6, (1, 5)), (2, 1, 6, (2, 1)), (100, 0, 4, (4, 0)),
+        (9, 9, 1, (1, 0)),
+    ],
+)  # fmt: skip
+def test_half_are_right_and_half_are_wrong_as_far_as_there_are(right, wrong, images, expected):
+    chosen = choose_typical(predictions(right, wrong), images)
+    assert (sum(p.is_right for p in chosen), sum(not p.is_right for p in chosen)) == expected
+    assert len({p.key for p in chosen}) == len(chosen)
+
+
+def test_typical_images_lie_evenly_and_are_the_same_each_time():
+    rows = predictions(100, 0)
+    keys = [p.key for p in choose_typical(rows, 4)]
+    assert keys == ["r012", "r037", "r062", "r087"] == [p.key for p in choose_typical(rows[::-1], 4)]
+
+
+def test_mistakes_come_by_confidence_and_unscored_images_are_none():
+    rows = [
+        Prediction("a", "ant", "bee", 0.6, 0.1),
+        Prediction("b", "ant", "ant", 0.99, 0.99),
+        Prediction("c", "bee", "ant", 0.8, 0.1),
+        Prediction("d", "bee", "", float("nan"), float("nan")),
+    ]
+    assert [p.key for p in mistakes(rows)] == ["c", "a"]
+    assert confused(rows) == {("ant", "bee"): 1, ("ant", "ant"): 1, ("bee", "ant"): 1}
+
+
+def test_predictions_are_read_as_they_were_written(tmp_path):
+    file = tmp_path / "predictions.csv"
+    header = "key,true,predicted,probability,correct,true_probability,true_rank\n"
+    file.write_text(f'{header}"a,b.png",ant,bee,0.600000,0,0.300000,2\nc.png,bee,,,0,,\n', encoding="utf-8")
+    first, second = read_predictions(file)
+    assert first == Prediction("a,b.png", "ant", "bee", 0.6, 0.3)
+    assert (second.predicted, second.is_right) == ("", False)
+    file.write_text(f"{header}a,ant,bee,much,0,0.3,2\n", encoding="utf-8")
+    with pytest.raises(Exception, match=r"predictions\.csv is damaged"):
+        read_predictions(file)
+
+
+@pytest.mark.parametrize("side", [8, 256, 700])
+def test_a_picture_is_never_larger_than_it_may_be(side):
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    made = picture(Image.fromarray(noise), "Noise.")
+    data = base64.b64decode(made.uri.removeprefix("data:image/webp;base64,"))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "WEBP" and image.width <= side
+    assert len(data) <= MOST_BYTES and made.alt == "Noise."
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "words"),
+    [
+        (0, 0, "strongest at the upper left"), (1, 1, "strongest in the middle"), (2, 1, "strongest at the lower"),
+        (1, 2, "strongest at the right"), (0, 1, "strongest at the upper"), (2, 2, "strongest at the lower right"),
+    ],
+)  # fmt: skip
+def test_words_say_where_a_map_is_strongest(row, column, words):
+    saliency = np.full((9, 9), 0.2, np.float32)
+    saliency[3 * row + 1, 3 * column + 1] = 1
+    assert strongest(saliency).startswith(words)
+    assert strongest(np.zeros((9, 9), np.float32)) == "marking nothing"

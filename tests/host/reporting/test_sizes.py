@@ -1,0 +1,32 @@
+"""A page stays small enough to be sent around: a run below 450 kB, a study of 20 runs below 10 MB."""
+
+from __future__ import annotations
+
+import pytest
+
+from fgvc_cli.reporting.pages import report_page
+from fgvc_cli.reporting.pictures import MOST_BYTES
+from fgvc_cli.reporting.request import IMAGES
+
+RUN, STUDY = 450_000, 10_000_000
+
+
+def size(reports) -> int:
+    return len(report_page(reports).html().encode())
+
+
+def test_the_pictures_of_these_tests_are_as_large_as_pictures_may_be(examples):
+    (uri,) = {tile.picture.uri for example in examples().panels for tile in example.tiles}
+    assert MOST_BYTES * 0.7 < len(uri) * 3 / 4 < MOST_BYTES * 1.01
+
+
+@pytest.mark.parametrize(("classes", "images"), [(12, 25), (200, 10), (1000, 5)])
+def test_a_run_with_the_largest_pictures_is_small(run_report, recorded, scored, classes, images):
+    report = run_report(recorded=recorded(classes=classes, epochs=300), scored=scored(classes, images))
+    assert len(report.examples.mistakes) == len(report.examples.panels) == IMAGES
+    assert size([report]) < RUN
+
+
+def test_twenty_runs_are_small(run_report, recorded, scored):
+    report = run_report(recorded=recorded(classes=200, epochs=100), scored=scored(200, 30))
+    assert size([report] * 20) < STUDY
