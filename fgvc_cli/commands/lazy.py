@@ -43,11 +43,6 @@ COMMANDS = {
         "Show what a decision rests on.",
         "Train and use a classifier",
     ),
-    "report": BuiltinCommand(
-        "fgvc_cli.commands.report:report",
-        "Make one HTML page of what a run is and does.",
-        "Compare and report",
-    ),
     "data": BuiltinCommand(
         "fgvc_cli.commands.data:data",
         "See what data sets there are, get them, check them, clear the cache.",
@@ -66,6 +61,11 @@ COMMANDS = {
     "compare": BuiltinCommand(
         "fgvc_cli.commands.compare:compare",
         "Set runs beside each other, and tell their differences from noise.",
+        "Compare and report",
+    ),
+    "report": BuiltinCommand(
+        "fgvc_cli.commands.report:report",
+        "Make one HTML page of what a run is and does.",
         "Compare and report",
     ),
     "list-plugins": BuiltinCommand(

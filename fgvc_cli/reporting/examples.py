@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.images import ImageError
+from fgvc_cli.data.spread import spread
 from fgvc_cli.display.evaluation_tables import percent
 from fgvc_cli.display.explanations import decision_sentence
+from fgvc_cli.display.progress import View
 from fgvc_cli.evaluation.computing import ReadyClassifier
 from fgvc_cli.explaining.covering import Cover
 from fgvc_cli.explaining.explained import ExplainedImage, Explanation, Subject
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.explaining.over_images import PREDICTED, TRUE, ExplainingImages
 from fgvc_cli.explaining.photograph import open_photograph
-from fgvc_cli.explaining.study_request import View
 from fgvc_cli.explaining.tiles import cover_tile, heat_tile
 from fgvc_cli.reporting.pictures import LONGEST_SIDE, Picture, picture, strongest
 from fgvc_cli.reporting.predictions import Prediction, mistakes
@@ -130,20 +131,20 @@ def show_examples(
 
 
 def choose_typical(predictions: Sequence[Prediction], images: int) -> list[Prediction]:
-    """Return images that lie evenly in the split's order, half of them right and half wrong, as far as there are.
+    """Return images that are spread over the classes, half of them right and half wrong, as far as there are.
 
     They are not chosen by what they show: the occlusion test of a report should be that of any image.
     """
     right = [p for p in predictions if p.is_right]
     wrong = [p for p in predictions if not p.is_right]
     of_wrong = min(len(wrong), max(images // 2, images - len(right)))
-    chosen = [_evenly(right, min(len(right), images - of_wrong)), _evenly(wrong, of_wrong)]
-    return [prediction for group in chosen for prediction in group]
+    return [*_spread(right, images - of_wrong), *_spread(wrong, of_wrong)]
 
 
-def _evenly(predictions: Sequence[Prediction], wanted: int) -> list[Prediction]:
+def _spread(predictions: Sequence[Prediction], wanted: int) -> list[Prediction]:
     ordered = sorted(predictions, key=lambda p: p.key)
-    return [ordered[int((i + 0.5) * len(ordered) / wanted)] for i in range(wanted)]
+    classes = {name: number for number, name in enumerate(sorted({p.true for p in ordered}))}
+    return [ordered[i] for i in spread([classes[p.true] for p in ordered], wanted)] if wanted else []
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
+from fgvc_cli.display.progress import View
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.computing import ReadyClassifier, load
-from fgvc_cli.evaluation.results import choose_folder, own_folder
+from fgvc_cli.evaluation.results import choose_folder
 from fgvc_cli.evaluation.subject import Subject, choose
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
-from fgvc_cli.explaining.study_request import View
 from fgvc_cli.registry import Registry
 from fgvc_cli.reporting.recorded import Recorded
 from fgvc_cli.reporting.request import DEFAULT_EXPLAINER, ReportRequest
@@ -112,11 +111,9 @@ class Material:
     def _kept_without_images(self) -> Scored | None:
         """Return what was kept of the split that is meant, or of the run's own in the order they are preferred in."""
         wanted = self.request.subject.split
-        found = (read_scored(self._folder(split)) for split in ([wanted] if wanted else ["test", "val"]))
+        splits = [wanted] if wanted else ["test", "val"]
+        found = (read_scored(self.recorded.run.evaluation(split)) for split in splits)
         return next((scored for scored in found if scored is not None), None)
-
-    def _folder(self, split: str) -> Path:
-        return own_folder(self.recorded.run.path, split)
 
     def _summarised(self) -> Scored | None:
         """Return the figures of the test split that the run's own summary has."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.explaining.study_request import View
+from fgvc_cli.display.progress import View
 from fgvc_cli.registry import Registry
 from fgvc_cli.reporting.pages import report_page
 from fgvc_cli.reporting.places import page_file

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fgvc_cli.display.progress import View
 from fgvc_cli.evaluation.computing import run_of
-from fgvc_cli.explaining.study_request import View
 from fgvc_cli.registry import Registry
 from fgvc_cli.reporting.examples import Examples, show_examples
 from fgvc_cli.reporting.material import Material

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fgvc_cli.display.progress import View
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.computing import ReadyClassifier
 from fgvc_cli.evaluation.evaluating import PreparedEvaluation
 from fgvc_cli.evaluation.results import PREDICTIONS, SUMMARY
 from fgvc_cli.evaluation.subject import Subject
-from fgvc_cli.explaining.study_request import View
 from fgvc_cli.reporting.predictions import Prediction, read_predictions
 from fgvc_cli.runs import files
 

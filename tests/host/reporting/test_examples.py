@@ -32,10 +32,12 @@ def test_half_are_right_and_half_are_wrong_as_far_as_there_are(right, wrong, ima
     assert len({p.key for p in chosen}) == len(chosen)
 
 
-def test_typical_images_lie_evenly_and_are_the_same_each_time():
+def test_typical_images_are_spread_and_the_same_each_time():
     rows = predictions(100, 0)
     keys = [p.key for p in choose_typical(rows, 4)]
     assert keys == ["r012", "r037", "r062", "r087"] == [p.key for p in choose_typical(rows[::-1], 4)]
+    common = [*rows, Prediction("x", "rare", "rare", 0.9, 0.9)]
+    assert {p.true for p in choose_typical(common, 2)} == {"ant", "rare"}
 
 
 def test_mistakes_come_by_confidence_and_unscored_images_are_none():
