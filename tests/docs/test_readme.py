@@ -14,6 +14,7 @@ PAGES = [
     "docs/methods.md",
     "docs/plugins.md",
     "docs/recipes.md",
+    "docs/report-page.md",
     "docs/report.md",
     "docs/results.md",
     "docs/runs.md",

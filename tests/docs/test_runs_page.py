@@ -45,12 +45,12 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def home(fgvc, cache, tmp_path_factory) -> Path:
-    """A folder with runs/RUN, trained on the demo images, evaluated and explained, and photo.jpg."""
+    """A folder with runs/RUN, trained on the demo images, evaluated, explained and reported of, and photo.jpg."""
     home = tmp_path_factory.mktemp("home")
     run = home / "runs" / "RUN"
     result = fgvc("train", *TINY, "--cache", cache, "--out", run)
     assert result.exit_code == 0, result.stderr
-    for command in (["evaluate", run], ["explain", "--run", run, "--limit", 2]):
+    for command in (["evaluate", run], ["explain", "--run", run, "--limit", 2], ["report", run, "--images", 1]):
         result = fgvc(*command, "--cache", cache, "--device", "cpu")
         assert result.exit_code == 0, result.stderr
     Image.open(next((run / "samples").iterdir())).save(home / "photo.jpg")
