@@ -75,9 +75,7 @@ def test_what_a_reader_without_eyes_needs_is_there(page):
         assert details.all()[0].tag == "summary" and details.all("summary")[0].text
     for element in page.all():
         if element.get("tabindex") == "0":  # reached with the keyboard: it says what it is
-            assert element.get("aria-label")
-        if element.get("role") == "region":
-            assert element.get("aria-label")
+            assert element.get("aria-label") and element.get("role") == "group"
 
 
 def test_tables_have_captions_and_their_headers_say_what_they_head(page):
@@ -94,8 +92,10 @@ def test_anchors_are_unique_and_links_lead_to_them(page):
     assert len(ids) == len(set(ids))
     for link in page.all("a"):
         assert link["href"].removeprefix("#") in ids
-    for section in page.all("section"):
-        assert page.by_id(section["aria-labelledby"]).tag in ("h2", "h3", "h4")
+    landmarks = [section for section in page.all("section") if section.has("aria-labelledby")]
+    assert all(page.by_id(section["aria-labelledby"]).tag == "h2" for section in landmarks)
+    names = [page.by_id(section["aria-labelledby"]).text for section in landmarks]
+    assert names and len(names) == len(set(names)), "landmarks are told apart by their names"
 
 
 def test_nothing_is_loaded_and_nothing_runs(page, html):
