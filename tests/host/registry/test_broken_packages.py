@@ -21,7 +21,7 @@ from fgvc_cli.registry import lookup
 
 HEADS = "from fgvc_cli import HeadSpec, hookimpl\n\n\n@hookimpl\ndef fgvc_heads():\n    return {}\n"
 TINY = "--backbone timm/test_resnet --weights none --image-size 32 --batch-size 8 --epochs 1 --device cpu --workers 0 "
-DATA = "--no-cache --set dataset.train=2 --set dataset.val=1 --set dataset.test=1"
+DATA = "--no-cache --set dataset.train=2 --set dataset.val=1 --set dataset.test=1 --set dataset.size=32"
 
 
 @dataclass(frozen=True)

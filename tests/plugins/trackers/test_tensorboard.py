@@ -16,7 +16,7 @@ from fgvc_cli.contracts import RunStart
 from fgvc_cli.registry import get_registry
 
 TINY = "train --backbone timm/test_resnet --weights none --image-size 32 --batch-size 8 --epochs 2 --device cpu"
-DATA = "--workers 0 --no-cache --set dataset.train=2 --set dataset.val=1 --set dataset.test=1"
+DATA = "--workers 0 --no-cache --set dataset.train=2 --set dataset.val=1 --set dataset.test=1 --set dataset.size=32"
 
 
 def fgvc(command: str, *more: str):
