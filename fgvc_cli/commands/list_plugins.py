@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from fgvc_cli import settings
 from fgvc_cli.commands.completion import kinds_and_settings
 from fgvc_cli.display import console
-from fgvc_cli.display.plugin_tables import plugins_document, print_plugins
+from fgvc_cli.display.plugin_tables import plugins_document, print_plugins, print_tracebacks
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.specs import KINDS
@@ -33,3 +34,5 @@ def list_plugins(
         console.print_json(plugins_document(registry, kinds))
     else:
         print_plugins(registry, kinds)
+    if settings.current().debug:
+        print_tracebacks(registry.plugins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,16 @@ def examination_document(name: str, results: Sequence[Examined]) -> dict[str, An
     }
 
 
+def print_traces(results: Sequence[Examined]) -> None:
+    """Print, to standard error, where each broken check's component raised; a trace that is known is not repeated."""
+    seen: set[str] = set()
+    for result in results:
+        planned, trace = result.planned, result.outcome.trace
+        if trace and trace not in seen:
+            seen.add(trace)
+            sys.stderr.write(f"\n{planned.what}: {planned.check.title}\n{trace}")
+
+
 def summary_line(results: Sequence[Examined]) -> str:
     """Say how many checks were kept, broken and so on."""
     counts = counted(results)
@@ -79,10 +90,20 @@ def _print_reasons(status: Status, results: Sequence[Examined]) -> None:
             titles = same[0].planned.check.title if len(same) == 1 else f"{len(same)} checks"
             out.print(f"\nnot applicable: {titles}\n  {reason}", soft_wrap=True, style="dim")
         return
-    for result in results:
-        planned = result.planned
-        text = f"{planned.what}: {planned.check.title}\n  {result.outcome.reason}\n  Why: {planned.check.about}"
+    for first, *alike in _by_cause(results):
+        planned = first.planned
+        text = f"{planned.what}: {planned.check.title}\n  {first.outcome.reason}\n  Why: {planned.check.about}"
+        if alike:
+            text += f"\n  So it is with {len(alike)} more: {'; '.join(other.planned.check.title for other in alike)}"
         out.print(f"\n{status}: {text}", soft_wrap=True, style=STYLES[status])
+
+
+def _by_cause(results: Sequence[Examined]) -> list[list[Examined]]:
+    """Put together those of one component that found the same: a constructor that raises fails nearly every check."""
+    found: dict[tuple[str, str], list[Examined]] = {}
+    for result in results:
+        found.setdefault((result.planned.what, result.outcome.found), []).append(result)
+    return list(found.values())
 
 
 def _styled(status: Status) -> Any:

@@ -17,8 +17,9 @@ def message_of(error: BaseException) -> str:
         return f"no space left on the disk{where}: make room, or choose another place with --out."
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{os.fsdecode(error.filename)}: {error.strerror}."
-    text = " ".join(str(error).split())
-    return f"unexpected error{_whose(error)}: {type(error).__name__}: {text} (--debug shows where)"
+    from fgvc_cli.registry.records import cause_of
+
+    return f"unexpected error{_whose(error)}: {cause_of(error)} (--debug shows where)"
 
 
 def _whose(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,6 +33,13 @@ def print_plugins(registry: Registry, kinds: Sequence[Kind]) -> None:
     _print_external([plugin for plugin in registry.plugins if not plugin.builtin])
     for line in _remarks(registry.plugins):
         out.print(line, soft_wrap=True)
+
+
+def print_tracebacks(plugins: Sequence[PluginRecord]) -> None:
+    """Print, to standard error, where each plugin that failed to load did so."""
+    for plugin in plugins:
+        if plugin.traceback:
+            sys.stderr.write(f"\n{plugin.failure}\n{plugin.traceback}")
 
 
 def plugins_document(registry: Registry, kinds: Sequence[Kind]) -> dict[str, Any]:

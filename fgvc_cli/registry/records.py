@@ -204,11 +204,19 @@ def cause_of(error: BaseException) -> str:
     """Say in one line what was raised."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
-    text = " ".join(str(error).split())
+    text = " ".join(_own_words(error).split())
     text = text if len(text) <= 300 else text[:297] + "..."
     if isinstance(error, FgvcError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _own_words(error: BaseException) -> str:
+    """Return an exception's message; none where asking for it raises, as those of other people's classes may."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _resource(target: str) -> str:

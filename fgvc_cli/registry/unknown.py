@@ -35,7 +35,7 @@ def unknown_name(
         else f"{kind} '{name}': there is no such {kind}{whose}.",
         did_you_mean(name.lower(), names).strip(),
         f"Known: {shown}.",
-        *_reasons(registry, name),
+        *reasons(registry, name),
     ]
     return UsageError(" ".join(part for part in parts if part))
 
@@ -53,8 +53,8 @@ def unknown_distribution(registry: Registry, kind: Kind, name: str, distribution
     return UsageError(f"{start} {' '.join(_reason(plugin) for plugin in own)}")
 
 
-def _reasons(registry: Registry, name: str) -> list[str]:
-    """Say which plugins might have provided a name; those that are called alike come first."""
+def reasons(registry: Registry, name: str) -> list[str]:
+    """Say which plugins, failed or disabled, might have provided a name; those that are called alike come first."""
     absent = [plugin for plugin in registry.plugins if plugin.status != "loaded"]
     absent.sort(key=lambda plugin: _likeness(plugin, name.lower()), reverse=True)
     more = len(absent) - FAILURES_SHOWN
@@ -71,4 +71,4 @@ def _likeness(plugin: PluginRecord, name: str) -> tuple[bool, int]:
 def _reason(plugin: PluginRecord) -> str:
     if plugin.status == "disabled":
         return f"{plugin.origin} is disabled ({plugin.cause})."
-    return f"{plugin.failure}."
+    return plugin.failure if plugin.failure.endswith("?") else f"{plugin.failure}."

@@ -26,11 +26,12 @@ class ContractBroken(AssertionError):  # noqa: N818  it says what is so, not wha
         expected: what the contract asks for, as a noun: "scores of shape (3, 5)".
         found: what was found instead, as a clause: "predict returned (3, 4)".
         mend: what the author can do, as an order: "return B,K scores".
+        trace: where it was raised, if that is known as text alone.
     """
 
-    def __init__(self, expected: str, found: str, mend: str) -> None:
+    def __init__(self, expected: str, found: str, mend: str, trace: str = "") -> None:
         super().__init__(expected, found, mend)
-        self.expected, self.found, self.mend = expected, found, mend
+        self.expected, self.found, self.mend, self.trace = expected, found, mend, trace
 
     def __str__(self) -> str:
         return f"Expected {self.expected}; {self.found}. {self.mend[:1].upper()}{self.mend[1:]}."
@@ -55,11 +56,13 @@ class Outcome:
     Attributes:
         status: "kept", "broken", "advice" (kept, but it could be better) or "not applicable".
         reason: one line on what is wrong and what to do, or why the check does not apply; empty where it was kept.
+        found: what was found; checks that fail for one cause found the same.
         trace: where the component raised, if it did.
     """
 
     status: Status
     reason: str = ""
+    found: str = ""
     trace: str = ""
 
 
@@ -103,8 +106,9 @@ class Check:
         except NotApplicable as error:
             return Outcome("not applicable", error.reason)
         except ContractBroken as broken:
-            trace = "" if broken.__cause__ is None else "".join(traceback.format_exception(broken.__cause__))
-            return Outcome("advice" if self.advisory else "broken", str(broken), trace)
+            raised = broken.__cause__
+            trace = broken.trace if raised is None else "".join(traceback.format_exception(raised))
+            return Outcome("advice" if self.advisory else "broken", str(broken), broken.found, trace)
         return Outcome("kept")
 
     def _run(self) -> None:

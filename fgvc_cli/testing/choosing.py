@@ -8,6 +8,7 @@ from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.registry import Component, PluginRecord, Registry
 from fgvc_cli.registry.lookup import split_reference
 from fgvc_cli.registry.records import normalised
+from fgvc_cli.registry.unknown import reasons
 from fgvc_cli.specs import KINDS
 
 
@@ -77,7 +78,9 @@ def _unknown(name: str, registry: Registry) -> UsageError:
     distributions = list(dict.fromkeys(plugin.distribution for plugin in registry.plugins))
     names = [component.name for kind in KINDS for component in registry.components(kind)]
     near = did_you_mean(name.lower(), [*distributions, *names])
-    return UsageError(
+    told = [
         f"'{name}': no distribution with a plugin and no component is called so.{near} "
-        f"Distributions with plugins: {', '.join(distributions)}; fgvc list-plugins lists the components."
-    )
+        f"Distributions with plugins: {', '.join(distributions)}; fgvc list-plugins lists the components.",
+        *reasons(registry, name),
+    ]
+    return UsageError(" ".join(told))

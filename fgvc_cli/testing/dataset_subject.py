@@ -76,7 +76,7 @@ class DatasetSubject:
 
     def provision(self, request: DatasetRequest) -> Provision | None:
         """Return what it says of the files that it needs."""
-        provision: Any = self.subject.component.load().provision(request, self.subject.options())
+        provision: Any = self.subject.target().provision(request, self.subject.options())
         return provision
 
     def empty(self, folder: Path) -> DatasetRequest:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.errors import UsageError, did_you_mean
-from fgvc_cli.registry import Component, Registry
+from fgvc_cli.registry import Registry
 from fgvc_cli.testing.assembling import checks_of
-from fgvc_cli.testing.check import Check, Outcome, Status
+from fgvc_cli.testing.check import Check, NotApplicable, Outcome, Status
 from fgvc_cli.testing.choosing import Chosen
 from fgvc_cli.testing.plugin_checks import PLUGIN, PluginSubject
-from fgvc_cli.testing.subject import Subject
+from fgvc_cli.testing.subject import Subject, section_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Examination:
     Attributes:
         chosen: plugins and components.
         registry: knows their partners.
-        options: values to set over components' defaults, by kind.
+        options: values to set over components' defaults, by kind; those of trackers by kind and name: "tracker.mlflow".
         data: what data sets that are made from a folder or a file are made from.
         partners: whether to check with the built-in partners.
         only: checks whose title has this text; empty: all.
@@ -43,8 +43,9 @@ class Examination:
         """Return the checks to run, in order.
 
         Raises:
-            UsageError: no check has `only` in its title.
+            UsageError: no check has `only` in its title, or options or data are for nothing that is checked.
         """
+        self._expect_used()
         found = [*self._of_plugins(), *self._of_components()]
         titles = list(dict.fromkeys(planned.check.title for planned in found))
         chosen = [planned for planned in found if self.only.lower() in planned.check.title.lower()]
@@ -61,13 +62,22 @@ class Examination:
     def _of_components(self) -> Iterator[Planned]:
         for component in self.chosen.components:
             data = self.data if component.kind == "dataset" else None
-            subject = Subject(component, self.registry, self.options.get(component.kind, {}), data)
-            yield from (Planned(component.kind, component.name, check) for check in self._checks(component, subject))
+            subject = Subject(component, self.registry, self.options.get(section_of(component), {}), data)
+            yield from (Planned(component.kind, component.name, check) for check in self._checks(subject))
 
-    def _checks(self, component: Component, subject: Subject) -> Sequence[Check]:
+    def _expect_used(self) -> None:
+        sections = {section_of(component) for component in self.chosen.components}
+        for section in self.options:
+            if section not in sections:
+                raise UsageError(f"--set {section}.*: nothing of the kind is checked here.")
+        if self.data is not None and not any(component.kind == "dataset" for component in self.chosen.components):
+            raise UsageError(f"--data {self.data}: no data set is checked here.")
+
+    def _checks(self, subject: Subject) -> Sequence[Check]:
         """Return a component's checks; options that do not fit are the person's fault, not the component's."""
-        if component.kind in self.options:
-            subject.options()
+        if subject.values:
+            with contextlib.suppress(NotApplicable):  # they cannot be imported: a check of its own says so
+                subject.options()
         return checks_of(subject, self.partners)
 
 

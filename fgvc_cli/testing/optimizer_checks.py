@@ -38,7 +38,7 @@ def checks(subject: Subject, partners: bool) -> Iterator[Check]:
 def rates(optimizer: OptimizerSubject) -> None:
     """rates() gives the options' rates, and head_lr is the head's."""
     if optimizer.base is None:
-        names = {field.name for field in fields(optimizer.subject.component.options_type())}
+        names = {field.name for field in fields(optimizer.subject.options_type())}
         missing = [name for name in ("lr", "head_lr") if name not in names]
         expect(not missing, "the options lr and head_lr", f"{some(missing)} is missing", "add them")
     _, made = optimizer.on_bowl()

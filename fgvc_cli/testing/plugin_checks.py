@@ -38,9 +38,9 @@ REQUIRED = re.compile(r"[\w.-]+")
 def loads(subject: PluginSubject) -> None:
     """It is imported, and what it registers is what the hooks ask for."""
     plugin = subject.plugin
-    expect(
-        plugin.status == "loaded", f"{plugin.module} to load", plugin.cause, "mend it; --debug shows where it failed"
-    )
+    if plugin.status != "loaded":
+        mend = "mend it; --debug shows where it failed"
+        raise ContractBroken(f"{plugin.module} to load", plugin.cause, mend, plugin.traceback)
 
 
 @PLUGIN("it registers something", "A plugin without components, families, commands or run events does nothing.")

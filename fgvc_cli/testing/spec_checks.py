@@ -58,7 +58,7 @@ def summary(subject: Subject) -> None:
 )
 def options(subject: Subject) -> None:
     """A frozen dataclass whose fields have defaults and help texts."""
-    found = _options_type(subject)
+    found = _some_options(subject.component.options_type())
     _expect_frozen(found)
     for field in dataclasses.fields(found):
         where = f"the option '{field.name}'"
@@ -80,7 +80,7 @@ def options(subject: Subject) -> None:
 @SPEC("its defaults are values that `--set` takes", "A run's config.toml holds every option, and must be read again.")
 def defaults(subject: Subject) -> None:
     """Defaults survive being written as TOML and read again."""
-    found = _options_type(subject)
+    found = _some_options(subject.options_type())
     written = as_toml(found())
     try:
         read = build(found, written, subject.kind)
@@ -159,8 +159,7 @@ def expect_no_such_member(resolver: str, prefix: str) -> None:
     expect(answer is None, f"None for {impossible!r}", f"{resolver} returned {answer!r}", "return None")
 
 
-def _options_type(subject: Subject) -> type[Any]:
-    found = subject.component.options_type()
+def _some_options(found: type[Any]) -> type[Any]:
     if found is NoOptions:
         raise NotApplicable("it has no options")
     return found

@@ -7,10 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, PluginRecord, Registry
 from fgvc_cli.specs import Kind
-from fgvc_cli.testing.check import ContractBroken
+from fgvc_cli.testing.check import ContractBroken, NotApplicable
+
+
+def section_of(component: Component) -> str:
+    """Return what stands before a component's options in `--set`: "head", "tracker.mlflow"."""
+    return f"tracker.{component.name}" if component.kind == "tracker" else component.kind
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,31 @@ class Subject:
 
         Raises:
             UsageError: there is no such option, or a value does not fit.
+            NotApplicable: as for `options_type`.
         """
-        return build(self.component.options_type(), {**self.values, **changes}, self.kind)
+        return build(self.options_type(), {**self.values, **changes}, section_of(self.component))
+
+    def options_type(self) -> type[Any]:
+        """Return the dataclass of its options.
+
+        Raises:
+            NotApplicable: it cannot be imported, which is for the check of options to say.
+        """
+        try:
+            return self.component.options_type()
+        except FgvcError:
+            raise NotApplicable("its options are not there") from None
+
+    def target(self) -> Any:
+        """Return what makes the component.
+
+        Raises:
+            NotApplicable: it cannot be imported, which is for the check of the target to say.
+        """
+        try:
+            return self.component.load()
+        except FgvcError:
+            raise NotApplicable("its target is not there") from None
 
     def make(self, contract: type, **arguments: Any) -> Any:
         """Call its target and see that what it makes is of its kind.
@@ -65,7 +94,7 @@ class Subject:
             contract: the base class of the kind.
             arguments: of the target.
         """
-        made = self.component.load()(**arguments)
+        made = self.target()(**arguments)
         if not isinstance(made, contract):
             raise ContractBroken(
                 f"a {contract.__name__}",

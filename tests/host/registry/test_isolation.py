@@ -20,6 +20,7 @@ BROKEN = {
     "missing module": ("import no_such_module_anywhere", "ModuleNotFoundError: No module named 'no_such_module"),
     "syntax error": ("def (", "SyntaxError"),
     "error of its own": ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+    "error whose text raises": ("class Mute(Exception):\n    __str__ = None\nraise Mute", "Mute"),
     "exit when imported": ("import sys\nsys.exit(3)", "it called sys.exit(3)"),
     "no hook": ("x = 1", "it implements no hook"),
     "raising hook": (HEADS.format("1 / 0"), "ZeroDivisionError"),

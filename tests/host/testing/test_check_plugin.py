@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -196,6 +197,84 @@ def test_a_disabled_plugin_is_not_checked(flawed, monkeypatch):
     monkeypatch.setenv("FGVC_DISABLE_PLUGINS", "fgvc-twin")
     with pytest.raises(FgvcError, match=r"fgvc-twin==1.0 is disabled \(FGVC_DISABLE_PLUGINS\)"):
         choose("fgvc-twin", get_registry())
+
+
+def test_what_stands_on_a_target_that_is_not_there_does_not_apply(fgvc):
+    result, checks = checked(fgvc, "no-target", "--quick")
+    assert result.exit_code == 1
+    broken = [title for (_, title), entry in checks.items() if entry["result"] in ("broken", "advice")]
+    assert broken == ["its target is there"]
+    assert "Nowhere" in checks["head no-target", "its target is there"]["reason"]
+    assert checks["head no-target", "it scores every class"]["reason"] == "its target is not there"
+
+
+def test_options_that_cannot_be_imported_are_one_fault(fgvc):
+    result, checks = checked(fgvc, "no-options", "--quick", "--set", "head.width=3")
+    assert result.exit_code == 1
+    broken = [title for (_, title), entry in checks.items() if entry["result"] == "broken"]
+    assert broken == ["its options are documented", "it registers without torch"]
+    assert "has no 'Nowhere'" in checks["head no-options", "its options are documented"]["reason"]
+
+
+def test_checks_that_fail_for_one_cause_are_told_together(fgvc):
+    result = fgvc("check-plugin", "unbuilt", "--quick")
+    assert result.exit_code == 1
+    (told,) = [part for part in result.stdout.split("\n\n") if part.startswith("broken: ")]
+    first, reason, why, others = told.splitlines()
+    assert first == "broken: head unbuilt: it scores every class"
+    assert "ZeroDivisionError: division by zero was raised (" in reason and "heads.py:" in reason
+    assert why.startswith("  Why: predict must return B,K numbers")
+    assert re.match(r"  So it is with \d\d more: the same seed makes the same head; an image is scored alone; ", others)
+
+
+def test_debug_shows_where_a_component_raised_and_where_a_plugin_failed(fgvc):
+    result = fgvc("check-plugin", "unbuilt", "--quick", "--debug")
+    assert result.stderr.count("ZeroDivisionError: division by zero") >= 1
+    assert "\nhead unbuilt: it scores every class\nTraceback" in result.stderr
+    result = fgvc("check-plugin", "fgvc-broken", "--debug")
+    assert "\nplugin fgvc-broken: it loads\nTraceback" in result.stderr
+    assert "import torch_broken" in result.stderr
+
+
+def test_who_waits_no_longer_sees_what_was_found(fgvc, monkeypatch):
+    from fgvc_flawed import heads
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(heads.Sound, "notes", interrupted)
+    result = fgvc("check-plugin", "fgvc-flawed:sound", "--quick")
+    assert result.exit_code == 130
+    assert "it reads what it says" in result.stdout and "its notes are lines" not in result.stdout
+    assert re.fullmatch(r"interrupted after \d+ of \d+ checks\n", result.stderr)
+    assert not fgvc("check-plugin", "fgvc-flawed:sound", "--quick", "--json").stdout
+
+
+def test_options_of_a_tracker_are_written_as_everywhere(fgvc):
+    result, checks = checked(fgvc, "tensorboard", "--only", "target", "--set", "tracker.tensorboard.folder=logs")
+    assert result.exit_code == 0 and checks["tracker tensorboard", "its target is there"]["result"] == "kept"
+    result = fgvc("check-plugin", "tensorboard", "--set", "tracker.tensorboard.flder=logs")
+    assert result.exit_code == 2 and "tracker.tensorboard.flder: no such option. Did you mean" in result.stderr
+    result = fgvc("check-plugin", "tensorboard", "--set", "tracker.folder=logs")
+    assert result.exit_code == 2 and "write whose option it is, as tracker.NAME.folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pim", "--set", "optimizer.lr=1"], "--set optimizer.*: nothing of the kind is checked here"),
+        (["tensorboard", "--set", "tracker.mlflow.x=1"], "--set tracker.mlflow.*: nothing of the kind is checked"),
+        (["pim", "--data", "photos"], "--data photos: no data set is checked here"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(fgvc, arguments, said):
+    result = fgvc("check-plugin", *arguments)
+    assert result.exit_code == 2 and said in result.stderr
+
+
+def test_a_name_that_a_broken_plugin_may_have_meant_names_it(flawed):
+    with pytest.raises(UsageError, match=r"fgvc-broken==1\.0 failed to load: ModuleNotFoundError: .* 'torch_broken'"):
+        choose("broken-head", get_registry())
 
 
 def test_a_check_that_is_not_there_is_refused(fgvc):

@@ -54,6 +54,12 @@ class NoClass(Sound):
         return model(images)[:, :-1]
 
 
+class Unbuilt(Sound):
+    def __init__(self, backbone, classes, options):
+        super().__init__(backbone, classes, options)
+        self.scale = classes / 0
+
+
 class DiceWeights(Sound):
     def __init__(self, backbone, classes, options):
         super().__init__(backbone, classes, options)

@@ -132,6 +132,8 @@ FLAWS = [
     Flaw("head", "thawed", "its options are documented", spec={"options": "fgvc_flawed.options:Thawed"}),
     Flaw("head", "zero", "its defaults are values that `--set` takes", spec={"options": "fgvc_flawed.options:Out"}),
     Flaw("head", "no-target", "its target is there", "Nowhere"),
+    Flaw("head", "no-options", "its options are documented", spec={"options": "fgvc_flawed.options:Nowhere"}),
+    Flaw("head", "unbuilt", "it scores every class", "Unbuilt"),
     Flaw("head", "heavy-options", "it registers without torch", spec={"options": "fgvc_flawed.heads:HeavyOptions"}),
     Flaw("head", "any/flawed", "its family knows its members"),
 ]  # fmt: skip
