@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, get_args
@@ -79,7 +80,8 @@ class Registry:
     def notify(self, hook_name: str, **arguments: Any) -> None:
         """Call a run event of every plugin that implements it.
 
-        Each is called alone; one that raises is warned of once, and neither stops the others nor the run.
+        Each is called alone, with tables (metrics, summary) of its own; one that raises is warned of once, and neither
+        stops the others nor the run.
         """
         if hook_name not in HOOKS:
             raise ValueError(f"{hook_name} is no hook")
@@ -88,7 +90,7 @@ class Registry:
             if implementation is None:
                 continue
             try:
-                implementation.function(**{name: arguments[name] for name in implementation.argnames})
+                implementation.function(**{name: _own(arguments[name]) for name in implementation.argnames})
             except (Exception, SystemExit) as error:
                 self._warn_once(plugin, hook_name, error)
 
@@ -160,6 +162,11 @@ def get_registry() -> Registry:
 def _discovered(*_policy: object) -> Registry:
     """Discover once for each set of rules on which plugins may load."""
     return discover(settings_module.current())
+
+
+def _own(argument: Any) -> Any:
+    """Return a table's copy: what one plugin changes in it, neither the others nor the host's own files are told."""
+    return copy.deepcopy(argument) if isinstance(argument, dict) else argument
 
 
 def _from(distribution: str, wanted: str | None) -> bool:

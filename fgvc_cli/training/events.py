@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -50,7 +51,7 @@ class Trackers:
         """
         for one in self._made:
             try:
-                one.tracker.started(run)
+                one.tracker.started(replace(run, config=copy.deepcopy(run.config)))
             except (Exception, SystemExit) as error:
                 raise FgvcError(
                     f"{_named(one.component)} could not start: {cause_of(error)}. Mend that, or leave it out of "
@@ -71,16 +72,27 @@ class Trackers:
 
     def notes(self) -> list[str]:
         """Return what they want a person to know."""
-        return [line for one in self._listening for line in self._tell(one, "notes") or ()]
+        lines: list[str] = []
+        for one in self._listening:
+            told = self._tell(one, "notes")
+            if isinstance(told, list) and all(isinstance(line, str) for line in told):
+                lines.extend(told)
+            elif told is not None:
+                self._warn(one, "notes", f"it returned {told!r} instead of a list of lines")
+        return lines
 
     def _tell(self, one: _Listening, method: str, *arguments: Any) -> Any:
+        """Call a method with copies of the arguments: what one tracker changes in them nobody else is told."""
         try:
-            return getattr(one.tracker, method)(*arguments)
+            return getattr(one.tracker, method)(*copy.deepcopy(arguments))
         except (Exception, SystemExit) as error:
-            if not one.warned:
-                one.warned = True
-                console.warn(f"{_named(one.component)}: its {method} failed, the run goes on: {cause_of(error)}")
+            self._warn(one, method, cause_of(error))
             return None
+
+    def _warn(self, one: _Listening, method: str, cause: str) -> None:
+        if not one.warned:
+            one.warned = True
+            console.warn(f"{_named(one.component)}: its {method} failed, the run goes on: {cause}")
 
 
 def make_trackers(choices: Sequence[Choice]) -> Trackers:

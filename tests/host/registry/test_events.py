@@ -42,6 +42,17 @@ def test_one_that_raises_is_warned_of_once_and_the_others_are_told(install, caps
     assert lines[0].startswith("warning: aa-raising==1.2: its fgvc_epoch_finished failed, the run goes on: ")
 
 
+def test_what_one_changes_no_other_is_told(install):
+    install("aa-greedy", {"greedy_plugin.py": RAISING.format(statement="metrics.pop('epoch'); run.clear()")})
+    install("tracker", {"tracker_plugin.py": TRACKER})
+    metrics = {"epoch": 3}
+    discover(Settings()).notify("fgvc_epoch_finished", run={}, metrics=metrics)
+
+    import tracker_plugin
+
+    assert tracker_plugin.seen == [("epoch", 3)] and metrics == {"epoch": 3}
+
+
 def test_ctrl_c_in_a_tracker_stops_the_run(install):
     install("raising", {"raising_plugin.py": RAISING.format(statement="raise KeyboardInterrupt")})
     with pytest.raises(KeyboardInterrupt):

@@ -10,12 +10,13 @@ from types import ModuleType
 import pytest
 
 from fgvc_cli import FgvcError, TrackerSpec, UsageError
-from fgvc_cli.contracts import Tracker, scalars
+from fgvc_cli.contracts import RunStart, Tracker, scalars
 from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry
 from fgvc_cli.registry.checks import PluginError, check_spec
 from fgvc_cli.registry.records import Origin
 from fgvc_cli.training import run as training
 from fgvc_cli.training.config import resolve
+from fgvc_cli.training.events import make_trackers
 from fgvc_cli.training.interrupt import Interrupted
 from fgvc_cli.training.settings import person_settings, refuse_with_resume
 
@@ -133,16 +134,66 @@ def test_a_run_that_is_interrupted_ends_for_its_tracker_and_goes_on_where_it_was
     assert Listener.heard[-2:] == Other.heard[-2:] == [("epoch_finished", 2), ("finished", 2)]
 
 
-@pytest.mark.parametrize("method", ["epoch_finished", "finished", "notes"])
-def test_one_that_raises_is_warned_of_once_and_stops_nothing(registry, photos, tmp_path, capsys, method):
-    text = f"tracker.listener.raises={method}"
+WARNING = "warning: tracker 'listener' of fgvc-listening==1.0: its {} failed, the run goes on: "
+
+
+def test_one_that_raises_is_warned_of_once_and_stops_no_run(registry, photos, tmp_path, capsys):
+    text = "tracker.listener.raises=epoch_finished"
     outcome = train(registry, photos, tmp_path / "run", text, trackers=("listener", "other"))
     assert outcome.run.finished
-    warning = f"warning: tracker 'listener' of fgvc-listening==1.0: its {method} failed, the run goes on"
-    assert capsys.readouterr().err.count(warning) == 1
-    assert [entry for entry in Other.heard if entry[0] in ("epoch_finished", "finished")] == [
-        ("epoch_finished", 1), ("epoch_finished", 2), ("finished", 2),
-    ]  # fmt: skip
+    assert capsys.readouterr().err.count(WARNING.format("epoch_finished")) == 1
+    assert Other.heard[-3:] == [("epoch_finished", 1), ("epoch_finished", 2), ("finished", 2)]
+
+
+def both(registry, *texts):
+    """The listener, and the other one after it."""
+    return make_trackers(resolved(registry, 'train.track=["listener", "other"]', *texts).trackers)
+
+
+@pytest.mark.parametrize("method", ["epoch_finished", "finished", "notes"])
+def test_one_that_raises_keeps_nothing_from_the_others(registry, tmp_path, capsys, method):
+    with both(registry, f"tracker.listener.raises={method}") as trackers:
+        trackers.started(RunStart(tmp_path, {}, ("a", "b"), resumed=False))
+        assert trackers.notes() == ["the listener listens"] * (1 if method == "notes" else 2)
+        for epoch in (1, 2):
+            trackers.epoch_finished({"epoch": epoch})
+    assert Other.heard[-3:] == [("epoch_finished", 1), ("epoch_finished", 2), ("finished", None)]
+    assert capsys.readouterr().err == f"{WARNING.format(method)}RuntimeError: no {method}\n"
+
+
+@pytest.mark.parametrize("told", [7, "a line", [None]])
+def test_notes_that_are_no_lines_are_warned_of(registry, capsys, told, monkeypatch, tmp_path):
+    class Odd(Listener):
+        def notes(self):
+            return told
+
+    monkeypatch.setattr(sys.modules["listening_trackers"], "Listener", Odd)
+    with both(registry) as trackers:
+        trackers.started(RunStart(tmp_path, {}, ("a", "b"), resumed=False))
+        assert trackers.notes() == ["the listener listens"]
+    assert capsys.readouterr().err == f"{WARNING.format('notes')}it returned {told!r} instead of a list of lines\n"
+
+
+def test_what_one_changes_no_other_is_told(registry, monkeypatch, tmp_path):
+    class Greedy(Listener):
+        def started(self, run):
+            run.config.clear()
+
+        def epoch_finished(self, metrics):
+            metrics.clear()
+
+        def finished(self, summary):
+            summary["test"].clear()
+
+    monkeypatch.setattr(sys.modules["listening_trackers"], "Listener", Greedy)
+    metrics, summary = {"epoch": 1}, {"epochs": 1, "test": {"top1": 0.5}}
+    with both(registry) as trackers:
+        trackers.started(RunStart(tmp_path, {"head": {"name": "linear"}}, ("a", "b"), resumed=False))
+        trackers.epoch_finished(metrics)
+        trackers.finished(summary)
+    (started,) = [value for what, value in Other.heard if what == "started"]
+    assert started.config == {"head": {"name": "linear"}} and ("epoch_finished", 1) in Other.heard
+    assert (metrics, summary) == ({"epoch": 1}, {"epochs": 1, "test": {"top1": 0.5}})
 
 
 def test_one_that_cannot_be_made_ends_it_before_there_is_a_run(registry, photos, tmp_path):
@@ -190,13 +241,13 @@ def test_none_is_on_unless_asked_for(registry):
 
 def test_the_last_layer_says_which_are_on_and_settings_of_the_others_are_dropped(registry):
     file = {"train": {"track": ["listener", "tensorboard"]}, "tracker": {"listener": {"volume": 5, "raises": "x"}}}
-    both = resolved(registry, "tracker.listener.volume=6", layers=[file])
-    assert [choice.name for choice in both.trackers] == ["listener", "tensorboard"]
-    assert (both.trackers[0].options.volume, both.trackers[0].options.raises) == (6, "x")
+    two = resolved(registry, "tracker.listener.volume=6", layers=[file])
+    assert [choice.name for choice in two.trackers] == ["listener", "tensorboard"]
+    assert (two.trackers[0].options.volume, two.trackers[0].options.raises) == (6, "x")
     one = resolved(registry, 'train.track=["other", "fgvc-listening:other"]', layers=[file])
     assert [choice.name for choice in one.trackers] == ["other"] and one.trackers[0].options.volume == 1
-    again = resolve([dict(tomllib.loads(both.as_toml()), fgvc={}, recipe={})], "scratch", FACTS, registry)
-    assert again.trackers == both.trackers
+    again = resolve([dict(tomllib.loads(two.as_toml()), fgvc={}, recipe={})], "scratch", FACTS, registry)
+    assert again.trackers == two.trackers
 
 
 @pytest.mark.parametrize(
