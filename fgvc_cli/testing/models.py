@@ -23,6 +23,7 @@ from fgvc_cli.contracts import (
     Preprocessing,
 )
 from fgvc_cli.runs.assembly import assemble
+from fgvc_cli.testing.check import expect
 from fgvc_cli.testing.tiny.images import CLASSES
 from fgvc_cli.testing.tiny.optimizers import groups_of, tiny_sgd
 from fgvc_cli.training.update import Update, detached
@@ -106,16 +107,31 @@ def watched(classifier: Classifier, optimizer: Optimizer | None = None) -> Watch
 
 
 def walk(classifier: Classifier, images: Tensor, targets: Tensor) -> Iterator[tuple[Objective, Any, Loss]]:
-    """Go through a head's objectives without an update: each objective, the head's output, and what its loss says."""
+    """Go through a head's objectives without an update: each objective, the head's output, and what its loss says.
+
+    Raises:
+        ContractBroken: what is yielded is no `Objective`, or has no images of the batch's size.
+    """
     generator = classifier.head.objectives(images, targets)
     try:
         objective = next(generator)
         while True:
+            _expect_objective(objective, images)
             output = classifier(objective.images, objective.part)
             yield objective, output, objective.loss(output)
             objective = generator.send(detached(output))
     except StopIteration:
         return
+
+
+def _expect_objective(objective: Any, images: Tensor) -> None:
+    expect(isinstance(objective, Objective), "an Objective", f"{type(objective).__name__} is yielded", "yield one")
+    expect(
+        objective.images.shape[1:] == images.shape[1:],
+        f"images of shape B,{','.join(map(str, images.shape[1:]))} in an objective",
+        f"they have shape {tuple(objective.images.shape)}",
+        "resize crops to the size of the images",
+    )
 
 
 def trainable(classifier: Classifier) -> list[str]:

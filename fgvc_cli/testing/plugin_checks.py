@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from fgvc_cli.registry import PluginRecord, RegisteredFamily, Registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, import_name, normalised
-from fgvc_cli.testing.check import Checks, ContractBroken, NotApplicable, expect
+from fgvc_cli.testing.check import Checks, ContractBroken, NotApplicable, expect, some
 from fgvc_cli.testing.registration import register_alone
 from fgvc_cli.testing.spec_checks import expect_no_such_member
 
@@ -114,11 +114,11 @@ def requires(subject: PluginSubject) -> None:
 
 
 def _expect_own_prefix(registered: RegisteredFamily, registry: Registry) -> None:
-    others = [
-        f.origin for f in registry.families(registered.family.kind) if f.family.prefix == registered.family.prefix
-    ]
-    others = [origin for origin in others if origin != registered.origin]
-    expect(not others, f"a prefix {registered.family.prefix!r} of its own", f"{others} has it too", "choose another")
+    prefix = registered.family.prefix
+    alike = [family.origin for family in registry.families(registered.family.kind) if family.family.prefix == prefix]
+    others = [str(origin) for origin in alike if origin != registered.origin]
+    found = f"{some(others)} {'has' if len(others) == 1 else 'have'} it too"
+    expect(not others, f"a prefix {prefix!r} of its own", found, "choose another")
 
 
 def _shipped(plugin: PluginRecord) -> set[str]:

@@ -29,7 +29,7 @@ FAMILY = """
 from fgvc_cli import Family, hookimpl
 @hookimpl
 def fgvc_families():
-    return [Family("head", "broad/", "fgvc_broad:resolve"), Family("head", "gone/", "fgvc_broad:nothing")]
+    return [Family("head", "broad/", "fgvc_broad:resolve")]
 def resolve(name):
     raise KeyError(name)
 """
@@ -41,6 +41,9 @@ def others(flawed, add):
     add("fgvc-broken", "import torch_broken\n")
     add("fgvc-empty", EMPTY)
     add("fgvc-broad", FAMILY)
+    add("fgvc-gone", FAMILY.replace("broad/", "gone/").replace(":resolve", ":nothing"))
+    add("fgvc-ours", FAMILY.replace("broad/", "same/"))
+    add("fgvc-theirs", FAMILY.replace("broad/", "same/"))
     add("fgvc-heavy", f"import torch\n{HEAD}".replace('"sound"', '"heavy"'))
     add("fgvc-twin", HEAD)
     add("fgvc-squatter", HEAD.replace('"sound"', '"squat"'), record="fgvc_heads/__init__.py,,\nfgvc_squatter.py,,\n")
@@ -135,6 +138,8 @@ def test_a_whole_distribution_is_checked_with_its_plugin(fgvc):
         ("fgvc-squatter", "its packages are its own", "fgvc-squatter==1.0 ships fgvc_heads, as fgvc-cli does"),
         ("fgvc-heavy", "it registers without torch", "torch must not be imported only to register"),
         ("fgvc-broad", "its families answer", "fgvc_broad:resolve raised KeyError"),
+        ("fgvc-gone", "its families answer", "fgvc_broad:nothing to be there; AttributeError: fgvc_broad has no"),
+        ("fgvc-ours", "its families answer", "a prefix 'same/' of its own; fgvc-theirs==1.0 has it too"),
     ],
 )
 def test_what_is_wrong_with_a_plugin_is_told(fgvc, distribution, title, reason):

@@ -14,6 +14,7 @@ from fgvc_cli.testing import Check, ContractAdvice, ContractBroken, NotApplicabl
 
 PACKAGES = Path(__file__).parent / "flawed"
 sys.path.insert(0, str(PACKAGES))
+from fgvc_flawed.details import DETAILS  # noqa: E402
 from fgvc_flawed.table import FLAWS  # noqa: E402
 
 sys.path.pop(0)
@@ -24,11 +25,12 @@ def check_of(kind: str, name: str, title: str) -> Check:
     return found
 
 
-@pytest.mark.parametrize("flaw", FLAWS, ids=lambda flaw: f"{flaw.kind} {flaw.name}: {flaw.check}")
+@pytest.mark.parametrize("flaw", [*FLAWS, *DETAILS], ids=lambda flaw: f"{flaw.kind} {flaw.name}: {flaw.check}")
 def test_a_flaw_is_found_by_its_check(flawed, flaw):
     outcome = check_of(flaw.kind, flaw.name, flaw.check).outcome()
     assert outcome.status in ("broken", "advice"), outcome.reason
     assert "\n" not in outcome.reason and outcome.reason.startswith("Expected ")
+    assert flaw.says in outcome.reason
 
 
 @pytest.mark.parametrize("kind", KINDS)

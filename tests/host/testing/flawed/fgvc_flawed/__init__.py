@@ -1,5 +1,7 @@
 """A plugin with a sound component of each kind, and one for each flaw that the contract kit has to find."""
 
+import itertools
+
 from fgvc_cli import (
     BackboneSpec,
     DatasetSpec,
@@ -11,6 +13,7 @@ from fgvc_cli import (
     TrackerSpec,
     hookimpl,
 )
+from fgvc_flawed.details import DETAILS
 from fgvc_flawed.table import FLAWS, Flaw
 
 OPTIONS = {"optimizer": "fgvc_flawed.options:Rates"}
@@ -19,10 +22,9 @@ OPTIONS = {"optimizer": "fgvc_flawed.options:Rates"}
 def specs(kind, spec_type, **sound):
     """The sound one, and each with a flaw."""
     given = {"summary": "Sound, or not", "options": OPTIONS.get(kind, ""), **sound}
-    named = [Flaw(kind, "sound", ""), *(flaw for flaw in FLAWS if flaw.kind == kind and "/" not in flaw.name)]
-    return [
-        spec_type(**{"name": f.name, "target": f"fgvc_flawed.{kind}s:{f.made_by}", **given, **f.spec}) for f in named
-    ]
+    flaws = [flaw for flaw in (*FLAWS, *DETAILS) if flaw.kind == kind and "/" not in flaw.name]
+    named = {flaw.name: flaw for flaw in (Flaw(kind, "sound", ""), *flaws)}
+    return [spec_type(**{"name": f.name, "target": f.target, **given, **f.spec}) for f in named.values()]
 
 
 @hookimpl
@@ -65,12 +67,20 @@ def fgvc_recipes():
 def fgvc_families():
     return [
         Family("head", "any/", "fgvc_flawed:resolve_any", "Answers to any name"),
+        Family("head", "moody/", "fgvc_flawed:resolve_moody", "Answers otherwise each time"),
         Family("backbone", "sound/", "fgvc_flawed:resolve_sound", "sound/1 and sound/2"),
     ]
 
 
 def resolve_any(name):
     return HeadSpec(name, "fgvc_flawed.heads:Sound", "Sound", maps=2)
+
+
+MOODS = itertools.count()
+
+
+def resolve_moody(name):
+    return HeadSpec(name, "fgvc_flawed.heads:Sound", f"Mood {next(MOODS)}", maps=2)
 
 
 def resolve_sound(name):

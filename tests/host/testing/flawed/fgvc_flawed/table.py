@@ -1,4 +1,4 @@
-"""Which component has which flaw: by kind, its name, its class, what its spec says otherwise, the check to catch it."""
+"""Which component has which flaw, and which check has to find it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,11 +6,29 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Flaw:
+    """A component with one flaw.
+
+    Attributes:
+        kind: of the component.
+        name: of the component.
+        check: the title of the check that finds it.
+        made_by: its class.
+        spec: what its spec says otherwise than that of the sound one.
+        says: words of the reason that is found.
+        module: what the module of its class is called after its kind.
+    """
+
     kind: str
     name: str
     check: str
     made_by: str = "Sound"
     spec: dict[str, Any] = field(default_factory=dict)
+    says: str = ""
+    module: str = "s"
+
+    @property
+    def target(self) -> str:
+        return f"fgvc_flawed.{self.kind}{self.module}:{self.made_by}"
 
 
 FLAWS = [
