@@ -11,6 +11,7 @@ from fgvc_cli.contracts import BackboneInfo, Features, PretrainedWeights, Reads
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.testing.backbone_subject import BackboneSubject, tensors_of, text_of
 from fgvc_cli.testing.check import Check, Checks, ContractBroken, NotApplicable, expect, some
+from fgvc_cli.testing.elsewhere import WHY, expect_moves
 from fgvc_cli.testing.models import changed, copied_state
 from fgvc_cli.testing.subject import Subject
 from fgvc_cli.testing.tiny.isolation import isolated
@@ -174,6 +175,13 @@ def channels_last(backbone: BackboneSubject) -> None:
         module = module.to(memory_format=torch.channels_last)
         other = tensors_of(module(images.contiguous(memory_format=torch.channels_last), reads))
     _expect_close(other, plain, "the same features of channels-last images")
+
+
+@COMPUTING("it computes on a GPU as well", WHY)
+def elsewhere(backbone: BackboneSubject) -> None:
+    """Forward makes no tensor on the CPU that meets one which is not."""
+    reads = backbone.everything()
+    expect_moves(backbone.make().train(), lambda module, images: module(images, reads), backbone.images())
 
 
 @COMPUTING(

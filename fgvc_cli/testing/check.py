@@ -118,7 +118,7 @@ class Check:
             raise
         except BaseException as error:  # a component may raise anything, SystemExit included
             raise ContractBroken(
-                f"that {self.title}", f"{cause_of(error)} was raised{_where(error)}", "mend it there"
+                f"that {self.title}", f"{cause_of(error)} was raised{where_raised(error)}", "mend it there"
             ) from error
 
 
@@ -159,7 +159,7 @@ def some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _where(error: BaseException) -> str:
+def where_raised(error: BaseException) -> str:
     """Say where the author's code was when it was raised: the innermost line outside of the libraries."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -79,7 +79,7 @@ def expect_maps(maps: Any, images: Tensor) -> None:
         f"explain returns {found}",
         "resize to the images (bilinear) and use .float()",
     )
-    low, high = float(maps.min()), float(maps.max())
+    low, high = float(maps.detach().min()), float(maps.detach().max())
     expect(
         bool(is_in_range(maps).all()),
         "values in [0, 1]",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.testing.check import Check, Checks, expect, some
+from fgvc_cli.testing.elsewhere import WHY, expect_moves
 from fgvc_cli.testing.head_subject import IMAGES, HeadSubject
 from fgvc_cli.testing.models import changed, copied_state, update_of
 from fgvc_cli.testing.subject import Subject
@@ -129,6 +130,12 @@ def tokens(head: HeadSubject) -> None:
     head.takes(TinyTokens)
     classifier = head.classifier(TinyTokens()).eval()
     _expect_scores(classifier.scores(head.batch()[0]), IMAGES)
+
+
+@SCORING("it scores on a GPU as well", WHY)
+def elsewhere(head: HeadSubject) -> None:
+    """predict makes no tensor on the CPU that meets one which is not."""
+    expect_moves(head.classifier().eval(), lambda classifier, images: classifier.scores(images), head.batch()[0])
 
 
 @SCORING(

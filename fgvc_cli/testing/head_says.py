@@ -59,6 +59,39 @@ def cam_map(head: HeadSubject) -> None:
     )
 
 
+@SAYING("its first pass is over the images", "Explainers take maps and gradients in the first pass that predict makes.")
+def first_pass(head: HeadSubject) -> None:
+    """Where predict takes several passes through the model, the first one is over the images as they are."""
+    classifier, (images, _) = head.lively(), head.batch()
+    seen: list[Tensor] = []
+    handle = classifier.backbone.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+    try:
+        with torch.no_grad():
+            classifier.scores(images)
+    finally:
+        handle.remove()
+    expect(
+        bool(seen) and torch.equal(seen[0], images),
+        "the first pass of predict to be over the images as they are",
+        f"it is over others, of shape {tuple(seen[0].shape)}" if seen else "predict does not call the model",
+        "begin with model(images), and show the model crops and other views after that",
+    )
+
+
+@SAYING(
+    "it knows its published weights", "`--weights FILE` shows the head any state dict; None if it is not its own."
+)
+def published(head: HeadSubject) -> None:
+    """published() has nothing to say of a state dict that nobody's method saved."""
+    found = head.classifier().head.published({"an entry of nothing": torch.zeros(2, 2)})
+    expect(
+        found is None,
+        "None from published() for a state dict of nothing",
+        f"a {type(found).__name__}",
+        "look for entries that only the method's public code has, and return None without them",
+    )
+
+
 @SAYING("its notes are lines", "The host prints them before training.")
 def notes(head: HeadSubject) -> None:
     """notes() is a list of one-line texts."""

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from fgvc_cli.contracts import Classifier, Loss, Objective
 from fgvc_cli.testing.check import Checks, expect, some
+from fgvc_cli.testing.elsewhere import WHY, expect_moves
 from fgvc_cli.testing.head_subject import HeadSubject
 from fgvc_cli.testing.models import changed, copied_state, trainable, update_of, walk, watched
 from fgvc_cli.testing.tiny.backbones import TinyTokens
@@ -142,6 +143,17 @@ def autocast(head: HeadSubject) -> None:
         scores = classifier.eval().scores(batch[0])
     finite = all(bool(value.isfinite().all()) for value in (*losses, scores, *copied_state(classifier).values()))
     expect(finite, "finite losses, weights and scores under bf16 autocast", "some are not", _FINITE)
+
+
+@TRAINING("it trains on a GPU as well", WHY)
+def elsewhere(head: HeadSubject) -> None:
+    """Its objectives and losses make no tensor on the CPU that meets one which is not."""
+
+    def losses(classifier: Any, images: Tensor, targets: Tensor) -> None:
+        for _ in walk(classifier, images, targets):
+            pass
+
+    expect_moves(head.classifier().train(), losses, *head.batch())
 
 
 @TRAINING("it leaves its batch alone", "The host shows the same images and targets to other micro-batches and metrics.")
