@@ -48,9 +48,8 @@ def open_dataset(component: Component, options: Any, folder: Path | None, seed: 
         UsageError: the data set needs a folder and there is none, or takes none and there is one.
     """
     check_path(component, folder)
-    make = component.load()
     with _shown_progress() as progress:
-        dataset = make(request=request_for(folder, seed, progress), options=options)
+        dataset = component.make(request=request_for(folder, seed, progress), options=options)
     if not isinstance(dataset, Dataset):
         raise FgvcError(
             f"The data set '{component.name}' of {component.distribution} is broken: it gave a "

@@ -138,7 +138,7 @@ def make_explainer(name: str, settings: Mapping[str, Any], registry: Registry) -
     """
     component = registry.find(KIND, name)
     options: Any = build(component.options_type(), settings, KIND)
-    explainer = component.load()(options=options)
+    explainer = component.make(options=options)
     if not isinstance(explainer, Explainer):
         raise FgvcError(
             f"{component.reference} {component.version} breaks its contract: {component.spec.target} makes a "

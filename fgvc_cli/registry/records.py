@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,6 +91,21 @@ class Component:
             raise
         except BaseException as error:  # a module can raise anything, SystemExit included
             raise self._broken("could not be loaded", error) from error
+
+    def make(self, **arguments: Any) -> Any:
+        """Call what the spec's target names; arguments are passed by name.
+
+        Raises:
+            FgvcError: it cannot be imported, or does not take these arguments. The call raises what the target raises.
+        """
+        target = self.load()
+        if refusal := refusal_of(target, arguments):
+            given = ", ".join(f"{name}=..." for name in arguments)
+            raise FgvcError(
+                f"{self.kind} '{self.name}' of {self.origin} breaks its contract: {self.spec.target} is called as "
+                f"target({given}) and {refusal}. Its author can mend it."
+            )
+        return target(**arguments)
 
     def options_type(self) -> type:
         """Import and return the dataclass of the component's options, `NoOptions` if it has none.
@@ -198,6 +214,19 @@ def import_name(target: str) -> Any:
             raise AttributeError(f"{module_name} has no '{names}'.{did_you_mean(name, dir(found))}")
         found = getattr(found, name)
     return found
+
+
+def refusal_of(target: Any, names: Iterable[str]) -> str:
+    """Say why something cannot be called with arguments of these names, such as "lacks 'options'"; empty: it can be."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):  # it is not to be known, as of what is written in C; the call itself will tell
+        return ""
+    try:
+        signature.bind(**dict.fromkeys(names))
+    except TypeError as error:
+        return f"its signature is {signature}: {error}"
+    return ""
 
 
 def cause_of(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from fgvc_cli.specs import HeadSpec
 
 def build_backbone(component: Component, options: Any, image_size: int) -> Backbone:
     """Build a backbone with random weights for square images of that size."""
-    backbone = component.load()(name=component.spec.name, image_size=image_size, options=options)
+    backbone = component.make(name=component.spec.name, image_size=image_size, options=options)
     return cast(Backbone, _checked(backbone, Backbone, component))
 
 
@@ -27,7 +27,7 @@ def build_head(component: Component, options: Any, backbone: Backbone, classes: 
     """
     _check_maps(component, backbone)
     head = cast(
-        Head, _checked(component.load()(backbone=backbone.info, classes=classes, options=options), Head, component)
+        Head, _checked(component.make(backbone=backbone.info, classes=classes, options=options), Head, component)
     )
     backbone.prune(head.reads())
     return head

@@ -12,7 +12,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.testing.backbone_subject import BackboneSubject, tensors_of, text_of
 from fgvc_cli.testing.check import Check, Checks, ContractBroken, NotApplicable, expect, some
 from fgvc_cli.testing.elsewhere import WHY, expect_moves
-from fgvc_cli.testing.models import changed, copied_state
+from fgvc_cli.testing.models import changed, copied_state, saved_state
 from fgvc_cli.testing.subject import Subject
 from fgvc_cli.testing.tiny.isolation import isolated
 from fgvc_cli.testing.waiting import WaitWatch
@@ -150,7 +150,7 @@ def state_round_trip(backbone: BackboneSubject) -> None:
     with torch.no_grad():
         first.train()(images, reads)
         second = backbone.make(seed=1)
-        second.load_state_dict(first.state_dict())
+        second.load_state_dict(saved_state(first))
         expected, found = (tensors_of(module.eval()(images, reads)) for module in (first, second))
     _expect_close(found, expected, "the same features from a backbone that loads its state dict")
 

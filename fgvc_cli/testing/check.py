@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 import unittest
 import warnings
@@ -15,7 +16,7 @@ S = TypeVar("S")
 
 Status = Literal["kept", "broken", "advice", "not applicable"]
 
-NOT_THE_AUTHORS = ("fgvc_cli", "torch", "torchvision", "timm", "numpy", "PIL", "importlib")
+NOT_THE_AUTHORS = {"fgvc_cli", "torch", "torchvision", "timm", "numpy", "PIL", *sys.stdlib_module_names}
 """Packages in which a traceback ends without that being where the mistake is."""
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from fgvc_cli.testing.check import Check, Checks, expect, some
 from fgvc_cli.testing.elsewhere import WHY, expect_moves
 from fgvc_cli.testing.head_subject import IMAGES, HeadSubject
-from fgvc_cli.testing.models import changed, copied_state, update_of
+from fgvc_cli.testing.models import changed, copied_state, saved_state, update_of
 from fgvc_cli.testing.subject import Subject
 from fgvc_cli.testing.tiny.backbones import TinyTokens
 from fgvc_cli.testing.tiny.images import CLASSES
@@ -113,7 +113,7 @@ def state_round_trip(head: HeadSubject) -> None:
     for _ in range(2):
         update([(images, targets)])
     other = head.classifier(seed=1)
-    other.load_state_dict({name: value.clone() for name, value in trained.state_dict().items()})
+    other.load_state_dict(saved_state(trained))
     with torch.no_grad():
         expected, found = trained.eval().scores(images), other.eval().scores(images)
     expect(

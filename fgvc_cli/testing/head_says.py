@@ -78,9 +78,7 @@ def first_pass(head: HeadSubject) -> None:
     )
 
 
-@SAYING(
-    "it knows its published weights", "`--weights FILE` shows the head any state dict; None if it is not its own."
-)
+@SAYING("it knows its published weights", "`--weights FILE` shows the head any state dict; None if it is not its own.")
 def published(head: HeadSubject) -> None:
     """published() has nothing to say of a state dict that nobody's method saved."""
     found = head.classifier().head.published({"an entry of nothing": torch.zeros(2, 2)})

@@ -23,7 +23,7 @@ from fgvc_cli.contracts import (
     Preprocessing,
 )
 from fgvc_cli.runs.assembly import assemble
-from fgvc_cli.testing.check import expect
+from fgvc_cli.testing.check import expect, some
 from fgvc_cli.testing.tiny.images import CLASSES
 from fgvc_cli.testing.tiny.optimizers import groups_of, tiny_sgd
 from fgvc_cli.training.update import Update, detached
@@ -143,6 +143,23 @@ def copied_state(model: nn.Module) -> dict[str, Tensor]:
     """Return copies of a model's parameters and buffers by name, those that a file leaves out included."""
     named = (*model.named_parameters(), *model.named_buffers())
     return {name: tensor.detach().clone() for name, tensor in named}
+
+
+def saved_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of what a file would hold of a model.
+
+    Raises:
+        ContractBroken: its state dict has what is no tensor.
+    """
+    state = model.state_dict()
+    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    expect(
+        not strange,
+        "tensors alone in the state dict",
+        f"{some(strange)} {'is' if len(strange) == 1 else 'are'} none",
+        "keep numbers in buffers, and everything else in the options",
+    )
+    return {name: value.detach().clone() for name, value in state.items()}
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:

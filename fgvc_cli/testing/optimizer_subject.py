@@ -42,7 +42,7 @@ class OptimizerSubject:
         over = base or self.base
         if over is None:
             return self._made(groups=groups, options=self.subject.options(**rates))
-        inner = over.load()(groups=groups, options=build(over.options_type(), rates, "optimizer.base"))
+        inner = over.make(groups=groups, options=build(over.options_type(), rates, "optimizer.base"))
         return self._made(groups=groups, options=self.subject.options(), base=inner)
 
     def rates(self) -> dict[str, float]:

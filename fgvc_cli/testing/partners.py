@@ -123,7 +123,7 @@ def _options(component: Component) -> Any:
 
 
 def _defaults(component: Component) -> Explainer:
-    explainer: Explainer = component.load()(options=_options(component))
+    explainer: Explainer = component.make(options=_options(component))
     return explainer
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.options import NoOptions, as_toml, build, describe
-from fgvc_cli.registry.records import cause_of
+from fgvc_cli.registry.records import cause_of, refusal_of
 from fgvc_cli.testing.check import Checks, ContractBroken, NotApplicable, expect
 from fgvc_cli.testing.registration import register_alone
 from fgvc_cli.testing.subject import Subject
@@ -98,19 +98,25 @@ def defaults(subject: Subject) -> None:
 
 @SPEC("its target is there", "The host imports it only when the component is used: a typing error shows that late.")
 def target(subject: Subject) -> None:
-    """What the spec names can be imported and called."""
+    """What the spec names can be imported, and called as the host does."""
     try:
         found = subject.component.load()
     except FgvcError as error:
         raise ContractBroken(
             f"{subject.component.spec.target} to be importable", str(error), "mend the target or its module"
         ) from error
+    if subject.component.spec.is_file:
+        return
+    named, arguments = subject.component.spec.target, subject.arguments()
     expect(
-        subject.component.spec.is_file or callable(found),
-        f"{subject.component.spec.target} to be a class or function",
+        callable(found),
+        f"{named} to be a class or function",
         f"it is a {type(found).__name__}",
         "name what makes the component",
     )
+    refusal = refusal_of(found, arguments)
+    called = f"target({', '.join(f'{name}=...' for name in arguments)})"
+    expect(not refusal, f"{named} to be called as {called}", refusal, "give its arguments those names")
 
 
 @SPEC(

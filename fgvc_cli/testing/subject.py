@@ -10,8 +10,20 @@ from typing import Any
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, PluginRecord, Registry
+from fgvc_cli.registry.records import refusal_of
 from fgvc_cli.specs import Kind
 from fgvc_cli.testing.check import ContractBroken, NotApplicable
+
+ARGUMENTS: dict[Kind, tuple[str, ...]] = {
+    "backbone": ("name", "image_size", "options"),
+    "head": ("backbone", "classes", "options"),
+    "optimizer": ("groups", "options"),
+    "dataset": ("request", "options"),
+    "explainer": ("options",),
+    "tracker": ("options",),
+    "recipe": (),
+}
+"""What the host gives the target of each kind, by name."""
 
 
 def section_of(component: Component) -> str:
@@ -87,6 +99,11 @@ class Subject:
         except FgvcError:
             raise NotApplicable("its target is not there") from None
 
+    def arguments(self) -> tuple[str, ...]:
+        """Name what the host gives its target."""
+        over = ("base",) if getattr(self.component.spec, "base", "") else ()
+        return (*ARGUMENTS[self.kind], *over)
+
     def make(self, contract: type, **arguments: Any) -> Any:
         """Call its target and see that what it makes is of its kind.
 
@@ -94,7 +111,10 @@ class Subject:
             contract: the base class of the kind.
             arguments: of the target.
         """
-        made = self.target()(**arguments)
+        target = self.target()
+        if refusal_of(target, arguments):
+            raise NotApplicable("its target does not take what it is given")
+        made = target(**arguments)
         if not isinstance(made, contract):
             raise ContractBroken(
                 f"a {contract.__name__}",

@@ -105,9 +105,8 @@ def make_trackers(choices: Sequence[Choice]) -> Trackers:
 
 
 def _made(choice: Choice) -> Tracker:
-    target = choice.component.load()
     try:
-        tracker = target(options=choice.options)
+        tracker = choice.component.make(options=choice.options)
     except FgvcError:
         raise  # the tracker's own word on what is missing
     except (Exception, SystemExit) as error:

@@ -247,7 +247,7 @@ def _check_batch(classifier: Classifier, batch_size: int) -> None:
 
 def _of_groups(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:
     over = {} if choice.base is None else {"base": _of_groups(choice.base, groups)}
-    optimizer = choice.component.load()(groups=groups, options=choice.options, **over)
+    optimizer = choice.component.make(groups=groups, options=choice.options, **over)
     if not isinstance(optimizer, Optimizer):
         raise FgvcError(f"{choice.component.reference} breaks its contract: it makes a {type(optimizer).__name__}.")
     return optimizer

@@ -102,6 +102,16 @@ KINDS = {
         "head 'no-target-head' of fgvc-no-target==1.0 could not be loaded: AttributeError: fgvc_no_target.head has no "
         "'Haed'. Did you mean 'Head'?",
     ),
+    "wrong-arguments": Broken(
+        {
+            "__init__.py": HEADS.format("[HeadSpec('wrong-arguments-head', '{}.head:Head')]"),
+            "head.py": "class Head:\n    def __init__(self, info, options): pass\n",
+        },
+        "",
+        "wrong-arguments-head",
+        "head 'wrong-arguments-head' of fgvc-wrong-arguments==1.0 breaks its contract: fgvc_wrong_arguments.head:Head "
+        "is called as target(backbone=..., classes=..., options=...) and its signature is (info, options): ",
+    ),
     "no-head": Broken(
         {"__init__.py": HEADS.format("[HeadSpec('no-head-head', '{}.head:no_head')]"), "head.py": CROOKED},
         "",

@@ -17,6 +17,7 @@ DETAILS = [
         ("refusing", "Refusing", "it refuses both of the kit's backbones"),
         ("unlike-a-head", "no_head", "fgvc_flawed.head_details:no_head makes a Linear"),
     ),
+    *flaws("head", "a saved head is the head", ("extra-state", "ExtraState", "head._extra_state is none")),
     *flaws("head", "evaluation changes nothing", ("tallying", "Tallying", "predict changes head.tally")),
     *flaws(
         "head", "it reads what it says",
@@ -65,6 +66,7 @@ DETAILS = [
         ("deep-first", "DeepFirst", "maps from shallow to deep", {"strides": ()}),
         ("boasting-strides", "BoastingStrides", "a grid of about", {"strides": ()}),
     ),
+    *flaws("backbone", "a saved backbone is the backbone", ("extra-state", "ExtraState", "_extra_state is none")),
     *flaws("backbone", "an image's features are its own", ("tallying", "Tallying", "evaluation changes tally")),
     *flaws("backbone", "it takes a size or refuses it", ("brittle", "Brittle", "it raised ZeroDivisionError")),
     *flaws(
@@ -189,6 +191,10 @@ DETAILS = [
         "head", "its defaults are values that `--set` takes",
         ("unequal", "Infinite", "width was 3 and became '3'", {"options": "fgvc_flawed.options:Unequal"}),
     ),
-    *flaws("head", "its target is there", ("constant", "CONSTANT", "to be a class or function; it is a int")),
+    *flaws(
+        "head", "its target is there",
+        ("constant", "CONSTANT", "to be a class or function; it is a int"),
+        ("positional", "Positional", "target(backbone=..., classes=..., options=...); its signature is (info, number,"),
+    ),
     *flaws("head", "its family knows its members", ("moody/1", "", "one spec for one name")),
 ]  # fmt: skip

@@ -18,6 +18,19 @@ class Infinite(Sound):
         return model(images) / 0
 
 
+class Positional(Sound):
+    def __init__(self, info, number, options):
+        super().__init__(info, number, options)
+
+
+class ExtraState(Sound):
+    def get_extra_state(self):
+        return {"seen": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
 class Refusing(Sound):
     def __init__(self, backbone, classes, options):
         raise UsageError("too small")
