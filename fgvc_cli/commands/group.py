@@ -16,7 +16,7 @@ from fgvc_cli.commands.global_options import take_global_options
 from fgvc_cli.commands.lazy import LazyCommand, builtin_commands
 from fgvc_cli.commands.quick import QuickParameters
 from fgvc_cli.display import console
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.launch import launched
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 WHILE_ANOTHER_SPEAKS = 10.0
 """Seconds that a silent process (see `fgvc_cli.launch`) stays after an error that all have: torchrun ends the others as
 soon as one ends, and the first has to say what went wrong."""
+
+PIPS_OWN = ("install", "uninstall")
+"""What a person may look for here."""
 
 PLUGIN_PANEL = "Commands of plugins"
 
@@ -84,6 +87,9 @@ class FgvcGroup(QuickParameters, TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the subcommand that the arguments name, and import it."""
+        if args and args[0] in PIPS_OWN and args[0] not in self.commands:
+            what = " ".join(["pip", *args[:2], *(["NAME"] if len(args) == 1 else [])])
+            raise UsageError(f"{args[0]}: that is pip's business: {what}. fgvc list-plugins shows what is installed.")
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.loaded() if isinstance(command, LazyCommand) else command, rest
 

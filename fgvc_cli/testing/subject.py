@@ -22,6 +22,7 @@ ARGUMENTS: dict[Kind, tuple[str, ...]] = {
     "explainer": ("options",),
     "tracker": ("options",),
     "recipe": (),
+    "study": (),
 }
 """What the host gives the target of each kind, by name."""
 

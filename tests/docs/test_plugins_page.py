@@ -165,6 +165,9 @@ def test_the_journal_heard_every_event(trained):
 def test_the_command_runs(trained, fgvc):
     result = fgvc("classes", trained.run)
     assert (result.exit_code, result.stdout) == (0, "ophrys\norchis\n")
+    listed = fgvc("--runs", trained.run.parent, "accuracies")
+    top1 = json.loads((trained.run / "summary.json").read_text())["test"]["top1"]
+    assert (listed.exit_code, listed.stdout) == (0, f"run  {100 * top1:.1f} %\n")
     missing = fgvc("classes", trained.run / "nothing")
     assert missing.exit_code == 1 and "there is no such file" in missing.stderr
 

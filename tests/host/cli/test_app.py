@@ -92,6 +92,8 @@ def test_global_options_after_two_dashes_belong_to_the_command():
     ("arguments", "message"),
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'? See fgvc --help."),
+        (["install", "fgvc-bilinear"], "that is pip's business: pip install fgvc-bilinear. fgvc list-plugins shows"),
+        (["uninstall"], "pip uninstall NAME"),
         (["--verison"], "No such option: --verison"),
         (["list-plugins", "--knid", "head"], "No such option: --knid"),
         (["list-plugins", "--kind"], "Option '--kind' requires an argument."),
