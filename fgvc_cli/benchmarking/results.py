@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fgvc_cli.benchmarking.record_types import fits, typed
 from fgvc_cli.errors import FgvcError
 
 FORMAT = 1
@@ -161,27 +162,50 @@ def report_from_json(document: Any, where: str) -> Report:
         )
     try:
         return Report(
-            machine=dict(document["machine"]),
-            settings=dict(document["settings"]),
+            machine=_machine(document["machine"]),
+            settings=_settings(document["settings"]),
             rows=tuple(_row(row) for row in document["rows"]),
-            feeds=tuple(Feed(**feed) for feed in document["feeds"]),
+            feeds=tuple(_feed(feed) for feed in document["feeds"]),
             interrupted=bool(document["interrupted"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FgvcError(f"{where} is damaged: {type(error).__name__} {error}. Measure again.") from error
+
+
+def _machine(document: Any) -> dict[str, Any]:
+    rate = "multiply_adds_per_second"
+    if not fits(document.get(rate), float | None):
+        raise TypeError(f"{rate} is {document[rate]!r:.40}")
+    return dict(document)
+
+
+def _settings(document: Any) -> dict[str, Any]:
+    if not fits(document.get("explainers", {}), Mapping[str, Mapping[str, Any]]):
+        raise TypeError(f"explainers is {document['explainers']!r:.40}")
+    return dict(document)
+
+
+def _feed(document: Mapping[str, Any]) -> Feed:
+    feed = typed(Feed, document)
+    if feed.images_per_second <= 0:
+        raise ValueError(f"images_per_second is {feed.images_per_second}")
+    return feed
 
 
 def _row(document: Mapping[str, Any]) -> Row:
     explain = {name: _work(work) for name, work in document["explain"].items()}
     works = {name: _work(document[name]) for name in ("update", "predict", "epoch")}
-    return Row(**{**document, **works, "explain": explain})
+    return typed(Row, {**document, **works, "explain": explain})
 
 
 def _work(document: Mapping[str, Any] | None) -> Any:
     if document is None:
         return None
     plain = {name: value for name, value in document.items() if name != "images_per_second"}
-    return Work(**{**plain, "timing": Timing(**document["timing"])})
+    work = typed(Work, {**plain, "timing": typed(Timing, document["timing"])})
+    if work.images < 1 or work.timing.median <= 0:
+        raise ValueError(f"{work.images} images in {work.timing.median} ms")
+    return work
 
 
 def _add_rate(document: dict[str, Any] | None, work: Work | None) -> None:

@@ -120,3 +120,46 @@ def test_what_is_no_report(tmp_path, name, content, message):
     with pytest.raises(FgvcError, match=message) as caught:
         files.read_report(tmp_path / name)
     assert str(tmp_path) in str(caught.value)
+
+
+def changed(document: dict, path: str, value: object) -> None:
+    """Set the value at a dotted path."""
+    *parts, last = path.split(".")
+    for part in parts:
+        document = document[int(part) if part.isdecimal() else part]  # type: ignore[call-overload]
+    document[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("rows.0.update.timing.median", "fast", "Timing.median is 'fast'"),
+        ("rows.0.update.timing.median", 0, "8 images in 0 ms"),
+        ("rows.0.update.timing.median", float("nan"), "Timing.median is nan"),
+        ("rows.0.update.timing.rounds", True, "Timing.rounds is True"),
+        ("rows.0.update.images", 0, "0 images in 100.0 ms"),
+        ("rows.0.update.peak_memory", "much", "Work.peak_memory is 'much'"),
+        ("rows.0.update", 5, "'int' object"),
+        ("rows.0.explain", {"gradcam": None}, "Row.explain is"),
+        ("rows.0.batch_size", "four", "Row.batch_size is 'four'"),
+        ("rows.0.backbone", ["resnet50"], r"Row.backbone is \['resnet50'\]"),
+        ("rows.0.parameters", {"head": "many"}, "Row.parameters is"),
+        ("rows.0.unknown", 5, "unexpected keyword argument 'unknown'"),
+        ("rows", 5, "not iterable"),
+        ("machine", [1], "'list' object"),
+        ("machine.multiply_adds_per_second", "quick", "multiply_adds_per_second is 'quick'"),
+        ("settings.explainers", ["gradcam"], "explainers is"),
+        ("feeds", [{"name": "later epochs", "images_per_second": 0, "images": 8}], "images_per_second is 0"),
+    ],
+)
+def test_a_value_that_is_damaged_is_told_when_it_is_read(tmp_path, bench_report, bench_work, path, value, told):
+    """Not in the middle of a comparison; and it is no reason to complain when another benchmark ends."""
+    report = bench_report()
+    document = json.loads(json.dumps(report.as_json()))
+    changed(document, path, value)
+    for name in ("damaged", "new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "damaged/bench.json").write_text(json.dumps(document))
+    with pytest.raises(FgvcError, match=rf"bench\.json is damaged: \w+ .*{told}.*\. Measure again\."):
+        files.read_report(tmp_path / "damaged")
+    assert files.BenchFiles(tmp_path / "new").earlier(report) is None
