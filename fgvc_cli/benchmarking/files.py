@@ -9,6 +9,7 @@ from typing import Any
 
 from fgvc_cli.benchmarking.comparing import compare
 from fgvc_cli.benchmarking.results import Report, Row, Work, report_from_json
+from fgvc_cli.display import console
 from fgvc_cli.display.bench_chart import draw_chart
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs import files
@@ -35,6 +36,7 @@ class BenchFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._written: list[Path] = []
+        self._warned = False
 
     @property
     def written(self) -> list[Path]:
@@ -50,6 +52,15 @@ class BenchFiles:
                 compare(read_report(path), report).refuse_if_empty("", "")
                 return path.parent
         return None
+
+    def keep_if_possible(self, report: Report) -> None:
+        """Write what is known so far; where that cannot be, warn once: no disk is worth an hour of measuring."""
+        try:
+            self.keep(report)
+        except FgvcError as error:
+            if not self._warned:
+                console.warn(f"{error} Measuring goes on; it is tried again after every combination.")
+            self._warned = True
 
     def keep(self, report: Report) -> None:
         """Write what is known so far: each file replaces its predecessor whole.
@@ -85,7 +96,10 @@ class BenchFiles:
     def _clear(self) -> None:
         """Delete an earlier benchmark that is replaced: a chart of it beside the new figures would deceive."""
         for name in (JSON_FILE, CSV_FILE, CHART_FILE):
-            (self.folder / name).unlink(missing_ok=True)
+            try:
+                (self.folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise FgvcError(f"Cannot replace {self.folder / name}: {error.strerror or error}.") from error
 
 
 def choose_folder(out: Path | None, force: bool) -> Path:

@@ -201,6 +201,9 @@ def measure(
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
+    import sys
+    from contextlib import redirect_stdout
+
     from fgvc_cli.benchmarking import files, run
     from fgvc_cli.benchmarking.request import BenchRequest, batch_size_named, refuse_images_for_nothing
     from fgvc_cli.display import bench_tables, console
@@ -232,8 +235,8 @@ def measure(
         workers=-1 if workers is None else workers,
     )
     written = files.BenchFiles(files.choose_folder(out, force))
-    with BenchView() as view:
-        report = run.bench(request, get_registry(), view, written.keep)
+    with redirect_stdout(sys.stderr), BenchView() as view:  # what a plugin prints is no result
+        report = run.bench(request, get_registry(), view, written.keep_if_possible)
     if json:
         console.print_json(report.as_json())
     else:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from fgvc_cli.benchmarking import run
+from fgvc_cli.benchmarking import files, run
 from fgvc_cli.benchmarking.request import LARGEST, BenchRequest
 from fgvc_cli.benchmarking.results import Feed, Report, Row
 from fgvc_cli.commands.bench import COMPARE_EXAMPLE, EXAMPLE
+from fgvc_cli.errors import FgvcError
 
 TINY = ["--backbone", "timm/test_resnet", "--head", "linear", "--optimizer", "sgd", "--image-size", 32, "--batch-size",
         2, "--seconds", 0.05, "--device", "cpu"]  # fmt: skip
@@ -45,6 +46,7 @@ def measured(monkeypatch, bench_report):
             return bench_report(done, feeds, interrupted=stop_after is not None)
 
         monkeypatch.setattr(run, "bench", bench)
+        monkeypatch.setattr(files, "draw_chart", lambda path, report: path.write_bytes(b"a picture"))
         return requests
 
     return finds
@@ -135,6 +137,42 @@ def test_what_is_measured_is_kept_row_by_row(fgvc, monkeypatch, bench_report, be
     monkeypatch.setattr(run, "bench", bench)
     assert fgvc("bench", "--out", "here").exit_code == 1
     assert len(json.loads(Path("here/bench.json").read_text())["rows"]) == 1
+
+
+def test_a_full_disk_costs_no_figures(fgvc, measured, bench_rows, monkeypatch):
+    """It is told at once, measuring goes on, and the table is printed before the command fails."""
+    measured(bench_rows())
+    write = files.files.write_json
+    full = [FgvcError("No space left to write bench.json.")] * 3
+
+    def write_json(path: Path, document: Any) -> None:
+        if full:
+            raise full.pop()
+        write(path, document)
+
+    monkeypatch.setattr(files.files, "write_json", write_json)
+    result = fgvc("bench", "--out", "here")  # there is room again after three combinations
+    assert result.exit_code == 0 and result.stderr.count("warning: No space left to write bench.json. Measuring") == 1
+    assert len(json.loads(Path("here/bench.json").read_text())["rows"]) == len(bench_rows())
+    full += [FgvcError("No space left to write bench.json.")] * 99
+    result = fgvc("bench", "--out", "there")
+    assert result.exit_code == 1 and "linear + adamw" in result.stdout and not Path("there").exists()
+    assert result.stderr.splitlines()[-1] == "fgvc: error: No space left to write bench.json."
+    assert json.loads(fgvc("bench", "--json", "--out", "there").stdout)["rows"]
+
+
+def test_what_cannot_be_replaced_is_one_line(fgvc, measured, bench_rows):
+    measured(bench_rows())
+    Path("here/bench.png").mkdir(parents=True)
+    result = fgvc("bench", "--out", "here", "--force")
+    assert result.exit_code == 1 and "linear + adamw" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith("fgvc: error: Cannot replace here/bench.png: ")
+
+
+def test_what_a_component_prints_is_no_result(fgvc, monkeypatch, bench_report):
+    monkeypatch.setattr(run, "bench", lambda *_: print("a head says hello") or bench_report(()))
+    result = fgvc("bench", "--json")
+    assert json.loads(result.stdout)["rows"] == [] and "a head says hello" in result.stderr
 
 
 def test_the_input_pipeline_alone(fgvc, measured):
