@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 from fgvc_cli.devices import is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
@@ -11,6 +12,15 @@ from fgvc_cli.sizes import bytes_text
 
 ASKED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]i?B)", re.IGNORECASE)
 """In torch's message when memory runs out."""
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code that `SystemExit` has where SIGTERM asks for an end."""
+
+
+def let_through(error: BaseException) -> None:
+    """Raise what asks the program to end; what a component raised by itself (`sys.exit()` too) is a reason."""
+    if isinstance(error, SystemExit) and error.code == TERMINATED:
+        raise error
 
 
 def reason(error: BaseException, batch_size: int, image_size: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from fgvc_cli.evaluation.scoring import evaluating
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
 from fgvc_cli.training.config import RunConfig
-from fgvc_cli.training.setup import build_optimizer, wants_channels_last
+from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels_last
 from fgvc_cli.training.update import MicroBatch, Update, soft_targets
 
 SLOW = 1e-3
@@ -102,7 +102,11 @@ def measure_update(subject: Subject, config: RunConfig, batch_size: int, meter: 
     """Measure whole updates: all objectives of the head, all passes of the optimizer, clipping and steps.
 
     The optimizer's state is there before anything is counted, as in all updates but the first.
+
+    Raises:
+        UsageError: a training would refuse batches of that size.
     """
+    check_batch(subject.classifier, batch_size)
     with _training(subject, config) as (update, optimizer):
         _eager_update(update, subject.batches(config, min(batch_size, FEW)))
         batches = subject.batches(config, batch_size)
@@ -179,10 +183,11 @@ def measure_explainer(subject: Subject, explainer: NamedExplainer, batch_size: i
 def free_memory(device: torch.device) -> None:
     """Give back what nothing holds any more, caches of the device's allocator included."""
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
+    with suppress(RuntimeError):  # after a fault a GPU answers everything so; the next piece of work will tell
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif device.type == "mps":
+            torch.mps.empty_cache()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fgvc_cli.benchmarking.combinations import Combination, Plan
-from fgvc_cli.benchmarking.failures import reason
+from fgvc_cli.benchmarking.failures import let_through, reason
 from fgvc_cli.benchmarking.measuring import (
     Subject,
     fitting_batch,
@@ -111,7 +111,8 @@ class RowMaker:
         """Build the classifier; return why, if that cannot be."""
         try:
             self._subject = Subject(config, self.request.classes, self.plan.device)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            let_through(error)
             refused = reason(error, config.train.batch_size, config.train.image_size)
         else:
             return None
@@ -165,7 +166,8 @@ class RowMaker:
         """Return what is measured, or None and the reason among `failed`."""
         try:
             return measure()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            let_through(error)
             failed.append(what + reason(error, row.batch_size, row.image_size))
         free_memory(self.plan.device)  # by now nothing holds on to what failed
         return None

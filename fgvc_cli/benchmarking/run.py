@@ -46,7 +46,8 @@ def bench(request: BenchRequest, registry: Registry, watcher: Watcher, keep: Cal
         keep: gets the report as far as it is, after the pipeline and after each row.
 
     Returns:
-        The report. After Ctrl-C it holds what was measured until then, and says so (`Report.interrupted`).
+        The report. After Ctrl-C it holds what was measured until then, and says so (`Report.interrupted`); after
+        SIGTERM that is kept, and `SystemExit` goes on.
 
     Raises:
         UsageError: a name, an option or a value does not exist or does not fit; nothing was measured.
@@ -61,7 +62,11 @@ def bench(request: BenchRequest, registry: Registry, watcher: Watcher, keep: Cal
     try:
         _measure(request, planned, images, watcher, measured)
     except KeyboardInterrupt:
-        return replace(measured.report, interrupted=True)
+        return measured.interrupted()
+    except SystemExit:  # SIGTERM: nobody is there to look at a table
+        if measured.report.rows or measured.report.feeds:
+            keep(measured.interrupted())
+        raise
     finally:
         free_memory(planned.device)
     return measured.report
@@ -81,6 +86,9 @@ class _Measured:
     def add_feeds(self, feeds: tuple[Feed, ...]) -> None:
         self.report = replace(self.report, feeds=feeds)
         self.keep(self.report)
+
+    def interrupted(self) -> Report:
+        return replace(self.report, interrupted=True)
 
     def note_rate(self, rate: float) -> None:
         self.report = replace(self.report, machine={**self.report.machine, "multiply_adds_per_second": rate})

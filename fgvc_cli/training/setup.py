@@ -178,7 +178,7 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
             )
         weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
     classifier = assemble(plan.backbone, head, dataset.class_names, preprocessing)
-    _check_batch(classifier, train.batch_size)
+    check_batch(classifier, train.batch_size)
     formatted = classifier.to(device)
     if wants_channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
@@ -219,6 +219,20 @@ def wants_channels_last(config: RunConfig, backbone: Backbone) -> bool:
     return wanted == "on" or (wanted == "auto" and backbone.info.channels_last)
 
 
+def check_batch(classifier: Classifier, batch_size: int) -> None:
+    """Refuse batches of one image where something normalises over the batch.
+
+    Raises:
+        UsageError: it does.
+    """
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if batch_size == 1 and any(isinstance(module, norms) for module in classifier.modules()):
+        raise UsageError(
+            "--batch-size 1: batch normalisation cannot train on one image. Use --batch-size 2 or more; "
+            "where memory is short, a smaller --image-size."
+        )
+
+
 def _backbone(config: RunConfig) -> Backbone:
     torch.manual_seed(config.train.seed)
     return build_backbone(config.backbone.component, config.backbone.options, config.train.image_size)
@@ -234,15 +248,6 @@ def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:
         )
     mean, std = train.mean or info.mean, train.std or info.std
     return Preprocessing(train.image_size, resize, mean, std, train.fit, train.interpolation)
-
-
-def _check_batch(classifier: Classifier, batch_size: int) -> None:
-    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    if batch_size == 1 and any(isinstance(module, norms) for module in classifier.modules()):
-        raise UsageError(
-            "--batch-size 1: batch normalisation cannot train on one image. Use --batch-size 2 or more; "
-            "where memory is short, a smaller --image-size."
-        )
 
 
 def _of_groups(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:

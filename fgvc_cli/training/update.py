@@ -8,7 +8,7 @@ statistics stay as the first pass left them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +70,7 @@ class Update:
     def __call__(self, batches: Sequence[MicroBatch]) -> list[Step]:
         """Go through the head's objectives; each is one optimizer step over all micro-batches."""
         generators = [self.head.objectives(images, targets) for images, targets in batches]
-        objectives = [next(generator) for generator in generators]
+        objectives = [self._first(generator) for generator in generators]
         done = []
         while objectives:
             closure = ObjectiveClosure(self, objectives)
@@ -80,6 +80,12 @@ class Update:
             del evaluation  # maps may be large: the head has taken what it wants of them
         self.evaluate.settle(whole=len(done) == 1 and closure.reached_all)
         return done
+
+    def _first(self, generator: Iterator[Objective]) -> Objective:
+        objective = next(generator, None)
+        if objective is None:
+            raise RuntimeError(f"{type(self.head).__name__} yielded no objective: there is nothing to minimise")
+        return objective
 
     @property
     def moved(self) -> list[str]:

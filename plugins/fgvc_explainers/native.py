@@ -43,6 +43,6 @@ class Native(Explainer):
         if maps is None:
             raise UsageError(
                 f"native shows the head's own attention, and {type(classifier.head).__name__} on "
-                f"{classifier.backbone.info.name} has none: use --explainer gradcam."
+                f"{classifier.backbone.info.name} has none: use gradcam, which needs none."
             )
         return maps

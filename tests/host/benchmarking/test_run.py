@@ -68,6 +68,21 @@ class Picky(Mean):
         raise UsageError("picky wants another backbone.")
 
 
+class Leaving(Mean):
+    """Ends the program in the middle of an update, as a script does."""
+
+    def objectives(self, images, targets):
+        sys.exit("bye")
+        yield
+
+
+class Idle(Mean):
+    """Has nothing to minimise."""
+
+    def objectives(self, images, targets):
+        yield from ()
+
+
 class NotANumber(Mean):
     """Its loss is not a number."""
 
@@ -93,9 +108,11 @@ class Interrupted(Flat):
         raise KeyboardInterrupt
 
 
+HEADS = Mean, Hungry, Blind, Picky, Leaving, Idle, NotANumber
+EXPLAINERS = Flat, Refusing, Interrupted
 SPECS = [
-    *(HeadSpec(c.__name__.lower(), f"made_to_fail:{c.__name__}") for c in (Mean, Hungry, Blind, Picky, NotANumber)),
-    *(ExplainerSpec(c.__name__.lower(), f"made_to_fail:{c.__name__}") for c in (Flat, Refusing, Interrupted)),
+    *(HeadSpec(c.__name__.lower(), f"made_to_fail:{c.__name__}") for c in HEADS),
+    *(ExplainerSpec(c.__name__.lower(), f"made_to_fail:{c.__name__}") for c in EXPLAINERS),
     OptimizerSpec("lost", "nowhere:Optimizer", options="nowhere:Options"),
 ]
 
@@ -104,7 +121,7 @@ SPECS = [
 def registry(monkeypatch) -> Registry:
     """What is installed, and components that fail in all ways."""
     module = ModuleType("made_to_fail")
-    vars(module).update({c.__name__: c for c in (Mean, Hungry, Blind, Picky, NotANumber, Flat, Refusing, Interrupted)})
+    vars(module).update({c.__name__: c for c in (*HEADS, *EXPLAINERS)})
     monkeypatch.setitem(sys.modules, "made_to_fail", module)
     origin = Origin("made", "1.0")
     components = tuple(Component(spec, origin) for spec in SPECS)
@@ -142,9 +159,9 @@ def measured(registry, seen, monkeypatch):
     monkeypatch.setattr(run, "multiply_adds_per_second", lambda device, precision: 1e11)
     monkeypatch.setattr(measuring, "gc", SimpleNamespace(collect=lambda: None))  # 0.1 s each, a dozen times
 
-    def do(heads=("linear",), optimizers=("sgd",), **request) -> Report:
+    def do(heads=("linear",), optimizers=("sgd",), backbone=NET, **request) -> Report:
         asked = {"image_size": 32, "batch_size": 2, "classes": 5, "device": "cpu", "seconds": 0.01, **request}
-        return bench(BenchRequest((NET,), heads, optimizers, **asked), registry, seen, seen.kept.append)
+        return bench(BenchRequest((backbone,), heads, optimizers, **asked), registry, seen, seen.kept.append)
 
     return do
 
@@ -180,9 +197,10 @@ def test_predictions_and_explanations_are_measured_once_for_all_optimizers(measu
 
 
 def test_what_fails_is_a_reason_in_its_row_and_the_others_go_on(measured):
-    report = measured(heads=("picky", "hungry", "blind", "mean"), optimizers=("sgd", "lost"), explainers=("refusing",))
+    heads = ("picky", "hungry", "blind", "leaving", "idle", "mean")
+    report = measured(heads=heads, optimizers=("sgd", "lost"), explainers=("refusing",))
     rows_by_name = {(row.head, row.optimizer): row for row in report.rows}
-    assert len(report.rows) == 9  # with the baseline
+    assert len(report.rows) == 13  # with the baseline
     assert Picky.built == 1  # not again for the next optimizer
     picky = rows_by_name["picky", "sgd"]
     assert picky.failed == "picky wants another backbone." and picky.update is None and picky.predict is None
@@ -192,6 +210,8 @@ def test_what_fails_is_a_reason_in_its_row_and_the_others_go_on(measured):
     blind = rows_by_name["blind", "sgd"]
     assert "predict: ValueError: no eyes" in blind.failed
     assert blind.update is not None and blind.predict is None
+    assert rows_by_name["leaving", "sgd"].failed.startswith("it called sys.exit('bye')")
+    assert "Idle yielded no objective: there is nothing to minimise" in rows_by_name["idle", "sgd"].failed
     lost = rows_by_name["mean", "lost"]
     assert "options that could not be loaded" in lost.failed and lost.update is None
     mean = rows_by_name["mean", "sgd"]
@@ -199,9 +219,8 @@ def test_what_fails_is_a_reason_in_its_row_and_the_others_go_on(measured):
     assert mean.update.ratio is not None and mean.predict is not None
 
 
-def test_a_size_that_the_backbone_refuses_is_a_reason(registry, seen):
-    request = BenchRequest(("vit_b16",), ("linear",), ("sgd",), image_size=50, device="cpu", seconds=0.01)
-    (row,) = bench(request, registry, seen, seen.kept.append).rows
+def test_a_size_that_the_backbone_refuses_is_a_reason(measured):
+    (row,) = measured(backbone="vit_b16", image_size=50, batch_size=None).rows
     assert "cannot take images of 50 px" in row.failed and (row.image_size, row.batch_size) == (50, 8)
 
 
@@ -222,6 +241,45 @@ def test_an_interruption_keeps_what_is_measured(measured, seen, monkeypatch):
     report = measured(optimizers=("sgd", "sam", "adamw"))
     assert report.interrupted and [row.optimizer for row in report.rows] == ["sgd"]
     assert seen.events[-1] == f"started {NET} + linear + sam"
+
+
+def test_sigterm_ends_the_program_and_keeps_what_is_measured(measured, seen, monkeypatch):
+    def terminated(subject, config, *_):
+        if config.optimizer.name == "sam":
+            raise SystemExit(143)  # what the program's handler of the signal raises
+        return timed_epoch(10.0)
+
+    monkeypatch.setattr(rows, "measure_update", terminated)
+    with pytest.raises(SystemExit):
+        measured(optimizers=("sgd", "sam"))
+    assert [len(kept.rows) for kept in seen.kept] == [1, 1] and seen.kept[-1].interrupted
+
+
+def test_sigterm_before_anything_is_measured_leaves_nothing(measured, seen, monkeypatch):
+    monkeypatch.setattr(rows, "Subject", lambda *_: sys.exit(143))
+    with pytest.raises(SystemExit):
+        measured()
+    assert seen.kept == []
+
+
+def test_a_batch_that_no_training_takes_is_a_reason(measured):
+    (row,) = measured(batch_size=1).rows
+    assert row.failed.startswith("--batch-size 1: batch normalisation cannot train on one image.")
+    assert row.update is None and row.predict is not None
+
+
+def test_a_gpu_that_is_lost_is_told_row_by_row(measured, monkeypatch):
+    """After a fault on the device every call to it fails, the one that gives memory back included."""
+
+    def lost(*_):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(rows, "measure_update", lost)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lost)
+    free = rows.free_memory
+    monkeypatch.setattr(rows, "free_memory", lambda _: free(torch.device("cuda")))
+    report = measured(optimizers=("sgd", "sam"))
+    assert [row.failed for row in report.rows] == ["RuntimeError: CUDA error: device-side assert triggered"] * 2
 
 
 def test_an_interruption_within_a_row_is_no_failure_of_it(measured):

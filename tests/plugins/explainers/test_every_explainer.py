@@ -41,7 +41,7 @@ def test_maps_are_in_range_and_each_image_has_its_own(name, head, backbone, clas
     images, targets = images_of(4)
     if (name, head) == ("native", "linear"):
         for asked in (lambda: explainer.check(classifier), lambda: explainer.explain(classifier, images, targets)):
-            with pytest.raises(UsageError, match=r"LinearHead on .* has none: use --explainer gradcam"):
+            with pytest.raises(UsageError, match=r"LinearHead on .* has none: use gradcam"):
                 asked()
         return
     explainer.check(classifier)
