@@ -120,10 +120,17 @@ def _bar(description: str, total: int | None, unit: str) -> Iterator[_Bar]:
 
 
 def _new_display() -> RichProgress:
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn
+    from rich.table import Column
     from rich.text import Text
 
     from fgvc_cli.display.console import err
+
+    class Description(ProgressColumn):
+        """What is being done."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.description)
 
     class Count(ProgressColumn):
         """Units done, of how many."""
@@ -145,12 +152,21 @@ def _new_display() -> RichProgress:
                 text += f"  {duration_text(task.remaining / speed)} left"
             return Text(text, style="cyan")
 
+    class Latest(ProgressColumn):
+        """What is told beside the units; of all columns the one that is cut where the terminal is narrow."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["text"], style="dim", no_wrap=True, overflow="ellipsis")
+
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=28),
-        Count(),
-        Rate(),
-        TextColumn("{task.fields[text]}", style="dim", markup=False),
+        Description(table_column=whole()),
+        BarColumn(bar_width=min(28, err().width // 5), table_column=whole()),
+        Count(table_column=whole()),
+        Rate(table_column=whole()),
+        Latest(),
         console=err(),
         transient=True,  # what is left to read afterwards is the command's result, not its bars
         speed_estimate_period=15.0,

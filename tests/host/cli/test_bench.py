@@ -170,7 +170,7 @@ def test_what_cannot_be_replaced_is_one_line(fgvc, measured, bench_rows):
 
 
 def test_what_a_component_prints_is_no_result(fgvc, monkeypatch, bench_report):
-    monkeypatch.setattr(run, "bench", lambda *_: print("a head says hello") or bench_report(()))
+    monkeypatch.setattr(run, "bench", lambda *_: sys.stdout.write("a head says hello") and bench_report(()))
     result = fgvc("bench", "--json")
     assert json.loads(result.stdout)["rows"] == [] and "a head says hello" in result.stderr
 

@@ -151,6 +151,17 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time():
     assert written.rstrip().endswith("done")
 
 
+def test_on_a_narrow_terminal_the_bar_stays_one_line_and_the_text_beside_it_is_cut():
+    program = (
+        "import time\nfrom fgvc_cli.display import console\n"
+        "with console.progress('bench', 45, 'combinations') as bar:\n"
+        "    time.sleep(0.2); bar.advance(4, 'efficientnet_b5 + linear + sam: 0.747 images/s'); time.sleep(0.2)"
+    )
+    written = on_terminal(program, COLUMNS="60")
+    assert "4/45" in written and " left" in written and "effic…" in written
+    assert written.count("\x1b[1A") <= 1  # up a line: only to take the bar away
+
+
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 def test_colour_is_for_those_who_want_it(variables, coloured):
     written = on_terminal("from fgvc_cli.display import console\nconsole.warn('done')", **variables)
