@@ -129,8 +129,12 @@ class Comparison:
         Raises:
             FgvcError: they have not.
         """
-        if self.rows or self.feeds:
+        if self.feeds or any(pair.works for pair in self.rows):
             return
+        if self.rows:
+            pair = self.rows[0]
+            why = pair.first.failed or pair.second.failed or "other works were measured"
+            raise FgvcError(f"{first} and {second} have no figure in common: {_sized(pair.first)}: {why}")
         have = [
             f"{name} has {_sized(rows[0])}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
             for name, rows in ((first, self.only_first), (second, self.only_second))

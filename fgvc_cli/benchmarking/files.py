@@ -157,6 +157,7 @@ def _figures(work: Work | None) -> dict[str, Any]:
         "ms_high": work.timing.high,
         "rounds": work.timing.rounds,
         "warm_up_s": work.timing.warm_up,
+        "waited": work.timing.waited,
         "multiply_adds": work.multiply_adds,
         "peak_memory": work.peak_memory,
         "matrix_share": work.matrix_share,

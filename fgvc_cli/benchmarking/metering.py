@@ -13,7 +13,7 @@ from torch import Tensor
 from fgvc_cli.benchmarking.counting import MultiplyAdds
 from fgvc_cli.benchmarking.memory import DevicePeak, PeakMemory
 from fgvc_cli.benchmarking.results import Work
-from fgvc_cli.benchmarking.timing import clock_of, summary, synchronize, time_rounds, warm_up
+from fgvc_cli.benchmarking.timing import Waiting, clock_of, summary, synchronize, time_rounds, warm_up
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ class Meter:
         warmed = counted_seconds if is_slow else warm_up(work, self.device, clock.warm_ups)
         device_peak = DevicePeak(self.device)
         device_peak.begin()
-        timing = summary(time_rounds(work, self.seconds, clock), round(warmed, 3))
+        with Waiting() as waiting:
+            spent = time_rounds(work, self.seconds, clock)
+        waited = round(waiting.share, 3) if self.device.type == "cpu" else None
+        timing = summary(spent, round(warmed, 3), waited)
         share = None if not self.matrix_rate else 1000 * adds / timing.median / self.matrix_rate
         peak_here = device_peak.end()
         return Work(timing, images, round(adds / images), peak if peak_here is None else peak_here, share)

@@ -22,6 +22,7 @@ class Timing:
         low, high: the quartiles, milliseconds; half of the rounds lie between them.
         rounds: how often it was timed.
         warm_up: seconds that went before: compiling, choosing kernels.
+        waited: share of the rounds' time in which a CPU had other work; None: not known.
     """
 
     median: float
@@ -29,6 +30,7 @@ class Timing:
     high: float
     rounds: int
     warm_up: float = 0.0
+    waited: float | None = None
 
 
 @dataclass(frozen=True)

@@ -117,13 +117,34 @@ def time_rounds(work: Callable[[], object], seconds: float, clock: Clock, most: 
     return spent
 
 
-def summary(milliseconds: Sequence[float], warm_up: float = 0.0) -> Timing:
-    """Return median and quartiles of the rounds; `warm_up`: seconds that went before."""
+class Waiting:
+    """A block in which this thread has work all the time; what it did not run of that, it was kept waiting.
+
+    On a CPU that is what other programs had of the processor, or what a limit on this one took. Quartiles do not tell:
+    a load that stays the same slows all rounds alike.
+
+    Attributes:
+        share: of the time that the block took.
+    """
+
+    share = 0.0
+
+    def __enter__(self) -> Waiting:
+        self._wall, self._own = time.perf_counter(), time.thread_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        spent, run = time.perf_counter() - self._wall, time.thread_time() - self._own
+        self.share = max(0.0, 1 - run / spent) if spent > 0 else 0.0
+
+
+def summary(milliseconds: Sequence[float], warm_up: float = 0.0, waited: float | None = None) -> Timing:
+    """Return median and quartiles of the rounds; `warm_up`: seconds that went before; `waited`: see `Waiting`."""
     if len(milliseconds) == 1:
         low = median = high = milliseconds[0]
     else:
         low, median, high = statistics.quantiles(milliseconds, n=4, method="inclusive")
-    return Timing(median, low, high, len(milliseconds), warm_up)
+    return Timing(median, low, high, len(milliseconds), warm_up, waited)
 
 
 def _rounds_ahead(spent: Sequence[float], left: float, handful: int, most: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgvc_cli.benchmarking.results import Report, Row, Work
-from fgvc_cli.display.bench_figures import row_names, sections, speed
+from fgvc_cli.display.bench_figures import ratio, row_names, sections, speed
 from fgvc_cli.display.bench_tables import circumstances
 from fgvc_cli.display.figures import FAINT, INK, make_figure, save_figure
 
@@ -77,8 +77,8 @@ def _draw_bar(axes: Axes, row: Row, work: Work, place: float, colour: str, faste
     axes.barh(place, rate, height=0.78, color=colour)
     low, high = (1000 * work.images / milliseconds for milliseconds in (work.timing.high, work.timing.low))
     axes.plot([low, high], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
-    ratio = f"  × {work.ratio:.2f}" if work.ratio is not None and not row.baseline else ""
-    axes.text(max(rate, high) + 0.008 * fastest, place, f"{speed(work)}{ratio}", va="center", color=INK, fontsize=8)
+    beside = f"  × {ratio(work.ratio)}" if work.ratio is not None and not row.baseline else ""
+    axes.text(max(rate, high) + 0.008 * fastest, place, f"{speed(work)}{beside}", va="center", color=INK, fontsize=8)
 
 
 def _mark_failed(axes: Axes, row: Row, place: float, fastest: float) -> None:

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from fgvc_cli.benchmarking.comparing import LEAST_ROUNDS, Comparison, RowPair, WorkPair
-from fgvc_cli.display.bench_figures import bytes_of, combination, failures, rate, ratio, row_names, sections, speed
+from fgvc_cli.display.bench_figures import (
+    bytes_of,
+    combination,
+    failures,
+    kept_waiting,
+    rate,
+    ratio,
+    row_names,
+    sections,
+    speed,
+)
 from fgvc_cli.display.console import out
 from fgvc_cli.display.sections import Column, print_sections
 
@@ -53,6 +63,8 @@ def remarks(comparison: Comparison) -> list[str]:
     if not works:
         return []
     lines = ["A, B: images a second. B/A: above 1, B is faster; of memory: below 1, B needs less."]
+    for name, rows in (("A", [p.first for p in comparison.rows]), ("B", [p.second for p in comparison.rows])):
+        lines += [f"{name}: {line}" for line in kept_waiting(rows)]
     if any(work.clear is False for work in works):
         lines.append(f"{WITHIN}: no clear difference, for the quartiles of the two times overlap.")
     if any(work.clear is None for work in works):

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from fgvc_cli.benchmarking.results import Row, Work
 from fgvc_cli.sizes import bytes_text
 
+WAITED = 0.1
+"""Share of its time that work may wait for the processor before its figures are doubted."""
+
 
 def combination(row: Row) -> str:
     """Name a row whole: "swin_t + pim + sam over sgd"."""
@@ -36,6 +39,19 @@ def failures(rows: Sequence[Row]) -> list[str]:
     return [
         f"{extent}: {backbone} + {', '.join(f'{head} + {_either(titles)}' for head, titles in heads.items())}: {reason}"
         for (extent, backbone, reason), heads in alike.items()
+    ]
+
+
+def kept_waiting(rows: Sequence[Row]) -> list[str]:
+    """Return a line that says that the processor had other work while updates were timed, if it had."""
+    shares = [row.update.timing.waited or 0.0 for row in rows if row.update]
+    late = [waited for waited in shares if waited > WAITED]
+    if not late:
+        return []
+    return [
+        f"the processor had other work: {len(late)} of {len(shares)} updates waited for it, the most for "
+        f"{share(max(late))} of its time. These times are too long, and ratios may be wrong: measure again when it is "
+        "free."
     ]
 
 

@@ -10,6 +10,7 @@ from fgvc_cli.display.bench_figures import (
     bytes_of,
     count,
     failures,
+    kept_waiting,
     rate,
     ratio,
     row_names,
@@ -42,7 +43,7 @@ def show_report(report: Report) -> None:
         _titled("Input pipeline, without a model")
         console.print(_feeds(report))
     console.print()
-    for line in failures(report.rows):
+    for line in (*failures(report.rows), *kept_waiting(report.rows)):
         console.print(line, soft_wrap=True)
     for line in meanings(report):
         console.print(line, style="dim", soft_wrap=True)
@@ -57,7 +58,8 @@ def show_places(files: BenchFiles, report: Report) -> None:
     here, other = quoted(str(files.folder)), files.earlier(report)
     compared = f"{quoted(str(other))} {here}" if other else f"{here} OTHER"
     out().print(f"written: {here}/ ({', '.join(file.name for file in files.written)})", soft_wrap=True)
-    out().print(f"next: fgvc bench compare {compared}", soft_wrap=True)
+    if report.feeds or any(row.update or row.predict for row in report.rows):
+        out().print(f"next: fgvc bench compare {compared}", soft_wrap=True)
 
 
 def circumstances(report: Report) -> list[str]:

@@ -121,6 +121,18 @@ def test_nothing_in_common_says_what_each_has(bench_report, bench_rows):
     compare(first, first).refuse_if_empty("a", "b")
 
 
+def test_no_figure_in_common_says_why(bench_report, bench_rows):
+    (row, *_) = bench_rows(["resnet50"])
+    failed = replace(row, update=None, predict=None, failed="out of memory")
+    with pytest.raises(FgvcError) as caught:
+        compare(bench_report([row]), bench_report([failed])).refuse_if_empty("a", "b")
+    said = "a and b have no figure in common: resnet50 + linear + sgd at 64 px, batches of 8: out of memory"
+    assert str(caught.value) == said
+    only_predict = replace(row, update=None)
+    with pytest.raises(FgvcError, match="other works were measured"):
+        compare(bench_report([replace(row, predict=None)]), bench_report([only_predict])).refuse_if_empty("a", "b")
+
+
 def test_the_json_document(bench_report, bench_rows, bench_work):
     rows = bench_rows(["vit_b16"])
     document = compare(

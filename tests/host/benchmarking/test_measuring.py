@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -189,6 +190,11 @@ def test_slow_work_is_not_done_more_often_than_needed():
     assert len(calls) == 3  # counted uncompiled, compiled, timed
 
 
+def test_how_long_a_cpu_had_other_work_is_told():
+    work = Meter(CPU, 0.05).measure(lambda: time.sleep(0.01), 1, list)
+    assert work.timing.waited is not None and work.timing.waited > 0.8
+
+
 def test_on_a_gpu_the_allocators_peak_is_that_of_the_timed_rounds_alone(monkeypatch):
     """No GPU is at hand: what torch.cuda is asked, and when, is what can be seen."""
     told = []
@@ -207,6 +213,7 @@ def test_on_a_gpu_the_allocators_peak_is_that_of_the_timed_rounds_alone(monkeypa
     counted, warmed, timed = ["work", "wait"], ["work"] * 3 + ["wait"], ["reset", "work", "wait", "peak"]
     assert told == counted + warmed + timed
     assert (work.peak_memory, work.timing.median, work.matrix_share) == (12345, 5.0, None)
+    assert work.timing.waited is None  # it is not the thread that works
 
 
 class Cramped:

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from fgvc_cli.benchmarking import timing
-from fgvc_cli.benchmarking.timing import CudaClock, HostClock, clock_of, summary, time_rounds, warm_up
+from fgvc_cli.benchmarking.timing import (
+    CudaClock,
+    HostClock,
+    Waiting,
+    clock_of,
+    summary,
+    time_rounds,
+    warm_up,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -55,6 +63,32 @@ def test_median_and_quartiles_are_those_of_the_rounds():
     assert (found.rounds, found.warm_up) == (5, 1.5)
     alone = summary([12.0])
     assert (alone.low, alone.median, alone.high, alone.rounds) == (12.0, 12.0, 12.0, 1)
+
+
+class Loaded:
+    """A processor that gives this thread so much of the time."""
+
+    def __init__(self, monkeypatch, share):
+        self.wall, self.share = 0.0, share
+        clocks = {"perf_counter": lambda: self.wall, "thread_time": lambda: self.wall * self.share}
+        monkeypatch.setattr(timing, "time", SimpleNamespace(**clocks))
+
+
+@pytest.mark.parametrize(("share", "waited"), [(1.0, 0.0), (0.4, 0.6), (1.001, 0.0)])
+def test_what_a_thread_did_not_run_of_its_time_it_was_kept_waiting(monkeypatch, share, waited):
+    processor = Loaded(monkeypatch, share)
+    with Waiting() as waiting:
+        processor.wall += 5.0
+    assert waiting.share == pytest.approx(waited)
+
+
+def test_real_work_is_hardly_kept_waiting_beside_sleep():
+    with Waiting() as asleep:
+        time.sleep(0.05)
+    assert asleep.share > 0.9
+    with Waiting() as nothing:
+        pass
+    assert 0 <= nothing.share <= 1
 
 
 def test_real_time_is_told_in_milliseconds():

@@ -48,6 +48,13 @@ def test_ratios_and_what_they_are_worth(shown, bench_report, bench_rows, bench_w
     assert text.startswith("A  before\nB  after\n\nmachine, versions and settings are the same.\n")
 
 
+def test_a_processor_that_had_other_work_is_told(shown, bench_report, bench_rows):
+    (row, *_) = bench_rows(["resnet50"])
+    late = replace(row, update=replace(row.update, timing=replace(row.update.timing, waited=0.5)))
+    text = shown(bench_report([row]), bench_report([late]))
+    assert "B: the processor had other work: 1 of 1 updates waited for it" in text and "A: the processor" not in text
+
+
 def test_differences_come_first(shown, bench_report):
     second = bench_report(
         settings={"compile": True, "set": ["head.width=3", "head.depth=2"]},

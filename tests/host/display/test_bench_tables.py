@@ -118,6 +118,25 @@ def test_only_columns_that_are_shown_are_explained(bench_report, bench_rows, ben
     assert "see --seconds" in meanings(bench_report([replace(row, update=bench_work(10.0, rounds=1))]))[1]
 
 
+def waiting(row, share):
+    return replace(row, update=replace(row.update, timing=replace(row.update.timing, waited=share)))
+
+
+def test_a_processor_that_had_other_work_is_told(shown, bench_report, bench_rows):
+    rows = bench_rows(["resnet50"])
+    assert "other work" not in shown(bench_report([waiting(row, 0.09) for row in rows]))
+    text = shown(bench_report([waiting(rows[0], 0.63), waiting(rows[1], 0.11), *rows[2:]]))
+    line = next(line for line in text.splitlines() if line.startswith("the processor had other work: "))
+    assert "2 of 9 updates waited for it, the most for 63 % of its time" in line and line.endswith("when it is free.")
+
+
+def test_a_benchmark_without_figures_offers_no_comparison(tmp_path, capsys, bench_report, bench_rows):
+    kept = BenchFiles(tmp_path)
+    kept.keep(bench_report(bench_rows()[-1:]))
+    show_places(kept, bench_report(bench_rows()[-1:]))
+    assert capsys.readouterr().out.splitlines() == [f"written: {tmp_path}/ (bench.json, bench.csv)"]
+
+
 def test_it_ends_with_the_files_and_a_comparison(tmp_path, monkeypatch, capsys, bench_report):
     monkeypatch.chdir(tmp_path)
     show_places(BenchFiles(tmp_path / "none"), bench_report())
