@@ -87,7 +87,7 @@ def loader_workers(wanted: int, device: torch.device, sharing: int = 1) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that memory ran out, on the device or here."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+    words = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")  # the last: cuDNN, cuBLAS
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
     )

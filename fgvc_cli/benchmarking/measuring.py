@@ -26,6 +26,8 @@ from fgvc_cli.training.update import MicroBatch, Update, soft_targets
 SLOW = 1e-3
 """Of the learning rate: random images teach nothing, and weights that stay what they are keep all rounds alike. An
 update is the same work at any rate."""
+NO_ENGINE = "unable to find an engine"
+"""In torch's message where no way of cuDNN to convolve finds room to work in: for a batch larger than one that fits."""
 FEW = 2
 """Images of the update that makes the optimizer's state: batch normalisation needs as many."""
 
@@ -127,6 +129,8 @@ def fitting_batch(subject: Subject, config: RunConfig) -> int:
         FgvcError: none does.
     """
 
+    fitting: list[int] = []
+
     def fits(batch_size: int) -> bool:
         try:
             with _training(subject, config) as (update, _):
@@ -135,11 +139,12 @@ def fitting_batch(subject: Subject, config: RunConfig) -> int:
                     _eager_update(update, batches)
             synchronize(subject.device)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not (is_out_of_memory(error) or (fitting and NO_ENGINE in str(error))):
                 raise
             return False
         finally:
             free_memory(subject.device)
+        fitting.append(batch_size)
         return True
 
     return largest_batch(fits)

@@ -19,13 +19,17 @@ CPU = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't 
     [
         (
             torch.OutOfMemoryError(CUDA),
-            "out of memory with batches of 64 images of 448 px: 2.50 GiB more were asked for",
+            "out of memory with batches of 64 images of 448 px: 2.50 GiB more were asked for (try a smaller --batch-size)",
         ),
         (
             RuntimeError(f"{CPU} 40000000000 bytes. Error code 12"),
-            "out of memory with batches of 64 images of 448 px: 40 GB more were asked for",
+            "out of memory with batches of 64 images of 448 px: 40 GB more were asked for (try a smaller --batch-size)",
         ),
-        (MemoryError(), "out of memory with batches of 64 images of 448 px"),
+        (MemoryError(), "out of memory with batches of 64 images of 448 px (try a smaller --batch-size)"),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+            "out of memory with batches of 64 images of 448 px (try a smaller --batch-size)",
+        ),
         (UsageError("head x needs\n3 maps."), "head x needs 3 maps."),
         (ValueError("shapes\n  differ"), "ValueError: shapes differ"),
     ],
@@ -38,7 +42,7 @@ def test_the_words_of_torch_itself_are_read():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**56, dtype=torch.uint8)
     assert reason(caught.value, 8, 64) == (
-        "out of memory with batches of 8 images of 64 px: 72058 TB more were asked for"
+        "out of memory with batches of 8 images of 64 px: 72058 TB more were asked for (try a smaller --batch-size)"
     )
 
 

@@ -239,6 +239,12 @@ def test_the_largest_batch_is_the_largest_whose_updates_fit(monkeypatch):
     monkeypatch.setattr(measuring, "Update", Cramped(7, torch.OutOfMemoryError("CUDA out of memory.")))
     with pytest.raises(FgvcError, match="not even batches of 8"):
         fitting_batch(subject, config)
+    no_engine = RuntimeError("GET was unable to find an engine to execute this computation")
+    monkeypatch.setattr(measuring, "Update", Cramped(45, no_engine))
+    assert fitting_batch(subject, config) == 40
+    monkeypatch.setattr(measuring, "Update", Cramped(7, no_engine))
+    with pytest.raises(RuntimeError, match="unable to find an engine"):  # for want of something else than memory
+        fitting_batch(subject, config)
     monkeypatch.setattr(measuring, "Update", Cramped(45, RuntimeError("shapes differ")))
     with pytest.raises(RuntimeError, match="shapes differ"):
         fitting_batch(subject, config)
