@@ -34,7 +34,9 @@ def reason(error: BaseException, batch_size: int, image_size: int) -> str:
         return " ".join(str(error).split())
     if is_out_of_memory(error):
         asked = _asked(error)
-        return f"out of memory with batches of {batch_size} images of {image_size} px{asked} (try a smaller --batch-size)"
+        return (
+            f"out of memory with batches of {batch_size} images of {image_size} px{asked} (try a smaller --batch-size)"
+        )
     if is_compile_error(error):
         return f"--compile failed: {cause_of(error)}"
     return cause_of(error)

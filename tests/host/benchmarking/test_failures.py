@@ -19,7 +19,8 @@ CPU = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't 
     [
         (
             torch.OutOfMemoryError(CUDA),
-            "out of memory with batches of 64 images of 448 px: 2.50 GiB more were asked for (try a smaller --batch-size)",
+            "out of memory with batches of 64 images of 448 px: 2.50 GiB more were asked for (try a smaller "
+            "--batch-size)",
         ),
         (
             RuntimeError(f"{CPU} 40000000000 bytes. Error code 12"),
