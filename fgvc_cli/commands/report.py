@@ -17,7 +17,11 @@ SCORED, SHOWN, RESULTS = "Images it is scored on", "Images that are shown", "Res
 def report(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN...", help="Run folders: a section each.", show_default="the newest finished run"),
+        typer.Argument(
+            metavar="RUN... | STUDY",
+            help="Run folders, a section each, or the folder of a study.",
+            show_default="the newest finished run",
+        ),
     ] = None,
     split: Annotated[str | None, common.split_option(SCORED, "report of")] = None,
     data: Annotated[Path | None, common.data_option(SCORED)] = None,
@@ -55,7 +59,7 @@ def report(
         typer.Option(
             help="File for the page.",
             rich_help_panel=RESULTS,
-            show_default="report.html in the run; report-TIME.html here for several",
+            show_default="report.html in the run or study; report-TIME.html here for several",
         ),
     ] = None,
     force: Annotated[
@@ -65,7 +69,7 @@ def report(
         bool, typer.Option("--json", help="Print the facts of the page as JSON.", rich_help_panel=RESULTS)
     ] = False,
 ) -> None:
-    """Make one HTML page of what a run is and does.
+    """Make one HTML page of what a run is and does, or of a whole study.
 
     Summary, learning curves, accuracy by class, confusion, the most confident mistakes with heat maps, the occlusion
     test, and how to do it all again. The page loads nothing from elsewhere.
@@ -81,7 +85,6 @@ def report(
     from fgvc_cli.evaluation.subject import SubjectRequest, dataset_settings
     from fgvc_cli.explaining.explainers import explainer_settings
     from fgvc_cli.registry import get_registry
-    from fgvc_cli.reporting.recorded import finished_runs
     from fgvc_cli.reporting.report import make_report
     from fgvc_cli.reporting.request import ReportRequest
 
@@ -94,7 +97,7 @@ def report(
         computing=Computing(device, precision, batch_size, workers),
     )
     try:
-        made = make_report(finished_runs(runs or []), request, get_registry(), console, out, force)
+        made = make_report(runs or [], request, get_registry(), console, out, force)
     except KeyboardInterrupt:
         console.note("interrupted: no page was written")
         raise typer.Exit(130) from None

@@ -25,7 +25,7 @@ def show_report(report: Report) -> None:
 def closing_lines(report: Report) -> list[str]:
     """Return the figures, the file, and the commands most people would want next."""
     page = quoted(str(report.file))
-    lines = [_outcome(run) for run in report.runs]
+    lines = [_outcome(run) for run in report.runs] if report.study is None else []
     lines.append(f"page: {page} ({bytes_text(report.size)}), to be opened in any browser")
     run = report.runs[0]
     path = quoted(str(run.recorded.run.path))

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from fgvc_cli.comparing.collecting import Collected
 from fgvc_cli.errors import UsageError
 from fgvc_cli.runs.files import check_writable
-from fgvc_cli.runs.folder import REPORT_FILE, RunFolder
+from fgvc_cli.runs.folder import REPORT_FILE
 
 
-def page_file(runs: Sequence[RunFolder], out: Path | None, force: bool) -> Path:
+def page_file(collected: Collected, out: Path | None, force: bool) -> Path:
     """Return the file of a page, after finding out that it can be written.
 
     Args:
-        runs: what it reports of.
-        out: what `--out` names; None: `report.html` in the run folder, where a new page takes the place of the one
-            before, or a new file in the current folder for several runs.
+        collected: what it reports of.
+        out: what `--out` names; None: `report.html` in the folder of the run or the study, where a new page takes the
+            place of the one before, or a new file in the current folder for several runs.
         force: whether `out` may exist.
 
     Raises:
         UsageError: `out` exists, without `force`, or is a folder.
         FgvcError: the folder cannot be written.
     """
-    file = out or (runs[0].path / REPORT_FILE if len(runs) == 1 else _new_file())
+    home = collected.study or (collected.runs[0].path if len(collected.runs) == 1 else None)
+    file = out or (_new_file() if home is None else home / REPORT_FILE)
     if file.is_dir():
         raise UsageError(f"--out {file} is a folder: name a file, such as {file / REPORT_FILE}.")
     if out is not None and out.exists() and not force:

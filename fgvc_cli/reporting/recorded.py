@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.runs.folder import RunFolder, find_run
+from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.loading import read_metadata
 
 NEEDED = (
@@ -68,22 +67,6 @@ class Recorded:
         component = self.summary["components"]["optimizer"]
         base = component.get("base")
         return f"{component['name']} over {base['name']}" if base else str(component["name"])
-
-
-def finished_runs(paths: Sequence[Path]) -> list[RunFolder]:
-    """Return the runs at some paths, each once, or the newest finished one.
-
-    Raises:
-        FgvcError: one of them is not there, or not finished.
-    """
-    runs = [find_run(path) for path in paths] or [find_run(None)]
-    for run in runs:
-        if not run.finished:
-            raise FgvcError(
-                f"{run.path}: the training is not finished (there is no {run.summary_file.name}). Go on with it: "
-                f"fgvc train --resume {run.path}"
-            )
-    return list({run.path.resolve(): run for run in runs}.values())
 
 
 def read_recorded(run: RunFolder) -> Recorded:

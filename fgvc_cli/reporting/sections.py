@@ -35,18 +35,20 @@ def run_parts(report: RunReport, anchor: str = "") -> list[Section]:
     return [*parts, reproducing_section(report, anchor)]
 
 
-def run_section(report: RunReport, number: int, folded: bool = True) -> Section:
+def run_section(report: RunReport, number: int, title: str | None = None, folded: bool = True) -> Section:
     """Return a run as one section, its parts below headings of their own.
 
     Args:
         report: what was gathered of it.
         number: of the run in the page, from 1.
+        title: what to call it; None: as its folder is called.
         folded: whether only heading and accuracy are to be seen until a reader opens it.
     """
     scored = report.scored
     said = "" if scored is None else f"{scored.summary['split']} top-1 {share(scored.summary['top1'])}"
     parts = run_parts(report, f"run-{number}-")
-    return Section(f"run-{number}", f"{number}. {report.recorded.run.name}", result(report), parts, folded, said)
+    name = report.recorded.run.name if title is None else title
+    return Section(f"run-{number}", f"{number}. {name}", result(report), parts, folded, said)
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,15 @@ class Line:
         name: of what.
         points: (x, y) by ascending x; finite numbers.
         colour: from 1; there are `COLOURS`.
-        dashed: whether it is broken: what tells it from another one beside its colour.
+        dashed: whether it is broken, or its points hollow: what tells it from another one beside its colour.
+        joined: whether its points are; if not, each stands for itself.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: int
     dashed: bool = False
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class LineChart:
         from_zero: whether the y axis begins at 0.
         whole: whether the figures at the x axis are whole numbers.
         mark: a point that stands out, or None.
+        legend: whether what its lines are stands below; if not, `legend` says it once for several charts.
     """
 
     title: str
@@ -70,6 +73,7 @@ class LineChart:
     from_zero: bool = False
     whole: bool = True
     mark: Mark | None = None
+    legend: bool = True
 
     def markup(self) -> Markup:
         """Return the SVG, and what its lines are."""
@@ -82,10 +86,17 @@ class LineChart:
             "line_chart.html",
             chart=self,
             shown=shown,
+            lines=[drawn.line for drawn in shown],
+            mark_text="" if self.mark is None else self.mark.text,
             across=_within(across.ticks(6, self.whole)),
             up=_within(up.ticks(7)),
             mark=mark,
         )
+
+
+def legend(lines: Sequence[Line]) -> Markup:
+    """Return what lines are, for charts that have the same."""
+    return fragment("legend.html", lines=lines, mark_text="")
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,8 @@ class _Drawn:
     @classmethod
     def of(cls, line: Line, across: Scale, up: Scale) -> _Drawn:
         places = [(_units(across.at(x)), _units(1 - up.at(y))) for x, y in line.points]
-        path = "M" + "L".join(f"{x} {y}" for x, y in places)
-        dots = "".join(f"M{x} {y}h0" for x, y in places) if len(places) <= DOTTED else ""
+        path = "M" + "L".join(f"{x} {y}" for x, y in places) if line.joined else ""
+        dots = "".join(f"M{x} {y}h0" for x, y in places) if len(places) <= DOTTED or not line.joined else ""
         return cls(line, path, dots)
 
 

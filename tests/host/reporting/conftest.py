@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fgvc_cli.comparing.compared_run import ComparedRun
+from fgvc_cli.comparing.comparison import compare
 from fgvc_cli.explaining.covering import Cover
 from fgvc_cli.reporting.examples import Example, Examples, Tile
 from fgvc_cli.reporting.pictures import Picture, picture
@@ -20,7 +22,9 @@ from fgvc_cli.reporting.recorded import Recorded
 from fgvc_cli.reporting.request import IMAGES, ReportRequest
 from fgvc_cli.reporting.run_report import RunReport
 from fgvc_cli.reporting.scored import Scored
+from fgvc_cli.reporting.study_report import StudyReport
 from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.studies.failures import FailedRun
 
 VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br", "input"}
 
@@ -214,6 +218,42 @@ def examples(busy_picture: Picture) -> Callable[..., Examples]:
 
         panels = [example(4, sentence="The decision survived.", survived=True) for _ in range(images)]
         return Examples("gradcam", Cover(), ["gradcam: map 1 with 8x8 is taken"], [example(3)] * images, panels)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def study_report(recorded: Any, scored: Any, run_report: Any) -> Callable[..., StudyReport]:
+    """A function that makes a study: so many combinations, some seeds of each; the later ones are the worse."""
+
+    def make(
+        heads: Sequence[str] = ("linear", "pim", "cmal"), seeds: int = 2, failed: Sequence[FailedRun] = (),
+        examples: Any = None, **parts: Any,
+    ) -> StudyReport:  # fmt: skip
+        compared, reports = [], []
+        for place, head in enumerate(heads):
+            for seed in range(seeds):
+                kinds = {"backbone": component("timm/resnet18"), "head": component(head), "optimizer": component("sgd")}
+                training = recorded(
+                    name=f"{place}-seed{seed}", seed=seed, seconds=60.0 * (place + 1) + seed,
+                    components={**kinds, "dataset": component("demo")}, **parts,
+                )  # fmt: skip
+                figures = scored(4, 40)
+                worse = figures.predictions[: 30 * place]
+                right = {p.key: p.is_right and p not in worse for p in figures.predictions}
+                summary = {
+                    **figures.summary,
+                    "top1": sum(right.values()) / len(right),
+                    "failures": [],
+                    "precision": "fp32",
+                }
+                config = {"head": {"name": head}, "train": {"epochs": 10, "seed": seed}}
+                compared.append(ComparedRun(training.run, config, training.summary, summary, right))
+                reports.append(
+                    run_report(recorded=training, scored=Scored(summary, figures.predictions), examples=examples)
+                )
+        comparison = compare(compared, failed)
+        return StudyReport(Path("runs") / "study", "seeds = [0, 1]", comparison, reports)
 
     return make
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.reporting.pages import report_page
+from fgvc_cli.reporting.pages import report_page, study_page
 
 PHONE, WIDE = 360, 1280
 LONG = ["Wort" * 120, "鳥" * 200, "a b" * 150, *(f"Ring-eyed-Forktail-{i}" for i in range(30))]
@@ -53,8 +53,8 @@ CUT_OFF = """
 
 
 @pytest.fixture(scope="module")
-def pages(run_report, recorded, scored, examples, tmp_path_factory) -> dict[str, Path]:
-    """Files of pages: a whole run, several, one with names without an end, and one of a thousand classes."""
+def pages(run_report, study_report, recorded, scored, examples, tmp_path_factory) -> dict[str, Path]:
+    """Files of pages: a whole run, several, one with names without an end, one of a thousand classes, and a study."""
     long = run_report(
         recorded=recorded(name="run-" * 60, dataset={"name": LONG[0]}, config="x" * 900),
         scored=scored(LONG, 4),
@@ -72,12 +72,15 @@ def pages(run_report, recorded, scored, examples, tmp_path_factory) -> dict[str,
     files = {name: folder / f"{name.replace(' ', '-')}.html" for name in made}
     for name, reports in made.items():
         files[name].write_text(report_page(reports).html(), encoding="utf-8")
+    files["study"] = folder / "study.html"
+    heads = [*(f"head-{i}" for i in range(18)), LONG[0]]
+    files["study"].write_text(study_page(study_report(heads, 1)).html(), encoding="utf-8")
     return files
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [PHONE, WIDE])
-@pytest.mark.parametrize("name", ["whole", "several", "long names", "few long names", "thousand"])
+@pytest.mark.parametrize("name", ["whole", "several", "long names", "few long names", "thousand", "study"])
 def test_a_page_fits_its_window_is_quiet_and_can_be_read(browser, pages, name, width, theme):
     browser.open(pages[name], width, theme)
     browser.run(OPEN_ALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.reporting.pages import report_page
+from fgvc_cli.reporting.pages import report_page, study_page
 from fgvc_cli.reporting.pictures import MOST_BYTES
 from fgvc_cli.reporting.request import IMAGES
 
@@ -30,3 +30,9 @@ def test_a_run_with_the_largest_pictures_is_small(run_report, recorded, scored, 
 def test_twenty_runs_are_small(run_report, recorded, scored):
     report = run_report(recorded=recorded(classes=200, epochs=100), scored=scored(200, 30))
     assert size([report] * 20) < STUDY
+
+
+def test_a_study_of_twenty_runs_is_small(study_report, examples):
+    study = study_report([f"head-{i}" for i in range(20)], seeds=1, examples=examples(), classes=200, epochs=100)
+    page = study_page(study).html()
+    assert len(study.runs) == 20 and page.count("data:image") > 20 * 2 * IMAGES and len(page.encode()) < STUDY
