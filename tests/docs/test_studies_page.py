@@ -111,6 +111,17 @@ def test_the_columns_are_those_of_the_table(page, study, fgvc):
         assert name.strip("`") in shown, name
 
 
+def test_the_page_of_a_study_has_its_comparison(study, fgvc):
+    folder = study[0] / "study"
+    result = fgvc("--cache", study[0] / "cache", "report", folder, "--images", 1, "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["comparison"] == json.loads(study[2].stdout) and document["page"] == str(folder / "report.html")
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2[^>]*><bdi>(.*?)</bdi></h2>", html) == ["Comparison", "The runs", "How to reproduce it"]
+    assert html.count('class="folded"') == len(document["runs"]) == 3
+
+
 def test_commands_of_the_page_can_be_read(page, fgvc):
     from fgvc_cli.commands.lazy import builtin_commands
 
