@@ -37,5 +37,18 @@ def test_every_command_and_option_shown_exists(name, page, fgvc):
             assert not option.startswith("--") or option in known, f"fgvc {subcommand} {option}"
 
 
+def test_its_updates_are_those_of_the_page_on_performance(page):
+    """Milliseconds and how they stand beside the arithmetic, by backbone and head."""
+    rows = page("docs/performance.md").rows("## What an update costs beyond its arithmetic")
+    there = {
+        (f"{backbone}, {px} px, batches of {batch}", head): f"{float(ms):,.0f} ({float(over):.2g})"
+        for backbone, px, batch, head, ms, _, _, over in rows
+    }
+    table = page("README.md").rows("## Measured", 1)
+    assert {name for name, *_ in table} <= {name for name, _ in there}
+    for name, *figures in table:
+        assert figures == [there[name, head] for head in ("linear", "pim", "cmal")]
+
+
 def test_the_readme_is_short(page):
     assert len(page("README.md").text.splitlines()) < 150

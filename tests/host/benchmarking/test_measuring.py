@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fgvc_cli.benchmarking import measuring
+from fgvc_cli.benchmarking import measuring, metering
 from fgvc_cli.benchmarking.combinations import plan
 from fgvc_cli.benchmarking.measuring import (
     Subject,
@@ -188,6 +188,15 @@ def test_slow_work_is_not_done_more_often_than_needed():
     calls.clear()
     Meter(CPU, 0.0).measure(slow, 1, list, compiled=True)
     assert len(calls) == 3  # counted uncompiled, compiled, timed
+
+
+def test_quick_work_warms_up_and_its_median_is_set_beside_the_matrix_rate(monkeypatch):
+    calls = []
+    monkeypatch.setattr(metering, "time_rounds", lambda work, seconds, clock: [10.0, 20.0, 90.0])
+    layer, image = torch.nn.Linear(100, 10), torch.ones(2, 100)
+    work = Meter(CPU, 60.0, 1e6).measure(lambda: calls.append(layer(image)), 2, list)
+    assert len(calls) == 2  # counted, warmed up
+    assert work.multiply_adds == 1000 and work.matrix_share == pytest.approx(2000 / 0.020 / 1e6)
 
 
 def test_how_long_a_cpu_had_other_work_is_told():
