@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -122,10 +123,12 @@ def test_the_sample_has_the_columns_that_the_table_has(page):
 
 
 def test_the_exit_codes(page, fgvc, made, tmp_path, monkeypatch):
-    assert [row[0] for row in page(PAGE).rows("## Exit codes")] == ["0", "1", "2", "130"]
+    assert [row[0] for row in page(PAGE).rows("## Exit codes")] == ["0", "1", "2", "130", "143"]
     assert fgvc("bench", *TINY, "--out", made).exit_code == 2
     too_small = ["--backbone", "swin_t", "--head", "linear", "--optimizer", "sgd", "--image-size", 20]
     assert fgvc("bench", *too_small, "--out", tmp_path / "a").exit_code == 1
     report = files.read_report(made)
     monkeypatch.setattr(run, "bench", lambda *_: Report(report.machine, report.settings, interrupted=True))
     assert fgvc("bench", "--out", tmp_path / "b").exit_code == 130
+    monkeypatch.setattr(run, "bench", lambda *_: sys.exit(143))  # as the program hears the signal
+    assert fgvc("bench", "--out", tmp_path / "c").exit_code == 143

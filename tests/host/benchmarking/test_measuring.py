@@ -75,6 +75,23 @@ def test_the_optimizers_state_is_weighed():
     assert none > 2 * weights  # weights and gradients
 
 
+def test_updates_are_those_of_a_training(monkeypatch):
+    """In training mode, whatever was measured before, and clipped."""
+    seen = []
+
+    class Watched(measuring.Update):
+        def __call__(self, batches):
+            seen.append((self.model.training, self.clip_norm))
+            return super().__call__(batches)
+
+    monkeypatch.setattr(measuring, "Update", Watched)
+    config = config_of("linear", "sgd", "train.clip_norm=0.5")
+    subject = subject_of(config)
+    subject.classifier.eval()
+    measure_update(subject, config, 4, METER)
+    assert set(seen) == {(True, 0.5)}
+
+
 def test_an_update_leaves_the_classifier_for_the_next_one():
     config = config_of()
     subject = subject_of(config)
@@ -86,10 +103,17 @@ def test_an_update_leaves_the_classifier_for_the_next_one():
     assert measure_update(subject, config, 4, METER).multiply_adds == first.multiply_adds
 
 
-def test_a_prediction_takes_all_passes_of_the_head():
+def test_a_prediction_takes_all_passes_of_the_head(monkeypatch):
     """And costs a third of an update, but for the first layer, whose images need no gradient."""
     subject = subject_of(config_of())
     subject.classifier.train()
+    scores = subject.classifier.scores
+
+    def watched(images):
+        assert not subject.classifier.training and torch.is_inference_mode_enabled()
+        return scores(images)
+
+    monkeypatch.setattr(subject.classifier, "scores", watched)
     work = measure_prediction(subject, 4, METER)
     assert subject.classifier.training
     update = update_of()
@@ -226,17 +250,19 @@ def test_on_a_gpu_the_allocators_peak_is_that_of_the_timed_rounds_alone(monkeypa
 
 
 class Cramped:
-    """An update that has room for so many images."""
+    """An update that has room for so many images, and from the second one on, beside its state, for fewer."""
 
-    def __init__(self, room, error):
-        self.room, self.error = room, error
+    def __init__(self, room, error, state=0):
+        self.room, self.error, self.state = room, error, state
 
     def __call__(self, *_):
+        self.taken = 0
         return self.update
 
     def update(self, batches):
-        if sum(len(images) for images, _ in batches) > self.room:
+        if sum(len(images) for images, _ in batches) > self.room - self.taken:
             raise self.error
+        self.taken = self.state
 
 
 def test_the_largest_batch_is_the_largest_whose_updates_fit(monkeypatch):
@@ -245,6 +271,8 @@ def test_the_largest_batch_is_the_largest_whose_updates_fit(monkeypatch):
     subject = subject_of(config)
     monkeypatch.setattr(measuring, "Update", Cramped(45, torch.OutOfMemoryError("CUDA out of memory.")))
     assert fitting_batch(subject, config) == 40
+    monkeypatch.setattr(measuring, "Update", Cramped(49, torch.OutOfMemoryError("CUDA out of memory."), state=10))
+    assert fitting_batch(subject, config) == 32
     monkeypatch.setattr(measuring, "Update", Cramped(7, torch.OutOfMemoryError("CUDA out of memory.")))
     with pytest.raises(FgvcError, match="not even batches of 8"):
         fitting_batch(subject, config)
