@@ -169,11 +169,26 @@ def test_images_and_targets_are_as_a_training_has_them():
 
 def test_bf16_is_measured_in_bf16():
     config = config_of(precision="bf16")
-    subject = subject_of(config)
+    subject, low = subject_of(config), []
+    gradcam = make_explainer("gradcam", {}, get_registry())
+    subject.classifier.backbone.register_forward_pre_hook(lambda *_: low.append(torch.is_autocast_enabled("cpu")))
     with subject.autocast():
         assert subject.classifier(subject.images(2)).dtype == torch.bfloat16
-    low, full = measure_prediction(subject, 4, METER), measure_prediction(subject_of(config_of()), 4, METER)
-    assert low.multiply_adds == full.multiply_adds
+    for measure in (
+        lambda: measure_update(subject, config, 4, METER),
+        lambda: measure_prediction(subject, 4, METER),
+        lambda: measure_explainer(subject, gradcam, 4, METER),
+    ):
+        low.clear()
+        measure()
+        assert low and all(low)
+    full = measure_prediction(subject_of(config_of()), 4, METER)
+    assert measure_prediction(subject, 4, METER).multiply_adds == full.multiply_adds
+
+
+def test_a_classifier_is_built_alike_each_time():
+    one, other = (subject_of(config_of()).classifier.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_which_configurations_share_a_classifier():
