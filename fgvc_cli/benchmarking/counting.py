@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ class MultiplyAdds(TorchDispatchMode):
 
     Formulas are those of torch's `FlopCounterMode` (which counts a multiply-add as two operations), but for two
     things. For the weight gradient of a grouped convolution torch takes every input channel to meet every output
-    channel: too much by as many times as there are groups. And attention is counted whichever kernel computes it.
+    channel: too much by as many times as there are groups. And attention is counted whichever kernel computes it:
+    torch's layers (`nn.MultiheadAttention`) do without the one that hides the whole layer from a prediction's count.
     Elementwise operations, reductions and norms are not counted.
 
     Attributes:
@@ -29,6 +30,16 @@ class MultiplyAdds(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
+        self._hidden: list[bool] = []
+
+    def __enter__(self) -> Self:
+        self._hidden.append(torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        torch.backends.mha.set_fastpath_enabled(self._hidden.pop())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Execute an operation and count it."""

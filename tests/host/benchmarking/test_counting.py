@@ -80,6 +80,15 @@ def test_in_inference_mode_whole_operations_are_taken_apart():
     assert counted == 2 * 2 * 4 * 16 * 16 * 8
 
 
+def test_torchs_own_attention_layers_hide_nothing():
+    """Within a prediction they would go through one kernel that no formula is known for."""
+    layer, tokens = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True).eval(), torch.randn(2, 5, 16)
+    trained = multiply_adds(lambda: layer(tokens))
+    with torch.inference_mode():
+        assert multiply_adds(lambda: layer(tokens)) == trained > 2 * 5 * 16 * (4 * 16 + 2 * 32)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 SCORES = 2 * 4 * 16 * 12 * 8
 """Queries 2,4,16,8 times keys 2,4,12,8; values have the same width."""
 
