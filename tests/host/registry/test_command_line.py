@@ -54,6 +54,17 @@ def test_a_plugin_adds_a_command(install):
     assert "command greet" in row
 
 
+def test_the_list_says_what_a_plugin_adds(install):
+    module = (
+        "from fgvc_cli import Family, hookimpl\n"
+        "@hookimpl\ndef fgvc_families():\n    return [Family('backbone', 'wide/', 'no_module:resolve')]\n"
+        "@hookimpl\ndef fgvc_epoch_finished(metrics):\n    pass\n"
+    )
+    install("wide", {"wide_plugin.py": module + COMMAND.format(name="greet")})
+    (row,) = [line for line in run("list-plugins").stdout.splitlines() if line.startswith("wide==1.0")]
+    assert "backbones wide/<name>, command greet, a listener to every run" in row
+
+
 def test_a_plugin_adds_a_group_of_commands(install):
     install("counter", {"counter_plugin.py": DATA_GROUP})
     assert run("numbers", "two").stdout == "two\n"
@@ -168,14 +179,17 @@ def test_completion_offers_a_reference_where_names_clash(install):
 
 
 def test_a_heavy_import_is_recorded_and_named(install):
-    # A module of torch's name stands in for torch: in a process of its own, where nothing else has imported it.
-    site = install("heavy", {"heavy_plugin.py": "import torch\n" + HEAD.format(name="bilinear"), "torch.py": ""})
+    # Modules of their names stand in for the real ones: in a process of its own, where nothing else has imported them.
+    names = ("torch", "timm", "torchvision")
+    module = f"import {', '.join(names)}\n" + HEAD.format(name="bilinear")
+    site = install("heavy", {"heavy_plugin.py": module, **{f"{name}.py": "" for name in names}})
     program = (
         f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['fgvc', 'list-plugins', *sys.argv[1:]]\n"
         "from fgvc_cli.app import main\nmain()"
     )
     text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert " ms (torch) " in text and "heavy==1.0 imports torch only to register" in text
+    assert " ms (torch, timm, torchvision) " in text
+    assert "heavy==1.0 imports torch, timm, torchvision only to register" in text
     output = subprocess.run([sys.executable, "-c", program, "--json"], capture_output=True, text=True, check=True)
     heavy = {plugin["distribution"]: plugin["heavy_modules"] for plugin in json.loads(output.stdout)["plugins"]}
-    assert heavy == {"fgvc-cli": [], "heavy": ["torch"]}
+    assert heavy == {"fgvc-cli": [], "heavy": list(names)}

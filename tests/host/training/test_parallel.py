@@ -235,7 +235,8 @@ def figures(folder):
 def run(photos, tmp_path_factory):
     """A run that two processes trained, and what torchrun printed."""
     out = tmp_path_factory.mktemp("parallel") / "run"
-    return out, torchrun(HERE / "watched_train.py", "train", *settings(photos), "--out", out, "--json")
+    given = [*settings(photos), "--track", "tensorboard", "--out", out, "--json"]
+    return out, torchrun(HERE / "watched_train.py", "train", *given)
 
 
 @pytest.mark.slow
@@ -246,6 +247,7 @@ def test_torchrun_trains_one_run(run, photos, monkeypatch):
     assert summary["processes"] == 2 and summary == json.loads((out / "summary.json").read_text())
     assert done.stderr.count("on each of 2 processes (16 images an update)") == 1
     assert done.stderr.count("epoch   2/2") == 1
+    assert len(list((out / "trackers" / "tensorboard").iterdir())) == 1  # the second process tells nobody
     lines = figures(out)
     assert [line["train"]["images"] for line in lines] == [24, 24]  # 27: one more for each would be too few
     assert [line["processes"] for line in lines] == [2, 2]

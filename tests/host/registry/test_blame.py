@@ -1,0 +1,49 @@
+"""Whose fault an unexpected error is: that of the plugin whose code was running last."""
+
+import importlib
+
+import pytest
+
+from fgvc_cli.registry.blame import blamed
+from fgvc_cli.registry.lookup import discover
+from fgvc_cli.settings import Settings
+
+HEAD = "from fgvc_cli import HeadSpec, hookimpl\n@hookimpl\ndef fgvc_heads():\n    return [HeadSpec({!r}, {!r})]\n"
+CALLING = "def call(function):\n    return function()\n"
+
+
+def calling(*modules: str):
+    """Call a function of each module within that of the one before, and return what the innermost raises."""
+    functions = [importlib.import_module(module).call for module in modules]
+
+    def innermost():
+        raise RuntimeError("odd")
+
+    call = innermost
+    for function in reversed(functions):
+        call = lambda function=function, inner=call: function(inner)  # noqa: E731
+    try:
+        call()
+    except RuntimeError as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_it_is_the_plugin_whose_code_was_running_last(install):
+    install("one", {"one_plugin.py": HEAD.format("one", "one_plugin:call") + CALLING})
+    install("two", {"two_plugin.py": HEAD.format("two", "two_heads.deep:call"), "two_heads/deep.py": CALLING})
+    registry = discover(Settings())
+    assert str(blamed(calling("one_plugin"), registry)) == "one==1.0"
+    assert str(blamed(calling("one_plugin", "two_heads.deep"), registry)) == "two==1.0"
+    assert str(blamed(calling("two_heads.deep", "one_plugin"), registry)) == "one==1.0"
+
+
+def test_it_is_no_plugin_where_code_of_the_host_or_of_a_stranger_was_running(install):
+    install("one", {"one_plugin.py": HEAD.format("one", "one_plugin:call"), "stranger.py": CALLING})
+    registry = discover(Settings())
+    assert blamed(calling("stranger"), registry) is None
+    builtin = {"__name__": "fgvc_heads.invented"}
+    exec(CALLING, builtin)
+    with pytest.raises(ZeroDivisionError) as raised:
+        builtin["call"](lambda: 1 / 0)
+    assert blamed(raised.value, registry) is None
