@@ -25,14 +25,15 @@ def test_plugins_are_sorted_by_distribution_and_entry_point(install):
     assert [entry for entry in found if entry[0] != "fgvc-cli"] == [("aa", "aa"), ("zz", "a"), ("zz", "b")]
 
 
-def test_a_distribution_seen_twice_is_loaded_once(install, tmp_path, monkeypatch):
+@pytest.mark.parametrize("module", ["twice_plugin", "older_plugin"])
+def test_a_distribution_seen_twice_is_loaded_once(install, tmp_path, monkeypatch, module):
     install("twice", {"twice_plugin.py": head("one")})
     checkout = tmp_path / "checkout"
     info = checkout / "twice.egg-info"
     info.mkdir(parents=True)
     (info / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: Twice\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[fgvc]\ntwice = twice_plugin\n")
-    monkeypatch.syspath_prepend(str(checkout))
+    (info / "entry_points.txt").write_text(f"[fgvc]\ntwice = {module}\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(checkout)])  # behind what is installed
     assert len([p for p in installed_plugins() if p.distribution.lower() == "twice"]) == 1
     assert discover(Settings()).find("head", "one").name == "one"
 

@@ -99,7 +99,8 @@ def test_what_a_killed_run_does_again_is_shown_once(run):
     again = tracker()
     again.started(replace(run, resumed=True, epochs_done=1))
     again.epoch_finished({"epoch": 2, "train": {"objective": 20.0}})
-    again.finished({"test": None, "best_epoch": 2})
+    again.finished({"test": {"top1": 0.5}, "best_epoch": 1, "epochs": 2})
+    assert points(events(run.folder / "trackers" / "tensorboard"), "test/top1") == {1: 0.5}
     assert points(events(run.folder / "trackers" / "tensorboard"), "train/objective") == {1: 1.0, 2: 20.0}
 
 
