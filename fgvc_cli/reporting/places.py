@@ -28,6 +28,8 @@ def page_file(collected: Collected, out: Path | None, force: bool) -> Path:
     file = out or (_new_file() if home is None else home / REPORT_FILE)
     if file.is_dir():
         raise UsageError(f"--out {file} is a folder: name a file, such as {file / REPORT_FILE}.")
+    if file.exists() and not file.is_file():  # a device or a pipe, which the page would take the place of
+        raise UsageError(f"--out {file} is no ordinary file: choose another one.")
     if out is not None and out.exists() and not force:
         raise UsageError(f"--out {out} exists: choose another file, or replace it with --force.")
     check_writable(file.parent, "The page")

@@ -111,6 +111,9 @@ def test_a_new_page_takes_the_place_of_the_one_before_and_out_is_refused(fgvc, r
     assert fgvc("report", run, "--images", 0, "--out", out, "--force").exit_code == 0 and out.stat().st_size > 1000
     folder = fgvc("report", run, "--out", tmp_path)
     assert folder.exit_code == 2 and "is a folder" in folder.stderr
+    os.mkfifo(tmp_path / "pipe")
+    pipe = fgvc("report", run, "--out", tmp_path / "pipe", "--force")
+    assert pipe.exit_code == 2 and "no ordinary file" in pipe.stderr and (tmp_path / "pipe").is_fifo()
 
 
 def test_without_images_nothing_is_explained(fgvc, run, monkeypatch):
