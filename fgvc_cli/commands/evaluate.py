@@ -10,19 +10,25 @@ import typer
 from fgvc_cli.commands import common_options as common
 
 EXAMPLE = "fgvc evaluate runs/RUN --data other-photos/"
-IMAGES, RESULTS = "Images", "Results"
+MODES, IMAGES, RESULTS = "Instead of the scores of one run", "Images", "Results"
 
 
 def evaluate(
     run_argument: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Argument(
-            metavar="RUN",
-            help="Run folder or model.safetensors.",
+            metavar="RUN...",
+            help="Run folder or model.safetensors; several with --ensemble.",
             show_default="the newest finished run",
         ),
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="The same, as an option.", show_default=False)] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(help="The same, as an option. May be given several times.", show_default=False),
+    ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Average the predictions of several runs.", rich_help_panel=MODES)
+    ] = False,
     split: Annotated[str | None, common.split_option(IMAGES, "score")] = None,
     data: Annotated[Path | None, common.data_option(IMAGES)] = None,
     dataset: Annotated[str | None, common.dataset_option(IMAGES)] = None,
@@ -42,7 +48,9 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the results.", rich_help_panel=RESULTS, show_default="evaluation/SPLIT in the run"
+            help="Folder for the results.",
+            rich_help_panel=RESULTS,
+            show_default="evaluation/SPLIT in the run; a new one under ensemble/",
         ),
     ] = None,
     force: Annotated[
@@ -62,26 +70,17 @@ def evaluate(
     Exit code 3: done, but some images could not be read.
 
     """
-    from fgvc_cli.display import console
-    from fgvc_cli.display.evaluation_tables import show_evaluation
-    from fgvc_cli.evaluation.computing import Computing, find_model, one_run, run_of
-    from fgvc_cli.evaluation.evaluating import prepare
+    from fgvc_cli.commands.evaluate_ensemble import evaluate_ensemble
+    from fgvc_cli.commands.evaluate_run import evaluate_run
+    from fgvc_cli.evaluation.computing import Computing, find_model, find_models, one_run
+    from fgvc_cli.evaluation.request import EvaluationRequest
     from fgvc_cli.evaluation.subject import SubjectRequest, dataset_settings
-    from fgvc_cli.registry import get_registry
 
-    model_file = find_model(one_run(run_argument, run))
-    console.note(f"run        {run_of(model_file)}")
-    request = SubjectRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
-    computing = Computing(device, precision, batch_size, workers)
-    prepared = prepare(model_file, request, computing, get_registry(), out, force)
-    for line in prepared.notes():
-        console.note(line)
-    images = prepared.subject.split
-    with console.progress(images.name, len(images)) as bar:
-        evaluation = prepared.run(bar.advance)
-    if json:
-        console.print_json(evaluation.summary)
+    runs = [*(run_argument or []), *(run or [])]
+    models = find_models(runs) if ensemble else [find_model(one_run(runs))]
+    subject = SubjectRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
+    request = EvaluationRequest(models, subject, Computing(device, precision, batch_size, workers), out, force)
+    if ensemble:
+        evaluate_ensemble(request, per_class, json)
     else:
-        show_evaluation(evaluation, per_class)
-    if evaluation.summary["failed"]:
-        raise typer.Exit(3)
+        evaluate_run(request, per_class, json)

@@ -75,11 +75,13 @@ def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 3
     def evaluate(run: RunFolder, split: str | None) -> Path:
         from fgvc_cli.evaluation.computing import Computing
         from fgvc_cli.evaluation.evaluating import prepare
+        from fgvc_cli.evaluation.request import EvaluationRequest
         from fgvc_cli.evaluation.subject import SubjectRequest
         from fgvc_cli.registry import get_registry
 
         computing = Computing(device, precision, batch_size, workers)
-        prepared = prepare(run.model_file, SubjectRequest(split), computing, get_registry())
+        request = EvaluationRequest([run.model_file], SubjectRequest(split), computing)
+        prepared = prepare(request, get_registry())
         images = prepared.subject.split
         with console.progress(f"{run.name}, {images.name}", len(images)) as bar:
             return prepared.run(bar.advance).folder

@@ -39,17 +39,34 @@ def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
     console.print(_overall(summary))
     console.print()
     console.print(_averages(summary))
-    _titled(*_classes(summary["per_class"], all_classes))
-    _titled("Most confused", _confused(summary["most_confused"]))
-    _titled("Most confident mistakes", _mistakes(summary["most_confident_mistakes"]))
+    show_hardest(summary, all_classes)
     console.print()
     for line in closing_lines(evaluation, all_classes):
         console.print(line, soft_wrap=True)
 
 
+def show_hardest(summary: Mapping[str, Any], all_classes: bool) -> None:
+    """Print the classes and pairs that are hardest, and the surest mistakes."""
+    print_titled(*_classes(summary["per_class"], all_classes))
+    print_titled("Most confused", _confused(summary["most_confused"]))
+    print_titled("Most confident mistakes", _mistakes(summary["most_confident_mistakes"]))
+
+
 def closing_lines(evaluation: Evaluation, all_classes: bool) -> list[str]:
     """Return what was left out, where the files are, and the commands most people would want next."""
     summary = evaluation.summary
+    lines = [*left_out_lines(summary), written_line(evaluation.files)]
+    commands = []
+    mistakes = files_of_mistakes(summary)
+    if mistakes:
+        commands.append(f"fgvc predict {quoted(mistakes[0])} --run {quoted(summary['run'])}")
+    if not all_classes and summary["classes_present"] > WORST_CLASSES:
+        commands.append(f"fgvc evaluate {quoted(summary['run'])} --split {summary['split']} --per-class")
+    return lines + next_lines(commands)
+
+
+def left_out_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return which images enter no figure, and how many count as wrong because their scores are no numbers."""
     lines = []
     if summary["failed"]:
         keys = [failure["key"] for failure in summary["failures"]]
@@ -57,15 +74,22 @@ def closing_lines(evaluation: Evaluation, all_classes: bool) -> list[str]:
         lines.append(f"left out, for they cannot be read ({len(keys)}): {', '.join(keys[:5])}{more}")
     if summary["not_finite"]:
         lines.append(f"{summary['not_finite']} images got scores that are not finite; they count as wrong.")
-    lines.append(f"written: {evaluation.folder}/ ({', '.join(file.name for file in evaluation.files)})")
-    commands = []
-    mistakes = [mistake["file"] for mistake in summary["most_confident_mistakes"] if mistake["file"]]
-    if mistakes:
-        commands.append(f"fgvc predict {quoted(mistakes[0])} --run {quoted(summary['run'])}")
-    if not all_classes and summary["classes_present"] > WORST_CLASSES:
-        commands.append(f"fgvc evaluate {quoted(summary['run'])} --split {summary['split']} --per-class")
-    heads = ["next: ", "      "]
-    return lines + [head + command for head, command in zip(heads, commands, strict=False)]
+    return lines
+
+
+def files_of_mistakes(summary: Mapping[str, Any]) -> list[str]:
+    """Return the files of the most confident mistakes, the most confident first."""
+    return [mistake["file"] for mistake in summary["most_confident_mistakes"] if mistake["file"]]
+
+
+def written_line(files: Sequence[Path]) -> str:
+    """Say where the files are, which lie in one folder."""
+    return f"written: {files[-1].parent}/ ({', '.join(file.name for file in files)})"
+
+
+def next_lines(commands: Sequence[str]) -> list[str]:
+    """Return the commands most people would want next, one or two, each ready to paste."""
+    return [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
 
 
 def percent(share: float | None) -> str:
@@ -82,7 +106,7 @@ def quoted(path: str) -> str:
 
 def _overall(summary: Mapping[str, Any]) -> Table:
     chance = summary["chance"]
-    table = _table(
+    table = figure_table(
         "split", "images:", "classes:", "top-1:", "top-5:", "chance:", "majority:", "loss:", "calibration error:"
     )
     table.add_row(
@@ -101,7 +125,7 @@ def _overall(summary: Mapping[str, Any]) -> Table:
 
 
 def _averages(summary: Mapping[str, Any]) -> Table:
-    table = _table("average", "precision:", "recall:", "F1:")
+    table = figure_table("average", "precision:", "recall:", "F1:")
     for name in ("macro", "weighted"):
         table.add_row(name, *(percent(summary[name][figure]) for figure in ("precision", "recall", "f1")))
     return table
@@ -114,7 +138,7 @@ def _classes(rows: Sequence[Mapping[str, Any]], all_classes: bool) -> tuple[str,
     if not all_classes and len(present) > WORST_CLASSES:
         shown = sorted(present, key=lambda row: row["f1"])[:WORST_CLASSES]
         title = f"Worst {WORST_CLASSES} of {len(present)} classes by F1 (all: --per-class)"
-    table = _table("class", "images:", "precision:", "recall:", "F1:")
+    table = figure_table("class", "images:", "precision:", "recall:", "F1:")
     for row in shown:
         figures = (percent(row[name]) for name in ("precision", "recall", "f1"))
         table.add_row(row["class"], str(row["images"]), *figures)
@@ -122,21 +146,21 @@ def _classes(rows: Sequence[Mapping[str, Any]], all_classes: bool) -> tuple[str,
 
 
 def _confused(pairs: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("true", "taken for", "images:", "of the true class:")
+    table = figure_table("true", "taken for", "images:", "of the true class:")
     for pair in pairs:
         table.add_row(pair["true"], pair["predicted"], str(pair["images"]), percent(pair["share"]))
     return table
 
 
 def _mistakes(mistakes: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("image", "true", "predicted", "probability:", "of the true class:")
+    table = figure_table("image", "true", "predicted", "probability:", "of the true class:")
     for mistake in mistakes:
         probabilities = percent(mistake["probability"]), percent(mistake["probability_true"])
         table.add_row(mistake["key"], mistake["true"], mistake["predicted"], *probabilities)
     return table
 
 
-def _table(*titles: str) -> Table:
+def figure_table(*titles: str) -> Table:
     """Make a table; a title that ends in a colon heads a column of figures."""
     from rich.table import Table
 
@@ -149,7 +173,8 @@ def _table(*titles: str) -> Table:
     return table
 
 
-def _titled(title: str, table: Table) -> None:
+def print_titled(title: str, table: Table) -> None:
+    """Print a table below its title and an empty line; nothing if it has no row."""
     from rich.text import Text
 
     if table.row_count:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,15 +75,36 @@ class ReadyClassifier:
             ) from error
 
 
-def one_run(argument: Path | None, option: Path | None) -> Path | None:
-    """Return the run that was named, as an argument or with `--run`.
+def one_run(named: Sequence[Path]) -> Path | None:
+    """Return the one run that was named, as an argument or with `--run`; None if none was.
 
     Raises:
-        UsageError: two different ones were named.
+        UsageError: different ones were named.
     """
-    if argument is not None and option is not None and argument != option:
-        raise UsageError(f"Two runs are named, {argument} and --run {option}: leave one of them out.")
-    return argument if argument is not None else option
+    different = list(dict.fromkeys(named))
+    if len(different) > 1:
+        listed = ", ".join(map(str, different[:-1])) + f" and {different[-1]}"
+        raise UsageError(
+            f"{len(different)} runs are named, {listed}: add --ensemble to average their predictions or --sharpness to "
+            "measure each, name one run, or set them beside each other with fgvc compare."
+        )
+    return different[0] if different else None
+
+
+def find_models(named: Sequence[Path]) -> list[Path]:
+    """Return the model files of the runs that were named, or the newest finished run's if none was.
+
+    Raises:
+        UsageError: a run is named twice, under whatever path.
+        FgvcError: one of the runs is not there.
+    """
+    models = [find_model(run) for run in named] or [find_model(None)]
+    files: set[Path] = set()
+    for model in models:
+        if model.resolve() in files:
+            raise UsageError(f"{run_of(model)} is named twice: name each run once.")
+        files.add(model.resolve())
+    return models
 
 
 def find_model(run: Path | None) -> Path:

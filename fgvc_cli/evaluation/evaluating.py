@@ -9,9 +9,10 @@ from typing import Any
 
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation import results
-from fgvc_cli.evaluation.computing import Computing, ReadyClassifier, load
+from fgvc_cli.evaluation.computing import ReadyClassifier, load
+from fgvc_cli.evaluation.request import EvaluationRequest
 from fgvc_cli.evaluation.scoring import score
-from fgvc_cli.evaluation.subject import Subject, SubjectRequest, choose
+from fgvc_cli.evaluation.subject import Subject, choose
 from fgvc_cli.evaluation.summary import Occasion
 from fgvc_cli.registry import Registry
 
@@ -50,9 +51,7 @@ class PreparedEvaluation:
 
     def notes(self) -> list[str]:
         """Return what a person should know before the figures come."""
-        subject = self.subject
-        source = f" of {subject.data or subject.dataset}"
-        return [f"images     {len(subject.split)}, {subject.split.name}{source}", *subject.notes]
+        return [images_note(self.subject), *self.subject.notes]
 
     def run(self, on_batch: Callable[[int], object] | None = None) -> Evaluation:
         """Score the images and write the results.
@@ -79,30 +78,25 @@ class PreparedEvaluation:
         return Occasion(ready.run, subject.dataset, subject.data, subject.split, device, precision, subject.notes)
 
 
-def prepare(
-    model_file: Path,
-    request: SubjectRequest,
-    computing: Computing,
-    registry: Registry,
-    out: Path | None = None,
-    force: bool = False,
-) -> PreparedEvaluation:
+def images_note(subject: Subject) -> str:
+    """Return the line that says which images will be classified."""
+    return f"images     {len(subject.split)}, {subject.split.name} of {subject.data or subject.dataset}"
+
+
+def prepare(request: EvaluationRequest, registry: Registry) -> PreparedEvaluation:
     """Load a classifier and open the images it is to be evaluated on.
 
     Args:
-        model_file: of the run; its folder names the run's own data set and takes the results.
-        request: which images.
-        computing: where and how.
+        request: names one model, whose folder names the run's own data set and takes the results.
         registry: finds data sets.
-        out: folder for the results; None: one in the run.
-        force: whether `out` may exist.
 
     Raises:
         FgvcError: model or images are not there or cannot be used.
         UsageError: the request cannot be met.
     """
-    ready = load(model_file, computing)
+    (model_file,) = request.models
+    ready = load(model_file, request.computing)
     run_folder = model_file.parent
-    subject = choose(request, run_folder, ready.classifier.class_names, registry)
-    folder = results.choose_folder(run_folder, subject, out, force)
+    subject = choose(request.subject, run_folder, ready.classifier.class_names, registry)
+    folder = results.choose_folder(run_folder, subject, request.out, request.force)
     return PreparedEvaluation(ready, subject, folder)

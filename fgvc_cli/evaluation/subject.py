@@ -55,7 +55,8 @@ class Subject:
         dataset: the data set's name.
         data: the folder it was made from, or None.
         is_own: whether the run was trained on this data set.
-        notes: what a person should know when reading the figures.
+        stands_in: what is to be said of a split that nobody named and that is no test split; or nothing.
+        history: what is to be said of the part that these images had in the run's training; or nothing.
         opened: the data set itself, which may hold its images in a temporary folder as long as it lives.
     """
 
@@ -63,8 +64,15 @@ class Subject:
     dataset: str
     data: Path | None
     is_own: bool
-    notes: tuple[str, ...] = ()
+    stands_in: str = ""
+    history: str = ""
     opened: Dataset | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know when reading the figures."""
+        said = " ".join(text for text in (self.stands_in, self.history) if text)
+        return (said,) if said else ()
 
 
 def dataset_settings(texts: Sequence[str]) -> Layer:
@@ -95,20 +103,25 @@ def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str]
         UsageError: there is no such split, or classes are unknown to the classifier.
         FgvcError: the images are not there.
     """
-    config = _config(request, run_folder, registry)
+    config = dataset_config(request, run_folder, registry)
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
     name = request.split or _default_split(dataset, request.is_own and config.train.train_on == "train")
     split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
-    notes = _own_notes(name, request.split, config) if request.is_own else _other_notes(name, request.split)
+    stands_in = "" if request.split else _stand_in(name, request.is_own)
+    history = _history(name, config) if request.is_own else ""
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
         split = Split(ALL, split.images, split.labels, split.keys, split.parts)
     matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
+    return Subject(matched, dataset.name, config.data, request.is_own, stands_in, history, dataset)
 
-    return Subject(matched, dataset.name, config.data, request.is_own, notes, dataset)
 
+def dataset_config(request: SubjectRequest, run_folder: Path, registry: Registry) -> RunConfig:
+    """Resolve the run's settings as far as they concern data, another data set laid over them.
 
-def _config(request: SubjectRequest, run_folder: Path, registry: Registry) -> RunConfig:
-    """Resolve the run's settings as far as they concern data, another data set laid over them."""
+    Raises:
+        UsageError: the run's own data set is meant, and nothing in its folder names it.
+        FgvcError: the run's settings are damaged.
+    """
     file = run_folder / CONFIG_FILE
     if request.is_own and not file.is_file():
         raise UsageError(
@@ -151,19 +164,19 @@ def _split(dataset: Dataset, name: str, known: Sequence[str]) -> Split:
     return dataset.split(name)
 
 
-def _own_notes(name: str, asked: str | None, config: RunConfig) -> tuple[str, ...]:
-    trained = config.train.epochs > 0  # if not, the weights are a file's, and what that has seen is not known
-    learnt = {"train", config.train.train_on, *config.train.train_on.split("+")}
-    said = []
-    if asked is None and name != "test":
-        which = "its validation split" if name == "val" else name
-        said.append(f"The run's data set has no test split, so this is {which}.")
-    if name in learnt and trained:
-        said.append("The classifier has learnt these very images: the figures say nothing of others.")
-    elif name == "val" and trained:
-        said.append("The checkpoint was chosen on val: expect a little less on images it has never seen.")
-    return (" ".join(said),) if said else ()
+def _stand_in(name: str, is_own: bool) -> str:
+    """Say which split is taken where there is no test split; of a folder without splits, nothing."""
+    if is_own and name != "test":
+        return f"The run's data set has no test split, so this is {'its validation split' if name == 'val' else name}."
+    return f"There is no test split: this is {name}." if name == "val" else ""
 
 
-def _other_notes(name: str, asked: str | None) -> tuple[str, ...]:
-    return (f"There is no test split: this is {name}.",) if asked is None and name == "val" else ()
+def _history(name: str, config: RunConfig) -> str:
+    """Say what part a split of the run's own data set had in its training."""
+    if not config.train.epochs:  # the weights are a file's, and what that has seen is not known
+        return ""
+    if name in {"train", config.train.train_on, *config.train.train_on.split("+")}:
+        return "The classifier has learnt these very images: the figures say nothing of others."
+    if name == "val":
+        return "The checkpoint was chosen on val: expect a little less on images it has never seen."
+    return ""

@@ -24,7 +24,7 @@ class Occasion:
     """What was evaluated on which images, and where it was computed.
 
     Attributes:
-        run: what a person names the classifier by.
+        run: what a person names the classifier by; several, if their predictions are averaged.
         dataset: the data set's name.
         data: the folder or file that it was made from, or None.
         split: the images.
@@ -33,7 +33,7 @@ class Occasion:
         notes: what a person should know when reading the figures.
     """
 
-    run: Path
+    run: Path | tuple[Path, ...]
     dataset: str
     data: Path | None
     split: Split
@@ -44,7 +44,7 @@ class Occasion:
     def summary(self, scores: Scores, class_names: Sequence[str]) -> dict[str, Any]:
         """Return what `summary.json` holds: what the figures are of, and those of `metrics.figures`."""
         return {
-            "run": str(self.run),
+            **self._runs(),
             "dataset": dataset_record(self.dataset, self.data),
             "split": self.split.name,
             "origin": self.split.origin,
@@ -61,6 +61,9 @@ class Occasion:
             "precision": self.precision,
             "fgvc": __version__,
         }
+
+    def _runs(self) -> dict[str, Any]:
+        return {"run": str(self.run)} if isinstance(self.run, Path) else {"runs": [str(run) for run in self.run]}
 
     def _file(self, key: str) -> str | None:
         image = self.split.images[list(self.split.keys).index(key)]
