@@ -10,7 +10,7 @@ import typer
 from fgvc_cli.commands import common_options as common
 
 EXAMPLE = "fgvc evaluate runs/RUN --data other-photos/"
-MODES, IMAGES, RESULTS = "Instead of the scores of one run", "Images", "Results"
+MODES, IMAGES, SHARPNESS, RESULTS = "Instead of the scores of one run", "Images", "Sharpness", "Results"
 
 
 def evaluate(
@@ -18,7 +18,7 @@ def evaluate(
         list[Path] | None,
         typer.Argument(
             metavar="RUN...",
-            help="Run folder or model.safetensors; several with --ensemble.",
+            help="Run folder or model.safetensors; several with --ensemble or --sharpness.",
             show_default="the newest finished run",
         ),
     ] = None,
@@ -28,6 +28,10 @@ def evaluate(
     ] = None,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Average the predictions of several runs.", rich_help_panel=MODES)
+    ] = False,
+    sharpness: Annotated[
+        bool,
+        typer.Option("--sharpness", help="Measure how far the loss rises around the weights.", rich_help_panel=MODES),
     ] = False,
     split: Annotated[str | None, common.split_option(IMAGES, "score")] = None,
     data: Annotated[Path | None, common.data_option(IMAGES)] = None,
@@ -41,6 +45,37 @@ def evaluate(
         ),
     ] = None,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(IMAGES)] = False,
+    rho: Annotated[
+        float | None,
+        typer.Option(help="Radius, in the weights' own units.", show_default="0.05", rich_help_panel=SHARPNESS),
+    ] = None,
+    adaptive_rho: Annotated[
+        float | None,
+        typer.Option(
+            help="Measure the adaptive (ASAM) rise too, at this radius; ASAM trains with 0.5 to 2.",
+            show_default=False,
+            rich_help_panel=SHARPNESS,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="So many images at most, spread over the classes.",
+            show_default="128",
+            rich_help_panel=SHARPNESS,
+        ),
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            min=3, help="Points to each side of the plane, an odd number.", show_default="13", rich_help_panel=SHARPNESS
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of the random directions.", show_default="0", rich_help_panel=SHARPNESS),
+    ] = None,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,
@@ -50,7 +85,7 @@ def evaluate(
         typer.Option(
             help="Folder for the results.",
             rich_help_panel=RESULTS,
-            show_default="evaluation/SPLIT in the run; a new one under ensemble/",
+            show_default="evaluation/SPLIT in the run; with several runs a new folder",
         ),
     ] = None,
     force: Annotated[
@@ -72,15 +107,21 @@ def evaluate(
     """
     from fgvc_cli.commands.evaluate_ensemble import evaluate_ensemble
     from fgvc_cli.commands.evaluate_run import evaluate_run
+    from fgvc_cli.commands.evaluate_sharpness import evaluate_sharpness
     from fgvc_cli.evaluation.computing import Computing, find_model, find_models, one_run
-    from fgvc_cli.evaluation.request import EvaluationRequest
+    from fgvc_cli.evaluation.request import EvaluationRequest, refuse_what_does_not_go_together
+    from fgvc_cli.evaluation.sharpness.request import sharpness_request
     from fgvc_cli.evaluation.subject import SubjectRequest, dataset_settings
 
     runs = [*(run_argument or []), *(run or [])]
-    models = find_models(runs) if ensemble else [find_model(one_run(runs))]
+    around = {"rho": rho, "adaptive_rho": adaptive_rho, "limit": limit, "points": points, "seed": seed}
+    refuse_what_does_not_go_together(ensemble, sharpness, around, per_class)
+    models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     subject = SubjectRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
     request = EvaluationRequest(models, subject, Computing(device, precision, batch_size, workers), out, force)
     if ensemble:
         evaluate_ensemble(request, per_class, json)
+    elif sharpness:
+        evaluate_sharpness(sharpness_request(request, around), json)
     else:
         evaluate_run(request, per_class, json)

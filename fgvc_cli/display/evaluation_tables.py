@@ -69,12 +69,17 @@ def left_out_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return which images enter no figure, and how many count as wrong because their scores are no numbers."""
     lines = []
     if summary["failed"]:
-        keys = [failure["key"] for failure in summary["failures"]]
-        more = f" and {len(keys) - 5} more, see {SUMMARY_FILE}" if len(keys) > 5 else ""
-        lines.append(f"left out, for they cannot be read ({len(keys)}): {', '.join(keys[:5])}{more}")
+        lines.append(left_out_line(summary))
     if summary["not_finite"]:
         lines.append(f"{summary['not_finite']} images got scores that are not finite; they count as wrong.")
     return lines
+
+
+def left_out_line(summary: Mapping[str, Any]) -> str:
+    """Name the images that could not be read, the first few of many."""
+    keys = [failure["key"] for failure in summary["failures"]]
+    more = f" and {len(keys) - 5} more, see {SUMMARY_FILE}" if len(keys) > 5 else ""
+    return f"left out, for they cannot be read ({len(keys)}): {', '.join(keys[:5])}{more}"
 
 
 def files_of_mistakes(summary: Mapping[str, Any]) -> list[str]:

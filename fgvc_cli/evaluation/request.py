@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from fgvc_cli.errors import UsageError
 from fgvc_cli.evaluation.computing import Computing, run_of
 from fgvc_cli.evaluation.subject import SubjectRequest
 
@@ -32,3 +34,25 @@ class EvaluationRequest:
     def runs(self) -> tuple[Path, ...]:
         """What a person names the runs by."""
         return tuple(run_of(model) for model in self.models)
+
+
+def refuse_what_does_not_go_together(
+    ensemble: bool, sharpness: bool, around: Mapping[str, Any], per_class: bool
+) -> None:
+    """Refuse a command line of which one half would be ignored.
+
+    Args:
+        ensemble, sharpness: whether these are asked for.
+        around: options of sharpness by field; None: not given.
+        per_class: whether all classes are to be listed.
+
+    Raises:
+        UsageError: it says which, and what to do.
+    """
+    if ensemble and sharpness:
+        raise UsageError("--ensemble and --sharpness are two evaluations: ask for one at a time.")
+    given = [f"--{name.replace('_', '-')}" for name, value in around.items() if value is not None]
+    if given and not sharpness:
+        raise UsageError(f"{given[0]} belongs to the measure of sharpness: add --sharpness.")
+    if per_class and sharpness:
+        raise UsageError("--sharpness has no figures of classes: leave out --per-class.")

@@ -16,6 +16,8 @@ from fgvc_cli.runs import files
 from fgvc_cli.runs.tables import write_csv
 
 SUMMARY, PREDICTIONS, PER_CLASS, CONFUSION = "summary.json", "predictions.csv", "per_class.csv", "confusion.png"
+SHARPNESS = "sharpness.json"
+"""What `fgvc evaluate --sharpness` writes beside the others."""
 
 LISTED = 5
 """How many classes a line of `predictions.csv` names."""
@@ -47,11 +49,19 @@ def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: b
         return out
     other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
     folder = run_folder / what / f"{other}{subject.split.name}"
-    before = files.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else None
-    if before is not None and before.get("dataset") != dataset_record(subject.dataset, subject.data):
-        data = (before.get("dataset") or {}).get("data") or "another data set"
-        raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
+    for before in _recorded(folder):
+        if before != dataset_record(subject.dataset, subject.data):
+            data = (before or {}).get("data") or "another data set"
+            raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
     return folder
+
+
+def _recorded(folder: Path) -> Iterator[Any]:
+    """Give what the results in a folder say of their data set."""
+    if (folder / SUMMARY).is_file():
+        yield files.read_json(folder / SUMMARY).get("dataset")
+    if (folder / SHARPNESS).is_file():
+        yield from (run.get("dataset") for run in files.read_json(folder / SHARPNESS).get("runs", ()))
 
 
 def write(

@@ -159,16 +159,22 @@ def scores_of(classifier: Classifier, pixels: Tensor, precision: str) -> Tensor:
 
 
 @contextmanager
-def evaluating(classifier: Classifier) -> Iterator[None]:
-    """Evaluation and inference mode; afterwards each module is in the mode it was in."""
+def evaluation_mode(classifier: Classifier) -> Iterator[None]:
+    """Evaluation mode; afterwards each module is in the mode it was in."""
     modes = {module: module.training for module in classifier.modules()}
     classifier.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def evaluating(classifier: Classifier) -> Iterator[None]:
+    """Evaluation and inference mode; afterwards each module is in the mode it was in."""
+    with evaluation_mode(classifier), torch.inference_mode():
+        yield
 
 
 class _Gathered:

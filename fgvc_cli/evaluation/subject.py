@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.data.matching import match_classes
@@ -21,6 +21,13 @@ from fgvc_cli.training.setup import WITHOUT_WEIGHTS
 ALL = "all"
 """What a folder without split folders is called when a run is evaluated on it."""
 
+Met = Literal["", "learnt", "chosen"]
+MET_NOTES: dict[Met, str] = {
+    "": "",
+    "learnt": "The classifier has learnt these very images: the figures say nothing of others.",
+    "chosen": "The checkpoint was chosen on val: expect a little less on images it has never seen.",
+}
+
 
 @dataclass(frozen=True)
 class SubjectRequest:
@@ -32,6 +39,7 @@ class SubjectRequest:
         dataset: a data set by name, other than the run's own.
         options: options of the data set.
         ignore_unknown: whether to leave out images of classes that the classifier does not know.
+        learnt: whether the images that were trained on are meant where no split is named, not the test split.
     """
 
     split: str | None = None
@@ -39,6 +47,7 @@ class SubjectRequest:
     dataset: str | None = None
     options: Layer = field(default_factory=dict)
     ignore_unknown: bool = False
+    learnt: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -56,7 +65,8 @@ class Subject:
         data: the folder it was made from, or None.
         is_own: whether the run was trained on this data set.
         stands_in: what is to be said of a split that nobody named and that is no test split; or nothing.
-        history: what is to be said of the part that these images had in the run's training; or nothing.
+        met: what part these images had in the run's training: it has "learnt" them, its checkpoint was "chosen" on
+            them; "": none that is known.
         opened: the data set itself, which may hold its images in a temporary folder as long as it lives.
     """
 
@@ -65,13 +75,13 @@ class Subject:
     data: Path | None
     is_own: bool
     stands_in: str = ""
-    history: str = ""
+    met: Met = ""
     opened: Dataset | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know when reading the figures."""
-        said = " ".join(text for text in (self.stands_in, self.history) if text)
+        said = " ".join(text for text in (self.stands_in, MET_NOTES[self.met]) if text)
         return (said,) if said else ()
 
 
@@ -105,14 +115,14 @@ def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str]
     """
     config = dataset_config(request, run_folder, registry)
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
-    name = request.split or _default_split(dataset, request.is_own and config.train.train_on == "train")
+    name = request.split or _default_split(request, dataset, config)
     split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
-    stands_in = "" if request.split else _stand_in(name, request.is_own)
-    history = _history(name, config) if request.is_own else ""
+    stands_in = "" if request.split or request.learnt else _stand_in(name, request.is_own)
+    met: Met = _met(name, config) if request.is_own else ""
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
         split = Split(ALL, split.images, split.labels, split.keys, split.parts)
     matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
-    return Subject(matched, dataset.name, config.data, request.is_own, stands_in, history, dataset)
+    return Subject(matched, dataset.name, config.data, request.is_own, stands_in, met, dataset)
 
 
 def dataset_config(request: SubjectRequest, run_folder: Path, registry: Registry) -> RunConfig:
@@ -138,11 +148,14 @@ def dataset_config(request: SubjectRequest, run_folder: Path, registry: Registry
     return resolve([{"dataset": dataset, "train": run.get("train", {})}], WITHOUT_WEIGHTS, {}, registry)
 
 
-def _default_split(dataset: Dataset, held_out: bool) -> str:
-    """Choose a split; `held_out`: training split one off for validation if there was none."""
-    names = dataset.splits()
+def _default_split(request: SubjectRequest, dataset: Dataset, config: RunConfig) -> str:
+    """Choose a split: what was trained on, or "test" and what comes nearest to it."""
+    names, train_on = dataset.splits(), config.train.train_on
+    if request.learnt:
+        return train_on if request.is_own and "val" in names else "train" if "train" in names else names[0]
     if "test" in names:
         return "test"
+    held_out = request.is_own and train_on == "train"  # training split one off for validation if there was none
     return "val" if held_out or "val" in names else names[0]
 
 
@@ -171,12 +184,10 @@ def _stand_in(name: str, is_own: bool) -> str:
     return f"There is no test split: this is {name}." if name == "val" else ""
 
 
-def _history(name: str, config: RunConfig) -> str:
+def _met(name: str, config: RunConfig) -> Met:
     """Say what part a split of the run's own data set had in its training."""
     if not config.train.epochs:  # the weights are a file's, and what that has seen is not known
         return ""
     if name in {"train", config.train.train_on, *config.train.train_on.split("+")}:
-        return "The classifier has learnt these very images: the figures say nothing of others."
-    if name == "val":
-        return "The checkpoint was chosen on val: expect a little less on images it has never seen."
-    return ""
+        return "learnt"
+    return "chosen" if name == "val" else ""

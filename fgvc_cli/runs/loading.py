@@ -44,6 +44,18 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return document
 
 
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """Return the class names of a model file, in the order of its scores, without loading its weights.
+
+    Raises:
+        FgvcError: it is missing, damaged or of a later format.
+    """
+    document = read_metadata(path)
+    if "classes" not in document:
+        raise FgvcError(f"{path} is damaged: its description lacks 'classes'. Train again, or restore the file.")
+    return tuple(document["classes"])
+
+
 def load_classifier(path: str | Path, device: Any = "cpu") -> Classifier:
     """Load the classifier of a run folder or a `model.safetensors`, in evaluation mode.
 

@@ -16,7 +16,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.computing import Computing, ReadyClassifier, load, run_of
 from fgvc_cli.evaluation.ensemble.averaging import aligned
 from fgvc_cli.evaluation.scoring import Scores, score
-from fgvc_cli.runs.loading import read_metadata
+from fgvc_cli.runs.loading import read_class_names
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def class_names_of(models: Sequence[Path]) -> tuple[str, ...]:
         FgvcError: a file is missing or damaged.
     """
     first, *others = models
-    names = _class_names(first)
+    names = read_class_names(first)
     for other in others:
-        lacking = [name for name in names if name not in set(_class_names(other))]
-        more = [name for name in _class_names(other) if name not in set(names)]
+        lacking = [name for name in names if name not in set(read_class_names(other))]
+        more = [name for name in read_class_names(other) if name not in set(names)]
         if lacking or more:
             differences = [f"does not know {listed(lacking)}"] * bool(lacking)
             differences += [f"knows {listed(more)}, which {run_of(first)} does not"] * bool(more)
@@ -70,7 +70,7 @@ def score_members(models: Sequence[Path], split: Split, computing: Computing, vi
     Raises:
         FgvcError: none of the images can be read, a model cannot be loaded, or memory runs out.
     """
-    names, available = _class_names(models[0]), len(split)
+    names, available = read_class_names(models[0]), len(split)
     found: list[tuple[Scores, tuple[str, ...]]] = []
     for model in models:
         ready = load(model, computing)
@@ -88,10 +88,3 @@ def _score(ready: ReadyClassifier, split: Split, names: Sequence[str], view: Vie
     matched = match_classes(split, names, ready.classifier.class_names, ignore_unknown=False)
     with view.progress(ready.run.name, len(matched)) as bar, ready.memory_explained():
         return score(ready.classifier, ready.loader(matched), matched, ready.precision, bar.advance)
-
-
-def _class_names(model: Path) -> tuple[str, ...]:
-    document = read_metadata(model)
-    if "classes" not in document:
-        raise FgvcError(f"{model} is damaged: its description lacks 'classes'. Train again, or restore the file.")
-    return tuple(document["classes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 
 CLASSES = ("ant", "bee", "cat")
 PROBABILITIES = {"ant": 0.3, "bee": 0.6, "cat": 0.1}
+ANT = {"cat": 0.1, "ant": 0.8, "bee": 0.1}
+"""Always says ant, and has its classes in another order than the run that always says bee."""
 
 
 def write_image(path: Path, seed: int = 0) -> None:
@@ -71,6 +74,32 @@ def bee_run(bee_model: Path, tmp_path: Path) -> Path:
         f"recipe = 'scratch'\n[dataset]\nname = 'folder'\ndata = '{data}'\n[train]\nseed = 0\nvalidation_share = 0.25\n"
     )
     return run
+
+
+@pytest.fixture
+def another_run(bee_run: Path) -> Callable[..., Path]:
+    """A function that makes a run on the same data whose classifier always gives these probabilities."""
+    import torch
+
+    from fgvc_cli.runs import tensors
+
+    def make(name: str, probabilities: dict[str, float] = ANT) -> Path:
+        run = Path(shutil.copytree(bee_run, bee_run.parent / name))
+        state, document = tensors.load(run / "model.safetensors")
+        state["head.classifier.bias"] = torch.tensor([math.log(share) for share in probabilities.values()])
+        state["head.classifier.weight"] = torch.zeros(len(probabilities), state["head.classifier.weight"].shape[1])
+        tensors.save(run / "model.safetensors", state, {**document, "classes": list(probabilities)})
+        return run
+
+    return make
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, the current one."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
 
 
 @pytest.fixture

@@ -6,41 +6,11 @@ import csv
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
-
-from fgvc_cli.runs import tensors
-
-ANT = {"cat": 0.1, "ant": 0.8, "bee": 0.1}
-"""Always says ant, and has its classes in another order than the run that always says bee."""
-
-
-@pytest.fixture
-def another_run(bee_run: Path) -> Callable[..., Path]:
-    """A function that makes a run on the same data whose classifier always gives these probabilities."""
-
-    def make(name: str, probabilities: dict[str, float] = ANT) -> Path:
-        run = Path(shutil.copytree(bee_run, bee_run.parent / name))
-        state, document = tensors.load(run / "model.safetensors")
-        state["head.classifier.bias"] = torch.tensor([math.log(share) for share in probabilities.values()])
-        state["head.classifier.weight"] = torch.zeros(len(probabilities), state["head.classifier.weight"].shape[1])
-        tensors.save(run / "model.safetensors", state, {**document, "classes": list(probabilities)})
-        return run
-
-    return make
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, the current one."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
 
 
 def ensemble(fgvc: Any, *arguments: Any) -> Any:

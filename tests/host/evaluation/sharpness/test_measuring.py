@@ -1,0 +1,206 @@
+"""The loss around weights: against a function whose rise is known, and what is left afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.evaluation.request import EvaluationRequest
+from fgvc_cli.evaluation.sharpness import measuring
+from fgvc_cli.evaluation.sharpness.directions import filter_normalised_direction, random_direction
+from fgvc_cli.evaluation.sharpness.measuring import Sharpness, measure
+from fgvc_cli.evaluation.sharpness.request import MULTIPLES, RANDOM_DIRECTIONS, SharpnessRequest
+
+
+def request(**options: Any) -> SharpnessRequest:
+    return SharpnessRequest(EvaluationRequest([Path("runs/colours/model.safetensors")]), **{"points": 5, **options})
+
+
+class Bowl:
+    """Stands in for the loss of images: c + b'w + w'Aw / 2 of the weights w, in double."""
+
+    def __init__(self, network: nn.Module, slope: float, count: int) -> None:
+        self.network, self.images = network, count
+        rng = np.random.default_rng(0)
+        half = rng.normal(size=(9, 9))
+        self.curvature, self.slope = torch.from_numpy(half @ half.T), slope * torch.from_numpy(rng.normal(size=9))
+
+    def __len__(self) -> int:
+        return self.images
+
+    def value(self, w: torch.Tensor) -> torch.Tensor:
+        return 2 + self.slope @ w + w @ self.curvature @ w / 2
+
+    def losses(self) -> torch.Tensor:
+        return self.value(flat(self.network)).detach().repeat(self.images)
+
+    def gradient(self, parameters: list[torch.Tensor], passes: int) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(self.value(flat(self.network)), parameters))
+
+
+def flat(network: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.flatten() for parameter in network.parameters()])
+
+
+@pytest.fixture
+def bowl(ready, monkeypatch):
+    """A function that puts a bowl in the place of the loss, over six numbers of a layer and three of a bias."""
+
+    def make(slope: float = 1.0, at: float = 0.3) -> Bowl:
+        network = nn.Linear(2, 3).double()
+        nn.init.constant_(network.bias, at)
+        nn.init.constant_(network.weight, at)
+        network.class_names = ("a", "b", "c")
+        object.__setattr__(ready, "classifier", network)
+        found = Bowl(network, slope, 4)
+        monkeypatch.setattr(measuring, "LossSurface", lambda *_: found)
+        return found
+
+    return make
+
+
+def test_the_rise_along_the_gradient_is_that_of_the_closed_form(ready, bowl, bar) -> None:
+    surface = bowl()
+    w = flat(surface.network).detach()
+    g = surface.slope + surface.curvature @ w
+    found = measure(ready, [], request(rho=0.2), bar())
+    assert found.gradient_norm == pytest.approx(float(g.norm()), rel=1e-9)
+    assert found.loss == pytest.approx(float(surface.value(w)), rel=1e-12)
+    for multiple, rise in zip(MULTIPLES, found.rises(found.gradient), strict=True):
+        radius = 0.2 * multiple
+        expected = radius * g.norm() + radius**2 / 2 * (g @ surface.curvature @ g) / g.norm() ** 2
+        assert rise == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_downhill_of_the_weights_lies_on_the_other_half_of_the_line(ready, bowl, bar) -> None:
+    surface = bowl()
+    w = flat(surface.network).detach()
+    g = surface.slope + surface.curvature @ w
+    found = measure(ready, [], request(rho=0.2), bar())
+    assert found.gradient[0] == pytest.approx(float(surface.value(w - 0.8 * g / g.norm())), rel=1e-9)
+    assert found.gradient[len(MULTIPLES) - 1] == pytest.approx(float(surface.value(w - 0.1 * g / g.norm())), rel=1e-9)
+
+
+def test_the_adaptive_rise_is_that_along_its_formula(ready, bowl, bar) -> None:
+    surface = bowl()
+    w = flat(surface.network).detach()
+    g = surface.slope + surface.curvature @ w
+    step = w**2 * g / (w.abs() * g).norm()
+    found = measure(ready, [], request(adaptive_rho=0.5), bar())
+    assert found.rises(found.adaptive)[1] == pytest.approx(float(surface.value(w + 0.5 * step) - surface.value(w)))
+    assert measure(ready, [], request(), bar()).adaptive is None
+
+
+def test_the_mean_of_both_sides_of_a_random_direction_has_no_slope_in_it(ready, bowl, bar) -> None:
+    surface = bowl()
+    found = measure(ready, [], request(rho=0.2, seed=3), bar())
+    generator = torch.Generator().manual_seed(3)
+    assert found.random.shape == (RANDOM_DIRECTIONS, 2 * len(MULTIPLES))
+    for rises in found.random_rises():
+        direction = torch.cat(
+            [part.flatten() for part in random_direction(list(surface.network.parameters()), generator)]
+        )
+        curved = float(direction @ surface.curvature @ direction) / 2
+        assert rises.tolist() == pytest.approx([(0.2 * multiple) ** 2 * curved for multiple in MULTIPLES], rel=1e-6)
+
+
+def test_the_plane_has_the_first_direction_along_its_rows(ready, bowl, bar) -> None:
+    surface = bowl()
+    weights = [parameter.detach().clone() for parameter in surface.network.parameters()]
+    found = measure(ready, [], request(seed=3), bar())
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(RANDOM_DIRECTIONS):
+        random_direction(weights, generator)
+    x, y = (torch.cat([part.flatten() for part in filter_normalised_direction(weights, generator)]) for _ in range(2))
+    w = flat(surface.network).detach()
+    for row, b in enumerate((-1, -0.5, 0, 0.5, 1)):
+        for column, a in enumerate((-1, -0.5, 0, 0.5, 1)):
+            assert found.plane[row, column] == pytest.approx(float(surface.value(w + a * x + b * y)), rel=1e-6)
+    assert found.plane[2, 2] == found.loss
+
+
+def test_around_the_bottom_of_a_bowl_the_plane_is_symmetric_and_lowest_in_the_middle(ready, bowl, bar) -> None:
+    surface = bowl(slope=0.0)
+    with torch.no_grad():  # the bias alone is not moved in the plane, and the layer must not be 0 for filters to move
+        surface.slope = -surface.curvature @ flat(surface.network)
+    plane = measure(ready, [], request(), bar()).plane
+    assert plane == pytest.approx(plane[::-1, ::-1])
+    assert plane.argmin() == plane.size // 2
+
+
+def equal(first: Sharpness, second: Sharpness) -> bool:
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("gradient", "random", "plane"))
+
+
+def test_the_same_seed_gives_the_same_figures(ready, bowl, bar) -> None:
+    bowl()
+    first, again, other = (measure(ready, [], request(seed=seed), bar()) for seed in (1, 1, 2))
+    assert equal(first, again)
+    assert np.array_equal(first.gradient, other.gradient)
+    assert not np.array_equal(first.random, other.random) and not np.array_equal(first.plane, other.plane)
+
+
+def test_the_rise_of_a_cross_entropy_begins_with_the_gradients_norm(ready, coloured, bar) -> None:
+    found = measure(ready, coloured(), request(rho=1e-3), bar())
+    assert found.rises(found.gradient)[0] / 0.5e-3 == pytest.approx(found.gradient_norm, rel=0.03)
+    assert (found.images, found.classes, found.parameters) == (6, 3, 6)
+
+
+def test_everything_is_afterwards_as_it_was(ready, coloured, bar) -> None:
+    classifier = ready.classifier.train()
+    classifier.head.frozen.eval()
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    random_numbers = torch.get_rng_state()
+    measure(ready, coloured(), request(), bar())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
+    assert classifier.training and not classifier.head.frozen.training
+    assert torch.equal(torch.get_rng_state(), random_numbers)
+
+
+def test_the_bar_comes_to_its_end(ready, coloured, bar) -> None:
+    for options in ({}, {"adaptive_rho": 1.0, "points": 3}):
+        shown, asked = bar(), request(**options)
+        measure(ready, coloured(), asked, shown)
+        assert shown.done == 6 * asked.passes
+    assert list(shown.stages) == ["at the weights", "along the gradient", "random directions", "plane"]
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_leaves_the_weights_and_what_was_measured_before_the_plane(ready, coloured, bar) -> None:
+    whole, before = measure(ready, coloured(), request(), bar()), flat(ready.classifier).clone()
+    cut = measure(ready, coloured(), request(), bar("plane", stop))
+    assert cut.plane is None and np.array_equal(cut.random, whole.random)
+    with pytest.raises(KeyboardInterrupt):
+        measure(ready, coloured(), request(), bar("random directions", stop))
+    assert torch.equal(flat(ready.classifier), before)
+
+
+def test_a_loss_that_is_not_finite_at_the_weights_is_refused(ready, coloured, bar) -> None:
+    with torch.no_grad():
+        ready.classifier.backbone.norm.weight.fill_(float("inf"))
+    with pytest.raises(FgvcError, match="runs/colours: the loss at its weights is not finite"):
+        measure(ready, coloured(), request(), bar())
+
+
+def test_a_loss_that_overflows_further_out_is_a_figure_like_others(ready, bowl, bar, monkeypatch) -> None:
+    surface = bowl()
+    real = surface.value
+    monkeypatch.setattr(surface, "value", lambda w: torch.where(real(w) > 20, torch.inf, real(w)))
+    found = measure(ready, [], request(rho=1.0), bar())
+    assert np.isinf(found.rises(found.gradient)[-1]) and np.isfinite(found.rises(found.gradient)[0])
+
+
+def test_bf16_is_as_near_as_bf16_can_be(ready, coloured, bar) -> None:
+    exact = measure(ready, coloured(), request(rho=0.5), bar())
+    object.__setattr__(ready, "precision", "bf16")
+    rough = measure(ready, coloured(), request(rho=0.5), bar())
+    assert rough.gradient == pytest.approx(exact.gradient, rel=0.02)

@@ -1,0 +1,83 @@
+"""Every built-in head has a loss whose rise can be measured, and weights that come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fgvc_cli.contracts import Classifier, Preprocessing
+from fgvc_cli.evaluation.computing import ReadyClassifier
+from fgvc_cli.evaluation.request import EvaluationRequest
+from fgvc_cli.evaluation.sharpness.measuring import measure
+from fgvc_cli.evaluation.sharpness.request import SharpnessRequest
+from fgvc_cli.options import build
+from fgvc_cli.registry import get_registry
+from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
+from fgvc_cli.testing.models import lively
+
+SIZE, CLASSES = 64, 5
+MODEL = Path("run/model.safetensors")
+SMALL = {"pim": {"fpn_size": 16, "num_selects": 4}, "cmal": {"map_channels": 32, "expert_width": 16}}
+PAIRS = [
+    ("timm/test_resnet", "linear"),
+    ("timm/test_resnet", "pim"),
+    ("timm/test_resnet", "cmal"),
+    ("timm/test_vit", "linear"),
+]
+
+
+class Unwatched:
+    def advance(self, n: int = 1, text: str = "") -> None:
+        """Count nothing."""
+
+
+def classifier_of(backbone_name: str, head_name: str) -> Classifier:
+    torch.manual_seed(0)
+    registry = get_registry()
+    component = registry.find("backbone", backbone_name)
+    backbone = build_backbone(component, build(component.options_type(), {}, "backbone"), SIZE)
+    component = registry.find("head", head_name)
+    head = build_head(component, build(component.options_type(), SMALL.get(head_name, {}), "head"), backbone, CLASSES)
+    preprocessing = Preprocessing(SIZE, SIZE, backbone.info.mean, backbone.info.std)
+    classifier = assemble(backbone, head, [str(k) for k in range(CLASSES)], preprocessing)
+    for module in classifier.modules():  # weights that are 0 at first have no gradient before them
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv1d) and not module.weight.abs().sum():
+            torch.nn.init.normal_(module.weight, std=0.1)
+    return lively(classifier)
+
+
+@pytest.mark.parametrize(("backbone", "head"), PAIRS)
+def test_the_rise_begins_with_the_gradients_norm_and_the_weights_come_back(backbone, head) -> None:
+    classifier = classifier_of(backbone, head)
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    pixels = torch.randint(0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8)
+    batches = [(pixels[:2], torch.arange(2)), (pixels[2:], torch.tensor([4]))]
+    ready = ReadyClassifier(classifier.eval(), MODEL, "fp32", 4, 0)
+    asked = SharpnessRequest(EvaluationRequest([MODEL]), rho=2e-3, points=3)
+    found = measure(ready, batches, asked, Unwatched())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
+    # of both sides, so that the curvature drops out
+    slope = (found.gradient[5] - found.gradient[4]) / 2e-3
+    assert slope == pytest.approx(found.gradient_norm, rel=0.1) and found.gradient_norm > 0.01
+    assert np.abs(found.random_rises()).max() < found.rises(found.gradient)[-1]
+    assert len(np.unique(found.plane)) == 9 and np.isfinite(found.plane).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("backbone", "head"), PAIRS[:3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_measures_what_a_cpu_does(backbone, head, precision) -> None:
+    pixels, labels = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8), torch.arange(6) % CLASSES
+    asked = SharpnessRequest(EvaluationRequest([MODEL]), rho=0.05, points=3)
+    found = {}
+    for device in ("cpu", "cuda"):
+        ready = ReadyClassifier(classifier_of(backbone, head).to(device).eval(), MODEL, "fp32", 4, 0)
+        if device == "cuda":
+            object.__setattr__(ready, "precision", precision)
+        found[device] = measure(ready, [(pixels.to(device), labels.to(device))], asked, Unwatched())
+    tolerance = 2e-2 if precision == "fp32" else 0.2
+    assert found["cuda"].loss == pytest.approx(found["cpu"].loss, rel=tolerance)
+    assert found["cuda"].plane == pytest.approx(found["cpu"].plane, rel=tolerance)
