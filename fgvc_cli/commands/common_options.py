@@ -42,11 +42,9 @@ def dataset_option(panel: str) -> Any:
     )
 
 
-def split_option(panel: str, verb: str) -> Any:
+def split_option(panel: str, verb: str, default: str = "test, or val where there is none") -> Any:
     """Return `--split`; `verb` says what is done to it."""
-    return typer.Option(
-        help=f"Split to {verb}.", rich_help_panel=panel, show_default="test, or val where there is none"
-    )
+    return typer.Option(help=f"Split to {verb}.", rich_help_panel=panel, show_default=default)
 
 
 def ignore_unknown_option(panel: str) -> Any:

@@ -10,6 +10,7 @@ import typer
 from fgvc_cli.commands import common_options as common
 
 EXAMPLE = "fgvc evaluate runs/RUN --data other-photos/"
+LEARNT = "test, or val where there is none; with --sharpness what was trained on"
 MODES, IMAGES, SHARPNESS, RESULTS = "Instead of the scores of one run", "Images", "Sharpness", "Results"
 
 
@@ -17,7 +18,7 @@ def evaluate(
     run_argument: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Run folder or model.safetensors; several with --ensemble or --sharpness.",
             show_default="the newest finished run",
         ),
@@ -33,7 +34,7 @@ def evaluate(
         bool,
         typer.Option("--sharpness", help="Measure how far the loss rises around the weights.", rich_help_panel=MODES),
     ] = False,
-    split: Annotated[str | None, common.split_option(IMAGES, "score")] = None,
+    split: Annotated[str | None, common.split_option(IMAGES, "score", LEARNT)] = None,
     data: Annotated[Path | None, common.data_option(IMAGES)] = None,
     dataset: Annotated[str | None, common.dataset_option(IMAGES)] = None,
     set_: Annotated[
@@ -102,6 +103,8 @@ def evaluate(
 
     Writes a summary, a prediction for each image and the confusion matrix.
 
+    Or averages several runs (--ensemble), or draws the loss around a run's weights (--sharpness).
+
     Exit code 3: done, but some images could not be read.
 
     """
@@ -115,7 +118,7 @@ def evaluate(
 
     runs = [*(run_argument or []), *(run or [])]
     around = {"rho": rho, "adaptive_rho": adaptive_rho, "limit": limit, "points": points, "seed": seed}
-    refuse_what_does_not_go_together(ensemble, sharpness, around, per_class)
+    refuse_what_does_not_go_together(runs, ensemble, sharpness, around, per_class)
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     subject = SubjectRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
     request = EvaluationRequest(models, subject, Computing(device, precision, batch_size, workers), out, force)

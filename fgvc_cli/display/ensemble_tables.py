@@ -54,8 +54,8 @@ def together_line(summary: Mapping[str, Any]) -> str:
     """Say how much the runs get right between them."""
     together = summary["together"]
     return (
-        f"right in at least one run: {percent(together['any_right'])} of the images; in all {len(summary['runs'])}: "
-        f"{percent(together['all_right'])}; in none: {percent(1 - together['any_right'])}"
+        f"right in at least one run: {percent(together['any_right'])} of the images, in every one: "
+        f"{percent(together['all_right'])}, in none: {percent(1 - together['any_right'])}"
     )
 
 
@@ -66,13 +66,13 @@ def over_best_line(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str
     return (
         f"ensemble over the best run ({labels[best['run']]}): {100 * best['difference']:+.1f} points "
         f"(right where it is wrong: {best['ensemble_only']} images, the reverse: {best['member_only']}), {verdict} "
-        f"(exact McNemar test, p = {p_text(best['p_value'])})"
+        f"(exact McNemar test, p {p_text(best['p_value'])})"
     )
 
 
 def p_text(p_value: float) -> str:
-    """Write a p-value with two figures: `0.62`, `0.034`, `< 0.001`."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}" if p_value < 0.995 else "1"
+    """Write a p-value with two figures: `= 0.62`, `= 0.034`, `< 0.001`."""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.2g}"
 
 
 def _members(summary: Mapping[str, Any], labels: Mapping[str, str]) -> Table:

@@ -103,9 +103,9 @@ def _draw_plane(axes: Axes, run: Mapping[str, Any], scale: Scale) -> None:
         axes.clabel(lines, fmt=lambda level: f"{level:g}", fontsize=7.5)
     axes.plot([0], [0], marker="+", markersize=9, markeredgewidth=1.6, color="white")
     axes.set_aspect("equal")
-    ticks = np.linspace(coordinates[0], coordinates[-1], 5)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ticks = _five_ticks(coordinates)
+    axes.set_xticks(**ticks)
+    axes.set_yticks(**ticks)
     axes.set_xlabel("first direction, in norms of the filters", color=INK)
     axes.set_ylabel("second direction", color=INK)
     axes.tick_params(colors=INK, length=0)
@@ -142,6 +142,7 @@ def _draw_lines(axes: Axes, run: Mapping[str, Any], rho: float) -> None:
     axes.plot(radii, along, color=VAL_COLOUR, linewidth=1.8, marker="o", markersize=3.5, label="along the gradient")
     axes.axvline(rho, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.annotate(f"ρ = {rho:g}", (rho, 1), (3, -9), ("data", "axes fraction"), "offset points", color=INK, fontsize=8)
+    axes.set_xticks(**_five_ticks(radii))
     axes.set_xlabel("distance from the weights (L2); right: uphill", color=INK)
     axes.set_ylabel("loss, nats", color=INK)
     axes.grid(axis="y", color="#E6E9ED", linewidth=0.8)
@@ -152,6 +153,12 @@ def _draw_lines(axes: Axes, run: Mapping[str, Any], rho: float) -> None:
     axes.spines["bottom"].set_color(FAINT)
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, ncols=2, **place)
+
+
+def _five_ticks(places: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """Return five ticks from end to end, and their labels."""
+    ticks = np.linspace(places[0], places[-1], 5)
+    return {"ticks": ticks, "labels": [f"{tick:g}".replace("-", "−") for tick in ticks]}
 
 
 def _share_height(panels: Sequence[Axes], scale: Scale) -> None:

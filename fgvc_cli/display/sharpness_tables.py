@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from fgvc_cli.evaluation.sharpness.over_runs import SharpnessReport
 
+ROUNDING = 1e-6
+"""Below this, in nats, a difference of two losses of about 1 is rounding in single precision."""
+
 
 def show_sharpness(report: SharpnessReport) -> None:
     """Print what was measured of each run, how far its loss rises by radius, and where the files are.
@@ -55,8 +58,13 @@ def closing_lines(report: SharpnessReport) -> list[str]:
 
 
 def nats(value: float | None) -> str:
-    """Write a loss or a rise with three figures; nothing for None."""
+    """Write a loss with three figures; nothing for None."""
     return "" if value is None else f"{value:.3g}"
+
+
+def rise_text(rise: float | None) -> str:
+    """Write a rise with three figures; one so small that it may be rounding, up or down, as below that."""
+    return f"< {ROUNDING:g}" if rise is not None and abs(rise) < ROUNDING else nats(rise)
 
 
 def _weights(runs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Table:
@@ -75,13 +83,13 @@ def _rise_title(summary: Mapping[str, Any], radius: str) -> str:
 def _rises(runs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Table:
     table = figure_table("run", "direction", *(f"{rise['radius']:g}:" for rise in runs[0]["rises"]))
     for run, label in zip(runs, labels, strict=True):
-        table.add_row(label, "gradient", *(nats(rise["gradient"]) for rise in run["rises"]))
-        table.add_row("", "random (mean)", *(nats(rise["random"]) for rise in run["rises"]))
+        table.add_row(label, "gradient", *(rise_text(rise["gradient"]) for rise in run["rises"]))
+        table.add_row("", "random (mean)", *(rise_text(rise["random"]) for rise in run["rises"]))
     return table
 
 
 def _adaptive_rises(runs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Table:
     table = figure_table("run", *(f"{rise['adaptive_radius']:g}:" for rise in runs[0]["rises"]))
     for run, label in zip(runs, labels, strict=True):
-        table.add_row(label, *(nats(rise["adaptive"]) for rise in run["rises"]))
+        table.add_row(label, *(rise_text(rise["adaptive"]) for rise in run["rises"]))
     return table

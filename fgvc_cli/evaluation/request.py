@@ -37,11 +37,12 @@ class EvaluationRequest:
 
 
 def refuse_what_does_not_go_together(
-    ensemble: bool, sharpness: bool, around: Mapping[str, Any], per_class: bool
+    runs: Sequence[Path], ensemble: bool, sharpness: bool, around: Mapping[str, Any], per_class: bool
 ) -> None:
     """Refuse a command line of which one half would be ignored.
 
     Args:
+        runs: that were named.
         ensemble, sharpness: whether these are asked for.
         around: options of sharpness by field; None: not given.
         per_class: whether all classes are to be listed.
@@ -51,6 +52,8 @@ def refuse_what_does_not_go_together(
     """
     if ensemble and sharpness:
         raise UsageError("--ensemble and --sharpness are two evaluations: ask for one at a time.")
+    if ensemble and len(runs) < 2:
+        raise UsageError("--ensemble averages several runs: name two or more, fgvc evaluate RUN RUN --ensemble.")
     given = [f"--{name.replace('_', '-')}" for name, value in around.items() if value is not None]
     if given and not sharpness:
         raise UsageError(f"{given[0]} belongs to the measure of sharpness: add --sharpness.")

@@ -56,12 +56,12 @@ def test_the_rise_begins_with_the_gradients_norm_and_the_weights_come_back(backb
     pixels = torch.randint(0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8)
     batches = [(pixels[:2], torch.arange(2)), (pixels[2:], torch.tensor([4]))]
     ready = ReadyClassifier(classifier.eval(), MODEL, "fp32", 4, 0)
-    asked = SharpnessRequest(EvaluationRequest([MODEL]), rho=2e-3, points=3)
+    asked = SharpnessRequest(EvaluationRequest([MODEL]), rho=2e-4, points=3)  # CMAL's regions jump further out
     found = measure(ready, batches, asked, Unwatched())
     assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
     # of both sides, so that the curvature drops out
-    slope = (found.gradient[5] - found.gradient[4]) / 2e-3
-    assert slope == pytest.approx(found.gradient_norm, rel=0.1) and found.gradient_norm > 0.01
+    slope = (found.gradient[5] - found.gradient[4]) / 2e-4
+    assert slope == pytest.approx(found.gradient_norm, rel=0.02) and found.gradient_norm > 0.01
     assert np.abs(found.random_rises()).max() < found.rises(found.gradient)[-1]
     assert len(np.unique(found.plane)) == 9 and np.isfinite(found.plane).all()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.display.progress import View
-from fgvc_cli.errors import UsageError
 from fgvc_cli.evaluation import results
 from fgvc_cli.evaluation.ensemble.averaging import averaged
 from fgvc_cli.evaluation.ensemble.diversity import pair_figures, together
@@ -43,11 +42,9 @@ def evaluate_ensemble(request: EvaluationRequest, registry: Registry, view: View
         `over_best` beside.
 
     Raises:
-        UsageError: there are not two runs, they have other classes, or the images that are meant do not exist.
+        UsageError: the runs have other classes, or the images that are meant do not exist.
         FgvcError: a run or the images are not there, none can be read, memory runs out, or nothing can be written.
     """
-    if len(request.models) < 2:
-        raise UsageError("--ensemble averages several runs: name two or more, fgvc evaluate RUN RUN --ensemble.")
     names = class_names_of(request.models)
     subject = choose(request.subject, request.models[0].parent, names, registry)
     folder = choose_new_folder(request.out, request.force, FOLDER, "the results")

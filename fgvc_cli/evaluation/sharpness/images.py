@@ -30,9 +30,9 @@ class Chosen:
     @property
     def words(self) -> str:
         """In words, which images they are."""
-        of = f"{self.subject.split.name} of {self.subject.data or self.subject.dataset}"
-        all_of_them = len(self.split) == len(self.subject.split)
-        return f"{len(self.split)}" + (f", {of}" if all_of_them else f" of {len(self.subject.split)}, {of}, spread")
+        chosen, available = len(self.split), len(self.subject.split)
+        source = f"{self.subject.split.name} of {self.subject.data or self.subject.dataset}"
+        return f"{chosen}, {source}" + f", spread over its {available}" * (chosen < available)
 
 
 def choose_images(request: SharpnessRequest, registry: Registry) -> list[Chosen]:

@@ -58,7 +58,7 @@ def measure_sharpness(request: SharpnessRequest, registry: Registry, view: View)
     chosen, runs = choose_images(request, registry), request.evaluation.runs
     folder = _folder(request, chosen)
     notes = [*notes_on_images(chosen, runs), *_notes_on_networks(request.evaluation.models)]
-    for line in (*(f"images     {images.words}" for images in chosen), *notes):
+    for line in dict.fromkeys((*(f"images     {images.words}" for images in chosen), *notes)):
         view.note(line)
     measured, interrupted = _measure_each(request, chosen, view)
     summary = summarise(measured, request, notes, interrupted, time.perf_counter() - started)

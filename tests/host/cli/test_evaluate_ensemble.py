@@ -70,7 +70,7 @@ def test_what_is_printed_names_runs_pairs_and_the_verdict(fgvc, bee_run, another
     assert [line.split()[0] for line in lines if "%" in line][:3] == ["bee-run", "ant-run", "ensemble"]
     (pair,) = (line for line in lines if line.lstrip().startswith("bee-run + ant-run"))
     assert pair.split()[3:] == ["100.0", "%", "0.0", "%", "0.0", "%", "100.0", "%", "-1.00"]
-    assert "right in at least one run: 100.0 % of the images; in all 2: 0.0 %; in none: 0.0 %" in lines
+    assert "right in at least one run: 100.0 % of the images, in every one: 0.0 %, in none: 0.0 %" in lines
     (verdict,) = (line for line in lines if line.startswith("ensemble over the best run (bee-run)"))
     assert "-20.0 points" in verdict and "within noise (exact McNemar test, p = 0.75)" in verdict
 

@@ -47,7 +47,8 @@ def test_the_run_is_measured_on_what_it_was_trained_on_and_nothing_else_changes(
 
 def test_what_is_printed_says_images_rises_and_where_the_files_are(fgvc, bee_run: Path) -> None:
     result = sharpness(fgvc, bee_run, "--adaptive-rho", 1.5)
-    assert f"run        {bee_run}\nimages     6 of 9, train of {bee_run.parent / 'insects'}, spread" in result.stderr
+    images = f"images     6, train of {bee_run.parent / 'insects'}, spread over its 9"
+    assert f"run        {bee_run}\n{images}\n" in result.stderr
     assert f"{bee_run} on train of" in result.stdout
     assert "(rho = 0.05)" in result.stdout and "(ASAM) radius (rho = 1.5)" in result.stdout
     rows = [line.split() for line in result.stdout.splitlines() if line.startswith("bee-run")]
