@@ -11,7 +11,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 from PIL import Image
 
 from fgvc_cli.commands.explain import explain as explain_command
@@ -56,18 +55,8 @@ def at_home(home, monkeypatch) -> Path:
     return home
 
 
-def test_every_option_is_in_the_table_with_default_and_help(page):
-    app = typer.Typer(add_completion=False)
-    app.command()(explain_command)
-    expected = []
-    for option in typer.main.get_command(app).params:
-        names = [name for name in option.opts if name.startswith("--")]
-        if not names:
-            continue
-        said = getattr(option, "show_default", None)
-        default = said if isinstance(said, str) else "" if option.default in (None, False, []) else str(option.default)
-        expected.append([f"`{names[0]}`", default, option.help])  # type: ignore[attr-defined]
-    assert page(PAGE).rows("## Options") == expected
+def test_every_option_is_in_the_table_with_default_and_help(page, options_of):
+    assert page(PAGE).rows("## Options") == options_of(explain_command)
 
 
 def test_every_built_in_explainer_is_in_the_table(page):

@@ -10,6 +10,7 @@ import pytest
 COMMAND = re.compile(r"(?:^\$ |^|`)(fgvc (?:[a-z][a-z-]+)[^`\n|]*)", re.MULTILINE)
 PAGES = [
     "README.md",
+    "docs/evaluate.md",
     "docs/explain.md",
     "docs/methods.md",
     "docs/plugins.md",

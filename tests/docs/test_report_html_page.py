@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import typer
 
 from fgvc_cli.commands.report import report as report_command
 from fgvc_cli.reporting import request
@@ -44,17 +43,8 @@ def at_home(home, monkeypatch) -> Path:
     return home
 
 
-def test_every_option_is_in_the_table_with_default_and_help(page):
-    app = typer.Typer(add_completion=False)
-    app.command()(report_command)
-    expected = []
-    for option in typer.main.get_command(app).params:
-        names = [name for name in option.opts if name.startswith("--")]
-        if names:
-            said = getattr(option, "show_default", None)
-            plain = "" if option.default in (None, False, []) else str(option.default)
-            default = said if isinstance(said, str) else plain
-            expected.append([f"`{names[0]}`", default, option.help])  # type: ignore[attr-defined]
+def test_every_option_is_in_the_table_with_default_and_help(page, options_of):
+    expected = options_of(report_command)
     assert page(PAGE).rows("## Options") == expected
     assert next(default for name, default, _ in expected if name == "`--images`") == str(request.IMAGES)
 

@@ -50,7 +50,9 @@ def home(fgvc, cache, tmp_path_factory) -> Path:
     run = home / "runs" / "RUN"
     result = fgvc("train", *TINY, "--cache", cache, "--out", run)
     assert result.exit_code == 0, result.stderr
-    for command in (["evaluate", run], ["explain", "--run", run, "--limit", 2], ["report", run, "--images", 1]):
+    sharpness = ["evaluate", run, "--sharpness", "--limit", 2, "--points", 3]
+    explain = ["explain", "--run", run, "--limit", 2]
+    for command in (["evaluate", run], sharpness, explain, ["report", run, "--images", 1]):
         result = fgvc(*command, "--cache", cache, "--device", "cpu")
         assert result.exit_code == 0, result.stderr
     Image.open(next((run / "samples").iterdir())).save(home / "photo.jpg")
@@ -72,9 +74,10 @@ def test_every_file_of_a_run_is_on_the_page_and_every_file_on_the_page_is_there(
     files = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
     assert {pattern for pattern in patterns if not any(file.match(pattern) for file in files)} == set()
     assert {str(file) for file in files if not any(file.match(pattern) for pattern in patterns)} == set()
-    (evaluation,) = (row for row in rows if row[0].startswith("`evaluation"))
-    named = {word.strip("`,") for word in evaluation[2].split() if "." in word}
-    assert named == {path.name for path in (run / "evaluation" / "test").iterdir()}
+    for split in ("test", "train"):
+        (evaluation,) = (row for row in rows if row[0].startswith(f"`evaluation/{split}"))
+        named = set(re.findall(r"`(\w+\.\w+)`", evaluation[2]))
+        assert named == {path.name for path in (run / "evaluation" / split).iterdir()}
 
 
 def test_the_keys_of_the_metrics(page, run):
