@@ -70,7 +70,10 @@ def evaluate(
     points: Annotated[
         int | None,
         typer.Option(
-            min=3, help="Points to each side of the plane, an odd number.", show_default="13", rich_help_panel=SHARPNESS
+            min=3,
+            help="Points along each side of the plane, an odd number.",
+            show_default="13",
+            rich_help_panel=SHARPNESS,
         ),
     ] = None,
     seed: Annotated[
@@ -108,8 +111,7 @@ def evaluate(
     Exit code 3: done, but some images could not be read.
 
     """
-    from fgvc_cli.commands.evaluate_ensemble import evaluate_ensemble
-    from fgvc_cli.commands.evaluate_run import evaluate_run
+    from fgvc_cli.commands.evaluate_scores import evaluate_scores
     from fgvc_cli.commands.evaluate_sharpness import evaluate_sharpness
     from fgvc_cli.evaluation.computing import Computing, find_model, find_models, one_run
     from fgvc_cli.evaluation.request import EvaluationRequest, refuse_what_does_not_go_together
@@ -122,9 +124,7 @@ def evaluate(
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     subject = SubjectRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
     request = EvaluationRequest(models, subject, Computing(device, precision, batch_size, workers), out, force)
-    if ensemble:
-        evaluate_ensemble(request, per_class, json)
-    elif sharpness:
+    if sharpness:
         evaluate_sharpness(sharpness_request(request, around), json)
     else:
-        evaluate_run(request, per_class, json)
+        evaluate_scores(request, ensemble, per_class, json)

@@ -174,15 +174,20 @@ def dress(axes: Axes, title: str, legend: bool = True) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11)
     axes.set_xlabel("epoch", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    draw_grid(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    if handles and legend:
+        axes.legend(handles, labels, frameon=False, labelcolor=INK, fontsize=9)
+
+
+def draw_grid(axes: Axes) -> None:
+    """Draw faint horizontal lines behind a plot, and no frame but the line below it."""
     axes.grid(axis="y", color="#E6E9ED", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
-    handles, labels = axes.get_legend_handles_labels()
-    if handles and legend:
-        axes.legend(handles, labels, frameon=False, labelcolor=INK, fontsize=9)
 
 
 def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:

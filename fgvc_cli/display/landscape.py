@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgvc_cli.display.figures import FAINT, INK, TRAIN_COLOUR, VAL_COLOUR, make_figure, save_figure
+from fgvc_cli.display.figures import FAINT, INK, TRAIN_COLOUR, VAL_COLOUR, draw_grid, make_figure, save_figure
 from fgvc_cli.display.run_labels import run_labels
 
 if TYPE_CHECKING:
@@ -145,12 +145,7 @@ def _draw_lines(axes: Axes, run: Mapping[str, Any], rho: float) -> None:
     axes.set_xticks(**_five_ticks(radii))
     axes.set_xlabel("distance from the weights (L2); right: uphill", color=INK)
     axes.set_ylabel("loss, nats", color=INK)
-    axes.grid(axis="y", color="#E6E9ED", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
+    draw_grid(axes)
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, ncols=2, **place)
 

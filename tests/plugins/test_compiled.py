@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
+from fgvc_cli.contracts import Classifier, ParameterGroup
 from fgvc_cli.devices import GRAPHS, compile_in_place
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
 from fgvc_cli.training.update import Update
 
 SIZE, CLASSES = 64, 5
@@ -27,17 +26,6 @@ QUICK = [("timm/test_resnet", "pim"), ("timm/test_vit", "linear")]
 SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in product(built_in("backbone"), built_in("head"))]
 
 
-def classifier_of(backbone_name: str, head_name: str) -> Classifier:
-    torch.manual_seed(0)
-    registry = get_registry()
-    component = registry.find("backbone", backbone_name)
-    backbone = build_backbone(component, build(component.options_type(), {}, "backbone"), SIZE)
-    component = registry.find("head", head_name)
-    head = build_head(component, build(component.options_type(), {}, "head"), backbone, CLASSES)
-    preprocessing = Preprocessing(SIZE, SIZE, backbone.info.mean, backbone.info.std)
-    return assemble(backbone, head, [str(k) for k in range(CLASSES)], preprocessing)
-
-
 def update_of(model: Classifier) -> Update:
     """Two passes an update, as the hardest for a compiler: weights and statistics move between them."""
     groups = [ParameterGroup(p, dict(getattr(model, p).named_parameters())) for p in ("backbone", "head")]
@@ -49,10 +37,10 @@ def update_of(model: Classifier) -> Update:
 
 @pytest.mark.parametrize(("backbone", "head"), [*QUICK, *SLOW])
 @pytest.mark.timeout(900)
-def test_training_and_prediction_have_no_graph_break(backbone, head):
+def test_training_and_prediction_have_no_graph_break(classifier_of, backbone, head):
     torch._dynamo.reset()
     counters.clear()
-    model = classifier_of(backbone, head).train()
+    model = classifier_of(backbone, head, SIZE, CLASSES).train()
     update = update_of(model)
     compile_in_place(model, backend="eager")  # graphs are captured, and run without waiting for a compiler
     images, targets = torch.randn(2, 3, SIZE, SIZE), torch.tensor([0, 3])

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from fgvc_cli.contracts import Classifier, Preprocessing
+from fgvc_cli.contracts import Classifier
 from fgvc_cli.evaluation.computing import ReadyClassifier
 from fgvc_cli.evaluation.request import EvaluationRequest
 from fgvc_cli.evaluation.sharpness.measuring import measure
 from fgvc_cli.evaluation.sharpness.request import SharpnessRequest
-from fgvc_cli.options import build
-from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
 from fgvc_cli.testing.models import lively
 
 SIZE, CLASSES = 64, 5
@@ -34,24 +31,24 @@ class Unwatched:
         """Count nothing."""
 
 
-def classifier_of(backbone_name: str, head_name: str) -> Classifier:
-    torch.manual_seed(0)
-    registry = get_registry()
-    component = registry.find("backbone", backbone_name)
-    backbone = build_backbone(component, build(component.options_type(), {}, "backbone"), SIZE)
-    component = registry.find("head", head_name)
-    head = build_head(component, build(component.options_type(), SMALL.get(head_name, {}), "head"), backbone, CLASSES)
-    preprocessing = Preprocessing(SIZE, SIZE, backbone.info.mean, backbone.info.std)
-    classifier = assemble(backbone, head, [str(k) for k in range(CLASSES)], preprocessing)
-    for module in classifier.modules():  # weights that are 0 at first have no gradient before them
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv1d) and not module.weight.abs().sum():
-            torch.nn.init.normal_(module.weight, std=0.1)
-    return lively(classifier)
+@pytest.fixture
+def small(classifier_of):
+    """A function that makes a small classifier in which every weight has a say."""
+
+    def make(backbone: str, head: str) -> Classifier:
+        classifier = classifier_of(backbone, head, SIZE, CLASSES, SMALL.get(head))
+        for module in classifier.modules():  # weights that are 0 at first leave those before them without a gradient
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv1d) and not module.weight.abs().sum():
+                torch.nn.init.normal_(module.weight, std=0.1)
+        lively(classifier)
+        return classifier
+
+    return make
 
 
 @pytest.mark.parametrize(("backbone", "head"), PAIRS)
-def test_the_rise_begins_with_the_gradients_norm_and_the_weights_come_back(backbone, head) -> None:
-    classifier = classifier_of(backbone, head)
+def test_the_rise_begins_with_the_gradients_norm_and_the_weights_come_back(small, backbone, head) -> None:
+    classifier = small(backbone, head)
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     pixels = torch.randint(0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8)
     batches = [(pixels[:2], torch.arange(2)), (pixels[2:], torch.tensor([4]))]
@@ -69,12 +66,12 @@ def test_the_rise_begins_with_the_gradients_norm_and_the_weights_come_back(backb
 @pytest.mark.gpu
 @pytest.mark.parametrize(("backbone", "head"), PAIRS[:3])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_gpu_measures_what_a_cpu_does(backbone, head, precision) -> None:
+def test_a_gpu_measures_what_a_cpu_does(small, backbone, head, precision) -> None:
     pixels, labels = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8), torch.arange(6) % CLASSES
     asked = SharpnessRequest(EvaluationRequest([MODEL]), rho=0.05, points=3)
     found = {}
     for device in ("cpu", "cuda"):
-        ready = ReadyClassifier(classifier_of(backbone, head).to(device).eval(), MODEL, "fp32", 4, 0)
+        ready = ReadyClassifier(small(backbone, head).to(device).eval(), MODEL, "fp32", 4, 0)
         if device == "cuda":
             object.__setattr__(ready, "precision", precision)
         found[device] = measure(ready, [(pixels.to(device), labels.to(device))], asked, Unwatched())

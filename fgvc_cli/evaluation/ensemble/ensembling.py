@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from fgvc_cli.comparing.noise import LEVEL, mcnemar
 from fgvc_cli.display.progress import View
 from fgvc_cli.evaluation import results
 from fgvc_cli.evaluation.ensemble.averaging import averaged
@@ -14,7 +15,6 @@ from fgvc_cli.evaluation.ensemble.diversity import pair_figures, together
 from fgvc_cli.evaluation.ensemble.members import class_names_of, score_members
 from fgvc_cli.evaluation.evaluating import Evaluation, images_note
 from fgvc_cli.evaluation.learnt import notes_of_runs
-from fgvc_cli.evaluation.mcnemar import SIGNIFICANT, exact_mcnemar
 from fgvc_cli.evaluation.metrics import figures
 from fgvc_cli.evaluation.request import EvaluationRequest
 from fgvc_cli.evaluation.scoring import Scores
@@ -79,14 +79,14 @@ def over_best(runs: Sequence[Path], members: Sequence[Scores], ensemble: Scores)
     best = min(range(len(members)), key=lambda i: (-top1[i], members[i].loss))
     right, ours = members[best].predicted == members[best].labels, ensemble.predicted == ensemble.labels
     ensemble_only, member_only = int((ours & ~right).sum()), int((right & ~ours).sum())
-    p_value = exact_mcnemar(ensemble_only, member_only)
+    p_value = mcnemar(ours, right)
     return {
         "run": str(runs[best]),
         "difference": (ensemble_only - member_only) / len(ensemble),
         "ensemble_only": ensemble_only,
         "member_only": member_only,
         "p_value": p_value,
-        "significant": p_value < SIGNIFICANT,
+        "significant": p_value < LEVEL,
     }
 
 

@@ -30,7 +30,7 @@ class SharpnessRequest:
         rho: the radius, in the weights' own units (L2 norm over all parameters).
         adaptive_rho: radius of the adaptive measure (ASAM), which has no unit; None: it is not measured.
         limit: so many images of each run's at most, spread over the classes.
-        points: of the plane, to each side; odd, so that the weights themselves are one.
+        points: along each side of the plane; odd, so that the weights themselves are one.
         seed: of the random directions.
 
     Raises:
