@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.display.console import out
 from fgvc_cli.display.evaluation_tables import (
-    figure_table,
     files_of_mistakes,
     images_text,
     left_out_lines,
     next_lines,
     percent,
-    print_titled,
+    print_title,
     quoted,
     show_hardest,
     written_line,
 )
 from fgvc_cli.display.run_labels import run_labels
+from fgvc_cli.display.sections import Column, print_sections
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fgvc_cli.evaluation.evaluating import Evaluation
 
 SHOWN_PAIRS = 10
@@ -39,8 +37,12 @@ def show_ensemble(evaluation: Evaluation, all_classes: bool) -> None:
     summary, console = evaluation.summary, out()
     labels = dict(zip(summary["runs"], run_labels(summary["runs"]), strict=True))
     console.print(f"Ensemble of {len(labels)} runs on {images_text(summary)}\n", soft_wrap=True)
-    console.print(_members(summary, labels))
-    print_titled(*_pairs(summary["pairs"], labels))
+    names = [*(labels[member["run"]] for member in summary["members"]), "ensemble"]
+    print_sections("run", names, [""] * len(names), _scores([*summary["members"], summary]))
+    pairs = most_complementary(summary["pairs"])
+    print_title(_pairs_title(len(pairs), len(summary["pairs"])))
+    names = [" + ".join(labels[run] for run in pair["runs"]) for pair in pairs]
+    print_sections("runs", names, [""] * len(names), _pairs(pairs))
     console.print()
     for line in (together_line(summary), over_best_line(summary, labels)):
         console.print(line, soft_wrap=True)
@@ -65,8 +67,8 @@ def over_best_line(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str
     verdict = "beyond noise" if best["significant"] else "within noise"
     return (
         f"ensemble over the best run ({labels[best['run']]}): {100 * best['difference']:+.1f} points "
-        f"(right where it is wrong: {best['ensemble_only']} images, the reverse: {best['member_only']}), {verdict} "
-        f"(exact McNemar test, p {p_text(best['p_value'])})"
+        f"(images that only the ensemble has right: {best['ensemble_only']}, only the run: {best['member_only']}), "
+        f"{verdict} (exact McNemar test, p {p_text(best['p_value'])})"
     )
 
 
@@ -75,37 +77,36 @@ def p_text(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.2g}"
 
 
-def _members(summary: Mapping[str, Any], labels: Mapping[str, str]) -> Table:
-    table = figure_table("run", "images:", "top-1:", "top-5:", "macro F1:", "loss:", "calibration error:")
-    for member in summary["members"]:
-        table.add_row(labels[member["run"]], *_figures(member))
-    table.add_row("ensemble", *_figures(summary), style="bold")
-    return table
+def most_complementary(pairs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the pairs that are shown: those of which most often one run alone is right, first."""
+    return sorted(pairs, key=lambda pair: -pair["one_right"])[:SHOWN_PAIRS]
 
 
-def _figures(found: Mapping[str, Any]) -> list[str]:
+def _pairs_title(shown: int, of: int) -> str:
+    some = f" ({shown} of {of} pairs, the most complementary)" if shown < of else ""
+    return f"Two runs at a time: share of the images{some}"
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     return [
-        str(found["images"]),
-        percent(found["top1"]),
-        percent(found["top5"]),
-        percent(found["macro"]["f1"]),
-        "" if found["loss"] is None else f"{found['loss']:.3f}",
-        percent(found["calibration_error"]),
+        Column("images", [str(row["images"]) for row in rows]),
+        Column("top-1", [percent(row["top1"]) for row in rows]),
+        Column("top-5", [percent(row["top5"]) for row in rows]),
+        Column("macro F1", [percent(row["macro"]["f1"]) for row in rows]),
+        Column("loss", ["" if row["loss"] is None else f"{row['loss']:.3f}" for row in rows]),
+        Column("calibration\nerror", [percent(row["calibration_error"]) for row in rows]),
     ]
 
 
-def _pairs(pairs: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> tuple[str, Table]:
-    """Return the pairs, those of which most often one alone is right first, and a title that says if some are left."""
-    title = "Two runs at a time: share of the images"
-    if len(pairs) > SHOWN_PAIRS:
-        title += f" ({SHOWN_PAIRS} of {len(pairs)} pairs, the most complementary)"
-    headings = ("one is right:", "both are wrong:", "with the same class:", "predictions differ:", "Yule's Q:")
-    table = figure_table("runs", *headings)
-    for pair in sorted(pairs, key=lambda pair: -pair["one_right"])[:SHOWN_PAIRS]:
-        shares = ("one_right", "both_wrong", "both_wrong_same_class", "different_predictions")
-        q = "" if pair["q"] is None else f"{pair['q']:.2f}"
-        table.add_row(" + ".join(labels[run] for run in pair["runs"]), *(percent(pair[name]) for name in shares), q)
-    return title, table
+def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[Column]:
+    shares = {
+        "one is\nright": "one_right",
+        "both are\nwrong": "both_wrong",
+        "with the\nsame class": "both_wrong_same_class",
+        "predictions\ndiffer": "different_predictions",
+    }
+    columns = [Column(heading, [percent(pair[name]) for pair in pairs]) for heading, name in shares.items()]
+    return [*columns, Column("Yule's Q", ["" if pair["q"] is None else f"{pair['q']:.2f}" for pair in pairs])]
 
 
 def _commands(summary: Mapping[str, Any]) -> list[str]:

@@ -180,9 +180,14 @@ def figure_table(*titles: str) -> Table:
 
 def print_titled(title: str, table: Table) -> None:
     """Print a table below its title and an empty line; nothing if it has no row."""
+    if table.row_count:
+        print_title(title)
+        out().print(table)
+
+
+def print_title(title: str) -> None:
+    """Print the title of a table, after an empty line."""
     from rich.text import Text
 
-    if table.row_count:
-        out().print()
-        out().print(Text(title, style="bold cyan"))
-        out().print(table)
+    out().print()
+    out().print(Text(title, style="bold cyan"))

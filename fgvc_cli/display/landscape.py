@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +80,8 @@ def draw_landscape(path: Path, summary: Mapping[str, Any]) -> None:
     for axes, run in zip(panels[1], runs, strict=True):
         _draw_lines(axes, run, summary["rho"])
     _share_height(panels[1], scale)
+    handles, labels = panels[1][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False, labelcolor=INK, fontsize=9)
     save_figure(figure, path)
 
 
@@ -146,8 +149,6 @@ def _draw_lines(axes: Axes, run: Mapping[str, Any], rho: float) -> None:
     axes.set_xlabel("distance from the weights (L2); right: uphill", color=INK)
     axes.set_ylabel("loss, nats", color=INK)
     draw_grid(axes)
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "borderpad": 0}
-    axes.legend(frameon=False, labelcolor=INK, fontsize=9, ncols=2, **place)
 
 
 def _five_ticks(places: Sequence[float] | np.ndarray) -> dict[str, Any]:
@@ -170,6 +171,7 @@ def _array(values: Any) -> np.ndarray:
 
 
 def _title(name: str, run: Mapping[str, Any]) -> str:
-    lines = [name[start : start + NAME_LENGTH] for start in range(0, len(name), NAME_LENGTH)]
     # A dollar sign would start mathematical notation.
-    return "\n".join([*lines, f"loss {run['loss']:.3g} on {run['images']} images"]).replace("$", r"\$")
+    return "\n".join([*wrap(name, NAME_LENGTH), f"loss {run['loss']:.3g} on {run['images']} images"]).replace(
+        "$", r"\$"
+    )

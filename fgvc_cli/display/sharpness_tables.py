@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.display.console import out
 from fgvc_cli.display.evaluation_tables import (
-    figure_table,
     images_text,
     left_out_line,
     next_lines,
-    print_titled,
+    print_title,
     quoted,
     written_line,
 )
 from fgvc_cli.display.run_labels import run_labels
+from fgvc_cli.display.sections import Column, print_sections
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fgvc_cli.evaluation.sharpness.over_runs import SharpnessReport
 
 ROUNDING = 1e-6
@@ -38,10 +36,12 @@ def show_sharpness(report: SharpnessReport) -> None:
     for text in dict.fromkeys(images_text(run) for run in runs):
         console.print(f"{', '.join(run['run'] for run in runs if images_text(run) == text)} on {text}", soft_wrap=True)
     console.print()
-    console.print(_weights(runs, labels))
-    print_titled(_rise_title(summary, "rho"), _rises(runs, labels))
+    print_sections("run", labels, [""] * len(labels), _weights(runs))
+    print_title(f"Rise of the loss, nats, by the radius (rho = {summary['rho']:g})")
+    print_sections("direction", ["gradient", "random (mean)"] * len(runs), _twice(labels), _rises(runs))
     if summary["adaptive_rho"] is not None:
-        print_titled(_rise_title(summary, "adaptive_rho"), _adaptive_rises(runs, labels))
+        print_title(f"Rise of the loss, nats, by the adaptive (ASAM) radius (rho = {summary['adaptive_rho']:g})")
+        print_sections("run", labels, [""] * len(labels), _adaptive_rises(runs))
     console.print()
     for line in closing_lines(report):
         console.print(line, soft_wrap=True)
@@ -67,29 +67,32 @@ def rise_text(rise: float | None) -> str:
     return f"< {ROUNDING:g}" if rise is not None and abs(rise) < ROUNDING else nats(rise)
 
 
-def _weights(runs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Table:
-    table = figure_table("run", "images:", "loss:", "gradient's norm:", "parameters:", "their norm:")
-    for run, label in zip(runs, labels, strict=True):
-        norms = nats(run["gradient_norm"]), f"{run['parameters']:,}", nats(run["weight_norm"])
-        table.add_row(label, str(run["images"]), nats(run["loss"]), *norms)
-    return table
+def _weights(runs: Sequence[Mapping[str, Any]]) -> list[Column]:
+    return [
+        Column("images", [str(run["images"]) for run in runs]),
+        Column("loss", [nats(run["loss"]) for run in runs]),
+        Column("gradient's norm", [nats(run["gradient_norm"]) for run in runs]),
+        Column("parameters", [f"{run['parameters']:,}" for run in runs]),
+        Column("their norm", [nats(run["weight_norm"]) for run in runs]),
+    ]
 
 
-def _rise_title(summary: Mapping[str, Any], radius: str) -> str:
-    kind = "the radius" if radius == "rho" else "the adaptive (ASAM) radius"
-    return f"Rise of the loss, nats, by {kind} (rho = {summary[radius]:g})"
+def _rises(runs: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return a column for each radius, with two rows a run."""
+    by_radius = zip(*(run["rises"] for run in runs), strict=True)
+    return [
+        Column(f"{rises[0]['radius']:g}", [rise_text(rise[name]) for rise in rises for name in ("gradient", "random")])
+        for rises in by_radius
+    ]
 
 
-def _rises(runs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Table:
-    table = figure_table("run", "direction", *(f"{rise['radius']:g}:" for rise in runs[0]["rises"]))
-    for run, label in zip(runs, labels, strict=True):
-        table.add_row(label, "gradient", *(rise_text(rise["gradient"]) for rise in run["rises"]))
-        table.add_row("", "random (mean)", *(rise_text(rise["random"]) for rise in run["rises"]))
-    return table
+def _adaptive_rises(runs: Sequence[Mapping[str, Any]]) -> list[Column]:
+    by_radius = zip(*(run["rises"] for run in runs), strict=True)
+    return [
+        Column(f"{rises[0]['adaptive_radius']:g}", [rise_text(rise["adaptive"]) for rise in rises])
+        for rises in by_radius
+    ]
 
 
-def _adaptive_rises(runs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Table:
-    table = figure_table("run", *(f"{rise['adaptive_radius']:g}:" for rise in runs[0]["rises"]))
-    for run, label in zip(runs, labels, strict=True):
-        table.add_row(label, *(rise_text(rise["adaptive"]) for rise in run["rises"]))
-    return table
+def _twice(labels: Sequence[str]) -> list[str]:
+    return [label for label in labels for _ in range(2)]

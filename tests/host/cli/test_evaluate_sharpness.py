@@ -51,8 +51,9 @@ def test_what_is_printed_says_images_rises_and_where_the_files_are(fgvc, bee_run
     assert f"run        {bee_run}\n{images}\n" in result.stderr
     assert f"{bee_run} on train of" in result.stdout
     assert "(rho = 0.05)" in result.stdout and "(ASAM) radius (rho = 1.5)" in result.stdout
-    rows = [line.split() for line in result.stdout.splitlines() if line.startswith("bee-run")]
-    assert [len(row) for row in rows] == [6, 7, 6]
+    lines = [line.split() for line in result.stdout.splitlines()]
+    rows = [line for line in lines if line[:1] in (["bee-run"], ["gradient"])]
+    assert [len(row) for row in rows] == [6, 1, 6, 6]  # its weights; its section: five rises; five adaptive ones
     assert f"written: {bee_run}/evaluation/train/ (landscape.png, sharpness.json)" in result.stdout
     command = next(line for line in result.stdout.splitlines() if line.startswith("next: "))
     assert fgvc(*command.removeprefix("next: fgvc ").split()).exit_code == 0
@@ -204,7 +205,7 @@ def test_ctrl_c_in_a_later_run_keeps_the_runs_before(fgvc, bee_run, another_run,
         (["--sharpness", "--points", "4"], "--points 4: give an odd number from 3"),
         (["--sharpness", "--per-class"], "no figures of classes: leave out --per-class"),
         (["--rho", "0.1"], "--rho belongs to the measure of sharpness: add --sharpness"),
-        (["--adaptive-rho", "0.1", "--ensemble"], "--adaptive-rho belongs to the measure of sharpness"),
+        (["--adaptive-rho", "0.1"], "--adaptive-rho belongs to the measure of sharpness"),
         (["--limit", "3"], "--limit belongs to the measure of sharpness"),
         (["--sharpness", "--split", "tset"], "Did you mean 'test'"),
     ],
@@ -237,3 +238,26 @@ def test_bf16_is_computed_where_it_is_asked_for(fgvc, bee_run: Path) -> None:
     rises = [document["runs"][0]["rises"][-1]["gradient"] for document in (auto, bf16)]
     assert rises[0] != rises[1] and rises[0] == pytest.approx(rises[1], rel=0.1)
     assert torch.is_grad_enabled()
+
+
+def test_what_a_run_on_train_and_val_was_trained_on_holds_both(fgvc, bee_run: Path, tmp_path: Path) -> None:
+    config = bee_run / "config.toml"
+    config.write_text(config.read_text() + 'train_on = "train+val"\n')
+    without = json.loads(sharpness(fgvc, bee_run, "--json").stdout)
+    assert (without["runs"][0]["split"], without["runs"][0]["images_available"]) == ("train", 12)
+    shutil.copytree(tmp_path / "insects/train", tmp_path / "insects/val")
+    both = json.loads(sharpness(fgvc, bee_run, "--json").stdout)
+    assert (both["runs"][0]["split"], both["runs"][0]["images_available"]) == ("train+val", 24)
+    assert without["notes"] == both["notes"] == []
+
+
+def test_the_tables_fit_a_narrow_terminal(fgvc, bee_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fgvc_cli.display import console
+
+    monkeypatch.setenv("COLUMNS", "60")
+    console._console.cache_clear()
+    try:
+        tables = sharpness(fgvc, bee_run).stdout.partition("\n\n")[2].partition("written:")[0]
+    finally:
+        console._console.cache_clear()
+    assert "0.025" in tables and max(map(len, tables.splitlines())) <= 60

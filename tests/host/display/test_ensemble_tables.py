@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.display.ensemble_tables import SHOWN_PAIRS, _pairs, over_best_line, p_text
+from fgvc_cli.display.ensemble_tables import SHOWN_PAIRS, _pairs_title, most_complementary, over_best_line, p_text
 from fgvc_cli.display.run_labels import run_labels
 
 
@@ -19,8 +19,8 @@ def test_the_verdict_follows_the_test() -> None:
     best = {"run": "r/a", "difference": 0.021, "ensemble_only": 9, "member_only": 1, "p_value": 0.02}
     line = over_best_line({"over_best": {**best, "significant": True}}, {"r/a": "a"})
     assert line == (
-        "ensemble over the best run (a): +2.1 points (right where it is wrong: 9 images, the reverse: 1), beyond noise "
-        "(exact McNemar test, p = 0.02)"
+        "ensemble over the best run (a): +2.1 points (images that only the ensemble has right: 9, only the run: 1), "
+        "beyond noise (exact McNemar test, p = 0.02)"
     )
     assert "within noise" in over_best_line({"over_best": {**best, "significant": False}}, {"r/a": "a"})
 
@@ -31,11 +31,10 @@ def pair(one_right: float) -> dict:
 
 
 def test_of_many_pairs_the_most_complementary_are_shown_and_that_is_said() -> None:
-    title, table = _pairs([pair(i / 100) for i in range(SHOWN_PAIRS + 2)], {"r/a": "a", "r/b": "b"})
-    assert table.row_count == SHOWN_PAIRS and "(10 of 12 pairs, the most complementary)" in title
-    first, *_ = zip(*(column.cells for column in table.columns), strict=True)
-    assert (first[1], first[-1]) == ("11.0 %", "")
-    assert "pairs" not in _pairs([pair(0.1)], {"r/a": "a", "r/b": "b"})[0]
+    found = most_complementary([pair(i / 100) for i in range(SHOWN_PAIRS + 2)])
+    assert [each["one_right"] for each in found[:2]] == [0.11, 0.1] and len(found) == SHOWN_PAIRS
+    assert "(10 of 12 pairs, the most complementary)" in _pairs_title(10, 12)
+    assert "pairs" not in _pairs_title(3, 3)
 
 
 def test_runs_are_called_by_their_folders_where_that_tells_them_apart() -> None:

@@ -74,7 +74,7 @@ def test_all_runs_have_the_same_loss_axis(tmp_path: Path) -> None:
     lower = beside[beside.shape[0] // 2 :]
 
     def height(part: np.ndarray) -> int:
-        rows = np.flatnonzero((np.abs(part[80:] - ORANGE).max(axis=2) <= 12).any(axis=1))  # below the legend
+        rows = np.flatnonzero((np.abs(part[:-80] - ORANGE).max(axis=2) <= 12).any(axis=1))  # above the legend
         return int(rows.max() - rows.min())
 
     half = lower.shape[1] // 2
