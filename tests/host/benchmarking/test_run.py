@@ -219,6 +219,29 @@ def test_what_fails_is_a_reason_in_its_row_and_the_others_go_on(measured):
     assert mean.update.ratio is not None and mean.predict is not None
 
 
+def test_rows_are_set_beside_the_baseline_of_their_own_backbone_or_none(measured, monkeypatch):
+    planned = run.plan
+
+    def two_backbones(request, registry):
+        found = planned(request, registry)
+        plain, sam = found.combinations
+        lost = replace(plain, backbone="other", config=None, failed="lost")
+        return replace(found, combinations=[plain, sam, lost, replace(sam, backbone="other")])
+
+    monkeypatch.setattr(run, "plan", two_backbones)
+    ratios = [row.update and row.update.ratio for row in measured(optimizers=("sgd", "sam")).rows]
+    assert ratios[0] == 1.0 and ratios[1] is not None and ratios[2:] == [None, None]
+
+
+def test_what_was_compiled_for_a_classifier_goes_with_it(measured, monkeypatch):
+    """Else the graphs of the first would count against the limit of the last."""
+    resets = []
+    monkeypatch.setattr(measuring, "compile_in_place", lambda model: None)
+    monkeypatch.setattr(torch._dynamo, "reset", lambda: resets.append(1))
+    measured(heads=("linear", "mean"), compile=True)
+    assert len(resets) == 1  # between the two
+
+
 def test_a_size_that_the_backbone_refuses_is_a_reason(measured):
     (row,) = measured(backbone="vit_b16", image_size=50, batch_size=None).rows
     assert "cannot take images of 50 px" in row.failed and (row.image_size, row.batch_size) == (50, 8)
@@ -266,6 +289,20 @@ def test_a_batch_that_no_training_takes_is_a_reason(measured):
     (row,) = measured(batch_size=1).rows
     assert row.failed.startswith("--batch-size 1: batch normalisation cannot train on one image.")
     assert row.update is None and row.predict is not None
+
+
+def test_memory_is_given_back_when_nothing_holds_on_to_what_failed(measured, monkeypatch):
+    held, alive = [], []
+
+    def hungry(*_):
+        memory = torch.ones(1)
+        held.append(weakref.ref(memory))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(rows, "measure_update", hungry)
+    monkeypatch.setattr(rows, "free_memory", lambda _: alive.extend(memory() for memory in held))
+    measured()
+    assert alive == [None]
 
 
 def test_a_gpu_that_is_lost_is_told_row_by_row(measured, monkeypatch):
