@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fgvc_cli import HeadSpec, OptimizerSpec
+from fgvc_cli.benchmarking import combinations
 from fgvc_cli.benchmarking.combinations import ELSEWHERE, plan
 from fgvc_cli.benchmarking.request import LARGEST, BenchRequest
 from fgvc_cli.errors import UsageError
@@ -73,12 +74,16 @@ def test_what_is_named_twice_is_measured_once():
     assert pairs(found) == [("linear", "sgd")]
 
 
-def test_settings_are_those_of_a_training_from_published_weights():
+def test_settings_are_those_of_a_training_from_published_weights(monkeypatch):
+    facts = []
+    resolve = combinations.resolve
+    monkeypatch.setattr(combinations, "resolve", lambda *of: facts.append(of[2]) or resolve(*of))
     (found,) = planned(backbones=NET, heads=("linear",), optimizers=("sgd",)).combinations
     train = found.config.train
     assert (train.image_size, train.batch_size) == (ELSEWHERE.image_size, ELSEWHERE.batch_size)
     assert (train.label_smoothing, train.clip_norm, train.weights) == (0.1, 1.0, "none")
     assert found.config.optimizer.options.head_lr == 0.03
+    assert facts == [{"device": "cpu", "weights": "pretrained"}]
 
 
 def test_options_reach_the_configuration_and_settings_are_stronger():

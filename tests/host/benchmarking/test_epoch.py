@@ -95,8 +95,14 @@ def test_a_whole_epoch_from_kept_images(
     birds: Path, decoded: list[Path], staged: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(epoch, "MOST_ROUNDS", 4)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    events: list[str] = []
+    settle = epoch.settle
+    monkeypatch.setattr(epoch, "settle", lambda trainer: (events.append("settle"), settle(trainer)))
+    monkeypatch.setattr(epoch, "synchronize", lambda device: events.append("wait"))
     work = epoch.measure_epoch(config_of(birds), seconds=60.0)
-    assert work.timing.rounds == 4
+    assert work.timing.rounds == 4 and torch.backends.cudnn.benchmark
+    assert events == ["settle", "wait"] * (1 + 1 + work.timing.rounds)  # begun, warmed up, timed
     assert work.images == IMAGES
     assert len(decoded) == IMAGES == len(set(decoded))  # while it warmed up, each once; and none of those of val
     batches = -(-IMAGES // 4)

@@ -25,6 +25,19 @@ def test_the_rate_is_measured_in_the_time_there_is():
     assert once / 20 < rate < once * 20  # the same order as a product timed by hand
 
 
+def test_the_rate_is_that_of_the_best_round_after_one_that_does_not_count(monkeypatch):
+    """And counts a multiply-add as one."""
+    products = []
+    multiply = torch.mm
+    monkeypatch.setattr(
+        torch, "mm", lambda left, right, out: products.append(len(left)) or multiply(left, right, out=out)
+    )
+    monkeypatch.setattr(matrix_rate, "time_rounds", lambda work, seconds, clock, rounds: [400.0, 100.0, 200.0])
+    monkeypatch.setattr(matrix_rate, "SIDES", {"cpu": (40, 20)})
+    assert multiply_adds_per_second(CPU, "fp32") == 40**3 / 0.1
+    assert products == [40, 20]
+
+
 def test_matrices_are_of_the_precision_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(matrix_rate, "_rate", lambda device, dtype, side, end: seen.append(dtype) or 1e15)

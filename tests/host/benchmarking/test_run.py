@@ -186,6 +186,12 @@ def test_a_report_holds_every_combination_and_the_machine(measured, seen):
     assert report_from_json(json.loads(json.dumps(report.as_json())), "it") == report
 
 
+def test_convolutions_are_chosen_as_in_a_training(measured, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    measured()
+    assert torch.backends.cudnn.benchmark
+
+
 def test_predictions_and_explanations_are_measured_once_for_all_optimizers(measured, monkeypatch):
     built = []
     make = rows.Subject

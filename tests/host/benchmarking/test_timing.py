@@ -141,6 +141,13 @@ def test_on_a_gpu_no_more_rounds_are_handed_over_than_there_is_time_for(monkeypa
     assert len(time_rounds(events.work, 0.035, CudaClock(CUDA))) == 4  # 1, then 2 for 25 ms, then 1 for 5 ms
 
 
+def test_the_hosts_clock_waits_for_the_device_at_each_mark(monkeypatch):
+    waited = []
+    monkeypatch.setattr(timing, "synchronize", waited.append)
+    time_rounds(lambda: None, 1.0, HostClock(torch.device("mps")), most=2)
+    assert waited == [torch.device("mps")] * 4  # two rounds, each with a mark before and after
+
+
 def test_each_device_has_its_clock():
     assert isinstance(clock_of(CUDA), CudaClock)
     assert isinstance(clock_of(CPU), HostClock) and clock_of(CPU).handful == 1

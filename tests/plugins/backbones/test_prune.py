@@ -47,6 +47,15 @@ def test_modules_that_no_map_needs_are_gone(build) -> None:
     assert not [name for name, _ in shallow.named_parameters() if name.startswith(("model.blocks.3", "model.blocks.4"))]
 
 
+def test_a_classifier_may_be_built_where_no_gradients_are_recorded(build) -> None:
+    with torch.no_grad():
+        pruned = build("timm/test_resnet")
+        pruned.prune(Reads((0, 1)))
+    expected = build("timm/test_resnet")
+    expected.prune(Reads((0, 1)))
+    assert [n for n, _ in pruned.named_parameters()] == [n for n, _ in expected.named_parameters()] != []
+
+
 def test_pruning_twice_is_pruning_once_and_what_is_gone_is_refused(build) -> None:
     backbone = build("timm/test_resnet")
     backbone.prune(Reads((0, 1)))
