@@ -213,13 +213,19 @@ def test_a_disabled_plugin_is_not_checked(flawed, monkeypatch):
         choose("fgvc-twin", get_registry())
 
 
-def test_what_stands_on_a_target_that_is_not_there_does_not_apply(fgvc):
-    result, checks = checked(fgvc, "no-target", "--quick")
+@pytest.mark.parametrize(
+    ("name", "broken", "others"),
+    [
+        ("no-target", "fgvc_flawed.heads has no 'Nowhere'", "its target is not there"),
+        ("positional", "its signature is (info, number, options)", "its target does not take what it is given"),
+    ],
+)
+def test_what_stands_on_a_target_that_is_not_there_does_not_apply(fgvc, name, broken, others):
+    result, checks = checked(fgvc, name, "--quick")
     assert result.exit_code == 1
-    broken = [title for (_, title), entry in checks.items() if entry["result"] in ("broken", "advice")]
-    assert broken == ["its target is there"]
-    assert "Nowhere" in checks["head no-target", "its target is there"]["reason"]
-    assert checks["head no-target", "it scores every class"]["reason"] == "its target is not there"
+    found = [title for (_, title), entry in checks.items() if entry["result"] in ("broken", "advice")]
+    assert found == ["its target is there"] and broken in checks[f"head {name}", found[0]]["reason"]
+    assert checks[f"head {name}", "it scores every class"]["reason"] == others
 
 
 def test_options_that_cannot_be_imported_are_one_fault(fgvc):

@@ -31,9 +31,12 @@ class Sound(Dataset):
         drawn = np.random.default_rng(index)
         return drawn.integers(0, 256, (20, 24, 3), dtype=np.uint8)
 
+    def first(self, name):
+        return 100 * self.splits().index(name)
+
     def split(self, name):
-        count = dict(self.counts)[name]
-        images = [self.image(index) for index in range(count)]
+        count, first = dict(self.counts)[name], self.first(name)
+        images = [self.image(first + index) for index in range(count)]
         return Split(name, images, self.labels(count), self.keys(count), self.parts(count))
 
     def parts(self, count):
@@ -94,6 +97,13 @@ class Leaking(Sound):
 
     def deciding_parts(self):
         return None
+
+
+class Redrawn(Sound):
+    """Draws each split from the same seed."""
+
+    def first(self, name):
+        return 0
 
 
 class Outside(Sound):

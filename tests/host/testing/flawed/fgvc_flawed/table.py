@@ -113,6 +113,7 @@ FLAWS = [
     Flaw("dataset", "floating", "its images can be read", "Floating"),
     Flaw("dataset", "shuffled", "it is the same each time", "Shuffled"),
     Flaw("dataset", "leaking", "no image is in two splits", "Leaking", {"reads_folder": True}),
+    Flaw("dataset", "redrawn", "no image is in two splits", "Redrawn"),
     Flaw("dataset", "outside", "its parts lie in its images", "Outside"),
     Flaw("dataset", "unspeakable", "it says where its images are from", "Unspeakable"),
     Flaw("dataset", "needless", "it says how its files are had", "Needless"),
