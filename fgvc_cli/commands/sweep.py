@@ -151,6 +151,7 @@ def sweep(
     """
     from fgvc_cli.comparing import comparing
     from fgvc_cli.display import comparison_tables, console, sweep_view
+    from fgvc_cli.launch import launched
     from fgvc_cli.registry import get_registry
     from fgvc_cli.studies import sweeping
     from fgvc_cli.studies.request import SweepRequest
@@ -170,6 +171,7 @@ def sweep(
     }
     names = {"backbone": backbone or [], "head": head or [], "optimizer": optimizer or []}
     request = SweepRequest(names, shared, set_ or [], recipe, seeds, seed, config, study)
+    sweeping.refuse_torchrun(launched())
     registry = get_registry()
     if resume is not None:
         request.refuse_with_resume(out)

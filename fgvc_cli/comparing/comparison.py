@@ -75,6 +75,8 @@ class Section:
             if len(values) > 1:
                 then = ": minutes and images a second do not compare" if what == "device" else ""
                 notes.append(f"Not every run had the same {what} ({', '.join(sorted(values))}){then}.")
+        if seen := _different([run.evaluation.get("preprocessing") or {} for run in runs]):
+            notes.append(f"Not every run saw its images alike: {', '.join(seen)}.")
         if any(len(row.runs) < max(len(other.runs) for other in self.rows) for row in self.rows):
             notes.append("Not every row has the same number of seeds.")
         return notes
@@ -154,6 +156,13 @@ def _section(rows: Sequence[Row]) -> Section:
     keys = sorted(set.intersection(*(set(run.correct) for row in best_first for run in row.runs)))
     correct = [np.stack([run.correct_at(keys) for run in row.runs]) for row in best_first]
     return Section(tuple(best_first), tuple(differences(correct)))
+
+
+def _different(preprocessing: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is not the same, as "image_size (64, 128)"; what is not recorded says nothing."""
+    names = dict.fromkeys(name for each in preprocessing for name in each)
+    values = {name: list(dict.fromkeys(str(each[name]) for each in preprocessing if name in each)) for name in names}
+    return [f"{name} ({', '.join(texts)})" for name, texts in values.items() if len(texts) > 1]
 
 
 def _descending(spread: Spread | None) -> float:

@@ -74,8 +74,17 @@ class PreparedEvaluation:
 
     def _occasion(self) -> Occasion:
         ready, subject = self.ready, self.subject
-        device, precision = ready.classifier.device, ready.precision
-        return Occasion(ready.run, subject.dataset, subject.data, subject.split, device, precision, subject.notes)
+        classifier = ready.classifier
+        return Occasion(
+            ready.run,
+            subject.dataset,
+            subject.data,
+            subject.split,
+            classifier.device,
+            ready.precision,
+            subject.notes,
+            classifier.preprocessing,
+        )
 
 
 def images_note(subject: Subject) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fgvc_cli._version import __version__
-from fgvc_cli.contracts import Split
+from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.evaluation.metrics import figures, most_confident_mistakes, most_confused
 from fgvc_cli.evaluation.scoring import Scores
@@ -31,6 +31,7 @@ class Occasion:
         device: computed the scores.
         precision: "fp32" or "bf16".
         notes: what a person should know when reading the figures.
+        preprocessing: how images were made fit for the classifier; None of several, each of which has its own.
     """
 
     run: Path | tuple[Path, ...]
@@ -40,6 +41,7 @@ class Occasion:
     device: torch.device
     precision: str
     notes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
     def summary(self, scores: Scores, class_names: Sequence[str]) -> dict[str, Any]:
         """Return what `summary.json` holds: what the figures are of, and those of `metrics.figures`."""
@@ -59,6 +61,7 @@ class Occasion:
             "seconds": round(scores.seconds, 3),
             "device": describe_device(self.device),
             "precision": self.precision,
+            **({} if self.preprocessing is None else {"preprocessing": asdict(self.preprocessing)}),
             "fgvc": __version__,
         }
 

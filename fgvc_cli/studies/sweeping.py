@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.launch import Launch
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import files
 from fgvc_cli.studies.folder import StudyFolder, check_out, find_study, new_study
@@ -84,6 +85,12 @@ def train(
     if jobs > 1 and device.index is not None:
         raise UsageError(f"--jobs {jobs} shares out the GPUs by itself: write --device cuda, not {device}.")
     return run_study(folder, sweep.study, Means(jobs, device.type, offline), registry, view, retry_failed)
+
+
+def refuse_torchrun(launch: Launch) -> None:
+    """Raise `UsageError` if torchrun started several of this program: each would train the whole study."""
+    if launch.count > 1:
+        raise UsageError("fgvc sweep starts processes by itself: leave torchrun out, and say --jobs N for N GPUs.")
 
 
 def refuse_if_all_failed(outcome: Outcome) -> None:

@@ -104,8 +104,9 @@ def _write_test(trainer: Trainer, scores: Scores) -> None:
     """Keep the prediction for each image, as `fgvc evaluate` does, so that runs can be compared image by image."""
     job, split = trainer.job, trainer.job.splits.test
     assert split is not None
-    config, class_names = job.config, job.classifier.class_names
-    occasion = Occasion(trainer.run.path, job.dataset.name, config.data, split, job.device, job.precision)
+    class_names, data, preprocessing = job.classifier.class_names, job.config.data, job.classifier.preprocessing
+    run, dataset = trainer.run.path, job.dataset.name
+    occasion = Occasion(run, dataset, data, split, job.device, job.precision, preprocessing=preprocessing)
     folder = trainer.run.evaluation(split.name)
     write(folder, occasion.summary(scores, class_names), scores, class_names, draw=False)
 

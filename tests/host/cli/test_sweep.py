@@ -101,6 +101,14 @@ def test_a_wrong_command_line_gets_one_line(fgvc, tmp_path, monkeypatch, case):
     assert not (tmp_path / "runs").exists(), "nothing was begun"
 
 
+def test_a_study_is_not_for_torchrun(fgvc, monkeypatch):
+    numbers = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in numbers.items():
+        monkeypatch.setenv(name, value)
+    result = fgvc("sweep", "--dry-run")
+    assert result.exit_code == 2 and result.stdout == "" and "leave torchrun out" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

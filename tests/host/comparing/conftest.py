@@ -23,7 +23,7 @@ def make_run(
     """Make the folder of a finished run that has these images right.
 
     Facts: backbone, head, optimizer, base, seed, epochs, dataset, minutes, device, failures, head_options,
-    pace (of the metrics).
+    pace (of the metrics), size (of images).
     """
     run = RunFolder(folder)
     names = {kind: facts.get(kind, usual) for kind, usual in (("backbone", "b"), ("head", "h"), ("optimizer", "sgd"))}
@@ -62,7 +62,7 @@ def make_run(
     evaluation = {
         "run": str(folder), "dataset": {"name": facts.get("dataset", "birds"), "data": None}, "split": split,
         "origin": "official", "notes": [], "images": len(correct), "classes": 2, "top1": top1,
-        "macro": {"f1": top1 / 2}, "precision": "fp32",
+        "macro": {"f1": top1 / 2}, "precision": "fp32", "preprocessing": {"image_size": facts.get("size", 64)},
         "per_class": [{"class": name} for name in CLASSES],
         "failures": [{"key": key, "reason": "broken"} for key in facts.get("failures", ())],
     }  # fmt: skip

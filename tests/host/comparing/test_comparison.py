@@ -54,6 +54,8 @@ def test_what_was_not_alike_is_said(run_of):
     assert "more than their components: train.epochs." in said
     assert "same device (GPU, cpu (1 thread)): minutes and images a second do not compare" in said
     assert "Not every row has the same number of seeds." in said
+    (section,) = compare([run_of([True]), run_of([True], head="x", size=128)]).sections
+    assert section.notes == ["Not every run saw its images alike: image_size (64, 128)."]
     assert compare([run_of([True]), run_of([True], head="x")]).sections[0].notes == []
 
 
