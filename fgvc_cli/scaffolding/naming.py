@@ -16,6 +16,9 @@ PREFIX = "fgvc-"
 LONGEST = 24
 """Letters of a component's name at most: a column of `fgvc list-plugins` has to hold it."""
 
+HOSTS_CLASSES = ("TorchOptimizer", "ComposedOptimizer")
+"""Classes of the contracts that a component's own class could be called like."""
+
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 RULE = "a name is of lower-case letters, digits and single '-' or '_', and begins with a letter"
 
@@ -76,6 +79,8 @@ def plugin_names(given: str, kind: Kind) -> PluginNames:
         raise UsageError(f"'{given}' cannot be the name of a plugin: it has more than {LONGEST} letters.")
     words = re.split("[-_]", component)
     stem = "".join(word.capitalize() for word in words if word != kind) or words[0].capitalize()
+    if f"{stem}{kind.capitalize()}" in HOSTS_CLASSES:
+        stem = f"My{stem}"
     return PluginNames(kind, component, PREFIX + "-".join(words), "fgvc_" + "_".join(words), stem)
 
 

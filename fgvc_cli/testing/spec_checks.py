@@ -44,12 +44,13 @@ def summary(subject: Subject) -> None:
         "say in the spec, in one line, what the component is",
     )
     expect(
-        "\n" not in text and len(text) <= SUMMARY_WIDTH,
-        f"a summary of one line, up to {SUMMARY_WIDTH} characters",
-        f"it has {len(text)} characters in {len(text.splitlines())} lines",
+        text.isprintable() and len(text) <= SUMMARY_WIDTH,
+        f"a summary of one line, up to {SUMMARY_WIDTH} characters, without control characters",
+        f"it has {len(text)} characters in {len(text.splitlines())} lines: {text[:SUMMARY_WIDTH]!r}",
         "shorten it; the rest belongs into the target's docstring",
     )
-    expect("\n" not in spec.source, "a source of one line", "it has several", "name the paper or project in one line")
+    fits = spec.source.isprintable()
+    expect(fits, "a source of one line", f"it is {spec.source!r}", "name the paper or project in one line")
 
 
 @SPEC(

@@ -63,6 +63,18 @@ def test_the_name_of_a_built_in_component_of_that_kind_is_refused(kind):
             refuse_taken(plugin_names(name, kind), registry)
 
 
+def test_no_class_is_called_like_one_of_the_contracts():
+    from fgvc_cli import contracts
+
+    bases = [name for name in contracts.__all__ for kind in SCAFFOLDED if name.lower().endswith(kind)]
+    assert {"TorchOptimizer", "ComposedOptimizer", "Head"} < set(bases)
+    for base in bases:
+        for kind in SCAFFOLDED:
+            if name := base.lower().removesuffix(kind):
+                assert f"{plugin_names(name, kind).stem}{kind.capitalize()}" not in bases
+    assert plugin_names("torch", "optimizer").stem == "MyTorch" and plugin_names("torch", "head").stem == "Torch"
+
+
 def test_what_packages_begin_with_is_not_said_twice():
     with pytest.raises(UsageError, match=r"leave out 'fgvc_', .* Did you mean 'gem'?"):
         plugin_names("fgvc_gem", "head")

@@ -66,6 +66,9 @@ def test_the_readmes_first_commands_train_and_explain(kind, scaffolds, fgvc, tmp
         done[command[0]] = result.stdout
     assert {"train", "explain"} < set(done)
     assert list(tmp_path.glob("*.explain.png"))
+    ignored = [line.strip("/") for line in (scaffold.folder / ".gitignore").read_text().splitlines()]
+    left = [path.name for path in tmp_path.iterdir() if not any(path.match(pattern) for pattern in ignored)]
+    assert left == []  # or it would be published with the plugin
     if kind == "explainer":
         assert "The decision" in done["explain"]
         return

@@ -185,6 +185,7 @@ DETAILS = [
     *flaws(
         "head", "it has a summary",
         ("long-winded", "Infinite", "it has 130 characters", {"summary": "x" * 130}),
+        ("red", "Infinite", "without control characters; it has 8 characters", {"summary": "\x1b[31mred"}),
         ("two-sources", "Infinite", "a source of one line", {"source": "one\ntwo"}),
     ),
     *flaws(
