@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import PurePosixPath
+from typing import Any
 
 from fgvc_cli.registry import PluginRecord, RegisteredFamily, Registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, import_name, normalised
@@ -98,6 +99,33 @@ def families(subject: PluginSubject) -> None:
         expect_no_such_member(resolver, registered.family.prefix)
 
 
+@PLUGIN("its run events hear a training", "One that raises is warned of once, and misses something of the training.")
+def events(subject: PluginSubject) -> None:
+    """Told of the start, of epochs with and without validation, and of the end, they raise nothing."""
+    plugin = subject.loaded()
+    if not plugin.hooks:
+        raise NotApplicable("it listens to no run")
+    from fgvc_cli.testing.tiny.training import metrics_of, summary_of, training_about_to_start
+
+    with training_about_to_start() as run:
+        _tell(plugin, "fgvc_run_started", run=run)
+        _tell(plugin, "fgvc_epoch_finished", run=run, metrics=metrics_of(1))
+        _tell(plugin, "fgvc_epoch_finished", run=run, metrics={**metrics_of(2), "val": None})
+        _tell(plugin, "fgvc_run_finished", run=run, summary=summary_of())
+        _tell(plugin, "fgvc_run_finished", run=run, summary={**summary_of(), "val": None, "test": None})
+
+
+@PLUGIN("its commands say what they do", "`fgvc --help` shows a line for each.", advisory=True)
+def commands(subject: PluginSubject) -> None:
+    """Every subcommand and group has a help text."""
+    plugin = subject.loaded()
+    if not plugin.commands:
+        raise NotApplicable("it adds no command")
+    silent = [name for name, command in plugin.commands.items() if not (command.help or command.short_help)]
+    found = f"{some(silent)} {'has' if len(silent) == 1 else 'have'} none"
+    expect(not silent, "a help text for every command", found, "write a docstring, which becomes its help")
+
+
 @PLUGIN("it asks for fgvc-cli", "pip then installs a host for it, and warns of one that is too old.", advisory=True)
 def requires(subject: PluginSubject) -> None:
     """Its metadata has the host among its dependencies."""
@@ -111,6 +139,13 @@ def requires(subject: PluginSubject) -> None:
         f"they are {', '.join(sorted(names)) or 'none'}",
         f'write dependencies = ["{BUILTIN_DISTRIBUTION}"] in its pyproject.toml',
     )
+
+
+def _tell(plugin: PluginRecord, hook: str, **arguments: Any) -> None:
+    """Call a run event as the host does, if the plugin implements it."""
+    if hook in plugin.hooks:
+        implementation = plugin.hooks[hook]
+        implementation.function(**{name: arguments[name] for name in implementation.argnames})
 
 
 def _expect_own_prefix(registered: RegisteredFamily, registry: Registry) -> None:

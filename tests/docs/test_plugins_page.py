@@ -27,6 +27,8 @@ from fgvc_cli.registry import get_registry, lookup
 from fgvc_cli.registry.checks import HOOKS
 from fgvc_cli.runs.assembly import build_backbone
 from fgvc_cli.testing import Check, contract
+from fgvc_cli.testing.choosing import Chosen
+from fgvc_cli.testing.examining import Examination
 
 PAGE = "docs/plugins.md"
 TINY = ["--image-size", 32, "--batch-size", 4, "--device", "cpu", "--workers", 0, "--weights", "none", "--lr", 0.02]
@@ -441,6 +443,16 @@ def test_the_head_keeps_its_contract_by_the_test_of_the_page(page, site):
 def test_every_component_of_the_page_keeps_its_contract(site, kind, name):
     broken = {str(check): check.outcome() for check in contract(kind, name, partners=kind == "head")}
     assert not {title: outcome.reason for title, outcome in broken.items() if outcome.status == "broken"}
+
+
+def test_every_plugin_of_the_page_keeps_what_is_asked_of_a_whole_one(site):
+    registry = get_registry()
+    chosen = Chosen(tuple(plugin for plugin in registry.plugins if not plugin.builtin), ())
+    planned = [each for each in Examination(chosen, registry).planned() if "without torch" not in each.check.title]
+    outcomes = {(each.name, each.check.title): each.check.outcome() for each in planned}
+    assert {key: o.reason for key, o in outcomes.items() if o.status == "broken"} == {}
+    assert outcomes["fgvc_journal", "its run events hear a training"].status == "kept"
+    assert outcomes["fgvc_classes", "its commands say what they do"].status == "kept"
 
 
 def test_the_check_of_the_page_prints_what_it_shows(page, site, fgvc):

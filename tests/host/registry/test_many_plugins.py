@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -10,6 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from fgvc_cli.app import build_app
 
 PLUGINS, ROUNDS, ALLOWED = 50, 7, 2.0
 
@@ -37,6 +41,18 @@ def list_plugins(path: str) -> tuple[float, str]:
     started = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return time.perf_counter() - started, done.stdout
+
+
+def test_fifty_plugins_are_all_loaded_and_listed(install):
+    for i in range(PLUGINS):
+        install(f"fgvc-many-{i}", {f"fgvc_many_{i}.py": MODULE.format(i)})
+    result = CliRunner().invoke(build_app(), ["list-plugins", "--json"])
+    document = json.loads(result.stdout)
+    ours = [plugin for plugin in document["plugins"] if not plugin["builtin"]]
+    assert [(p["status"], len(p["components"]), p["heavy_modules"]) for p in ours] == [("loaded", 1, [])] * PLUGINS
+    names = {component["name"] for component in document["kinds"]["head"]["components"]}
+    assert names > {f"head-{i}" for i in range(PLUGINS)}
+    assert sum(plugin["milliseconds"] for plugin in ours) < 1000
 
 
 @pytest.mark.slow

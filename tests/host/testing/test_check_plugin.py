@@ -36,12 +36,31 @@ def resolve(name):
 """
 
 
+LISTENER = """
+import typer
+from fgvc_cli import hookimpl
+@hookimpl
+def fgvc_epoch_finished(run, metrics):
+    print(metrics["val"]["top1"])
+@hookimpl
+def fgvc_commands(app):
+    @app.command()
+    def mute():
+        pass
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def others(flawed, add):
     """Distributions with something wrong with the whole of them."""
     add("fgvc-broken", "import torch_broken\n")
     add("fgvc-empty", EMPTY)
     add("fgvc-broad", FAMILY)
+    add("fgvc-listener", LISTENER)
+    add(
+        "fgvc-sound-listener",
+        LISTENER.replace('["val"]["top1"]', '["epoch"]').replace("        pass", "        'Nothing.'"),
+    )
     add("fgvc-gone", FAMILY.replace("broad/", "gone/").replace(":resolve", ":nothing"))
     add("fgvc-ours", FAMILY.replace("broad/", "same/"))
     add("fgvc-theirs", FAMILY.replace("broad/", "same/"))
@@ -148,6 +167,7 @@ def test_a_whole_distribution_is_checked_with_its_plugin(fgvc):
         ("fgvc-heavy", "it registers without torch", "torch must not be imported only to register"),
         ("fgvc-broad", "its families answer", "fgvc_broad:resolve raised KeyError"),
         ("fgvc-gone", "its families answer", "fgvc_broad:nothing to be there; AttributeError: fgvc_broad has no"),
+        ("fgvc-listener", "its run events hear a training", "TypeError: 'NoneType' object is not subscriptable was"),
         ("fgvc-ours", "its families answer", "a prefix 'same/' of its own; fgvc-theirs==1.0 has it too"),
     ],
 )
@@ -163,6 +183,17 @@ def test_a_missing_dependency_is_advice(fgvc):
     assert checks["plugin fgvc-twin", "it asks for fgvc-cli"]["result"] == "advice"
     _, checks = checked(fgvc, "fgvc-flawed", "--only", "asks for")
     assert checks["plugin fgvc-flawed", "it asks for fgvc-cli"]["result"] == "kept"
+
+
+def test_listeners_and_commands_are_looked_at_too(fgvc):
+    result, checks = checked(fgvc, "fgvc-listener", "--only", "its commands")
+    entry = checks["plugin fgvc-listener", "its commands say what they do"]
+    assert result.exit_code == 0 and entry["result"] == "advice" and "mute has none" in entry["reason"]
+    _, checks = checked(fgvc, "fgvc-sound-listener", "--only", "its ")
+    for title in ("its run events hear a training", "its commands say what they do"):
+        assert checks["plugin fgvc-sound-listener", title]["result"] == "kept"
+    _, checks = checked(fgvc, "fgvc-twin", "--only", "its run events")
+    assert checks["plugin fgvc-twin", "its run events hear a training"]["result"] == "not applicable"
 
 
 def test_the_built_ins_own_packages_are_theirs(fgvc):
