@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import cache
 from typing import Any, get_args
 
@@ -90,7 +92,8 @@ class Registry:
             if implementation is None:
                 continue
             try:
-                implementation.function(**{name: _own(arguments[name]) for name in implementation.argnames})
+                with redirect_stdout(sys.stderr):  # standard output is the command's
+                    implementation.function(**{name: _own(arguments[name]) for name in implementation.argnames})
             except (Exception, SystemExit) as error:
                 self._warn_once(plugin, hook_name, error)
 

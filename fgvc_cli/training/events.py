@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -51,7 +53,8 @@ class Trackers:
         """
         for one in self._made:
             try:
-                one.tracker.started(replace(run, config=copy.deepcopy(run.config)))
+                with redirect_stdout(sys.stderr):
+                    one.tracker.started(replace(run, config=copy.deepcopy(run.config)))
             except (Exception, SystemExit) as error:
                 raise FgvcError(
                     f"{_named(one.component)} could not start: {cause_of(error)}. Mend that, or leave it out of "
@@ -82,9 +85,14 @@ class Trackers:
         return lines
 
     def _tell(self, one: _Listening, method: str, *arguments: Any) -> Any:
-        """Call a method with copies of the arguments: what one tracker changes in them nobody else is told."""
+        """Call a method with copies of the arguments: what one tracker changes in them nobody else is told.
+
+        What it prints goes to standard error, for standard output is the command's: the packages that trackers stand on
+        like to print links.
+        """
         try:
-            return getattr(one.tracker, method)(*copy.deepcopy(arguments))
+            with redirect_stdout(sys.stderr):
+                return getattr(one.tracker, method)(*copy.deepcopy(arguments))
         except (Exception, SystemExit) as error:
             self._warn(one, method, cause_of(error))
             return None
@@ -106,7 +114,8 @@ def make_trackers(choices: Sequence[Choice]) -> Trackers:
 
 def _made(choice: Choice) -> Tracker:
     try:
-        tracker = choice.component.make(options=choice.options)
+        with redirect_stdout(sys.stderr):
+            tracker = choice.component.make(options=choice.options)
     except FgvcError:
         raise  # the tracker's own word on what is missing
     except (Exception, SystemExit) as error:

@@ -53,6 +53,12 @@ def test_what_one_changes_no_other_is_told(install):
     assert tracker_plugin.seen == [("epoch", 3)] and metrics == {"epoch": 3}
 
 
+def test_what_one_prints_goes_to_standard_error(install, capsys):
+    install("aa-chatty", {"chatty_plugin.py": RAISING.format(statement="print('epoch', metrics['epoch'])")})
+    discover(Settings()).notify("fgvc_epoch_finished", run=None, metrics={"epoch": 3})
+    assert capsys.readouterr() == ("", "epoch 3\n")
+
+
 def test_ctrl_c_in_a_tracker_stops_the_run(install):
     install("raising", {"raising_plugin.py": RAISING.format(statement="raise KeyboardInterrupt")})
     with pytest.raises(KeyboardInterrupt):

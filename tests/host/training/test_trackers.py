@@ -174,6 +174,18 @@ def test_notes_that_are_no_lines_are_warned_of(registry, capsys, told, monkeypat
     assert capsys.readouterr().err == f"{WARNING.format('notes')}it returned {told!r} instead of a list of lines\n"
 
 
+def test_what_one_prints_goes_to_standard_error(registry, monkeypatch, tmp_path, capsys):
+    class Chatty(Listener):
+        def _hear(self, what, value):
+            sys.stdout.write(f"{what}\n")
+
+    monkeypatch.setattr(sys.modules["listening_trackers"], "Listener", Chatty)
+    with both(registry) as trackers:
+        trackers.started(RunStart(tmp_path, {}, ("a", "b"), resumed=False))
+        trackers.epoch_finished({"epoch": 1})
+    assert capsys.readouterr() == ("", "made\nstarted\nepoch_finished\nfinished\n")
+
+
 def test_what_one_changes_no_other_is_told(registry, monkeypatch, tmp_path):
     class Greedy(Listener):
         def started(self, run):
