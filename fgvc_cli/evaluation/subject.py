@@ -144,8 +144,9 @@ def dataset_config(request: SubjectRequest, run_folder: Path, registry: Registry
     if request.data is not None:
         dataset["data"] = str(request.data)
     dataset.update(request.options)
-    # The rest of the run's settings stays out: its optimizer need not be installed to evaluate it.
-    return resolve([{"dataset": dataset, "train": run.get("train", {})}], WITHOUT_WEIGHTS, {}, registry)
+    # The rest of the run's settings stays out: its optimizer and its trackers need not be installed to evaluate it.
+    train = {name: value for name, value in run.get("train", {}).items() if name != "track"}
+    return resolve([{"dataset": dataset, "train": train}], WITHOUT_WEIGHTS, {}, registry)
 
 
 def _default_split(request: SubjectRequest, dataset: Dataset, config: RunConfig) -> str:

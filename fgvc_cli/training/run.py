@@ -98,7 +98,7 @@ def resume(path: Path, registry: Registry, view: View, offline: bool = False) ->
     """Go on with a run that was interrupted or killed.
 
     Raises:
-        FgvcError: there is no run, or it is finished.
+        FgvcError: there is no run, it is finished, or a tracker that it had is not installed any more.
     """
     run = RunFolder(path)
     if not run.config_file.is_file():
@@ -108,6 +108,7 @@ def resume(path: Path, registry: Registry, view: View, offline: bool = False) ->
             f"--resume {path}: the run is finished. For a longer one: fgvc train --config {run.config_file} --epochs N."
         )
     settings, recipe = read_run_config(run.config_file)
+    _expect_trackers(settings, run, registry)
     with joined() as ranks:
         if ranks.first:
             run.clear_parts()
@@ -116,6 +117,15 @@ def resume(path: Path, registry: Registry, view: View, offline: bool = False) ->
         trackers = make_trackers(plan.config.trackers)
         dataset, splits = _open(plan.config, ranks)
         return _go(prepare(plan, dataset, splits, ranks), run, registry, view, trackers, resumed=True)
+
+
+def _expect_trackers(settings: Layer, run: RunFolder, registry: Registry) -> None:
+    """Raise `FgvcError` if a tracker that a run had is not there: nobody should lose a run by that."""
+    for name in settings["train"].get("track", ()):
+        try:
+            registry.find("tracker", str(name))
+        except FgvcError as error:
+            raise FgvcError(f"{error} Install it, or leave it out of train.track in {run.config_file}.") from error
 
 
 def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits]:

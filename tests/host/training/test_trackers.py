@@ -11,6 +11,7 @@ import pytest
 
 from fgvc_cli import FgvcError, TrackerSpec, UsageError
 from fgvc_cli.contracts import RunStart, Tracker, scalars
+from fgvc_cli.evaluation.subject import SubjectRequest, choose
 from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry
 from fgvc_cli.registry.checks import PluginError, check_spec
 from fgvc_cli.registry.records import Origin
@@ -99,6 +100,10 @@ class Silent:
         return lambda *_: None
 
 
+def photos_of(photos, split):
+    return list((photos / split).rglob("*.png"))
+
+
 def train(registry, photos, out, *texts, trackers=("listener",), view=None):
     train = {**TRAIN, "track": list(trackers)}
     layers, _ = person_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, texts)
@@ -118,6 +123,8 @@ def test_those_that_are_on_hear_all_of_it_and_no_other_is_made(registry, photos,
     assert event.config["tracker"] == {"listener": {"volume": 3, "raises": ""}}
     assert "the listener listens" in outcome.job.notes
     assert Other.heard == []
+    subject = choose(SubjectRequest(), run, event.class_names, get_registry())  # evaluated without the plugin
+    assert len(subject.split) == len(photos_of(photos, "test"))
 
 
 def test_a_run_that_is_interrupted_ends_for_its_tracker_and_goes_on_where_it_was(registry, photos, tmp_path):
@@ -126,6 +133,10 @@ def test_a_run_that_is_interrupted_ends_for_its_tracker_and_goes_on_where_it_was
     with pytest.raises(Interrupted):
         train(registry, photos, tmp_path / "run", trackers=("listener", "other"), view=stop)
     assert Listener.heard[-2:] == Other.heard[-2:] == [("epoch_finished", 1), ("finished", None)]
+    with pytest.raises(FgvcError) as caught:  # where the plugin is not installed any more
+        training.resume(tmp_path / "run", get_registry(), Silent())
+    assert "no distribution 'fgvc-listening' with a plugin is installed" in str(caught.value)
+    assert str(caught.value).endswith(f"or leave it out of train.track in {tmp_path / 'run' / 'config.toml'}.")
     Listener.heard.clear()
     training.resume(tmp_path / "run", registry, Silent())
     assert [what for what, _ in Listener.heard] == ["made", "started", "notes", "epoch_finished", "finished"]
