@@ -75,9 +75,9 @@ class DatasetSubject:
         return self.takes_data and self.subject.data is None
 
     def provision(self, request: DatasetRequest) -> Provision | None:
-        """Return what it says of the files that it needs."""
-        provision: Any = self.subject.target().provision(request, self.subject.options())
-        return provision
+        """Return what it says of the files that it needs; a function that makes a data set has nothing to say."""
+        ask = getattr(self.subject.target(), "provision", None)
+        return None if ask is None else ask(request, self.subject.options())
 
     def empty(self, folder: Path) -> DatasetRequest:
         """Return a request by which nothing is there."""

@@ -15,7 +15,7 @@ from fgvc_cli.testing import Check, ContractAdvice, ContractBroken, NotApplicabl
 PACKAGES = Path(__file__).parent / "flawed"
 sys.path.insert(0, str(PACKAGES))
 from fgvc_flawed.details import DETAILS  # noqa: E402
-from fgvc_flawed.table import FLAWS  # noqa: E402
+from fgvc_flawed.table import FLAWS, SOUND  # noqa: E402
 
 sys.path.pop(0)
 
@@ -38,6 +38,12 @@ def test_a_sound_component_keeps_every_check(flawed, kind):
     outcomes = {check.title: check.outcome() for check in contract(kind, "fgvc-flawed:sound", partners=False)}
     assert not {title: o.reason for title, o in outcomes.items() if o.status in ("broken", "advice")}
     assert sum(outcome.status == "kept" for outcome in outcomes.values()) >= len(outcomes) - 5
+
+
+@pytest.mark.parametrize("sound", SOUND, ids=lambda sound: sound.name)
+def test_what_looks_like_a_flaw_and_is_none_is_not_called_one(flawed, sound):
+    outcomes = {c.title: c.outcome() for c in contract(sound.kind, f"fgvc-flawed:{sound.name}", partners=False)}
+    assert not {title: o.reason for title, o in outcomes.items() if o.status == "broken"}
 
 
 def test_a_sound_member_of_a_family_keeps_its_checks(flawed):

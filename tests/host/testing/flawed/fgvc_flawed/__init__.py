@@ -14,7 +14,7 @@ from fgvc_cli import (
     hookimpl,
 )
 from fgvc_flawed.details import DETAILS
-from fgvc_flawed.table import FLAWS, Flaw
+from fgvc_flawed.table import FLAWS, SOUND, Flaw
 
 OPTIONS = {"optimizer": "fgvc_flawed.options:Rates"}
 
@@ -22,7 +22,7 @@ OPTIONS = {"optimizer": "fgvc_flawed.options:Rates"}
 def specs(kind, spec_type, **sound):
     """The sound one, and each with a flaw."""
     given = {"summary": "Sound, or not", "options": OPTIONS.get(kind, ""), **sound}
-    flaws = [flaw for flaw in (*FLAWS, *DETAILS) if flaw.kind == kind and "/" not in flaw.name]
+    flaws = [flaw for flaw in (*SOUND, *FLAWS, *DETAILS) if flaw.kind == kind and "/" not in flaw.name]
     named = {flaw.name: flaw for flaw in (Flaw(kind, "sound", ""), *flaws)}
     return [spec_type(**{"name": f.name, "target": f.target, **given, **f.spec}) for f in named.values()]
 

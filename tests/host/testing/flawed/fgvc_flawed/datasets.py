@@ -49,6 +49,13 @@ class Sound(Dataset):
         return {"name": self.request.folder.name if self.request.folder else "sound"}
 
 
+def made(request, options):
+    """A sound one, made by a function."""
+    dataset = Sound(request, options)
+    dataset.name = "made"
+    return dataset
+
+
 class TestFirst(Sound):
     counts = (("test", 3), ("train", 9))
 

@@ -49,6 +49,15 @@ class Sound(Head):
         return torch.sigmoid(images.mean(1))
 
 
+class OnTheCpu(Sound):
+    """Does a part of its work on the CPU: slow on a GPU, and right."""
+
+    def forward(self, features, part=None):
+        scores = super().forward(features, part)
+        share = scores.detach().float().cpu().numpy().clip(-1, 1)
+        return scores + 0.1 * torch.from_numpy(share).to(scores)
+
+
 class NoClass(Sound):
     def predict(self, model, images):
         return model(images)[:, :-1]

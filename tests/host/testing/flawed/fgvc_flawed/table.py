@@ -31,6 +31,9 @@ class Flaw:
         return f"fgvc_flawed.{self.kind}{self.module}:{self.made_by}"
 
 
+SOUND = [Flaw("dataset", "made", "", "made"), Flaw("head", "on-the-cpu", "", "OnTheCpu")]
+"""Without a flaw, though it may look like one."""
+
 FLAWS = [
     # heads
     Flaw("head", "no-class", "it scores every class", "NoClass"),
