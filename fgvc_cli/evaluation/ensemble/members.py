@@ -12,6 +12,7 @@ from fgvc_cli.contracts import Split
 from fgvc_cli.data.matching import match_classes
 from fgvc_cli.data.splits import by_keys, listed
 from fgvc_cli.display.progress import View
+from fgvc_cli.display.run_labels import run_labels
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.computing import Computing, ReadyClassifier, load, run_of
 from fgvc_cli.evaluation.ensemble.averaging import aligned
@@ -86,5 +87,6 @@ def score_members(models: Sequence[Path], split: Split, computing: Computing, vi
 
 def _score(ready: ReadyClassifier, split: Split, names: Sequence[str], view: View) -> Scores:
     matched = match_classes(split, names, ready.classifier.class_names, ignore_unknown=False)
-    with view.progress(ready.run.name, len(matched)) as bar, ready.memory_explained():
+    (label,) = run_labels([str(ready.run)])
+    with view.progress(label, len(matched)) as bar, ready.memory_explained():
         return score(ready.classifier, ready.loader(matched), matched, ready.precision, bar.advance)

@@ -10,8 +10,9 @@ from typing import Any
 
 from fgvc_cli.display.landscape import draw_landscape
 from fgvc_cli.display.progress import View
+from fgvc_cli.display.run_labels import run_labels
 from fgvc_cli.evaluation import results
-from fgvc_cli.evaluation.computing import Computing, load, run_of
+from fgvc_cli.evaluation.computing import Computing, load
 from fgvc_cli.evaluation.sharpness.images import Chosen, choose_images, notes_on_images
 from fgvc_cli.evaluation.sharpness.measuring import measure
 from fgvc_cli.evaluation.sharpness.request import SharpnessRequest
@@ -62,13 +63,18 @@ def measure_sharpness(request: SharpnessRequest, registry: Registry, view: View)
         view.note(line)
     measured, interrupted = _measure_each(request, chosen, view)
     summary = summarise(measured, request, notes, interrupted, time.perf_counter() - started)
-    written = []
-    if any(entry["landscape"] for entry in summary["runs"]):
-        written.append(folder / PICTURE)
-        draw_landscape(written[-1], summary)
-    written.append(folder / results.SHARPNESS)
-    files.write_json(written[-1], summary)
-    return SharpnessReport(summary, written)
+    return SharpnessReport(summary, _write(folder, summary))
+
+
+def _write(folder: Path, summary: dict[str, Any]) -> list[Path]:
+    """Write the figures, and the picture if there is a plane; return the files."""
+    document, picture = folder / results.SHARPNESS, folder / PICTURE
+    files.write_json(document, summary)  # first: it may have taken hours
+    if not any(entry["landscape"] for entry in summary["runs"]):
+        picture.unlink(missing_ok=True)  # an earlier one beside the new figures would deceive
+        return [document]
+    draw_landscape(picture, summary)
+    return [document, picture]
 
 
 def _measure_each(request: SharpnessRequest, chosen: Sequence[Chosen], view: View) -> tuple[list[Measured], bool]:
@@ -92,7 +98,7 @@ def _measure_each(request: SharpnessRequest, chosen: Sequence[Chosen], view: Vie
 
 def _measure_one(request: SharpnessRequest, model: Path, images: Chosen, view: View) -> Measured:
     ready = load(model, _computing(request.evaluation.computing))
-    name, count = run_of(model).name, len(images.split)
+    (name,), count = run_labels([str(ready.run)]), len(images.split)
     with view.progress(f"{name}: reading", count) as bar:
         batches, failures = read_images(ready, images.split, bar.advance)
     readable = count - len(failures)

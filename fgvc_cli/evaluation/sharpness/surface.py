@@ -105,6 +105,7 @@ def read_images(
     for batch in loader:
         batches.append((batch.pixels.to(place), batch.labels.to(device)))
         on_images(len(batch.labels))
+    loader.close()  # the processes that read have nothing more to do
     if not batches:
         raise FgvcError(f"{ready.run}: none of the {len(split)} images ({split.name}) can be read.")
     return batches, {key: failure.reason for key, failure in loader.failures.items()}

@@ -54,7 +54,7 @@ def test_what_is_printed_says_images_rises_and_where_the_files_are(fgvc, bee_run
     lines = [line.split() for line in result.stdout.splitlines()]
     rows = [line for line in lines if line[:1] in (["bee-run"], ["gradient"])]
     assert [len(row) for row in rows] == [6, 1, 6, 6]  # its weights; its section: five rises; five adaptive ones
-    assert f"written: {bee_run}/evaluation/train/ (landscape.png, sharpness.json)" in result.stdout
+    assert f"written: {bee_run}/evaluation/train/ (sharpness.json, landscape.png)" in result.stdout
     command = next(line for line in result.stdout.splitlines() if line.startswith("next: "))
     assert fgvc(*command.removeprefix("next: fgvc ").split()).exit_code == 0
 
@@ -178,6 +178,13 @@ def test_ctrl_c_in_the_plane_keeps_the_rises(fgvc, bee_run: Path, stop_at) -> No
     assert [path.name for path in (bee_run / "evaluation/train").iterdir()] == ["sharpness.json"]
     document = json.loads((bee_run / "evaluation/train/sharpness.json").read_text())
     assert document["interrupted"] and document["runs"][0]["landscape"] is None
+
+
+def test_an_earlier_picture_does_not_stay_beside_figures_without_one(fgvc, bee_run: Path, stop_at) -> None:
+    assert sharpness(fgvc, bee_run).exit_code == 0
+    stop_at("plane")
+    assert sharpness(fgvc, bee_run).exit_code == 130
+    assert [path.name for path in (bee_run / "evaluation/train").iterdir()] == ["sharpness.json"]
 
 
 def test_ctrl_c_before_that_leaves_nothing(fgvc, bee_run: Path, stop_at) -> None:
