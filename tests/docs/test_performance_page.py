@@ -55,7 +55,7 @@ def test_every_set_and_name_that_is_shown_exists(page, choices):
 
 
 def test_the_script_of_choices_runs(choices, capsys):
-    sizes = "--backbone timm/test_resnet --image-size 32 --batch-size 2 --rounds 1 --device cpu"
+    sizes = "--backbone timm/test_resnet --head linear --image-size 32 --batch-size 2 --rounds 1 --device cpu"
     choices["main"](["heads", "sgd", "zeros", "pooling", *sizes.split()])
     printed = capsys.readouterr().out
     assert all(re.search(rf"^{name}$", printed, re.MULTILINE) for name in ("heads", "sgd", "zeros", "pooling"))
