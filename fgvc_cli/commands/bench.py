@@ -19,7 +19,6 @@ COMBINATIONS, HOW, IMAGES, RESULTS = (
     "Real images, for --epoch and --pipeline",
     "Results",
 )
-SEVERAL = "May be given several times."
 
 
 class BenchGroup(QuickGroup):
@@ -50,33 +49,9 @@ bench = typer.Typer(
 @bench.callback()
 def measure(
     context: typer.Context,
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Backbone, by name. {SEVERAL}",
-            show_default="all built-in ones",
-            autocompletion=component_names("backbone"),
-            rich_help_panel=COMBINATIONS,
-        ),
-    ] = None,
-    head: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Head, by name. {SEVERAL}",
-            show_default="all built-in ones",
-            autocompletion=component_names("head"),
-            rich_help_panel=COMBINATIONS,
-        ),
-    ] = None,
-    optimizer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Optimizer, by name. {SEVERAL}",
-            show_default="all built-in ones",
-            autocompletion=component_names("optimizer"),
-            rich_help_panel=COMBINATIONS,
-        ),
-    ] = None,
+    backbone: Annotated[list[str] | None, common.named_option("backbone", COMBINATIONS, "all built-in ones")] = None,
+    head: Annotated[list[str] | None, common.named_option("head", COMBINATIONS, "all built-in ones")] = None,
+    optimizer: Annotated[list[str] | None, common.named_option("optimizer", COMBINATIONS, "all built-in ones")] = None,
     everything: Annotated[
         bool,
         typer.Option(
@@ -86,7 +61,7 @@ def measure(
     explain: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Time this explainer's heat maps too. {SEVERAL}",
+            help=f"Time this explainer's heat maps too. {common.SEVERAL}",
             show_default=False,
             autocompletion=component_names("explainer"),
             rich_help_panel=COMBINATIONS,
@@ -131,7 +106,7 @@ def measure(
     ] = "finetune",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help=f"One setting, as kind.option=value. {SEVERAL}", rich_help_panel=HOW),
+        typer.Option("--set", help=f"One setting, as kind.option=value. {common.SEVERAL}", rich_help_panel=HOW),
     ] = None,
     seconds: Annotated[
         float | None,

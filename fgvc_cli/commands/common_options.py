@@ -8,12 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from fgvc_cli.commands.completion import component_names
+from fgvc_cli.specs import Kind
 
 COMPUTING = "Computing"
+SEVERAL = "May be given several times."
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=COMPUTING)]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=COMPUTING)]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images in a forward pass.", rich_help_panel=COMPUTING)]
+IMAGE_SIZE = "Side of the images that the backbone sees, pixels."
+EPOCHS = "Passes over the training images."
+BATCH_SIZE = "Images in a forward pass."
+WORKERS = "Processes that read images."
+DEVICE, PRECISION = "auto, cpu, cuda, cuda:N or mps.", "auto, fp32 or bf16."
+"""What these settings are, wherever they can be set."""
+
+Device = Annotated[str, typer.Option(help=DEVICE, rich_help_panel=COMPUTING)]
+Precision = Annotated[str, typer.Option(help=PRECISION, rich_help_panel=COMPUTING)]
+BatchSize = Annotated[int, typer.Option(min=1, help=BATCH_SIZE, rich_help_panel=COMPUTING)]
 Workers = Annotated[
     int, typer.Option(min=-1, help="Processes that read images; -1 chooses by device.", rich_help_panel=COMPUTING)
 ]
@@ -52,3 +61,57 @@ def ignore_unknown_option(panel: str) -> Any:
     return typer.Option(
         "--ignore-unknown", help="Leave out classes that the classifier does not know.", rich_help_panel=panel
     )
+
+
+def named_option(kind: Kind, panel: str, default: str) -> Any:
+    """Return `--backbone` and its like for a command that takes several of them."""
+    return typer.Option(
+        help=f"{kind.capitalize()}, by name. {SEVERAL}",
+        show_default=default,
+        autocompletion=component_names(kind),
+        rich_help_panel=panel,
+    )
+
+
+def trained_dataset_option(panel: str) -> Any:
+    """Return `--dataset` for a command that trains."""
+    return typer.Option(
+        help="Data set, by name.",
+        show_default="demo",
+        autocompletion=component_names("dataset"),
+        rich_help_panel=panel,
+    )
+
+
+def trained_data_option(panel: str) -> Any:
+    """Return `--data` for a command that trains."""
+    return typer.Option(
+        help="A folder of class folders, with or without train, val and test; or a CSV or TSV of path, label "
+        "and, if it has them, splits.",
+        show_default=False,
+        rich_help_panel=panel,
+    )
+
+
+def weights_option(panel: str) -> Any:
+    """Return `--weights`."""
+    return typer.Option(
+        help="auto, imagenet, none, a file, or a tag of the backbone's weights.",
+        show_default="auto",
+        rich_help_panel=panel,
+    )
+
+
+def recipe_option(panel: str) -> Any:
+    """Return `--recipe` for a command that trains."""
+    return typer.Option(
+        help="Named settings to begin from.",
+        show_default="finetune with weights, scratch without",
+        autocompletion=component_names("recipe"),
+        rich_help_panel=panel,
+    )
+
+
+def setting_option(help: str, panel: str, default: str = "by recipe") -> Any:
+    """Return an option that sets one setting of a training; where it is not given, `default` says what holds."""
+    return typer.Option(help=help, show_default=default, rich_help_panel=panel)

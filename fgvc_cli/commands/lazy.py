@@ -65,7 +65,7 @@ COMMANDS = {
     ),
     "report": BuiltinCommand(
         "fgvc_cli.commands.report:report",
-        "Make one HTML page of what a run is and does.",
+        "Make one HTML page of what a run is and does, or of a whole study.",
         "Compare and report",
     ),
     "list-plugins": BuiltinCommand(

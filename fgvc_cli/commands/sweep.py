@@ -7,41 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from fgvc_cli.commands import common_options as common
 from fgvc_cli.commands.completion import component_names
 
 EXAMPLE = "fgvc sweep --backbone resnet50 --head linear --head pim --optimizer sgd --optimizer sam --data photos/"
 COMBINED, SHARED, STUDY = "What is combined", "What all runs share", "Study"
-SEVERAL = "May be given several times."
 
 
 def sweep(
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Backbone, by name. {SEVERAL}",
-            show_default="by recipe",
-            autocompletion=component_names("backbone"),
-            rich_help_panel=COMBINED,
-        ),
-    ] = None,
-    head: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Head, by name. {SEVERAL}",
-            show_default="by recipe",
-            autocompletion=component_names("head"),
-            rich_help_panel=COMBINED,
-        ),
-    ] = None,
-    optimizer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Optimizer, by name. {SEVERAL}",
-            show_default="by recipe",
-            autocompletion=component_names("optimizer"),
-            rich_help_panel=COMBINED,
-        ),
-    ] = None,
+    backbone: Annotated[list[str] | None, common.named_option("backbone", COMBINED, "by recipe")] = None,
+    head: Annotated[list[str] | None, common.named_option("head", COMBINED, "by recipe")] = None,
+    optimizer: Annotated[list[str] | None, common.named_option("optimizer", COMBINED, "by recipe")] = None,
     seeds: Annotated[
         int | None,
         typer.Option(min=1, help="Runs of each combination, each with another seed.", rich_help_panel=COMBINED),
@@ -64,65 +40,25 @@ def sweep(
             rich_help_panel=COMBINED,
         ),
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="Data set, by name.",
-            show_default="demo",
-            autocompletion=component_names("dataset"),
-            rich_help_panel=SHARED,
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder of class folders, or a CSV or TSV of path, label.",
-            show_default=False,
-            rich_help_panel=SHARED,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="auto, imagenet or none, as for fgvc train.", show_default="auto", rich_help_panel=SHARED),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(help="Side of the images, pixels.", show_default="by recipe", rich_help_panel=SHARED),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the training images.", show_default="by recipe", rich_help_panel=SHARED),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images in a forward pass.", show_default="by recipe", rich_help_panel=SHARED)
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="Named settings to begin from.",
-            show_default="finetune with weights, scratch without",
-            autocompletion=component_names("recipe"),
-            rich_help_panel=SHARED,
-        ),
-    ] = None,
+    dataset: Annotated[str | None, common.trained_dataset_option(SHARED)] = None,
+    data: Annotated[Path | None, common.trained_data_option(SHARED)] = None,
+    weights: Annotated[str | None, common.weights_option(SHARED)] = None,
+    image_size: Annotated[int | None, common.setting_option(common.IMAGE_SIZE, SHARED)] = None,
+    epochs: Annotated[int | None, common.setting_option(common.EPOCHS, SHARED)] = None,
+    batch_size: Annotated[int | None, common.setting_option(common.BATCH_SIZE, SHARED)] = None,
+    recipe: Annotated[str | None, common.recipe_option(SHARED)] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help=f"One setting, as kind.option=value; a component's goes to those that have it. {SEVERAL}",
+            help=f"One setting, as kind.option=value; a component's goes to those that have it. {common.SEVERAL}",
             rich_help_panel=SHARED,
         ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default="auto", rich_help_panel=SHARED)
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto", rich_help_panel=SHARED)
-    ] = None,
+    device: Annotated[str | None, common.setting_option(common.DEVICE, SHARED, "auto")] = None,
+    precision: Annotated[str | None, common.setting_option(common.PRECISION, SHARED, "auto")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the models.", rich_help_panel=SHARED)] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read images.", show_default="by device", rich_help_panel=SHARED)
-    ] = None,
+    workers: Annotated[int | None, common.setting_option(common.WORKERS, SHARED, "by device")] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Runs trained at a time, each on a GPU of its own.", rich_help_panel=STUDY)
     ] = 1,

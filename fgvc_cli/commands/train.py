@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fgvc_cli.commands import common_options as common
 from fgvc_cli.commands.completion import component_names
 
 EXAMPLE = "fgvc train --backbone swin_t --head pim --data photos/"
@@ -42,31 +43,9 @@ def train(
             rich_help_panel=COMPONENTS,
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="auto, imagenet, none, a file, or a tag of the backbone's weights.",
-            show_default="auto",
-            rich_help_panel=COMPONENTS,
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="Data set, by name.",
-            show_default="demo",
-            autocompletion=component_names("dataset"),
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder of class folders, with or without train, val and test; or a CSV or TSV of path, label "
-            "and, if it has them, splits.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    weights: Annotated[str | None, common.weights_option(COMPONENTS)] = None,
+    dataset: Annotated[str | None, common.trained_dataset_option(DATA)] = None,
+    data: Annotated[Path | None, common.trained_data_option(DATA)] = None,
     train_on: Annotated[
         str | None,
         typer.Option(
@@ -85,15 +64,8 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of the images that the backbone sees, pixels.", show_default="by recipe", rich_help_panel=DATA
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read images.", show_default="by device", rich_help_panel=DATA)
-    ] = None,
+    image_size: Annotated[int | None, common.setting_option(common.IMAGE_SIZE, DATA)] = None,
+    workers: Annotated[int | None, common.setting_option(common.WORKERS, DATA, "by device")] = None,
     no_cache: Annotated[
         bool,
         typer.Option("--no-cache", help="Decode every image in every epoch (fgvc data cache).", rich_help_panel=DATA),
@@ -101,13 +73,8 @@ def train(
     strict_data: Annotated[
         bool, typer.Option("--strict-data", help="Stop at the first unreadable image.", rich_help_panel=DATA)
     ] = False,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the training images.", show_default="by recipe", rich_help_panel=TRAINING),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images in a forward pass.", show_default="by recipe", rich_help_panel=TRAINING)
-    ] = None,
+    epochs: Annotated[int | None, common.setting_option(common.EPOCHS, TRAINING)] = None,
+    batch_size: Annotated[int | None, common.setting_option(common.BATCH_SIZE, TRAINING)] = None,
     lr: Annotated[
         float | None,
         typer.Option(
@@ -128,15 +95,7 @@ def train(
             help="Seeds weights, order, augmentation and dropout.", show_default="by recipe", rich_help_panel=TRAINING
         ),
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="Named settings to begin from.",
-            show_default="finetune with weights, scratch without",
-            autocompletion=component_names("recipe"),
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
+    recipe: Annotated[str | None, common.recipe_option(TRAINING)] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="A TOML file of settings, such as a run's config.toml.", rich_help_panel=TRAINING),
@@ -149,12 +108,8 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default="auto", rich_help_panel=TRAINING)
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto", rich_help_panel=TRAINING)
-    ] = None,
+    device: Annotated[str | None, common.setting_option(common.DEVICE, TRAINING, "auto")] = None,
+    precision: Annotated[str | None, common.setting_option(common.PRECISION, TRAINING, "auto")] = None,
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the model (pays on long trainings).", rich_help_panel=TRAINING)
     ] = False,
