@@ -7,12 +7,19 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fgvc_cli.benchmarking.combinations import plan
+from fgvc_cli.benchmarking.request import BenchRequest
+from fgvc_cli.registry import get_registry
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -60,6 +67,42 @@ def test_every_script_takes_json_and_reports():
     for script in scripts:
         text = script.read_text()
         assert "option_parser(__doc__)" in text and "report(arguments, " in text, script.name
+
+
+class OnTensors(TorchDispatchMode):
+    """Counts the operations that compute on more than single numbers, with the sizes of what they take and return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[tuple] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        leaves = pytree.tree_leaves((args, kwargs, result))
+        sizes = [leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.numel() > 1]
+        aliases = [returned.alias_info for returned in func._schema.returns]
+        is_view = any(alias is not None and not alias.is_write for alias in aliases)
+        if sizes and not is_view:
+            self.seen[func, *sizes] += 1
+        return result
+
+
+@pytest.mark.parametrize("backbone", ["timm/test_resnet", "timm/test_vit"])
+def test_an_update_is_the_bare_loops_operation_for_operation(backbone, monkeypatch):
+    """But for what is done to single numbers: so it can be as fast on any device. (Only the order may differ.)"""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    bare_loop = importlib.import_module("bare_loop")
+    request = BenchRequest((backbone,), ("linear",), ("sgd",), image_size=32, batch_size=4, device="cpu")
+    config = plan(request, get_registry()).combinations[0].config
+    seen = []
+    for make in (bare_loop.bare_update, bare_loop.our_update):
+        subject = bare_loop.Subject(config, 7, torch.device("cpu"))
+        update = make(subject, config, *subject.batches(config, 4)[0])
+        update()  # the optimizer's state is made
+        with OnTensors() as operations:
+            update()
+        seen.append(operations.seen)
+    assert seen[0] == seen[1] and sum(seen[0].values()) > 50
 
 
 def figures_of(script: str, tmp_path: Path, *options: str) -> dict:

@@ -12,7 +12,7 @@ import pytest
 from fgvc_cli.registry import get_registry
 
 PAGE = "docs/performance.md"
-SCRIPT = re.compile(r"benchmarks/(\w+\.py)([^`\n]*)")
+SCRIPT = re.compile(r"(?<!tests/)benchmarks/(\w+\.py)([^`\n]*)")
 
 
 @pytest.fixture(scope="module")
