@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 from fgvc_cli.benchmarking.applicable import Settings
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.specs import Kind
+from fgvc_cli.specs import KINDS, Kind
 from fgvc_cli.studies.request import SweepRequest
 from fgvc_cli.studies.study import COMBINED, Combination, Study, named
 from fgvc_cli.studies.study_file import StudyFile, parse_study, read_study_file
 from fgvc_cli.training.config import RunConfig
+from fgvc_cli.training.layering import own_name
 from fgvc_cli.training.recipes import Layer, read_recipe
 from fgvc_cli.training.settings import person_settings
 from fgvc_cli.training.setup import WITH_WEIGHTS, WITHOUT_WEIGHTS, draft
@@ -155,9 +157,20 @@ def _file(request: SweepRequest, registry: Registry) -> StudyFile:
     if request.file is not None:
         return read_study_file(request.file)
     if request.ready is not None:
-        component = registry.find("study", request.ready)
-        return parse_study(component.load(), f"study {component.name}")
+        return _ready(registry.find("study", request.ready), registry)
     return NOTHING
+
+
+def _ready(study: Component, registry: Registry) -> StudyFile:
+    """Read a study that a plugin brings; the names in it mean the plugin's own components, where it has such."""
+    read = parse_study(study.load(), f"study {study.name}")
+
+    def own(layer: Layer) -> Layer:
+        tables = {kind: table for kind, table in layer.items() if kind in KINDS and "name" in table}
+        names = {k: own_name(k, str(t["name"]), study.distribution, registry) for k, t in tables.items()}
+        return _merged(layer, {kind: {"name": name} for kind, name in names.items()})
+
+    return replace(read, shared=own(read.shared), cells=tuple((name, own(layer)) for name, layer in read.cells))
 
 
 def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:

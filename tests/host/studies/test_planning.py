@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fgvc_cli.errors import UsageError
@@ -145,6 +147,28 @@ def test_ready_studies_are_those_of_the_report():
         SweepRequest(file="x", ready="y")
     with pytest.raises(UsageError, match="Did you mean 'report-flowers'"):
         planned(ready="report-flower")
+
+
+def test_the_names_in_a_plugins_study_are_its_own_where_it_has_such(monkeypatch):
+    """A plugin that claims a name of ours breaks none of our studies."""
+    registry = get_registry()
+    mine = registry.find("head", "pim")
+    theirs = replace(mine, origin=replace(mine.origin, distribution="fgvc-other"))
+    components, find, clashes = registry.components, registry.find, registry.clashes
+
+    def every(kind):
+        return [*components(kind), *([theirs] if kind == "head" else [])]
+
+    def found(kind, name):
+        if (kind, name) == ("head", "pim"):
+            raise UsageError("more than one plugin registers that name")
+        return theirs if name == "fgvc-other:pim" else find(kind, name)
+
+    monkeypatch.setattr(registry, "components", every)
+    monkeypatch.setattr(registry, "find", found)
+    monkeypatch.setattr(registry, "clashes", lambda kind: {"pim"} if kind == "head" else clashes(kind))
+    names = [combination.components["head"] for combination in planned(ready="report-aircraft").combinations]
+    assert names.count("fgvc-cli:pim") == 3 and "pim" not in names
 
 
 def test_what_cannot_stand_beside_resume():

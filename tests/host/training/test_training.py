@@ -92,6 +92,7 @@ def test_a_run_folder_has_all_that_the_design_promises(whole):
     names = {str(p.relative_to(whole.path)) for p in whole.path.rglob("*") if p.is_file()}
     assert names == {
         "config.toml", "metrics.jsonl", "model.safetensors", "last/state.safetensors", "summary.json", "curves.png",
+        *(f"evaluation/test/{name}" for name in ("summary.json", "predictions.csv", "per_class.csv")),
     }  # fmt: skip
     summary = whole.summary()
     assert summary["classes"] == 3 and 0 <= summary["test"]["top1"] <= 1

@@ -10,6 +10,7 @@ from fgvc_cli import (
     HeadSpec,
     OptimizerSpec,
     RecipeSpec,
+    StudySpec,
     TrackerSpec,
     hookimpl,
 )
@@ -57,10 +58,20 @@ def fgvc_trackers():
     return specs("tracker", TrackerSpec)
 
 
+def files(kind, spec_type, folder):
+    """The sound file, and each with a flaw."""
+    names = ["sound", *(flaw.name for flaw in FLAWS if flaw.kind == kind)]
+    return [spec_type(name, f"fgvc_flawed:{folder}/{name}.toml", "Sound, or not") for name in names]
+
+
 @hookimpl
 def fgvc_recipes():
-    names = ["sound", *(flaw.name for flaw in FLAWS if flaw.kind == "recipe")]
-    return [RecipeSpec(name, f"fgvc_flawed:recipes/{name}.toml", "Sound, or not") for name in names]
+    return files("recipe", RecipeSpec, "recipes")
+
+
+@hookimpl
+def fgvc_studies():
+    return files("study", StudySpec, "studies")
 
 
 @hookimpl

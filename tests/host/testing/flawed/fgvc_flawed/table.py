@@ -151,6 +151,10 @@ FLAWS = [
     Flaw("recipe", "gpu-option", "its settings fit"),
     Flaw("recipe", "no-condition", "its conditions fit"),
     Flaw("recipe", "pim-option", "its conditions fit"),
+    Flaw("study", "no-cells", "it is read", says="under [[cells]]"),
+    Flaw("study", "unknown-head", "it is read", says="nobody-has-this"),
+    Flaw("study", "unknown-option", "its settings fit", says="fpn_sizes"),
+    Flaw("study", "said-twice", "its combinations differ", says="3 combinations; 2 that differ"),
     # what every spec says
     Flaw("head", "linear", "it has a name of its own"),
     Flaw("head", "silent", "it has a summary", spec={"summary": ""}),
