@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from fgvc_cli.benchmarking.applicable import MEASURED, Settings
 from fgvc_cli.benchmarking.request import LARGEST, BenchRequest
 from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
@@ -16,6 +15,7 @@ from fgvc_cli.explaining.explainers import NamedExplainer, explainer_settings, m
 from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import Kind
+from fgvc_cli.training.applicable import MEASURED, Settings
 from fgvc_cli.training.config import RunConfig, resolve
 from fgvc_cli.training.recipes import read_recipe
 from fgvc_cli.training.settings import person_settings

@@ -8,13 +8,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.benchmarking.applicable import Settings
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import KINDS, Kind
 from fgvc_cli.studies.request import SweepRequest
 from fgvc_cli.studies.study import COMBINED, Combination, Study, named
 from fgvc_cli.studies.study_file import StudyFile, parse_study, read_study_file
+from fgvc_cli.training.applicable import Settings
 from fgvc_cli.training.config import RunConfig
 from fgvc_cli.training.layering import own_name
 from fgvc_cli.training.recipes import Layer, read_recipe

@@ -19,7 +19,7 @@ MEASURED: tuple[Kind, ...] = ("backbone", "head", "optimizer")
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a benchmark: one of a component is for each that has such an option, and others do without.
+    """Settings of a benchmark or a study: one of a component is for each that has such an option, the rest do without.
 
     Attributes:
         texts: `--set` as typed.
