@@ -90,7 +90,7 @@ def survey(outline: TimmModel, source: MapSource, image_size: int) -> Survey:
     )
 
 
-def reached_parameters(outline: TimmModel, source: MapSource, image_size: int, reads: Reads) -> set[str]:
+def reached_parameters(outline: TimmModel, source: MapSource, image_size: int, reads: Reads) -> frozenset[str]:
     """Name the parameters that get a gradient when `reads` is read of the model (on the meta device)."""
     images = torch.empty(1, 3, image_size, image_size, device="meta")
     with torch.enable_grad():  # a classifier may be loaded within torch.no_grad()
@@ -98,7 +98,7 @@ def reached_parameters(outline: TimmModel, source: MapSource, image_size: int, r
         tensors = [*features.maps.values(), *([] if features.embedding is None else [features.embedding])]
         if tensors:
             torch.stack([tensor.sum() for tensor in tensors]).sum().backward()
-    return {name for name, parameter in outline.named_parameters() if parameter.grad is not None}
+    return frozenset(name for name, parameter in outline.named_parameters() if parameter.grad is not None)
 
 
 def runs(outline: TimmModel, source: MapSource, image_size: int, reads: Reads) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import timm
@@ -37,8 +38,8 @@ class TimmBackbone(Backbone):
 
     def __init__(self, name: str, image_size: int, options: TimmOptions) -> None:
         super().__init__()
-        self._plan = make_plan(name, image_size, options)
-        self._source, self._survey = _examined(self._plan, name, image_size, options)
+        self._key = (name, image_size, options)
+        self._plan, self._source, self._survey = _examined(*self._key)
         self._kept = Reads(tuple(range(len(self._survey.maps))), embedding=True)
         self.model = self._plan.build()
         convolutional = self._survey.architecture == "convolutional"
@@ -74,10 +75,8 @@ class TimmBackbone(Backbone):
         model runs them all the same (HRNet, CrossViT), and would not run without them, they are frozen instead.
         """
         self._check_kept(reads)
-        outline, size = self._plan.outline(), self.info.image_size
-        reached = reached_parameters(outline, self._source, size, reads)
-        _drop_unreached(outline, "", reached)
-        if runs(outline, self._source, size, reads):
+        reached, droppable = _reached(*self._key, reads)
+        if droppable:
             _drop_unreached(self.model, "", reached)
         else:
             _freeze_unreached(self.model, reached)
@@ -145,15 +144,29 @@ class TimmBackbone(Backbone):
             raise ValueError(f"{self.info.name}: {reads} was asked for, but only {kept} is there.")
 
 
-def _examined(plan: Plan, name: str, image_size: int, options: TimmOptions) -> tuple[MapSource, Survey]:
-    """Choose where the maps come from and see what they are at that image size."""
+# A model is looked at once in a process, however many are built: a study, a benchmark and an ensemble build it again
+# and again.
+@lru_cache(maxsize=128)
+def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, MapSource, Survey]:
+    """Plan a backbone, choose where its maps come from and see what they are at that image size."""
+    plan = make_plan(name, image_size, options)
     try:
         outline = plan.outline()
         count = count_maps(outline, image_size)
         source = published(outline, count, name) if options.maps == "published" else stages(outline, count)
-        return source, survey(outline, source, image_size)
+        return plan, source, survey(outline, source, image_size)
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise refused(name, image_size, plan, error) from error
+
+
+@lru_cache(maxsize=128)
+def _reached(name: str, image_size: int, options: TimmOptions, reads: Reads) -> tuple[frozenset[str], bool]:
+    """Name the parameters that `reads` needs, and say whether the model runs without the modules of the others."""
+    plan, source, _ = _examined(name, image_size, options)
+    outline = plan.outline()
+    reached = reached_parameters(outline, source, image_size, reads)
+    _drop_unreached(outline, "", reached)
+    return reached, runs(outline, source, image_size, reads)
 
 
 def _normalization(full_name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -162,7 +175,7 @@ def _normalization(full_name: str) -> tuple[tuple[float, float, float], tuple[fl
     return tuple(config.mean), tuple(config.std)
 
 
-def _drop_unreached(module: nn.Module, path: str, reached: set[str]) -> None:
+def _drop_unreached(module: nn.Module, path: str, reached: frozenset[str]) -> None:
     """Replace the outermost modules none of whose parameters is reached; freeze a lone parameter that is not."""
     for name, parameter in module.named_parameters(recurse=False):
         if path + name not in reached:
@@ -175,7 +188,7 @@ def _drop_unreached(module: nn.Module, path: str, reached: set[str]) -> None:
             _drop_unreached(child, f"{path}{name}.", reached)
 
 
-def _freeze_unreached(model: nn.Module, reached: set[str]) -> None:
+def _freeze_unreached(model: nn.Module, reached: frozenset[str]) -> None:
     for name, parameter in model.named_parameters():
         if name not in reached:
             parameter.requires_grad_(False)

@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
+from fgvc_backbones import timm_backbone
 from fgvc_backbones.options import TimmOptions
 from fgvc_backbones.timm_backbone import TimmBackbone
 
@@ -44,3 +45,10 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         return file
 
     return store
+
+
+@pytest.fixture
+def nothing_seen() -> None:
+    """No model was looked at before, as in a new process."""
+    timm_backbone._examined.cache_clear()
+    timm_backbone._reached.cache_clear()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fgvc_backbones.plan import Plan
 from fgvc_cli.contracts import Reads
 
 READS = (Reads(embedding=True), Reads((0,)), Reads((1, 2)), Reads((0, 1, 2, 3)), Reads((3,), embedding=True))
@@ -47,7 +48,7 @@ def test_modules_that_no_map_needs_are_gone(build) -> None:
     assert not [name for name, _ in shallow.named_parameters() if name.startswith(("model.blocks.3", "model.blocks.4"))]
 
 
-def test_a_classifier_may_be_built_where_no_gradients_are_recorded(build) -> None:
+def test_a_classifier_may_be_built_where_no_gradients_are_recorded(build, nothing_seen) -> None:
     with torch.no_grad():
         pruned = build("timm/test_resnet")
         pruned.prune(Reads((0, 1)))
@@ -64,3 +65,14 @@ def test_pruning_twice_is_pruning_once_and_what_is_gone_is_refused(build) -> Non
         backbone(torch.randn(1, 3, 64, 64), Reads((2,)))
     with pytest.raises(ValueError, match="only"):
         backbone.cam_layer(None)
+
+
+def test_a_model_is_looked_at_once_however_often_it_is_built(build, nothing_seen, monkeypatch) -> None:
+    first = build("timm/test_resnet")
+    first.prune(Reads((1,)))
+    monkeypatch.setattr(Plan, "outline", lambda plan: pytest.fail("it is looked at again"))
+    second, whole = build("timm/test_resnet"), build("timm/test_resnet")
+    second.prune(Reads((1,)))
+    assert second.info == first.info
+    assert [n for n, _ in second.named_parameters()] == [n for n, _ in first.named_parameters()]
+    assert len(list(whole.parameters())) > len(list(first.parameters())), "pruning one leaves the next whole"
