@@ -40,7 +40,8 @@ def nearest(pixels: Tensor, matrices: Tensor) -> Tensor:
     """Resample images to the nearest pixel; what comes from outside is black.
 
     The same source pixels as `torch.nn.functional.grid_sample` on torchvision's grid finds on a CPU, half-way cases
-    included, on every device.
+    of a map along one axis included, on every device. (Those of a map along both, which no policy draws, torchvision
+    finds otherwise on another processor.)
 
     Args:
         pixels: uint8 N,3,S,S.

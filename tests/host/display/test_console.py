@@ -72,6 +72,15 @@ def test_no_colours_and_no_markup_without_a_terminal(capsys, monkeypatch):
     assert capsys.readouterr().out == "[bold]plain[/bold]\n"
 
 
+def test_columns_give_the_width_as_long_as_they_are_set(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    wide = console.out().width
+    monkeypatch.setenv("COLUMNS", "60")
+    assert console.out().width == 60
+    monkeypatch.delenv("COLUMNS")
+    assert console.out().width == wide > 80
+
+
 def test_short_work_prints_no_line(capsys, clock):
     with console.progress("test", 100) as bar:
         for _ in range(100):

@@ -85,8 +85,9 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
         f"shear {m} {n}": lambda x, m=m, n=n: F.affine(
             x, 0.0, [0, 0], 1.0, [math.degrees(math.atan(m)), math.degrees(math.atan(n))], center=[0, 0]
         )
-        # 0.09 and 0.25 put whole rows half-way between two pixels
-        for m, n in [(0.09, 0.0), (-0.25, 0.0), (0.99, 0.0), (0.0, 0.09), (0.0, -0.25), (0.0, 0.3), (0.1, 0.2)]
+        # 0.09 and 0.25 put whole rows half-way between two pixels. Where two shears at once do, which neighbour
+        # torchvision takes depends on the processor.
+        for m, n in [(0.09, 0.0), (-0.25, 0.0), (0.99, 0.0), (0.0, 0.09), (0.0, -0.25), (0.0, 0.3), (0.1037, 0.2219)]
     },
     **{
         f"translate {x} {y}": lambda i, x=x, y=y: F.affine(i, 0.0, [x, y], 1.0, [0.0, 0.0])
