@@ -59,6 +59,63 @@ class ComparedRun:
         """Of weights, order, augmentation and dropout."""
         return int(self.summary["seed"])
 
+    @property
+    def minutes(self) -> float:
+        """Training time, over all resumptions."""
+        return float(self.summary["seconds"]) / 60
+
+    @property
+    def images_per_second(self) -> float | None:
+        """In training: the median over the epochs; None without any."""
+        return _number(self.summary["images_per_second"])
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Numbers of weights of "backbone" and "head", and the "total"."""
+        return {part: int(self.summary["parameters"][part]) for part in ("backbone", "head", "total")}
+
+    @property
+    def device(self) -> str:
+        """What it was trained on."""
+        return str(self.summary["device"])
+
+    @property
+    def version(self) -> str:
+        """Of fgvc, that trained it."""
+        return str(self.summary["versions"]["fgvc-cli"])
+
+    @property
+    def top1(self) -> float:
+        """Share of the images that were classified rightly."""
+        return float(self.evaluation["top1"])
+
+    @property
+    def macro_f1(self) -> float | None:
+        """F1, averaged over the classes that the split has images of."""
+        return _number(self.evaluation["macro"]["f1"])
+
+    @property
+    def precision(self) -> str:
+        """What it was evaluated in: "fp32" or "bf16"."""
+        return str(self.evaluation["precision"])
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """The data set and the split that it was evaluated on."""
+        return str(self.evaluation["dataset"]["name"]), str(self.evaluation["split"])
+
+    @property
+    def described(self) -> str:
+        """The images in a phrase: "test of demo, drawn (seed 0): 300 images, 12 classes"."""
+        dataset, origin = self.evaluation["dataset"], self.evaluation["origin"]
+        said = f"{self.evaluation['split']} of {dataset['data'] or dataset['name']}{f', {origin}' if origin else ''}"
+        return f"{said}: {self.evaluation['images']} images, {self.evaluation['classes']} classes"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know before using the figures."""
+        return list(self.evaluation["notes"])
+
     @cached_property
     def images(self) -> str:
         """What images it was evaluated on, and into which classes: equal for runs that can be compared by image."""
@@ -71,26 +128,48 @@ class ComparedRun:
         return np.array([self.correct[key] for key in keys], dtype=bool)
 
 
+OF_THE_RUN = (
+    "backbone", "head", "optimizer", "seed", "minutes", "images_per_second", "parameters", "device", "version",
+)  # fmt: skip
+OF_THE_EVALUATION = ("top1", "macro_f1", "precision", "source", "described", "notes", "images")
+
+
 def read_run(run: RunFolder, evaluation: Path) -> ComparedRun:
     """Read a finished run, and the folder of its evaluation.
 
     Raises:
-        FgvcError: a file is missing or damaged.
+        FgvcError: a file is missing or damaged, or the evaluation's files do not belong together.
     """
     try:
         config = tomllib.loads(run.config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FgvcError(f"{run.config_file} cannot be read ({error}): restore it, or leave the run out.") from error
-    summary, evaluated = run.summary(), files.read_json(evaluation / SUMMARY)
-    found = ComparedRun(run, config, summary, evaluated, _correct(evaluation / PREDICTIONS))
-    try:
-        _ = found.backbone, found.head, found.optimizer, found.seed, found.images, evaluated["top1"]
-    except (KeyError, TypeError) as error:
+    settings = {section: table for section, table in config.items() if isinstance(table, dict)}
+    evaluated = files.read_object(evaluation / SUMMARY, files.MADE_AGAIN)
+    found = ComparedRun(run, settings, run.summary(), evaluated, _correct(evaluation / PREDICTIONS))
+    _check(found, OF_THE_RUN, run.summary_file, "Restore it, or train again.")
+    _check(found, OF_THE_EVALUATION, evaluation / SUMMARY, files.MADE_AGAIN)
+    right = sum(found.correct.values())
+    if len(found.correct) != evaluated["images"] or abs(right - found.top1 * len(found.correct)) > 0.5:
         raise FgvcError(
-            f"{run.path} is damaged: a summary lacks {error}. Evaluate it again (fgvc evaluate {run.path}), or leave "
-            "it out."
-        ) from error
+            f"{evaluation / PREDICTIONS} does not belong to {SUMMARY} beside it: it has {right} of "
+            f"{len(found.correct)} images right. Delete both, and they are made again."
+        )
     return found
+
+
+def _check(run: ComparedRun, names: Sequence[str], file: Path, remedy: str) -> None:
+    """Raise `FgvcError` if a file lacks what one of these properties is made of, or has it otherwise than it should."""
+    for name in names:
+        try:
+            getattr(run, name)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = name.replace("_", " ")
+            raise FgvcError(f"{file} is damaged: it does not tell the {what}. {remedy}") from error
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _correct(path: Path) -> dict[str, bool]:
@@ -101,4 +180,4 @@ def _correct(path: Path) -> dict[str, bool]:
                 raise ValueError(f"it has no column {min(missing)}")
             return {row["key"]: row["correct"] == "1" for row in rows}
     except (OSError, ValueError, csv.Error) as error:
-        raise FgvcError(f"{path} cannot be read ({error}): fgvc evaluate writes it anew.") from error
+        raise FgvcError(f"{path} cannot be read ({error}). {files.MADE_AGAIN}") from error

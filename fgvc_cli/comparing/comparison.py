@@ -64,13 +64,13 @@ class Section:
     def notes(self) -> list[str]:
         """What a person should know before comparing these rows."""
         runs = [run for row in self.rows for run in row.runs]
-        notes = list(dict.fromkeys(note for run in runs for note in run.evaluation["notes"]))
+        notes = list(dict.fromkeys(note for run in runs for note in run.notes))
         if shared := [name for name in self.settings if name.partition(".")[0] in ("train", "augment", "dataset")]:
             notes.append(f"The rows differ in more than their components: {', '.join(shared)}.")
         for what, values in (
-            ("device", {run.summary["device"] for run in runs}),
-            ("precision", {run.evaluation["precision"] for run in runs}),
-            ("version of fgvc", {run.summary["versions"]["fgvc-cli"] for run in runs}),
+            ("device", {run.device for run in runs}),
+            ("precision", {run.precision for run in runs}),
+            ("version of fgvc", {run.version for run in runs}),
         ):
             if len(values) > 1:
                 then = ": minutes and images a second do not compare" if what == "device" else ""
@@ -122,9 +122,7 @@ def compare(
     """
     sections: dict[tuple[str, ...], list[ComparedRun]] = {}
     for run in runs:
-        sections.setdefault((str(run.evaluation["dataset"]["name"]), run.evaluation["split"], run.images), []).append(
-            run
-        )
+        sections.setdefault((*run.source, run.images), []).append(run)
     made = [_section(rows_of(same)) for same in sections.values()]
     return Comparison(tuple(sorted(made, key=lambda section: -len(section.rows))), tuple(failed), tuple(unfinished))
 

@@ -94,28 +94,27 @@ class Row:
     @property
     def top1(self) -> Spread:
         """Share of images classified rightly."""
-        return Spread(tuple(float(run.evaluation["top1"]) for run in self.runs))
+        return Spread(tuple(run.top1 for run in self.runs))
 
     @property
     def macro_f1(self) -> Spread | None:
         """F1, averaged over the classes that the split has images of."""
-        return self.spread(lambda run: run.evaluation["macro"]["f1"])
+        return self.spread(lambda run: run.macro_f1)
 
     @property
     def minutes(self) -> Spread | None:
         """Training time."""
-        return self.spread(lambda run: run.summary["seconds"] / 60)
+        return self.spread(lambda run: run.minutes)
 
     @property
     def images_per_second(self) -> Spread | None:
         """In training: the median over a run's epochs."""
-        return self.spread(lambda run: run.summary["images_per_second"])
+        return self.spread(lambda run: run.images_per_second)
 
     @property
     def parameters(self) -> Mapping[str, int]:
         """Numbers of weights of "backbone" and "head"."""
-        found: Mapping[str, int] = self.runs[0].summary["parameters"]
-        return found
+        return self.runs[0].parameters
 
 
 def rows_of(runs: Iterable[ComparedRun]) -> list[Row]:
@@ -137,7 +136,7 @@ def different_settings(rows: Sequence[Row]) -> dict[str, list[str]]:
     alike = [[(r.backbone, r.head, r.optimizer) == (o.backbone, o.head, o.optimizer) for o in rows] for r in rows]
     found: dict[str, list[str]] = {}
     for name in names:
-        values = [json.dumps(settings.get(name)) for settings in every]
+        values = [json.dumps(settings.get(name), default=str) for settings in every]
         shared = name.partition(".")[0] in SHARED
         differs = [
             shared or any(same and values[i] != values[j] for j, same in enumerate(alike[i])) for i in range(len(rows))
@@ -166,4 +165,4 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, bool | list) else str(value)
+    return json.dumps(value, default=str) if isinstance(value, bool | list) else str(value)

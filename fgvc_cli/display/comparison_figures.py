@@ -53,11 +53,8 @@ def seeds_text(row: Row) -> str:
 
 
 def images_text(section: Section) -> str:
-    """Name the images of a section: "test of demo, 300 images of 12 classes"."""
-    evaluation = section.evaluation
-    source = evaluation["dataset"]["data"] or evaluation["dataset"]["name"]
-    origin = f", {evaluation['origin']}" if evaluation["origin"] else ""
-    return f"{evaluation['split']} of {source}{origin}: {evaluation['images']} images, {evaluation['classes']} classes"
+    """Name the images of a section."""
+    return section.rows[0].runs[0].described
 
 
 def meanings(section: Section) -> list[str]:

@@ -59,9 +59,10 @@ def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: b
 def _recorded(folder: Path) -> Iterator[Any]:
     """Give what the results in a folder say of their data set."""
     if (folder / SUMMARY).is_file():
-        yield files.read_json(folder / SUMMARY).get("dataset")
+        yield files.read_object(folder / SUMMARY, files.MADE_AGAIN).get("dataset")
     if (folder / SHARPNESS).is_file():
-        yield from (run.get("dataset") for run in files.read_json(folder / SHARPNESS).get("runs", ()))
+        sharpness = files.read_object(folder / SHARPNESS, files.MADE_AGAIN)
+        yield from (run.get("dataset") for run in sharpness.get("runs", ()))
 
 
 def write(

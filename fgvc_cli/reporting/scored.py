@@ -16,7 +16,10 @@ from fgvc_cli.evaluation.subject import Subject
 from fgvc_cli.reporting.predictions import Prediction, read_predictions
 from fgvc_cli.runs import files
 
-NEEDED = ("split", "origin", "dataset", "images", "top1", "per_class", "notes")
+NEEDED = (
+    "split", "origin", "dataset", "images", "classes", "classes_present", "top1", "top5", "macro", "weighted",
+    "calibration_error", "per_class", "notes",
+)  # fmt: skip
 """Keys of an evaluation's summary without which there is nothing to report."""
 
 
@@ -55,10 +58,10 @@ def read_scored(folder: Path) -> Scored | None:
     summary_file, predictions_file = folder / SUMMARY, folder / PREDICTIONS
     if not (summary_file.is_file() and predictions_file.is_file()):
         return None
-    summary = files.read_json(summary_file)
+    summary = files.read_object(summary_file, files.MADE_AGAIN)
     missing = [key for key in NEEDED if key not in summary]
     if missing:
-        raise FgvcError(f"{summary_file} is damaged: it has no '{missing[0]}'. Delete it, and it is made again.")
+        raise FgvcError(f"{summary_file} is damaged: it has no '{missing[0]}'. {files.MADE_AGAIN}")
     scored = Scored(summary, read_predictions(predictions_file), folder)
     known = {*scored.class_names, ""}
     strange = next((p for p in scored.predictions if not {p.true, p.predicted} <= known), None)

@@ -14,6 +14,8 @@ from fgvc_cli.errors import FgvcError
 
 PART = ".part"
 """How the name of a file ends that is being written."""
+MADE_AGAIN = "Delete it, and it is made again."
+"""What to do where a file of an evaluation is damaged."""
 
 
 @contextmanager
@@ -94,6 +96,25 @@ def read_json(path: Path) -> Any:
         raise FgvcError(f"{path}: {error.strerror or error}.") from error
     except ValueError as error:
         raise FgvcError(f"{path} is damaged: it is no JSON document ({error}).") from error
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON document that is an object.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it is damaged, for the message: "Restore it, or train again."
+
+    Raises:
+        FgvcError: it is missing or damaged.
+    """
+    try:
+        document = read_json(path)
+    except FgvcError as error:
+        raise FgvcError(f"{error} {remedy}") from error
+    if not isinstance(document, dict):
+        raise FgvcError(f"{path} is damaged: it is no JSON object. {remedy}")
+    return document
 
 
 def append_line(path: Path, document: Any) -> None:

@@ -78,9 +78,12 @@ class RunFolder:
         return self.summary_file.is_file() and self.model_file.is_file()
 
     def summary(self) -> dict[str, Any]:
-        """Return the summary of a finished run."""
-        document: dict[str, Any] = files.read_json(self.summary_file)
-        return document
+        """Return the summary of a finished run.
+
+        Raises:
+            FgvcError: the file is damaged.
+        """
+        return files.read_object(self.summary_file, "Restore it, or train again.")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the metrics by epoch.
@@ -117,8 +120,10 @@ class RunFolder:
 
     def _epoch(self, line: bytes, number: int) -> dict[str, Any]:
         try:
-            return dict(json.loads(line))
-        except (ValueError, TypeError) as error:
+            epoch = dict(json.loads(line))
+            _ = int(epoch["epoch"]), epoch["train"], epoch["val"]
+            return epoch
+        except (ValueError, TypeError, KeyError) as error:
             raise FgvcError(
                 f"{self.metrics_file} is damaged in line {number}: restore the file, or begin again with "
                 f"fgvc train --config {self.config_file}."

@@ -41,7 +41,7 @@ def read_failures(study: Path) -> dict[str, FailedRun]:
         return {}
     try:
         return {each["name"]: FailedRun(**each) for each in files.read_json(file)}
-    except (TypeError, KeyError) as error:
+    except (FgvcError, TypeError, KeyError) as error:
         raise FgvcError(f"{file} is damaged ({error}): delete it, and failed runs are tried again.") from error
 
 

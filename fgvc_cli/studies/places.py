@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fgvc_cli.runs.folder import CONFIG_FILE, RunFolder
+from fgvc_cli.runs.folder import RunFolder
 
 STUDY_FILE = "study.toml"
 RUNS, LOGS, COMPARISON, FAILURES_FILE = "runs", "logs", "comparison", "failed.json"
@@ -16,7 +16,7 @@ def is_study(path: Path) -> bool:
 
 
 def runs_of(study: Path) -> list[RunFolder]:
-    """Return the runs of a study that have begun, by name."""
+    """Return the runs of a study that have begun, by name; a finished one even if its settings are lost."""
     folder = study / RUNS
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [RunFolder(path) for path in found if (path / CONFIG_FILE).is_file()]
+    return [run for path in found if (run := RunFolder(path)).config_file.is_file() or run.finished]

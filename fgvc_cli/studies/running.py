@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import torch
 
 from fgvc_cli import settings
 from fgvc_cli.cores import usable_cores
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
 from fgvc_cli.studies.crew import Crew
 from fgvc_cli.studies.events import Begun, Event, Failed, Finished, Moved
@@ -156,7 +158,8 @@ class _Sweep:
         self.pace = Pace()
         for run in self.runs:
             if folder.run(run.name).finished:
-                self.pace.finished(run.combination.name, float(folder.run(run.name).summary()["seconds"]))
+                with suppress(FgvcError, KeyError, TypeError, ValueError):  # the comparison tells what is damaged
+                    self.pace.finished(run.combination.name, float(folder.run(run.name).summary()["seconds"]))
         view.planned(len(self.runs) - len(self.waiting), len(self.runs))
 
     def begin(self) -> None:

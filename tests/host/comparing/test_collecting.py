@@ -36,6 +36,12 @@ def test_a_study_is_all_of_its_runs(study):
         assert [(each.name, each.reason) for each in found.failed] == [("d-seed0", "no memory")]
 
 
+def test_a_finished_run_whose_settings_are_lost_is_no_run_that_never_was(study):
+    (study / "runs/b-seed0/config.toml").unlink()
+    with pytest.raises(FgvcError, match=r"b-seed0/config\.toml cannot be read"):
+        list(read(collect([study]).runs, None, evaluate))
+
+
 def test_runs_are_taken_once_in_the_order_in_which_they_are_named(study, tmp_path, made_run):
     alone = made_run(tmp_path / "alone", [True])
     found = collect([alone.path, study / "runs" / "b-seed0", study, alone.model_file])
@@ -101,3 +107,41 @@ def test_a_damaged_run_is_named(tmp_path, made_run, file):
     run.summary_file.write_text(json.dumps(summary))
     with pytest.raises(FgvcError, match="run"):
         list(read([run], None, evaluate))
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "remedy"),
+    [
+        ("summary.json", "seconds", None, "does not tell the minutes. Restore it, or train again."),
+        ("summary.json", "seed", "x", "does not tell the seed. Restore it"),
+        ("summary.json", "parameters", {}, "does not tell the parameters."),
+        ("summary.json", "versions", {}, "does not tell the version."),
+        ("evaluation/test/summary.json", "top1", "x", "does not tell the top1. Delete it, and it is made again."),
+        ("evaluation/test/summary.json", "notes", None, "does not tell the notes."),
+        ("evaluation/test/summary.json", "dataset", {}, "does not tell the source."),
+        ("evaluation/test/summary.json", "images", 3, "does not belong to summary.json beside it: it has 1 of 2"),
+        ("evaluation/test/summary.json", "top1", 1.0, "does not belong to summary.json"),
+    ],
+)
+def test_what_a_damaged_run_lacks_is_told(tmp_path, made_run, file, key, value, remedy):
+    run = made_run(tmp_path / "run", [True, False])
+    document = json.loads((run.path / file).read_text())
+    (run.path / file).write_text(json.dumps({**document, key: value}))
+    with pytest.raises(FgvcError) as refused:
+        list(read([run], None, evaluate))
+    assert remedy in str(refused.value)
+
+
+def test_half_of_the_predictions_are_none(tmp_path, made_run):
+    run = made_run(tmp_path / "run", [True, False])
+    file = run.evaluation("test") / "predictions.csv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(FgvcError, match="Delete both, and they are made again"):
+        list(read([run], None, evaluate))
+
+
+def test_settings_that_a_configuration_cannot_have_are_left_out(tmp_path, made_run):
+    run = made_run(tmp_path / "run", [True])
+    run.config_file.write_text("head = 1\n[train]\nday = 2024-06-01\n")
+    (found,) = read([run], None, evaluate)
+    assert list(found.config) == ["train"]

@@ -35,6 +35,13 @@ def test_damaged_and_missing_json_are_named(tmp_path):
         files.read_json(tmp_path / "none.json")
 
 
+def test_what_is_no_object_is_told_with_the_remedy(tmp_path):
+    for text in ("[]", "{"):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(FgvcError, match=r"bad\.json is damaged: .* Delete it, and it is made again\.$"):
+            files.read_object(tmp_path / "bad.json", files.MADE_AGAIN)
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FgvcError, match="Cannot write"):

@@ -141,9 +141,21 @@ def test_what_a_run_prints_is_in_its_log(cached, tiny, folder_of, capfd):
 
 def test_a_damaged_list_of_failures_is_told(tiny, folder_of):
     folder = folder_of(tiny(THREE))
-    (folder.path / "failed.json").write_text(json.dumps([{"name": "x"}]))
-    with pytest.raises(FgvcError, match="delete it, and failed runs are tried again"):
-        folder.failures()
+    for damaged in (json.dumps([{"name": "x"}]), "[{"):
+        (folder.path / "failed.json").write_text(damaged)
+        with pytest.raises(FgvcError, match="delete it, and failed runs are tried again"):
+            folder.failures()
+
+
+def test_a_finished_run_with_a_damaged_summary_keeps_no_other_from_its_turn(tiny, folder_of):
+    study = tiny(THREE)
+    folder = folder_of(study)
+    for planned, summary in zip(study.runs(), ("[]", "{}", "{"), strict=True):
+        folder.run(planned.name).path.mkdir(parents=True)
+        folder.run(planned.name).summary_file.write_text(summary)
+        folder.run(planned.name).model_file.write_bytes(b"")
+    seen = Seen()
+    assert len(run(folder, study, seen).finished) == 3 and seen.of == (3, 3)
 
 
 def test_folders_of_studies(tiny, tmp_path):
