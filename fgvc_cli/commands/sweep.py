@@ -20,7 +20,9 @@ def sweep(
     optimizer: Annotated[list[str] | None, common.named_option("optimizer", COMBINED, "by recipe")] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs of each combination, each with another seed.", rich_help_panel=COMBINED),
+        typer.Option(
+            min=1, max=1000, help="Runs of each combination, each with another seed.", rich_help_panel=COMBINED
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The first seed.", show_default="by recipe", rich_help_panel=COMBINED)
@@ -76,7 +78,12 @@ def sweep(
         bool, typer.Option("--dry-run", help="List the runs, and train nothing.", rich_help_panel=STUDY)
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=STUDY)] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.", rich_help_panel=STUDY)] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the comparison, or with --dry-run the runs, as JSON.", rich_help_panel=STUDY
+        ),
+    ] = False,
 ) -> None:
     """Train every combination, each as an ordinary run, in one study folder; then compare them.
 
@@ -113,9 +120,12 @@ def sweep(
         request.refuse_with_resume(out)
         sweep = sweeping.again(resume, registry)
     else:
+        request.refuse_without_resume(retry_failed)
         sweep = sweeping.new(request, registry, out)
+    for line in sweep.edited_lines():
+        console.warn(line)
     if dry_run:
-        sweep_view.list_runs(sweep)
+        console.print_json(sweep.listed()) if json else sweep_view.list_runs(sweep)
         return
     for line in sweep.data_lines():
         console.note(line)

@@ -135,11 +135,9 @@ def list_runs(sweep: Sweep) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
-    for title in ("run", "backbone", "head", "optimizer", "seed", "state"):
+    lines = sweep.listed()
+    for title in lines[0]:
         table.add_column(title, overflow="fold")
-    for run in sweep.study.runs():
-        config = sweep.configs[sweep.study.combinations.index(run.combination)]
-        state = "" if sweep.folder is None else sweep.folder.state(run.name)
-        names = config.backbone.name, config.head.name, config.optimizer.title
-        table.add_row(run.name, *names, str(run.seed), state)
+    for line in lines:
+        table.add_row(*map(str, line.values()))
     console.out().print(table)

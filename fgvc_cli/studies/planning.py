@@ -72,7 +72,8 @@ class _Planner:
         self.settings.check({kind: [found[kind] for _, _, found in chosen] for kind in COMBINED})
         cells = [(name, self._cell(layer, components)) for name, layer, components in chosen]
         study = Study(self.recipe, (0,), self._shared(), self._named(cells))
-        return Study(self.recipe, self._seeds(study), study.shared, study.combinations)
+        seeds = self._seeds(study)
+        return Study(self.recipe, seeds, _merged(_held_out(seeds[0]), study.shared), study.combinations)
 
     def _usual_recipe(self) -> str:
         """Return the recipe that `fgvc train` takes where none is named."""
@@ -171,6 +172,14 @@ def _ready(study: Component, registry: Registry) -> StudyFile:
         return _merged(layer, {kind: {"name": name} for kind, name in names.items()})
 
     return replace(read, shared=own(read.shared), cells=tuple((name, own(layer)) for name, layer in read.cells))
+
+
+def _held_out(seed: int) -> Layer:
+    """Have all runs hold out the same images for validation, whatever their own seed, so that they differ in no more.
+
+    The study's file says so: seeds that are added to that change nothing of it.
+    """
+    return {"train": {"validation_seed": seed}}
 
 
 def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:

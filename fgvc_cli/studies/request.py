@@ -39,6 +39,11 @@ class SweepRequest:
         if self.file is not None and self.ready is not None:
             raise UsageError(f"--config {self.file} and --study {self.ready} both name a study: leave one of them out.")
 
+    def refuse_without_resume(self, retry_failed: bool) -> None:
+        """Raise `UsageError` if something was asked that a new study has nothing of."""
+        if retry_failed:
+            raise UsageError("--retry-failed goes beside --resume STUDY: a new study has no failed runs.")
+
     def refuse_with_resume(self, out: Path | None) -> None:
         """Raise `UsageError` if anything was asked beside `--resume`: a study goes on with its own settings."""
         shared = [name for table in self.options.values() for name, value in table.items() if value is not None]

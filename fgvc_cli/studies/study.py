@@ -74,15 +74,12 @@ class Study:
     combinations: tuple[Combination, ...]
 
     def runs(self) -> list[PlannedRun]:
-        """Return the runs in the order in which they are trained: every combination once, then with the next seed.
-
-        All of them hold out the same images for validation, whatever their seed, so that they differ in nothing else.
-        """
+        """Return the runs in the order in which they are trained: every combination once, then with the next seed."""
         return [self._run(combination, seed) for seed in self.seeds for combination in self.combinations]
 
     def _run(self, combination: Combination, seed: int) -> PlannedRun:
-        layers = [{"train": {"validation_seed": self.seeds[0]}}, self.shared, combination.settings]
-        return PlannedRun(f"{combination.name}-seed{seed}", combination, seed, [*layers, {"train": {"seed": seed}}])
+        layers = [self.shared, combination.settings, {"train": {"seed": seed}}]
+        return PlannedRun(f"{combination.name}-seed{seed}", combination, seed, layers)
 
 
 def named(settings: Sequence[Layer], taken: Collection[str] = ()) -> tuple[Combination, ...]:

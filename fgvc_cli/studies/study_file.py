@@ -30,6 +30,10 @@ from fgvc_cli.training.recipes import Layer
 
 OWN = ("fgvc", "recipe", "seeds", "cells")
 """What a study file has beside the sections of a configuration."""
+MOST_SEEDS = 1000
+"""More were a slip of the hand."""
+LONGEST_NAME = 200
+"""Bytes of a cell's name: what is put behind it must fit into a file's name as well."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def _seeds(document: Mapping[str, Any], where: str) -> tuple[int, ...] | None:
     seeds = document.get("seeds")
     if seeds is None:
         return None
-    if _is_number(seeds) and seeds > 0:
+    if _is_number(seeds) and 0 < seeds <= MOST_SEEDS:
         return tuple(range(seeds))
     if isinstance(seeds, list) and seeds and all(_is_number(seed) and seed >= 0 for seed in seeds):
         return tuple(dict.fromkeys(seeds))
@@ -144,11 +148,17 @@ def _expanded(cell: Mapping[str, Any], where: str) -> Iterator[tuple[str, Layer]
     choices = [_choices(cell[kind], f"{where}: {kind}") for kind in kinds]
     combinations = [{**dict(zip(kinds, chosen, strict=True)), **rest} for chosen in product(*choices)]
     name = cell.get("name", "")
-    if not isinstance(name, str) or "/" in name or name.startswith("."):
-        raise UsageError(f"{where}: name={name}: give a word that can name a folder.")
+    if not isinstance(name, str) or not _can_name_a_folder(name):
+        raise UsageError(f"{where}: name={name!r}: give a word that can name a folder.")
     if name and len(combinations) > 1:
         raise UsageError(f"{where}: '{name}' names {len(combinations)} combinations: leave the name out, or split it.")
     return ((name, layer) for layer in combinations)
+
+
+def _can_name_a_folder(name: str) -> bool:
+    """Say whether all systems take that name, with a seed behind it; "" stands for no name."""
+    plain = name.isprintable() and not set('/\\:*?"<>|') & set(name)
+    return plain and not name.startswith((".", " ", "-")) and len(name.encode()) <= LONGEST_NAME
 
 
 def _choices(value: Any, where: str) -> Sequence[dict[str, Any]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.launch import Launch
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import files
+from fgvc_cli.studies.edited import begun_otherwise
 from fgvc_cli.studies.folder import StudyFolder, check_out, find_study, new_study
 from fgvc_cli.studies.planning import configurations, plan
 from fgvc_cli.studies.request import SweepRequest
@@ -43,6 +45,20 @@ class Sweep:
         """
         different = {(c.dataset, c.data, c.train.split_seed, c.train.train_on): c for c in self.configs}
         return [_data_line(config) for config in different.values()]
+
+    def edited_lines(self) -> list[str]:
+        """Say which runs do not have the settings that the study's file has by now."""
+        return [] if self.folder is None else begun_otherwise(self.study, self.configs, self.folder)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return a line for each run: what its folder is called, what it trains, and what became of it."""
+        lines = []
+        for run in self.study.runs():
+            config = self.configs[self.study.combinations.index(run.combination)]
+            names = {"backbone": config.backbone.name, "head": config.head.name, "optimizer": config.optimizer.title}
+            state = "waiting" if self.folder is None else self.folder.state(run.name)
+            lines.append({"run": run.name, **names, "seed": run.seed, "state": state})
+        return lines
 
     def make_folder(self, out: Path | None) -> StudyFolder:
         """Make the folder of a new study; one that goes on gets its file written again, for it may have been edited."""

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 
 from fgvc_cli import settings
+from fgvc_cli.data.store.locks import FileLock, Locked
 from fgvc_cli.display.failure_text import message_of
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.settings import Settings
@@ -31,6 +33,8 @@ from fgvc_cli.training.setup import Job
 
 TOLD_EVERY = 0.5
 """Seconds between two words on how far a training is."""
+PATIENCE = 600.0
+"""Seconds that a process of a killed study has to save the state of its run in, before another goes on with it."""
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a training that was told twice to end."""
 
@@ -79,7 +83,8 @@ def work(task: Task, told: Connection) -> None:
 def _outcome(task: Task, told: Connection) -> Event:
     try:
         with settings.in_force(task.settings):
-            return Finished(_trained(task, _Telling(told)).summary)
+            _wait_for_predecessor(task.log)
+            return Finished(_trained(task, _Telling(told)))
     except (Interrupted, KeyboardInterrupt):
         return Stopped()
     except BaseException as error:  # a plugin may raise anything
@@ -89,11 +94,30 @@ def _outcome(task: Task, told: Connection) -> Event:
         return Failed(" ".join(message_of(error).split()).replace("(--debug shows where)", f"({task.log} shows where)"))
 
 
-def _trained(task: Task, view: _Telling) -> training.Outcome:
+def _trained(task: Task, view: _Telling) -> dict[str, Any]:
+    """Train, and return what `summary.json` holds."""
     run, registry = RunFolder(task.folder), get_registry()
+    if run.finished:  # by a predecessor
+        return run.summary()
     if run.config_file.is_file():
-        return training.resume(task.folder, registry, view, task.offline)
-    return training.train(task.layers, task.recipe, task.folder, task.offline, registry, view)
+        return training.resume(task.folder, registry, view, task.offline).summary
+    return training.train(task.layers, task.recipe, task.folder, task.offline, registry, view).summary
+
+
+def _wait_for_predecessor(log: Path) -> None:
+    """Let a process end that a killed study has left at work on the same run: its state must not be saved by two.
+
+    The log is held until this process has ended.
+
+    Raises:
+        FgvcError: it does not end.
+    """
+    try:
+        FileLock(log, shared=False, patience=PATIENCE)
+    except Locked as error:
+        raise FgvcError("An earlier process is still at work on it: end that one, and try again.") from error
+    except OSError:  # a file system without locks
+        return
 
 
 def _print_to(log: Path) -> None:

@@ -33,6 +33,8 @@ def test_a_study_is_trained_compared_and_told(fgvc, insects, tmp_path):
         assert said in result.stderr, said
     assert "test of" in result.stdout and "2 seeds" in result.stdout and " ± " in result.stdout
     assert f"written: {study}/comparison/" in result.stdout and "next: fgvc report" in result.stdout
+    listed = json.loads(fgvc("sweep", "--resume", study, "--dry-run", "--json").stdout)
+    assert [(line["seed"], line["state"]) for line in listed] == [(0, "finished"), (1, "finished")]
     again = fgvc("sweep", "--resume", study, "--json")
     assert again.exit_code == 0 and "2 of 2 runs are done already" in again.stderr
     document = json.loads(again.stdout)
@@ -82,6 +84,7 @@ def wrong_lines(folder: Path = Path()) -> dict[str, tuple[list[object], int, str
         "jobs": (["--jobs", 0], 2, "--jobs"),
         "out": (["--out", folder / "full"], 2, "exists: choose another folder"),
         "resume": (["--resume", folder / "empty"], 1, "has no study.toml"),
+        "retry": (["--retry-failed"], 2, "goes beside --resume STUDY"),
         "resume and": (["--resume", folder / "empty", "--epochs", 3], 2, "leave out --epochs"),
         "resume nothing": (["--resume", folder / "none"], 1, "there is no such folder"),
     }

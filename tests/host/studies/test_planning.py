@@ -120,6 +120,16 @@ def test_a_plan_that_was_kept_is_the_same_plan(file, tmp_path):
     assert planned(file=kept) == study
 
 
+def test_all_runs_hold_out_the_same_images_and_so_do_seeds_that_are_added_to_the_file(file, tmp_path):
+    study = planned(file=file)
+    kept = tmp_path / "kept.toml"
+    kept.write_text(as_toml(study).replace("seeds = [", "seeds = [\n    1,", 1))
+    added = planned(file=kept)
+    assert (study.seeds, added.seeds) == ((7, 8), (1, 7, 8))
+    for config in (*configs(study), *configs(added)):
+        assert config.train.validation_seed == 7
+
+
 def test_where_the_images_are_does_not_depend_on_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study = planned(options={**NONE, "dataset": {"data": "photos"}})

@@ -59,7 +59,11 @@ def test_seeds_may_be_named_one_by_one_or_left_out():
         ("seeds = [-1]\n[[cells]]\nhead='a'", "give how many (3), or which"),
         ("seeds = true\n[[cells]]\nhead='a'", "seeds=True"),
         ("recipe = 1\n[[cells]]\nhead='a'", "give the name of a recipe"),
+        ("seeds = 100000000000000000000\n[[cells]]\nhead='a'", "give how many"),
         ("[[cells]]\nname = '../up'\nhead='a'", "a word that can name a folder"),
+        ('[[cells]]\nname = "a\\nb"\nhead="a"', r"name='a\nb': give a word"),
+        (f"[[cells]]\nname = '{'x' * 250}'\nhead='a'", "a word that can name a folder"),
+        ("[[cells]]\nname = '-x'\nhead='a'", "a word that can name a folder"),
         ("[[cells]]\nname = 'two'\nhead=['a', 'b']", "'two' names 2 combinations"),
     ],
 )
@@ -90,11 +94,11 @@ def test_what_is_written_says_the_same_again():
     assert read.cells == tuple((cell.name, cell.settings) for cell in cells)
 
 
-def test_runs_share_what_they_hold_out_and_differ_in_the_seed():
+def test_runs_differ_in_the_seed():
     cell = Combination("x", {"backbone": {"name": "a"}, "head": {"name": "b"}, "optimizer": {"name": "c"}})
     runs = Study(None, (5, 6), {"train": {"epochs": 2}}, (cell, Combination("y", cell.settings))).runs()
     assert [run.name for run in runs] == ["x-seed5", "y-seed5", "x-seed6", "y-seed6"]
     for run in runs:
         train = {key: value for layer in run.layers for key, value in layer.get("train", {}).items()}
-        assert train == {"validation_seed": 5, "epochs": 2, "seed": run.seed}
+        assert train == {"epochs": 2, "seed": run.seed}
     assert runs[0].title == "a + b + c, seed 5"

@@ -1,0 +1,35 @@
+"""A run's process beside one that a killed study has left at work on the same run."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+
+import pytest
+
+from fgvc_cli import settings
+from fgvc_cli.data.store.locks import locked
+from fgvc_cli.studies import worker
+from fgvc_cli.studies.events import Failed, Finished
+
+
+@pytest.fixture
+def outcome(tmp_path, monkeypatch):
+    """A function that does the task of training nothing, in this process."""
+    monkeypatch.setattr(worker, "PATIENCE", 0.0)
+    told = multiprocessing.Pipe(duplex=False)[1]
+    task = worker.Task(tmp_path / "run", [], None, True, tmp_path / "run.log", settings.current())
+    return lambda: worker._outcome(task, told)
+
+
+def test_two_processes_never_train_one_run(outcome, tmp_path):
+    with locked(tmp_path / "run.log", patience=0.0):
+        assert outcome() == Failed("An earlier process is still at work on it: end that one, and try again.")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_predecessor_finished_is_finished(outcome, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name, content in (("summary.json", json.dumps({"seconds": 1})), ("model.safetensors", "")):
+        (tmp_path / "run" / name).write_text(content)
+    assert outcome() == Finished({"seconds": 1})
