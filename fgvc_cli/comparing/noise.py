@@ -5,6 +5,9 @@ of the images that one alone has right, how many are the first's? With several s
 a bootstrap (Efron and Tibshirani 1993, chapter 16) that draws images, the same for both, and seeds, for each. Of n
 seeds it draws n - 1: as many make the variance of their mean come out right (Rao and Wu, JASA 83, 1988). With many
 comparisons some differ by chance: p is corrected by Holm's method (Scandinavian Journal of Statistics 6, 1979).
+
+A bootstrap cannot imagine what it has not seen: where few images tell two classifiers apart it is too sure. So its p is
+never below that of a sign test in which all of these speak for one of them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from itertools import combinations
 import numpy as np
 
 RESAMPLES = 5000
+"""Of the bootstrap, at least; see `resamples_of`."""
 CHUNK = 4_000_000
 """Numbers that are drawn at once."""
 LEVEL = 0.05
@@ -50,12 +54,22 @@ class Difference:
         return self.p_corrected < LEVEL
 
 
-def differences(correct: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int = 0) -> list[Difference]:
+def resamples_of(seeds: Sequence[int]) -> int:
+    """Return how many resamples classifiers with so many seeds each are compared by.
+
+    The least p of R resamples is about 2 / R: R must be large enough that this, corrected for the number of pairs, is
+    still well below `LEVEL`. With one seed each p comes from no resample.
+    """
+    pairs = len(seeds) * (len(seeds) - 1) // 2
+    return max(RESAMPLES, int(4 * pairs / LEVEL)) if any(number > 1 for number in seeds) else RESAMPLES
+
+
+def differences(correct: Sequence[np.ndarray], resamples: int | None = None, seed: int = 0) -> list[Difference]:
     """Compare classifiers pair by pair.
 
     Args:
         correct: of each classifier, bool S,N: whether its run with each of S seeds has each of the same N images right.
-        resamples: of the bootstrap.
+        resamples: of the bootstrap; None: `resamples_of`.
         seed: of what it draws.
 
     Returns:
@@ -63,6 +77,7 @@ def differences(correct: Sequence[np.ndarray], resamples: int = RESAMPLES, seed:
     """
     if not correct or not correct[0].shape[1]:
         return []
+    resamples = resamples_of([len(each) for each in correct]) if resamples is None else resamples
     drawn = _resampled(correct, resamples, np.random.default_rng(seed))  # R,M
     means = [float(each.mean()) for each in correct]
     found = []
@@ -70,7 +85,7 @@ def differences(correct: Sequence[np.ndarray], resamples: int = RESAMPLES, seed:
         spread = drawn[:, i] - drawn[:, j]
         low, high = np.quantile(spread, (0.025, 0.975))
         single = len(correct[i]) == len(correct[j]) == 1
-        p = mcnemar(correct[i][0], correct[j][0]) if single else _two_sided(spread)
+        p = mcnemar(correct[i][0], correct[j][0]) if single else _two_sided(spread, _telling(correct[i], correct[j]))
         method = "mcnemar" if single else "bootstrap"
         found.append(Difference(i, j, means[i] - means[j], float(low), float(high), p, p, method))
     corrected = holm([each.p for each in found])
@@ -153,7 +168,18 @@ def _parts(total: int, size: int) -> list[int]:
     return [min(size, total - start) for start in range(0, total, size)]
 
 
-def _two_sided(spread: np.ndarray) -> float:
-    """Return p of a difference from its bootstrap distribution: how often it has the other sign, twice."""
+def _telling(first: np.ndarray, second: np.ndarray) -> int:
+    """Return the number of images that two classifiers, bool S,N and T,N, do not have right equally often."""
+    return int((first.mean(axis=0) != second.mean(axis=0)).sum())
+
+
+def _two_sided(spread: np.ndarray, telling: int) -> float:
+    """Return p of a difference from its bootstrap distribution: how often it has the other sign, twice.
+
+    Args:
+        spread: the difference in each of R resamples.
+        telling: images that tell the two apart.
+    """
     below, above = int((spread <= 0).sum()), int((spread >= 0).sum())
-    return float(min(1.0, 2 * (min(below, above) + 1) / (len(spread) + 1)))
+    p = 2 * (min(below, above) + 1) / (len(spread) + 1)
+    return float(min(1.0, max(p, 2.0 ** (1 - telling))))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from fgvc_cli.comparing.comparison import Section
-from fgvc_cli.comparing.noise import LEVEL, RESAMPLES
+from fgvc_cli.comparing.noise import LEVEL, resamples_of
 from fgvc_cli.comparing.rows import Row, Spread
 from fgvc_cli.display.bench_figures import count, rate
+
+ONE_SEED = "One seed tells trainings apart, not methods: another seed may turn the order (fgvc sweep --seeds 3)."
 
 
 def share_text(spread: Spread | None) -> str:
@@ -60,17 +62,19 @@ def images_text(section: Section) -> str:
 def meanings(section: Section) -> list[str]:
     """Return what the columns mean; of one row there is nothing to say."""
     error = f"{100 * section.standard_error:.1f}"
-    several = any(len(row.runs) > 1 for row in section.rows)
+    seeds = [len(row.runs) for row in section.rows]
+    several = max(seeds) > 1
     lines = ["± : standard deviation over seeds."] if several else []
     lines.append(f"With so many images, a top-1 has a standard error of up to {error} points from them alone.")
     if len(section.rows) < 2:
         return lines
     exact = "McNemar's exact test" + (" (one seed), else a bootstrap over images and seeds" if several else "")
-    behind = f"top-1 points behind the best, with 95 % interval ({RESAMPLES} resamples)"
+    behind = f"top-1 points behind the best, with 95 % interval ({resamples_of(seeds)} resamples)"
     return [
         *lines,
         f"behind: {behind}.",
         f"alike: rows that share a letter differ by no more than noise ({exact}; p < {LEVEL:g} by Holm's correction).",
+        *([ONE_SEED] if min(seeds) == 1 else []),
     ]
 
 

@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from fgvc_cli.comparing.noise import differences, holm, letters, mcnemar
+from fgvc_cli.comparing.noise import differences, holm, letters, mcnemar, resamples_of
 
 
 def rows(*texts: str) -> list[np.ndarray]:
@@ -101,6 +101,21 @@ class TestDifferences:
     def test_the_same_runs_give_the_same_figures(self):
         correct = [np.random.default_rng(i).random((2, 50)) < 0.5 for i in range(2)]
         assert differences(correct) == differences(correct) != differences(correct, seed=1)
+
+    @pytest.mark.parametrize(("images", "least"), [(1, 1.0), (3, 0.25), (20, 0.0)])
+    def test_few_images_tell_little_however_many_seeds_agree(self, images, least):
+        """As with one seed each: three images that one of them has right are a chance of 2 / 2^3."""
+        correct = [np.ones((3, images), bool), np.zeros((3, images), bool)]
+        others = np.random.default_rng(0).random(200) < 0.5
+        for padded in (correct, [np.hstack([each, np.tile(others, (3, 1))]) for each in correct]):
+            (found,) = differences(padded)
+            assert found.p >= least and found.clear == (least < 0.05)
+
+    def test_a_clear_difference_is_clear_among_many_rows(self):
+        """With 5,000 resamples and the pairs of 20 rows no p would be small enough."""
+        correct = [np.zeros((2, 100), bool) for _ in range(19)] + [np.ones((2, 100), bool)]
+        assert sum(each.clear for each in differences(correct)) == 19
+        assert resamples_of([2] * 20) > resamples_of([1] * 20) == resamples_of([3] * 11) == 5000
 
     def test_nothing_to_compare(self):
         assert differences([]) == differences(rows("", "")) == differences(rows("11")) == []
