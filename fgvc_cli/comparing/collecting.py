@@ -56,7 +56,7 @@ def collect(paths: Sequence[Path]) -> Collected:
             run = find_run(path)
             if not run.finished:
                 raise FgvcError(f"{run.path} is not finished: go on with fgvc train --resume {run.path}.")
-            found.runs[run.path.absolute()] = run
+            found.runs.setdefault(run.path.resolve(), run)
     study = found.studies[0] if len(paths) == len(found.studies) == 1 else None
     return Collected(tuple(found.runs.values()), tuple(found.unfinished), tuple(found.failed), study)
 
@@ -91,6 +91,7 @@ def _take_study(folder: Path, found: _Found) -> None:
     if not finished:
         reason = f" The first failed: {next(iter(failed.values())).reason}" if failed else ""
         raise FgvcError(f"{folder}: no run of the study is finished yet: fgvc sweep --resume {folder}.{reason}")
-    found.runs.update({run.path.absolute(): run for run in finished})
+    for run in finished:
+        found.runs.setdefault(run.path.resolve(), run)
     found.unfinished += [run for run in runs if not run.finished and run.name not in failed]
     found.failed += [each for name, each in failed.items() if name not in {run.name for run in finished}]

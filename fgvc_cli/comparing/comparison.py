@@ -23,7 +23,7 @@ SORTS: Mapping[str, Callable[[Row], tuple[float, ...]]] = {
     "parameters": lambda row: (float(sum(row.parameters[part] for part in ("backbone", "head"))),),
     "minutes": lambda row: (float("inf") if row.minutes is None else row.minutes.mean,),
     "speed": lambda row: (_descending(row.images_per_second),),
-    "given": lambda _: (),
+    "given": lambda row: (float(row.place),),
 }
 """What rows can be sorted by, the best first; "given": as they were named."""
 GROUPS = ("none", "backbone", "head", "optimizer")
@@ -77,6 +77,10 @@ class Section:
                 notes.append(f"Not every run had the same {what} ({', '.join(sorted(values))}){then}.")
         if seen := _different([run.evaluation.get("preprocessing") or {} for run in runs]):
             notes.append(f"Not every run saw its images alike: {', '.join(seen)}.")
+        if len(folders := sorted({str(run.evaluation["dataset"]["data"]) for run in runs})) > 1:
+            notes.append(f"Images of one name are taken for one image, and come from {' and '.join(folders)}.")
+        if any(len(set(row.seeds)) < len(row.seeds) for row in self.rows):
+            notes.append("Runs of one row have the same seed: their spread is not that of seeds.")
         if any(len(row.runs) < max(len(other.runs) for other in self.rows) for row in self.rows):
             notes.append("Not every row has the same number of seeds.")
         return notes
@@ -128,7 +132,7 @@ def compare(
 
 
 def in_order(rows: Sequence[Row], sort: str) -> list[int]:
-    """Return the places of rows in the order that a person asked for; among equals, and with "given", as they are.
+    """Return the places of rows in the order that a person asked for; equals stay as they are.
 
     Raises:
         UsageError: they cannot be sorted by that.

@@ -52,9 +52,11 @@ class Row:
 
     Attributes:
         runs: by seed.
+        place: among the rows in the order in which they were named, from 0.
     """
 
     runs: tuple[ComparedRun, ...]
+    place: int = 0
 
     @property
     def backbone(self) -> str:
@@ -122,7 +124,7 @@ def rows_of(runs: Iterable[ComparedRun]) -> list[Row]:
     found: dict[str, list[ComparedRun]] = {}
     for run in runs:
         found.setdefault(json.dumps(_settings(run), sort_keys=True, default=str), []).append(run)
-    return [Row(tuple(sorted(same, key=lambda run: run.seed))) for same in found.values()]
+    return [Row(tuple(sorted(same, key=lambda run: run.seed)), place) for place, same in enumerate(found.values())]
 
 
 def different_settings(rows: Sequence[Row]) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ def make_run(
     """Make the folder of a finished run that has these images right.
 
     Facts: backbone, head, optimizer, base, seed, epochs, dataset, minutes, device, failures, head_options,
-    pace (of the metrics), size (of images).
+    pace (of the metrics), size (of images), data (folder that they were scored from).
     """
     run = RunFolder(folder)
     names = {kind: facts.get(kind, usual) for kind, usual in (("backbone", "b"), ("head", "h"), ("optimizer", "sgd"))}
@@ -60,7 +60,8 @@ def make_run(
     }  # fmt: skip
     run.summary_file.write_text(json.dumps(summary))
     evaluation = {
-        "run": str(folder), "dataset": {"name": facts.get("dataset", "birds"), "data": None}, "split": split,
+        "run": str(folder), "dataset": {"name": facts.get("dataset", "birds"), "data": facts.get("data")},
+        "split": split,
         "origin": "official", "notes": [], "images": len(correct), "classes": 2, "top1": top1,
         "macro": {"f1": top1 / 2}, "precision": "fp32", "preprocessing": {"image_size": facts.get("size", 64)},
         "per_class": [{"class": name} for name in CLASSES],

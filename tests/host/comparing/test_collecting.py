@@ -44,7 +44,11 @@ def test_a_finished_run_whose_settings_are_lost_is_no_run_that_never_was(study):
 
 def test_runs_are_taken_once_in_the_order_in_which_they_are_named(study, tmp_path, made_run):
     alone = made_run(tmp_path / "alone", [True])
-    found = collect([alone.path, study / "runs" / "b-seed0", study, alone.model_file])
+    (tmp_path / "link").symlink_to(alone.path)
+    there_and_back = study / "runs" / ".." / "runs" / "b-seed0"
+    found = collect(
+        [alone.path, study / "runs" / "b-seed0", study, alone.model_file, tmp_path / "link", there_and_back]
+    )
     assert [run.name for run in found.runs] == ["alone", "b-seed0", "a-seed0"] and found.study is None
 
 

@@ -59,11 +59,18 @@ def test_what_was_not_alike_is_said(run_of):
     assert compare([run_of([True]), run_of([True], head="x")]).sections[0].notes == []
 
 
+def test_runs_that_may_not_be_what_they_seem_are_said(run_of):
+    (section,) = compare([run_of([True], data="/photos"), run_of([True], head="x", data="/others")]).sections
+    assert section.notes == ["Images of one name are taken for one image, and come from /others and /photos."]
+    (section,) = compare([run_of([True]), run_of([False])]).sections
+    assert section.notes == ["Runs of one row have the same seed: their spread is not that of seeds."]
+
+
 def test_orders_and_groups(run_of):
     runs = [run_of([True, False], head="slow", minutes=9), run_of([True, True], head="quick", minutes=1, backbone="z")]
     rows = compare(runs).sections[0].rows
     assert [rows[place].head for place in in_order(rows, "minutes")] == ["quick", "slow"]
-    assert in_order(rows, "given") == [0, 1] and in_order(rows, "top1") == [0, 1] and in_order(rows, "f1") == [0, 1]
+    assert in_order(rows, "given") == [1, 0] and in_order(rows, "top1") == [0, 1] and in_order(rows, "f1") == [0, 1]
     assert groups_of(rows, "backbone") == ["z", "b"] and groups_of(rows, "none") == ["", ""]
     with pytest.raises(UsageError, match="Did you mean 'minutes'"):
         in_order(rows, "minute")
