@@ -133,7 +133,7 @@ def sweep(
     sweep_view.announce(sweep.study, folder)
     with sweep_view.SweepView() as view:
         outcome = sweeping.train(sweep, folder, jobs, offline, retry_failed, registry, view)
-    sweeping.refuse_if_all_failed(outcome)
+    sweeping.refuse_if_all_failed(outcome, folder)
     compared = comparing.run(comparing.of_study(folder.path), None, comparing.evaluator())
     if json:
         console.print_json(compared.comparison.as_json())
@@ -141,4 +141,5 @@ def sweep(
         comparison_tables.show_comparison(compared.comparison, "top1", "none")
         comparison_tables.show_places(compared.written, folder.path)
     if outcome.failed:
+        console.note(sweeping.retry_text(folder))
         raise typer.Exit(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +91,8 @@ def _take_study(folder: Path, found: _Found) -> None:
     failed = read_failures(folder)
     if not finished:
         reason = f" The first failed: {next(iter(failed.values())).reason}" if failed else ""
-        raise FgvcError(f"{folder}: no run of the study is finished yet: fgvc sweep --resume {folder}.{reason}")
+        command = f"fgvc sweep --resume {shlex.quote(str(folder))}"
+        raise FgvcError(f"{folder}: no run of the study is finished yet: {command}.{reason}")
     for run in finished:
         found.runs.setdefault(run.path.resolve(), run)
     found.unfinished += [run for run in runs if not run.finished and run.name not in failed]

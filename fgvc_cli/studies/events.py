@@ -55,6 +55,11 @@ class Failed:
 
     reason: str
 
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether every other run would fail likewise, until a person makes room."""
+        return "no space left" in self.reason.lower()
+
 
 @dataclass(frozen=True)
 class Stopped:

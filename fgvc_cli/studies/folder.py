@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class StudyFolder:
     def study_file(self) -> Path:
         """What the study is."""
         return self.path / STUDY_FILE
+
+    @property
+    def resuming(self) -> str:
+        """The command that goes on with it, ready to paste."""
+        return f"fgvc sweep --resume {shlex.quote(str(self.path))}"
 
     @property
     def comparison(self) -> Path:
@@ -114,7 +120,7 @@ def check_out(out: Path) -> None:
         UsageError: it may not.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        on = f", or go on with the study in it: fgvc sweep --resume {out}" if is_study(out) else ""
+        on = f", or go on with the study in it: {StudyFolder(out).resuming}" if is_study(out) else ""
         raise UsageError(f"--out {out} exists: choose another folder{on}.")
 
 

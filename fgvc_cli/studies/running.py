@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -138,11 +139,15 @@ def run_study(
             sweep.begin()
             for name, event in crew.events(LOOK_EVERY):
                 sweep.hear(name, event)
+            if sweep.full and not passed_on:
+                passed_on = signal.SIGTERM
+                sweep.waiting.clear()
+                crew.signal(passed_on)
             sweep.tell()
+    if sweep.full:
+        raise FgvcError(f"{sweep.full} Then go on with: {folder.resuming}")
     if passed_on:
-        raise Interrupted(
-            f"Interrupted: what was trained is saved. Go on with: fgvc sweep --resume {folder.path}", passed_on
-        )
+        raise Interrupted(f"Interrupted: what was trained is saved. Go on with: {folder.resuming}", passed_on)
     return sweep.outcome()
 
 
@@ -156,6 +161,8 @@ class _Sweep:
         self.waiting = [run for run in self.runs if folder.state(run.name) in wanted]
         self.at_work: dict[str, _AtWork] = {}
         self.pace = Pace()
+        self.full = ""
+        """What the run said that found the disk full: no fault of its own, so it has not failed."""
         for run in self.runs:
             if folder.run(run.name).finished:
                 with suppress(FgvcError, KeyError, TypeError, ValueError):  # the comparison tells what is damaged
@@ -190,6 +197,8 @@ class _Sweep:
         if isinstance(event, Finished):
             self.pace.finished(run.combination.name, float(event.summary["seconds"]))
             self.view.finished(run, event.summary, at_work.seconds, self._left())
+        elif isinstance(event, Failed) and event.disk_is_full:
+            self.full = event.reason
         elif isinstance(event, Failed):
             self.folder.note_failure(run, event.reason)
             self.view.failed(run, event.reason)

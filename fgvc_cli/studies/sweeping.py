@@ -109,7 +109,7 @@ def refuse_torchrun(launch: Launch) -> None:
         raise UsageError("fgvc sweep starts processes by itself: leave torchrun out, and say --jobs N for N GPUs.")
 
 
-def refuse_if_all_failed(outcome: Outcome) -> None:
+def refuse_if_all_failed(outcome: Outcome, folder: StudyFolder) -> None:
     """Say in one line that nothing came of a study.
 
     Raises:
@@ -117,7 +117,12 @@ def refuse_if_all_failed(outcome: Outcome) -> None:
     """
     if not outcome.finished:
         name, reason = next(iter(outcome.failed.items()), ("", "there was none"))
-        raise FgvcError(f"No run of the study could be trained. {name}: {reason}")
+        raise FgvcError(f"No run of the study could be trained. {name}: {reason} {retry_text(folder)}")
+
+
+def retry_text(folder: StudyFolder) -> str:
+    """Say how runs that failed are tried again."""
+    return f"To try what failed again: {folder.resuming} --retry-failed"
 
 
 def _data_line(config: RunConfig) -> str:

@@ -61,6 +61,9 @@ def test_a_run_that_fails_is_told_and_the_exit_code_says_it(fgvc, insects, tmp_p
     assert result.exit_code == 3, result.stderr
     assert "seed 0 failed: The loss or its gradient is not finite" in result.stderr
     assert "failed: timm/test_resnet + linear + sgd, seed 0: The loss" in result.stdout
+    assert result.stderr.endswith(
+        f"To try what failed again: fgvc sweep --resume {tmp_path / 'study'} --retry-failed\n"
+    )
     hopeless = tmp_path / "hopeless.toml"
     hopeless.write_text("[[cells]]" + cells.split("[[cells]]")[2])
     result = fgvc("sweep", "--config", hopeless, *given[2:], "--out", tmp_path / "hopeless")

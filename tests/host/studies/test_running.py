@@ -13,6 +13,8 @@ import pytest
 
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
+from fgvc_cli.studies.crew import Crew
+from fgvc_cli.studies.events import Failed
 from fgvc_cli.studies.folder import StudyFolder, find_study, new_study
 from fgvc_cli.studies.running import Means, run_study
 from fgvc_cli.studies.study import Study
@@ -111,6 +113,30 @@ def test_a_run_whose_process_is_killed_is_a_failure_and_is_tried_again_when_aske
     assert run(folder, study, Seen()).failed == outcome.failed, "it would only fail again"
     assert run(folder, study, Seen(), again=True).finished == (LINEAR,)
     assert folder.failures() == {}
+
+
+class FullDisk(Crew):
+    """Has each run end as one does for which there is no room."""
+
+    def start(self, name, task, place):
+        self.begun = [name]
+
+    @property
+    def busy(self):
+        return False
+
+    def events(self, seconds):
+        reason = "No space left to write model.safetensors: free some, or choose another disk."
+        return ((name, Failed(reason)) for name in self.begun)
+
+
+def test_a_full_disk_ends_the_study_and_fails_no_run(tiny, folder_of, monkeypatch):
+    monkeypatch.setattr("fgvc_cli.studies.running.Crew", FullDisk)
+    study = tiny(THREE)
+    folder = folder_of(study, "a study")
+    with pytest.raises(FgvcError, match=r"^No space left .* Then go on with: fgvc sweep --resume '.*a study'$"):
+        run(folder, study, Seen())
+    assert folder.failures() == {} and folder.state(PIM) == "waiting"
 
 
 def test_two_cannot_work_on_one_study(tiny, folder_of):
