@@ -114,5 +114,6 @@ def _grid(columns: Sequence[Column], widths: Sequence[int], vertical: VerticalAl
     table.add_column(width=widths[0] - GAP, overflow="fold", vertical=vertical)
     for column, width in zip(columns, widths[1:], strict=True):
         side: JustifyMethod = "left" if column.words else "right"
-        table.add_column(width=width - GAP, justify=side, overflow="fold", no_wrap=not column.words, vertical=vertical)
+        whole = not column.words and column.width <= width  # else rich would cut it
+        table.add_column(width=width - GAP, justify=side, overflow="fold", no_wrap=whole, vertical=vertical)
     return table

@@ -79,3 +79,9 @@ def test_joined_columns_stay_together():
     columns = [Column("x" * 8, [], joined=bool(i % 3)) for i in range(6)]
     assert [len(part) for part in split(columns, 50)] == [3, 3]
     assert [len(part) for part in split(columns, 20)] == [3, 3]
+
+
+def test_a_figure_that_is_wider_than_its_room_is_broken(printed):
+    behind = Column("behind", ["0.0 (−16.7 to +16.7)"])
+    said = " ".join(" ".join(printed(40, ["timm/test_resnet + linear"], [""], [behind])).split())
+    assert "+16.7)" in said and "0.0 (−16.7 to" in said
