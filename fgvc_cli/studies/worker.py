@@ -101,6 +101,7 @@ def _trained(task: Task, view: _Telling) -> dict[str, Any]:
         return run.summary()
     if run.config_file.is_file():
         return training.resume(task.folder, registry, view, task.offline).summary
+    run.clear_parts()  # of a process that was killed while it wrote the settings
     return training.train(task.layers, task.recipe, task.folder, task.offline, registry, view).summary
 
 

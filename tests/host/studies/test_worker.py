@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from types import SimpleNamespace
 
 import pytest
 
 from fgvc_cli import settings
 from fgvc_cli.data.store.locks import locked
+from fgvc_cli.runs.folder import check_out
 from fgvc_cli.studies import worker
 from fgvc_cli.studies.events import Failed, Finished
 
@@ -33,3 +35,15 @@ def test_what_a_predecessor_finished_is_finished(outcome, tmp_path):
     for name, content in (("summary.json", json.dumps({"seconds": 1})), ("model.safetensors", "")):
         (tmp_path / "run" / name).write_text(content)
     assert outcome() == Finished({"seconds": 1})
+
+
+def test_settings_that_a_predecessor_had_half_written_are_in_nobodys_way(outcome, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.toml.7.part").write_text("[bac")
+
+    def train(layers, recipe, out, *others):
+        check_out(out, force=False)
+        return SimpleNamespace(summary={})
+
+    monkeypatch.setattr(worker.training, "train", train)
+    assert outcome() == Finished({})
