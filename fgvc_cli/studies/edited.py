@@ -15,22 +15,22 @@ OF_NO_RESULT = {"seed", "device", "workers", "cache", "strict_data", "track"}
 
 
 def begun_otherwise(study: Study, configs: Sequence[RunConfig], folder: StudyFolder) -> list[str]:
-    """Say which runs were begun with other settings than the study has now, and with which.
+    """Say which runs were begun with other settings than the study has now, and with which: a line for each change.
 
     Args:
         study: as it is now.
         configs: every setting of each combination.
         folder: where its runs are.
     """
-    lines = []
+    found: dict[str, list[str]] = {}
     for run in study.runs():
         now = tomllib.loads(configs[study.combinations.index(run.combination)].as_toml())
-        if different := list(_different(run, now, folder)):
-            lines.append(
-                f"{run.name} keeps the settings that it was begun with: {', '.join(different)}. Give its cell another "
-                "name, and it is trained anew."
-            )
-    return lines
+        if different := ", ".join(_different(run, now, folder)):
+            found.setdefault(different, []).append(run.name)
+    return [
+        f"{', '.join(names)}: begun with {different}, and kept so. A cell of another name is trained anew."
+        for different, names in found.items()
+    ]
 
 
 def _different(run: PlannedRun, now: Mapping[str, Any], folder: StudyFolder) -> Iterator[str]:

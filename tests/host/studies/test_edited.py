@@ -26,7 +26,5 @@ def test_a_run_keeps_the_settings_that_it_was_begun_with_and_that_is_said(tiny, 
 
     edited = tiny(CELL.replace("0.1", "0.2").replace('"linear"', '{ name = "linear", dropout = 0.5 }'), seeds=2)
     (line,) = begun_otherwise(edited, configurations(edited, get_registry()), folder)
-    assert line.startswith(
-        "one-seed1 keeps the settings that it was begun with: head.dropout 0.0 (the study has 0.5), "
-    )
-    assert "optimizer.rho 0.1 (the study has 0.2). Give its cell another name" in line
+    assert line.startswith("one-seed1: begun with head.dropout 0.0 (the study has 0.5), ")
+    assert "optimizer.rho 0.1 (the study has 0.2), and kept so. A cell of another name" in line
