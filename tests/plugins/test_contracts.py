@@ -17,7 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dataset demo": {"train": 2, "val": 1, "test": 1, "size": 32},
     "explainer occlusion": {"window": 0.5, "stride": 0.5},
 }
-"""Options that make for quick checks; the slow tests take the defaults."""
+"""Options that make for quick checks; slow ones take the defaults."""
 
 FAMILY_MEMBERS = ("timm/test_resnet", "timm/test_vit")
 
@@ -45,7 +45,14 @@ def test_alone(kind, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), names("backbone", "head", "optimizer", "explainer"))
-def test_by_default_options_and_with_partners(kind, name):
+def test_with_partners(kind, name):
     """What a backbone meets, it meets as the partner of heads and explainers; one is enough the other way round."""
     partners = kind != "backbone" or name == FAMILY_MEMBERS[0]
-    assert kept(kind, name, None, partners)["kept"] >= 15
+    assert kept(kind, name, SMALL.get(f"{kind} {name}"), partners)["kept"] >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("component", ["head pim", "head cmal", "explainer occlusion"])
+def test_by_default_options(component):
+    kind, name = component.split()
+    assert kept(kind, name, None, partners=False)["kept"] >= 6
