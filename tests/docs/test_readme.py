@@ -10,15 +10,18 @@ import pytest
 COMMAND = re.compile(r"(?:^\$ |^|`)(fgvc (?:[a-z][a-z-]+)[^`\n|]*)", re.MULTILINE)
 PAGES = [
     "README.md",
+    "docs/bench.md",
     "docs/evaluate.md",
     "docs/explain.md",
     "docs/methods.md",
+    "docs/performance.md",
     "docs/plugins.md",
     "docs/recipes.md",
     "docs/report-page.md",
     "docs/report.md",
     "docs/results.md",
     "docs/runs.md",
+    "docs/studies.md",
 ]
 
 
