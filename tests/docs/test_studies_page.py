@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from fgvc_cli.comparing.comparison import GROUPS, SORTS
 from fgvc_cli.comparing.noise import LEVEL, RESAMPLES
 from fgvc_cli.registry import get_registry
 
+ROOT = Path(__file__).parents[2]
 PAGE = "docs/studies.md"
 
 
@@ -71,6 +73,12 @@ def test_the_example_has_the_runs_that_the_page_says(page, fgvc, tmp_path):
     listed = fgvc("sweep", "--config", tmp_path / "widths.toml", "--dry-run").stdout.splitlines()[1:]
     assert len(listed) == 10 and "lists its ten runs" in page(PAGE).text
     assert sum(line.startswith("long-seed") for line in listed) == 2
+
+
+def test_the_study_of_groceries_can_be_planned(fgvc):
+    """Three heads, each with two optimizers; the photographs are not needed to list it."""
+    listed = json.loads(fgvc("sweep", "--config", ROOT / "docs/examples/grocery20.toml", "--dry-run", "--json").stdout)
+    assert len(listed) == len({(run["head"], run["optimizer"]) for run in listed}) == 6
 
 
 def test_the_files_of_a_study(page, study):
