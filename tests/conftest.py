@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for each other make tiny models slow
+os.environ.pop("COLUMNS", None)  # readline sets it in the process that the workers of pytest-xdist are children of
 
 WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2", "bincount"}
 """Operations whose result the program must wait for."""

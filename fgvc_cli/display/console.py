@@ -70,12 +70,12 @@ def quiet(quiet: bool) -> Iterator[None]:
 
 def out() -> Console:
     """Return the rich console of standard output, for results."""
-    return _console(stderr=False, terminal=_is_terminal(sys.stdout), given="COLUMNS" in os.environ)
+    return _console(stderr=False, terminal=_is_terminal(sys.stdout), columns=os.environ.get("COLUMNS"))
 
 
 def err() -> Console:
     """Return the rich console of standard error, for everything that is not a result."""
-    return _console(stderr=True, terminal=_is_terminal(sys.stderr), given="COLUMNS" in os.environ)
+    return _console(stderr=True, terminal=_is_terminal(sys.stderr), columns=os.environ.get("COLUMNS"))
 
 
 def draws() -> bool:
@@ -146,11 +146,11 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 @cache
-def _console(stderr: bool, terminal: bool, given: bool) -> Console:
-    """Return a console; `given` says whether COLUMNS gives its width."""
+def _console(stderr: bool, terminal: bool, columns: str | None) -> Console:
+    """Return a console; `columns` is what COLUMNS, which rich reads, has to say."""
     from rich.console import Console
 
-    fixed = None if terminal or given else WIDTH_WITHOUT_TERMINAL
+    fixed = None if terminal or columns is not None else WIDTH_WITHOUT_TERMINAL
     # Rich would force a terminal where FORCE_COLOR or TTY_COMPATIBLE is set; a pipe stays a pipe here.
     return Console(stderr=stderr, force_terminal=terminal, width=fixed, highlight=False, markup=False, emoji=False)
 
