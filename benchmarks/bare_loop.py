@@ -20,11 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from fgvc_cli.benchmarking.combinations import plan
+from fgvc_cli.benchmarking.combinations import BenchRequest, plan
 from fgvc_cli.benchmarking.measuring import Subject, free_memory
-from fgvc_cli.benchmarking.request import BenchRequest
+from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.config import RunConfig
 from fgvc_cli.training.setup import build_optimizer
 from fgvc_cli.training.update import Update
 

@@ -19,11 +19,11 @@ from in_turn import medians, option_parser, report
 from operations import Operations
 from torch import Tensor
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.contracts.image_files import find_images
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.batch_augmentation.augmenting import BatchAugmentation
+from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Operation
 from fgvc_cli.data.images import read_image
 from fgvc_cli.data.order import seeded

@@ -24,7 +24,7 @@ from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
 from fgvc_cli.devices import autocast, describe_device, pick_device, resolve_precision
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
 from fgvc_cli.training.update import Update
 
 CLASSES = 100

@@ -26,7 +26,7 @@ from fgvc_cli.devices import pick_device
 from fgvc_cli.explaining.explainers import make_explainer
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
 
 CLASSES = 100
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fgvc_cli.benchmarking.machine import machine_facts
+from fgvc_cli.benchmarking.run import machine_facts
 
 
 def option_parser(document: str | None) -> argparse.ArgumentParser:

@@ -27,14 +27,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.contracts.image_files import find_images
-from fgvc_cli.data.augment_options import AugmentOptions
+from fgvc_cli.data.cache import environment
+from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.store import ImageStore, KeptImages
 from fgvc_cli.data.loading import TrainingLoader
-from fgvc_cli.data.store import environment
-from fgvc_cli.data.store.image_store import ImageStore
-from fgvc_cli.data.store.kept import KeptImages
-from fgvc_cli.data.store.rendition import Rendition
 
 WIDTH, HEIGHT, QUALITY = 1200, 800, 90
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -17,11 +17,10 @@ from pytorch_optimizer import SAM, disable_running_stats, enable_running_stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.benchmarking.combinations import plan
+from fgvc_cli.benchmarking.combinations import BenchRequest, plan
 from fgvc_cli.benchmarking.measuring import Subject
-from fgvc_cli.benchmarking.request import BenchRequest
+from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.config import RunConfig
 from fgvc_cli.training.setup import build_optimizer
 from fgvc_cli.training.update import Update
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from in_turn import medians, option_parser, report
 
+from fgvc_cli.config.layering import person_settings
+from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.devices import autocast, pick_device, resolve_precision
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
-from fgvc_cli.training.config import RunConfig, resolve
-from fgvc_cli.training.settings import person_settings
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
 from fgvc_cli.training.setup import build_optimizer
 from fgvc_cli.training.update import Update
 

@@ -25,10 +25,10 @@ from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import RunFolder
-from fgvc_cli.training.events import RunStart
-from fgvc_cli.training.interrupt import Interrupt
-from fgvc_cli.training.metrics import RunningMetrics
+from fgvc_cli.training.callbacks import RunStart
+from fgvc_cli.training.running_metrics import RunningMetrics
 from fgvc_cli.training.setup import Job, draft, plan_new, prepare
+from fgvc_cli.training.state import Interrupt
 from fgvc_cli.training.trainer import Trainer
 
 CLASSES = 10

@@ -18,12 +18,12 @@ from in_turn import medians, option_parser, report
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgvc_cli.benchmarking.counting import multiply_adds
+from fgvc_cli.benchmarking.macs import multiply_adds
 from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
 from fgvc_cli.devices import autocast, compile_in_place, pick_device, resolve_precision
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
 from fgvc_cli.training.update import Update
 
 CLASSES = 100

@@ -60,6 +60,6 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
     Raises:
         FgvcError: nothing is there, it is damaged, or a component it needs is not installed.
     """
-    from fgvc_cli.runs.loading import load_classifier
+    from fgvc_cli.runs.model_file import load_classifier
 
     return load_classifier(path, device)

@@ -1,6 +1,6 @@
 """`python -m fgvc_cli` is the same as `fgvc`."""
 
-from fgvc_cli.app import main
+from fgvc_cli.cli.app import main
 
 if __name__ == "__main__":
     main()

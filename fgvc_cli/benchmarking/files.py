@@ -7,14 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fgvc_cli import files
+from fgvc_cli.benchmarking.chart import draw_chart
 from fgvc_cli.benchmarking.comparing import compare
 from fgvc_cli.benchmarking.results import Report, Row, Work, report_from_json
-from fgvc_cli.display import console
-from fgvc_cli.display.bench_chart import draw_chart
+from fgvc_cli.cli import console
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.runs import files
-from fgvc_cli.runs.new_folder import choose_new_folder
-from fgvc_cli.runs.tables import write_csv
+from fgvc_cli.files import write_csv
+from fgvc_cli.runs.folder import choose_new_folder
 
 JSON_FILE, CSV_FILE, CHART_FILE = "bench.json", "bench.csv", "bench.png"
 FOLDER = "bench"

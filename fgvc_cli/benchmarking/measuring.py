@@ -9,17 +9,15 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 import torch
 from torch import Tensor
 
-from fgvc_cli.benchmarking.fitting import largest_batch
-from fgvc_cli.benchmarking.memory import tensors_in
-from fgvc_cli.benchmarking.metering import Meter
+from fgvc_cli.benchmarking.memory import largest_batch, tensors_in
 from fgvc_cli.benchmarking.results import Work
-from fgvc_cli.benchmarking.timing import synchronize
+from fgvc_cli.benchmarking.timing import Meter, synchronize
+from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.contracts import Optimizer, Preprocessing
 from fgvc_cli.devices import autocast, compile_in_place, is_out_of_memory, resolve_precision
-from fgvc_cli.evaluation.scoring import evaluating
 from fgvc_cli.explaining.explainers import NamedExplainer
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
-from fgvc_cli.training.config import RunConfig
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.scoring.scores import evaluating
 from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels_last
 from fgvc_cli.training.update import MicroBatch, Update, soft_targets
 

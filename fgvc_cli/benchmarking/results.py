@@ -1,13 +1,47 @@
-"""What a benchmark finds: plain records, free of torch, and the JSON document that they are kept in."""
+"""Results of a benchmark as typed records, and their JSON form."""
 
 from __future__ import annotations
 
+import math
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from fgvc_cli.benchmarking.record_types import fits, typed
 from fgvc_cli.errors import FgvcError
+
+T = TypeVar("T")
+
+
+def typed(record: type[T], values: Mapping[str, Any]) -> T:
+    """Make a dataclass from values by field, after a look at their types.
+
+    A number is finite, and an int will do for a float. Mappings are looked into.
+
+    Raises:
+        TypeError: a value is not of its field's type, a field without a default is missing, or there is no such field.
+    """
+    hints = typing.get_type_hints(record)
+    for name, value in values.items():
+        if name in hints and not fits(value, hints[name]):
+            raise TypeError(f"{record.__name__}.{name} is {value!r:.40}")
+    return record(**values)
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Say whether a value is of a type: int, float, str, bool, a class, a union of them, or a mapping of these."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, member) for member in arguments)
+    if origin is Mapping:
+        key, item = arguments
+        return isinstance(value, Mapping) and all(fits(k, key) and fits(v, item) for k, v in value.items())
+    if hint in (int, float):
+        number = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        return number and math.isfinite(typing.cast(float, value))
+    return hint is Any or isinstance(value, hint)
+
 
 FORMAT = 1
 """Of the JSON document; grows when an older program could not read it."""

@@ -1,7 +1,9 @@
-"""Row after row: each combination measured as far as it can be, what fails told in its row, and the others go on."""
+"""Measure one combination after the other; a failure is recorded and the rest go on."""
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,8 +11,7 @@ from typing import Any
 
 import torch
 
-from fgvc_cli.benchmarking.combinations import Combination, Plan
-from fgvc_cli.benchmarking.failures import let_through, reason
+from fgvc_cli.benchmarking.combinations import BenchRequest, Combination, Plan
 from fgvc_cli.benchmarking.measuring import (
     Subject,
     fitting_batch,
@@ -20,10 +21,53 @@ from fgvc_cli.benchmarking.measuring import (
     measure_update,
     same_subject,
 )
-from fgvc_cli.benchmarking.metering import Meter, beside
-from fgvc_cli.benchmarking.request import BenchRequest
 from fgvc_cli.benchmarking.results import Row, Work
-from fgvc_cli.training.config import RunConfig
+from fgvc_cli.benchmarking.timing import Meter, beside
+from fgvc_cli.config.run_config import RunConfig
+from fgvc_cli.devices import is_compile_error, is_out_of_memory
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.registry.records import cause_of
+from fgvc_cli.sizes import bytes_text
+
+ASKED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]i?B)", re.IGNORECASE)
+"""In torch's message when memory runs out."""
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code that `SystemExit` has where SIGTERM asks for an end."""
+
+
+def let_through(error: BaseException) -> None:
+    """Raise what asks the program to end; what a component raised by itself (`sys.exit()` too) is a reason."""
+    if isinstance(error, SystemExit) and error.code == TERMINATED:
+        raise error
+
+
+def reason(error: BaseException, batch_size: int, image_size: int) -> str:
+    """Say in one line what went wrong.
+
+    Args:
+        error: what was raised.
+        batch_size, image_size: of what was measured, for what to do when memory ran out.
+    """
+    if isinstance(error, FgvcError):
+        return " ".join(str(error).split())
+    if is_out_of_memory(error):
+        asked = _asked(error)
+        return (
+            f"out of memory with batches of {batch_size} images of {image_size} px{asked} (try a smaller --batch-size)"
+        )
+    if is_compile_error(error):
+        return f"--compile failed: {cause_of(error)}"
+    return cause_of(error)
+
+
+def _asked(error: BaseException) -> str:
+    """Return how much memory was asked for when there was too little, if torch says so."""
+    found = ASKED.search(str(error))
+    if found is None:
+        return ""
+    amount = bytes_text(float(found[1])) if found[2].lower() == "bytes" else f"{found[1]} {found[2]}"
+    return f": {amount} more were asked for"
 
 
 @dataclass
@@ -153,7 +197,7 @@ class RowMaker:
 
     def _with_epoch(self, row: Row, config: RunConfig, failed: list[str]) -> Row:
         """Measure an epoch; it builds a classifier of its own, so that there must be room for it."""
-        from fgvc_cli.benchmarking.epoch import measure_epoch
+        from fgvc_cli.benchmarking.dry_run import measure_epoch
 
         self._drop()
         if not row.batch_size:

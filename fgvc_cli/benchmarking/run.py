@@ -1,23 +1,54 @@
-"""The whole of `fgvc bench`: from a request to a report."""
+"""Run a benchmark from request to report."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from fgvc_cli.benchmarking.combinations import Plan, plan
-from fgvc_cli.benchmarking.machine import machine_facts
-from fgvc_cli.benchmarking.matrix_rate import multiply_adds_per_second
+from fgvc_cli._version import __version__
+from fgvc_cli.benchmarking.combinations import LARGEST, BenchRequest, Plan, plan
+from fgvc_cli.benchmarking.macs import multiply_adds_per_second
 from fgvc_cli.benchmarking.measuring import free_memory
-from fgvc_cli.benchmarking.metering import Meter
-from fgvc_cli.benchmarking.request import LARGEST, BenchRequest
 from fgvc_cli.benchmarking.results import Feed, Report, Row
 from fgvc_cli.benchmarking.rows import RowMaker
-from fgvc_cli.devices import resolve_precision
+from fgvc_cli.benchmarking.timing import Meter
+from fgvc_cli.cores import usable_cores
+from fgvc_cli.devices import describe_device, resolve_precision
 from fgvc_cli.registry import Registry
+
+
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """Return the device, what it is called, and the versions of what computes on it."""
+    return {
+        "device": device.type,
+        "device_name": processor_name() if device.type == "cpu" else describe_device(device),
+        "threads": torch.get_num_threads(),
+        "cores": usable_cores(),
+        **{name: metadata.version(name) for name in ("torch", "torchvision", "timm")},
+        "python": platform.python_version(),
+        "fgvc": __version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def processor_name() -> str:
+    """Return what the processor is called, as far as the system tells."""
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file():
+        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
+
 
 PIPELINE = "input pipeline"
 """What `Watcher.started` is told when the input pipeline's turn comes; it is no row."""

@@ -15,13 +15,19 @@ from fgvc_cli.contracts.backbone import (
     WeightsReport,
 )
 from fgvc_cli.contracts.classifier import Classifier
-from fgvc_cli.contracts.composed_optimizer import ComposedOptimizer, SingleEvaluation
-from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Split
+from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Download, Provision, Split
 from fgvc_cli.contracts.explainer import Explainer
 from fgvc_cli.contracts.head import Head, Loss, Model, Objective, PublishedState
-from fgvc_cli.contracts.optimizer import Closure, Evaluation, Optimizer, ParameterGroup, TorchOptimizer
+from fgvc_cli.contracts.optimizer import (
+    Closure,
+    ComposedOptimizer,
+    Evaluation,
+    Optimizer,
+    ParameterGroup,
+    SingleEvaluation,
+    TorchOptimizer,
+)
 from fgvc_cli.contracts.preprocessing import Preprocessing
-from fgvc_cli.contracts.provision import Download, Provision
 from fgvc_cli.contracts.tracker import RunStart, Tracker, scalars
 
 __all__ = [

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts.preprocessing import Preprocessing, to_tensor
-from fgvc_cli.data.augment_options import AugmentOptions
+from fgvc_cli.data.batch_augmentation.batch import Mixing
 from fgvc_cli.data.batch_augmentation.draws import Draw
-from fgvc_cli.data.batch_augmentation.mixing import Mixing
-from fgvc_cli.data.batch_augmentation.neighbourhood import BLUR_WIDTH
+from fgvc_cli.data.batch_augmentation.pixel_ops import BLUR_WIDTH
 from fgvc_cli.data.batch_augmentation.recording import recorded
 
 if TYPE_CHECKING:

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fgvc_cli.cli import console
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.batch_augmentation.draws import Draws
+from fgvc_cli.data.cache.store import KeptImages
 from fgvc_cli.data.order import (
     WHOLE,
     Batch,
@@ -28,8 +30,6 @@ from fgvc_cli.data.order import (
     passing_batches,
 )
 from fgvc_cli.data.reading import BatchReader, LoadedBatch, prepare_worker
-from fgvc_cli.data.store.kept import KeptImages
-from fgvc_cli.display import console
 from fgvc_cli.errors import FgvcError, UsageError
 
 

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws
+from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.store import KeptImages
 from fgvc_cli.data.images import ImageError, read_image
 from fgvc_cli.data.order import Request, image_seed, seeded
-from fgvc_cli.data.packing import pack_images
-from fgvc_cli.data.store.kept import KeptImages
-from fgvc_cli.data.store.rendition import Rendition
+from fgvc_cli.data.splits import pack_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

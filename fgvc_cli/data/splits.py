@@ -1,17 +1,94 @@
-"""Which images are trained on, which choose the best checkpoint, and which are kept for the test."""
+"""Which images train, which select the best checkpoint, and which are held out for the test."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from fgvc_cli.cli import console
 from fgvc_cli.contracts import Dataset, Split
-from fgvc_cli.data.packing import pack_images, taken
-from fgvc_cli.display import console
 from fgvc_cli.errors import FgvcError, UsageError
+
+
+def spread(labels: Sequence[int], limit: int) -> list[int]:
+    """Choose `limit` images, or all if there are no more: the same ones each time, in ascending order.
+
+    Each class gives equally many, as far as it has them; where that does not come out even, classes that lie evenly
+    among the others give one more. Within a class the images lie evenly in the split's order.
+    """
+    if limit >= len(labels):
+        return list(range(len(labels)))
+    of_class = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
+    quotas = _quotas([len(images) for images in of_class], limit)
+    chosen = [images[_evenly(len(images), quota)] for images, quota in zip(of_class, quotas, strict=True) if quota]
+    return sorted(int(i) for i in np.concatenate(chosen))
+
+
+def _quotas(counts: Sequence[int], limit: int) -> list[int]:
+    """Share a limit out among classes that have so many images: level by level, as water fills."""
+    level = 0
+    while sum(min(count, level + 1) for count in counts) <= limit:
+        level += 1
+    quotas = [min(count, level) for count in counts]
+    with_more = [i for i, count in enumerate(counts) if count > level]
+    for i in _evenly(len(with_more), limit - sum(quotas)):
+        quotas[with_more[i]] += 1
+    return quotas
+
+
+def _evenly(count: int, wanted: int) -> np.ndarray:
+    """Return `wanted` of `count` positions, evenly apart, as far from the ends as from half of one another."""
+    return ((np.arange(wanted) + 0.5) * count / max(wanted, 1)).astype(np.int64)
+
+
+class PackedPaths(Sequence[Path]):
+    """A sequence of paths that is stored as one array of bytes and one of offsets.
+
+    A list of a hundred thousand `Path`s is that many Python objects; a forked worker that looks at them changes their
+    reference counts and so copies the memory that it shared with its parent.
+    """
+
+    def __init__(self, paths: Iterable[str | Path]) -> None:
+        encoded = [os.fsencode(path) for path in paths]
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]  # negative indices and IndexError as for a list
+        start, end = self._offsets[position], self._offsets[position + 1]
+        return Path(os.fsdecode(self._bytes[start:end].tobytes()))
+
+
+def pack_images(images: Sequence[Any]) -> Sequence[Any]:
+    """Pack images that are all paths; arrays, and sequences that are packed already, stay as they are."""
+    if isinstance(images, PackedPaths) or not all(isinstance(image, str | Path) for image in images):
+        return images
+    return PackedPaths(images)
+
+
+def taken(images: Sequence[Any], indices: Iterable[int]) -> Sequence[Any]:
+    """Return the images at these indices, packed if they are paths."""
+    chosen = list(indices)
+    if all(isinstance(images[i], str | Path) for i in chosen):
+        return PackedPaths(images[i] for i in chosen)
+    return [images[i] for i in chosen]
+
 
 TrainOn = Literal["train", "train+val"]
 NAMES_SHOWN = 8

@@ -9,13 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fgvc_cli.evaluation.computing import ReadyClassifier
-from fgvc_cli.evaluation.scoring import Batch
-from fgvc_cli.explaining.covering import Cover, saliency_order
 from fgvc_cli.explaining.explainers import NamedExplainer, is_in_range
-from fgvc_cli.explaining.faithfulness import CurveEnds, average_drop, curve_passes, deletion_auc, insertion_auc
-from fgvc_cli.explaining.occluding import Occlusion, class_probabilities, explained_maps, marked_probabilities
-from fgvc_cli.explaining.pointing import Parts, hits
+from fgvc_cli.explaining.faithfulness import (
+    CurveEnds,
+    Parts,
+    average_drop,
+    curve_passes,
+    deletion_auc,
+    hits,
+    insertion_auc,
+)
+from fgvc_cli.explaining.masking import (
+    Cover,
+    Occlusion,
+    class_probabilities,
+    explained_maps,
+    marked_probabilities,
+    saliency_order,
+)
+from fgvc_cli.scoring.model import ReadyClassifier
+from fgvc_cli.scoring.scores import Batch
 
 WAITING_BATCHES = 64
 """Batches whose figures may wait on the device before they are copied: one synchronisation for that many."""

@@ -1,20 +1,34 @@
-"""The picture of an explained image: photograph, heat maps and what was covered, side by side, with words."""
+"""Draw an explained image: photograph, saliency maps and masked copies side by side."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageDraw
 
-from fgvc_cli.explaining.covering import Cover
-from fgvc_cli.explaining.explained import ExplainedImage
-from fgvc_cli.explaining.lettering import (
+from fgvc_cli.cli.evaluation_tables import percent
+from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Sight
+from fgvc_cli.explaining.masking import Cover
+from fgvc_cli.explaining.photograph import (
+    LONGEST_SIDE,
+    Box,
+    Photograph,
+    covered_photograph,
+    crop_box,
+    on_photograph,
+    open_photograph,
+    whole_box,
+)
+from fgvc_cli.explaining.text_layout import (
     FAINT,
     INK,
+    Line,
     caption_height,
     draw_caption,
     font,
@@ -23,13 +37,168 @@ from fgvc_cli.explaining.lettering import (
     width_of,
     wrapped,
 )
-from fgvc_cli.explaining.panel_blocks import Block, Tile, blocks
-from fgvc_cli.explaining.photograph import LONGEST_SIDE, Photograph, crop_box, open_photograph, whole_box
-from fgvc_cli.explaining.tiles import scale_bar
-from fgvc_cli.runs.files import replacing
+from fgvc_cli.files import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
+
+
+COLOURS = "inferno"
+"""A colour map of matplotlib's whose steps look equally large, also in grey and to the colour-blind."""
+LEAST_HEAT, MOST_HEAT = 0.2, 0.8
+"""How much of a heat map's pixel is its colour, where the map is 0 and where it is 1; the rest is the photograph, in
+grey, so that no colour of its own mixes in."""
+MID_GREY = 128
+DIMMED = 0.35
+"""How much is left of what lies outside of the crop; the rest is white."""
+
+
+def cover_tile(photograph: PILImage, explanation: Explanation, sight: Sight) -> PILImage:
+    """Return the photograph with the most marked part covered, what lies outside of the crop dimmed."""
+    box = crop_box(photograph.size, explanation.preprocessing)
+    covered = covered_photograph(photograph, sight.mask, explanation.fill, box)
+    return _framed(np.asarray(covered), box)
+
+
+def heat_tile(photograph: PILImage, explanation: Explanation, sight: Sight) -> PILImage:
+    """Return the heat map over the (covered) photograph, what lies outside of the crop dimmed."""
+    box = crop_box(photograph.size, explanation.preprocessing)
+    covered = covered_photograph(photograph, sight.mask, explanation.fill, box)
+    heat = on_photograph(np.nan_to_num(sight.map).astype(np.float32), photograph.size, box)
+    grey = np.asarray(covered.convert("L"), np.float32)[:, :, None]
+    return _framed(_coloured(heat, grey), box, np.asarray(covered))
+
+
+def scale_bar(width: int, height: int) -> PILImage:
+    """Return the colours of a heat map over a mid grey, from 0 on the left to 1 on the right."""
+    values = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
+    return Image.fromarray(_coloured(values, np.full((height, width, 1), MID_GREY, np.float32)))
+
+
+def _coloured(heat: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """Lay the colours of values H,W in [0, 1] over grey values H,W,1: uint8 H,W,3."""
+    colours = _palette()[np.round(255 * np.clip(heat, 0, 1)).astype(np.uint8)]
+    share = (LEAST_HEAT + (MOST_HEAT - LEAST_HEAT) * heat)[:, :, None]
+    blended: np.ndarray = np.round((1 - share) * grey + share * colours).astype(np.uint8)
+    return blended
+
+
+@cache
+def _palette() -> np.ndarray:
+    """Return the 256 colours of the map: uint8 256,3."""
+    from matplotlib import colormaps
+
+    colours: np.ndarray = colormaps[COLOURS](np.arange(256), bytes=True)[:, :3]
+    return colours
+
+
+def _framed(inside: np.ndarray, box: Box, outside: np.ndarray | None = None) -> PILImage:
+    """Dim what lies outside of the crop, and draw a line round it where it is not the whole picture.
+
+    Args:
+        inside: uint8 H,W,3.
+        box: the crop.
+        outside: what is dimmed outside of the crop, uint8 H,W,3; `inside` if it is the same.
+    """
+    height, width = inside.shape[:2]
+    left, top, right, bottom = whole_box((width, height), box)
+    if (left, top, right, bottom) == (0, 0, width, height):
+        return Image.fromarray(inside)
+    around = inside if outside is None else outside
+    picture = np.round(255 - DIMMED * (255 - around.astype(np.float32))).astype(np.uint8)
+    picture[top:bottom, left:right] = inside[top:bottom, left:right]
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    thick = max(1, round(min(width, height) / 200))
+    # Just outside of the crop, so that none of its pixels is hidden: dark within light, to be seen on any ground.
+    for distance, colour in ((2 * thick, "white"), (thick, "black")):
+        draw.rectangle(
+            (left - distance, top - distance, right - 1 + distance, bottom - 1 + distance), outline=colour, width=thick
+        )
+    return image
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of the panel, the words above and those below it."""
+
+    title: str
+    picture: PILImage
+    caption: Sequence[Line] = ()
+
+
+Block = list[Tile]
+"""Tiles that stay side by side."""
+
+
+def blocks(explained: ExplainedImage, photograph: PILImage, cover: Cover | None) -> list[list[Block]]:
+    """Return for each explanation its blocks: a picture and the heat map over it, for each look.
+
+    Without covering, the photograph is there once, and each heat map is a block.
+    """
+    several = len(explained.explanations) > 1
+    labels = explained.labels() if several else ["heat map"]
+    plain = Tile("photograph", photograph)
+    if cover is None:
+        maps = [
+            [Tile(label, heat_tile(photograph, e, e.sights[0]), _first_caption(e.sights[0], explained.subject.true))]
+            for label, e in zip(labels, explained.explanations, strict=True)
+        ]
+        return [[[plain]], *([block] for block in maps)] if several else [[[plain, *maps[0]]]]
+    return [
+        [
+            _block(explanation, step, photograph, cover, explained.subject.true, label, several)
+            for step in range(len(explanation.sights))
+        ]
+        for label, explanation in zip(labels, explained.explanations, strict=True)
+    ]
+
+
+def _block(
+    explanation: Explanation,
+    step: int,
+    photograph: PILImage,
+    cover: Cover,
+    true: str | None,
+    label: str,
+    is_one_of_several: bool,
+) -> Block:
+    """Return the photograph as it was shown at that step, and the heat map over it."""
+    sight = explanation.sights[step]
+    heat = heat_tile(photograph, explanation, sight)
+    if step == 0:
+        return [Tile("photograph", photograph), Tile(label, heat, _first_caption(sight, true))]
+    word = "still predicted" if sight.predicted == explanation.sights[step - 1].predicted else "now predicted"
+    whose = f", {label}" if is_one_of_several else ""  # last: a long name may be cut short
+    title = f"step {step}: {percent(sight.covered)} covered ({cover.fill}){whose}"
+    of = [Line("map of", percent(sight.explained_probability), sight.explained), *_empty(sight)]
+    return [
+        Tile(title, cover_tile(photograph, explanation, sight), _caption(word, sight, true)),
+        Tile(f"step {step}: {label}", heat, of),
+    ]
+
+
+def _first_caption(sight: Sight, true: str | None) -> list[Line]:
+    lines = _caption("predicted", sight, true)
+    if sight.explained not in (sight.predicted, true):
+        lines.append(Line("map of", percent(sight.explained_probability), sight.explained))
+    return [*lines, *_empty(sight)]
+
+
+def _empty(sight: Sight) -> list[Line]:
+    """Say that a map marks nothing, which its picture alone would leave in doubt."""
+    return [] if sight.map.any() else [Line("nothing is marked")]
+
+
+def _caption(word: str, sight: Sight, true: str | None) -> list[Line]:
+    """Say what was predicted, and the true class if it is known."""
+    lines = [Line(word, percent(sight.probability), sight.predicted)]
+    if true == sight.predicted:
+        lines.append(Line("true class", "the same"))
+    elif true is not None:
+        lines.append(Line("true class", percent(sight.true_probability), true))
+    return lines
+
 
 PANEL_PIXELS = 80_000_000
 """Pixels that the pictures of a panel have in all at most: with many, each is drawn smaller."""

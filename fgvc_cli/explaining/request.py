@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from fgvc_cli.errors import UsageError
-from fgvc_cli.evaluation.computing import Computing, find_model
-from fgvc_cli.evaluation.subject import SubjectRequest
-from fgvc_cli.explaining.covering import Cover, Fill
-from fgvc_cli.explaining.study_request import StudyRequest
+from fgvc_cli.evaluation.images import SubjectRequest
+from fgvc_cli.explaining.dataset import StudyRequest
+from fgvc_cli.explaining.masking import Cover, Fill
+from fgvc_cli.scoring.model import Computing, find_model
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.runs.files import replacing
+from fgvc_cli.files import replacing
 
 KEY = "fgvc"
 

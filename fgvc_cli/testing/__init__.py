@@ -11,7 +11,7 @@ The same checks run from the command line (`fgvc check-plugin NAME`), and on the
 pytest, no GPU and no network.
 """
 
-from fgvc_cli.testing.assembling import contract
 from fgvc_cli.testing.check import Check, ContractAdvice, ContractBroken, NotApplicable
+from fgvc_cli.testing.examine import contract
 
 __all__ = ["Check", "ContractAdvice", "ContractBroken", "NotApplicable", "contract"]

@@ -1,4 +1,4 @@
-"""One check of a contract, and what can come of it."""
+"""One contract check, and its possible outcomes."""
 
 from __future__ import annotations
 

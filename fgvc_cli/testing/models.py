@@ -22,10 +22,9 @@ from fgvc_cli.contracts import (
     ParameterGroup,
     Preprocessing,
 )
-from fgvc_cli.runs.assembly import assemble
+from fgvc_cli.runs.model_file import assemble
 from fgvc_cli.testing.check import expect, some
-from fgvc_cli.testing.tiny.images import CLASSES
-from fgvc_cli.testing.tiny.optimizers import groups_of, tiny_sgd
+from fgvc_cli.testing.tiny import CLASSES, groups_of, tiny_sgd
 from fgvc_cli.training.update import Update, detached
 
 MakeHead = Callable[[BackboneInfo], Head]

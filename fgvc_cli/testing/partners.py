@@ -10,18 +10,16 @@ import torch
 from fgvc_cli.contracts import Backbone, Classifier, Explainer, Head, Optimizer
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Component
-from fgvc_cli.runs.assembly import build_backbone, build_head
+from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.specs import Kind
-from fgvc_cli.testing.backbone_subject import BackboneSubject, smallest_size
+from fgvc_cli.testing.backbone import BackboneSubject, smallest_size
 from fgvc_cli.testing.check import Check, NotApplicable, expect, some
-from fgvc_cli.testing.explainer_subject import expect_explains
-from fgvc_cli.testing.head_subject import HeadSubject
+from fgvc_cli.testing.explainer import expect_explains
+from fgvc_cli.testing.head import HeadSubject
 from fgvc_cli.testing.models import classifier_of, copied_state, lively, trainable, update_of, watched
-from fgvc_cli.testing.optimizer_subject import OptimizerSubject
+from fgvc_cli.testing.optimizer import OptimizerSubject
 from fgvc_cli.testing.subject import Subject
-from fgvc_cli.testing.tiny.heads import TinyHead
-from fgvc_cli.testing.tiny.images import CLASSES, images_of, labels_of
-from fgvc_cli.testing.tiny.optimizers import groups_of
+from fgvc_cli.testing.tiny import CLASSES, TinyHead, groups_of, images_of, labels_of
 
 MET = "Everything built in is what people combine it with first."
 

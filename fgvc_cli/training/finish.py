@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fgvc_cli import files
 from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Classifier, Split
 from fgvc_cli.devices import describe_device
-from fgvc_cli.display.figures import learning_curves
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.evaluation.metrics import figures
-from fgvc_cli.evaluation.results import write
-from fgvc_cli.evaluation.scoring import Scores, score
-from fgvc_cli.evaluation.summary import Occasion
-from fgvc_cli.runs import files, tensors
+from fgvc_cli.runs import tensors
 from fgvc_cli.runs.folder import RunFolder
-from fgvc_cli.runs.loading import load_state, save_classifier
+from fgvc_cli.runs.model_file import load_state, save_classifier
+from fgvc_cli.scoring.metrics import figures
+from fgvc_cli.scoring.results import Occasion, write
+from fgvc_cli.scoring.scores import Scores, score
 from fgvc_cli.training.setup import Job
 from fgvc_cli.training.trainer import Trainer
+from fgvc_cli.viz import learning_curves
 
 SAMPLES = 4
 """Test images left in the folder of a run whose images nobody has at hand."""

@@ -10,22 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from fgvc_cli import files
+from fgvc_cli.config.recipes import Layer
+from fgvc_cli.config.run_config import Choice, RunConfig, read_run_config
 from fgvc_cli.contracts import Dataset
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs import files
-from fgvc_cli.runs.assembly import describe_classifier, describe_component
 from fgvc_cli.runs.folder import RunFolder, check_out, new_run
-from fgvc_cli.training.config import Choice, RunConfig, read_run_config
-from fgvc_cli.training.events import RunStart, Trackers, make_trackers
+from fgvc_cli.runs.model_file import describe_classifier, describe_component
+from fgvc_cli.training.callbacks import RunStart, Trackers, make_trackers
+from fgvc_cli.training.distributed import Ranks, joined
 from fgvc_cli.training.finish import finish, leave_samples, versions
-from fgvc_cli.training.interrupt import heard
-from fgvc_cli.training.parallel import Ranks, joined
-from fgvc_cli.training.recipes import Layer
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_again, plan_new, prepare
-from fgvc_cli.training.state import saved_weights
+from fgvc_cli.training.state import heard, saved_weights
 from fgvc_cli.training.trainer import Trainer
 from fgvc_cli.training.trainer import View as TrainerView
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fgvc_cli.training.options import TrainOptions
+from fgvc_cli.config.train_options import TrainOptions
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fgvc_cli.config.recipes import Layer
+from fgvc_cli.config.run_config import Choice, RunConfig, resolve
 from fgvc_cli.contracts import Backbone, Classifier, Dataset, Optimizer, ParameterGroup, Preprocessing
+from fgvc_cli.data.cache.policy import TrainingCache, training_cache
 from fgvc_cli.data.opening import TrainingSplits, open_dataset, training_splits
-from fgvc_cli.data.store.deciding import TrainingCache, training_cache
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
-from fgvc_cli.training.config import Choice, RunConfig, resolve
-from fgvc_cli.training.parallel import ALONE, Ranks
-from fgvc_cli.training.recipes import Layer
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.training.distributed import ALONE, Ranks
 from fgvc_cli.training.weights import apply, choose
 from fgvc_cli.training.weights_parts import HeadInPlace, load_file
 

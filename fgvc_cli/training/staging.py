@@ -9,10 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Classifier
-from fgvc_cli.data.augment_options import AugmentOptions
-from fgvc_cli.data.batch_augmentation.augmenting import BatchAugmentation
-from fgvc_cli.data.batch_augmentation.mixing import mixed
+from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation, mixed
 from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.training.update import probabilities, soft_targets
 

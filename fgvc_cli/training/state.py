@@ -1,10 +1,13 @@
-"""The state of a training: everything that going on bit for bit needs, in one file, replaced whole."""
+"""The state of a training, everything needed to resume bit for bit, in one file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -13,9 +16,56 @@ from torch import Tensor
 from fgvc_cli.contracts import Classifier, Optimizer
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs import tensors
-from fgvc_cli.runs.loading import load_state
-from fgvc_cli.training.parallel import Ranks
+from fgvc_cli.runs.model_file import load_state
+from fgvc_cli.training.distributed import Ranks
 from fgvc_cli.training.update import Update, random_state, set_random_state
+
+
+class Interrupted(FgvcError):  # noqa: N818, an interruption is no error
+    """Training was interrupted and its state saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class Interrupt:
+    """Remembers that a signal asked for an end.
+
+    Attributes:
+        number: the signal's number, or 0.
+    """
+
+    number = 0
+
+    def __bool__(self) -> bool:
+        return self.number != 0
+
+
+@contextmanager
+def heard() -> Iterator[Interrupt]:
+    """Hear SIGINT and SIGTERM while the block runs; a second one stops at once.
+
+    Outside the main thread signals cannot be heard, and the block runs without.
+    """
+    interrupt = Interrupt()
+
+    def hear(number: int, _: FrameType | None) -> None:
+        if interrupt:
+            raise SystemExit(128 + number)
+        interrupt.number = number
+
+    try:
+        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        yield interrupt
+        return
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 FORMAT = 1
 

@@ -14,24 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fgvc_cli import files
 from fgvc_cli.data.augmentation import placed
+from fgvc_cli.data.cache.policy import TrainingCache
+from fgvc_cli.data.cache.store import KeptImages
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
-from fgvc_cli.data.store.deciding import TrainingCache
-from fgvc_cli.data.store.kept import KeptImages
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.evaluation.scoring import score
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs import files
 from fgvc_cli.runs.folder import RunFolder
-from fgvc_cli.runs.loading import save_classifier
-from fgvc_cli.training.events import RunStart, Trackers
-from fgvc_cli.training.interrupt import Interrupt, Interrupted
-from fgvc_cli.training.metrics import RunningMetrics
+from fgvc_cli.runs.model_file import save_classifier
+from fgvc_cli.scoring.scores import score
+from fgvc_cli.training.callbacks import RunStart, Trackers
+from fgvc_cli.training.running_metrics import RunningMetrics
 from fgvc_cli.training.schedule import Schedule
 from fgvc_cli.training.setup import Job, uses_channels_last
 from fgvc_cli.training.staging import Staging
-from fgvc_cli.training.state import Best, Progress, load_state_file, save_state
+from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
 from fgvc_cli.training.update import Update
 
 READ_EVERY = 20
@@ -39,7 +38,7 @@ READ_EVERY = 20
 
 
 class View(Protocol):
-    """What a trainer reports to; `fgvc_cli.display.training` shows it to a person."""
+    """What a trainer reports to; `fgvc_cli.cli.train` shows it to a person."""
 
     def epoch_started(self, epoch: int, images: int, of: int) -> None:
         """An epoch (from 1) starts, in which `images` of its `of` images are still to come."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fgvc_cli.contracts import Evaluation, Head, Loss, Objective, Optimizer
-from fgvc_cli.training.parallel import ALONE, Evaluator, Ranks
+from fgvc_cli.training.distributed import ALONE, Evaluator, Ranks
 
 MicroBatch = tuple[Tensor, Tensor]
 """Images B,3,S,S (normalised) and targets (B class indices, or B,K probabilities)."""

@@ -17,8 +17,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fgvc_cli.benchmarking.combinations import plan
-from fgvc_cli.benchmarking.request import BenchRequest
+from fgvc_cli.benchmarking.combinations import BenchRequest, plan
 from fgvc_cli.registry import get_registry
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

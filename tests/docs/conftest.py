@@ -90,7 +90,7 @@ def options_of() -> Callable[[Callable[..., None]], list[list[str]]]:
 @pytest.fixture(scope="session")
 def fgvc() -> Callable[..., Any]:
     """A function that runs the command line and returns its exit code, standard output and standard error."""
-    from fgvc_cli.app import build_app
+    from fgvc_cli.cli.app import build_app
 
     return lambda *arguments: CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 import typer
 
-from fgvc_cli.benchmarking import combinations, comparing, files, fitting, run, timing
-from fgvc_cli.benchmarking.machine import machine_facts
+from fgvc_cli.benchmarking import combinations, comparing, files, memory, run, timing
 from fgvc_cli.benchmarking.results import FORMAT, Feed, Report, Row, Timing, Work
-from fgvc_cli.commands.bench import bench
-from fgvc_cli.display import bench_tables
+from fgvc_cli.benchmarking.run import machine_facts
+from fgvc_cli.cli import bench_tables
+from fgvc_cli.cli.bench import bench
+from fgvc_cli.config.recipes import read_recipe
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.recipes import read_recipe
 
 PAGE = "docs/bench.md"
 TINY = ["--backbone", "timm/test_resnet", "--head", "linear", "--optimizer", "sgd", "--image-size", 32, "--batch-size",
@@ -71,7 +71,7 @@ def test_the_figures_are_those_of_the_code(page):
     text = " ".join(page(PAGE).text.split())
     assert f"or {timing.MOST_ROUNDS} rounds are done" in text
     assert f"was timed fewer than {comparing.LEAST_ROUNDS} times" in text
-    assert f"to a multiple of {fitting.STEP};" in text
+    assert f"to a multiple of {memory.STEP};" in text
     registry = get_registry()
     count = 1
     for kind in ("backbone", "head", "optimizer"):

@@ -12,13 +12,14 @@ import pytest
 import typer
 
 from fgvc_cli import settings
-from fgvc_cli.commands.data import data
-from fgvc_cli.commands.lazy import builtin_commands
+from fgvc_cli.cli.data import data
+from fgvc_cli.cli.lazy import builtin_commands
 from fgvc_cli.contracts import DatasetRequest
+from fgvc_cli.data.acquisition import check
+from fgvc_cli.data.acquisition import download as transfer
+from fgvc_cli.data.acquisition.download import PART
+from fgvc_cli.data.acquisition.prepare import UNPACKING
 from fgvc_cli.options import NoOptions, describe
-from fgvc_cli.preparing import checking, transfer
-from fgvc_cli.preparing.checksum import PART
-from fgvc_cli.preparing.obtaining import UNPACKING
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION
 
@@ -105,8 +106,8 @@ def test_every_option_of_a_data_set_that_is_named_exists(page):
 
 def test_the_figures_are_those_of_the_code(page):
     text = page(PAGE).section("## Checking")
-    assert f"under {checking.SMALL_SIDE} px, or more than {checking.ODD_RATIO:g} times as long as wide" in text
-    assert f"under {checking.FEW_IMAGES} in `train`" in text
+    assert f"under {check.SMALL_SIDE} px, or more than {check.ODD_RATIO:g} times as long as wide" in text
+    assert f"under {check.FEW_IMAGES} in `train`" in text
     getting = page(PAGE).section("## Getting a data set")
     assert f"after {transfer.ATTEMPTS} attempts in a row" in getting
     assert f"`NAME{PART}`" in getting and f"`{UNPACKING}`" in getting

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fgvc_cli.commands.evaluate import evaluate as evaluate_command
-from fgvc_cli.comparing.noise import LEVEL
-from fgvc_cli.evaluation.request import EvaluationRequest
-from fgvc_cli.evaluation.sharpness import request as sharpness
+from fgvc_cli.cli.evaluate import evaluate as evaluate_command
+from fgvc_cli.evaluation import sharpness
+from fgvc_cli.evaluation.evaluate import EvaluationRequest
+from fgvc_cli.experiments.statistics import LEVEL
 
 PAGE = "docs/evaluate.md"
 TINY = [

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fgvc_cli.commands.explain import explain as explain_command
+from fgvc_cli.cli.explain import explain as explain_command
 from fgvc_cli.explaining import panels, photograph
-from fgvc_cli.explaining.covering import BLUR_SIGMA
-from fgvc_cli.explaining.tiles import COLOURS
+from fgvc_cli.explaining.masking import BLUR_SIGMA
+from fgvc_cli.explaining.panels import COLOURS
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION
 

@@ -8,13 +8,13 @@ from fractions import Fraction
 import pytest
 import torch
 
+from fgvc_cli.cli.show import value_text
+from fgvc_cli.config.layering import person_settings
+from fgvc_cli.config.run_config import resolve
 from fgvc_cli.contracts import BackboneInfo, MapInfo, ParameterGroup
-from fgvc_cli.display.component_view import value_text
 from fgvc_cli.options import describe
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, Component
-from fgvc_cli.training.config import resolve
-from fgvc_cli.training.settings import person_settings
 
 PAGE = "docs/methods.md"
 

@@ -24,11 +24,11 @@ from fgvc_cli.contracts import Evaluation, ParameterGroup, Reads
 from fgvc_cli.data.images import read_image
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry, lookup
-from fgvc_cli.registry.checks import HOOKS
-from fgvc_cli.runs.assembly import build_backbone
+from fgvc_cli.registry.loading import HOOKS
+from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.testing import Check, contract
-from fgvc_cli.testing.choosing import Chosen
-from fgvc_cli.testing.examining import Examination
+from fgvc_cli.testing.examine import Examination
+from fgvc_cli.testing.select import Chosen
 
 PAGE = "docs/plugins.md"
 TINY = ["--image-size", 32, "--batch-size", 4, "--device", "cpu", "--workers", 0, "--weights", "none", "--lr", 0.02]
@@ -132,7 +132,7 @@ def test_every_name_the_page_takes_from_the_contracts_is_there(page):
 
 
 def test_all_examples_are_listed_and_none_imports_torch_to_register(site):
-    program = "import sys; sys.argv = ['fgvc', 'list-plugins', '--json']; from fgvc_cli.app import main; main()"
+    program = "import sys; sys.argv = ['fgvc', 'list-plugins', '--json']; from fgvc_cli.cli.app import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(site)}
     output = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True).stdout
     document = json.loads(output)

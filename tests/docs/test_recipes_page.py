@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 import typer
 
-from fgvc_cli.commands.train import train as train_command
-from fgvc_cli.data.augment_options import AugmentOptions
-from fgvc_cli.display.component_view import value_text
+from fgvc_cli.cli.show import value_text
+from fgvc_cli.cli.train import train as train_command
+from fgvc_cli.config.layering import person_settings
+from fgvc_cli.config.recipes import CONDITIONS
+from fgvc_cli.config.run_config import SECTIONS, read_config, resolve
+from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.errors import UsageError
 from fgvc_cli.options import describe
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, Component
-from fgvc_cli.training.config import SECTIONS, read_config, resolve
-from fgvc_cli.training.options import TrainOptions
-from fgvc_cli.training.recipes import CONDITIONS
-from fgvc_cli.training.settings import person_settings
 
 PAGE = "docs/recipes.md"
 FACTS = {"device": "cuda", "weights": "pretrained"}

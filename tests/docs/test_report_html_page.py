@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.commands.report import report as report_command
-from fgvc_cli.reporting import request
-from fgvc_cli.reporting.charts.matrix import COUNTED_CLASSES
-from fgvc_cli.reporting.parts.classes import EXTREME, SHOWN
+from fgvc_cli.cli.report import report as report_command
+from fgvc_cli.report import examples
+from fgvc_cli.report.confusion_chart import COUNTED_CLASSES
+from fgvc_cli.report.detail_sections import EXTREME, SHOWN
 
 PAGE = "docs/report-page.md"
 TINY = [
@@ -46,7 +46,7 @@ def at_home(home, monkeypatch) -> Path:
 def test_every_option_is_in_the_table_with_default_and_help(page, options_of):
     expected = options_of(report_command)
     assert page(PAGE).rows("## Options") == expected
-    assert next(default for name, default, _ in expected if name == "`--images`") == str(request.IMAGES)
+    assert next(default for name, default, _ in expected if name == "`--images`") == str(examples.IMAGES)
 
 
 def test_the_command_of_the_page_makes_the_parts_of_the_page(page, fgvc, at_home, cache):
@@ -84,7 +84,7 @@ def test_the_keys_of_the_json_document(page, fgvc, at_home, cache):
 
 
 def test_the_exit_codes_are_those_of_the_page(page, fgvc, at_home, cache, tmp_path, monkeypatch):
-    from fgvc_cli.reporting import run_report
+    from fgvc_cli.report import run_report
 
     assert [row[0] for row in page(PAGE).rows("## What is missing")] == ["0", "1", "2", "3", "130"]
     options = ["--cache", cache, "--device", "cpu", "--images", 1]

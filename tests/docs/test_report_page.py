@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from fgvc_cli.config.run_config import resolve
 from fgvc_cli.options import as_toml
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.config import resolve
 
 PAGE = "docs/report.md"
 SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "first_of_batch.py"

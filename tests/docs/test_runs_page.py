@@ -23,10 +23,10 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file
 
-from fgvc_cli.display.training import TrainingView
+from fgvc_cli.cli.train import TrainingView
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs import tensors
-from fgvc_cli.runs.loading import read_metadata
+from fgvc_cli.runs.model_file import read_metadata
 
 PAGE = "docs/runs.md"
 TINY = [
@@ -201,9 +201,9 @@ def imports(page) -> list[list[str]]:
 
 
 def test_the_commands_for_public_checkpoints_make_what_the_authors_code_has(page):
-    from fgvc_cli.commands.train import train as train_command
-    from fgvc_cli.training.config import resolve
-    from fgvc_cli.training.settings import person_settings
+    from fgvc_cli.cli.train import train as train_command
+    from fgvc_cli.config.layering import person_settings
+    from fgvc_cli.config.run_config import resolve
 
     app = typer.Typer(add_completion=False)
     app.command()(train_command)

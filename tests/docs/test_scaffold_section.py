@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from fgvc_cli.scaffolding.naming import SCAFFOLDED
+from fgvc_cli.testing.scaffolding.names import SCAFFOLDED
 
 PAGE, HEADING = "docs/plugins.md", "## Start from a scaffold"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.comparing.comparison import GROUPS, SORTS
-from fgvc_cli.comparing.noise import LEVEL, RESAMPLES
+from fgvc_cli.experiments.comparison import GROUPS, SORTS
+from fgvc_cli.experiments.statistics import LEVEL, RESAMPLES
 from fgvc_cli.registry import get_registry
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ PAGE = "docs/studies.md"
 
 
 def options_of(fgvc, command: str) -> set[str]:
-    from fgvc_cli.commands.lazy import builtin_commands
+    from fgvc_cli.cli.lazy import builtin_commands
 
     return {name for p in builtin_commands()[command].loaded().params for name in p.opts if name.startswith("--")}
 
@@ -30,7 +30,7 @@ def test_every_option_of_sweep_is_in_the_table(page, fgvc):
 
 
 def test_what_the_table_says_of_an_option_is_what_its_help_says(page):
-    from fgvc_cli.commands.lazy import builtin_commands
+    from fgvc_cli.cli.lazy import builtin_commands
 
     helps = {
         option: p.help for p in builtin_commands()["sweep"].loaded().params for option in p.opts if hasattr(p, "help")
@@ -131,7 +131,7 @@ def test_the_page_of_a_study_has_its_comparison(study, fgvc):
 
 
 def test_commands_of_the_page_can_be_read(page, fgvc):
-    from fgvc_cli.commands.lazy import builtin_commands
+    from fgvc_cli.cli.lazy import builtin_commands
 
     for block in page(PAGE).blocks("sh"):
         for line in block.splitlines():

@@ -19,7 +19,7 @@ sys.path[:0] = {paths!r}
 import fgvc_cli
 assert fgvc_cli.__file__.startswith(sys.path[0]), fgvc_cli.__file__
 sys.argv = ["fgvc", "list-plugins", "--json"]
-from fgvc_cli.app import main
+from fgvc_cli.cli.app import main
 main()
 """
 

@@ -11,7 +11,7 @@ import torch
 from fgvc_cli.contracts import Classifier, Preprocessing
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from fgvc_cli.contracts import Classifier
-from fgvc_cli.evaluation.computing import ReadyClassifier
-from fgvc_cli.evaluation.request import EvaluationRequest
-from fgvc_cli.evaluation.sharpness.measuring import measure
-from fgvc_cli.evaluation.sharpness.request import SharpnessRequest
+from fgvc_cli.evaluation.evaluate import EvaluationRequest
+from fgvc_cli.evaluation.sharpness import SharpnessRequest, measure
+from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.testing.models import lively
 
 SIZE, CLASSES = 64, 5

@@ -1,15 +1,57 @@
-"""Flips and affine maps of many images at once, each by its own matrix."""
+"""Flips and affine transforms of many images at once, each with its own matrix."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.rounding import multiply_add
-from fgvc_cli.data.batch_augmentation.steps import Step
-from fgvc_cli.data.batch_augmentation.turns import Turn
+from fgvc_cli.data.batch_augmentation.draws import Step
+from fgvc_cli.data.batch_augmentation.op_groups import Turn
+from fgvc_cli.data.batch_augmentation.pixel_ops import multiply_add
+
+Matrix = tuple[float, float, float, float, float, float]
+
+FLIP: Matrix = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def rotation(angle: float) -> Matrix:
+    """Return the map of a rotation about the centre by `angle` degrees, counter-clockwise."""
+    return affine(-(angle % 360), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0))
+
+
+def affine(angle: float, translation: Sequence[float], shear: Sequence[float], centre: Sequence[float]) -> Matrix:
+    """Return the map that undoes: shear, rotate (both about `centre`), then shift.
+
+    Args:
+        angle: degrees, clockwise.
+        translation: pixels to the right and down.
+        shear: degrees along x and along y.
+        centre: x and y from the image's centre, pixels.
+    """
+    turn, shear_x, shear_y = math.radians(angle), math.radians(shear[0]), math.radians(shear[1])
+    cos, sin = math.cos(turn - shear_y) / math.cos(shear_y), math.sin(turn - shear_y) / math.cos(shear_y)
+    forward_xy = -math.cos(turn - shear_y) * math.tan(shear_x) / math.cos(shear_y) - math.sin(turn)
+    forward_yy = -math.sin(turn - shear_y) * math.tan(shear_x) / math.cos(shear_y) + math.cos(turn)
+    # the determinant of the forward map is 1
+    a, b, d, e = forward_yy, -forward_xy, -sin, cos
+    x, y = centre[0] + translation[0], centre[1] + translation[1]
+    return a, b, centre[0] - (a * x + b * y), d, e, centre[1] - (d * x + e * y)
+
+
+def composed(first: Sequence[float], second: Sequence[float]) -> Matrix:
+    """Return the one map that does what two do to an image, one after the other."""
+    product = _square(first) @ _square(second)
+    a, b, c, d, e, f = product[:2].flatten().tolist()
+    return a, b, c, d, e, f
+
+
+def _square(matrix: Sequence[float]) -> np.ndarray:
+    return np.array([matrix[:3], matrix[3:], (0.0, 0.0, 1.0)])
 
 
 def flip_step(turn: Turn) -> Step:

@@ -15,9 +15,9 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from fgvc_cli.data.batch_augmentation import matrices
+from fgvc_cli.data.batch_augmentation import geometry
 from fgvc_cli.data.batch_augmentation.draws import Note, Operation
-from fgvc_cli.data.batch_augmentation.neighbourhood import BLUR_WIDTH
+from fgvc_cli.data.batch_augmentation.pixel_ops import BLUR_WIDTH
 
 
 class Blank(tv_tensors.Image):
@@ -71,7 +71,7 @@ for _functional, _operation in _AS_THEY_COME.items():
 
 @F.register_kernel(F.rotate, Blank)
 def _rotate(image: Blank, angle: float, **_: Any) -> Blank:
-    return _note(Operation.AFFINE, image, *matrices.rotation(angle))
+    return _note(Operation.AFFINE, image, *geometry.rotation(angle))
 
 
 @F.register_kernel(F.affine, Blank)
@@ -88,7 +88,7 @@ def _affine(
         raise NotImplementedError("an affine map that scales cannot be done on the device")
     height, width = image.shape[-2:]
     centre = (0.0, 0.0) if center is None else (center[0] - width / 2, center[1] - height / 2)
-    return _note(Operation.AFFINE, image, *matrices.affine(angle, translate, shear, centre))
+    return _note(Operation.AFFINE, image, *geometry.affine(angle, translate, shear, centre))
 
 
 @F.register_kernel(F.gaussian_blur, Blank)

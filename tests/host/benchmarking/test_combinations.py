@@ -6,8 +6,7 @@ import pytest
 
 from fgvc_cli import HeadSpec, OptimizerSpec
 from fgvc_cli.benchmarking import combinations
-from fgvc_cli.benchmarking.combinations import ELSEWHERE, plan
-from fgvc_cli.benchmarking.request import LARGEST, BenchRequest
+from fgvc_cli.benchmarking.combinations import ELSEWHERE, LARGEST, BenchRequest, plan
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.records import Component, Origin, PluginRecord

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fgvc_cli.benchmarking.counting import OWN_FORMULAS, MultiplyAdds, multiply_adds
+from fgvc_cli.benchmarking.macs import OWN_FORMULAS, MultiplyAdds, multiply_adds
 
 aten = torch.ops.aten
 B, H, W = 2, 6, 5

@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 
 from fgvc_cli import settings as program
-from fgvc_cli.benchmarking import epoch, rehearsal
-from fgvc_cli.benchmarking.scratch import IN_USE, PREFIX, scratch_folder
+from fgvc_cli.benchmarking import dry_run
+from fgvc_cli.benchmarking.dry_run import IN_USE, PREFIX, scratch_folder
+from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.data import reading
-from fgvc_cli.data.store import image_store, listing
-from fgvc_cli.data.store.locks import FileLock
+from fgvc_cli.data.cache import index as listing
+from fgvc_cli.data.cache import store as image_store
+from fgvc_cli.data.cache.locks import FileLock
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.config import RunConfig, resolve
 from fgvc_cli.training.setup import open_cache, open_splits
 from fgvc_cli.training.staging import Staging
 from fgvc_cli.training.trainer import Trainer
@@ -94,13 +95,13 @@ def everything_below(folder: Path) -> set[Path]:
 def test_a_whole_epoch_from_kept_images(
     birds: Path, decoded: list[Path], staged: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(epoch, "MOST_ROUNDS", 4)
+    monkeypatch.setattr(dry_run, "MOST_ROUNDS", 4)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     events: list[str] = []
-    settle = epoch.settle
-    monkeypatch.setattr(epoch, "settle", lambda trainer: (events.append("settle"), settle(trainer)))
-    monkeypatch.setattr(epoch, "synchronize", lambda device: events.append("wait"))
-    work = epoch.measure_epoch(config_of(birds), seconds=60.0)
+    settle = dry_run.settle
+    monkeypatch.setattr(dry_run, "settle", lambda trainer: (events.append("settle"), settle(trainer)))
+    monkeypatch.setattr(dry_run, "synchronize", lambda device: events.append("wait"))
+    work = dry_run.measure_epoch(config_of(birds), seconds=60.0)
     assert work.timing.rounds == 4 and torch.backends.cudnn.benchmark
     assert events == ["settle", "wait"] * (1 + 1 + work.timing.rounds)  # begun, warmed up, timed
     assert work.images == IMAGES
@@ -116,14 +117,14 @@ def test_a_whole_epoch_from_kept_images(
 
 
 def test_as_much_of_an_epoch_as_the_time_allows(birds: Path, decoded: list[Path], staged: list[list[int]]) -> None:
-    work = epoch.measure_epoch(config_of(birds, accumulate=2), seconds=0.0)
+    work = dry_run.measure_epoch(config_of(birds, accumulate=2), seconds=0.0)
     assert (work.images, work.timing.rounds) == (8, 1)
     assert len(staged) == 3 and staged[0] == staged[1] == staged[2]  # begun, warmed up, timed
     assert len(decoded) == 8
 
 
 def test_nothing_is_kept_where_the_settings_forbid_it(birds: Path, decoded: list[Path]) -> None:
-    work = epoch.measure_epoch(config_of(birds, cache="off"), seconds=0.0)
+    work = dry_run.measure_epoch(config_of(birds, cache="off"), seconds=0.0)
     assert work.images == 4 and len(decoded) == 3 * 4
 
 
@@ -132,8 +133,8 @@ def test_processes_that_read_give_every_pass_the_same_updates(
     birds: Path, staged: list[list[int]], workers: int
 ) -> None:
     config = config_of(birds, workers=workers)
-    with scratch_folder() as folder, rehearsal.rehearsal(rehearsal.random_job(config), folder) as trainer:
-        passes = [epoch._passed(trainer, lambda updates, _: updates == 2) for _ in range(3)]
+    with scratch_folder() as folder, dry_run.rehearsal(dry_run.random_job(config), folder) as trainer:
+        passes = [dry_run._passed(trainer, lambda updates, _: updates == 2) for _ in range(3)]
         assert len(multiprocessing.active_children()) == workers
     assert [(of.updates, of.images) for of in passes] == [(2, 8)] * 3
     assert staged[:2] == staged[2:4] == staged[4:]
@@ -153,25 +154,25 @@ def test_the_updates_are_the_trainers_own(
 
     real = Trainer.updates_of_epoch
     monkeypatch.setattr(Trainer, "updates_of_epoch", noted)
-    with scratch_folder() as folder, rehearsal.rehearsal(rehearsal.random_job(config), folder) as trainer:
-        assert epoch._passed(trainer, lambda *_: False).images == IMAGES
+    with scratch_folder() as folder, dry_run.rehearsal(dry_run.random_job(config), folder) as trainer:
+        assert dry_run._passed(trainer, lambda *_: False).images == IMAGES
         assert set(trainer.metrics.means()) >= {"objective", "loss", "top1"}
     assert seen == [(4, 4, 1), (4, 8, 2), (4, 12, 3), (4, 16, 4), (2, 18, 5)]
 
 
 def test_a_rate_for_trained_weights_does_not_break_random_ones(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(birds, {"lr": 1e8}, warmup_steps=0, warmup_epochs=0.0)
-    monkeypatch.setattr(epoch, "MOST_ROUNDS", 2)
-    assert epoch.measure_epoch(config, seconds=60.0).images == IMAGES
-    monkeypatch.setattr(rehearsal, "FIRST_STEPS", 0)
+    monkeypatch.setattr(dry_run, "MOST_ROUNDS", 2)
+    assert dry_run.measure_epoch(config, seconds=60.0).images == IMAGES
+    monkeypatch.setattr(dry_run, "FIRST_STEPS", 0)
     with pytest.raises(FgvcError, match="not finite"):
-        epoch.measure_epoch(config, seconds=60.0)
+        dry_run.measure_epoch(config, seconds=60.0)
 
 
 def test_nothing_is_left_behind(birds: Path) -> None:
     cache = program.current().cache
     before = everything_below(birds)
-    epoch.measure_epoch(config_of(birds, workers=1), seconds=0.0)
+    dry_run.measure_epoch(config_of(birds, workers=1), seconds=0.0)
     assert everything_below(birds) == before
     assert everything_below(cache) == set() and not program.current().runs.exists()
     assert multiprocessing.active_children() == []
@@ -179,8 +180,8 @@ def test_nothing_is_left_behind(birds: Path) -> None:
 
 def test_the_persons_own_kept_images_stay_as_they_are(birds: Path) -> None:
     cache = program.current().cache
-    job = rehearsal.random_job(config_of(birds))
-    with rehearsal.rehearsal(job, cache) as trainer:
+    job = dry_run.random_job(config_of(birds))
+    with dry_run.rehearsal(job, cache) as trainer:
         list(trainer.updates_of_epoch())
     (store,) = listing.stores(cache)
     files = {path: path.stat().st_mtime_ns for path in store.path.iterdir()}
@@ -188,7 +189,7 @@ def test_the_persons_own_kept_images_stay_as_they_are(birds: Path) -> None:
     # room for one store, not for two: were the benchmark's among them, it would push this one out
     program.use(program.current().changed("--cache-limit", cache_limit=store.bytes + 1000))
     try:
-        epoch.measure_epoch(config_of(birds, cache="on", resize=33), seconds=0.0)
+        dry_run.measure_epoch(config_of(birds, cache="on", resize=33), seconds=0.0)
     finally:
         program.use(None)
     assert listing.stores(cache) == [store]
@@ -201,7 +202,7 @@ def test_an_interruption_leaves_nothing_either(birds: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Trainer, "_update", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        epoch.measure_epoch(config_of(birds, workers=1), seconds=1.0)
+        dry_run.measure_epoch(config_of(birds, workers=1), seconds=1.0)
     assert everything_below(program.current().cache) == set()
     assert multiprocessing.active_children() == []
 
@@ -213,8 +214,8 @@ def test_open_images_are_not_opened_again(birds: Path, monkeypatch: pytest.Monke
     def opened(_: RunConfig) -> Any:
         raise AssertionError("opened again")
 
-    monkeypatch.setattr(rehearsal, "open_splits", opened)
-    assert epoch.measure_epoch(config, 0.0, images).images == 4
+    monkeypatch.setattr(dry_run, "open_splits", opened)
+    assert dry_run.measure_epoch(config, 0.0, images).images == 4
 
 
 def test_images_that_cannot_be_used(birds: Path, tmp_path: Path) -> None:
@@ -223,12 +224,12 @@ def test_images_that_cannot_be_used(birds: Path, tmp_path: Path) -> None:
         for number in range(3):
             (tmp_path / "train" / name / f"{number}.png").write_bytes(b"no image")
     with pytest.raises(FgvcError, match=r"None of the batches of the train split could be read") as error:
-        epoch.measure_epoch(config_of(tmp_path), seconds=0.0)
+        dry_run.measure_epoch(config_of(tmp_path), seconds=0.0)
     assert "\n" not in str(error.value)
     with pytest.raises(FgvcError, match="--strict-data"):
-        epoch.measure_epoch(config_of(tmp_path, strict_data=True), seconds=0.0)
+        dry_run.measure_epoch(config_of(tmp_path, strict_data=True), seconds=0.0)
     with pytest.raises(FgvcError, match="nowhere"):
-        epoch.measure_epoch(config_of(tmp_path / "nowhere"), seconds=0.0)
+        dry_run.measure_epoch(config_of(tmp_path / "nowhere"), seconds=0.0)
 
 
 def test_scratch_folders_that_were_left_are_removed_and_others_stay() -> None:
@@ -256,16 +257,16 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pyte
 
 def test_a_job_for_timing_keeps_the_settings(birds: Path) -> None:
     config = config_of(birds, epochs=0)
-    job = rehearsal.random_job(config)
+    job = dry_run.random_job(config)
     assert job.config.train.weights == "none" and job.splits.val is None and len(job.splits.train) == IMAGES
     assert job.config.with_train(weights="auto", epochs=0, warmup_steps=config.train.warmup_steps) == config
-    assert open_cache(rehearsal.over(job, job.splits.train)).val is None
+    assert open_cache(dry_run.over(job, job.splits.train)).val is None
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_on_a_gpu(birds: Path, compiled: bool) -> None:
     config = config_of(birds, device="cuda", workers=2, compile=compiled)
-    work = epoch.measure_epoch(config, seconds=0.5)
+    work = dry_run.measure_epoch(config, seconds=0.5)
     assert work.images == IMAGES and work.timing.median > 0
     assert torch.backends.cudnn.benchmark

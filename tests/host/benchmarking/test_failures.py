@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgvc_cli.benchmarking.failures import reason
+from fgvc_cli.benchmarking.rows import reason
 from fgvc_cli.errors import UsageError
 
 CUDA = (

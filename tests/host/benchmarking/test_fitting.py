@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.benchmarking.fitting import MOST, largest_batch
+from fgvc_cli.benchmarking.memory import MOST, largest_batch
 from fgvc_cli.errors import FgvcError
 
 

@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
-from fgvc_cli.benchmarking import matrix_rate
-from fgvc_cli.benchmarking.matrix_rate import multiply_adds_per_second
+from fgvc_cli.benchmarking import macs
+from fgvc_cli.benchmarking.macs import multiply_adds_per_second
 
 CPU = torch.device("cpu")
 
@@ -32,15 +32,15 @@ def test_the_rate_is_that_of_the_best_round_after_one_that_does_not_count(monkey
     monkeypatch.setattr(
         torch, "mm", lambda left, right, out: products.append(len(left)) or multiply(left, right, out=out)
     )
-    monkeypatch.setattr(matrix_rate, "time_rounds", lambda work, seconds, clock, rounds: [400.0, 100.0, 200.0])
-    monkeypatch.setattr(matrix_rate, "SIDES", {"cpu": (40, 20)})
+    monkeypatch.setattr(macs, "time_rounds", lambda work, seconds, clock, rounds: [400.0, 100.0, 200.0])
+    monkeypatch.setattr(macs, "SIDES", {"cpu": (40, 20)})
     assert multiply_adds_per_second(CPU, "fp32") == 40**3 / 0.1
     assert products == [40, 20]
 
 
 def test_matrices_are_of_the_precision_asked_for(monkeypatch):
     seen = []
-    monkeypatch.setattr(matrix_rate, "_rate", lambda device, dtype, side, end: seen.append(dtype) or 1e15)
+    monkeypatch.setattr(macs, "_rate", lambda device, dtype, side, end: seen.append(dtype) or 1e15)
     multiply_adds_per_second(CPU, "bf16")
     multiply_adds_per_second(CPU, "fp32")
     assert seen == [torch.bfloat16] * 3 + [torch.float32] * 3
@@ -48,7 +48,7 @@ def test_matrices_are_of_the_precision_asked_for(monkeypatch):
 
 def test_a_size_that_would_take_too_long_is_not_tried(monkeypatch):
     sides = []
-    monkeypatch.setattr(matrix_rate, "_rate", lambda device, dtype, side, end: sides.append(side) or 1e9)
+    monkeypatch.setattr(macs, "_rate", lambda device, dtype, side, end: sides.append(side) or 1e9)
     assert multiply_adds_per_second(CPU, "fp32", seconds=1.5) == 1e9
     assert sides == [512]  # 1024 would take 2 s
 
@@ -59,7 +59,7 @@ def test_a_size_that_does_not_fit_ends_it_and_the_best_stays(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return {512: 3e14, 1024: 2e14}[side]
 
-    monkeypatch.setattr(matrix_rate, "_rate", rate)
+    monkeypatch.setattr(macs, "_rate", rate)
     assert multiply_adds_per_second(CPU, "fp32") == 3e14
 
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fgvc_cli.benchmarking import measuring, metering
-from fgvc_cli.benchmarking.combinations import plan
+from fgvc_cli.benchmarking import measuring
+from fgvc_cli.benchmarking import timing as metering
+from fgvc_cli.benchmarking.combinations import BenchRequest, plan
 from fgvc_cli.benchmarking.measuring import (
     Subject,
     fitting_batch,
@@ -19,9 +20,8 @@ from fgvc_cli.benchmarking.measuring import (
     measure_update,
     same_subject,
 )
-from fgvc_cli.benchmarking.metering import Meter, beside
-from fgvc_cli.benchmarking.request import BenchRequest
 from fgvc_cli.benchmarking.results import Timing, Work
+from fgvc_cli.benchmarking.timing import Meter, beside
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.explaining.explainers import make_explainer
 from fgvc_cli.registry import get_registry

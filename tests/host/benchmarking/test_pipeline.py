@@ -14,16 +14,15 @@ from PIL import Image
 
 from fgvc_cli import settings as program
 from fgvc_cli.benchmarking import pipeline
+from fgvc_cli.benchmarking.dry_run import Images, random_job, rehearsal, scratch_folder
 from fgvc_cli.benchmarking.pipeline import EVERY, FIRST, LATER, measure_feeds
-from fgvc_cli.benchmarking.rehearsal import Images, random_job, rehearsal
-from fgvc_cli.benchmarking.scratch import scratch_folder
+from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.contracts import Split
 from fgvc_cli.data import reading
+from fgvc_cli.data.cache import store
 from fgvc_cli.data.splits import TrainingSplits
-from fgvc_cli.data.store import image_store
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.config import RunConfig, resolve
 
 CLASSES, EACH = ("blue", "red"), 10
 IMAGES = len(CLASSES) * EACH
@@ -43,8 +42,8 @@ def photographs(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _write_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_store, "PATIENCE", 60.0)
-    monkeypatch.setattr(image_store, "SLOW", 60.0)
+    monkeypatch.setattr(store, "PATIENCE", 60.0)
+    monkeypatch.setattr(store, "SLOW", 60.0)
 
 
 @pytest.fixture
@@ -191,14 +190,14 @@ def test_images_that_cannot_be_read(photographs: Path, capsys: pytest.CaptureFix
 
 def test_a_store_that_is_not_filled_at_once(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow disk a pass leaves images out: then others follow before reading is timed, or the note says so."""
-    real, wanted = image_store.ImageStore.write, [0]
+    real, wanted = store.ImageStore.write, [0]
 
-    def every_other(self: image_store.ImageStore, images: Any) -> None:
+    def every_other(self: store.ImageStore, images: Any) -> None:
         wanted[0] += bool(images)
         if wanted[0] % 2 == 0:
             real(self, images)
 
-    monkeypatch.setattr(image_store.ImageStore, "write", every_other)
+    monkeypatch.setattr(store.ImageStore, "write", every_other)
     monkeypatch.setattr(pipeline, "MOST_PASSES", 1)
     *_, later = measure_feeds(config_of(photographs), seconds=60.0)
     assert "not kept" not in later.note

@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from fgvc_cli import ExplainerSpec, HeadSpec, OptimizerSpec, UsageError
-from fgvc_cli.benchmarking import epoch, measuring, pipeline, rows, run
-from fgvc_cli.benchmarking.request import LARGEST, BenchRequest
+from fgvc_cli.benchmarking import dry_run, measuring, pipeline, rows, run
+from fgvc_cli.benchmarking.combinations import LARGEST, BenchRequest
 from fgvc_cli.benchmarking.results import Feed, Report, Timing, Work, report_from_json
 from fgvc_cli.benchmarking.run import PIPELINE, bench
 from fgvc_cli.contracts import Explainer, Head, Loss, Objective, Reads
@@ -357,7 +357,7 @@ def test_an_epoch_is_measured_with_nothing_else_in_memory(measured, monkeypatch)
         return timed_epoch(100.0 * len(epochs))
 
     monkeypatch.setattr(rows, "Subject", remembered)
-    monkeypatch.setattr(epoch, "measure_epoch", measure_epoch)
+    monkeypatch.setattr(dry_run, "measure_epoch", measure_epoch)
     report = measured(optimizers=("sgd", "adamw"), epoch=True)
     assert [row.epoch.ratio for row in report.rows] == [1.0, 0.5]
     opened = ("the set", "splits of demo")

@@ -33,14 +33,14 @@ def bee_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from fgvc_cli.contracts import Preprocessing
     from fgvc_cli.options import build
     from fgvc_cli.registry import get_registry
-    from fgvc_cli.runs.assembly import (
+    from fgvc_cli.runs.model_file import (
         assemble,
         build_backbone,
         build_head,
         describe_classifier,
         describe_component,
+        save_classifier,
     )
-    from fgvc_cli.runs.loading import save_classifier
 
     registry = get_registry()
     names = {"backbone": "timm/test_resnet.r160_in1k", "head": "linear", "optimizer": "sgd", "dataset": "folder"}
@@ -105,6 +105,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def fgvc() -> Callable[..., Any]:
     """A function that runs the command line and returns its exit code, standard output and standard error."""
-    from fgvc_cli.app import build_app
+    from fgvc_cli.cli.app import build_app
 
     return lambda *arguments: CliRunner().invoke(build_app(), [str(argument) for argument in arguments])

@@ -9,9 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from fgvc_cli import FgvcError, UsageError, __version__
-from fgvc_cli.app import build_app
-from fgvc_cli.commands import lazy
-from fgvc_cli.display import console
+from fgvc_cli.cli import console, lazy
+from fgvc_cli.cli.app import build_app
 from fgvc_cli.settings import current
 
 

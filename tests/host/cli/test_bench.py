@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from fgvc_cli.benchmarking import files, run
-from fgvc_cli.benchmarking.request import LARGEST, BenchRequest
+from fgvc_cli.benchmarking.combinations import LARGEST, BenchRequest
 from fgvc_cli.benchmarking.results import Feed, Report, Row
-from fgvc_cli.commands.bench import COMPARE_EXAMPLE, EXAMPLE
+from fgvc_cli.cli.bench import COMPARE_EXAMPLE, EXAMPLE
 from fgvc_cli.errors import FgvcError
 
 TINY = ["--backbone", "timm/test_resnet", "--head", "linear", "--optimizer", "sgd", "--image-size", 32, "--batch-size",
@@ -247,7 +247,7 @@ def test_names_are_completed(option, start, found):
     words = f"fgvc bench {option} {start}"
     environment = {**os.environ, "_FGVC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
     completed = subprocess.run(
-        [sys.executable, "-c", "from fgvc_cli.app import main; main()"],
+        [sys.executable, "-c", "from fgvc_cli.cli.app import main; main()"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert completed.stdout.split() == [found]

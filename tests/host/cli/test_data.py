@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.commands.data import EXAMPLES
-from fgvc_cli.display import data_tables
-from fgvc_cli.preparing import checking
+from fgvc_cli.cli import data_tables
+from fgvc_cli.cli.data import EXAMPLES
+from fgvc_cli.data.acquisition import check
 from fgvc_cli.registry import get_registry
 
 
@@ -72,7 +72,7 @@ def test_names_are_completed(command):
     words = f"fgvc data {command} de"
     environment = {**os.environ, "_FGVC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
     found = subprocess.run(
-        [sys.executable, "-c", "from fgvc_cli.app import main; main()"],
+        [sys.executable, "-c", "from fgvc_cli.cli.app import main; main()"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert found.stdout.split() == ["demo"]
@@ -194,7 +194,7 @@ def test_one_split_alone(fgvc, spoilt):
 
 
 def test_interrupted_it_tells_what_it_found(fgvc, spoilt, monkeypatch):
-    real = checking.decode_all
+    real = check.decode_all
 
     def interrupted(images, workers):
         for done, outcome in enumerate(real(images, workers)):
@@ -202,7 +202,7 @@ def test_interrupted_it_tells_what_it_found(fgvc, spoilt, monkeypatch):
                 raise KeyboardInterrupt
             yield outcome
 
-    monkeypatch.setattr(checking, "decode_all", interrupted)
+    monkeypatch.setattr(check, "decode_all", interrupted)
     result = fgvc("data", "check", "--data", spoilt, "--workers", 0)
     assert result.exit_code == 130
     assert "1 of 5 images cannot be read:\n  train: ant/0.png: the file is empty." in result.stdout

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fgvc_cli.evaluation.sharpness import measuring
+from fgvc_cli.evaluation import sharpness as measuring
 from fgvc_cli.runs import tensors
 
 QUICK = ("--limit", 6, "--points", 3)
@@ -259,7 +259,7 @@ def test_what_a_run_on_train_and_val_was_trained_on_holds_both(fgvc, bee_run: Pa
 
 
 def test_the_tables_fit_a_narrow_terminal(fgvc, bee_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fgvc_cli.display import console
+    from fgvc_cli.cli import console
 
     monkeypatch.setenv("COLUMNS", "60")
     console._console.cache_clear()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.evaluation import computing
+from fgvc_cli.scoring import model
 
 
 @pytest.fixture
@@ -133,11 +133,11 @@ def test_running_out_of_memory_says_what_to_lower(fgvc, bee_run: Path, photos: P
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("fgvc_cli.evaluation.predicting.scores_of", exhausted)
+    monkeypatch.setattr("fgvc_cli.evaluation.predict.scores_of", exhausted)
     result = fgvc("predict", photos, "--run", bee_run, "--batch-size", 8)
     assert result.exit_code == 1
     assert "--batch-size 4" in result.stderr
-    assert computing.Computing().batch_size == 32
+    assert model.Computing().batch_size == 32
 
 
 def test_long_names_get_a_line_of_their_own(fgvc, bee_run: Path, photos: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_new_page_takes_the_place_of_the_one_before_and_out_is_refused(fgvc, r
 
 
 def test_without_images_nothing_is_explained(fgvc, run, monkeypatch):
-    from fgvc_cli.reporting import run_report
+    from fgvc_cli.report import run_report
 
     monkeypatch.setattr(run_report, "show_examples", None)
     assert fgvc("report", run, "--images", 0).exit_code == 0
@@ -219,14 +219,14 @@ def test_images_that_are_gone_or_broken_are_left_out(fgvc, run, tmp_path):
 
 def test_where_the_model_cannot_be_loaded_its_figures_still_can(fgvc, run, monkeypatch):
     from fgvc_cli.errors import FgvcError
-    from fgvc_cli.reporting import material
+    from fgvc_cli.report import artifacts
 
     fgvc("evaluate", run)
 
     def missing(model_file: Path, computing: Any) -> None:
         raise FgvcError("needs head 'gone' of fgvc-gone 1.0, which is not to be had here.")
 
-    monkeypatch.setattr(material, "load", missing)
+    monkeypatch.setattr(artifacts, "load", missing)
     assert fgvc("report", run).exit_code == 3
     text = words(run / "report.html")
     assert "The classifier cannot be loaded (needs head" in text and "60.0 %" in text and "Taken for" not in text
@@ -317,7 +317,7 @@ def test_a_full_disk_leaves_the_page_of_before(fgvc, run, monkeypatch):
 
 
 def test_ctrl_c_leaves_no_page(fgvc, run, monkeypatch):
-    from fgvc_cli.reporting import run_report
+    from fgvc_cli.report import run_report
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fgvc_cli import BackboneSpec, HeadSpec, settings
-from fgvc_cli.app import build_app
+from fgvc_cli.cli.app import build_app
 from fgvc_cli.registry import get_registry
-from fgvc_cli.registry.partners import fits
+from fgvc_cli.registry.compatibility import fits
 from fgvc_cli.specs import KINDS
 
 

@@ -20,7 +20,7 @@ def test_nothing_heavy_is_imported(arguments):
         "import sys, atexit\n"
         f"atexit.register(lambda: print('heavy:', *[m for m in {HEAVY} if m in sys.modules], file=sys.stderr))\n"
         f"sys.argv = ['fgvc', *{arguments}]\n"
-        "from fgvc_cli.app import main\nmain()"
+        "from fgvc_cli.cli.app import main\nmain()"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout

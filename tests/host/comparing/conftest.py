@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from fgvc_cli.comparing.compared_run import ComparedRun, read_run
+from fgvc_cli.experiments.compared_run import ComparedRun, read_run
 from fgvc_cli.runs.folder import RunFolder
 
 CLASSES = ("ant", "bee")

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from fgvc_cli.comparing.collecting import collect, read
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.studies.failures import FailedRun, write_failures
+from fgvc_cli.experiments.compared_run import collect, read
+from fgvc_cli.experiments.folder import FailedRun, write_failures
 
 
 @pytest.fixture

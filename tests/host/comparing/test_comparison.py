@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from fgvc_cli.comparing.comparison import compare, groups_of, in_order
 from fgvc_cli.errors import UsageError
-from fgvc_cli.studies.failures import FailedRun
+from fgvc_cli.experiments.comparison import compare, groups_of, in_order
+from fgvc_cli.experiments.folder import FailedRun
 
 
 def test_the_best_comes_first_and_what_does_not_differ_shares_a_letter(run_of):

@@ -8,9 +8,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from fgvc_cli.comparing.comparison import compare
-from fgvc_cli.comparing.files import as_markdown, labels, write
-from fgvc_cli.studies.failures import FailedRun
+from fgvc_cli.experiments.compare import as_markdown, labels, write
+from fgvc_cli.experiments.comparison import compare
+from fgvc_cli.experiments.folder import FailedRun
 
 
 def test_each_file_says_the_same(run_of, tmp_path):

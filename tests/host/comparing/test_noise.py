@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from fgvc_cli.comparing.noise import differences, holm, letters, mcnemar, resamples_of
+from fgvc_cli.experiments.statistics import differences, holm, letters, mcnemar, resamples_of
 
 
 def rows(*texts: str) -> list[np.ndarray]:

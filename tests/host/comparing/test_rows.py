@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.comparing.rows import Spread, different_settings, rows_of
+from fgvc_cli.experiments.comparison import Spread, different_settings, rows_of
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row(run_of):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.order import seeded
 from fgvc_cli.errors import UsageError

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data import reading
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.loading import EvaluationLoader, Failure, ImageBatch, TrainingLoader
 from fgvc_cli.data.order import Request
 from fgvc_cli.data.reading import BatchReader
@@ -307,7 +307,7 @@ import multiprocessing, sys
 from pathlib import Path
 import numpy as np
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.augment_options import AugmentOptions
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.data.loading import TrainingLoader
 from fgvc_cli.data.order import Batch
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fgvc_cli.contracts import Split
-from fgvc_cli.data.matching import match_classes
+from fgvc_cli.data.opening import match_classes
 from fgvc_cli.errors import FgvcError, UsageError
 
 CLASSES = ("finch", "jay", "owl", "wren")

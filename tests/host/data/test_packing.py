@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgvc_cli.data.packing import PackedPaths, pack_images, taken
+from fgvc_cli.data.splits import PackedPaths, pack_images, taken
 
 PATHS = [Path("/a/b.jpg"), Path("ä/ö ü.png"), Path("x\udcff.png"), Path("/")]
 

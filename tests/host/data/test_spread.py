@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from fgvc_cli.data.spread import spread
+from fgvc_cli.data.splits import spread
 
 
 def test_a_limit_spreads_over_classes_and_within_them() -> None:

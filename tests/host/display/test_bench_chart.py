@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.display import bench_chart
-from fgvc_cli.display.bench_chart import BAR_INCHES, COLOURS, draw_chart
+from fgvc_cli.benchmarking import chart
+from fgvc_cli.benchmarking.chart import BAR_INCHES, COLOURS, draw_chart
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_small_ratios_are_told_as_in_the_table(tmp_path, bench_report, bench_row
     """A picture has no text to read back: what is drawn is watched."""
     drawn = []
     rows = [replace(row, update=replace(row.update, ratio=0.0123)) for row in bench_rows(["resnet50"])]
-    monkeypatch.setattr(bench_chart, "save_figure", lambda figure, _: drawn.extend(figure.axes[0].texts))
+    monkeypatch.setattr(chart, "save_figure", lambda figure, _: drawn.extend(figure.axes[0].texts))
     draw_chart(tmp_path / "a.png", bench_report(rows))
     assert sum("× 0.012" in text.get_text() for text in drawn) == len(rows) - 1  # but the baseline
 

@@ -9,8 +9,8 @@ import pytest
 
 from fgvc_cli.benchmarking.comparing import compare
 from fgvc_cli.benchmarking.results import Feed
-from fgvc_cli.display import console
-from fgvc_cli.display.bench_comparison import show_comparison
+from fgvc_cli.cli import console
+from fgvc_cli.cli.bench_comparison import show_comparison
 
 
 @pytest.fixture

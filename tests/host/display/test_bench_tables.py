@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from fgvc_cli.benchmarking import text as bench_figures
 from fgvc_cli.benchmarking.files import BenchFiles
 from fgvc_cli.benchmarking.results import Feed, Report
-from fgvc_cli.display import bench_figures, console
-from fgvc_cli.display.bench_tables import circumstances, meanings, show_places, show_report
+from fgvc_cli.cli import console
+from fgvc_cli.cli.bench_tables import circumstances, meanings, show_places, show_report
 
 
 @pytest.fixture

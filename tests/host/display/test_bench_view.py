@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fgvc_cli.display import console
-from fgvc_cli.display import progress as progress_module
-from fgvc_cli.display.bench_view import BenchView
+from fgvc_cli.cli import console
+from fgvc_cli.cli import console as progress_module
+from fgvc_cli.cli.bench import BenchView
 
 
 @pytest.fixture

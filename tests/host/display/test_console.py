@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.display import console
-from fgvc_cli.display import progress as progress_module
-from fgvc_cli.display.progress import duration_text, pace_text, rate_text
+from fgvc_cli.cli import console
+from fgvc_cli.cli import console as progress_module
+from fgvc_cli.cli.console import duration_text, pace_text, rate_text
 
 
 @pytest.fixture

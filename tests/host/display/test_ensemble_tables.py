@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.display.ensemble_tables import SHOWN_PAIRS, _pairs_title, most_complementary, over_best_line, p_text
-from fgvc_cli.display.run_labels import run_labels
+from fgvc_cli.cli.evaluation_tables import SHOWN_PAIRS, _pairs_title, most_complementary, over_best_line, p_text
+from fgvc_cli.formatting import run_labels
 
 
 @pytest.mark.parametrize(

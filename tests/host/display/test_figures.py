@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.display.figures import best_epoch, confusion_matrix, learning_curves
+from fgvc_cli.viz import best_epoch, confusion_matrix, learning_curves
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 

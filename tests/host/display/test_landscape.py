@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.display.landscape import LINES, Scale, draw_landscape
+from fgvc_cli.evaluation.landscape import LINES, Scale, draw_landscape
 
 ORANGE, BLUE = (213, 94, 0), (0, 114, 178)
 DARKEST, PALEST = (68, 1, 84), (253, 231, 37)  # of viridis

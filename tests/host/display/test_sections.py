@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.display import console
-from fgvc_cli.display.sections import Column, print_sections, split
+from fgvc_cli.cli import console
+from fgvc_cli.cli.tables import Column, print_sections, split
 
 NAMES = ["linear + sgd", "pim + sam over sgd", "linear + sgd"]
 SECTIONS = ["resnet50", "resnet50", "timm/vit_base_patch16_clip_224.laion2b_ft_in12k_in1k at 224 px"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.display.sharpness_tables import rise_text
+from fgvc_cli.cli.evaluation_tables import rise_text
 
 
 @pytest.mark.parametrize(

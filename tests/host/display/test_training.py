@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from fgvc_cli.cli import train
+from fgvc_cli.cli.train import TrainingView, _origins
 from fgvc_cli.contracts import Split
-from fgvc_cli.display import training
-from fgvc_cli.display.training import TrainingView, _origins
 
 
 def split(name, origin=""):
@@ -19,7 +19,7 @@ def test_origins_are_said_once_if_they_are_one():
 
 def test_a_long_training_is_announced_once_with_a_shorter_command(monkeypatch, capsys):
     clock = [0.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
     view = TrainingView()
     view._epochs = 100
     view.epoch_started(1, 10_000, 10_000)
@@ -33,7 +33,7 @@ def test_a_long_training_is_announced_once_with_a_shorter_command(monkeypatch, c
 
 def test_a_short_training_is_not_announced(monkeypatch, capsys):
     clock = [0.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
     view = TrainingView()
     view._epochs = 1
     view.epoch_started(1, 1000, 1000)

@@ -24,7 +24,7 @@ from fgvc_cli.contracts import (
     Reads,
     Split,
 )
-from fgvc_cli.evaluation.scoring import Scores
+from fgvc_cli.scoring.scores import Scores
 
 SIDE = 4
 COLOURS = ("blue", "green", "red")

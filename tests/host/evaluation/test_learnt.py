@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.contracts import Split
-from fgvc_cli.evaluation.learnt import notes_of_runs
-from fgvc_cli.evaluation.subject import SubjectRequest, choose
+from fgvc_cli.evaluation.images import SubjectRequest, choose
+from fgvc_cli.evaluation.training_history import notes_of_runs
 from fgvc_cli.registry import get_registry
 
 CLASSES = ("ant", "bee")
@@ -96,11 +96,11 @@ def test_what_cannot_be_told_is_said(insects, run_on, tmp_path) -> None:
 
 
 def test_images_without_files_are_told_by_their_pixels(insects, run_on, monkeypatch) -> None:
-    from fgvc_cli.evaluation import learnt
+    from fgvc_cli.evaluation import training_history
 
     pixels = [np.full((2, 2, 3), value, np.uint8) for value in range(3)]
-    splits = learnt.TrainingSplits(Split("train", pixels[:2], [0, 1], ["a", "b"]), None, None)
-    monkeypatch.setattr(learnt, "training_splits", lambda *_: splits)
+    splits = training_history.TrainingSplits(Split("train", pixels[:2], [0, 1], ["a", "b"]), None, None)
+    monkeypatch.setattr(training_history, "training_splits", lambda *_: splits)
     subject = Split("test", [pixels[1].copy(), pixels[2]], [0, 1], ["a", "b"])
     (note,) = notes_of_runs([run_on("run", insects)], subject, get_registry())
     assert note.startswith("run has learnt 1 of these 2 images")

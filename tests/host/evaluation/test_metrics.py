@@ -5,9 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from fgvc_cli.evaluation.calibration import expected_calibration_error
-from fgvc_cli.evaluation.confusion import confusion_matrix
-from fgvc_cli.evaluation.metrics import figures, most_confident_mistakes, most_confused
+from fgvc_cli.scoring.metrics import (
+    confusion_matrix,
+    expected_calibration_error,
+    figures,
+    most_confident_mistakes,
+    most_confused,
+)
 
 NAMES = ("ant", "bee", "cat")
 

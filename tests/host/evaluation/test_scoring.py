@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fgvc_cli.evaluation import scoring
-from fgvc_cli.evaluation.scoring import score
+from fgvc_cli.scoring import scores as scoring
+from fgvc_cli.scoring.scores import score
 
 
 def test_each_image_gets_its_probabilities_label_and_key(colour_classifier, painted) -> None:

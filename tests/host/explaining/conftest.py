@@ -29,11 +29,11 @@ from fgvc_cli.contracts import (
     Reads,
 )
 from fgvc_cli.errors import UsageError
-from fgvc_cli.evaluation.computing import ReadyClassifier
-from fgvc_cli.explaining import over_dataset
+from fgvc_cli.explaining import dataset
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.records import Component, Origin, PluginRecord
+from fgvc_cli.scoring.model import ReadyClassifier
 
 SIDE = 8
 CLASSES = ("dark", "lit", "unseen")
@@ -266,7 +266,7 @@ def run_of(
 ) -> Callable[..., Path]:
     """A function that makes a run on the lamps, whose model file "loads" as the classifier of a patch."""
     made: dict[Path, ReadyClassifier] = {}
-    monkeypatch.setattr(over_dataset, "load", lambda model_file, computing: made[model_file])
+    monkeypatch.setattr(dataset, "load", lambda model_file, computing: made[model_file])
 
     def make(name: str = "corner", **more: Any) -> Path:
         run = tmp_path / name

@@ -7,8 +7,8 @@ import pytest
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.scoring import Scores
-from fgvc_cli.explaining.choosing import class_index, differing, in_turn, of_classes
+from fgvc_cli.explaining.dataset import class_index, differing, in_turn, of_classes
+from fgvc_cli.scoring.scores import Scores
 
 
 def test_classes_take_turns() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fgvc_cli.errors import UsageError
-from fgvc_cli.explaining.covering import Cover, cover_pixels, filling, most_marked, saliency_order
+from fgvc_cli.explaining.masking import Cover, cover_pixels, filling, most_marked, saliency_order
 
 MAP = torch.tensor([[[0.9, 0.1, 0.5], [0.5, 0.0, 0.2], [0.5, 1.0, 0.0]]])
 

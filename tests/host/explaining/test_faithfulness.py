@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fgvc_cli.explaining.covering import filling, saliency_order
 from fgvc_cli.explaining.faithfulness import CurveEnds, average_drop, curve_passes, deletion_auc, insertion_auc
-from fgvc_cli.explaining.occluding import class_probabilities, marked_probabilities
+from fgvc_cli.explaining.masking import class_probabilities, filling, marked_probabilities, saliency_order
 
 LIT = 1
 

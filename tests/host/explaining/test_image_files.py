@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.explaining.image_files import picture_files, told_apart, true_class, without_pictures
-from fgvc_cli.runs.files import write_bytes
+from fgvc_cli.explaining.images import picture_files, told_apart, true_class, without_pictures
+from fgvc_cli.files import write_bytes
 
 CLASSES = ("ant", "bee", "cat")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.explaining.lettering import ELLIPSIS, shortened, width_of, wrapped
+from fgvc_cli.explaining.text_layout import ELLIPSIS, shortened, width_of, wrapped
 
 TEXTS = [
     "b",

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from fgvc_cli.data.loading import ImageBatch
-from fgvc_cli.explaining.covering import Cover
+from fgvc_cli.explaining.faithfulness import Parts
+from fgvc_cli.explaining.masking import Cover
 from fgvc_cli.explaining.measuring import WAITING_BATCHES, Gathering, Measured, Measuring, measure
-from fgvc_cli.explaining.pointing import Parts
 
 MEASURING = Measuring(Cover(area=0.1), steps=2, curve_steps=5, target="predicted")
 LIT = 1

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.explaining.covering import Cover
-from fgvc_cli.explaining.occluding import looks
+from fgvc_cli.explaining.masking import Cover, looks
 
 DARK, LIT = 0, 1
 

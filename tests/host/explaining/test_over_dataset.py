@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.display.explanation_tables import closing_lines, show_study
+from fgvc_cli.cli.explanation_tables import closing_lines, show_study
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.subject import SubjectRequest
-from fgvc_cli.explaining import over_dataset
-from fgvc_cli.explaining.covering import Cover
-from fgvc_cli.explaining.over_dataset import StudyRequest, study
+from fgvc_cli.evaluation.images import SubjectRequest
+from fgvc_cli.explaining import dataset
+from fgvc_cli.explaining.dataset import StudyRequest, study
+from fgvc_cli.explaining.masking import Cover
 
 QUARTER = Cover(area=0.25)
 MIDDLE = (slice(2, 6), slice(2, 6))
@@ -164,7 +164,7 @@ def test_runs_are_compared_by_the_names_of_their_classes(run_of, registry, view)
 
 
 def test_an_interruption_gives_what_is_done(run_of, registry, view, monkeypatch) -> None:
-    measure, batches = over_dataset.measure, []
+    measure, batches = dataset.measure, []
 
     def interrupted_measure(*arguments):
         batches.append(1)
@@ -172,7 +172,7 @@ def test_an_interruption_gives_what_is_done(run_of, registry, view, monkeypatch)
             raise KeyboardInterrupt
         return measure(*arguments)
 
-    monkeypatch.setattr(over_dataset, "measure", interrupted_measure)
+    monkeypatch.setattr(dataset, "measure", interrupted_measure)
     done = study(request(run_of()), registry, view)
     assert done.interrupted and done.summary["interrupted"]
     assert {e["images"] for e in done.summary["explainers"]} == {8}
@@ -188,7 +188,7 @@ def test_an_interruption_before_the_first_batch_is_one(run_of, registry, view, m
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(over_dataset, "measure", interrupted)
+    monkeypatch.setattr(dataset, "measure", interrupted)
     model = run_of()
     with pytest.raises(KeyboardInterrupt):
         study(request(model), registry, view)
@@ -227,8 +227,8 @@ def test_what_cannot_be_done_is_said_before_anything_is(run_of, registry, view, 
 
 @pytest.mark.parametrize("name", ["not-a-number", "too-high"])
 def test_an_explainer_whose_maps_have_other_values_is_refused_at_once(run_of, registry, view, monkeypatch, name):
-    measure, batches = over_dataset.measure, []
-    monkeypatch.setattr(over_dataset, "measure", lambda *arguments: batches.append(1) or measure(*arguments))
+    measure, batches = dataset.measure, []
+    monkeypatch.setattr(dataset, "measure", lambda *arguments: batches.append(1) or measure(*arguments))
     model = run_of()
     with pytest.raises(FgvcError, match=f"{name} breaks its contract: its maps have values outside"):
         study(request(model, explainers=("knowing", name)), registry, view)
@@ -251,7 +251,7 @@ def test_birds_are_pointed_at_where_their_boxes_are(run_of, ready, registry, vie
     split, deciding = demo.split("test"), demo.deciding_parts()
     model = run_of()
     bird = ready(model_file=model, class_names=demo.class_names, side=32)
-    monkeypatch.setattr(over_dataset, "load", lambda model_file, computing: bird)
+    monkeypatch.setattr(dataset, "load", lambda model_file, computing: bird)
     subject = SubjectRequest(dataset="demo", options=options)
     done = study(request(model, explainers=("centre",), subject=subject), registry, view)
     expected, any_part = [], []

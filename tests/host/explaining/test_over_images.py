@@ -14,11 +14,11 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer
 from fgvc_cli.errors import UsageError
-from fgvc_cli.evaluation.computing import ReadyClassifier
-from fgvc_cli.explaining.covering import Cover
-from fgvc_cli.explaining.explained import Subject
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainers
-from fgvc_cli.explaining.over_images import ExplainingImages
+from fgvc_cli.explaining.explanation import Subject
+from fgvc_cli.explaining.images import ExplainingImages
+from fgvc_cli.explaining.masking import Cover
+from fgvc_cli.scoring.model import ReadyClassifier
 
 
 def lit(pixels: int) -> np.ndarray:

@@ -13,11 +13,10 @@ from PIL import Image, ImageDraw
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.explaining import panels
-from fgvc_cli.explaining.covering import Cover
-from fgvc_cli.explaining.explained import ExplainedImage, Explanation, Sight, Subject
-from fgvc_cli.explaining.panels import draw_panel, write_panel
+from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Sight, Subject
+from fgvc_cli.explaining.masking import Cover
+from fgvc_cli.explaining.panels import cover_tile, draw_panel, heat_tile, scale_bar, write_panel
 from fgvc_cli.explaining.photograph import crop_box, whole_box
-from fgvc_cli.explaining.tiles import cover_tile, heat_tile, scale_bar
 
 SIDE = 32
 NAMES = ("Bar-winged-Finch", "Bar-winged-Shrike", "Ring-eyed-Forktail")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.explaining.pointing import KnownParts, box_on_crop, hits, mask_of
+from fgvc_cli.explaining.faithfulness import KnownParts, box_on_crop, hits, mask_of
 
 ZEROS, ONES = (0.0,) * 3, (1.0,) * 3
 SHORT = Preprocessing(64, 80, ZEROS, ONES)

@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fgvc_cli import settings
-from fgvc_cli.preparing import transfer
+from fgvc_cli.data.acquisition import download as transfer
 from fgvc_cli.registry import lookup
 
 PLUGIN = """
@@ -221,7 +221,7 @@ class Insects:
 
     def run(self, *arguments: str) -> Any:
         """Run `fgvc data ...`."""
-        from fgvc_cli.app import build_app
+        from fgvc_cli.cli.app import build_app
 
         return CliRunner().invoke(build_app(), ["data", *arguments, "--data-root", str(self.root)])
 

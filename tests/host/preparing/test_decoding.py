@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.preparing import decoding
-from fgvc_cli.preparing.decoding import Outcome, decode_all
+from fgvc_cli.data.acquisition import decoding
+from fgvc_cli.data.acquisition.decoding import Outcome, decode_all
 
 
 class Deadly:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fgvc_cli.preparing.duplicates import identical, of_one_size
+from fgvc_cli.data.acquisition.check import identical, of_one_size
 
 
 def test_only_files_of_one_size_are_compared():

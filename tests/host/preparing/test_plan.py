@@ -3,9 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fgvc_cli.contracts import Download, Provision
-from fgvc_cli.preparing.plan import amount_text, size_text, wanted
-from fgvc_cli.preparing.room import room_for
-from fgvc_cli.preparing.unpacking import move_into_place
+from fgvc_cli.data.acquisition.plan import amount_text, room_for, size_text, wanted
+from fgvc_cli.data.acquisition.unpacking import move_into_place
 
 
 def test_amounts():

@@ -21,7 +21,8 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from fgvc_cli.preparing import obtaining, transfer, unpacking
+from fgvc_cli.data.acquisition import download, unpacking
+from fgvc_cli.data.acquisition import prepare as obtaining
 from fgvc_cli.sizes import bytes_text
 
 
@@ -122,7 +123,7 @@ def test_without_a_checksum_the_size_decides(insects):
 
 
 def test_a_connection_that_breaks_off_is_taken_up_again(insects, monkeypatch):
-    monkeypatch.setattr(transfer, "ENOUGH", 1000)
+    monkeypatch.setattr(download, "ENOUGH", 1000)
     insects.server.drop_after = len(insects.archive) // 20  # more often than it would be tried in vain
     result = insects.run("prepare", "insects")
     assert result.exit_code == 0 and insects.is_whole()
@@ -151,16 +152,16 @@ def test_a_server_that_is_busy_is_asked_again(insects):
 
 @pytest.mark.parametrize("before", ["busy", "broken off"])
 def test_a_host_that_has_answered_is_asked_again_when_it_cannot_be_reached(insects, monkeypatch, before):
-    attempt, url = transfer._attempt, f"{insects.server.url}/insects.tgz"
+    attempt, url = download._attempt, f"{insects.server.url}/insects.tgz"
     busy = HTTPError(url, 503, "Service Unavailable", Message(), None)
-    failures = [busy if before == "busy" else transfer._BrokenOffError("broken off"), URLError("no route")]
+    failures = [busy if before == "busy" else download._BrokenOffError("broken off"), URLError("no route")]
 
     def failing_first(*arguments: object) -> None:
         if failures:
             raise failures.pop(0)
         attempt(*arguments)
 
-    monkeypatch.setattr(transfer, "_attempt", failing_first)
+    monkeypatch.setattr(download, "_attempt", failing_first)
     result = insects.run("prepare", "insects")
     assert result.exit_code == 0 and insects.is_whole() and "no route; trying again" in result.stderr
 
@@ -459,11 +460,11 @@ def test_killed_it_goes_on(insects):
 
 
 def test_two_at_once_download_once(insects, monkeypatch):
-    from fgvc_cli.preparing import lock
+    from fgvc_cli.data.acquisition import prepare as lock
 
     monkeypatch.setattr(lock, "PAUSE", 0.02)
     insects.server.wait = 0.3
-    from fgvc_cli.preparing.choosing import choose_dataset
+    from fgvc_cli.data.acquisition.select import choose_dataset
     from fgvc_cli.registry import get_registry
 
     monkeypatch.setenv("FGVC_DATA", str(insects.root))
@@ -488,7 +489,7 @@ def test_two_at_once_download_once(insects, monkeypatch):
 
 
 def test_who_waits_says_so(insects, monkeypatch, capsys):
-    from fgvc_cli.preparing import lock
+    from fgvc_cli.data.acquisition import prepare as lock
 
     def finish(seconds: float) -> None:
         held.__exit__(None, None, None)
@@ -502,7 +503,7 @@ def test_who_waits_says_so(insects, monkeypatch, capsys):
 
 
 def test_a_lock_that_its_last_owner_has_just_deleted_is_none(insects, monkeypatch):
-    from fgvc_cli.preparing import lock
+    from fgvc_cli.data.acquisition import prepare as lock
 
     deleted = []
 

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from fgvc_cli.registry.blame import blamed
+from fgvc_cli.registry.error_origin import blamed
 from fgvc_cli.registry.lookup import discover
 from fgvc_cli.settings import Settings
 

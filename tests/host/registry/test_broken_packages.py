@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fgvc_cli import settings
-from fgvc_cli.app import build_app
+from fgvc_cli.cli.app import build_app
 from fgvc_cli.registry import lookup
 
 HEADS = "from fgvc_cli import HeadSpec, hookimpl\n\n\n@hookimpl\ndef fgvc_heads():\n    return {}\n"

@@ -7,7 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from fgvc_cli.app import build_app
+from fgvc_cli.cli.app import build_app
 
 HEAD = (
     "from fgvc_cli import HeadSpec, hookimpl\n"
@@ -168,7 +168,7 @@ def test_a_deny_list_that_matches_nothing_is_a_usage_error(install):
 
 
 def test_completion_offers_a_reference_where_names_clash(install):
-    from fgvc_cli.commands.completion import component_names
+    from fgvc_cli.cli.common_options import component_names
 
     install("ours", {"ours_plugin.py": HEAD.format(name="pim")})
     names = [name for name, _ in component_names("head")("")]
@@ -185,7 +185,7 @@ def test_a_heavy_import_is_recorded_and_named(install):
     site = install("heavy", {"heavy_plugin.py": module, **{f"{name}.py": "" for name in names}})
     program = (
         f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['fgvc', 'list-plugins', *sys.argv[1:]]\n"
-        "from fgvc_cli.app import main\nmain()"
+        "from fgvc_cli.cli.app import main\nmain()"
     )
     text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert " ms (torch, timm, torchvision) " in text

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fgvc_cli.app import build_app
+from fgvc_cli.cli.app import build_app
 
 PLUGINS, ROUNDS, ALLOWED = 50, 7, 2.0
 

@@ -12,19 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.comparing.compared_run import ComparedRun
-from fgvc_cli.comparing.comparison import compare
-from fgvc_cli.explaining.covering import Cover
-from fgvc_cli.reporting.examples import Example, Examples, Tile
-from fgvc_cli.reporting.pictures import Picture, picture
-from fgvc_cli.reporting.predictions import Prediction
-from fgvc_cli.reporting.recorded import Recorded
-from fgvc_cli.reporting.request import IMAGES, ReportRequest
-from fgvc_cli.reporting.run_report import RunReport
-from fgvc_cli.reporting.scored import Scored
-from fgvc_cli.reporting.study_report import StudyReport
+from fgvc_cli.experiments.compared_run import ComparedRun
+from fgvc_cli.experiments.comparison import compare
+from fgvc_cli.experiments.folder import FailedRun
+from fgvc_cli.explaining.masking import Cover
+from fgvc_cli.report.artifacts import Recorded
+from fgvc_cli.report.examples import IMAGES, Example, Examples, ReportRequest, Tile
+from fgvc_cli.report.pictures import Picture, picture
+from fgvc_cli.report.predictions import Prediction, Scored
+from fgvc_cli.report.run_report import RunReport, StudyReport
 from fgvc_cli.runs.folder import RunFolder
-from fgvc_cli.studies.failures import FailedRun
 
 VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br", "input"}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.reporting.pages import report_page, study_page
+from fgvc_cli.report.report import report_page, study_page
 
 PHONE, WIDE = 360, 1280
 LONG = ["Wort" * 120, "鳥" * 200, "a b" * 150, *(f"Ring-eyed-Forktail-{i}" for i in range(30))]

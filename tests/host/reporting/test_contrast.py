@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from fgvc_cli.reporting.charts import matrix
-from fgvc_cli.reporting.page import style_sheet
+from fgvc_cli.report import confusion_chart
+from fgvc_cli.report.page import style_sheet
 
 Colour = tuple[float, float, float]
 
@@ -81,7 +81,7 @@ def test_numbers_can_be_read_on_every_shade_of_a_cell(theme, kind):
     found = themes()[theme]
     shades = dict(re.findall(rf"\.{kind}(\d)[^{{}}]*\{{ --shade: ([\d.]+);", style_sheet()))
     shades |= dict(re.findall(rf", \.{kind}(\d) \{{ --shade: ([\d.]+);", style_sheet()))
-    assert set(shades) == {str(level) for level in range(1, matrix.LEVELS + 1)}
+    assert set(shades) == {str(level) for level in range(1, confusion_chart.LEVELS + 1)}
     for opacity in map(float, shades.values()):
         assert contrast(found["ink"], over(found[kind], opacity, found["paper"])) >= 4.5
 
@@ -89,11 +89,11 @@ def test_numbers_can_be_read_on_every_shade_of_a_cell(theme, kind):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_strongest_cells_of_a_matrix_picture_can_be_seen(theme):
     paper = themes()[theme]["paper"]
-    assert contrast(matrix.RIGHT, paper) >= 3 and contrast(matrix.WRONG, paper) >= 3
+    assert contrast(confusion_chart.RIGHT, paper) >= 3 and contrast(confusion_chart.WRONG, paper) >= 3
 
 
 def test_what_is_right_and_what_is_wrong_is_told_by_more_than_colour(run_report, read_page):
-    from fgvc_cli.reporting.pages import report_page
+    from fgvc_cli.report.report import report_page
 
     page = read_page(report_page([run_report()]).html())
     tags = page.by_id("occlusion").of_class("tag")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.reporting.examples import choose_typical
-from fgvc_cli.reporting.pictures import MOST_BYTES, picture, strongest
-from fgvc_cli.reporting.predictions import Prediction, confused, mistakes, read_predictions
+from fgvc_cli.report.examples import choose_typical
+from fgvc_cli.report.pictures import MOST_BYTES, picture, strongest
+from fgvc_cli.report.predictions import Prediction, confused, mistakes, read_predictions
 
 
 def predictions(right: int, wrong: int) -> list[Prediction]:

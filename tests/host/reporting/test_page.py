@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from markupsafe import Markup
 
-from fgvc_cli.reporting.page import Page, Section
+from fgvc_cli.report.page import Page, Section
 
 
 def page_of(*sections: Section) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.reporting.pages import report_page, study_page
-from fgvc_cli.reporting.pictures import MOST_BYTES
-from fgvc_cli.reporting.request import IMAGES
+from fgvc_cli.report.examples import IMAGES
+from fgvc_cli.report.pictures import MOST_BYTES
+from fgvc_cli.report.report import report_page, study_page
 
 RUN, STUDY = 450_000, 10_000_000
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from fgvc_cli.reporting.pages import report_page
+from fgvc_cli.report.report import report_page
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.runs import files
+from fgvc_cli import files
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.runs import new_folder
+from fgvc_cli.runs import folder
 
-choose = functools.partial(new_folder.choose_new_folder, below="ensemble", what="the ensemble")
+choose = functools.partial(folder.choose_new_folder, below="ensemble", what="the ensemble")
 
 
 def test_the_folder_is_a_new_one_named_by_the_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(new_folder.time, "strftime", lambda _: "20261124-120000")
+    monkeypatch.setattr(folder.time, "strftime", lambda _: "20261124-120000")
     first = choose(None, force=False)
     assert first == Path("ensemble/20261124-120000") and not first.exists()
     first.mkdir(parents=True)
@@ -36,6 +36,6 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_done(tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(FgvcError, match=r"file is a file\. Choose another folder with --out"):
         choose(tmp_path / "file/new", force=False)
-    monkeypatch.setattr(new_folder.os, "access", lambda *_: False)
+    monkeypatch.setattr(folder.os, "access", lambda *_: False)
     with pytest.raises(FgvcError, match=f"{tmp_path} cannot be written to"):
         choose(tmp_path / "new/one", force=False)

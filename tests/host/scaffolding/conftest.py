@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fgvc_cli.scaffolding import Scaffold, plugin_names, write_plugin
 from PIL import Image
 from typer.testing import CliRunner
 
 from fgvc_cli import settings
 from fgvc_cli.registry import lookup
-from fgvc_cli.scaffolding import Scaffold, plugin_names, write_plugin
 
 NAMES = {
     "backbone": "small-net",
@@ -60,7 +60,7 @@ def scaffolds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sc
 @pytest.fixture(scope="session")
 def fgvc() -> Callable[..., Any]:
     """A function that runs the command line and returns its exit code, standard output and standard error."""
-    from fgvc_cli.app import build_app
+    from fgvc_cli.cli.app import build_app
 
     return lambda *arguments: CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli import settings
+from fgvc_cli.experiments.planning import SweepRequest, plan
+from fgvc_cli.experiments.study import Study
 from fgvc_cli.registry import get_registry
-from fgvc_cli.studies.planning import plan
-from fgvc_cli.studies.request import SweepRequest
-from fgvc_cli.studies.study import Study
 
 SHARED = {
     "dataset": {"name": "demo", "train": 2, "val": 1, "test": 1, "size": 32},

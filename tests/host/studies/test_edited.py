@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from fgvc_cli.experiments.folder import new_study
+from fgvc_cli.experiments.planning import configurations
+from fgvc_cli.experiments.sweep import begun_otherwise
 from fgvc_cli.registry import get_registry
-from fgvc_cli.studies.edited import begun_otherwise
-from fgvc_cli.studies.folder import new_study
-from fgvc_cli.studies.planning import configurations
 
 CELL = """
 [[cells]]

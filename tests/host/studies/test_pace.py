@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.studies.pace import Pace
+from fgvc_cli.experiments.running import Pace
 
 
 def test_nothing_is_known_before_a_run_has_come_anywhere():

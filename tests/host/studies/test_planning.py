@@ -7,11 +7,9 @@ from dataclasses import replace
 import pytest
 
 from fgvc_cli.errors import UsageError
+from fgvc_cli.experiments.planning import SweepRequest, configurations, plan
+from fgvc_cli.experiments.study import Study, as_toml
 from fgvc_cli.registry import get_registry
-from fgvc_cli.studies.planning import configurations, plan
-from fgvc_cli.studies.request import SweepRequest
-from fgvc_cli.studies.study import Study
-from fgvc_cli.studies.study_file import as_toml
 
 TWO_CELLS = """
 recipe = "scratch"

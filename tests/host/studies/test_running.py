@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.experiments.folder import StudyFolder, find_study, new_study
+from fgvc_cli.experiments.running import Means, run_study
+from fgvc_cli.experiments.study import Study
+from fgvc_cli.experiments.worker import Failed
+from fgvc_cli.experiments.worker_pool import Crew
 from fgvc_cli.registry import get_registry
-from fgvc_cli.studies.crew import Crew
-from fgvc_cli.studies.events import Failed
-from fgvc_cli.studies.folder import StudyFolder, find_study, new_study
-from fgvc_cli.studies.running import Means, run_study
-from fgvc_cli.studies.study import Study
-from fgvc_cli.training.interrupt import Interrupted
+from fgvc_cli.training.state import Interrupted
 
 THREE = """
 [[cells]]
@@ -131,7 +131,7 @@ class FullDisk(Crew):
 
 
 def test_a_full_disk_ends_the_study_and_fails_no_run(tiny, folder_of, monkeypatch):
-    monkeypatch.setattr("fgvc_cli.studies.running.Crew", FullDisk)
+    monkeypatch.setattr("fgvc_cli.experiments.running.Crew", FullDisk)
     study = tiny(THREE)
     folder = folder_of(study, "a study")
     with pytest.raises(FgvcError, match=r"^No space left .* Then go on with: fgvc sweep --resume '.*a study'$"):
@@ -147,7 +147,7 @@ def test_two_cannot_work_on_one_study(tiny, folder_of):
 
 
 def test_each_of_several_gets_its_share_of_the_machine(monkeypatch):
-    monkeypatch.setattr("fgvc_cli.studies.running.usable_cores", lambda: 8)
+    monkeypatch.setattr("fgvc_cli.experiments.running.usable_cores", lambda: 8)
     assert Means(1).share(0) == (None, {}) and Means(3).share(2) == (2, {}) and Means(20).share(0) == (1, {})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
     shown = [Means(3, "cuda").share(place) for place in range(3)]

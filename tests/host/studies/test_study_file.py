@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.studies.study import Combination, Study
-from fgvc_cli.studies.study_file import as_toml, parse_study, read_study_file
+from fgvc_cli.experiments.study import Combination, Study, as_toml, parse_study, read_study_file
 
 
 def test_a_cell_is_every_backbone_with_every_head_and_every_optimizer():

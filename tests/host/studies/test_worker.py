@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from fgvc_cli import settings
-from fgvc_cli.data.store.locks import locked
+from fgvc_cli.data.cache.locks import locked
+from fgvc_cli.experiments import worker
+from fgvc_cli.experiments.worker import Failed, Finished
 from fgvc_cli.runs.folder import check_out
-from fgvc_cli.studies import worker
-from fgvc_cli.studies.events import Failed, Finished
 
 
 @pytest.fixture

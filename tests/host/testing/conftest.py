@@ -64,6 +64,6 @@ def add(site: Path) -> Callable[..., None]:
 @pytest.fixture
 def fgvc() -> Callable[..., Any]:
     """A function that runs the command line and returns its exit code, standard output and standard error."""
-    from fgvc_cli.app import build_app
+    from fgvc_cli.cli.app import build_app
 
     return lambda *arguments: CliRunner().invoke(build_app(), [str(argument) for argument in arguments])

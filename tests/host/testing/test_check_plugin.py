@@ -11,8 +11,8 @@ import pytest
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.specs import KINDS
-from fgvc_cli.testing.choosing import choose
-from fgvc_cli.testing.examining import Examination
+from fgvc_cli.testing.examine import Examination
+from fgvc_cli.testing.select import choose
 
 HEAD = """
 from fgvc_cli import HeadSpec, hookimpl
@@ -216,7 +216,7 @@ def test_names_are_distributions_components_and_members_of_families(flawed):
 
 
 def test_the_shell_completes_distributions_and_components(flawed):
-    from fgvc_cli.commands.completion import plugins_and_components
+    from fgvc_cli.cli.common_options import plugins_and_components
 
     assert plugins_and_components("fgvc-tw")[0] == ("fgvc-twin", "a distribution")
     assert ("gradcam", get_registry().find("explainer", "gradcam").spec.summary) in plugins_and_components("grad")

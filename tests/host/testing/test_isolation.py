@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from fgvc_cli.testing.tiny.isolation import isolated
+from fgvc_cli.testing.tiny import isolated
 
 
 def state():

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from fgvc_cli import settings as program
-from fgvc_cli.data.store import image_store, listing
-from fgvc_cli.data.store.locks import FileLock
+from fgvc_cli.data.cache import index
+from fgvc_cli.data.cache import store as image_store
+from fgvc_cli.data.cache.locks import FileLock
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training import run as training
@@ -86,30 +87,30 @@ def cache() -> Path:
 def test_with_and_without_a_cache_it_is_the_same_training(photos, tmp_path, cache, crop) -> None:
     without = train(photos, tmp_path / "off", cache="off", augment={"crop": crop})
     assert not [note for note in without[0] if "decoded" in note]
-    assert listing.stores(cache) == []
+    assert index.stores(cache) == []
     runs = [train(photos, tmp_path / name, cache=name, augment={"crop": crop}) for name in ("auto", "on")]
     for run in runs:
         assert_same(run, without)
     if crop == "random":
         assert ": 0 of 33, in all about" in kept_note(runs[0][0])
         assert ": 33 of 33, in all about" in kept_note(runs[1][0])
-    assert sum(store.images for store in listing.stores(cache)) == 33  # not those of the test split
+    assert sum(store.images for store in index.stores(cache)) == 33  # not those of the test split
     assert 'cache = "on"' in (tmp_path / "on" / "config.toml").read_text()
-    for store in listing.stores(cache):
-        FileLock(store.path / listing.USE, shared=False).close()  # nobody holds it any more
+    for store in index.stores(cache):
+        FileLock(store.path / index.USE, shared=False).close()  # nobody holds it any more
 
 
 def test_a_cache_that_is_cleared_between_epochs_changes_nothing(photos, tmp_path, cache, capsys) -> None:
     without = train(photos, tmp_path / "off", cache="off", epochs=3)
     capsys.readouterr()
-    clearing = Silent(lambda: listing.clear(cache, listing.stores(cache)))
+    clearing = Silent(lambda: index.clear(cache, index.stores(cache)))
     assert_same(train(photos, tmp_path / "auto", clearing, epochs=3, workers=1), without)
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(warnings) == 1 and "it was removed. Images are decoded instead." in warnings[0]
 
 
 def test_a_run_goes_on_without_the_cache_it_began_with(photos, tmp_path, cache) -> None:
-    from fgvc_cli.training.interrupt import Interrupted
+    from fgvc_cli.training.state import Interrupted
 
     whole = train(photos, tmp_path / "whole", cache="off")
 
@@ -119,7 +120,7 @@ def test_a_run_goes_on_without_the_cache_it_began_with(photos, tmp_path, cache) 
 
     with pytest.raises(Interrupted):
         train(photos, tmp_path / "part", Stopping())
-    shutil.rmtree(cache / listing.IMAGES)
+    shutil.rmtree(cache / index.IMAGES)
     training.resume(tmp_path / "part", get_registry(), Silent())
     assert_same((None, whole[1], load_file(tmp_path / "part" / "model.safetensors")), whole)
 

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from fgvc_cli.config.layering import person_settings, refuse_with_resume
+from fgvc_cli.config.recipes import read_recipe
+from fgvc_cli.config.run_config import read_config, resolve
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.config import read_config, resolve
-from fgvc_cli.training.recipes import read_recipe
-from fgvc_cli.training.settings import person_settings, refuse_with_resume
 
 CPU = {"device": "cpu", "weights": "none"}
 GPU = {"device": "cuda", "weights": "pretrained"}

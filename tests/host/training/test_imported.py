@@ -18,7 +18,7 @@ from fgvc_cli.data.images import read_image
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training import run as training
-from fgvc_cli.training.interrupt import Interrupted
+from fgvc_cli.training.state import Interrupted
 
 PUBLIC_NAMES = (
     (r"^backbone\.model\.", "backbone."),
@@ -123,7 +123,7 @@ def test_no_epochs_make_a_run_of_the_file(photos, tmp_path, monkeypatch, source,
 def test_such_a_run_is_evaluated_and_predicts(photos, tmp_path, public):
     from typer.testing import CliRunner
 
-    from fgvc_cli.app import build_app
+    from fgvc_cli.cli.app import build_app
 
     def fgvc(*arguments):
         return CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
@@ -179,7 +179,7 @@ def test_with_another_head_the_backbone_alone_is_loaded(photos, tmp_path, source
 def test_without_a_test_split_there_is_no_empty_table(photos, tmp_path, source):
     from typer.testing import CliRunner
 
-    from fgvc_cli.app import build_app
+    from fgvc_cli.cli.app import build_app
 
     given = ["--weights", source.path, "--epochs", 0, "--image-size", 32, "--device", "cpu", "--out", tmp_path / "run"]
     command = ["train", "--data", photos / "train", "--backbone", "timm/test_resnet", "--head", "linear", *given]

@@ -8,11 +8,11 @@ from types import ModuleType
 import pytest
 
 from fgvc_cli import OptimizerSpec, option
+from fgvc_cli.config.layering import person_settings
+from fgvc_cli.config.run_config import read_config, resolve
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Component, Registry, get_registry
 from fgvc_cli.registry.records import Origin, PluginRecord
-from fgvc_cli.training.config import read_config, resolve
-from fgvc_cli.training.settings import person_settings
 
 FACTS = {"device": "cuda", "weights": "none"}
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from fgvc_cli.data.order import WHOLE, Share, batches_in_epoch, epoch_batches
 from fgvc_cli.errors import UsageError
 from fgvc_cli.launch import Launch, launched
-from fgvc_cli.training.parallel import ALONE, Ranks, joined
+from fgvc_cli.training.distributed import ALONE, Ranks, joined
 
 HERE = Path(__file__).parent
 CASES = (

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from fgvc_cli.training.options import TrainOptions
+from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.training.schedule import Schedule
 
 

@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import placed
 from fgvc_cli.data.loading import TrainingLoader
 from fgvc_cli.errors import UsageError
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training import run as training
-from fgvc_cli.training.interrupt import Interrupted
 from fgvc_cli.training.staging import Staging
+from fgvc_cli.training.state import Interrupted
 
 SIDE = 32
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -10,16 +10,16 @@ from types import ModuleType
 import pytest
 
 from fgvc_cli import FgvcError, TrackerSpec, UsageError
+from fgvc_cli.config.layering import person_settings, refuse_with_resume
+from fgvc_cli.config.run_config import resolve
 from fgvc_cli.contracts import RunStart, Tracker, scalars
-from fgvc_cli.evaluation.subject import SubjectRequest, choose
+from fgvc_cli.evaluation.images import SubjectRequest, choose
 from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry
-from fgvc_cli.registry.checks import PluginError, check_spec
+from fgvc_cli.registry.loading import PluginError, check_spec
 from fgvc_cli.registry.records import Origin
 from fgvc_cli.training import run as training
-from fgvc_cli.training.config import resolve
-from fgvc_cli.training.events import make_trackers
-from fgvc_cli.training.interrupt import Interrupted
-from fgvc_cli.training.settings import person_settings, refuse_with_resume
+from fgvc_cli.training.callbacks import make_trackers
+from fgvc_cli.training.state import Interrupted
 
 TRAINING = {
     "backbone": {"name": "timm/test_resnet"},

@@ -18,7 +18,7 @@ from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import RunFolder, find_run
 from fgvc_cli.training import run as training
 from fgvc_cli.training import trainer as trainer_module
-from fgvc_cli.training.interrupt import Interrupted
+from fgvc_cli.training.state import Interrupted
 
 
 class Watcher:
@@ -175,7 +175,7 @@ def test_accumulation_and_workers_resume_bit_for_bit_too(photos, tmp_path):
 
 
 def test_a_run_is_reproduced_by_its_config_file(photos, tmp_path, whole):
-    from fgvc_cli.training.config import read_config
+    from fgvc_cli.config.run_config import read_config
 
     layer, recipe = read_config(whole.config_file)
     again = training.train([layer], recipe, tmp_path / "again", True, get_registry(), Watcher()).run
@@ -229,7 +229,7 @@ def test_a_full_disk_keeps_the_last_state(photos, tmp_path, monkeypatch):
     def full_from_the_second(path, *args):
         calls.append(1)
         if len(calls) > 1:
-            from fgvc_cli.runs import files
+            from fgvc_cli import files
 
             with files.replacing(path):
                 raise OSError(errno.ENOSPC, "No space left on device")

@@ -25,8 +25,7 @@ from fgvc_cli.contracts import (
     Reads,
     WeightsReport,
 )
-from fgvc_cli.training.hub_probe import probe
-from fgvc_cli.training.weights import apply, choose
+from fgvc_cli.training.weights import apply, choose, probe
 
 
 class OneLayer(Backbone):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from fgvc_cli.app import main
+from fgvc_cli.cli.app import main
 from fgvc_cli.launch import launched
 from fgvc_cli.training import trainer
 

@@ -23,7 +23,7 @@ from fgvc_cli.contracts import (
 )
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.assembly import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
 
 CLASSES = 5
 SMALL = {

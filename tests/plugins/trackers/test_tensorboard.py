@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
-from fgvc_cli.app import build_app
+from fgvc_cli.cli.app import build_app
 from fgvc_cli.contracts import RunStart
 from fgvc_cli.registry import get_registry
 

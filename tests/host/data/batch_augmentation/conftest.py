@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.batch_augmentation.draws import Draw
 from fgvc_cli.data.order import seeded

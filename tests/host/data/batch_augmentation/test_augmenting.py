@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.batch_augmentation.augmenting import BatchAugmentation
+from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws
 from fgvc_cli.data.batch_augmentation.recording import recorded
 from fgvc_cli.data.order import seeded

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from fgvc_cli.data.batch_augmentation.batch import Mixing, mixed
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Mix
-from fgvc_cli.data.batch_augmentation.mixing import Mixing, mixed
 from fgvc_cli.data.order import seeded
 from fgvc_cli.training.update import probabilities
 

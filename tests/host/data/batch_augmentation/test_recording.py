@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.batch_augmentation.draws import Operation
 from fgvc_cli.data.batch_augmentation.recording import recorded

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from fgvc_cli.data.batch_augmentation.steps import Step, sent
+from fgvc_cli.data.batch_augmentation.draws import Step, sent
 
 
 def test_tensors_arrive_as_they_were() -> None:

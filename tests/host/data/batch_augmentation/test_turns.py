@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fgvc_cli.data.augment_options import AugmentOptions
-from fgvc_cli.data.batch_augmentation import matrices
+from fgvc_cli.config.train_options import AugmentOptions
+from fgvc_cli.data.batch_augmentation import geometry
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Note, Operation
-from fgvc_cli.data.batch_augmentation.turns import KINDS, Kind, turns
+from fgvc_cli.data.batch_augmentation.op_groups import KINDS, Kind, turns
 
 FLIP, INVERT, ERASE = Note(Operation.FLIP), Note(Operation.INVERT), Note(Operation.ERASE, (1, 2, 3, 4))
 SATURATE, SHARPEN = Note(Operation.SATURATION, (1.5,)), Note(Operation.SHARPNESS, (0.5,))
-TURN, BACK = (Note(Operation.AFFINE, matrices.rotation(angle)) for angle in (30, -30))
+TURN, BACK = (Note(Operation.AFFINE, geometry.rotation(angle)) for angle in (30, -30))
 
 
 def order_of(draws: list[Draw], merge: bool = False) -> list[list[Note]]:

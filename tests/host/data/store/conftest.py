@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.store import environment, image_store
-from fgvc_cli.data.store.image_store import ImageStore
-from fgvc_cli.data.store.kept import KeptImages
-from fgvc_cli.data.store.rendition import Rendition
+from fgvc_cli.data.cache import environment
+from fgvc_cli.data.cache import store as image_store
+from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.store import ImageStore, KeptImages
 
 
 @pytest.fixture(autouse=True)

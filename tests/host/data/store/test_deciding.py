@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 
 from fgvc_cli import settings
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import Augmentation
+from fgvc_cli.data.cache import index, locks, policy
+from fgvc_cli.data.cache.index import ABOUT, DATA, IMAGES, bytes_per_image, clear, stores
+from fgvc_cli.data.cache.policy import TrainingCache, training_cache
+from fgvc_cli.data.cache.resize import Rendition
 from fgvc_cli.data.loading import EvaluationLoader
-from fgvc_cli.data.store import deciding, listing, locks, room
-from fgvc_cli.data.store.deciding import TrainingCache, training_cache
-from fgvc_cli.data.store.listing import ABOUT, DATA, IMAGES, clear, stores
-from fgvc_cli.data.store.rendition import Rendition
-from fgvc_cli.data.store.room import bytes_per_image
 from fgvc_cli.errors import FgvcError
 
 Decide = Callable[..., TrainingCache]
@@ -66,7 +65,7 @@ def limited(amount: float):
     return settings.in_force(dataclasses.replace(settings.current(), cache_limit=int(amount)))
 
 
-def used_at(store: listing.StoreInfo, when: float) -> None:
+def used_at(store: index.StoreInfo, when: float) -> None:
     os.utime(store.path / ABOUT, (when, when))
 
 
@@ -153,11 +152,11 @@ def test_what_does_not_fit_is_not_kept_and_nothing_is_removed_for_it(decide: Dec
 
 def test_a_disk_that_would_be_too_full(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(total=10**7, free=10**6 + 50_000)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(index.shutil, "disk_usage", lambda _: usage)
     (note,) = decide().notes
     assert "has 1.1 MB free, of which 1 MB are left alone" in note
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage._replace(total=10**13, free=10**13))
-    assert room._to_leave(Path("/")) == 5e9
+    monkeypatch.setattr(index.shutil, "disk_usage", lambda _: usage._replace(total=10**13, free=10**13))
+    assert index._to_leave(Path("/")) == 5e9
     assert decide().train is not None
 
 
@@ -183,7 +182,7 @@ def test_the_least_recently_used_make_room_but_never_one_in_use(decide: Decide, 
 def test_what_is_still_empty_is_left_the_room_that_it_will_take(decide: Decide, splits, cache, preprocessing) -> None:
     larger = dataclasses.replace(preprocessing, resize=120)
     first = decide(name="cars", preprocessing=larger)
-    whole = listing.expected(first.train.store.folder)
+    whole = index.expected(first.train.store.folder)
     assert whole > 2 * stores(cache)[0].bytes
     with limited(1.8 * whole):
         assert "leaves no room for it within --cache-limit" in decide(preprocessing=larger).notes[0]
@@ -200,7 +199,7 @@ def test_two_renditions_of_one_training_stay_within_the_limit_together(
     decide: Decide, splits, cache, preprocessing
 ) -> None:
     alone = decide(crop="resized")
-    limit = listing.expected(alone.train.store.folder) + 20_000
+    limit = index.expected(alone.train.store.folder) + 20_000
     alone.close()
     clear(cache, stores(cache))
     with limited(limit):
@@ -211,16 +210,16 @@ def test_two_renditions_of_one_training_stay_within_the_limit_together(
             decide("on", crop="resized")
     opened.close()
     for store in stores(cache):
-        locks.FileLock(store.path / listing.USE, shared=False).close()  # what failed has let go of it
+        locks.FileLock(store.path / index.USE, shared=False).close()  # what failed has let go of it
     assert opened.notes[1].startswith("decoded images (val, short side 40 px, bilinear) are not kept")
 
 
 def test_the_disk_has_room_for_all_that_are_being_filled(decide: Decide, splits, cache, monkeypatch) -> None:
     first = decide(name="cars")
     there = stores(cache)[0].bytes
-    each = listing.expected(first.train.store.folder) - there
+    each = index.expected(first.train.store.folder) - there
     usage = shutil.disk_usage("/")._replace(total=0, free=int(1.5 * each))
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(index.shutil, "disk_usage", lambda _: usage)
     assert re.search(r"free, of which 0 bytes are left alone and \d+ kB awaited by stores in use: ", decide().notes[0])
     first.close()
     assert decide().train is not None
@@ -285,11 +284,11 @@ def test_a_store_that_is_removed_as_it_is_opened_is_made_again(decide: Decide, c
                 shutil.rmtree(file.parent)
                 file.parent.mkdir(), file.touch()  # which another process makes again, with a lock of its own
 
-    monkeypatch.setattr(deciding, "FileLock", Late)
+    monkeypatch.setattr(policy, "FileLock", Late)
     opened = decide()
     assert removed and opened.train is not None
     with pytest.raises(locks.Locked):
-        locks.FileLock(removed[0] / listing.USE, shared=False)
+        locks.FileLock(removed[0] / index.USE, shared=False)
 
 
 def test_locks_that_a_file_system_lacks(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +305,7 @@ def test_machines_that_share_a_folder_have_a_store_each(decide: Decide, cache, m
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("MASTER_ADDR", "first"), monkeypatch.setenv("MASTER_PORT", "1")
     for node in ("one", "two", "one"):
-        monkeypatch.setattr(deciding.platform, "node", lambda node=node: node)
+        monkeypatch.setattr(policy.platform, "node", lambda node=node: node)
         decide()
     assert len(stores(cache)) == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # all on one machine
@@ -320,7 +319,7 @@ def test_listing_and_clearing(decide: Decide, splits, cache: Path, preprocessing
         fill(decide(name=name), splits, preprocessing)
     used_at(next(store for store in stores(cache) if store.data.startswith("birds")), 1e6)
     (cache / IMAGES / "strange").mkdir()
-    (cache / IMAGES / f"{listing.REMOVED}left-over").mkdir()
+    (cache / IMAGES / f"{index.REMOVED}left-over").mkdir()
     listed = stores(cache)
     assert [store.data for store in listed][-1] == "birds (/data/birds)"
     assert {store.images for store in listed} == {17, 0}
@@ -334,9 +333,9 @@ def test_the_estimate_is_near_what_is_taken(decide: Decide, splits, cache, prepr
         chosen = dataclasses.replace(preprocessing, fit=fit, resize=120)
         opened = decide(preprocessing=chosen)
         assert opened.train is not None
-        empty = listing.size(opened.train.store.folder)
+        empty = index.size(opened.train.store.folder)
         fill(opened, splits, chosen)
-        taken = listing.size(opened.train.store.folder) - empty
+        taken = index.size(opened.train.store.folder) - empty
         images = [*splits["train"].images, *splits["val"].images]
         assert 17 * bytes_per_image(Rendition.resized(chosen), images) == pytest.approx(taken, rel=0.05)
     assert bytes_per_image(Rendition.resized(chosen), [Path("/nowhere")]) == 0

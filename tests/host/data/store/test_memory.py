@@ -18,12 +18,12 @@ EPOCHS = """
 import json, multiprocessing, sys
 from pathlib import Path
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.augment_options import AugmentOptions
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
 from fgvc_cli.data.store import environment, image_store
-from fgvc_cli.data.store.image_store import ImageStore
-from fgvc_cli.data.store.kept import KeptImages
-from fgvc_cli.data.store.rendition import Rendition
+from fgvc_cli.data.cache.store import ImageStore
+from fgvc_cli.data.cache.store import KeptImages
+from fgvc_cli.data.cache.resize import Rendition
 
 def own_memory():  # bytes that no file stands behind, of this process and its workers
     pids = ["self", *(child.pid for child in multiprocessing.active_children())]
@@ -55,10 +55,10 @@ INDEX = """
 import sys
 from pathlib import Path
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.data.augment_options import AugmentOptions
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
 from fgvc_cli.data.opening import open_dataset, training_splits
-from fgvc_cli.data.store.deciding import training_cache
+from fgvc_cli.data.cache.policy import training_cache
 from fgvc_cli.registry import get_registry
 
 def own_memory():

@@ -14,15 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data import reading
-from fgvc_cli.data.augment_options import AugmentOptions
 from fgvc_cli.data.augmentation import Augmentation
+from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.store import NO_KEY, ImageStore, KeptImages, image_key
 from fgvc_cli.data.images import read_image
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
-from fgvc_cli.data.store.image_store import ImageStore
-from fgvc_cli.data.store.kept import NO_KEY, KeptImages, image_key
-from fgvc_cli.data.store.rendition import Rendition
 
 Photographs = Callable[..., Split]
 Keep = Callable[..., KeptImages]

@@ -19,13 +19,14 @@ import pytest
 import torch
 
 from fgvc_cli.contracts import Preprocessing, Split
+from fgvc_cli.data.cache import environment, index
+from fgvc_cli.data.cache import store as image_store
+from fgvc_cli.data.cache import store as kept
+from fgvc_cli.data.cache.environment import Damaged, Unusable
+from fgvc_cli.data.cache.index import DATA
+from fgvc_cli.data.cache.locks import FileLock, Locked, locked
+from fgvc_cli.data.cache.store import ImageStore, KeptImages
 from fgvc_cli.data.loading import EvaluationLoader
-from fgvc_cli.data.store import environment, image_store, kept, listing
-from fgvc_cli.data.store.environment import Damaged, Unusable
-from fgvc_cli.data.store.image_store import ImageStore
-from fgvc_cli.data.store.kept import KeptImages
-from fgvc_cli.data.store.listing import DATA
-from fgvc_cli.data.store.locks import FileLock, Locked, locked
 
 Photographs = Callable[..., Split]
 Keep = Callable[..., KeptImages]
@@ -34,7 +35,7 @@ WRITER = """
 import hashlib, sys
 from pathlib import Path
 from fgvc_cli.data.store import environment, image_store
-from fgvc_cli.data.store.image_store import ImageStore
+from fgvc_cli.data.cache.store import ImageStore
 
 environment.FIRST_MAP = 2**22
 image_store.PATIENCE, image_store.SLOW = 60.0, 60.0
@@ -144,7 +145,7 @@ def test_a_store_that_is_removed_during_the_run(evaluated, store: ImageStore, ca
     check()
     batches = iter(loader)
     next(batches)
-    listing.remove(store.folder)
+    index.remove(store.folder)
     assert list(store.folder.parent.glob("*store*")) == []
     check()
     check()
@@ -160,7 +161,7 @@ def test_a_store_that_is_removed_while_workers_use_it(
     split = photographs(8)
     loader = EvaluationLoader(split, preprocessing, 1, 2, False, kept=keep(split))
     list(loader)
-    listing.remove(store.folder)
+    index.remove(store.folder)
     plain = EvaluationLoader(split, preprocessing, 1, 0, False)
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(loader, plain, strict=True))
     assert len(warnings_of(capsys)) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fgvc_cli.evaluation.ensemble.averaging import aligned, averaged, cross_entropy
+from fgvc_cli.evaluation.ensemble import aligned, averaged, cross_entropy
 
 NAMES = ("ant", "bee", "cat")
 

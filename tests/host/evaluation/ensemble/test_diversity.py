@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fgvc_cli.evaluation.ensemble.diversity import pair_figures, together, yules_q
+from fgvc_cli.evaluation.ensemble import pair_figures, together, yules_q
 
 
 @pytest.fixture

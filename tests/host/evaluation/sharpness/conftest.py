@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.contracts import Classifier
-from fgvc_cli.evaluation.computing import ReadyClassifier
+from fgvc_cli.scoring.model import ReadyClassifier
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fgvc_cli.evaluation.sharpness.directions import (
+from fgvc_cli.evaluation.loss_surface import (
     adaptive_ascent,
     ascent,
     filter_normalised_direction,

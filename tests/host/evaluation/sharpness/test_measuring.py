@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.evaluation.request import EvaluationRequest
-from fgvc_cli.evaluation.sharpness import measuring
-from fgvc_cli.evaluation.sharpness.directions import filter_normalised_direction, random_direction
-from fgvc_cli.evaluation.sharpness.measuring import Sharpness, measure
-from fgvc_cli.evaluation.sharpness.request import MULTIPLES, RANDOM_DIRECTIONS, SharpnessRequest
+from fgvc_cli.evaluation import sharpness
+from fgvc_cli.evaluation.evaluate import EvaluationRequest
+from fgvc_cli.evaluation.loss_surface import filter_normalised_direction, random_direction
+from fgvc_cli.evaluation.sharpness import MULTIPLES, RANDOM_DIRECTIONS, Sharpness, SharpnessRequest, measure
 
 
 def request(**options: Any) -> SharpnessRequest:
@@ -59,7 +58,7 @@ def bowl(ready, monkeypatch):
         network.class_names = ("a", "b", "c")
         object.__setattr__(ready, "classifier", network)
         found = Bowl(network, slope, 4)
-        monkeypatch.setattr(measuring, "LossSurface", lambda *_: found)
+        monkeypatch.setattr(sharpness, "LossSurface", lambda *_: found)
         return found
 
     return make

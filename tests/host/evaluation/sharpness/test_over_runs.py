@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.evaluation.computing import Computing
-from fgvc_cli.evaluation.sharpness.over_runs import _computing
+from fgvc_cli.evaluation.sharpness import _computing
+from fgvc_cli.scoring.model import Computing
 
 
 @pytest.mark.parametrize(("asked", "taken"), [("auto", "fp32"), ("bf16", "bf16"), ("fp32", "fp32")])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.errors import UsageError
-from fgvc_cli.evaluation.request import EvaluationRequest
-from fgvc_cli.evaluation.sharpness.request import SharpnessRequest, sharpness_request
+from fgvc_cli.evaluation.evaluate import EvaluationRequest
+from fgvc_cli.evaluation.sharpness import SharpnessRequest, sharpness_request
 
 EVALUATION = EvaluationRequest([Path("model.safetensors")])
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.evaluation.sharpness import surface
-from fgvc_cli.evaluation.sharpness.surface import LossSurface, means, read_images
+from fgvc_cli.evaluation import loss_surface
+from fgvc_cli.evaluation.loss_surface import LossSurface, means, read_images
 
 
 def counting(ready, batches):
@@ -101,7 +101,7 @@ def test_many_images_stay_in_the_hosts_memory(ready, monkeypatch) -> None:
         asked.append(place)
         return real(tensor, "cpu")
 
-    monkeypatch.setattr(surface, "KEPT_BYTES", 100)
+    monkeypatch.setattr(loss_surface, "KEPT_BYTES", 100)
     monkeypatch.setattr(type(ready.classifier), "device", torch.device("meta"))
     monkeypatch.setattr(torch.Tensor, "to", to)
     read_images(ready, split_of(4), lambda _: None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fgvc_cli.evaluation.sharpness.weights import movable
+from fgvc_cli.evaluation.loss_surface import movable
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fgvc_cli.reporting.charts.lines import DOTTED, Line, LineChart, Mark
+from fgvc_cli.report.charts import DOTTED, Line, LineChart, Mark
 
 
 def chart(*lines: Line, **more):

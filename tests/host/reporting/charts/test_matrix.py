@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.reporting.charts import matrix
-from fgvc_cli.reporting.charts.matrix import confusion_picture, confusion_table
+from fgvc_cli.report import confusion_chart
+from fgvc_cli.report.confusion_chart import confusion_picture, confusion_table
 
 
 def picture_of(markup, read_page) -> np.ndarray:
@@ -36,24 +36,24 @@ def test_a_picture_has_a_square_a_cell_right_and_wrong_in_their_colours(read_pag
     confused = Counter({(name, name): 10 for name in names[:-1]}) + Counter({("k03", "k20"): 10})
     seen = picture_of(confusion_picture(confused, names), read_page)
     side = len(seen) // 30
-    assert seen.shape[:2] == (30 * side, 30 * side) and len(seen) >= matrix.SIDE
+    assert seen.shape[:2] == (30 * side, 30 * side) and len(seen) >= confusion_chart.SIDE
 
     def cell(row: int, column: int) -> tuple[int, ...]:
         square = seen[row * side : (row + 1) * side, column * side : (column + 1) * side].reshape(-1, 4)
         assert (square == square[0]).all()
         return tuple(int(value) for value in square[0])
 
-    assert cell(0, 0) == (*matrix.RIGHT, 255)
-    assert cell(3, 20)[:3] == matrix.WRONG and 0 < cell(3, 3)[3] < 255  # half of its images each
+    assert cell(0, 0) == (*confusion_chart.RIGHT, 255)
+    assert cell(3, 20)[:3] == confusion_chart.WRONG and 0 < cell(3, 3)[3] < 255  # half of its images each
     assert cell(0, 1)[3] == 0, "what never happens is not painted"
-    assert cell(29, 0)[:3] == matrix.EMPTY and cell(29, 29) == cell(29, 0), "a class without images"
+    assert cell(29, 0)[:3] == confusion_chart.EMPTY and cell(29, 29) == cell(29, 0), "a class without images"
 
 
 def test_a_rare_mistake_can_be_seen(read_page):
     names = [f"k{i:02}" for i in range(20)]
     confused = Counter({(name, name): 999 for name in names}) + Counter({("k00", "k19"): 1})
     seen = picture_of(confusion_picture(confused, names), read_page)
-    assert seen[0, -1, 3] >= 255 * matrix.FAINTEST
+    assert seen[0, -1, 3] >= 255 * confusion_chart.FAINTEST
 
 
 @pytest.mark.parametrize("classes", [241, 1000, 10_000])
@@ -65,6 +65,6 @@ def test_very_many_classes_share_cells_and_the_picture_stays_small(classes, read
     markup = confusion_picture(confused, names)
     assert len(markup) < 60_000
     seen = picture_of(markup, read_page)
-    assert len(seen) <= 2 * matrix.SIDE
+    assert len(seen) <= 2 * confusion_chart.SIDE
     middle = len(seen) // 2
-    assert tuple(seen[middle, middle, :3]) == matrix.RIGHT and f"{-(-classes // 240)} neighbouring" in markup
+    assert tuple(seen[middle, middle, :3]) == confusion_chart.RIGHT and f"{-(-classes // 240)} neighbouring" in markup

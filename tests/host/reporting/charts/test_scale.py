@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.reporting.charts.scale import Scale, spanning
+from fgvc_cli.report.charts import Scale, spanning
 
 
 @pytest.mark.parametrize(

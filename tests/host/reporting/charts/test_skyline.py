@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from fgvc_cli.reporting.charts.skyline import skyline
+from fgvc_cli.report.charts import skyline
 
 
 def heights(path: str) -> list[float]:

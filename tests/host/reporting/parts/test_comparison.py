@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.reporting.pages import study_page
-from fgvc_cli.studies.failures import FailedRun
+from fgvc_cli.experiments.folder import FailedRun
+from fgvc_cli.report.report import study_page
 
 
 @pytest.fixture

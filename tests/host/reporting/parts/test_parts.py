@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.evaluation.subject import SubjectRequest
-from fgvc_cli.reporting.parts.classes import EXTREME, LISTED, SHOWN, classes_section
-from fgvc_cli.reporting.parts.confusion import confusion_section, most_confused
-from fgvc_cli.reporting.parts.curves import LISTED as EPOCHS_LISTED
-from fgvc_cli.reporting.parts.curves import curves_section
-from fgvc_cli.reporting.parts.images import mistakes_section, occlusion_section
-from fgvc_cli.reporting.parts.reproducing import commands, reproducing_section
-from fgvc_cli.reporting.parts.result import result
-from fgvc_cli.reporting.parts.summary import summary_section
-from fgvc_cli.reporting.predictions import confused
-from fgvc_cli.reporting.request import ReportRequest
+from fgvc_cli.evaluation.images import SubjectRequest
+from fgvc_cli.report.detail_sections import (
+    CLASSES_LISTED,
+    EPOCHS_LISTED,
+    EXTREME,
+    SHOWN,
+    classes_section,
+    confusion_section,
+    curves_section,
+    mistakes_section,
+    most_confused,
+    occlusion_section,
+)
+from fgvc_cli.report.examples import ReportRequest
+from fgvc_cli.report.predictions import confused
+from fgvc_cli.report.run_sections import commands, reproducing_section, result, summary_section
 
 
 def facts(section, read_page) -> dict[str, str]:
@@ -130,8 +135,8 @@ def test_of_many_classes_the_worst_and_the_best_are_shown_and_all_on_demand(scor
 
 
 def test_a_very_long_list_is_cut_and_says_so(scored, read_page):
-    page = read_page(classes_section(scored(LISTED + 100, 2), "").body)
-    assert len(names_in(page.all("table")[2])) == LISTED
+    page = read_page(classes_section(scored(CLASSES_LISTED + 100, 2), "").body)
+    assert len(names_in(page.all("table")[2])) == CLASSES_LISTED
     assert page.one("summary").text == "The worst 400 classes of 500" and "per_class.csv" in page.one("details").text
 
 

@@ -8,9 +8,8 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets.inaturalist import DATASET_MD5, DATASET_URLS
 
-from fgvc_cli.preparing.plan import amount_text, size_text
-from fgvc_cli.preparing.room import room_for
-from fgvc_cli.preparing.unpacking import unpack
+from fgvc_cli.data.acquisition.plan import amount_text, room_for, size_text
+from fgvc_cli.data.acquisition.unpacking import unpack
 from fgvc_cli.registry import get_registry
 
 TOP = {"fgvc_aircraft": "fgvc-aircraft-2013b", "food101": "food-101", "inat": "train_val2018"}

@@ -1,0 +1,159 @@
+"""Count multiply-accumulate operations, and measure a device's matrix-multiplication rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import prod
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from fgvc_cli.benchmarking.timing import clock_of, time_rounds, warm_up
+from fgvc_cli.devices import is_out_of_memory
+
+aten = torch.ops.aten
+
+
+class MultiplyAdds(TorchDispatchMode):
+    """Counts the multiply-adds of what is executed inside of it, the backward pass included.
+
+    Formulas are those of torch's `FlopCounterMode` (which counts a multiply-add as two operations), but for two
+    things. For the weight gradient of a grouped convolution torch takes every input channel to meet every output
+    channel: too much by as many times as there are groups. And attention is counted whichever kernel computes it:
+    torch's layers (`nn.MultiheadAttention`) do without the one that hides the whole layer from a prediction's count.
+    Elementwise operations, reductions and norms are not counted.
+
+    Attributes:
+        total: multiply-adds so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+        self._hidden: list[bool] = []
+
+    def __enter__(self) -> Self:
+        self._hidden.append(torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        torch.backends.mha.set_fastpath_enabled(self._hidden.pop())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Execute an operation and count it."""
+        kwargs = kwargs or {}
+        packet = getattr(func, "overloadpacket", func)
+        own, known = OWN_FORMULAS.get(packet), flop_registry.get(packet)
+        if own is None and known is None and isinstance(func, torch._ops.OpOverload):
+            with self:  # in inference mode operations come whole, such as a linear layer
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if own is not None:
+            self.total += own(*args, **kwargs)
+        elif known is not None:
+            self.total += known(*args, **kwargs, out_val=out) // 2
+        return out
+
+
+def multiply_adds(work: Callable[[], object]) -> int:
+    """Do some work and return the multiply-adds that it took."""
+    with MultiplyAdds() as counted:
+        work()
+    return counted.total
+
+
+def _convolution_backward(
+    grad: Tensor, inputs: Tensor, weight: Tensor, *others: Any, output_mask: Any = None, **_: Any
+) -> int:
+    """Each gradient that is asked for takes as many multiply-adds as the forward pass.
+
+    Whoever meets whom in the forward pass (an entry of the input, or of the output if transposed, with its weights)
+    meets again for the gradient of either.
+    """
+    transposed = bool(others[4])
+    mask = output_mask if output_mask is not None else others[7]
+    points = prod(inputs.shape[2:]) if transposed else prod(grad.shape[2:])
+    forward = len(inputs) * points * weight.numel()  # weight: each entry is used once at each point of each image
+    return forward * sum(map(bool, mask[:2]))
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    """Scores from queries and keys, then values by scores."""
+    *batch, rows, width = query.shape  # ..., heads, L, D
+    return prod(batch) * rows * key.shape[-2] * (width + value.shape[-1])
+
+
+def _attention_backward(_: Tensor, query: Tensor, key: Tensor, value: Tensor, *__: Any, **___: Any) -> int:
+    """Scores once more (none of these kernels keeps them), the gradients of both factors of both products."""
+    *batch, rows, width = query.shape
+    return prod(batch) * rows * key.shape[-2] * (3 * width + 2 * value.shape[-1])
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """Return the formulas by operation, for those operations that this torch has."""
+    found: dict[Any, Callable[..., int]] = {aten.convolution_backward: _convolution_backward}
+    kernels = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+    for kernel in (*kernels, "fused_attention_overrideable", "attention_math_for_mps"):
+        for name, formula in ((kernel, _attention), (f"{kernel}_backward", _attention_backward)):
+            packet = getattr(aten, f"_scaled_dot_product_{name}", None)
+            if packet is not None:
+                found[packet] = formula
+    return found
+
+
+OWN_FORMULAS = _formulas()
+"""Instead of torch's, by operation."""
+
+
+SIDES = {"cpu": (512, 1024, 2048), "mps": (1024, 2048, 4096), "cuda": (2048, 4096, 8192, 16384)}
+"""Sides of square matrices, by kind of device: which size is the quickest differs from device to device."""
+SECONDS = 1.5
+"""Time for all sizes; one that would not fit into what is left of it is not tried."""
+ROUNDS = 10
+
+
+def multiply_adds_per_second(device: torch.device, precision: str, seconds: float = SECONDS) -> float:
+    """Return the best rate of a few sizes and rounds.
+
+    Matrices are of the type that a forward pass in that precision multiplies. With "fp32" a GPU multiplies matrices
+    in full precision, but convolutions in TF32 where torch has it so (its default), which can be quicker than this.
+
+    Args:
+        device: multiplies.
+        precision: "fp32" or "bf16".
+        seconds: time to measure in, roughly.
+    """
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    end = time.perf_counter() + seconds
+    best = 0.0
+    for side in SIDES.get(device.type, SIDES["cpu"]):
+        expected = 2 * side**3 / best if best else 0.0  # to warm up, and one round
+        if time.perf_counter() + expected > end:
+            break
+        try:
+            best = max(best, _rate(device, dtype, side, end))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not best:
+                raise
+            break
+    return best
+
+
+def _rate(device: torch.device, dtype: torch.dtype, side: int, end: float) -> float:
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(left)
+
+    def multiply() -> None:
+        torch.mm(left, right, out=product)
+
+    warm_up(multiply, device, 1)
+    spent = time_rounds(multiply, max(0.0, end - time.perf_counter()) / 3, clock_of(device), ROUNDS)
+    return 1000 * side**3 / min(spent)

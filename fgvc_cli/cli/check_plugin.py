@@ -1,0 +1,200 @@
+"""`fgvc check-plugin`: check that a plugin's components meet their contracts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fgvc_cli import settings
+from fgvc_cli.cli import console
+from fgvc_cli.cli.common_options import plugins_and_components
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.options import parse_setting
+from fgvc_cli.registry import get_registry
+from fgvc_cli.registry.lookup import check_kind
+from fgvc_cli.testing.check import Status
+from fgvc_cli.testing.examine import Examination, Examined, Planned, counted
+from fgvc_cli.testing.select import choose
+
+STYLES: Mapping[Status, str] = {"kept": "green", "broken": "bold red", "advice": "yellow", "not applicable": "dim"}
+
+
+def print_examination(results: Sequence[Examined]) -> None:
+    """Print each check and its result, then the reason of each that was not kept, and how many there are."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("what", no_wrap=True)
+    table.add_column("check", overflow="fold")
+    table.add_column("result", no_wrap=True)
+    for index, result in enumerate(results):
+        what, status = result.planned.what, result.outcome.status
+        first = index == 0 or results[index - 1].planned.what != what
+        last = index == len(results) - 1 or results[index + 1].planned.what != what
+        table.add_row(what if first else "", result.planned.check.title, _styled(status), end_section=last)
+    out = console.out()
+    out.print(table)
+    for status in ("not applicable", "advice", "broken"):
+        _print_reasons(status, [result for result in results if result.outcome.status == status])
+    out.print(f"\n{summary_line(results)}")
+
+
+def examination_document(name: str, results: Sequence[Examined]) -> dict[str, Any]:
+    """Return what `fgvc check-plugin --json` prints."""
+    return {
+        "name": name,
+        "kept": not counted(results)["broken"],
+        "counts": {status: counted(results)[status] for status in STYLES},
+        "checks": [
+            {
+                "kind": result.planned.kind,
+                "name": result.planned.name,
+                "check": result.planned.check.title,
+                "about": result.planned.check.about,
+                "advisory": result.planned.check.advisory,
+                "result": result.outcome.status,
+                "reason": result.outcome.reason,
+                "trace": result.outcome.trace,
+            }
+            for result in results
+        ],
+    }
+
+
+def print_traces(results: Sequence[Examined]) -> None:
+    """Print, to standard error, where each broken check's component raised; a trace that is known is not repeated."""
+    seen: set[str] = set()
+    for result in results:
+        planned, trace = result.planned, result.outcome.trace
+        if trace and trace not in seen:
+            seen.add(trace)
+            sys.stderr.write(f"\n{planned.what}: {planned.check.title}\n{trace}")
+
+
+def summary_line(results: Sequence[Examined]) -> str:
+    """Say how many checks were kept, broken and so on."""
+    counts = counted(results)
+    others = [f"{counts[status]} {status}" for status in ("broken", "advice", "not applicable") if counts[status]]
+    return ", ".join([f"{counts['kept']} of {len(results)} checks kept", *others]) + "."
+
+
+def failure_line(name: str, results: Sequence[Examined]) -> str:
+    """Say, for standard error, which checks are broken."""
+    broken = [result for result in results if result.outcome.status == "broken"]
+    first = broken[0].planned
+    more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+    return f"{name} does not keep its contract: {first.what}: {first.check.title}{more}. The reasons are above."
+
+
+def _print_reasons(status: Status, results: Sequence[Examined]) -> None:
+    """Print why; what does not apply for one reason is told once, for it is nobody's fault."""
+    out = console.out()
+    if status == "not applicable":
+        for reason in dict.fromkeys(result.outcome.reason for result in results):
+            same = [result for result in results if result.outcome.reason == reason]
+            titles = same[0].planned.check.title if len(same) == 1 else f"{len(same)} checks"
+            out.print(f"\nnot applicable: {titles}\n  {reason}", soft_wrap=True, style="dim")
+        return
+    for first, *alike in _by_cause(results):
+        planned = first.planned
+        text = f"{planned.what}: {planned.check.title}\n  {first.outcome.reason}\n  Why: {planned.check.about}"
+        if alike:
+            text += f"\n  So it is with {len(alike)} more: {'; '.join(other.planned.check.title for other in alike)}"
+        out.print(f"\n{status}: {text}", soft_wrap=True, style=STYLES[status])
+
+
+def _by_cause(results: Sequence[Examined]) -> list[list[Examined]]:
+    """Put together those of one component that found the same: a constructor that raises fails nearly every check."""
+    found: dict[tuple[str, str], list[Examined]] = {}
+    for result in results:
+        found.setdefault((result.planned.what, result.outcome.found), []).append(result)
+    return list(found.values())
+
+
+def _styled(status: Status) -> Any:
+    from rich.text import Text
+
+    return Text(status, STYLES[status])
+
+
+EXAMPLE = "fgvc check-plugin fgvc-bilinear --quick"
+
+
+def check_plugin(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A distribution, a component, or distribution:component.",
+            autocompletion=plugins_and_components,
+            show_default=False,
+        ),
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the checks with built-in partners.")] = False,
+    only: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only the checks whose title has this text.", show_default=False)
+    ] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="An option to check with, as kind.option=value. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="What a data set is made from that reads a folder or a file.", show_default="a small folder"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check that a plugin's components keep their contracts.
+
+    On the CPU, with small partners, and then with the built-in components. A plugin's own tests run the same checks by
+    `fgvc_cli.testing.contract`.
+    """
+    registry = get_registry()
+    examination = Examination(choose(name, registry), registry, _options(set_ or []), data, not quick, only)
+    planned = examination.planned()
+    results: list[Examined] = []
+    try:
+        _examine(name, planned, results)
+    except KeyboardInterrupt:
+        if results and not as_json:
+            print_examination(results)
+            console.note(f"interrupted after {len(results)} of {len(planned)} checks")
+        raise
+    console.print_json(examination_document(name, results)) if as_json else print_examination(results)
+    if settings.current().debug:
+        print_traces(results)
+    if counted(results)["broken"]:
+        raise FgvcError(failure_line(name, results))
+
+
+def _examine(name: str, planned: Sequence[Planned], results: list[Examined]) -> None:
+    """Run the checks one after the other, and put what comes of each into a list."""
+    with console.progress(f"checking {name}", len(planned), "checks") as bar:
+        for each in planned:
+            bar.advance(0, f"{each.what}: {each.check.title}")
+            results.append(each.examined())
+            bar.advance(1)
+
+
+def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read what `--set` says: values by kind, those of trackers by "tracker.NAME"."""
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        kind, option, value = parse_setting(text)
+        section: str = check_kind(kind)
+        if section == "tracker":
+            tracker, dot, option = option.partition(".")
+            if not dot:
+                raise UsageError(f"--set {text}: write whose option it is, as tracker.NAME.{tracker}.")
+            section = f"tracker.{tracker}"
+        options.setdefault(section, {})[option] = value
+    return options

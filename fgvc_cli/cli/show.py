@@ -1,0 +1,180 @@
+"""`fgvc show`: one component, or the settings in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Annotated, Any
+
+import typer
+
+from fgvc_cli import settings
+from fgvc_cli.cli import console
+from fgvc_cli.cli.common_options import kinds_and_settings, names_of_kind_given
+from fgvc_cli.cli.list_plugins import component_document, origin_text
+from fgvc_cli.errors import UsageError
+from fgvc_cli.options import describe
+from fgvc_cli.registry import Component, Registry, get_registry
+from fgvc_cli.registry.compatibility import partners
+from fgvc_cli.registry.lookup import check_kind
+from fgvc_cli.settings import Settings
+from fgvc_cli.sizes import bytes_text
+from fgvc_cli.specs import ComponentSpec
+
+OWN_TEXT = {
+    "strides": "strides of its feature maps",
+    "pretrained": "pretrained weights",
+    "maps": "feature maps it needs",
+    "distinct_strides": "each of another stride",
+    "passes": "passes a step",
+    "base": "built over",
+    "baseline": "knows nothing of the model",
+    "reads_folder": "made from the folder of --data",
+    "reads_files": "made from a file of --data",
+}
+"""How the fields that only one kind of spec has are called."""
+
+
+def component_details(registry: Registry, component: Component) -> dict[str, Any]:
+    """Return all that `fgvc show KIND NAME --json` prints.
+
+    Raises:
+        FgvcError: the component's options, or a recipe's file, cannot be loaded.
+    """
+    spec = component.spec
+    shared = {field.name for field in fields(ComponentSpec)}
+    works_with = partners(registry, component)
+    details = {
+        "kind": component.kind,
+        **component_document(component),
+        "from": origin_text(component.origin),
+        "target": spec.target,
+        "api": spec.api,
+        "properties": {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in shared},
+        "options": [asdict(info) for info in describe(component.options_type())],
+        "works_with": None if works_with is None else asdict(works_with),
+    }
+    return {**details, "toml": component.load()} if component.spec.is_file else details
+
+
+def print_component(details: Mapping[str, Any]) -> None:
+    """Print what `component_details` returns."""
+    out = console.out()
+    out.print(f"{details['kind']} {details['name']}", style="bold")
+    facts = {"": details["summary"], "from": f"{details['from']} ({details['reference']})", "source": details["source"]}
+    facts |= {OWN_TEXT.get(name, name): value_text(value) for name, value in details["properties"].items() if value}
+    if base := details["properties"].get("base"):
+        facts[OWN_TEXT["base"]] = f"{base}; another: --set optimizer.base=NAME, its options: optimizer.base.OPTION"
+    if details["works_with"] is not None:
+        kind = details["works_with"]["kind"]
+        facts |= {
+            f"{kind}s that fit": ", ".join(details["works_with"]["names"]) or "none",
+            f"{kind}s that do not": ", ".join(details["works_with"]["unfit"]),
+            "known once built": ", ".join(details["works_with"]["open"]),
+        }
+    _print_facts({name: value for name, value in facts.items() if value})
+    if details["options"]:
+        where = f"tracker.{details['name']}" if details["kind"] == "tracker" else details["kind"]
+        _print_options(where, details["options"])
+    elif "toml" not in details:
+        out.print("\nIt has no options.")
+    if "toml" in details:
+        out.print(f"\n{details['toml'].strip()}", soft_wrap=True)
+
+
+def settings_document(settings: Settings) -> dict[str, Any]:
+    """Return what `fgvc show settings --json` prints: each setting's value and where it came from."""
+    only = settings.only_plugins
+    values: dict[str, Any] = {
+        "runs": settings.runs.absolute(),
+        "data_root": settings.data_root.absolute(),
+        "cache": settings.cache.absolute(),
+        "cache_limit": settings.cache_limit,
+        "disable_plugins": settings.disable_plugins,
+        "only_plugins": only,
+        "strict_plugins": settings.strict,
+    }
+    origins = {"strict_plugins": settings.origin("strict")}
+    return {name: {"value": value, "from": origins.get(name, settings.origin(name))} for name, value in values.items()}
+
+
+def print_settings(document: Mapping[str, Any]) -> None:
+    """Print what `settings_document` returns."""
+    table = _plain_table("setting", "value", "from")
+    for name, entry in document.items():
+        empty = {"disable_plugins": "none", "only_plugins": "any"}.get(name, "")
+        value = bytes_text(entry["value"]) if name == "cache_limit" else entry["value"]
+        table.add_row(name, empty if value is None or value == () else value_text(value), entry["from"])
+    console.out().print(table)
+
+
+def value_text(value: Any) -> str:
+    """Write a value as a person would type it after `--set`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(value_text(item) for item in value)
+    return "none" if value is None else str(value)
+
+
+def _print_facts(facts: Mapping[str, str]) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        grid.add_row(name, value)
+    console.out().print(grid)
+
+
+def _print_options(where: str, options: list[dict[str, Any]]) -> None:
+    table = _plain_table(f"--set {where}.", "type", "default", "")
+    for info in options:
+        default = info["default"]
+        shown = f"[{value_text(default)}]" if isinstance(default, tuple) else value_text(default)
+        table.add_row(info["name"], info["type"], shown, info["help"])
+    console.out().print("")
+    console.out().print(table)
+
+
+def _plain_table(*headings: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=index == 0)
+    return table
+
+
+EXAMPLE = "fgvc show head pim"
+
+
+def show(
+    kind: Annotated[str, typer.Argument(help="backbone, head, ..., or 'settings'.", autocompletion=kinds_and_settings)],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="The component, such as pim, fgvc-cli:pim or timm/resnet18.", autocompletion=names_of_kind_given
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show one component's options, source and partners.
+
+    `fgvc show settings` shows where runs, data and caches live and which plugins may load.
+    """
+    if kind == "settings":
+        if name is not None:
+            raise UsageError(f"fgvc show settings takes no name, and '{name}' was given.")
+        document = settings_document(settings.current())
+        console.print_json(document) if as_json else print_settings(document)
+        return
+    registry = get_registry()
+    checked = check_kind(kind)
+    if name is None:
+        known = ", ".join(component.name for component in registry.components(checked)) or "none"
+        raise UsageError(f"fgvc show {checked}: which one? Known: {known}.")
+    document = component_details(registry, registry.find(checked, name))
+    console.print_json(document) if as_json else print_component(document)

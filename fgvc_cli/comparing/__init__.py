@@ -1,1 +1,0 @@
-"""Runs beside each other: the table of a comparison, and which of its differences are more than noise."""

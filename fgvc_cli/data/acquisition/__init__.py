@@ -1,0 +1,1 @@
+"""Obtain and check the files of datasets."""

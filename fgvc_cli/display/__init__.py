@@ -1,1 +1,0 @@
-"""How the command line shows things: text, tables, JSON and progress."""

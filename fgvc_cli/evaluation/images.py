@@ -1,0 +1,193 @@
+"""Which images a run is evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fgvc_cli.config.recipes import Layer
+from fgvc_cli.config.run_config import RunConfig, read_run_config, resolve
+from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.data.opening import match_classes, open_dataset, training_splits
+from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.options import parse_setting
+from fgvc_cli.registry import Registry
+from fgvc_cli.runs.folder import CONFIG_FILE
+from fgvc_cli.training.setup import WITHOUT_WEIGHTS
+
+ALL = "all"
+"""What a folder without split folders is called when a run is evaluated on it."""
+
+Met = Literal["", "learnt", "chosen"]
+MET_NOTES: dict[Met, str] = {
+    "": "",
+    "learnt": "The classifier has learnt these very images: the figures say nothing of others.",
+    "chosen": "The checkpoint was chosen on val: expect a little less on images it has never seen.",
+}
+
+
+@dataclass(frozen=True)
+class SubjectRequest:
+    """What a person wants a run to be evaluated on.
+
+    Attributes:
+        split: its name; None: "test", or what comes nearest to it.
+        data: a folder other than the run's own data set.
+        dataset: a data set by name, other than the run's own.
+        options: options of the data set.
+        ignore_unknown: whether to leave out images of classes that the classifier does not know.
+        learnt: whether the images that were trained on are meant where no split is named, not the test split.
+    """
+
+    split: str | None = None
+    data: Path | None = None
+    dataset: str | None = None
+    options: Layer = field(default_factory=dict)
+    ignore_unknown: bool = False
+    learnt: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the run's own data set is meant."""
+        return self.data is None and self.dataset is None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The images that a run is evaluated on.
+
+    Attributes:
+        split: its labels index the classifier's class names.
+        dataset: the data set's name.
+        data: the folder it was made from, or None.
+        is_own: whether the run was trained on this data set.
+        stands_in: what is to be said of a split that nobody named and that is no test split; or nothing.
+        met: what part these images had in the run's training: it has "learnt" them, its checkpoint was "chosen" on
+            them; "": none that is known.
+        opened: the data set itself, which may hold its images in a temporary folder as long as it lives.
+    """
+
+    split: Split
+    dataset: str
+    data: Path | None
+    is_own: bool
+    stands_in: str = ""
+    met: Met = ""
+    opened: Dataset | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know when reading the figures."""
+        said = " ".join(text for text in (self.stands_in, MET_NOTES[self.met]) if text)
+        return (said,) if said else ()
+
+
+def dataset_settings(texts: Sequence[str]) -> Layer:
+    """Read `--set dataset.option=value`, of which evaluation takes no others.
+
+    Raises:
+        UsageError: it is of another kind, or has not that form.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        kind, name, value = parse_setting(text)
+        if kind != "dataset" or name in ("name", "data"):
+            raise UsageError(f"--set {text}: only options of the data set can be set here, as dataset.option=value.")
+        settings[name] = value
+    return settings
+
+
+def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str], registry: Registry) -> Subject:
+    """Open the data set that is meant and take the split that is meant.
+
+    Args:
+        request: what a person wants.
+        run_folder: the run's; its `config.toml` names its data set.
+        class_names: of the run's classifier.
+        registry: finds data sets.
+
+    Raises:
+        UsageError: there is no such split, or classes are unknown to the classifier.
+        FgvcError: the images are not there.
+    """
+    config = dataset_config(request, run_folder, registry)
+    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
+    name = request.split or _default_split(request, dataset, config)
+    split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
+    stands_in = "" if request.split or request.learnt else _stand_in(name, request.is_own)
+    met: Met = _met(name, config) if request.is_own else ""
+    if not request.is_own and request.split is None and dataset.splits() == ("train",):
+        split = Split(ALL, split.images, split.labels, split.keys, split.parts)
+    matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
+    return Subject(matched, dataset.name, config.data, request.is_own, stands_in, met, dataset)
+
+
+def dataset_config(request: SubjectRequest, run_folder: Path, registry: Registry) -> RunConfig:
+    """Resolve the run's settings as far as they concern data, another data set laid over them.
+
+    Raises:
+        UsageError: the run's own data set is meant, and nothing in its folder names it.
+        FgvcError: the run's settings are damaged.
+    """
+    file = run_folder / CONFIG_FILE
+    if request.is_own and not file.is_file():
+        raise UsageError(
+            f"{run_folder} has no {CONFIG_FILE} that names its data set: name one with --data or --dataset."
+        )
+    run: Layer = read_run_config(file, ("dataset",))[0] if file.is_file() else {}
+    dataset: dict[str, Any] = dict(run.get("dataset", {})) if request.is_own else {}
+    if request.dataset is not None:
+        dataset["name"] = request.dataset
+    if request.data is not None:
+        dataset["data"] = str(request.data)
+    dataset.update(request.options)
+    # The rest of the run's settings stays out: its optimizer and its trackers need not be installed to evaluate it.
+    train = {name: value for name, value in run.get("train", {}).items() if name != "track"}
+    return resolve([{"dataset": dataset, "train": train}], WITHOUT_WEIGHTS, {}, registry)
+
+
+def _default_split(request: SubjectRequest, dataset: Dataset, config: RunConfig) -> str:
+    """Choose a split: what was trained on, or "test" and what comes nearest to it."""
+    names, train_on = dataset.splits(), config.train.train_on
+    if request.learnt:
+        return train_on if request.is_own and "val" in names else "train" if "train" in names else names[0]
+    if "test" in names:
+        return "test"
+    held_out = request.is_own and train_on == "train"  # training split one off for validation if there was none
+    return "val" if held_out or "val" in names else names[0]
+
+
+def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
+    train = config.train
+    seen: dict[str, Split] = {}
+    if name in ("train", "val", train.train_on):  # as training saw them: val may have been split off, or taken in
+        splits = training_splits(dataset, train.validation_share, train.split_seed, train.train_on)
+        seen = {split.name: split for split in (splits.train, splits.val) if split is not None}
+    own = ["val"] if train.train_on == "train" else [train.train_on] if "val" in dataset.splits() else []
+    return seen[name] if name in seen else _split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
+
+
+def _split(dataset: Dataset, name: str, known: Sequence[str]) -> Split:
+    if name not in dataset.splits():
+        raise UsageError(
+            f"--split {name}: {dataset.name} has no such split.{did_you_mean(name, known)} Splits: {', '.join(known)}."
+        )
+    return dataset.split(name)
+
+
+def _stand_in(name: str, is_own: bool) -> str:
+    """Say which split is taken where there is no test split; of a folder without splits, nothing."""
+    if is_own and name != "test":
+        return f"The run's data set has no test split, so this is {'its validation split' if name == 'val' else name}."
+    return f"There is no test split: this is {name}." if name == "val" else ""
+
+
+def _met(name: str, config: RunConfig) -> Met:
+    """Say what part a split of the run's own data set had in its training."""
+    if not config.train.epochs:  # the weights are a file's, and what that has seen is not known
+        return ""
+    if name in {"train", config.train.train_on, *config.train.train_on.split("+")}:
+        return "learnt"
+    return "chosen" if name == "val" else ""

@@ -1,0 +1,1 @@
+"""Studies: train many combinations, compare them, and test the differences for significance."""

@@ -1,0 +1,151 @@
+"""Atomic file writes: beside the target, synced, then renamed over it."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fgvc_cli.errors import FgvcError
+
+PART = ".part"
+"""How the name of a file ends that is being written."""
+MADE_AGAIN = "Delete it, and it is made again."
+"""What to do where a file of an evaluation is damaged."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to; when the block ends well it is synced and takes the place of `path`.
+
+    Raises:
+        FgvcError: the disk is full or the folder cannot be written; what stood at `path` is untouched.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        _sync(beside)
+        beside.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise FgvcError(_cause(path, error)) from error
+    finally:
+        with suppress(OSError):  # there is nothing to clear up, or no way to
+            beside.unlink(missing_ok=True)
+
+
+def clear_parts(folder: Path) -> None:
+    """Delete what `replacing` left in a folder because the program was killed."""
+    for left in folder.glob(f".*{PART}"):
+        with suppress(OSError):  # it is in nobody's way
+            left.unlink()
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Find out early whether files can be written to a folder, which is made if need be.
+
+    Args:
+        folder: where to.
+        what: would be written, for the message: "The page", "Pictures".
+
+    Raises:
+        FgvcError: they cannot.
+    """
+    probe = folder / f".probe.{os.getpid()}{PART}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FgvcError(
+            f"{what} cannot be written to {folder.absolute()}: {error.strerror or error}. "
+            "Choose another folder with --out."
+        ) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes to a file, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to a file, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document to a file, whole or not at all."""
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        FgvcError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FgvcError(f"{path}: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise FgvcError(f"{path} is damaged: it is no JSON document ({error}).") from error
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON document that is an object.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it is damaged, for the message: "Restore it, or train again."
+
+    Raises:
+        FgvcError: it is missing or damaged.
+    """
+    try:
+        document = read_json(path)
+    except FgvcError as error:
+        raise FgvcError(f"{error} {remedy}") from error
+    if not isinstance(document, dict):
+        raise FgvcError(f"{path} is damaged: it is no JSON object. {remedy}")
+    return document
+
+
+def append_line(path: Path, document: Any) -> None:
+    """Append one JSON line and sync it to the disk."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise FgvcError(_cause(path, error)) from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _cause(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space left to write {path}: free some, or choose another disk with --out. What was saved is safe."
+    return f"Cannot write {path}: {error.strerror or error}."
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file, whole or not at all, row by row; None becomes an empty cell."""
+    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,6 +1,0 @@
-"""Writing a new plugin: a small, complete package that installs, is listed, works and passes its own tests."""
-
-from fgvc_cli.scaffolding.naming import PluginNames, plugin_names, refuse_taken, scaffold_kind
-from fgvc_cli.scaffolding.writing import Scaffold, write_plugin
-
-__all__ = ["PluginNames", "Scaffold", "plugin_names", "refuse_taken", "scaffold_kind", "write_plugin"]

@@ -1,0 +1,1 @@
+"""Inference over a split: scores, metrics and the files that hold them."""

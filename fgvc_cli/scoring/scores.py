@@ -1,0 +1,222 @@
+"""Score every image of a split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fgvc_cli.contracts import Classifier, Split
+from fgvc_cli.devices import autocast
+
+GATHERED_BYTES = 64 * 2**20
+"""Results that may wait on the device before they are copied, bytes: one synchronisation for that much."""
+ROWS = 4096
+"""Images that are sorted at once."""
+
+
+class Batch(Protocol):
+    """Images of a split as a loader hands them over.
+
+    Attributes:
+        pixels: uint8 B,3,S,S.
+        labels: B class indices (int64).
+        indices: B positions in the split (int64).
+    """
+
+    @property
+    def pixels(self) -> Tensor: ...  # noqa: D102
+    @property
+    def labels(self) -> Tensor: ...  # noqa: D102
+    @property
+    def indices(self) -> Tensor: ...  # noqa: D102
+
+
+class FailedImage(Protocol):
+    """An image that could not be read, and why."""
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+    @property
+    def reason(self) -> str: ...  # noqa: D102
+
+
+class Loader(Protocol):
+    """Batches of a split, and by key the images that could not be read, complete once it has run through."""
+
+    @property
+    def failures(self) -> Mapping[str, FailedImage]: ...  # noqa: D102
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Class probabilities of the N images of a split that could be read.
+
+    Attributes:
+        probabilities: float32 N,K; a row that is not finite stands for scores that were not.
+        labels: int64 N, the true classes.
+        keys: N short names, as in the split.
+        loss: mean cross entropy in nats; not a number where no image was scored.
+        failures: why an image could not be read, by its key.
+        seconds: wall time, reading included.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    keys: list[str]
+    loss: float
+    failures: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classes(self) -> int:
+        """K, the number of classes that the classifier knows."""
+        return int(self.probabilities.shape[1])
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """int64 N, the most probable class; -1 where the probabilities are not finite, so that it counts as wrong."""
+        finite = np.isfinite(self.probabilities).all(axis=1)
+        return np.where(finite, self.probabilities.argmax(axis=1), -1) if len(self) else np.empty(0, np.int64)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """float32 N, the probability of the predicted class."""
+        return self.probabilities.max(axis=1) if len(self) else np.empty(0, np.float32)
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """int64 N, how many classes come before the true one; of equals the first class wins, as in `predicted`."""
+        true = np.take_along_axis(self.probabilities, self.labels[:, None], axis=1)  # (N, 1)
+        ahead = (self.probabilities > true).sum(axis=1)
+        earlier = np.arange(self.classes) < self.labels[:, None]
+        ahead += ((self.probabilities == true) & earlier).sum(axis=1)
+        return np.where(self.predicted < 0, self.classes, ahead)
+
+    def top(self, k: int) -> np.ndarray:
+        """int64 N,min(k, K): the most probable classes, best first; of equals the first class."""
+        best = np.empty((len(self), min(k, self.classes)), np.int64)
+        for start in range(0, len(self), ROWS):  # a sort of everything at once would take twice the memory of it
+            rows = slice(start, start + ROWS)
+            best[rows] = np.argsort(-self.probabilities[rows], axis=1, kind="stable")[:, :k]
+        return best
+
+
+def score(
+    classifier: Classifier,
+    loader: Loader,
+    split: Split,
+    precision: str = "fp32",
+    on_batch: Callable[[int], object] | None = None,
+) -> Scores:
+    """Put every image of a split through a classifier, without augmentation and in evaluation mode.
+
+    Nothing waits for the device in a batch: results gather there and are copied when enough of them have.
+
+    Args:
+        classifier: on its device; each of its modules is put back into the mode it was in.
+        loader: batches of the split, in any order, preprocessed for the classifier.
+        split: where the keys come from; its labels index `classifier.class_names`.
+        precision: "fp32" or "bf16", for autocast.
+        on_batch: called with the number of images of each batch, for a progress bar.
+    """
+    start = time.perf_counter()
+    gathered = _Gathered(len(split), len(classifier.class_names))
+    with evaluating(classifier):
+        for batch in loader:
+            logits = scores_of(classifier, batch.pixels, precision)
+            gathered.add(logits, batch.labels, batch.indices)
+            if on_batch is not None:
+                on_batch(len(batch.labels))
+        gathered.flush()
+    return Scores(
+        probabilities=gathered.probabilities[: gathered.filled],
+        labels=gathered.labels[: gathered.filled],
+        keys=[split.keys[i] for i in gathered.indices[: gathered.filled]],
+        loss=gathered.mean_loss(),
+        failures={key: failure.reason for key, failure in loader.failures.items()},
+        seconds=time.perf_counter() - start,
+    )
+
+
+def scores_of(classifier: Classifier, pixels: Tensor, precision: str) -> Tensor:
+    """Return float32 scores B,K of uint8 pixels B,3,S,S, on the classifier's device."""
+    with autocast(classifier.device, precision):
+        scores = classifier.scores(classifier.normalize(pixels))
+    return scores.float()
+
+
+@contextmanager
+def evaluation_mode(classifier: Classifier) -> Iterator[None]:
+    """Evaluation mode; afterwards each module is in the mode it was in."""
+    modes = {module: module.training for module in classifier.modules()}
+    classifier.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def evaluating(classifier: Classifier) -> Iterator[None]:
+    """Evaluation and inference mode; afterwards each module is in the mode it was in."""
+    with evaluation_mode(classifier), torch.inference_mode():
+        yield
+
+
+class _Gathered:
+    """Results of batches: on the device until there are enough of them, then in arrays made once for the split.
+
+    Args:
+        images: how many images there are at most.
+        classes: K.
+    """
+
+    def __init__(self, images: int, classes: int) -> None:
+        self.probabilities = np.empty((images, classes), np.float32)
+        self.labels, self.indices = np.empty(images, np.int64), np.empty(images, np.int64)
+        self.losses = np.empty(images, np.float32)
+        self.filled = 0
+        self._waiting: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._waiting_bytes = 0
+
+    def add(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Take float32 scores B,K on the device, and B labels and indices on the host."""
+        labels_there = labels.to(logits.device, non_blocking=True)
+        losses = F.cross_entropy(logits, labels_there, reduction="none")
+        probabilities = logits.softmax(dim=1)
+        self._waiting.append((probabilities, losses, labels, indices))
+        self._waiting_bytes += probabilities.nbytes
+        if self._waiting_bytes > GATHERED_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Copy what waits on the device."""
+        if not self._waiting:
+            return
+        probabilities, losses, labels, indices = (torch.cat(tensors) for tensors in _columns(self._waiting))
+        part = slice(self.filled, self.filled + len(labels))
+        self.probabilities[part], self.losses[part] = probabilities.cpu().numpy(), losses.cpu().numpy()
+        self.labels[part], self.indices[part] = labels.cpu().numpy(), indices.cpu().numpy()
+        self.filled, self._waiting, self._waiting_bytes = part.stop, [], 0
+
+    def mean_loss(self) -> float:
+        """Mean cross entropy per image; summed in double, so that it does not hang on the batch size."""
+        return float(self.losses[: self.filled].mean(dtype=np.float64)) if self.filled else float("nan")
+
+
+def _columns(rows: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*rows, strict=True)

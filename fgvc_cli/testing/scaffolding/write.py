@@ -1,0 +1,114 @@
+"""Write a plugin package from templates."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+from string import Template
+
+from fgvc_cli._version import __version__
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.testing.scaffolding.names import PluginNames
+
+SUFFIX = ".template"
+"""Ends the name of each template, so that neither Python nor a linter takes it for what it will be."""
+
+PACKAGE = "package"
+"""The folder of the templates that becomes the new package."""
+
+USAGE = "usage.md"
+"""The part of a README that differs by kind; no file of its own."""
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """A plugin package that was written.
+
+    Attributes:
+        names: what its parts are called.
+        folder: where it is.
+        files: what it consists of, relative to the folder, in order of their names.
+        commands: what its author does next, as typed in that folder.
+    """
+
+    names: PluginNames
+    folder: Path
+    files: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+def write_plugin(names: PluginNames, folder: Path) -> Scaffold:
+    """Write a new plugin package into a folder that is not there yet.
+
+    Raises:
+        UsageError: the folder is there already.
+        FgvcError: it cannot be written; what was written of it is removed again.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} is there already, and nothing is overwritten: name another folder with --out.")
+    contents = render(names)
+    try:
+        folder.mkdir(parents=True)
+        try:
+            for name, text in contents.items():
+                file = folder / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+        except BaseException:  # an interruption too: half a package would be taken for a whole one
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise FgvcError(
+            f"{folder} cannot be written: {error.strerror or error}. Name another folder with --out."
+        ) from error
+    return Scaffold(names, folder, tuple(sorted(contents)), _commands(contents["README.md"]))
+
+
+def render(names: PluginNames) -> dict[str, str]:
+    """Return the text of each file of a new plugin, by its path in the package's folder."""
+    words = {
+        "kind": names.kind,
+        "name": names.component,
+        "distribution": names.distribution,
+        "package": names.package,
+        "stem": names.stem,
+        "version": __version__,
+    }
+    templates = dict(_templates(names.kind))
+    words["usage"] = _filled(templates.pop(USAGE), words).strip()
+    return {_renamed(path, names.package): _filled(template, words) for path, template in templates.items()}
+
+
+def _templates(kind: str) -> Iterator[tuple[str, Traversable]]:
+    """Give the templates that all kinds share and those of one kind, by their paths without the suffix."""
+    root = files("fgvc_cli.testing.scaffolding") / "templates"
+    for part in ("shared", kind):
+        for path, template in _below(root / part, PurePosixPath()):
+            yield str(path).removesuffix(SUFFIX), template
+
+
+def _below(folder: Traversable, path: PurePosixPath) -> Iterator[tuple[PurePosixPath, Traversable]]:
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _below(entry, path / entry.name)
+        elif entry.name.endswith(SUFFIX):
+            yield path / entry.name, entry
+
+
+def _renamed(path: str, package: str) -> str:
+    first, *rest = PurePosixPath(path).parts
+    return str(PurePosixPath(package if first == PACKAGE else first.replace("dot-", "."), *rest))
+
+
+def _filled(template: Traversable, words: dict[str, str]) -> str:
+    return Template(template.read_text(encoding="utf-8")).substitute(words)
+
+
+def _commands(readme: str) -> tuple[str, ...]:
+    """Return the commands of a README's first block of shell code: what takes an author to a working plugin."""
+    block = readme.partition("```sh\n")[2].partition("```")[0]
+    return tuple(line for line in block.splitlines() if line.strip())

@@ -1,1 +1,0 @@
-"""Small partners that components are checked with: backbones, a head, optimizers, images and a data set."""

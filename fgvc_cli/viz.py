@@ -1,0 +1,222 @@
+"""Plots as PNG files: learning curves and confusion matrices."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fgvc_cli.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Blue and vermilion of Okabe and Ito's palette, which the usual kinds of colour blindness keep apart.
+TRAIN_COLOUR, VAL_COLOUR = "#0072B2", "#D55E00"
+INK, FAINT = "#22272E", "#B8BEC6"
+
+COUNTED_CLASSES = 15
+"""Up to so many classes each cell of a confusion matrix shows its number of images."""
+NAMED_CLASSES = 40
+"""Up to so many classes each row and column has its name; above, only some have."""
+
+
+def learning_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Draw loss and top-1 accuracy by epoch, training beside validation, the best epoch marked.
+
+    Args:
+        path: PNG to write.
+        lines: of `metrics.jsonl`: "epoch", "train" and "val", the latter with "loss" and "top1" (a fraction, or None),
+            either nested or as "train.loss". What is missing is left out; the best epoch is the one with the highest
+            validation top-1 (of equals, the one with the lowest loss).
+    """
+    figure = make_figure(10.0, 4.2)
+    left, right = figure.subplots(1, 2)
+    best = best_epoch(lines)
+    for axes, name, title, factor in ((left, "loss", "Loss", 1.0), (right, "top1", "Top-1 accuracy, %", 100.0)):
+        for part, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
+            epochs, values = series(lines, part, name)
+            marker = "o" if len(epochs) <= 30 else ""
+            if len(epochs):
+                axes.plot(
+                    epochs, values * factor, color=colour, label=label, linewidth=1.8, marker=marker, markersize=3.5
+                )
+        _mark_best(axes, lines, best, name, factor)
+        dress(axes, title)
+        if lines:
+            axes.set_xlim(lines[0]["epoch"] - 0.5, lines[-1]["epoch"] + 0.5)
+    right.set_ylim(0, max(1.0, min(103.0, 1.1 * _highest_top1(lines))))
+    save_figure(figure, path)
+
+
+def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str], title: str = "") -> None:
+    """Draw a confusion matrix: rows are true classes, columns predictions, colour the share of the row's images.
+
+    The diagonal is blue, mistakes are orange on a scale of square roots, so that a rare one can still be seen.
+
+    Args:
+        path: PNG to write.
+        matrix: K,K numbers of images. A row without images is grey.
+        class_names: K names.
+        title: above the plot.
+    """
+    classes = len(class_names)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = 100 * matrix / np.maximum(totals, 1)
+    side = 3.2 + 0.21 * min(classes, NAMED_CLASSES) if classes <= NAMED_CLASSES else 12.0
+    figure = make_figure(side + 1.6, side)
+    axes = figure.subplots()
+    _draw_shares(figure, axes, shares, blank=np.broadcast_to(totals == 0, matrix.shape))
+    _name_classes(axes, class_names)
+    if classes <= COUNTED_CLASSES:
+        _count_cells(axes, matrix, shares)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("true", color=INK)
+    if title:
+        axes.set_title(title, loc="left", color=INK, fontsize=11)
+    save_figure(figure, path)
+
+
+def _draw_shares(figure: Figure, axes: Axes, shares: np.ndarray, blank: np.ndarray) -> None:
+    """Paint shares K,K in %, each of the two colours with its scale; `blank` cells K,K in grey."""
+    from matplotlib.colors import ListedColormap, Normalize, PowerNorm
+
+    diagonal = np.eye(len(shares), dtype=bool)
+    never = shares == 0  # left white: a pale tint in most cells would hide the rare mistakes
+    layers = (
+        (diagonal | blank | never, "Oranges", PowerNorm(0.5, 0, 100), "mistaken, % of the true class", [1, 5, 20, 50]),
+        (~diagonal | blank, "Blues", Normalize(0, 100), "right, % of the true class", [0, 25, 50, 75]),
+    )
+    for hidden, colours, scale, label, ticks in layers:
+        image = axes.imshow(np.ma.array(shares, mask=hidden), cmap=colours, norm=scale, interpolation="nearest")
+        bar = figure.colorbar(image, ax=axes, fraction=0.04, aspect=30, shrink=0.8, pad=0.02, ticks=[*ticks, 100])
+        bar.set_label(label, color=INK, fontsize=9)
+        bar.ax.tick_params(colors=INK, length=0, labelsize=8)
+        bar.outline.set_visible(False)
+    axes.imshow(np.ma.array(shares, mask=~blank), cmap=ListedColormap(["#EEF0F2"]), interpolation="nearest")
+
+
+def make_figure(width: float, height: float) -> Figure:
+    """Make a figure of so many inches, drawn by Agg."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG, cropped to what is drawn."""
+    data = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks
+        figure.savefig(data, format="png", bbox_inches="tight", pad_inches=0.2)
+    write_bytes(path, data.getvalue())
+
+
+def _value(line: Mapping[str, Any], part: str, name: str) -> float:
+    value = line.get(f"{part}.{name}")
+    if value is None:
+        nested = line.get(part)
+        value = nested.get(name) if isinstance(nested, Mapping) else None
+    return float("nan") if value is None else float(value)
+
+
+def series(lines: Sequence[Mapping[str, Any]], part: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the epochs that have a finite value, and the values: of "train" or "val", "loss" or "top1"."""
+    pairs = [(line["epoch"], _value(line, part, name)) for line in lines]
+    finite = [(epoch, value) for epoch, value in pairs if np.isfinite(value)]
+    table = np.array(finite, dtype=float).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def best_epoch(lines: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the epoch with the highest validation top-1, of equals the one with the lowest loss, then the earliest."""
+
+    def quality(line: Mapping[str, Any]) -> tuple[float, float, int]:
+        loss = _value(line, "val", "loss")
+        return _value(line, "val", "top1"), -loss if np.isfinite(loss) else -np.inf, -int(line["epoch"])
+
+    validated = [line for line in lines if np.isfinite(_value(line, "val", "top1"))]
+    return int(max(validated, key=quality)["epoch"]) if validated else None
+
+
+def _highest_top1(lines: Sequence[Mapping[str, Any]]) -> float:
+    """Return the highest top-1 accuracy of either part in %, 0 if there is none."""
+    values = np.concatenate([series(lines, part, "top1")[1] for part in ("train", "val")])
+    return 100.0 * float(values.max(initial=0.0))
+
+
+def _mark_best(axes: Axes, lines: Sequence[Mapping[str, Any]], best: int | None, name: str, factor: float) -> None:
+    epochs, values = series(lines, "val", name)
+    if best is None or best not in epochs:
+        return
+    value = float(values[epochs == best][0]) * factor
+    text = f"best epoch {best}: {value:.1f} %" if name == "top1" else f"best epoch {best}"
+    axes.axvline(best, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    axes.plot([best], [value], marker="o", markersize=8, markerfacecolor="none", markeredgecolor=VAL_COLOUR,
+              markeredgewidth=1.6, linestyle="", label=text)  # fmt: skip
+
+
+def dress(axes: Axes, title: str, legend: bool = True) -> None:
+    """Give axes over epochs their title, grid and legend."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    axes.set_xlabel("epoch", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    draw_grid(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    if handles and legend:
+        axes.legend(handles, labels, frameon=False, labelcolor=INK, fontsize=9)
+
+
+def draw_grid(axes: Axes) -> None:
+    """Draw faint horizontal lines behind a plot, and no frame but the line below it."""
+    axes.grid(axis="y", color="#E6E9ED", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+
+
+def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
+    """Write class names at rows and columns: each of them, or some at even distances, with their numbers."""
+    classes = len(class_names)
+    step = max(1, -(-classes // NAMED_CLASSES))
+    places = list(range(0, classes, step))
+    size = 9 if classes <= 20 else 7
+    names = [_short(class_names[i]) for i in places]
+    few = classes <= 6
+    axes.set_xticks(places, names, fontsize=size, rotation=30 if few else 90, ha="right" if few else "center")
+    if few:
+        axes.tick_params(axis="x", labelrotation_mode="anchor")
+    axes.set_yticks(places, names, fontsize=size)
+    axes.tick_params(colors=INK, length=0)
+    for spine in axes.spines.values():
+        spine.set_edgecolor(FAINT)
+    if classes <= NAMED_CLASSES:  # thin white lines tell the cells apart
+        axes.set_xticks(np.arange(-0.5, classes), minor=True)
+        axes.set_yticks(np.arange(-0.5, classes), minor=True)
+        axes.grid(which="minor", color="white", linewidth=0.8)
+        axes.tick_params(which="minor", length=0)
+
+
+def _short(name: str, length: int = 28) -> str:
+    # A dollar sign would start mathematical notation.
+    text = name if len(name) <= length else name[: length - 1] + "…"
+    return text.replace("$", r"\$")
+
+
+def _count_cells(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
+    """Write the number of images into each cell that has any, in a colour that its background lets one read."""
+    for row, column in zip(*np.nonzero(matrix), strict=True):
+        colour = "white" if shares[row, column] > (60 if row == column else 35) else INK
+        axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=9)
