@@ -1,90 +1,14 @@
-"""Numbers, names and sentences as text, the same in the terminal, in Markdown and in the HTML report."""
+"""Numbers and names as text, the same in the terminal, in pictures and in the HTML report."""
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fgvc_cli.benchmarking.text import count, rate
-from fgvc_cli.experiments.comparison import Row, Section, Spread
-from fgvc_cli.experiments.statistics import LEVEL, resamples_of
-
-ONE_SEED = "One seed tells trainings apart, not methods: another seed may turn the order (fgvc sweep --seeds 3)."
-
-
-def share_text(spread: Spread | None) -> str:
-    """Write a share as "56.1 %", with several seeds as "56.1 ± 1.2 %" (mean and standard deviation)."""
-    if spread is None:
-        return ""
-    deviation = "" if spread.deviation is None else f" ± {100 * spread.deviation:.1f}"
-    return f"{100 * spread.mean:.1f}{deviation} %"
-
-
-def behind_text(section: Section, place: int) -> str:
-    """Write how far a row is behind the best, in points, with its 95 % interval; nothing for the best itself."""
-    difference = section.behind(place)
-    if difference is None:
-        return ""
-    return f"{_signed(-difference.points)} ({_signed(-difference.high)} to {_signed(-difference.low)})"
-
-
-def parameters_text(row: Row) -> str:
-    """Write parameters as "11.2 M + 0.5 M": backbone and head."""
-    return f"{count(row.parameters['backbone']) or '0'} + {count(row.parameters['head']) or '0'}"
-
-
-def minutes_text(row: Row) -> str:
-    """Write the training time, minutes, with three figures or so."""
-    if row.minutes is None:
-        return ""
-    mean = row.minutes.mean
-    return f"{mean:.{0 if mean >= 99.95 else 1 if mean >= 0.995 else 2}f}"
-
-
-def speed_text(row: Row) -> str:
-    """Write images a second in training."""
-    return "" if row.images_per_second is None else rate(row.images_per_second.mean)
-
-
-def settings_text(section: Section, place: int) -> str:
-    """Write the settings of a row that others have otherwise: "train.epochs 60, head.fpn_size 128"."""
-    return ", ".join(f"{name} {texts[place]}" for name, texts in section.settings.items() if texts[place])
-
-
-def seeds_text(row: Row) -> str:
-    """Write the number of seeds, or the one there is: "3 seeds", "seed 0"."""
-    return f"seed {row.seeds[0]}" if len(row.seeds) == 1 else f"{len(row.seeds)} seeds"
-
-
-def images_text(section: Section) -> str:
-    """Name the images of a section."""
-    return section.rows[0].runs[0].described
-
-
-def meanings(section: Section) -> list[str]:
-    """Return what the columns mean; of one row there is nothing to say."""
-    error = f"{100 * section.standard_error:.1f}"
-    seeds = [len(row.runs) for row in section.rows]
-    several = max(seeds) > 1
-    lines = ["± : standard deviation over seeds."] if several else []
-    lines.append(f"With so many images, a top-1 has a standard error of up to {error} points from them alone.")
-    if len(section.rows) < 2:
-        return lines
-    exact = "McNemar's exact test" + (" (one seed), else a bootstrap over images and seeds" if several else "")
-    behind = f"top-1 points behind the best, with 95 % interval ({resamples_of(seeds)} resamples)"
-    return [
-        *lines,
-        f"behind: {behind}.",
-        f"alike: rows that share a letter differ by no more than noise ({exact}; p < {LEVEL:g} by Holm's correction).",
-        *([ONE_SEED] if min(seeds) == 1 else []),
-    ]
-
-
-def _signed(share: float) -> str:
-    """Write a fraction as signed points; what rounds to zero has no sign."""
-    text = f"{100 * share:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+from fgvc_cli.sizes import bytes_text
 
 
 def run_labels(runs: Sequence[str]) -> list[str]:
@@ -92,3 +16,69 @@ def run_labels(runs: Sequence[str]) -> list[str]:
     names = [Path(run).absolute().name for run in runs]  # absolute: the name of "." is empty
     times = Counter(names)
     return [name if times[name] == 1 else run for name, run in zip(names, runs, strict=True)]
+
+
+SLOW = 0.2
+"""Units a second below which the seconds of one are shown instead."""
+
+
+def pace_text(rate: float, unit: str) -> str:
+    """Write a rate of units a second, or where one takes long how long it does: `8.1 images/s`, `25 s each`."""
+    return f"{rate_text(rate)} {unit}/s" if rate >= SLOW else f"{1 / rate:.0f} s each"
+
+
+def rate_text(rate: float) -> str:
+    """Write a rate with three figures: `0.42`, `8.1`, `1250`."""
+    return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 10 else f"{rate:.0f}"
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration as a clock does: `0:07`, `12:30`, `3:05:00`."""
+    minutes, rest = divmod(max(round(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def percent(share: float | None) -> str:
+    """Write a fraction as a percentage; nothing for None."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def quoted(path: str) -> str:
+    """Write a path so that it can be pasted into a shell, from the current folder if it is below that."""
+    below = Path(path).absolute()
+    here = Path.cwd()
+    return shlex.quote(str(below.relative_to(here)) if below.is_relative_to(here) else path)
+
+
+def rate(value: float) -> str:
+    """Write a rate with three figures: "0.0412", "5.13", "24.6", "1250"."""
+    if value >= 99.95 or value <= 0:
+        return f"{value:.0f}"
+    return f"{value:.{2 - math.floor(math.log10(value * 1.0005))}f}"
+
+
+def ratio(value: float | None) -> str:
+    """Write a ratio with two decimals, three where it is small; nothing for None."""
+    return "" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def share(value: float | None) -> str:
+    """Write a fraction as a whole percentage; nothing for None."""
+    return "" if value is None else f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.1f} %"
+
+
+def bytes_of(value: int | None) -> str:
+    """Write bytes; nothing for None."""
+    return "" if value is None else bytes_text(value)
+
+
+def count(value: float | None) -> str:
+    """Write a large number with three figures: "23.5 M", "12.3 G"; nothing for None and 0."""
+    if not value:
+        return ""
+    for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        scaled = value / factor
+        if scaled >= 0.9995:
+            return f"{scaled:.0f} {unit}" if scaled >= 99.95 else f"{scaled:.1f} {unit}"
+    return f"{value:.0f}"

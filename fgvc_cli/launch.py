@@ -34,3 +34,17 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch:
     count = int(environment["WORLD_SIZE"])
     local_count = int(environment.get("LOCAL_WORLD_SIZE", count))
     return Launch(int(environment["RANK"]), count, int(environment["LOCAL_RANK"]), local_count)
+
+
+_reporting = False
+
+
+def report_from_here() -> None:
+    """Make this process print although it is not the first: it is the first to fail, and knows why."""
+    global _reporting
+    _reporting = True
+
+
+def is_reporting() -> bool:
+    """Return whether this process prints: the first one does, and one that called `report_from_here`."""
+    return _reporting or launched().rank == 0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgvc_cli.benchmarking.results import Report, Row, Work
-from fgvc_cli.benchmarking.text import ratio, row_names, sections, speed
-from fgvc_cli.cli.bench_tables import circumstances
+from fgvc_cli.benchmarking.text import circumstances, row_names, sections, speed
+from fgvc_cli.formatting import ratio
 from fgvc_cli.viz import FAINT, INK, make_figure, save_figure
 
 if TYPE_CHECKING:

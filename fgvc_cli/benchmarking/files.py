@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,10 +12,11 @@ from fgvc_cli import files
 from fgvc_cli.benchmarking.chart import draw_chart
 from fgvc_cli.benchmarking.comparing import compare
 from fgvc_cli.benchmarking.results import Report, Row, Work, report_from_json
-from fgvc_cli.cli import console
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import write_csv
 from fgvc_cli.runs.folder import choose_new_folder
+
+logger = logging.getLogger(__name__)
 
 JSON_FILE, CSV_FILE, CHART_FILE = "bench.json", "bench.csv", "bench.png"
 FOLDER = "bench"
@@ -59,7 +61,7 @@ class BenchFiles:
             self.keep(report)
         except FgvcError as error:
             if not self._warned:
-                console.warn(f"{error} Measuring goes on; it is tried again after every combination.")
+                logger.warning(f"{error} Measuring goes on; it is tried again after every combination.")
             self._warned = True
 
     def keep(self, report: Report) -> None:

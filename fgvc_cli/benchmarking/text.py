@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from fgvc_cli.benchmarking.results import Row, Work
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.benchmarking.results import Report, Row, Work
+from fgvc_cli.formatting import rate, share
 
 WAITED = 0.1
 """Share of its time that work may wait for the processor before its figures are doubted."""
@@ -75,34 +74,33 @@ def speed(work: Work | None) -> str:
     return "" if work is None else rate(work.images_per_second)
 
 
-def rate(value: float) -> str:
-    """Write a rate with three figures: "0.0412", "5.13", "24.6", "1250"."""
-    if value >= 99.95 or value <= 0:
-        return f"{value:.0f}"
-    return f"{value:.{2 - math.floor(math.log10(value * 1.0005))}f}"
+def circumstances(report: Report) -> list[str]:
+    """Return what a report was measured on, and with which settings, in two lines."""
+    machine, settings = report.machine, report.settings
+    device = str(machine.get("device_name") or machine.get("device") or "unknown device")
+    threads = machine.get("threads")
+    if machine.get("device") == "cpu" and threads and "thread" not in device:
+        device += f", {threads} thread{'' if threads == 1 else 's'}"
+    names = {"torch": "torch", "timm": "timm", "cuda": "CUDA", "fgvc": "fgvc"}
+    versions = [f"{name} {machine[key]}" for key, name in names.items() if machine.get(key)]
+    channels_last = {"auto": "channels-last where it pays", "on": "channels-last", "off": "not channels-last"}
+    how = [
+        *_sizes(report),
+        str(settings.get("precision", "")),
+        channels_last.get(str(settings.get("channels_last")), ""),
+        "compiled" if settings.get("compile") else "not compiled",
+        f"{settings['classes']} classes" if settings.get("classes") else "",
+        f"recipe {settings['recipe']}" if settings.get("recipe") else "",
+        *(f"--set {text}" for text in settings.get("set") or ()),
+    ]
+    return ["; ".join([device, ", ".join(versions)]), ", ".join(part for part in how if part)]
 
 
-def ratio(value: float | None) -> str:
-    """Write a ratio with two decimals, three where it is small; nothing for None."""
-    return "" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
-
-
-def share(value: float | None) -> str:
-    """Write a fraction as a whole percentage; nothing for None."""
-    return "" if value is None else f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.1f} %"
-
-
-def bytes_of(value: int | None) -> str:
-    """Write bytes; nothing for None."""
-    return "" if value is None else bytes_text(value)
-
-
-def count(value: float | None) -> str:
-    """Write a large number with three figures: "23.5 M", "12.3 G"; nothing for None and 0."""
-    if not value:
-        return ""
-    for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        scaled = value / factor
-        if scaled >= 0.9995:
-            return f"{scaled:.0f} {unit}" if scaled >= 99.95 else f"{scaled:.1f} {unit}"
-    return f"{value:.0f}"
+def _sizes(report: Report) -> list[str]:
+    """Name image size and batch size, each if all rows have the same; without rows, those of the settings."""
+    pixels = {row.image_size for row in report.rows}
+    images = {row.batch_size for row in report.rows if row.batch_size}  # 0: not even one batch fitted
+    if not report.rows:
+        pixels, images = ({report.settings[name]} for name in ("image_size", "batch_size"))
+    named = [f"{next(iter(pixels))} px"] if len(pixels) == 1 else []
+    return named + ([f"batches of {next(iter(images))}"] if len(images) == 1 else [])

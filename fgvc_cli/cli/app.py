@@ -106,7 +106,7 @@ class FgvcGroup(QuickParameters, TyperGroup):
         try:
             arguments, chosen = take_global_options(sys.argv[1:] if args is None else args, settings.current())
             others_speak = launched().rank > 0
-            with settings.in_force(chosen), console.quiet(chosen.quiet), console.muted(others_speak):
+            with settings.in_force(chosen), console.active(quiet=chosen.quiet, muted=others_speak):
                 return self._run(arguments, prog_name, complete_var, standalone_mode, extra)
         except FgvcError as error:  # the global options themselves are wrong
             if not standalone_mode:

@@ -6,19 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fgvc_cli.benchmarking.comparing import LEAST_ROUNDS, Comparison, RowPair, WorkPair
-from fgvc_cli.benchmarking.text import (
-    bytes_of,
-    combination,
-    failures,
-    kept_waiting,
-    rate,
-    ratio,
-    row_names,
-    sections,
-    speed,
-)
+from fgvc_cli.benchmarking.text import combination, failures, kept_waiting, row_names, sections, speed
 from fgvc_cli.cli.console import out
 from fgvc_cli.cli.tables import Column, print_sections
+from fgvc_cli.formatting import bytes_of, rate, ratio
 
 WITHIN = "~"
 """Before a ratio that is within the spread."""

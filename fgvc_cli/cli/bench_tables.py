@@ -6,22 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fgvc_cli.benchmarking.results import Report, Row, Work
-from fgvc_cli.benchmarking.text import (
-    bytes_of,
-    count,
-    failures,
-    kept_waiting,
-    rate,
-    ratio,
-    row_names,
-    sections,
-    share,
-    speed,
-    spread,
-)
+from fgvc_cli.benchmarking.text import circumstances, failures, kept_waiting, row_names, sections, speed, spread
 from fgvc_cli.cli.console import out
-from fgvc_cli.cli.evaluation_tables import quoted
 from fgvc_cli.cli.tables import Column, print_sections
+from fgvc_cli.formatting import bytes_of, count, quoted, rate, ratio, share
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,28 +50,6 @@ def show_places(files: BenchFiles, report: Report) -> None:
         out().print(f"next: fgvc bench compare {compared}", soft_wrap=True)
 
 
-def circumstances(report: Report) -> list[str]:
-    """Return what a report was measured on, and with which settings, in two lines."""
-    machine, settings = report.machine, report.settings
-    device = str(machine.get("device_name") or machine.get("device") or "unknown device")
-    threads = machine.get("threads")
-    if machine.get("device") == "cpu" and threads and "thread" not in device:
-        device += f", {threads} thread{'' if threads == 1 else 's'}"
-    names = {"torch": "torch", "timm": "timm", "cuda": "CUDA", "fgvc": "fgvc"}
-    versions = [f"{name} {machine[key]}" for key, name in names.items() if machine.get(key)]
-    channels_last = {"auto": "channels-last where it pays", "on": "channels-last", "off": "not channels-last"}
-    how = [
-        *_sizes(report),
-        str(settings.get("precision", "")),
-        channels_last.get(str(settings.get("channels_last")), ""),
-        "compiled" if settings.get("compile") else "not compiled",
-        f"{settings['classes']} classes" if settings.get("classes") else "",
-        f"recipe {settings['recipe']}" if settings.get("recipe") else "",
-        *(f"--set {text}" for text in settings.get("set") or ()),
-    ]
-    return ["; ".join([device, ", ".join(versions)]), ", ".join(part for part in how if part)]
-
-
 def meanings(report: Report) -> list[str]:
     """Return what the columns mean; those that are not shown are left out."""
     updates = [row.update for row in report.rows if row.update]
@@ -110,16 +76,6 @@ def meanings(report: Report) -> list[str]:
             f"matrix share: of the {count(products)} multiply-adds/s at which this device multiplies matrices."
         )
     return lines
-
-
-def _sizes(report: Report) -> list[str]:
-    """Name image size and batch size, each if all rows have the same; without rows, those of the settings."""
-    pixels = {row.image_size for row in report.rows}
-    images = {row.batch_size for row in report.rows if row.batch_size}  # 0: not even one batch fitted
-    if not report.rows:
-        pixels, images = ({report.settings[name]} for name in ("image_size", "batch_size"))
-    named = [f"{next(iter(pixels))} px"] if len(pixels) == 1 else []
-    return named + ([f"batches of {next(iter(images))}"] if len(images) == 1 else [])
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:

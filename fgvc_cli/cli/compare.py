@@ -10,10 +10,9 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.console import out
-from fgvc_cli.cli.evaluation_tables import quoted
 from fgvc_cli.cli.tables import Column, print_sections
 from fgvc_cli.experiments.comparison import Comparison, Section, groups_of, in_order
-from fgvc_cli.formatting import (
+from fgvc_cli.experiments.text import (
     behind_text,
     images_text,
     meanings,
@@ -24,6 +23,7 @@ from fgvc_cli.formatting import (
     share_text,
     speed_text,
 )
+from fgvc_cli.formatting import quoted
 
 
 def show_comparison(comparison: Comparison, sort: str, group: str) -> None:

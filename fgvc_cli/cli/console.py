@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fgvc_cli.formatting import SLOW, duration_text, pace_text
+from fgvc_cli.launch import is_reporting
+from fgvc_cli.progress import Progress, shown_by
+from fgvc_cli.progress import Silent as _Silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,45 +30,6 @@ SILENT_SECONDS = 10.0
 
 LINE_SECONDS = 20.0
 """Time between two plain lines."""
-
-SLOW = 0.2
-"""Units a second below which the seconds of one are shown instead."""
-
-
-class Progress(Protocol):
-    """What the work reports to."""
-
-    def advance(self, n: int = 1, text: str = "") -> None:
-        """Count `n` more units as done; `text` (a loss, a file name) is shown beside them until the next one."""
-
-
-class View(Protocol):
-    """Where notes and progress go; the module `fgvc_cli.cli.console` is one."""
-
-    def note(self, text: str) -> None:
-        """Take a line that a person should know."""
-
-    def progress(self, description: str, total: int | None, unit: str = ...) -> AbstractContextManager[Progress]:
-        """Show how far a piece of work is."""
-
-
-@contextmanager
-def progress_display(
-    description: str, total: int | None, unit: str, *, quiet: bool, terminal: bool
-) -> Iterator[Progress]:
-    """Give the display that fits where standard error goes; see `fgvc_cli.cli.console.progress`."""
-    if quiet:
-        yield _Silence()
-    elif not terminal:
-        yield _PlainLines(description, total, unit)
-    else:
-        with _bar(description, total, unit) as bar:
-            yield bar
-
-
-class _Silence:
-    def advance(self, n: int = 1, text: str = "") -> None:
-        """Count nothing."""
 
 
 class _PlainLines:
@@ -180,23 +147,6 @@ def _new_display() -> RichProgress:
     )
 
 
-def pace_text(rate: float, unit: str) -> str:
-    """Write a rate of units a second, or where one takes long how long it does: `8.1 images/s`, `25 s each`."""
-    return f"{rate_text(rate)} {unit}/s" if rate >= SLOW else f"{1 / rate:.0f} s each"
-
-
-def rate_text(rate: float) -> str:
-    """Write a rate with three figures: `0.42`, `8.1`, `1250`."""
-    return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 10 else f"{rate:.0f}"
-
-
-def duration_text(seconds: float) -> str:
-    """Write a duration as a clock does: `0:07`, `12:30`, `3:05:00`."""
-    minutes, rest = divmod(max(round(seconds), 0), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 WIDTH_WITHOUT_TERMINAL = 120
 """Columns of a table that goes to a file or a pipe, unless COLUMNS says otherwise."""
 
@@ -204,43 +154,41 @@ _quiet = False
 _muted = False
 
 
-def set_quiet(quiet: bool) -> None:
-    """Say whether notes and progress are kept back; warnings and errors never are."""
-    global _quiet
-    _quiet = quiet
+@contextmanager
+def active(*, quiet: bool = False, muted: bool = False) -> Iterator[None]:
+    """Show what the library logs and reports while the block runs.
+
+    Args:
+        quiet: suppress notes and progress; warnings and errors still appear.
+        muted: print nothing to standard error, because another process of the training prints.
+    """
+    global _quiet, _muted
+    before = _quiet, _muted
+    _quiet, _muted = quiet, muted
+    logger, handler = logging.getLogger("fgvc_cli"), _Handler()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        with shown_by(progress):
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        _quiet, _muted = before
 
 
-def set_muted(muted: bool) -> None:
-    """Say whether all that goes to standard error is kept back: one of several processes speaks for all."""
-    global _muted
-    _muted = muted
+class _Handler(logging.Handler):
+    """Prints what the library logs: INFO as a note, anything above as a warning."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        (note if record.levelno <= logging.INFO else warn)(record.getMessage())
 
 
 def is_muted() -> bool:
-    """Say whether all that goes to standard error is kept back."""
-    return _muted
-
-
-@contextmanager
-def muted(muted: bool) -> Iterator[None]:
-    """Keep everything back, or not, for a while."""
-    before = _muted
-    set_muted(muted)
-    try:
-        yield
-    finally:
-        set_muted(before)
-
-
-@contextmanager
-def quiet(quiet: bool) -> Iterator[None]:
-    """Keep notes and progress back, or not, for a while."""
-    before = _quiet
-    set_quiet(quiet)
-    try:
-        yield
-    finally:
-        set_quiet(before)
+    """Return whether nothing is printed to standard error."""
+    return _muted and not is_reporting()
 
 
 def out() -> Console:
@@ -255,7 +203,7 @@ def err() -> Console:
 
 def draws() -> bool:
     """Say whether standard error is a terminal on which bars may be drawn now."""
-    return _is_terminal(sys.stderr) and not (_quiet or _muted)
+    return _is_terminal(sys.stderr) and not (_quiet or is_muted())
 
 
 def note(text: str) -> None:
@@ -299,11 +247,17 @@ def progress(description: str, total: int | None, unit: str = "images") -> Abstr
         total: units in all; None if that is unknown.
         unit: what is counted, in the plural.
     """
-    return progress_display(description, total, unit, quiet=_quiet or _muted, terminal=_is_terminal(sys.stderr))
+    if _quiet or is_muted():
+        return nullcontext(_Silent())
+    return (
+        _bar(description, total, unit)
+        if _is_terminal(sys.stderr)
+        else nullcontext(_PlainLines(description, total, unit))
+    )
 
 
 def _write_line(text: str, label: str = "", style: str = "") -> None:
-    if _muted:
+    if is_muted():
         return
     if not _is_terminal(sys.stderr):
         sys.stderr.write(f"{label}{text}\n")

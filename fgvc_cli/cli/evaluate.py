@@ -34,7 +34,7 @@ def evaluate_scores(request: EvaluationRequest, ensemble: bool, per_class: bool,
 
     for run in request.runs:
         console.note(f"run        {run}")
-    evaluation = evaluate_ensemble(request, get_registry(), console) if ensemble else _evaluate_run(request)
+    evaluation = evaluate_ensemble(request, get_registry()) if ensemble else _evaluate_run(request)
     if json:
         console.print_json(evaluation.summary)
     elif ensemble:
@@ -76,7 +76,7 @@ def evaluate_sharpness(request: SharpnessRequest, json: bool) -> None:
 
     for run in request.evaluation.runs:
         console.note(f"run        {run}")
-    report = measure_sharpness(request, get_registry(), console)
+    report = measure_sharpness(request, get_registry())
     if json:
         console.print_json(report.summary)
     else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.cli.console import out
 from fgvc_cli.cli.tables import Column, print_sections
-from fgvc_cli.formatting import run_labels
+from fgvc_cli.formatting import percent, quoted, run_labels
+from fgvc_cli.scoring.results import images_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 WORST_CLASSES = 10
 """How many classes are shown unless all are asked for."""
 SUMMARY_FILE = "summary.json"
-
-
-def images_text(summary: Mapping[str, Any]) -> str:
-    """Name the images that figures are of: split, data set, and how the split came about."""
-    source = summary["dataset"]["data"] or summary["dataset"]["name"]
-    return f"{summary['split']} of {source}" + (f", {summary['origin']}" if summary["origin"] else "")
 
 
 def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
@@ -99,18 +93,6 @@ def written_line(files: Sequence[Path]) -> str:
 def next_lines(commands: Sequence[str]) -> list[str]:
     """Return the commands most people would want next, one or two, each ready to paste."""
     return [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
-
-
-def percent(share: float | None) -> str:
-    """Write a fraction as a percentage; nothing for None."""
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def quoted(path: str) -> str:
-    """Write a path so that it can be pasted into a shell, from the current folder if it is below that."""
-    below = Path(path).absolute()
-    here = Path.cwd()
-    return shlex.quote(str(below.relative_to(here)) if below.is_relative_to(here) else path)
 
 
 def _overall(summary: Mapping[str, Any]) -> Table:

@@ -32,7 +32,7 @@ def explain_dataset(request: ExplainRequest, wanted: SetRequest, json: bool) -> 
     study_request = wanted.study(request)
     for model in study_request.models:
         console.note(f"run        {run_of(model)}")
-    done = study(study_request, get_registry(), console)
+    done = study(study_request, get_registry())
     if json:
         console.print_json(done.summary)
     else:
@@ -40,7 +40,7 @@ def explain_dataset(request: ExplainRequest, wanted: SetRequest, json: bool) -> 
     if done.interrupted:
         raise typer.Exit(130)
     # after the figures, so that they are shown even if drawing is interrupted, or the disk is full
-    pictures = draw_gallery(done, study_request, get_registry(), console)
+    pictures = draw_gallery(done, study_request, get_registry())
     if not json:
         for line in gallery_lines(pictures, done.gallery):
             console.out().print(line, soft_wrap=True)

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.cli.console import out, print_json
-from fgvc_cli.cli.evaluation_tables import images_text, percent, quoted
+from fgvc_cli.explaining.explanation import decision_sentence
+from fgvc_cli.formatting import percent, quoted
 from fgvc_cli.runs.folder import CONFIG_FILE
+from fgvc_cli.scoring.results import images_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from fgvc_cli.explaining.dataset import Study
-    from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Sight
+    from fgvc_cli.explaining.explanation import ExplainedImage, Sight
     from fgvc_cli.explaining.gallery import Telling
     from fgvc_cli.explaining.masking import Cover
 
@@ -107,34 +109,6 @@ def image_table(explained: ExplainedImage) -> Table:
         for step, sight in enumerate(explanation.sights):
             table.add_row(*_cells(label if step == 0 else "", step, sight, shows))
     return table
-
-
-def decision_sentence(explanation: Explanation, true: str | None) -> str:
-    """Say whether the decision survived the covering."""
-    first, last = explanation.sights[0], explanation.sights[-1]
-    if last.covered == 0:
-        return "Nothing was covered, for the heat map marks nothing: the test says nothing of this decision."
-    marked = f"with the most marked {percent(last.covered)} covered"
-    if explanation.survived:
-        return (
-            f"The decision survived: {marked} it is still {first.predicted}, "
-            f"at {percent(last.probability)} where it was {percent(first.probability)}."
-            + ("" if true in (None, first.predicted) else f" It {_truth(False, False)}.")
-        )
-    step, changed = next((i, s) for i, s in enumerate(explanation.sights) if s.predicted != first.predicted)
-    at_step = f" step {step}" if len(explanation.sights) > 2 else ""
-    truth = "" if true is None else f" It {_truth(first.predicted == true, changed.predicted == true)}."
-    return (
-        f"The decision did not survive{at_step}: with the most marked {percent(changed.covered)} covered it is "
-        f"{changed.predicted} ({percent(changed.probability)}) instead of {first.predicted}.{truth}"
-    )
-
-
-def _truth(before: bool, now: bool) -> str:
-    """Say what became of a decision that was right or wrong; one that is right and changes is not right any more."""
-    if before:
-        return "was right, and is wrong now"
-    return "was wrong, and is right now" if now else "was wrong, and still is"
 
 
 def _columns(table: Table, shows: Mapping[str, bool]) -> None:

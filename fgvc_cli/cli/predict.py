@@ -13,7 +13,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.console import out
-from fgvc_cli.cli.evaluation_tables import percent
+from fgvc_cli.formatting import percent
 
 if TYPE_CHECKING:
     from fgvc_cli.evaluation.predict import Predicting, Prediction

@@ -10,7 +10,7 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.common_options import component_names
 from fgvc_cli.cli.console import out, warn
-from fgvc_cli.cli.evaluation_tables import percent, quoted
+from fgvc_cli.formatting import percent, quoted
 from fgvc_cli.sizes import bytes_text
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def report(
         computing=Computing(device, precision, batch_size, workers),
     )
     try:
-        made = make_report(runs or [], request, get_registry(), console, out, force)
+        made = make_report(runs or [], request, get_registry(), out, force)
     except KeyboardInterrupt:
         console.note("interrupted: no page was written")
         raise typer.Exit(130) from None

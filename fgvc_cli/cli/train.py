@@ -11,9 +11,9 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.common_options import component_names
-from fgvc_cli.cli.console import Progress, duration_text, note, out, progress
-from fgvc_cli.cli.evaluation_tables import percent, quoted
+from fgvc_cli.cli.console import Progress, note, out, progress
 from fgvc_cli.devices import describe_device
+from fgvc_cli.formatting import duration_text, percent, quoted
 
 if TYPE_CHECKING:
     from fgvc_cli.contracts import Split

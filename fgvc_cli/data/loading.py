@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fgvc_cli.cli import console
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.batch_augmentation.draws import Draws
@@ -31,6 +31,8 @@ from fgvc_cli.data.order import (
 )
 from fgvc_cli.data.reading import BatchReader, LoadedBatch, prepare_worker
 from fgvc_cli.errors import FgvcError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 class ImageBatch(NamedTuple):
@@ -90,7 +92,7 @@ class _Loader:
         for key, reason in reasons.items():
             if key not in self.failures:
                 self.failures[key] = Failure(key, reason)
-                console.warn(f"left out: {key}: {reason}")
+                logger.warning(f"left out: {key}: {reason}")
 
     def _new_torch_loader(self) -> DataLoader[LoadedBatch]:
         workers = self._workers
@@ -135,14 +137,14 @@ class _Loader:
                 raise FgvcError(f"{message} Training and evaluation stop at it because of --strict-data.")
             if key not in self.failures:
                 self.failures[key] = Failure(key, cause)
-                console.warn(f"left out: {message}")
+                logger.warning(f"left out: {message}")
 
     def _note_trouble(self, trouble: str) -> None:
         """Warn once, of a store that several loaders read too, that images are decoded although they should be kept."""
         kept = self._reader.kept
         if trouble and kept is not None and not kept.store.told:
             kept.store.told = True
-            console.warn(f"the store of decoded images, {kept.store.folder}: {trouble}. Images are decoded instead.")
+            logger.warning(f"the store of decoded images, {kept.store.folder}: {trouble}. Images are decoded instead.")
 
 
 class TrainingLoader(_Loader):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from fgvc_cli import settings
-from fgvc_cli.cli import console
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.dataset import no_progress
 from fgvc_cli.data.splits import TrainingSplits, listed, subset, training_splits
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_cli.progress import progress
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import DatasetSpec
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["TrainingSplits", "check_path", "made_from", "open_dataset", "request_for", "subset", "training_splits"]
 
@@ -75,7 +78,7 @@ def request_for(
 ) -> DatasetRequest:
     """Return what the host tells a data set, the folders in force included."""
     current = settings.current()
-    return DatasetRequest(folder, current.data_root.absolute(), current.cache.absolute(), seed, console.note, progress)
+    return DatasetRequest(folder, current.data_root.absolute(), current.cache.absolute(), seed, logger.info, progress)
 
 
 def _reads(spec: DatasetSpec, path: Path) -> bool:
@@ -90,12 +93,12 @@ def _shown_progress() -> Iterator[Callable[[str, int, int], None]]:
     with ExitStack() as bars:
         shown: dict[str, tuple[Any, int]] = {}
 
-        def progress(what: str, done: int, total: int) -> None:
-            bar, before = shown[what] if what in shown else (bars.enter_context(console.progress(what, total)), 0)
+        def report(what: str, done: int, total: int) -> None:
+            bar, before = shown[what] if what in shown else (bars.enter_context(progress(what, total)), 0)
             bar.advance(done - before)
             shown[what] = (bar, done)
 
-        yield progress
+        yield report
 
 
 def match_classes(
@@ -130,7 +133,7 @@ def match_classes(
         raise FgvcError(f"No image of the {split.name} split is of a class that this model knows.")
     left_out = len(split) - len(kept)
     if left_out:
-        console.warn(f"left out {left_out} images of classes unknown to this model: {listed(unknown)}.")
+        logger.warning(f"left out {left_out} images of classes unknown to this model: {listed(unknown)}.")
     matched = subset(split, kept, split.name, split.origin) if left_out else split
     labels = [index_of[dataset_classes[label]] for label in matched.labels]
     return Split(matched.name, matched.images, labels, matched.keys, matched.parts, matched.origin)

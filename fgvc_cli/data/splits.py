@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from fgvc_cli.cli import console
 from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.errors import FgvcError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def spread(labels: Sequence[int], limit: int) -> list[int]:
@@ -209,7 +211,7 @@ def _check_classes(dataset: Dataset, train: Split) -> None:
         )
     single = [name for name, count in zip(classes, counts, strict=True) if count == 1]
     if single:
-        console.warn(f"{dataset.name} has a single training image of {listed(single)}; do not expect much of it.")
+        logger.warning(f"{dataset.name} has a single training image of {listed(single)}; do not expect much of it.")
 
 
 def _stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

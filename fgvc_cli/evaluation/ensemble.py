@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgvc_cli.cli.console import View
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.opening import match_classes
 from fgvc_cli.data.splits import by_keys, listed
@@ -21,6 +21,7 @@ from fgvc_cli.evaluation.images import Subject, choose
 from fgvc_cli.evaluation.training_history import notes_of_runs
 from fgvc_cli.experiments.statistics import LEVEL, mcnemar
 from fgvc_cli.formatting import run_labels
+from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import choose_new_folder
 from fgvc_cli.runs.model_file import read_class_names
@@ -29,6 +30,8 @@ from fgvc_cli.scoring.metrics import figures
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
 from fgvc_cli.scoring.results import Occasion
 from fgvc_cli.scoring.scores import Scores, score
+
+logger = logging.getLogger(__name__)
 
 
 def aligned(scores: Scores, own_names: Sequence[str], names: Sequence[str], left_out: frozenset[str]) -> Scores:
@@ -179,7 +182,7 @@ def class_names_of(models: Sequence[Path]) -> tuple[str, ...]:
     return names
 
 
-def score_members(models: Sequence[Path], split: Split, computing: Computing, view: View) -> Members:
+def score_members(models: Sequence[Path], split: Split, computing: Computing) -> Members:
     """Let each run classify the images, one run after the other in memory.
 
     An image that one run cannot read is not shown to the next, and enters no figure.
@@ -188,7 +191,6 @@ def score_members(models: Sequence[Path], split: Split, computing: Computing, vi
         models: model files, all of the same classes.
         split: labels index the first model's classes.
         computing: where and how.
-        view: takes progress.
 
     Raises:
         FgvcError: none of the images can be read, a model cannot be loaded, or memory runs out.
@@ -197,7 +199,7 @@ def score_members(models: Sequence[Path], split: Split, computing: Computing, vi
     found: list[tuple[Scores, tuple[str, ...]]] = []
     for model in models:
         ready = load(model, computing)
-        scores = _score(ready, split, names, view)
+        scores = _score(ready, split, names)
         split = by_keys(split, scores.keys) if scores.failures else split
         if not len(split):
             raise FgvcError(f"None of the {available} images ({split.name}) can be read.")
@@ -207,10 +209,10 @@ def score_members(models: Sequence[Path], split: Split, computing: Computing, vi
     return Members(members, ready.classifier.device, ready.precision)
 
 
-def _score(ready: ReadyClassifier, split: Split, names: Sequence[str], view: View) -> Scores:
+def _score(ready: ReadyClassifier, split: Split, names: Sequence[str]) -> Scores:
     matched = match_classes(split, names, ready.classifier.class_names, ignore_unknown=False)
     (label,) = run_labels([str(ready.run)])
-    with view.progress(label, len(matched)) as bar, ready.memory_explained():
+    with progress(label, len(matched)) as bar, ready.memory_explained():
         return score(ready.classifier, ready.loader(matched), matched, ready.precision, bar.advance)
 
 
@@ -220,13 +222,12 @@ OF_MEMBERS = ("images", "not_finite", "top1", "top5", "loss", "macro", "weighted
 """What a summary says of each run; classes and single images are the ensemble's alone."""
 
 
-def evaluate_ensemble(request: EvaluationRequest, registry: Registry, view: View) -> Evaluation:
+def evaluate_ensemble(request: EvaluationRequest, registry: Registry) -> Evaluation:
     """Average the predictions of several runs, and write the results.
 
     Args:
         request: what is wanted. The first run's data set is meant where none is named.
         registry: finds data sets.
-        view: takes notes and progress.
 
     Returns:
         Its summary is that of an evaluation, with `runs` in place of `run`, and `members`, `pairs`, `together` and
@@ -241,8 +242,8 @@ def evaluate_ensemble(request: EvaluationRequest, registry: Registry, view: View
     folder = choose_new_folder(request.out, request.force, FOLDER, "the results")
     notes = _notes(request, subject, registry)
     for line in (images_note(subject), *notes):
-        view.note(line)
-    members = score_members(request.models, subject.split, request.computing, view)
+        logger.info(line)
+    members = score_members(request.models, subject.split, request.computing)
     ensemble = averaged(members.scores)
     occasion = Occasion(
         request.runs, subject.dataset, subject.data, subject.split, members.device, members.precision, tuple(notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fgvc_cli.cli import console
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.images import find_images
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.scores import scores_of
+
+logger = logging.getLogger(__name__)
 
 NOT_FINITE = "the classifier's scores are not finite"
 
@@ -118,7 +120,7 @@ class Predicting:
         for key, values, indices in zip(keys, probabilities, classes, strict=True):
             if values[0] != values[0]:
                 self.failures[key] = NOT_FINITE
-                console.warn(f"left out: {key}: {NOT_FINITE}")
+                logger.warning(f"left out: {key}: {NOT_FINITE}")
                 continue
             self.predicted += 1
             predictions.append(Prediction(key, tuple((names[i], p) for i, p in zip(indices, values, strict=True))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from fgvc_cli import files
 from fgvc_cli._version import __version__
-from fgvc_cli.cli.console import Progress, View
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.splits import spread, subset
 from fgvc_cli.devices import describe_device
@@ -37,6 +37,7 @@ from fgvc_cli.evaluation.loss_surface import (
     read_images,
 )
 from fgvc_cli.formatting import run_labels
+from fgvc_cli.progress import Progress, progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import choose_new_folder
 from fgvc_cli.runs.model_file import read_class_names, read_metadata
@@ -44,6 +45,8 @@ from fgvc_cli.scoring import results
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load
 from fgvc_cli.scoring.results import dataset_record
 from fgvc_cli.scoring.scores import evaluation_mode
+
+logger = logging.getLogger(__name__)
 
 MULTIPLES = (0.5, 1.0, 2.0, 3.0, 4.0)
 """The radii at which the loss is measured, in multiples of rho; each also on the opposite side."""
@@ -434,13 +437,12 @@ class SharpnessReport:
     files: list[Path]
 
 
-def measure_sharpness(request: SharpnessRequest, registry: Registry, view: View) -> SharpnessReport:
+def measure_sharpness(request: SharpnessRequest, registry: Registry) -> SharpnessReport:
     """Measure the loss around each run's weights, and write figures and a picture.
 
     Args:
         request: what is wanted. Precision "auto" means fp32 here: what is measured are small differences.
         registry: finds data sets.
-        view: takes notes and progress.
 
     Raises:
         UsageError: the images that are meant do not exist, or a folder for the results is refused.
@@ -453,8 +455,8 @@ def measure_sharpness(request: SharpnessRequest, registry: Registry, view: View)
     folder = _folder(request, chosen)
     notes = [*notes_on_images(chosen, runs), *_notes_on_networks(request.evaluation.models)]
     for line in dict.fromkeys((*(f"images     {images.words}" for images in chosen), *notes)):
-        view.note(line)
-    measured, interrupted = _measure_each(request, chosen, view)
+        logger.info(line)
+    measured, interrupted = _measure_each(request, chosen)
     summary = summarise(measured, request, notes, interrupted, time.perf_counter() - started)
     return SharpnessReport(summary, _write(folder, summary))
 
@@ -470,7 +472,7 @@ def _write(folder: Path, summary: dict[str, Any]) -> list[Path]:
     return [document, picture]
 
 
-def _measure_each(request: SharpnessRequest, chosen: Sequence[Chosen], view: View) -> tuple[list[Measured], bool]:
+def _measure_each(request: SharpnessRequest, chosen: Sequence[Chosen]) -> tuple[list[Measured], bool]:
     """Measure one run after the other; return those that were, and whether that was interrupted.
 
     Raises:
@@ -479,7 +481,7 @@ def _measure_each(request: SharpnessRequest, chosen: Sequence[Chosen], view: Vie
     measured: list[Measured] = []
     try:
         for model, images in zip(request.evaluation.models, chosen, strict=True):
-            measured.append(_measure_one(request, model, images, view))
+            measured.append(_measure_one(request, model, images))
             if measured[-1].sharpness.plane is None:
                 return measured, True
     except KeyboardInterrupt:
@@ -489,13 +491,13 @@ def _measure_each(request: SharpnessRequest, chosen: Sequence[Chosen], view: Vie
     return measured, False
 
 
-def _measure_one(request: SharpnessRequest, model: Path, images: Chosen, view: View) -> Measured:
+def _measure_one(request: SharpnessRequest, model: Path, images: Chosen) -> Measured:
     ready = load(model, _computing(request.evaluation.computing))
     (name,), count = run_labels([str(ready.run)]), len(images.split)
-    with view.progress(f"{name}: reading", count) as bar:
+    with progress(f"{name}: reading", count) as bar:
         batches, failures = read_images(ready, images.split, bar.advance)
     readable = count - len(failures)
-    with view.progress(name, request.passes * readable) as bar:
+    with progress(name, request.passes * readable) as bar:
         sharpness = measure(ready, batches, request, bar)
     return Measured.of(ready, images, failures, sharpness)
 

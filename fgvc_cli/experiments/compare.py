@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli import files
-from fgvc_cli.cli import console
 from fgvc_cli.experiments.compared_run import Collected, collect, read
 from fgvc_cli.experiments.comparison import Comparison, Section, compare, groups_of, in_order
 from fgvc_cli.experiments.curves import overlaid_curves
 from fgvc_cli.experiments.study import COMPARISON
-from fgvc_cli.files import write_csv
-from fgvc_cli.formatting import (
+from fgvc_cli.experiments.text import (
     behind_text,
     images_text,
     meanings,
@@ -25,6 +23,8 @@ from fgvc_cli.formatting import (
     share_text,
     speed_text,
 )
+from fgvc_cli.files import write_csv
+from fgvc_cli.progress import progress
 from fgvc_cli.runs.folder import RunFolder, choose_new_folder
 
 JSON_FILE, CSV_FILE, MARKDOWN_FILE = "comparison.json", "comparison.csv", "comparison.md"
@@ -196,7 +196,7 @@ def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 3
         request = EvaluationRequest([run.model_file], SubjectRequest(split), computing)
         prepared = prepare(request, get_registry())
         images = prepared.subject.split
-        with console.progress(f"{run.name}, {images.name}", len(images)) as bar:
+        with progress(f"{run.name}, {images.name}", len(images)) as bar:
             return prepared.run(bar.advance).folder
 
     return evaluate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli.cli.console import Progress, View
 from fgvc_cli.config.recipes import Layer
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.loading import EvaluationLoader
@@ -26,10 +26,13 @@ from fgvc_cli.explaining.gallery import Telling, most_telling
 from fgvc_cli.explaining.masking import Cover
 from fgvc_cli.explaining.measuring import Gathering, Measured, Measuring, measure
 from fgvc_cli.explaining.statistics import Scored, summarise
+from fgvc_cli.progress import Progress, progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load
 from fgvc_cli.scoring.results import choose_folder
 from fgvc_cli.scoring.scores import Scores, score
+
+logger = logging.getLogger(__name__)
 
 
 def class_index(name: str, class_names: Sequence[str], option: str) -> int:
@@ -155,7 +158,7 @@ class Chosen:
     notes: list[str]
 
 
-def choose_images(subject: Subject, runs: Sequence[ReadyClassifier], request: StudyRequest, view: View) -> Chosen:
+def choose_images(subject: Subject, runs: Sequence[ReadyClassifier], request: StudyRequest) -> Chosen:
     """Choose images for all runs; with `--differ` that takes scoring them with both.
 
     Raises:
@@ -170,7 +173,7 @@ def choose_images(subject: Subject, runs: Sequence[ReadyClassifier], request: St
         how.append(f"of {', '.join(dict.fromkeys(request.classes))}")
     splits = _for_all(split, runs, request.subject.ignore_unknown)
     if request.differ:
-        splits, words = _differing(splits, runs, view)
+        splits, words = _differing(splits, runs)
         how.append(words)
     if request.limit is not None and request.limit < len(splits[0]):
         splits, words = _limited(splits, request.limit, in_order=request.differ)
@@ -199,8 +202,8 @@ def _for_all(split: Split, runs: Sequence[ReadyClassifier], ignore_unknown: bool
     return splits if len(known) == len(split) else [by_keys(s, [k for k in split.keys if k in known]) for s in splits]
 
 
-def _differing(splits: Sequence[Split], runs: Sequence[ReadyClassifier], view: View) -> tuple[list[Split], str]:
-    scores = [_score(split, ready, view) for split, ready in zip(splits, runs, strict=True)]
+def _differing(splits: Sequence[Split], runs: Sequence[ReadyClassifier]) -> tuple[list[Split], str]:
+    scores = [_score(split, ready) for split, ready in zip(splits, runs, strict=True)]
     keys = differing(*scores)
     if not keys:
         right = [
@@ -211,8 +214,8 @@ def _differing(splits: Sequence[Split], runs: Sequence[ReadyClassifier], view: V
     return [by_keys(split, keys) for split in splits], words
 
 
-def _score(split: Split, ready: ReadyClassifier, view: View) -> Scores:
-    with view.progress(ready.run.name, len(split)) as bar, ready.memory_explained():
+def _score(split: Split, ready: ReadyClassifier) -> Scores:
+    with progress(ready.run.name, len(split)) as bar, ready.memory_explained():
         return score(ready.classifier, ready.loader(split), split, ready.precision, bar.advance)
 
 
@@ -263,13 +266,12 @@ class Study:
         return len(self.summary["failures"])
 
 
-def study(request: StudyRequest, registry: Registry, view: View) -> Study:
+def study(request: StudyRequest, registry: Registry) -> Study:
     """Score explainers over a data set and write the results.
 
     Args:
         request: what is wanted.
         registry: finds explainers and data sets.
-        view: takes notes and progress.
 
     Raises:
         UsageError: the request cannot be met: no such class, split, explainer, or one that cannot explain a run.
@@ -284,20 +286,20 @@ def study(request: StudyRequest, registry: Registry, view: View) -> Study:
         for explainer in explainers:
             explainer.check(ready.classifier)
     for line in dict.fromkeys(line for r in runs for e in explainers for line in e.notes(r.classifier)):
-        view.note(line)
+        logger.info(line)
     measurings = [_measuring(request, ready) for ready in runs]
     run_folder = request.models[0].parent
     subject = choose(request.subject, run_folder, runs[0].classifier.class_names, registry)
     folder = choose_folder(run_folder, subject, request.out, request.force, "explanation")
-    chosen = choose_images(subject, runs, request, view)
+    chosen = choose_images(subject, runs, request)
     for line in chosen.notes:
-        view.note(line)
+        logger.info(line)
     passes = len(chosen.splits[0]) * sum(measuring.passes(len(explainers)) for measuring in measurings)
     pairs = [
         _Pass(ready, split, explainers, measuring, _parts(subject, ready, split, request.tolerance))
         for ready, split, measuring in zip(runs, chosen.splits, measurings, strict=True)
     ]
-    interrupted = _measure_all(pairs, view, passes)
+    interrupted = _measure_all(pairs, passes)
     scored = [scored for each in pairs for scored in each.scored(baseline)]
     if not scored:
         if interrupted:
@@ -363,10 +365,10 @@ class _Pass:
         return {key: failure.reason for key, failure in found.items()}
 
 
-def _measure_all(runs: Sequence[_Pass], view: View, passes: int) -> bool:
+def _measure_all(runs: Sequence[_Pass], passes: int) -> bool:
     """Measure with each run in turn; return whether that was interrupted."""
     try:
-        with view.progress("explaining", passes, "passes") as bar:
+        with progress("explaining", passes, "passes") as bar:
             for run in runs:
                 run.measure(bar)
     except KeyboardInterrupt:

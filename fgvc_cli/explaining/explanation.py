@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_cli.contracts import Preprocessing
+from fgvc_cli.formatting import percent
 
 
 @dataclass(frozen=True)
@@ -139,3 +140,31 @@ def _look(step: int, sight: Sight) -> dict[str, Any]:
         "explained": sight.explained,
         "explained_probability": round(sight.explained_probability, 6),
     }
+
+
+def decision_sentence(explanation: Explanation, true: str | None) -> str:
+    """Say whether the decision survived the covering."""
+    first, last = explanation.sights[0], explanation.sights[-1]
+    if last.covered == 0:
+        return "Nothing was covered, for the heat map marks nothing: the test says nothing of this decision."
+    marked = f"with the most marked {percent(last.covered)} covered"
+    if explanation.survived:
+        return (
+            f"The decision survived: {marked} it is still {first.predicted}, "
+            f"at {percent(last.probability)} where it was {percent(first.probability)}."
+            + ("" if true in (None, first.predicted) else f" It {_truth(False, False)}.")
+        )
+    step, changed = next((i, s) for i, s in enumerate(explanation.sights) if s.predicted != first.predicted)
+    at_step = f" step {step}" if len(explanation.sights) > 2 else ""
+    truth = "" if true is None else f" It {_truth(first.predicted == true, changed.predicted == true)}."
+    return (
+        f"The decision did not survive{at_step}: with the most marked {percent(changed.covered)} covered it is "
+        f"{changed.predicted} ({percent(changed.probability)}) instead of {first.predicted}.{truth}"
+    )
+
+
+def _truth(before: bool, now: bool) -> str:
+    """Say what became of a decision that was right or wrong; one that is right and changes is not right any more."""
+    if before:
+        return "was right, and is wrong now"
+    return "was wrong, and is right now" if now else "was wrong, and still is"

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fgvc_cli.cli.console import View
 from fgvc_cli.data.images import ImageError
 from fgvc_cli.explaining.dataset import Study, StudyRequest
 from fgvc_cli.explaining.explainers import make_explainers
@@ -17,6 +16,7 @@ from fgvc_cli.explaining.explanation import Subject
 from fgvc_cli.explaining.images import PICTURE, ExplainingImages, told_apart
 from fgvc_cli.explaining.panels import write_panel
 from fgvc_cli.explaining.statistics import Scored, by_image, finite
+from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring.model import load, run_of
 
@@ -127,14 +127,13 @@ def _words(reason: Reason, figures: dict[str, float], survived: int) -> str:
 GALLERY = "gallery"
 
 
-def draw_gallery(study: Study, request: StudyRequest, registry: Registry, view: View) -> list[Path]:
+def draw_gallery(study: Study, request: StudyRequest, registry: Registry) -> list[Path]:
     """Draw a panel of each telling image that is a file, into the study's folder; earlier ones there are replaced.
 
     Args:
         study: its gallery is drawn.
         request: what the study was asked: the panels are made alike.
         registry: finds explainers.
-        view: shows how far it is.
 
     Returns:
         The pictures, called after their reason and the image.
@@ -145,7 +144,7 @@ def draw_gallery(study: Study, request: StudyRequest, registry: Registry, view: 
     names = told_apart([_name(telling, request) for telling in study.gallery])
     places = {(t.run, str(t.file)): folder / f"{name}{PICTURE}" for t, name in zip(study.gallery, names, strict=True)}
     drawn: list[Path] = []
-    with view.progress("pictures", len(study.gallery)) as bar:
+    with progress("pictures", len(study.gallery)) as bar:
         for model in request.models:
             for name in request.explainers:
                 chosen = [t for t in study.gallery if t.file and (t.run, t.explainer) == (run_of(model), name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fgvc_cli.cli import console
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.errors import UsageError
@@ -27,6 +27,8 @@ from fgvc_cli.files import check_writable
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import MODEL_FILE
 from fgvc_cli.scoring.model import ReadyClassifier, load
+
+logger = logging.getLogger(__name__)
 
 PICTURE = ".explain.png"
 """How the names of pictures end."""
@@ -231,7 +233,7 @@ class ExplainingImages:
         if all(np.isfinite(sight.probability) for e in image.explanations for sight in e.sights):
             return True
         self.failures[image.subject.name] = "the classifier's scores are not finite"
-        console.warn(f"left out: {image.subject.name}: {self.failures[image.subject.name]}.")
+        logger.warning(f"left out: {image.subject.name}: {self.failures[image.subject.name]}.")
         return False
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fgvc_cli.cli.evaluation_tables import percent
 from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Sight
 from fgvc_cli.explaining.masking import Cover
 from fgvc_cli.explaining.photograph import (
@@ -38,6 +37,7 @@ from fgvc_cli.explaining.text_layout import (
     wrapped,
 )
 from fgvc_cli.files import replacing
+from fgvc_cli.formatting import percent
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

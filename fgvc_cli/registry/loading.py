@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import re
 import sys
 import time
@@ -31,6 +32,8 @@ from fgvc_cli.specs import (
     OptimizerSpec,
     plural,
 )
+
+logger = logging.getLogger(__name__)
 
 HOOKS = tuple(name for name, member in vars(hookspecs).items() if hasattr(member, f"{hookspecs.PROJECT}_spec"))
 """The names of all hooks, in the order of `fgvc_cli.hookspecs`."""
@@ -244,10 +247,8 @@ class Loader:
 
 def _say_where_it_hung(plugin: InstalledPlugin) -> None:
     """Name the plugin that was being loaded when a person lost patience: it may be what takes so long."""
-    from fgvc_cli.cli import console
-
     leave_out = "" if plugin.origin.builtin else f": FGVC_DISABLE_PLUGINS={plugin.distribution} leaves it out"
-    console.warn(f"interrupted while {plugin.origin} was being loaded{leave_out}")
+    logger.warning(f"interrupted while {plugin.origin} was being loaded{leave_out}")
 
 
 def _import_plugin(value: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from fgvc_cli.registry.loading import HOOKS, Loader, PluginError, check_spec
 from fgvc_cli.registry.records import Component, PluginRecord, RegisteredFamily, cause_of, import_name, normalised
 from fgvc_cli.settings import Settings
 from fgvc_cli.specs import KINDS, SPEC_TYPES, Kind, plural
+
+logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 20
 FAILURES_SHOWN = 3
@@ -161,9 +164,7 @@ class Registry:
         if key in self._warned:
             return
         self._warned.add(key)
-        from fgvc_cli.cli import console
-
-        console.warn(f"{plugin.origin}: its {hook_name} failed, the run goes on: {cause_of(error)}")
+        logger.warning(f"{plugin.origin}: its {hook_name} failed, the run goes on: {cause_of(error)}")
 
     def _offers(self, distribution: str) -> bool:
         wanted = normalised(distribution)

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.cli.console import View
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.images import Subject, choose
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
@@ -168,7 +167,7 @@ class Material:
             return self.ready
         return replace(self.ready, precision="fp32")
 
-    def scored(self, view: View) -> Scored | None:
+    def scored(self) -> Scored | None:
         """Return the figures of the split: those that the run has kept, or new ones; None if neither can be had.
 
         Raises:
@@ -180,7 +179,7 @@ class Material:
         kept = read_scored(folder)
         if kept is not None or self.ready is None:
             return kept or self._summarised()
-        return evaluate(self.ready, self.subject, folder, view)
+        return evaluate(self.ready, self.subject, folder)
 
     def _kept_without_images(self) -> Scored | None:
         """Return what was kept of the split that is meant, or of the run's own in the order they are preferred in."""

@@ -6,19 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fgvc_cli.cli.console import View
-from fgvc_cli.cli.evaluation_tables import percent
-from fgvc_cli.cli.explanation_tables import decision_sentence
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.images import ImageError
 from fgvc_cli.data.splits import spread
 from fgvc_cli.evaluation.images import SubjectRequest
 from fgvc_cli.explaining.explainers import NamedExplainer
-from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Subject
+from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Subject, decision_sentence
 from fgvc_cli.explaining.images import PREDICTED, TRUE, ExplainingImages
 from fgvc_cli.explaining.masking import Cover
 from fgvc_cli.explaining.panels import cover_tile, heat_tile
 from fgvc_cli.explaining.photograph import open_photograph
+from fgvc_cli.formatting import percent
+from fgvc_cli.progress import progress
 from fgvc_cli.report.pictures import LONGEST_SIDE, Picture, picture, strongest
 from fgvc_cli.report.predictions import Prediction, mistakes
 from fgvc_cli.report.templating import unbroken
@@ -118,7 +117,6 @@ def show_examples(
     split: Split,
     predictions: Sequence[Prediction],
     images: int,
-    view: View,
 ) -> Examples:
     """Explain the images that are shown.
 
@@ -128,7 +126,6 @@ def show_examples(
         split: has the images.
         predictions: for the images of the split.
         images: how many mistakes, and how many occlusion panels.
-        view: shows how far it is.
 
     Raises:
         FgvcError: the explainer breaks its contract, or memory runs out.
@@ -139,7 +136,7 @@ def show_examples(
     typical = choose_typical(predicted, images)
     left_out = {p.key: "the data set has no such image any more" for p in predictions if p.key not in there}
     showing = _Showing(ready, explainer, split, Cover(), left_out)
-    with view.progress("heat maps", 2 * len(confident) + len(typical)) as bar:
+    with progress("heat maps", 2 * len(confident) + len(typical)) as bar:
         of_predicted = showing.explained(confident, PREDICTED, None, bar.advance)
         of_true = showing.explained(confident, TRUE, None, bar.advance)
         covered = showing.explained(typical, PREDICTED, showing.cover, bar.advance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli import files
-from fgvc_cli.cli.console import View
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.evaluate import PreparedEvaluation
 from fgvc_cli.evaluation.images import Subject
+from fgvc_cli.progress import progress
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def read_scored(folder: Path) -> Scored | None:
     return scored
 
 
-def evaluate(ready: ReadyClassifier, subject: Subject, folder: Path, view: View) -> Scored:
+def evaluate(ready: ReadyClassifier, subject: Subject, folder: Path) -> Scored:
     """Evaluate as `fgvc evaluate` does, and keep the results where it keeps them.
 
     Raises:
@@ -141,8 +144,8 @@ def evaluate(ready: ReadyClassifier, subject: Subject, folder: Path, view: View)
     """
     prepared = PreparedEvaluation(ready, subject, folder)
     for line in prepared.notes():
-        view.note(line)
-    with view.progress(subject.split.name, len(subject.split)) as bar:
+        logger.info(line)
+    with progress(subject.split.name, len(subject.split)) as bar:
         prepared.run(bar.advance)
     scored = read_scored(folder)
     assert scored is not None

@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from fgvc_cli import files
 from fgvc_cli._version import __version__
-from fgvc_cli.cli.console import View
 from fgvc_cli.errors import UsageError
 from fgvc_cli.experiments.compared_run import Collected, collect
 from fgvc_cli.files import check_writable
@@ -127,7 +126,7 @@ class Report:
 
 
 def make_report(
-    paths: Sequence[Path], request: ReportRequest, registry: Registry, view: View, out: Path | None, force: bool
+    paths: Sequence[Path], request: ReportRequest, registry: Registry, out: Path | None, force: bool
 ) -> Report:
     """Report of runs and write the page.
 
@@ -136,7 +135,6 @@ def make_report(
             page of a study, with its runs compared.
         request: what is reported of each.
         registry: finds data sets and explainers.
-        view: takes notes and progress.
         out: the file, or None; see `page_file`.
         force: whether `out` may exist.
 
@@ -146,7 +144,7 @@ def make_report(
     """
     collected = collect(paths or [find_run(None).path])
     file = page_file(collected, out, force)
-    reports = [report_run(run, request, registry, view) for run in collected.runs]
+    reports = [report_run(run, request, registry) for run in collected.runs]
     is_compared = collected.study is not None and request.subject.is_own
     study = report_study(collected, request.subject.split, reports) if is_compared else None
     page = report_page(reports) if study is None else study_page(study)

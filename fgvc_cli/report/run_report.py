@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.cli.console import View
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.compared_run import Collected, read
 from fgvc_cli.experiments.comparison import Comparison, Section, compare
@@ -18,6 +18,8 @@ from fgvc_cli.report.examples import Examples, ReportRequest, show_examples
 from fgvc_cli.report.predictions import Scored
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.scoring.model import run_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,31 +62,30 @@ class RunReport:
         }
 
 
-def report_run(run: RunFolder, request: ReportRequest, registry: Registry, view: View) -> RunReport:
+def report_run(run: RunFolder, request: ReportRequest, registry: Registry) -> RunReport:
     """Gather what is reported of a run; a split that was not evaluated yet is.
 
     Args:
         run: a finished one.
         request: what is wanted.
         registry: finds data sets and explainers.
-        view: takes notes and progress.
 
     Raises:
         FgvcError: the run is damaged, or what was asked for is not to be had.
         UsageError: there is no such split, explainer or device.
     """
     recorded = read_recorded(run)
-    view.note(f"run        {recorded.run.path}")
+    logger.info(f"run        {recorded.run.path}")
     material = Material(recorded, request, registry)
-    scored = material.scored(view)
-    examples = _examples(material, scored, view)
+    scored = material.scored()
+    examples = _examples(material, scored)
     if examples is not None and examples.left_out:
         material.missing.append(_left_out(examples.left_out))
     files = {} if examples is None or material.subject is None else _files(examples, material)
     return RunReport(request, recorded, scored, examples, material.missing, files)
 
 
-def _examples(material: Material, scored: Scored | None, view: View) -> Examples | None:
+def _examples(material: Material, scored: Scored | None) -> Examples | None:
     """Explain images if they, the classifier and the predictions are there."""
     images = material.request.images
     if scored is None or not scored.predictions or material.subject is None or not images:
@@ -92,7 +93,7 @@ def _examples(material: Material, scored: Scored | None, view: View) -> Examples
     ready, explainer = material.explaining, material.explainer
     if ready is None or explainer is None:
         return None
-    return show_examples(ready, explainer, material.subject.split, scored.predictions, images, view)
+    return show_examples(ready, explainer, material.subject.split, scored.predictions, images)
 
 
 def _left_out(reasons: dict[str, str]) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fgvc_cli.cli.console import duration_text
-from fgvc_cli.cli.evaluation_tables import images_text, quoted
+from fgvc_cli.formatting import duration_text, quoted
 from fgvc_cli.report.artifacts import Recorded
 from fgvc_cli.report.detail_sections import (
     classes_section,
@@ -24,6 +23,7 @@ from fgvc_cli.report.page import Section
 from fgvc_cli.report.predictions import Scored
 from fgvc_cli.report.run_report import RunReport
 from fgvc_cli.report.templating import NO_BREAK, count, fragment, share
+from fgvc_cli.scoring.results import images_text
 
 NAMES = {"test": "test", "val": "validation", "train": "training"}
 """What a split is called in a sentence."""

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fgvc_cli.cli.evaluation_tables import quoted
 from fgvc_cli.experiments.compare import labels
 from fgvc_cli.experiments.comparison import Row
 from fgvc_cli.experiments.comparison import Section as Compared
 from fgvc_cli.experiments.study import STUDY_FILE
-from fgvc_cli.formatting import (
+from fgvc_cli.experiments.text import (
     behind_text,
     images_text,
     meanings,
@@ -26,6 +25,7 @@ from fgvc_cli.formatting import (
     share_text,
     speed_text,
 )
+from fgvc_cli.formatting import quoted
 from fgvc_cli.report.charts import COLOURS, Line, LineChart, legend
 from fgvc_cli.report.page import Section
 from fgvc_cli.report.run_report import StudyReport

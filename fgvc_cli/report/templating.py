@@ -8,8 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fgvc_cli.cli.console import duration_text
-from fgvc_cli.cli.evaluation_tables import percent
+from fgvc_cli.formatting import duration_text, percent
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 

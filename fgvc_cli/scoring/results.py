@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -179,3 +179,9 @@ def _prediction_rows(scores: Scores, class_names: Sequence[str]) -> Iterator[lis
         true = [f"{probabilities[label]:.6f}", int(scores.ranks[i]) + 1]
         more = [cell for pair in listed[1:] for cell in pair]
         yield [key, class_names[label], *listed[0], int(top[i][0] == label), *true, *more]
+
+
+def images_text(summary: Mapping[str, Any]) -> str:
+    """Name the images that figures are of: split, data set, and how the split came about."""
+    source = summary["dataset"]["data"] or summary["dataset"]["name"]
+    return f"{summary['split']} of {source}" + (f", {summary['origin']}" if summary["origin"] else "")

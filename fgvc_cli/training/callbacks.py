@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -10,12 +11,13 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
-from fgvc_cli.cli import console
 from fgvc_cli.config.run_config import Choice
 from fgvc_cli.contracts import RunStart, Tracker
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Component
 from fgvc_cli.registry.records import cause_of
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["RunStart", "Trackers", "make_trackers"]
 
@@ -100,7 +102,7 @@ class Trackers:
     def _warn(self, one: _Listening, method: str, cause: str) -> None:
         if not one.warned:
             one.warned = True
-            console.warn(f"{_named(one.component)}: its {method} failed, the run goes on: {cause}")
+            logger.warning(f"{_named(one.component)}: its {method} failed, the run goes on: {cause}")
 
 
 def make_trackers(choices: Sequence[Choice]) -> Trackers:

@@ -18,11 +18,10 @@ from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from fgvc_cli.cli import console
 from fgvc_cli.contracts import Loss, Objective
 from fgvc_cli.data.order import Share
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.launch import Launch, launched
+from fgvc_cli.launch import Launch, launched, report_from_here
 
 Value = TypeVar("Value")
 
@@ -199,7 +198,7 @@ def joined() -> Iterator[Ranks]:
         if not _is_first_to_fail(store, ranks):
             _on_signals(signal.SIG_DFL)
             raise SystemExit(getattr(error, "exit_code", 1)) from None
-        console.set_muted(False)
+        report_from_here()
         if _is_lost(error):
             raise FgvcError(
                 "Another process of the training is gone without a word: it was killed, most likely because memory "

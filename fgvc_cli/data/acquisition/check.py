@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fgvc_cli.cli import console
 from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.cores import usable_cores
 from fgvc_cli.data.acquisition.decoding import Outcome, decode_all
 from fgvc_cli.data.acquisition.describe import SplitCounts, count_split
 from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.progress import progress
 
 THREADS = 4
 BLOCK = 1 << 20
@@ -187,7 +187,7 @@ class Check:
 
     def run(self) -> None:
         """Check; interrupted at any moment, the report holds what was found until then."""
-        with console.progress("checking", len(self._images)) as bar:
+        with progress("checking", len(self._images)) as bar:
             for index, outcome in decode_all(self._images, self._workers):
                 self._take(index, outcome)
                 bar.advance()
@@ -195,7 +195,7 @@ class Check:
             order = {counts.name: rank for rank, counts in enumerate(self.report.splits)}
             found.sort(key=lambda noted: (order[noted.place.split], noted.place.key))
         candidates = of_one_size(self._sizes.tolist())
-        with console.progress("comparing", len(candidates)) as bar:
+        with progress("comparing", len(candidates)) as bar:
             groups = identical(self._images, candidates, bar.advance)
         self.report.copies = [[self._place(index) for index in group] for group in groups]
         self.report.complete = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import logging
 import re
 import time
 import urllib.error
@@ -15,10 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fgvc_cli._version import __version__
-from fgvc_cli.cli import console
 from fgvc_cli.data.acquisition.plan import require_room
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.progress import progress
 from fgvc_cli.sizes import bytes_text
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -31,7 +34,7 @@ def bytes_progress(description: str, total: int | None) -> Iterator[Callable[[in
     """
     scale, unit = (10**6, "MB") if total is None or total >= 10**7 else (1000, "kB")
     done = shown = 0
-    with console.progress(description, None if total is None else -(-total // scale), unit) as bar:
+    with progress(description, None if total is None else -(-total // scale), unit) as bar:
 
         def advance(count: int) -> None:
             nonlocal done, shown
@@ -147,7 +150,7 @@ def fetch(url: str, part: Path, size: int) -> None:
         if failures == ATTEMPTS:
             there = f"{bytes_text(_length(part))}{f' of {bytes_text(size)}' if size else ''} are here"
             raise FgvcError(f"{url}: {cause}, {ATTEMPTS} times in a row; {there}. The same command goes on from there.")
-        console.note(f"{host}: {cause}; trying again")
+        logger.info(f"{host}: {cause}; trying again")
         time.sleep(WAITS[min(failures, len(WAITS) - 1)])
 
 
@@ -180,7 +183,7 @@ def _attempt(url: str, part: Path, size: int) -> None:
         if expected is not None:
             require_room(part.parent, expected)
         if have and not begins_at:
-            console.note(f"{part.stem}: this server cannot send the rest of a file; starting over")
+            logger.info(f"{part.stem}: this server cannot send the rest of a file; starting over")
         received = _write(response, part, begins_at)
     if expected is not None and received < expected:
         raise _BrokenOffError(f"the connection broke off at {bytes_text(_length(part))}")

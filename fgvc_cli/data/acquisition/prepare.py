@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fgvc_cli.cli import console
 from fgvc_cli.contracts import Download, Provision
 from fgvc_cli.data.acquisition.download import PART, UnavailableError, fault_of, fetch
 from fgvc_cli.data.acquisition.plan import (
@@ -23,6 +23,8 @@ from fgvc_cli.data.acquisition.select import ChosenDataset
 from fgvc_cli.data.acquisition.unpacking import clear, move_into_place, unpack
 from fgvc_cli.data.cache.locks import FileLock, Locked
 from fgvc_cli.errors import FgvcError
+
+logger = logging.getLogger(__name__)
 
 FILE = ".preparing"
 PAUSE = 0.5
@@ -70,7 +72,7 @@ def _acquired(file: Path) -> FileLock | None:
         except Locked:
             pass
         if not said:
-            console.note(f"{file.parent}: another process is preparing this data set; waiting for it")
+            logger.info(f"{file.parent}: another process is preparing this data set; waiting for it")
             said = True
         time.sleep(PAUSE)
 
@@ -105,7 +107,7 @@ def obtain(chosen: ChosenDataset, provision: Provision) -> None:
         if not downloads:
             return
         for line in plan_lines(chosen.title, provision, downloads):
-            console.note(line)
+            logger.info(line)
         require_room(provision.folder, room_for(downloads) - _already_here(downloads, provision.folder))
         causes = []
         for download in downloads:
@@ -116,7 +118,7 @@ def obtain(chosen: ChosenDataset, provision: Provision) -> None:
         if provision.missing():
             raise FgvcError(by_hand_text(chosen, provision, causes))
         for cause in causes:
-            console.warn(f"not downloaded, and not needed: {cause}")
+            logger.warning(f"not downloaded, and not needed: {cause}")
 
 
 def _refuse_dead_links(provision: Provision) -> None:
@@ -145,7 +147,7 @@ def _put_in_place(download: Download, provision: Provision) -> None:
         return
     if _is_a_persons_own(download, file):
         _unpack(file, download, provision)
-        console.note(f"{download.file}: unpacked; your copy of it is not needed any more")
+        logger.info(f"{download.file}: unpacked; your copy of it is not needed any more")
         return
     part = _downloaded(download, file)
     _unpack(part, download, provision)
@@ -158,9 +160,9 @@ def _is_a_persons_own(download: Download, file: Path) -> bool:
         return False
     fault = fault_of(file, download.checksum, download.size)
     if fault:
-        console.warn(f"{file} is not what was published: {fault}. It is left alone, and downloaded beside it.")
+        logger.warning(f"{file} is not what was published: {fault}. It is left alone, and downloaded beside it.")
         return False
-    console.note(f"{download.file}: it is here already")
+    logger.info(f"{download.file}: it is here already")
     return True
 
 
@@ -169,7 +171,7 @@ def _downloaded(download: Download, file: Path) -> Path:
     part = _part(file)
     part.parent.mkdir(parents=True, exist_ok=True)
     if not download.checksum:
-        console.note(f"{download.file}: no checksum is published; its size and form are all that can be verified")
+        logger.info(f"{download.file}: no checksum is published; its size and form are all that can be verified")
     fetch(download.url, part, download.size)
     fault = fault_of(part, download.checksum, download.size)
     if fault:

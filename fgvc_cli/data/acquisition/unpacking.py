@@ -10,10 +10,10 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from fgvc_cli.cli import console
 from fgvc_cli.data.acquisition.download import UnavailableError
 from fgvc_cli.data.acquisition.plan import require_room
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.progress import progress
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 """What damaged archives, and kinds of them that cannot be read, make their readers raise."""
@@ -57,7 +57,7 @@ def unpack(archive: Path, into: Path, title: str, strip: int = 0) -> None:
 def _unpack_tar(archive: Path, into: Path, title: str, strip: int) -> None:
     if not hasattr(tarfile, "data_filter"):
         raise FgvcError("Unpacking safely needs Python 3.11.4 or newer.")
-    with tarfile.open(archive) as tar, console.progress(f"unpacking {title}", None, "files") as bar:
+    with tarfile.open(archive) as tar, progress(f"unpacking {title}", None, "files") as bar:
         while (member := tar.next()) is not None:
             stripped = _stripped_member(member, strip)
             if stripped is not None:
@@ -89,7 +89,7 @@ def _unpack_zip(archive: Path, into: Path, title: str, strip: int) -> None:
                     f"{title}: refused, for a member would land outside of its folder: {member.filename}"
                 )
         require_room(into, sum(member.file_size for member in members))
-        with console.progress(f"unpacking {title}", len(members), "files") as bar:
+        with progress(f"unpacking {title}", len(members), "files") as bar:
             for member in members:
                 if not member.is_dir() and (name := _stripped(member.filename, strip)):
                     member.filename = name

@@ -10,8 +10,10 @@ import pytest
 from fgvc_cli.benchmarking import text as bench_figures
 from fgvc_cli.benchmarking.files import BenchFiles
 from fgvc_cli.benchmarking.results import Feed, Report
+from fgvc_cli.benchmarking.text import circumstances
 from fgvc_cli.cli import console
-from fgvc_cli.cli.bench_tables import circumstances, meanings, show_places, show_report
+from fgvc_cli.cli.bench_tables import meanings, show_places, show_report
+from fgvc_cli.formatting import count, rate, ratio, share
 
 
 @pytest.fixture
@@ -157,15 +159,15 @@ def test_it_ends_with_the_files_and_a_comparison(tmp_path, monkeypatch, capsys, 
      (1250.4, "1250"), (0.0, "0")],
 )  # fmt: skip
 def test_rates_have_three_figures(value, text):
-    assert bench_figures.rate(value) == text
+    assert rate(value) == text
 
 
 def test_other_figures(bench_work):
-    assert [bench_figures.count(n) for n in (None, 0, 512, 381_700, 23_500_000, 12.34e9, 1.5e12)] == [
+    assert [count(n) for n in (None, 0, 512, 381_700, 23_500_000, 12.34e9, 1.5e12)] == [
         "", "", "512", "382 k", "23.5 M", "12.3 G", "1.5 T",
     ]  # fmt: skip
     assert [bench_figures.spread(w) for w in (bench_work(2.0), bench_work(2e4), bench_work(50.0, rounds=1), None)] == [
         "2.00 ± 0.02", "20000 ± 200", "50.0 (once)", "",
     ]  # fmt: skip
-    assert [bench_figures.ratio(v) for v in (None, 0.987, 0.0123)] == ["", "0.99", "0.012"]
-    assert [bench_figures.share(v) for v in (None, 0.987, 0.0123)] == ["", "99 %", "1.2 %"]
+    assert [ratio(v) for v in (None, 0.987, 0.0123)] == ["", "0.99", "0.012"]
+    assert [share(v) for v in (None, 0.987, 0.0123)] == ["", "99 %", "1.2 %"]

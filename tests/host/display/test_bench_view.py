@@ -56,7 +56,7 @@ def test_the_pipeline_may_take_long_before_the_first_row(capsys, clock, bench_ro
 
 def test_under_quiet_there_is_nothing(capsys, clock, bench_rows):
     (row, *_) = bench_rows(["vit_b16"])
-    with console.quiet(True), BenchView() as view:
+    with console.active(quiet=True), BenchView() as view:
         view.planned(["a", "b"])
         clock.now += 60
         view.finished(replace(row, failed="a reason"))

@@ -9,7 +9,7 @@ import pytest
 
 from fgvc_cli.cli import console
 from fgvc_cli.cli import console as progress_module
-from fgvc_cli.cli.console import duration_text, pace_text, rate_text
+from fgvc_cli.formatting import duration_text, pace_text, rate_text
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def clock(monkeypatch):
 def test_notes_and_warnings_go_to_standard_error(capsys):
     console.note("a [note]")
     console.warn("beware")
-    with console.quiet(True):
+    with console.active(quiet=True):
         console.note("kept back")
         console.warn("still here")
     streams = capsys.readouterr()
@@ -107,7 +107,7 @@ def test_work_of_unknown_size_and_quiet_work(capsys, clock):
         clock.now += 12
         bar.advance(6)
     assert capsys.readouterr().err == "reading: 6 files, 0.50 files/s\n"
-    with console.quiet(True), console.progress("reading", 10) as bar:
+    with console.active(quiet=True), console.progress("reading", 10) as bar:
         clock.now += 100
         bar.advance(9)
     assert capsys.readouterr().err == ""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_cli.cli.evaluation_tables import images_text
+from fgvc_cli.scoring.results import images_text
 
 
 @pytest.mark.parametrize(

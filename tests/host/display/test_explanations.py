@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgvc_cli.cli.explanation_tables import ExplanationWriter, decision_sentence, gallery_lines, next_commands
+from fgvc_cli.cli.explanation_tables import ExplanationWriter, gallery_lines, next_commands
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Sight, Subject
+from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Sight, Subject, decision_sentence
 from fgvc_cli.explaining.masking import Cover
 
 COVERED = "with the most marked 20.0 % covered"
