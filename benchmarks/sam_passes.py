@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from in_turn import medians, option_parser, report
 
-from fgvc_cli.config.layering import person_settings
-from fgvc_cli.config.run_config import RunConfig, resolve
+from fgvc_cli.config.run_config import RunConfig, person_settings, resolve
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.devices import autocast, pick_device, resolve_precision
 from fgvc_cli.registry import get_registry

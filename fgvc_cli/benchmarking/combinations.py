@@ -10,9 +10,8 @@ from typing import Any, Literal
 import torch
 
 from fgvc_cli.config.applicable import MEASURED, Settings
-from fgvc_cli.config.layering import person_settings
 from fgvc_cli.config.recipes import read_recipe
-from fgvc_cli.config.run_config import RunConfig, resolve
+from fgvc_cli.config.run_config import RunConfig, person_settings, resolve
 from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.explaining.explainers import NamedExplainer, explainer_settings, make_explainers

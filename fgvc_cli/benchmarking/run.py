@@ -14,11 +14,10 @@ import torch
 
 from fgvc_cli._version import __version__
 from fgvc_cli.benchmarking.combinations import LARGEST, BenchRequest, Plan, plan
-from fgvc_cli.benchmarking.macs import multiply_adds_per_second
 from fgvc_cli.benchmarking.measuring import free_memory
 from fgvc_cli.benchmarking.results import Feed, Report, Row
 from fgvc_cli.benchmarking.rows import RowMaker
-from fgvc_cli.benchmarking.timing import Meter
+from fgvc_cli.benchmarking.timing import Meter, multiply_adds_per_second
 from fgvc_cli.cores import usable_cores
 from fgvc_cli.devices import describe_device, resolve_precision
 from fgvc_cli.registry import Registry

@@ -15,8 +15,8 @@ from fgvc_cli.benchmarking.text import failures, speed
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import component_names
-from fgvc_cli.cli.console import Progress
 from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
+from fgvc_cli.progress import Progress
 
 
 class BenchView:

@@ -191,8 +191,9 @@ def evaluate(
     """
     pass
     pass
+    from fgvc_cli.config.datasets import dataset_settings
     from fgvc_cli.evaluation.evaluate import EvaluationRequest, refuse_what_does_not_go_together
-    from fgvc_cli.evaluation.images import SubjectRequest, dataset_settings
+    from fgvc_cli.evaluation.images import SubjectRequest
     from fgvc_cli.evaluation.sharpness import sharpness_request
     from fgvc_cli.scoring.model import Computing, find_model, find_models, one_run
 

@@ -233,7 +233,8 @@ def explain(
     """
     pass
     pass
-    from fgvc_cli.evaluation.images import SubjectRequest, dataset_settings
+    from fgvc_cli.config.datasets import dataset_settings
+    from fgvc_cli.evaluation.images import SubjectRequest
     from fgvc_cli.explaining.explainers import explainer_settings
     from fgvc_cli.explaining.request import ExplainRequest, SetRequest, covered, refuse_what_does_not_go_together
     from fgvc_cli.scoring.model import Computing

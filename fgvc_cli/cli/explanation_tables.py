@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from fgvc_cli.explaining.dataset import Study
     from fgvc_cli.explaining.explanation import ExplainedImage, Sight
-    from fgvc_cli.explaining.gallery import Telling
     from fgvc_cli.explaining.masking import Cover
+    from fgvc_cli.explaining.statistics import Telling
 
 
 class ExplanationWriter:

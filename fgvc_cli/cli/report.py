@@ -124,7 +124,8 @@ def report(
     from fgvc_cli.cli import console
 
     pass
-    from fgvc_cli.evaluation.images import SubjectRequest, dataset_settings
+    from fgvc_cli.config.datasets import dataset_settings
+    from fgvc_cli.evaluation.images import SubjectRequest
     from fgvc_cli.explaining.explainers import explainer_settings
     from fgvc_cli.registry import get_registry
     from fgvc_cli.report.examples import ReportRequest

@@ -11,9 +11,10 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.common_options import component_names
-from fgvc_cli.cli.console import Progress, note, out, progress
+from fgvc_cli.cli.console import note, out, progress
 from fgvc_cli.devices import describe_device
 from fgvc_cli.formatting import duration_text, percent, quoted
+from fgvc_cli.progress import Progress
 
 if TYPE_CHECKING:
     from fgvc_cli.contracts import Split
@@ -343,7 +344,7 @@ def train(
     from fgvc_cli.cli.console import print_json
 
     pass
-    from fgvc_cli.config.layering import person_settings, refuse_with_resume
+    from fgvc_cli.config.run_config import person_settings, refuse_with_resume
     from fgvc_cli.launch import launched
     from fgvc_cli.registry import get_registry
     from fgvc_cli.training import run as training

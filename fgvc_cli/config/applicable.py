@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from fgvc_cli.config.layering import base_component, person_settings
+from fgvc_cli.config.layering import base_component
 from fgvc_cli.config.recipes import Recipe
+from fgvc_cli.config.run_config import person_settings
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import Component, Registry

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
-from fgvc_cli.config.layering import own_name
+from fgvc_cli.config.layering import Layer, own_name
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import KINDS
 
-Layer = dict[str, dict[str, Any]]
 Facts = Mapping[str, tuple[str, ...]]
 """What conditions are compared with: names of components, "device" and "weights". An optimizer that is built over
 another one goes by both their names."""

@@ -6,35 +6,20 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fgvc_cli import settings
+from fgvc_cli.config.datasets import check_path, made_from
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.dataset import no_progress
 from fgvc_cli.data.splits import TrainingSplits, listed, subset, training_splits
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.progress import progress
-from fgvc_cli.registry import Component, Registry
-from fgvc_cli.specs import DatasetSpec
+from fgvc_cli.registry import Component
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["TrainingSplits", "check_path", "made_from", "open_dataset", "request_for", "subset", "training_splits"]
-
-
-def made_from(path: Path, registry: Registry) -> Component:
-    """Return the data set that is made from what `--data` names, a folder or a file; the built-in before others.
-
-    Raises:
-        UsageError: no data set is made from such a thing.
-    """
-    found = [c for c in registry.components("dataset") if _reads(cast(DatasetSpec, c.spec), path)]
-    if not found:
-        known = sorted({e for c in registry.components("dataset") for e in cast(DatasetSpec, c.spec).reads_files})
-        files = f" or a file that ends in {', '.join(known)}" if known else ""
-        raise UsageError(f"--data {path}: give a folder of images{files}; see fgvc list-plugins for what reads them.")
-    named = [c for c in found if path.suffix.lower() in cast(DatasetSpec, c.spec).reads_files and not path.is_dir()]
-    return sorted(named or found, key=lambda c: not c.builtin)[0]
 
 
 def open_dataset(component: Component, options: Any, folder: Path | None, seed: int) -> Dataset:
@@ -61,30 +46,12 @@ def open_dataset(component: Component, options: Any, folder: Path | None, seed: 
     return dataset
 
 
-def check_path(component: Component, folder: Path | None) -> None:
-    """Raise `UsageError` if a data set needs what `--data` names and there is none, or cannot be made from it."""
-    spec = cast(DatasetSpec, component.spec)
-    takes = [*["a folder"] * spec.reads_folder, *(f"a {ending} file" for ending in spec.reads_files)]
-    if takes and folder is None:
-        raise UsageError(f"The data set '{component.name}' is made from {' or '.join(takes)}: name it with --data.")
-    if folder is not None and not takes:
-        raise UsageError(f"The data set '{component.name}' takes no folder: leave out --data {folder}, or its name.")
-    if folder is not None and folder.exists() and not _reads(spec, folder):
-        raise UsageError(f"The data set '{component.name}' is made from {' or '.join(takes)}, which {folder} is not.")
-
-
 def request_for(
     folder: Path | None, seed: int, progress: Callable[[str, int, int], None] = no_progress
 ) -> DatasetRequest:
     """Return what the host tells a data set, the folders in force included."""
     current = settings.current()
     return DatasetRequest(folder, current.data_root.absolute(), current.cache.absolute(), seed, logger.info, progress)
-
-
-def _reads(spec: DatasetSpec, path: Path) -> bool:
-    """Say whether a data set is made from such a path; one that is not there goes by its ending."""
-    is_file = path.is_file() or (path.suffix.lower() in spec.reads_files and not path.is_dir())
-    return path.suffix.lower() in spec.reads_files if is_file else spec.reads_folder
 
 
 @contextmanager

@@ -19,14 +19,13 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.evaluate import Evaluation, EvaluationRequest, images_note
 from fgvc_cli.evaluation.images import Subject, choose
 from fgvc_cli.evaluation.training_history import notes_of_runs
-from fgvc_cli.experiments.statistics import LEVEL, mcnemar
 from fgvc_cli.formatting import run_labels
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import choose_new_folder
 from fgvc_cli.runs.model_file import read_class_names
 from fgvc_cli.scoring import results
-from fgvc_cli.scoring.metrics import figures
+from fgvc_cli.scoring.metrics import LEVEL, figures, mcnemar
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
 from fgvc_cli.scoring.results import Occasion
 from fgvc_cli.scoring.scores import Scores, score

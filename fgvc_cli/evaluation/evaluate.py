@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.images import Subject, SubjectRequest, choose
+from fgvc_cli.evaluation.images import Subject, SubjectRequest, choose, choose_folder
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring import results
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
@@ -155,5 +155,5 @@ def prepare(request: EvaluationRequest, registry: Registry) -> PreparedEvaluatio
     ready = load(model_file, request.computing)
     run_folder = model_file.parent
     subject = choose(request.subject, run_folder, ready.classifier.class_names, registry)
-    folder = results.choose_folder(run_folder, subject, request.out, request.force)
+    folder = choose_folder(run_folder, subject, request.out, request.force)
     return PreparedEvaluation(ready, subject, folder)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fgvc_cli.config.recipes import Layer
+from fgvc_cli import files
+from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import RunConfig, read_run_config, resolve
 from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.data.opening import match_classes, open_dataset, training_splits
-from fgvc_cli.errors import UsageError, did_you_mean
-from fgvc_cli.options import parse_setting
+from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import CONFIG_FILE
+from fgvc_cli.scoring.results import SHARPNESS, SUMMARY, dataset_record
 from fgvc_cli.training.setup import WITHOUT_WEIGHTS
 
 ALL = "all"
@@ -82,21 +83,6 @@ class Subject:
         """What a person should know when reading the figures."""
         said = " ".join(text for text in (self.stands_in, MET_NOTES[self.met]) if text)
         return (said,) if said else ()
-
-
-def dataset_settings(texts: Sequence[str]) -> Layer:
-    """Read `--set dataset.option=value`, of which evaluation takes no others.
-
-    Raises:
-        UsageError: it is of another kind, or has not that form.
-    """
-    settings: dict[str, Any] = {}
-    for text in texts:
-        kind, name, value = parse_setting(text)
-        if kind != "dataset" or name in ("name", "data"):
-            raise UsageError(f"--set {text}: only options of the data set can be set here, as dataset.option=value.")
-        settings[name] = value
-    return settings
 
 
 def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str], registry: Registry) -> Subject:
@@ -191,3 +177,43 @@ def _met(name: str, config: RunConfig) -> Met:
     if name in {"train", config.train.train_on, *config.train.train_on.split("+")}:
         return "learnt"
     return "chosen" if name == "val" else ""
+
+
+def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: bool, what: str = "evaluation") -> Path:
+    """Return the folder for the results: `--out`, or one in the run that is named after the split.
+
+    The folder in the run belongs to that split of that data set, and a new evaluation replaces the one before.
+
+    Args:
+        run_folder: the run's.
+        subject: the images.
+        out: what `--out` names.
+        force: whether that may exist.
+        what: the results are of, "evaluation" or "explanation"; the folder in the run that they go to.
+
+    Raises:
+        UsageError: `--out` exists, without `--force`.
+        FgvcError: the folder in the run holds an evaluation of other images that happen to have the same name.
+    """
+    if out is not None:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())) and not force:
+            raise UsageError(f"--out {out} exists: choose another folder, or let it be overwritten with --force.")
+        if out.is_file():
+            raise UsageError(f"--out {out} is a file: name a folder.")
+        return out
+    other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
+    folder = run_folder / what / f"{other}{subject.split.name}"
+    for before in _recorded(folder):
+        if before != dataset_record(subject.dataset, subject.data):
+            data = (before or {}).get("data") or "another data set"
+            raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
+    return folder
+
+
+def _recorded(folder: Path) -> Iterator[Any]:
+    """Give what the results in a folder say of their data set."""
+    if (folder / SUMMARY).is_file():
+        yield files.read_object(folder / SUMMARY, files.MADE_AGAIN).get("dataset")
+    if (folder / SHARPNESS).is_file():
+        sharpness = files.read_object(folder / SHARPNESS, files.MADE_AGAIN)
+        yield from (run.get("dataset") for run in sharpness.get("runs", ()))

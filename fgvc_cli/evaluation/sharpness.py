@@ -21,7 +21,7 @@ from fgvc_cli.data.splits import spread, subset
 from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.evaluate import EvaluationRequest
-from fgvc_cli.evaluation.images import Subject, choose
+from fgvc_cli.evaluation.images import Subject, choose, choose_folder
 from fgvc_cli.evaluation.landscape import draw_landscape
 from fgvc_cli.evaluation.loss_surface import (
     Direction,
@@ -510,7 +510,7 @@ def _folder(request: SharpnessRequest, chosen: Sequence[Chosen]) -> Path:
     evaluation = request.evaluation
     if len(evaluation.models) > 1:
         return choose_new_folder(evaluation.out, evaluation.force, FOLDER, "the results")
-    return results.choose_folder(evaluation.models[0].parent, chosen[0].subject, evaluation.out, evaluation.force)
+    return choose_folder(evaluation.models[0].parent, chosen[0].subject, evaluation.out, evaluation.force)
 
 
 def _notes_on_networks(models: Sequence[Path]) -> list[str]:

@@ -14,7 +14,8 @@ import numpy as np
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.experiments.compared_run import ComparedRun
 from fgvc_cli.experiments.folder import FailedRun
-from fgvc_cli.experiments.statistics import LEVEL, Difference, differences, letters
+from fgvc_cli.experiments.statistics import Difference, differences, letters
+from fgvc_cli.scoring.metrics import LEVEL
 
 COMPONENTS = ("backbone", "head", "optimizer")
 SHARED = ("dataset", "train", "augment")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.config.applicable import Settings
-from fgvc_cli.config.layering import own_name, person_settings
-from fgvc_cli.config.recipes import Layer, read_recipe
-from fgvc_cli.config.run_config import RunConfig
+from fgvc_cli.config.layering import Layer, own_name
+from fgvc_cli.config.recipes import read_recipe
+from fgvc_cli.config.run_config import RunConfig, person_settings
 from fgvc_cli.errors import UsageError
 from fgvc_cli.experiments.study import COMBINED, Combination, Study, StudyFile, named, parse_study, read_study_file
 from fgvc_cli.registry import Component, Registry

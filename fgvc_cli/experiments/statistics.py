@@ -8,12 +8,12 @@ from itertools import combinations
 
 import numpy as np
 
+from fgvc_cli.scoring.metrics import LEVEL, mcnemar
+
 RESAMPLES = 5000
 """Of the bootstrap, at least; see `resamples_of`."""
 CHUNK = 4_000_000
 """Numbers that are drawn at once."""
-LEVEL = 0.05
-"""A difference whose p, corrected, is below it is more than noise."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,6 @@ def differences(correct: Sequence[np.ndarray], resamples: int | None = None, see
         found.append(Difference(i, j, means[i] - means[j], float(low), float(high), p, p, method))
     corrected = holm([each.p for each in found])
     return [replace(each, p_corrected=p) for each, p in zip(found, corrected, strict=True)]
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Return p of McNemar's exact test, two-sided.
-
-    Args:
-        first, second: bool N, whether two classifiers have each of the same images right.
-    """
-    from scipy.stats import binomtest
-
-    alone = int((first & ~second).sum()), int((second & ~first).sum())
-    return float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:

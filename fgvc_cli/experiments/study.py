@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli._version import __version__
-from fgvc_cli.config.recipes import Layer
+from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import SECTIONS, check_sections
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.runs.folder import RunFolder

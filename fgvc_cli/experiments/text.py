@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fgvc_cli.experiments.comparison import Row, Section, Spread
-from fgvc_cli.experiments.statistics import LEVEL, resamples_of
+from fgvc_cli.experiments.statistics import resamples_of
 from fgvc_cli.formatting import count, rate
+from fgvc_cli.scoring.metrics import LEVEL
 
 ONE_SEED = "One seed tells trainings apart, not methods: another seed may turn the order (fgvc sweep --seeds 3)."
 

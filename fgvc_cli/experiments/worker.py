@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from fgvc_cli import settings
-from fgvc_cli.config.recipes import Layer
+from fgvc_cli.config.layering import Layer
 from fgvc_cli.data.cache.locks import FileLock, Locked
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry

@@ -18,11 +18,11 @@ from fgvc_cli.contracts import Split
 from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.errors import UsageError
 from fgvc_cli.evaluation.predict import find_inputs
-from fgvc_cli.explaining.dataset import class_index
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainers
 from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Sight, Subject
 from fgvc_cli.explaining.masking import Cover, Look, filling, looks
 from fgvc_cli.explaining.request import ExplainRequest
+from fgvc_cli.explaining.selection import class_index
 from fgvc_cli.files import check_writable
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import MODEL_FILE

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.evaluation.images import Subject
-from fgvc_cli.explaining.dataset import Chosen, StudyRequest
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.explaining.measuring import Measured
+from fgvc_cli.explaining.request import StudyRequest
+from fgvc_cli.explaining.selection import Chosen
 from fgvc_cli.files import write_csv
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.results import SUMMARY, dataset_record
@@ -336,3 +337,107 @@ def _rows(scored: Sequence[Scored]) -> Iterator[list[Any]]:
                 *(names[int(c)] for c in classes),
                 *cells,
             ]
+
+
+Reason = Literal["largest drop", "survived", "hit", "miss"]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """An image that is worth a look, and why.
+
+    Attributes:
+        key: the image's name in the split.
+        file: where it is; None where the data set holds it in memory.
+        run: the run that looked at it.
+        explainer: whose map it is.
+        true, predicted: class names.
+        reason: why it was chosen.
+        words: the same as a sentence with figures.
+    """
+
+    key: str
+    file: Path | None
+    run: Path
+    explainer: str
+    true: str
+    predicted: str
+    reason: Reason
+    words: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        file = None if self.file is None else str(self.file)
+        return {**asdict(self), "file": file, "run": str(self.run)}
+
+
+def most_telling(scored: Sequence[Scored], each: int) -> list[Telling]:
+    """Return the most telling images of each run, by the first explainer that was asked for; none comes twice.
+
+    - largest drop: the probability of the true class falls most when the most marked part is covered.
+    - survived: the true class is predicted at first, and through most coverings (of something: a map that marks nothing
+      covers nothing); of equals the one with the highest probability in the end.
+    - hit, miss: where the parts are known, the map points at a deciding part, or at none of them; the surest first.
+
+    Args:
+        scored: of all runs and explainers.
+        each: how many images of each kind, at most.
+    """
+    firsts: dict[Path, Scored] = {}
+    for entry in scored:
+        if entry.run not in firsts or (firsts[entry.run].is_baseline and not entry.is_baseline):
+            firsts[entry.run] = entry
+    return [telling for entry in firsts.values() for telling in _of_run(entry, each)]
+
+
+def _of_run(scored: Scored, each: int) -> list[Telling]:
+    figures, rows = by_image(scored.measured), finite(scored.measured)
+    before, after = figures["true_probability_before"], figures["true_probability_after"]
+    right, hit = figures["right_before"] == 1, figures["pointing"]
+    kinds: list[tuple[Reason, np.ndarray, np.ndarray]] = [
+        ("largest drop", rows & (before > after), before - after),
+        ("survived", rows & right & (figures["covered"] > 0) & (_survived(scored) > 0), _survived(scored) + after),
+        ("hit", rows & (hit >= 0.5), figures["probability_before"]),
+        ("miss", rows & (hit == 0) & (figures["marked"] > 0), figures["probability_before"]),
+    ]
+    chosen: dict[int, Reason] = {}
+    for reason, candidates, rank in kinds:
+        free = [i for i in np.flatnonzero(candidates).tolist() if i not in chosen]
+        best = sorted(free, key=lambda i: -rank[i])[:each]
+        chosen.update(dict.fromkeys(best, reason))
+    return [_telling(scored, figures, int(row), reason) for row, reason in chosen.items()]
+
+
+def _survived(scored: Scored) -> np.ndarray:
+    """Return through how many coverings the true class stays predicted without a break, int64 N."""
+    predicted, labels = scored.measured.array("predicted"), scored.measured.array("labels")
+    return np.cumprod(predicted[:, 1:] == labels[:, None], axis=1).sum(axis=1)
+
+
+def _telling(scored: Scored, figures: dict[str, np.ndarray], row: int, reason: Reason) -> Telling:
+    measured, split, names = scored.measured, scored.split, scored.class_names
+    index = int(measured.indices[row])
+    image = split.images[index]
+    true, predicted = names[int(measured.labels[row])], names[int(measured.predicted[row, 0])]
+    return Telling(
+        split.keys[index],
+        image if isinstance(image, Path) else None,
+        scored.run,
+        scored.explainer.name,
+        true,
+        predicted,
+        reason,
+        _words(reason, {name: float(values[row]) for name, values in figures.items()}, int(_survived(scored)[row])),
+    )
+
+
+def _words(reason: Reason, figures: dict[str, float], survived: int) -> str:
+    before, after = figures["true_probability_before"], figures["true_probability_after"]
+    covered = f"with {100 * figures['covered']:.0f} % covered"
+    if reason == "largest drop":
+        return f"true class from {100 * before:.0f} to {100 * after:.0f} % {covered}"
+    if reason == "survived":
+        times = f"{survived} covering{'' if survived == 1 else 's'}"
+        return f"true class survives {times}: from {100 * before:.0f} to {100 * after:.0f} % {covered}"
+    where = "at a deciding part" if reason == "hit" else "at no deciding part"
+    return f"points {where}, {100 * figures['probability_before']:.0f} % sure"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.images import Subject, choose
+from fgvc_cli.evaluation.images import Subject, choose, choose_folder
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
 from fgvc_cli.registry import Registry
 from fgvc_cli.report.examples import DEFAULT_EXPLAINER, ReportRequest
@@ -17,7 +17,6 @@ from fgvc_cli.report.predictions import Scored, evaluate, read_scored
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.model_file import read_metadata
 from fgvc_cli.scoring.model import ReadyClassifier, load
-from fgvc_cli.scoring.results import choose_folder
 
 NEEDED = (
     "dataset", "classes", "chance", "splits", "components", "parameters", "recipe", "weights", "epochs", "best_epoch",

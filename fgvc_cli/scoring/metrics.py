@@ -154,3 +154,19 @@ def _average(rows: Sequence[dict[str, Any]], weights: Sequence[int]) -> dict[str
     if not rows:
         return dict.fromkeys(names)
     return {name: float(np.average([row[name] for row in rows], weights=weights)) for name in names}
+
+
+LEVEL = 0.05
+"""A difference whose p, corrected, is below it is more than noise."""
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Return p of McNemar's exact test, two-sided.
+
+    Args:
+        first, second: bool N, whether two classifiers have each of the same images right.
+    """
+    from scipy.stats import binomtest
+
+    alone = int((first & ~second).sum()), int((second & ~first).sum())
+    return float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0

@@ -13,8 +13,6 @@ from fgvc_cli import files
 from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
-from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.images import Subject
 from fgvc_cli.files import write_csv
 from fgvc_cli.scoring.metrics import confusion_matrix, figures, most_confident_mistakes, most_confused
 from fgvc_cli.scoring.scores import Scores
@@ -91,46 +89,6 @@ LISTED = 5
 """How many classes a line of `predictions.csv` names."""
 DRAWN_CLASSES = 2000
 """Up to so many classes the confusion matrix is drawn: above, a class would be smaller than a pixel."""
-
-
-def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: bool, what: str = "evaluation") -> Path:
-    """Return the folder for the results: `--out`, or one in the run that is named after the split.
-
-    The folder in the run belongs to that split of that data set, and a new evaluation replaces the one before.
-
-    Args:
-        run_folder: the run's.
-        subject: the images.
-        out: what `--out` names.
-        force: whether that may exist.
-        what: the results are of, "evaluation" or "explanation"; the folder in the run that they go to.
-
-    Raises:
-        UsageError: `--out` exists, without `--force`.
-        FgvcError: the folder in the run holds an evaluation of other images that happen to have the same name.
-    """
-    if out is not None:
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())) and not force:
-            raise UsageError(f"--out {out} exists: choose another folder, or let it be overwritten with --force.")
-        if out.is_file():
-            raise UsageError(f"--out {out} is a file: name a folder.")
-        return out
-    other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
-    folder = run_folder / what / f"{other}{subject.split.name}"
-    for before in _recorded(folder):
-        if before != dataset_record(subject.dataset, subject.data):
-            data = (before or {}).get("data") or "another data set"
-            raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
-    return folder
-
-
-def _recorded(folder: Path) -> Iterator[Any]:
-    """Give what the results in a folder say of their data set."""
-    if (folder / SUMMARY).is_file():
-        yield files.read_object(folder / SUMMARY, files.MADE_AGAIN).get("dataset")
-    if (folder / SHARPNESS).is_file():
-        sharpness = files.read_object(folder / SHARPNESS, files.MADE_AGAIN)
-        yield from (run.get("dataset") for run in sharpness.get("runs", ()))
 
 
 def write(

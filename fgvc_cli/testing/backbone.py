@@ -246,13 +246,11 @@ ROUNDING = 1e-3
 """How much features may differ, relative to the largest, by the order of their sums."""
 
 
-def checks(subject: Subject, partners: bool) -> Iterator[Check]:
+def checks(subject: Subject) -> Iterator[Check]:
     """Return the checks of a backbone."""
     pass
-    from fgvc_cli.testing.partners import partner_checks
-
     backbone = BackboneSubject(subject)
-    found = [*COMPUTING.of(backbone), *PARTS.of(backbone), *(partner_checks(subject) if partners else ())]
+    found = [*COMPUTING.of(backbone), *PARTS.of(backbone)]
     for check in found:
         yield Check(check.title, check.about, isolated(check.run), check.advisory)
 

@@ -218,7 +218,7 @@ SAMPLE = 16
 """Images of a split that are read, spread over it."""
 
 
-def checks(subject: Subject, partners: bool) -> Iterator[Check]:  # noqa: ARG001
+def checks(subject: Subject) -> Iterator[Check]:
     """Return the checks of a data set."""
     pass
 

@@ -31,7 +31,7 @@ MODULES: dict[Kind, str] = {
     "recipe": "fgvc_cli.testing.recipe",
     "study": "fgvc_cli.testing.study",
 }
-"""Where the checks of each kind are: a function `checks(subject, partners)`. Most import torch."""
+"""Where the checks of each kind are: a function `checks(subject)`. Most import torch."""
 
 
 def contract(
@@ -67,7 +67,11 @@ def contract(
 def checks_of(subject: Subject, partners: bool = True) -> list[Check]:
     """Return the checks of a component; see `contract`."""
     module = importlib.import_module(MODULES[subject.kind])
-    checks: list[Check] = [*SPEC.of(subject), *module.checks(subject, partners)]
+    checks: list[Check] = [*SPEC.of(subject), *module.checks(subject)]
+    if partners:
+        from fgvc_cli.testing.partners import partner_checks  # torch
+
+        checks += partner_checks(subject)
     return checks
 
 

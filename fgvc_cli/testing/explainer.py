@@ -104,11 +104,9 @@ ROUNDING = 1e-3
 """How much a map may differ by the order of its sums: scaling to [0, 1] divides by the largest value."""
 
 
-def checks(subject: Subject, partners: bool) -> Iterator[Check]:
+def checks(subject: Subject) -> Iterator[Check]:
     """Return the checks of an explainer."""
-    from fgvc_cli.testing.partners import partner_checks
-
-    found = [*EXPLAINING.of(ExplainerSubject(subject)), *(partner_checks(subject) if partners else ())]
+    found = [*EXPLAINING.of(ExplainerSubject(subject))]
     for check in found:
         yield Check(check.title, check.about, isolated(check.run), check.advisory)
 

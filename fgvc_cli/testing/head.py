@@ -482,14 +482,12 @@ ROUNDING = 1e-4
 """How much scores may differ by the order of their sums."""
 
 
-def checks(subject: Subject, partners: bool) -> Iterator[Check]:
+def checks(subject: Subject) -> Iterator[Check]:
     """Return the checks of a head."""
     pass
     pass
-    from fgvc_cli.testing.partners import partner_checks
-
     head = HeadSubject(subject)
-    found = [*SCORING.of(head), *SAYING.of(head), *TRAINING.of(head), *(partner_checks(subject) if partners else ())]
+    found = [*SCORING.of(head), *SAYING.of(head), *TRAINING.of(head)]
     for check in found:
         yield Check(check.title, check.about, isolated(check.run), check.advisory)
 

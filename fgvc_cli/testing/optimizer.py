@@ -136,13 +136,11 @@ STEPS = 20
 """Steps after which it must lie lower in a bowl."""
 
 
-def checks(subject: Subject, partners: bool) -> Iterator[Check]:
+def checks(subject: Subject) -> Iterator[Check]:
     """Return the checks of an optimizer."""
     pass
-    from fgvc_cli.testing.partners import partner_checks
-
     optimizer = OptimizerSubject(subject)
-    found = [*STEPPING.of(optimizer), *STATE.of(optimizer), *(partner_checks(subject) if partners else ())]
+    found = [*STEPPING.of(optimizer), *STATE.of(optimizer)]
     for check in found:
         yield Check(check.title, check.about, isolated(check.run), check.advisory)
 

@@ -19,7 +19,7 @@ from fgvc_cli.testing.head import HeadSubject
 from fgvc_cli.testing.models import classifier_of, copied_state, lively, trainable, update_of, watched
 from fgvc_cli.testing.optimizer import OptimizerSubject
 from fgvc_cli.testing.subject import Subject
-from fgvc_cli.testing.tiny import CLASSES, TinyHead, groups_of, images_of, labels_of
+from fgvc_cli.testing.tiny import CLASSES, TinyHead, groups_of, images_of, isolated, labels_of
 
 MET = "Everything built in is what people combine it with first."
 
@@ -50,7 +50,7 @@ def partner_checks(subject: Subject) -> Iterator[Check]:
                 yield Check(
                     title.format(partner.name),
                     MET,
-                    lambda meet=meet, partner=partner: meet(subject, partner),  # type: ignore[misc]
+                    isolated(lambda meet=meet, partner=partner: meet(subject, partner)),  # type: ignore[misc]
                 )
 
 

@@ -17,7 +17,7 @@ READING: Checks[Subject] = Checks()
 DEVICES, WEIGHTS = ("cpu", "cuda", "mps"), ("none", "pretrained")
 
 
-def checks(subject: Subject, partners: bool) -> Iterator[Check]:  # noqa: ARG001
+def checks(subject: Subject) -> Iterator[Check]:
     """Return the checks of a recipe."""
     yield from READING.of(subject)
 

@@ -13,7 +13,7 @@ from fgvc_cli.testing.subject import Subject
 READING: Checks[Subject] = Checks()
 
 
-def checks(subject: Subject, partners: bool) -> Iterator[Check]:  # noqa: ARG001
+def checks(subject: Subject) -> Iterator[Check]:
     """Return the checks of a study."""
     yield from READING.of(subject)
 

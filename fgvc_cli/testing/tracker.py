@@ -36,7 +36,7 @@ class TrackerSubject:
         return tracker
 
 
-def checks(subject: Subject, partners: bool) -> Iterator[Check]:  # noqa: ARG001
+def checks(subject: Subject) -> Iterator[Check]:
     """Return the checks of a tracker."""
     yield from HEARING.of(TrackerSubject(subject))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fgvc_cli import files
-from fgvc_cli.config.recipes import Layer
+from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, read_run_config
 from fgvc_cli.contracts import Dataset
 from fgvc_cli.data.splits import TrainingSplits

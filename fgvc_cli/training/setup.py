@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fgvc_cli.config.recipes import Layer
+from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, resolve
 from fgvc_cli.contracts import Backbone, Classifier, Dataset, Optimizer, ParameterGroup, Preprocessing
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache

@@ -14,7 +14,7 @@ from PIL import Image
 from fgvc_cli.cli.evaluate import evaluate as evaluate_command
 from fgvc_cli.evaluation import sharpness
 from fgvc_cli.evaluation.evaluate import EvaluationRequest
-from fgvc_cli.experiments.statistics import LEVEL
+from fgvc_cli.scoring.metrics import LEVEL
 
 PAGE = "docs/evaluate.md"
 TINY = [

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from fgvc_cli.cli.show import value_text
-from fgvc_cli.config.layering import person_settings
-from fgvc_cli.config.run_config import resolve
+from fgvc_cli.config.run_config import person_settings, resolve
 from fgvc_cli.contracts import BackboneInfo, MapInfo, ParameterGroup
 from fgvc_cli.options import describe
 from fgvc_cli.registry import get_registry

@@ -12,9 +12,8 @@ import typer
 
 from fgvc_cli.cli.show import value_text
 from fgvc_cli.cli.train import train as train_command
-from fgvc_cli.config.layering import person_settings
 from fgvc_cli.config.recipes import CONDITIONS
-from fgvc_cli.config.run_config import SECTIONS, read_config, resolve
+from fgvc_cli.config.run_config import SECTIONS, person_settings, read_config, resolve
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.errors import UsageError
 from fgvc_cli.options import describe

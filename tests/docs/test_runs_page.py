@@ -202,8 +202,7 @@ def imports(page) -> list[list[str]]:
 
 def test_the_commands_for_public_checkpoints_make_what_the_authors_code_has(page):
     from fgvc_cli.cli.train import train as train_command
-    from fgvc_cli.config.layering import person_settings
-    from fgvc_cli.config.run_config import resolve
+    from fgvc_cli.config.run_config import person_settings, resolve
 
     app = typer.Typer(add_completion=False)
     app.command()(train_command)

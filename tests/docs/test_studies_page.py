@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.experiments.comparison import GROUPS, SORTS
-from fgvc_cli.experiments.statistics import LEVEL, RESAMPLES
+from fgvc_cli.experiments.statistics import RESAMPLES
 from fgvc_cli.registry import get_registry
+from fgvc_cli.scoring.metrics import LEVEL
 
 ROOT = Path(__file__).parents[2]
 PAGE = "docs/studies.md"

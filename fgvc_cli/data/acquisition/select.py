@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvc_cli import settings
+from fgvc_cli.config.datasets import check_path, dataset_settings, made_from
 from fgvc_cli.contracts import Dataset, Provision
-from fgvc_cli.data.opening import check_path, made_from, open_dataset, request_for
+from fgvc_cli.data.opening import open_dataset, request_for
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
-from fgvc_cli.evaluation.images import dataset_settings
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.registry.records import cause_of

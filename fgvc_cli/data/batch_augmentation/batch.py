@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from fgvc_cli.data.batch_augmentation.draws import Draws, Mix, Step, sent
+from fgvc_cli.data.batch_augmentation.draws import Draws, Kind, Mix, Step, Turn, sent
 from fgvc_cli.data.batch_augmentation.geometry import bilinear_step, flip_step, nearest_step
-from fgvc_cli.data.batch_augmentation.op_groups import Kind, Turn, turns
+from fgvc_cli.data.batch_augmentation.op_groups import turns
 from fgvc_cli.data.batch_augmentation.pixel_ops import (
     blend_step,
     blur_step,

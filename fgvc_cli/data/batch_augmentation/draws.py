@@ -139,3 +139,35 @@ def _sent(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
         there[start : start + size].view(tensor.dtype).view(tensor.shape)
         for tensor, start, size in zip(tensors, starts, sizes, strict=False)
     ]
+
+
+class Kind(IntEnum):
+    """Operations that one computation does side by side."""
+
+    NONE = 0
+    FLIP = 1
+    NEAREST = 2
+    BILINEAR = 3
+    LEVELS = 4
+    """A grey level follows from the same pixel's level in the same channel."""
+    BLEND = 5
+    """A blend with the grey image or its mean."""
+    SHARPNESS = 6
+    BLUR = 7
+    ERASE = 8
+
+
+class Turn(NamedTuple):
+    """Operations of one kind on some images of a batch.
+
+    Attributes:
+        kind: of all of them.
+        images: int64 N, which images of the batch.
+        operations: uint8 N, what each gets.
+        parameters: float64 N,6.
+    """
+
+    kind: Kind
+    images: np.ndarray
+    operations: np.ndarray
+    parameters: np.ndarray

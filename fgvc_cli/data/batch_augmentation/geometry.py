@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.draws import Step
-from fgvc_cli.data.batch_augmentation.op_groups import Turn
+from fgvc_cli.data.batch_augmentation.draws import Step, Turn
 from fgvc_cli.data.batch_augmentation.pixel_ops import multiply_add
 
 Matrix = tuple[float, float, float, float, float, float]

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
 
 from fgvc_cli.data.batch_augmentation import geometry
-from fgvc_cli.data.batch_augmentation.draws import PARAMETERS, Draws, Operation
-
-
-class Kind(IntEnum):
-    """Operations that one computation does side by side."""
-
-    NONE = 0
-    FLIP = 1
-    NEAREST = 2
-    BILINEAR = 3
-    LEVELS = 4
-    """A grey level follows from the same pixel's level in the same channel."""
-    BLEND = 5
-    """A blend with the grey image or its mean."""
-    SHARPNESS = 6
-    BLUR = 7
-    ERASE = 8
-
+from fgvc_cli.data.batch_augmentation.draws import PARAMETERS, Draws, Kind, Operation, Turn
 
 KINDS = {
     Operation.NONE: Kind.NONE,
@@ -47,22 +28,6 @@ KINDS = {
 }
 
 _KIND_OF = np.array([KINDS[operation] for operation in Operation], dtype=np.uint8)
-
-
-class Turn(NamedTuple):
-    """Operations of one kind on some images of a batch.
-
-    Attributes:
-        kind: of all of them.
-        images: int64 N, which images of the batch.
-        operations: uint8 N, what each gets.
-        parameters: float64 N,6.
-    """
-
-    kind: Kind
-    images: np.ndarray
-    operations: np.ndarray
-    parameters: np.ndarray
 
 
 def turns(draws: Draws, merge_geometry: bool = False) -> Iterator[Turn]:

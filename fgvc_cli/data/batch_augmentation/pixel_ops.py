@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.draws import Operation, Step
-from fgvc_cli.data.batch_augmentation.op_groups import Turn
+from fgvc_cli.data.batch_augmentation.draws import Operation, Step, Turn
 
 
 def multiply_add(total: Tensor, first: Tensor, second: Tensor | float) -> Tensor:

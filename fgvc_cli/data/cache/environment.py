@@ -10,7 +10,7 @@ from typing import Any
 
 import lmdb
 
-from fgvc_cli.data.cache.index import DATA
+from fgvc_cli.data.cache.resize import DATA
 
 LEAST_MAP, FIRST_MAP = 1 << 20, 1 << 30
 """Bytes of address space that a map begins with, at least and where there is room; the file is no longer for it."""

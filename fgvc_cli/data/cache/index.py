@@ -22,7 +22,7 @@ from fgvc_cli.data.cache.resize import Rendition
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.sizes import bytes_text
 
-IMAGES, DATA, ABOUT, USE = "images", "data.mdb", "about.json", "use.lock"
+IMAGES, ABOUT, USE = "images", "about.json", "use.lock"
 """Names: the folder of all stores below the cache, and files in a store."""
 
 REMOVED = ".removed-"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from fgvc_cli.data.augmentation import Augmentation
 
+DATA = "data.mdb"
+"""The file of a cache that LMDB keeps the images in."""
+
 FORMAT = 1
 """To be raised when the same file and rendition give other pixels (`fgvc_cli.data.images`), or are stored otherwise."""
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fgvc_cli.benchmarking import macs
-from fgvc_cli.benchmarking.macs import multiply_adds_per_second
+from fgvc_cli.benchmarking.timing import multiply_adds_per_second
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,8 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from fgvc_cli.experiments.statistics import differences, holm, letters, mcnemar, resamples_of
+from fgvc_cli.experiments.statistics import differences, holm, letters, resamples_of
+from fgvc_cli.scoring.metrics import mcnemar
 
 
 def rows(*texts: str) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.explaining.dataset import class_index, differing, in_turn, of_classes
+from fgvc_cli.explaining.selection import class_index, differing, in_turn, of_classes
 from fgvc_cli.scoring.scores import Scores
 
 

@@ -13,8 +13,9 @@ from fgvc_cli.cli.explanation_tables import closing_lines, show_study
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.images import SubjectRequest
 from fgvc_cli.explaining import dataset
-from fgvc_cli.explaining.dataset import StudyRequest, study
+from fgvc_cli.explaining.dataset import study
 from fgvc_cli.explaining.masking import Cover
+from fgvc_cli.explaining.request import StudyRequest
 
 QUARTER = Cover(area=0.25)
 MIDDLE = (slice(2, 6), slice(2, 6))

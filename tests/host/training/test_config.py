@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.config.layering import person_settings, refuse_with_resume
 from fgvc_cli.config.recipes import read_recipe
-from fgvc_cli.config.run_config import read_config, resolve
+from fgvc_cli.config.run_config import person_settings, read_config, refuse_with_resume, resolve
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
 

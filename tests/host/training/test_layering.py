@@ -8,8 +8,7 @@ from types import ModuleType
 import pytest
 
 from fgvc_cli import OptimizerSpec, option
-from fgvc_cli.config.layering import person_settings
-from fgvc_cli.config.run_config import read_config, resolve
+from fgvc_cli.config.run_config import person_settings, read_config, resolve
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Component, Registry, get_registry
 from fgvc_cli.registry.records import Origin, PluginRecord

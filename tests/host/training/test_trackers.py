@@ -10,8 +10,7 @@ from types import ModuleType
 import pytest
 
 from fgvc_cli import FgvcError, TrackerSpec, UsageError
-from fgvc_cli.config.layering import person_settings, refuse_with_resume
-from fgvc_cli.config.run_config import resolve
+from fgvc_cli.config.run_config import person_settings, refuse_with_resume, resolve
 from fgvc_cli.contracts import RunStart, Tracker, scalars
 from fgvc_cli.evaluation.images import SubjectRequest, choose
 from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry

@@ -5,8 +5,8 @@ import pytest
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.data.batch_augmentation import geometry
-from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Note, Operation
-from fgvc_cli.data.batch_augmentation.op_groups import KINDS, Kind, turns
+from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Kind, Note, Operation
+from fgvc_cli.data.batch_augmentation.op_groups import KINDS, turns
 
 FLIP, INVERT, ERASE = Note(Operation.FLIP), Note(Operation.INVERT), Note(Operation.ERASE, (1, 2, 3, 4))
 SATURATE, SHARPEN = Note(Operation.SATURATION, (1.5,)), Note(Operation.SHARPNESS, (0.5,))

@@ -18,9 +18,9 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.cache import index, locks, policy
-from fgvc_cli.data.cache.index import ABOUT, DATA, IMAGES, bytes_per_image, clear, stores
+from fgvc_cli.data.cache.index import ABOUT, IMAGES, bytes_per_image, clear, stores
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import DATA, Rendition
 from fgvc_cli.data.loading import EvaluationLoader
 from fgvc_cli.errors import FgvcError
 

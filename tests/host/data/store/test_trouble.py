@@ -23,8 +23,8 @@ from fgvc_cli.data.cache import environment, index
 from fgvc_cli.data.cache import store as image_store
 from fgvc_cli.data.cache import store as kept
 from fgvc_cli.data.cache.environment import Damaged, Unusable
-from fgvc_cli.data.cache.index import DATA
 from fgvc_cli.data.cache.locks import FileLock, Locked, locked
+from fgvc_cli.data.cache.resize import DATA
 from fgvc_cli.data.cache.store import ImageStore, KeptImages
 from fgvc_cli.data.loading import EvaluationLoader
 

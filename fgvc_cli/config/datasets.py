@@ -1,0 +1,61 @@
+"""Which dataset a path or a name means, and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from fgvc_cli.config.layering import Layer
+from fgvc_cli.errors import UsageError
+from fgvc_cli.options import parse_setting
+from fgvc_cli.registry import Component, Registry
+from fgvc_cli.specs import DatasetSpec
+
+
+def made_from(path: Path, registry: Registry) -> Component:
+    """Return the data set that is made from what `--data` names, a folder or a file; the built-in before others.
+
+    Raises:
+        UsageError: no data set is made from such a thing.
+    """
+    found = [c for c in registry.components("dataset") if _reads(cast(DatasetSpec, c.spec), path)]
+    if not found:
+        known = sorted({e for c in registry.components("dataset") for e in cast(DatasetSpec, c.spec).reads_files})
+        files = f" or a file that ends in {', '.join(known)}" if known else ""
+        raise UsageError(f"--data {path}: give a folder of images{files}; see fgvc list-plugins for what reads them.")
+    named = [c for c in found if path.suffix.lower() in cast(DatasetSpec, c.spec).reads_files and not path.is_dir()]
+    return sorted(named or found, key=lambda c: not c.builtin)[0]
+
+
+def check_path(component: Component, folder: Path | None) -> None:
+    """Raise `UsageError` if a data set needs what `--data` names and there is none, or cannot be made from it."""
+    spec = cast(DatasetSpec, component.spec)
+    takes = [*["a folder"] * spec.reads_folder, *(f"a {ending} file" for ending in spec.reads_files)]
+    if takes and folder is None:
+        raise UsageError(f"The data set '{component.name}' is made from {' or '.join(takes)}: name it with --data.")
+    if folder is not None and not takes:
+        raise UsageError(f"The data set '{component.name}' takes no folder: leave out --data {folder}, or its name.")
+    if folder is not None and folder.exists() and not _reads(spec, folder):
+        raise UsageError(f"The data set '{component.name}' is made from {' or '.join(takes)}, which {folder} is not.")
+
+
+def _reads(spec: DatasetSpec, path: Path) -> bool:
+    """Say whether a data set is made from such a path; one that is not there goes by its ending."""
+    is_file = path.is_file() or (path.suffix.lower() in spec.reads_files and not path.is_dir())
+    return path.suffix.lower() in spec.reads_files if is_file else spec.reads_folder
+
+
+def dataset_settings(texts: Sequence[str]) -> Layer:
+    """Read `--set dataset.option=value`, of which evaluation takes no others.
+
+    Raises:
+        UsageError: it is of another kind, or has not that form.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        kind, name, value = parse_setting(text)
+        if kind != "dataset" or name in ("name", "data"):
+            raise UsageError(f"--set {text}: only options of the data set can be set here, as dataset.option=value.")
+        settings[name] = value
+    return settings
