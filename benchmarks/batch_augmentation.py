@@ -2,7 +2,7 @@
 
 Images are cut to squares and augmented by the same draws: by torchvision v2 on each uint8 tensor, by ours on the batch,
 and by ours with an image's geometric operations merged into one bilinear resampling. The ways take turns in one
-process; printed are medians, the computations that ours starts, and by how many grey levels merging changes pixels.
+process; printed are medians, the computations that ours starts, and by how many gray levels merging changes pixels.
 
     python benchmarks/batch_augmentation.py FOLDER --policy autoaugment --batch-size 128 --rounds 9
 """
@@ -28,7 +28,7 @@ from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Operation
 from fgvc_cli.data.images import read_image
 from fgvc_cli.data.order import seeded
 
-GREY = (0.5, 0.5, 0.5)
+GRAY = (0.5, 0.5, 0.5)
 GEOMETRIC = torch.tensor([Operation.FLIP, Operation.AFFINE])
 
 
@@ -59,12 +59,12 @@ def one_by_one(augmentation: Augmentation, pixels: Tensor, first: int) -> Tensor
 
 
 def report_merging(pixels: Tensor, draws: Sequence[Draw], plain: Tensor, merged: Tensor) -> None:
-    """Print by how much merging changes grey levels."""
+    """Print by how much merging changes gray levels."""
     operations = Draws.of(draws).operations
     moved = (operations == Operation.AFFINE).any(1)
     several = torch.isin(operations, GEOMETRIC).sum(1).gt(1) & moved
     difference = (plain.int() - merged.int()).abs().float().mean(dim=(1, 2, 3)).cpu()
-    print(f"merging: mean absolute difference in grey levels over all {len(pixels)} images {difference.mean():.2f}")
+    print(f"merging: mean absolute difference in gray levels over all {len(pixels)} images {difference.mean():.2f}")
     for words, chosen in (("an affine operation", moved), ("several geometric operations", several)):
         if chosen.any():
             print(f"  over the {int(chosen.sum())} images with {words} {difference[chosen].mean():.2f}")
@@ -84,13 +84,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     device, size = torch.device(arguments.device), arguments.batch_size
-    preprocessing = Preprocessing(arguments.side, arguments.side, GREY, GREY)
+    preprocessing = Preprocessing(arguments.side, arguments.side, GRAY, GRAY)
     augmentation = Augmentation(AugmentOptions(policy=arguments.policy, where="device"), preprocessing)
     pixels = load(arguments.folder, size * arguments.batches, preprocessing).to(device)
     draws, seconds_of_a_draw = draw_all(augmentation, len(pixels))
     starts = range(0, len(pixels), size)
     of_batch = [Draws.of(draws[start : start + size]) for start in starts]
-    plainly, merging = BatchAugmentation(GREY), BatchAugmentation(GREY, merge_geometry=True)
+    plainly, merging = BatchAugmentation(GRAY), BatchAugmentation(GRAY, merge_geometry=True)
 
     def theirs() -> Tensor:
         return torch.cat([one_by_one(augmentation, pixels[start : start + size], start) for start in starts])

@@ -2,7 +2,7 @@
 
 The usual one is what scripts do with torchvision: a `Dataset` that opens a file with Pillow, AutoAugment on the whole
 photograph, Resize, RandomCrop, ToTensor, Normalize, and a `DataLoader` that collates. Ours gives the same as uint8,
-because normalisation follows on the device. Each epoch of each way is timed in turn, from the request for the first
+because normalization follows on the device. Each epoch of each way is timed in turn, from the request for the first
 batch to the last batch, with worker processes that are already running.
 
     python benchmarks/input_pipeline.py --images 600 --workers 2 --rounds 5
@@ -31,7 +31,7 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.contracts.image_files import find_images
 from fgvc_cli.data.cache import environment
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import ImageStore, KeptImages
 from fgvc_cli.data.loading import TrainingLoader
 
@@ -40,7 +40,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def write_photographs(folder: Path, count: int) -> list[Path]:
-    """Write JPEGs as large, on disk and in pixels, as photographs: soft colours, sharp shapes, sensor noise."""
+    """Write JPEGs as large, on disk and in pixels, as photographs: soft colors, sharp shapes, sensor noise."""
     rng = np.random.default_rng(0)
     paths = [folder / f"{number:05d}.jpg" for number in range(count)]
     for path in paths:
@@ -105,7 +105,7 @@ class Ours:
     def _new_store(self) -> KeptImages:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         environment.create(folder)
-        return KeptImages(ImageStore(folder, 2**40), Rendition.resized(self.preprocessing), list(self.split.images))
+        return KeptImages(ImageStore(folder, 2**40), CachedResize.resized(self.preprocessing), list(self.split.images))
 
     def _new_loader(self) -> TrainingLoader:
         given = self.arguments

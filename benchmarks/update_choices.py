@@ -18,7 +18,7 @@ from in_turn import medians, option_parser, report
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgvc_cli.benchmarking.macs import multiply_adds
+from fgvc_cli.benchmarking.macs import count_macs
 from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
 from fgvc_cli.devices import autocast, compile_in_place, pick_device, resolve_precision
 from fgvc_cli.options import build
@@ -163,7 +163,7 @@ COUNTED = ("heads",)
 def measured(name: str, arguments: argparse.Namespace, device: torch.device) -> dict[str, float]:
     """Time a set of ways and print it; return milliseconds by way."""
     ways = SETS[name](arguments, device)
-    counts = {way: multiply_adds(work) for way, work in ways.items()} if name in COUNTED else {}
+    counts = {way: count_macs(work) for way, work in ways.items()} if name in COUNTED else {}
     seconds = medians(ways, arguments.rounds, device)
     first = next(iter(seconds))
     print(name)

@@ -50,7 +50,7 @@ def fgvc_optimizers() -> Iterable[OptimizerSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def fgvc_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
-    """Return the data sets that this plugin adds."""
+    """Return the datasets that this plugin adds."""
 
 
 @hookspec

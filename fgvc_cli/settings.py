@@ -37,7 +37,7 @@ class Settings:
 
     Attributes:
         runs: folder that training puts its run folders in.
-        data_root_given: folder of named data sets, if one was given; see `data_root`.
+        data_root_given: folder of named datasets, if one was given; see `data_root`.
         cache_given: folder of the decode cache and the like, if one was given; see `cache`.
         cache_limit: bytes that decoded images may take in the cache; 0: none are kept.
         disable_plugins: distributions whose plugins are not imported; `("all",)` leaves the built-ins alone.
@@ -61,7 +61,7 @@ class Settings:
 
     @cached_property
     def data_root(self) -> Path:
-        """Folder that named data sets are kept in."""
+        """Folder that named datasets are kept in."""
         if self.data_root_given is not None:
             return self.data_root_given
         import platformdirs  # only when it is asked for: `fgvc --help` should not pay for it

@@ -83,7 +83,7 @@ class HeadSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class OptimizerSpec(ComponentSpec):
-    """What minimises an objective.
+    """What minimizes an objective.
 
     Attributes:
         passes: evaluations (forward and backward) that one step takes. Only one of a single pass can be the base
@@ -100,7 +100,7 @@ class OptimizerSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class DatasetSpec(ComponentSpec):
-    """Named splits of labelled images.
+    """Named splits of labeled images.
 
     Attributes:
         reads_folder: whether it is made from the folder that `--data` names (and needs one).
@@ -118,7 +118,7 @@ class ExplainerSpec(ComponentSpec):
     """What marks the pixels that a decision rests on.
 
     Attributes:
-        baseline: whether it knows nothing of the classifier; over a data set such a one is set beside every other.
+        baseline: whether it knows nothing of the classifier; over a dataset such a one is set beside every other.
     """
 
     kind: ClassVar[Kind] = "explainer"

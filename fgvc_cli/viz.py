@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Blue and vermilion of Okabe and Ito's palette, which the usual kinds of colour blindness keep apart.
-TRAIN_COLOUR, VAL_COLOUR = "#0072B2", "#D55E00"
+# Blue and vermilion of Okabe and Ito's palette, which the usual kinds of color blindness keep apart.
+TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
 INK, FAINT = "#22272E", "#B8BEC6"
 
 COUNTED_CLASSES = 15
@@ -39,12 +39,12 @@ def learning_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     left, right = figure.subplots(1, 2)
     best = best_epoch(lines)
     for axes, name, title, factor in ((left, "loss", "Loss", 1.0), (right, "top1", "Top-1 accuracy, %", 100.0)):
-        for part, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
+        for part, label, color in (("train", "training", TRAIN_COLOR), ("val", "validation", VAL_COLOR)):
             epochs, values = series(lines, part, name)
             marker = "o" if len(epochs) <= 30 else ""
             if len(epochs):
                 axes.plot(
-                    epochs, values * factor, color=colour, label=label, linewidth=1.8, marker=marker, markersize=3.5
+                    epochs, values * factor, color=color, label=label, linewidth=1.8, marker=marker, markersize=3.5
                 )
         _mark_best(axes, lines, best, name, factor)
         dress(axes, title)
@@ -55,13 +55,13 @@ def learning_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str], title: str = "") -> None:
-    """Draw a confusion matrix: rows are true classes, columns predictions, colour the share of the row's images.
+    """Draw a confusion matrix: rows are true classes, columns predictions, color the share of the row's images.
 
     The diagonal is blue, mistakes are orange on a scale of square roots, so that a rare one can still be seen.
 
     Args:
         path: PNG to write.
-        matrix: K,K numbers of images. A row without images is grey.
+        matrix: K,K numbers of images. A row without images is gray.
         class_names: K names.
         title: above the plot.
     """
@@ -83,7 +83,7 @@ def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str],
 
 
 def _draw_shares(figure: Figure, axes: Axes, shares: np.ndarray, blank: np.ndarray) -> None:
-    """Paint shares K,K in %, each of the two colours with its scale; `blank` cells K,K in grey."""
+    """Paint shares K,K in %, each of the two colors with its scale; `blank` cells K,K in gray."""
     from matplotlib.colors import ListedColormap, Normalize, PowerNorm
 
     diagonal = np.eye(len(shares), dtype=bool)
@@ -92,8 +92,8 @@ def _draw_shares(figure: Figure, axes: Axes, shares: np.ndarray, blank: np.ndarr
         (diagonal | blank | never, "Oranges", PowerNorm(0.5, 0, 100), "mistaken, % of the true class", [1, 5, 20, 50]),
         (~diagonal | blank, "Blues", Normalize(0, 100), "right, % of the true class", [0, 25, 50, 75]),
     )
-    for hidden, colours, scale, label, ticks in layers:
-        image = axes.imshow(np.ma.array(shares, mask=hidden), cmap=colours, norm=scale, interpolation="nearest")
+    for hidden, colors, scale, label, ticks in layers:
+        image = axes.imshow(np.ma.array(shares, mask=hidden), cmap=colors, norm=scale, interpolation="nearest")
         bar = figure.colorbar(image, ax=axes, fraction=0.04, aspect=30, shrink=0.8, pad=0.02, ticks=[*ticks, 100])
         bar.set_label(label, color=INK, fontsize=9)
         bar.ax.tick_params(colors=INK, length=0, labelsize=8)
@@ -160,7 +160,7 @@ def _mark_best(axes: Axes, lines: Sequence[Mapping[str, Any]], best: int | None,
     value = float(values[epochs == best][0]) * factor
     text = f"best epoch {best}: {value:.1f} %" if name == "top1" else f"best epoch {best}"
     axes.axvline(best, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    axes.plot([best], [value], marker="o", markersize=8, markerfacecolor="none", markeredgecolor=VAL_COLOUR,
+    axes.plot([best], [value], marker="o", markersize=8, markerfacecolor="none", markeredgecolor=VAL_COLOR,
               markeredgewidth=1.6, linestyle="", label=text)  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def _short(name: str, length: int = 28) -> str:
 
 
 def _count_cells(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
-    """Write the number of images into each cell that has any, in a colour that its background lets one read."""
+    """Write the number of images into each cell that has any, in a color that its background lets one read."""
     for row, column in zip(*np.nonzero(matrix), strict=True):
-        colour = "white" if shares[row, column] > (60 if row == column else 35) else INK
-        axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=9)
+        color = "white" if shares[row, column] > (60 if row == column else 35) else INK
+        axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=color, fontsize=9)

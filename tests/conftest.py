@@ -1,4 +1,4 @@
-"""What every test stands on: its own folders for runs and caches, no hub, and colours off."""
+"""What every test stands on: its own folders for runs and caches, no hub, and colors off."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from fgvc_cli.viz import FAINT, INK, make_figure, save_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette without its yellow, which is too pale on white: told apart by the colour-blind too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette without its yellow, which is too pale on white: told apart by the color-blind too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 FAILED = "#8A919A"
 
 MANY = 20
@@ -30,7 +30,7 @@ REASON_LENGTH = 80
 
 
 def draw_chart(path: Path, report: Report) -> None:
-    """Draw a bar a combination, by backbone, coloured by head, from top to bottom as in the table.
+    """Draw a bar a combination, by backbone, colored by head, from top to bottom as in the table.
 
     A thin line in each bar spans the quartiles; behind it stand images a second and the ratio to the baseline. Of a
     combination that failed the reason stands in place of the bar.
@@ -49,7 +49,7 @@ def draw_chart(path: Path, report: Report) -> None:
         if row.update is None:
             _mark_failed(axes, row, place, fastest)
         else:
-            _draw_bar(axes, row, row.update, place, COLOURS[heads.index(row.head) % len(COLOURS)], fastest)
+            _draw_bar(axes, row, row.update, place, COLORS[heads.index(row.head) % len(COLORS)], fastest)
     for title, place in headings.items():
         axes.text(0, place, _plain(title), va="center", ha="left", color=INK, fontsize=10, fontweight="bold")
     _dress(axes, rows, places, fastest)
@@ -72,9 +72,9 @@ def _places(titles: Sequence[str]) -> tuple[list[float], dict[str, float]]:
     return places, headings
 
 
-def _draw_bar(axes: Axes, row: Row, work: Work, place: float, colour: str, fastest: float) -> None:
+def _draw_bar(axes: Axes, row: Row, work: Work, place: float, color: str, fastest: float) -> None:
     rate = work.images_per_second
-    axes.barh(place, rate, height=0.78, color=colour)
+    axes.barh(place, rate, height=0.78, color=color)
     low, high = (1000 * work.images / milliseconds for milliseconds in (work.timing.high, work.timing.low))
     axes.plot([low, high], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
     beside = f"  × {ratio(work.ratio)}" if work.ratio is not None and not row.baseline else ""

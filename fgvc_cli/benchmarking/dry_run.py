@@ -64,7 +64,7 @@ def _remove_left_over(cache: Path) -> None:
 
 
 Images = tuple[Dataset, TrainingSplits]
-"""A data set and its splits, as `fgvc_cli.training.setup.open_splits` gives them."""
+"""A dataset and its splits, as `fgvc_cli.training.setup.open_splits` gives them."""
 
 FIRST_STEPS = 10**9
 """Of warm-up: the learning rate is next to nothing, so that random weights with settings that are meant for trained
@@ -115,7 +115,7 @@ def over(job: Job, split: Split) -> Job:
 
 
 @contextmanager
-def rehearsal(job: Job, folder: Path, keep: bool = True) -> Iterator[Trainer]:
+def dry_run(job: Job, folder: Path, keep: bool = True) -> Iterator[Trainer]:
     """Give a trainer of a job; at the end its processes have ended and its files are closed.
 
     Args:
@@ -187,7 +187,7 @@ def measure_epoch(config: RunConfig, seconds: float, images: Images | None = Non
         UsageError: components, sizes and settings do not go together.
         FgvcError: the images are not there, too few or unreadable, or the loss is not finite.
     """
-    with scratch_folder() as folder, rehearsal(random_job(config, images), folder) as trainer:
+    with scratch_folder() as folder, dry_run(random_job(config, images), folder) as trainer:
         torch.backends.cudnn.benchmark = True  # as `Trainer.fit` has it
         if trainer.job.config.train.compile:
             compile_in_place(trainer.job.classifier)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry
 aten = torch.ops.aten
 
 
-class MultiplyAdds(TorchDispatchMode):
+class MacCounter(TorchDispatchMode):
     """Counts the multiply-adds of what is executed inside of it, the backward pass included.
 
     Formulas are those of torch's `FlopCounterMode` (which counts a multiply-add as two operations), but for two
@@ -59,9 +59,9 @@ class MultiplyAdds(TorchDispatchMode):
         return out
 
 
-def multiply_adds(work: Callable[[], object]) -> int:
+def count_macs(work: Callable[[], object]) -> int:
     """Do some work and return the multiply-adds that it took."""
-    with MultiplyAdds() as counted:
+    with MacCounter() as counted:
         work()
     return counted.total
 

@@ -27,7 +27,7 @@ update is the same work at any rate."""
 NO_ENGINE = "unable to find an engine"
 """In torch's message where no way of cuDNN to convolve finds room to work in: for a batch larger than one that fits."""
 FEW = 2
-"""Images of the update that makes the optimizer's state: batch normalisation needs as many."""
+"""Images of the update that makes the optimizer's state: batch normalization needs as many."""
 
 
 class Subject:
@@ -72,7 +72,7 @@ class Subject:
         return autocast(self.device, self.precision)
 
     def images(self, count: int) -> Tensor:
-        """Return random images B,3,S,S as they come to the model: normalised, in its memory format."""
+        """Return random images B,3,S,S as they come to the model: normalized, in its memory format."""
         size = self.config.train.image_size
         return torch.randn(count, 3, size, size, device=self.device).contiguous(memory_format=self.layout)
 
@@ -80,7 +80,7 @@ class Subject:
         """Return the random batches of one update, with targets as a training has them."""
         labels = torch.arange(batch_size, device=self.device) % self.classes
         targets = soft_targets(labels, self.classes, config.train.label_smoothing)
-        return [(self.images(batch_size), targets) for _ in range(config.train.accumulate)]
+        return [(self.images(batch_size), targets) for _ in range(config.train.grad_accum_steps)]
 
     def tensors(self) -> Iterator[Tensor]:
         """Give weights, buffers and the gradients that there are now."""

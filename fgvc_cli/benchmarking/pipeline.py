@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgvc_cli.benchmarking.dry_run import Images, over, random_job, rehearsal, scratch_folder, settle
+from fgvc_cli.benchmarking.dry_run import Images, dry_run, over, random_job, scratch_folder, settle
 from fgvc_cli.benchmarking.results import Feed
 from fgvc_cli.benchmarking.timing import synchronize
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.data.augmentation import Augmentation, placed
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import KeptImages
 from fgvc_cli.data.images import ImageError, read_image
 from fgvc_cli.data.order import seeded
@@ -44,7 +44,7 @@ def shares_note(job: Job, kept: KeptImages | None) -> str:
     """
     images = job.splits.train.images
     augmentation = Augmentation(placed(job.config.augment, job.device), job.classifier.preprocessing)
-    rendition = Rendition.augmented(augmentation)
+    rendition = CachedResize.augmented(augmentation)
 
     def decoded(index: int) -> PILImage:
         image = read_image(images[index], None if rendition is None else rendition.side)
@@ -153,7 +153,7 @@ def measure_feeds(config: RunConfig, seconds: float, images: Images | None = Non
             return (_every(decoded, "the images are in memory", *notes),)
         indices = np.unique(np.concatenate(decoded.indices))
         part = over(job, subset(job.splits.train, indices, job.splits.train.name, job.splits.train.origin))
-        with rehearsal(part, folder) as trainer:
+        with dry_run(part, folder) as trainer:
             if trainer.cache.train is None:
                 return (_every(decoded, _why_not(trainer), *notes),)
             return _every(decoded, *notes), *_kept(trainer, trainer.cache.train, seconds)
@@ -165,7 +165,7 @@ def _every(decoded: _Fed, *notes: str) -> Feed:
 
 def _decoded(job: Job, folder: Path, seconds: float) -> tuple[_Fed, list[str]]:
     """Decode images until the time is over; return them, and what a person should know of it."""
-    with rehearsal(job, folder, keep=False) as trainer:
+    with dry_run(job, folder, keep=False) as trainer:
         least = LEAST_ROUNDS * _readers(trainer)
         fed = _fed(trainer, 0, lambda f: f.images >= 2 and len(f.indices) >= least and f.seconds >= seconds)
         failed = len(trainer.train_loader.failures)

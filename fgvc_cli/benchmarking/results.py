@@ -139,7 +139,7 @@ class Feed:
 
     Attributes:
         name: "first epoch" (every image decoded), "later epochs" (from the cache), ...
-        images_per_second: whole batches on the device, augmented and normalised.
+        images_per_second: whole batches on the device, augmented and normalized.
         images: how many were read.
         note: anything a person should know of it.
     """

@@ -91,13 +91,13 @@ class _Classifier:
 
 
 class RowMaker:
-    """Measures combinations one after the other; neighbours that share backbone and head share the classifier.
+    """Measures combinations one after the other; neighbors that share backbone and head share the classifier.
 
     Args:
         request: what to measure of each.
         plan: what it came to.
         meter: measures.
-        images: the data set and its splits, for epochs.
+        images: the dataset and its splits, for epochs.
     """
 
     def __init__(self, request: BenchRequest, plan: Plan, meter: Meter, images: Any = None) -> None:

@@ -17,7 +17,7 @@ from fgvc_cli.benchmarking.combinations import LARGEST, BenchRequest, Plan, plan
 from fgvc_cli.benchmarking.measuring import free_memory
 from fgvc_cli.benchmarking.results import Feed, Report, Row
 from fgvc_cli.benchmarking.rows import RowMaker
-from fgvc_cli.benchmarking.timing import Meter, multiply_adds_per_second
+from fgvc_cli.benchmarking.timing import Meter, matmul_rate
 from fgvc_cli.cores import usable_cores
 from fgvc_cli.devices import describe_device, resolve_precision
 from fgvc_cli.registry import Registry
@@ -132,7 +132,7 @@ def _measure(request: BenchRequest, planned: Plan, images: Any, watcher: Watcher
         measured.add_feeds(measure_feeds(planned.alone, planned.seconds, images))
     rate = None
     if planned.combinations:
-        rate = multiply_adds_per_second(planned.device, measured.report.settings["precision"])
+        rate = matmul_rate(planned.device, measured.report.settings["precision"])
         measured.note_rate(rate)
     maker = RowMaker(request, planned, Meter(planned.device, planned.seconds, rate), images)
     for combination in planned.combinations:
@@ -143,7 +143,7 @@ def _measure(request: BenchRequest, planned: Plan, images: Any, watcher: Watcher
 
 
 def _open_images(planned: Plan) -> Any:
-    """Open the data set, so that what is wrong with it is said before anything is measured."""
+    """Open the dataset, so that what is wrong with it is said before anything is measured."""
     from fgvc_cli.training.setup import open_splits
 
     return open_splits(planned.alone)

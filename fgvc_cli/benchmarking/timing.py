@@ -12,7 +12,7 @@ from typing import Any, Protocol, overload
 import torch
 from torch import Tensor
 
-from fgvc_cli.benchmarking.macs import MultiplyAdds
+from fgvc_cli.benchmarking.macs import MacCounter
 from fgvc_cli.benchmarking.memory import DevicePeak, PeakMemory
 from fgvc_cli.benchmarking.results import Timing, Work
 from fgvc_cli.devices import is_out_of_memory
@@ -208,10 +208,10 @@ class Meter:
         with torch.compiler.set_stance("force_eager"):
             if self.device.type == "cuda":
                 memory = None
-                with MultiplyAdds() as counted:
+                with MacCounter() as counted:
                     work()
             else:
-                with PeakMemory(self.device, alive) as memory, MultiplyAdds() as counted:
+                with PeakMemory(self.device, alive) as memory, MacCounter() as counted:
                     work()
         synchronize(self.device)
         return counted.total, None if memory is None else memory.peak, time.perf_counter() - start
@@ -243,7 +243,7 @@ SECONDS = 1.5
 ROUNDS = 10
 
 
-def multiply_adds_per_second(device: torch.device, precision: str, seconds: float = SECONDS) -> float:
+def matmul_rate(device: torch.device, precision: str, seconds: float = SECONDS) -> float:
     """Return the best rate of a few sizes and rounds.
 
     Matrices are of the type that a forward pass in that precision multiplies. With "fp32" a GPU multiplies matrices

@@ -206,7 +206,7 @@ def root(
     ] = None,
     data_root: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Where named data sets are (FGVC_DATA).", rich_help_panel=FOLDERS_PANEL),
+        typer.Option(metavar="DIR", help="Where named datasets are (FGVC_DATA).", rich_help_panel=FOLDERS_PANEL),
     ] = None,
     cache: Annotated[
         str | None,

@@ -179,7 +179,7 @@ def measure(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Data set, by name.",
+            help="Dataset, by name.",
             show_default="drawn images",
             autocompletion=component_names("dataset"),
             rich_help_panel=IMAGES,

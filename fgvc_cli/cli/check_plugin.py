@@ -149,7 +149,7 @@ def check_plugin(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="What a data set is made from that reads a folder or a file.", show_default="a small folder"),
+        typer.Option(help="What a dataset is made from that reads a folder or a file.", show_default="a small folder"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

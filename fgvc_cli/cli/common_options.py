@@ -81,18 +81,18 @@ Run = Annotated[
 
 
 def data_option(panel: str) -> Any:
-    """Return `--data` for a command that takes another data set than the run's own."""
+    """Return `--data` for a command that takes another dataset than the run's own."""
     return typer.Option(
         help="Another folder of class folders, or a CSV or TSV of path and label; classes are matched by name.",
         rich_help_panel=panel,
-        show_default="the run's own data set",
+        show_default="the run's own dataset",
     )
 
 
 def dataset_option(panel: str) -> Any:
     """Return `--dataset` for such a command."""
     return typer.Option(
-        help="Another data set, by name.",
+        help="Another dataset, by name.",
         autocompletion=component_names("dataset"),
         rich_help_panel=panel,
         show_default=False,
@@ -124,7 +124,7 @@ def named_option(kind: Kind, panel: str, default: str) -> Any:
 def trained_dataset_option(panel: str) -> Any:
     """Return `--dataset` for a command that trains."""
     return typer.Option(
-        help="Data set, by name.",
+        help="Dataset, by name.",
         show_default="demo",
         autocompletion=component_names("dataset"),
         rich_help_panel=panel,

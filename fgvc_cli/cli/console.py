@@ -270,7 +270,7 @@ def _write_line(text: str, label: str = "", style: str = "") -> None:
 
 
 def _is_terminal(stream: TextIO) -> bool:
-    """Tell whether a stream can show colours and move its cursor."""
+    """Tell whether a stream can show colors and move its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 

@@ -29,7 +29,7 @@ data = typer.Typer(
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="NAME", help="Data set, by name.", autocompletion=component_names("dataset"), show_default=False
+        metavar="NAME", help="Dataset, by name.", autocompletion=component_names("dataset"), show_default=False
     ),
 ]
 Own = Annotated[
@@ -38,21 +38,21 @@ Own = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="An option of the data set, as dataset.option=value. May be given several times."),
+    typer.Option("--set", help="An option of the dataset, as dataset.option=value. May be given several times."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @data.callback()
 def group(context: typer.Context) -> None:
-    """See what data sets there are, get them, check them, clear the cache."""
+    """See what datasets there are, get them, check them, clear the cache."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
 
 
 @data.command(cls=QuickCommand, epilog=f"Example: {EXAMPLES['info']}")
 def info(name: Name = None, data: Own = None, set_: Settings = None, json: Json = False) -> None:
-    """List all data sets, or describe one.
+    """List all datasets, or describe one.
 
     For one that is here: its splits, classes and images of a class. Else: what is missing, and how it is had.
 
@@ -69,7 +69,7 @@ def info(name: Name = None, data: Own = None, set_: Settings = None, json: Json 
         console.print_json(description.as_json()) if json else data_tables.show_description(description)
         return
     if set_:
-        raise UsageError(f"--set {set_[0]}: name the data set that it is an option of.")
+        raise UsageError(f"--set {set_[0]}: name the dataset that it is an option of.")
     root = settings.current().data_root.absolute()
     standings = all_standings(get_registry())
     if json:
@@ -82,12 +82,12 @@ def info(name: Name = None, data: Own = None, set_: Settings = None, json: Json 
 def prepare(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="Data set, by name.", autocompletion=component_names("dataset")),
+        typer.Argument(metavar="NAME", help="Dataset, by name.", autocompletion=component_names("dataset")),
     ],
     set_: Settings = None,
     json: Json = False,
 ) -> None:
-    """Download, verify and unpack a data set.
+    """Download, verify and unpack a dataset.
 
     What is here already is not downloaded again; interrupted, the same command goes on where it was.
 
@@ -159,7 +159,7 @@ def check(
 def cache(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Only of these data sets or folders.", show_default=False),
+        typer.Argument(metavar="NAME", help="Only of these datasets or folders.", show_default=False),
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Delete them; what is needed is decoded again.")] = False,
     json: Json = False,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def show_all(standings: Sequence[Standing], root: Path) -> None:
-    """Print a table of all data sets, and below it where they live and what to do next."""
+    """Print a table of all datasets, and below it where they live and what to do next."""
     table = plain_table("name", "what it is", "here", "where")
     for standing in standings:
         table.add_row(standing.component.name, standing.component.spec.summary, _here(standing), _where(standing, root))
@@ -35,7 +35,7 @@ def show_all(standings: Sequence[Standing], root: Path) -> None:
 
 
 def show_description(description: Description) -> None:
-    """Print what is known of one data set; if it is here its splits, else what is missing and how it is had."""
+    """Print what is known of one dataset; if it is here its splits, else what is missing and how it is had."""
     chosen, provision = description.chosen, description.provision
     spec = chosen.component.spec
     out = console.out()
@@ -45,7 +45,7 @@ def show_description(description: Description) -> None:
         facts["classes"] = _classes_text(description.dataset.class_names)
     facts |= {"where": description.folder, "paper": spec.source}
     if provision is not None:
-        facts |= {"homepage": provision.homepage, "licence": provision.licence}
+        facts |= {"homepage": provision.homepage, "license": provision.license}
     print_facts(facts)
     if description.is_here:
         classes = len(description.dataset.class_names) if description.dataset else 0
@@ -58,7 +58,7 @@ def show_description(description: Description) -> None:
 
 
 def splits_table(splits: Sequence[SplitCounts], classes: int) -> Table:
-    """Make a table of the images by split; `classes` of the data set."""
+    """Make a table of the images by split; `classes` of the dataset."""
     table = plain_table("split", "images:", "classes:", "images of a class", "origin")
     for counts in splits:
         present = str(counts.classes) if counts.classes == classes else f"{counts.classes} of {classes}"

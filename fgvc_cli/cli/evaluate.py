@@ -119,7 +119,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--set",
-            help="An option of the data set, as dataset.option=value. May be given several times.",
+            help="An option of the dataset, as dataset.option=value. May be given several times.",
             rich_help_panel=IMAGES,
         ),
     ] = None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def explain_dataset(request: ExplainRequest, wanted: SetRequest, json: bool) -> None:
-    """Score explainers over a data set.
+    """Score explainers over a dataset.
 
     Raises:
         FgvcError: it cannot be done.
@@ -100,7 +100,7 @@ EXAMPLE = "fgvc explain photo.jpg --occlude --steps 2"
 EXPLAINING, OCCLUSION, SET, RESULTS = (
     "What is explained",
     "Occlusion test",
-    "Over a data set, instead of IMAGES",
+    "Over a dataset, instead of IMAGES",
     "Results",
 )
 DEFAULT_EXPLAINER = "gradcam"
@@ -131,7 +131,7 @@ def explain(
     target: Annotated[
         str,
         typer.Option(
-            help="Class that the map is of: predicted, true (of labelled images), or the name of a class.",
+            help="Class that the map is of: predicted, true (of labeled images), or the name of a class.",
             rich_help_panel=EXPLAINING,
         ),
     ] = "predicted",
@@ -158,7 +158,7 @@ def explain(
     cover: Annotated[
         str | None,
         typer.Option(
-            help="What covers it: mean (the image's mean colour), blur or grey.",
+            help="What covers it: mean (the image's mean color), blur or gray.",
             show_default="mean",
             rich_help_panel=OCCLUSION,
         ),
@@ -210,7 +210,7 @@ def explain(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the pictures, or for the results over a data set.",
+            help="Folder for the pictures, or for the results over a dataset.",
             show_default="the current folder; explanation/SPLIT in the run",
             rich_help_panel=RESULTS,
         ),
@@ -226,7 +226,7 @@ def explain(
 
     With --occlude also: does the decision survive without what the map marks?
 
-    Over a data set, figures: how far the heat maps can be trusted.
+    Over a dataset, figures: how far the heat maps can be trusted.
 
     Exit code 3: done, but some images were left out; 1: all were.
 

@@ -77,7 +77,7 @@ def next_commands(image: str, runs: Sequence[str], covered: bool) -> list[str]:
     """Return the commands most people would want next."""
     named = " ".join(f"--run {quoted(run)}" for run in runs)
     commands = [] if covered else [f"fgvc explain {quoted(image)} {named} --occlude"]
-    if (Path(runs[0]) / CONFIG_FILE).is_file():  # which names the data set
+    if (Path(runs[0]) / CONFIG_FILE).is_file():  # which names the dataset
         commands.append(f"fgvc explain --limit 100 {named} --occlude")
     return commands
 

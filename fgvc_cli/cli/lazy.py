@@ -75,7 +75,7 @@ COMMANDS = {
     ),
     "data": BuiltinCommand(
         "fgvc_cli.cli.data:data",
-        "See what data sets there are, get them, check them, clear the cache.",
+        "See what datasets there are, get them, check them, clear the cache.",
         "Data",
     ),
     "bench": BuiltinCommand(

@@ -62,9 +62,9 @@ class TrainingView:
             f"model      {config.backbone.name} + {config.head.name} at {train.image_size} px, "
             f"{parameters / 1e6:.1f} M parameters, weights: {train.weights}"
         )
-        times = f" x {train.accumulate}" if train.accumulate > 1 else ""
+        times = f" x {train.grad_accum_steps}" if train.grad_accum_steps > 1 else ""
         if job.ranks.count > 1:
-            images = train.batch_size * train.accumulate * job.ranks.count
+            images = train.batch_size * train.grad_accum_steps * job.ranks.count
             times += f" on each of {job.ranks.count} processes ({images} images an update)"
         note(
             f"training   {config.optimizer.title} (rates {rates}), {train.epochs} epochs in batches of "
@@ -243,7 +243,7 @@ def train(
     optimizer: Annotated[
         str | None,
         typer.Option(
-            help="What minimises the loss.",
+            help="What minimizes the loss.",
             show_default="by recipe",
             autocompletion=component_names("optimizer"),
             rich_help_panel=COMPONENTS,
@@ -264,7 +264,7 @@ def train(
     sampling: Annotated[
         str | None,
         typer.Option(
-            metavar="image|class|root",
+            metavar="image|class|sqrt",
             help="What comes up equally often: each image, each class, or in between.",
             show_default="image",
             rich_help_panel=DATA,
@@ -339,7 +339,7 @@ def train(
 ) -> None:
     """Train a classifier; leave a run folder that every other command can use.
 
-    Without --data or --dataset a small data set is drawn on the spot.
+    Without --data or --dataset a small dataset is drawn on the spot.
     """
     from fgvc_cli.cli.console import print_json
 

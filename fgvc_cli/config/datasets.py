@@ -14,10 +14,10 @@ from fgvc_cli.specs import DatasetSpec
 
 
 def made_from(path: Path, registry: Registry) -> Component:
-    """Return the data set that is made from what `--data` names, a folder or a file; the built-in before others.
+    """Return the dataset that is made from what `--data` names, a folder or a file; the built-in before others.
 
     Raises:
-        UsageError: no data set is made from such a thing.
+        UsageError: no dataset is made from such a thing.
     """
     found = [c for c in registry.components("dataset") if _reads(cast(DatasetSpec, c.spec), path)]
     if not found:
@@ -29,19 +29,19 @@ def made_from(path: Path, registry: Registry) -> Component:
 
 
 def check_path(component: Component, folder: Path | None) -> None:
-    """Raise `UsageError` if a data set needs what `--data` names and there is none, or cannot be made from it."""
+    """Raise `UsageError` if a dataset needs what `--data` names and there is none, or cannot be made from it."""
     spec = cast(DatasetSpec, component.spec)
     takes = [*["a folder"] * spec.reads_folder, *(f"a {ending} file" for ending in spec.reads_files)]
     if takes and folder is None:
-        raise UsageError(f"The data set '{component.name}' is made from {' or '.join(takes)}: name it with --data.")
+        raise UsageError(f"The dataset '{component.name}' is made from {' or '.join(takes)}: name it with --data.")
     if folder is not None and not takes:
-        raise UsageError(f"The data set '{component.name}' takes no folder: leave out --data {folder}, or its name.")
+        raise UsageError(f"The dataset '{component.name}' takes no folder: leave out --data {folder}, or its name.")
     if folder is not None and folder.exists() and not _reads(spec, folder):
-        raise UsageError(f"The data set '{component.name}' is made from {' or '.join(takes)}, which {folder} is not.")
+        raise UsageError(f"The dataset '{component.name}' is made from {' or '.join(takes)}, which {folder} is not.")
 
 
 def _reads(spec: DatasetSpec, path: Path) -> bool:
-    """Say whether a data set is made from such a path; one that is not there goes by its ending."""
+    """Say whether a dataset is made from such a path; one that is not there goes by its ending."""
     is_file = path.is_file() or (path.suffix.lower() in spec.reads_files and not path.is_dir())
     return path.suffix.lower() in spec.reads_files if is_file else spec.reads_folder
 
@@ -56,6 +56,6 @@ def dataset_settings(texts: Sequence[str]) -> Layer:
     for text in texts:
         kind, name, value = parse_setting(text)
         if kind != "dataset" or name in ("name", "data"):
-            raise UsageError(f"--set {text}: only options of the data set can be set here, as dataset.option=value.")
+            raise UsageError(f"--set {text}: only options of the dataset can be set here, as dataset.option=value.")
         settings[name] = value
     return settings

@@ -9,7 +9,7 @@ from typing import Any
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.registry.lookup import split_reference
-from fgvc_cli.registry.records import normalised
+from fgvc_cli.registry.records import normalized
 from fgvc_cli.specs import Kind, OptimizerSpec
 
 
@@ -32,7 +32,7 @@ def is_for(table: Mapping[str, Any], component: Component) -> bool:
     if "name" not in table:
         return True
     distribution, name = split_reference(str(table["name"]))
-    own = distribution is None or normalised(distribution) == normalised(component.distribution)
+    own = distribution is None or normalized(distribution) == normalized(component.distribution)
     return own and name == component.spec.name
 
 

@@ -12,6 +12,7 @@ from fgvc_cli._version import __version__
 from fgvc_cli.config.datasets import made_from
 from fgvc_cli.config.layering import Layer, base_component, merge, split_base, tracker_tables
 from fgvc_cli.config.recipes import Recipe, read_recipe
+from fgvc_cli.config.renamed import current
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import as_toml, build, parse_setting
@@ -60,7 +61,7 @@ class RunConfig:
     Attributes:
         recipe: name of the recipe the settings began from.
         backbone, head, optimizer, dataset: the components.
-        data: the folder or file that `--data` named, for a data set made from one.
+        data: the folder or file that `--data` named, for a dataset made from one.
         train: settings no component owns.
         augment: what is done to training images.
         trackers: who is told how it goes.
@@ -148,7 +149,7 @@ def read_config(path: Path) -> tuple[Layer, str | None]:
     document.pop("fgvc", None)
     recipe = document.pop("recipe", None)
     check_sections(document, str(path))
-    return document, recipe
+    return {section: current(section, table) for section, table in document.items()}, recipe
 
 
 def read_run_config(path: Path, needed: Sequence[str] = ALWAYS) -> tuple[Layer, str | None]:

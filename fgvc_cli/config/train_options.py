@@ -19,12 +19,12 @@ class TrainOptions:
     weights: str = option("auto", "auto, imagenet, none, a file, or a tag of the backbone's published weights")
     epochs: int = option(30, "passes over the training images", minimum=0)
     batch_size: int = option(32, "images in a forward pass, of each process under torchrun", minimum=1)
-    accumulate: int = option(1, "forward passes whose gradients make one update", minimum=1)
+    grad_accum_steps: int = option(1, "forward passes whose gradients make one update", minimum=1)
     image_size: int = option(224, "side of the square images that the backbone sees, pixels", minimum=16)
-    crop_ratio: float = option(0.875, "share of the resized length that the crop keeps", minimum=0.1, maximum=1)
-    resize: int = option(0, "length images are resized to before the crop, pixels; 0: by crop_ratio", minimum=0)
-    fit: Literal["short", "stretch"] = option(
-        "short", "short: resize the short side to that length; stretch: make a square of the whole image"
+    crop_pct: float = option(0.875, "share of the resized length that the crop keeps", minimum=0.1, maximum=1)
+    resize: int = option(0, "length images are resized to before the crop, pixels; 0: by crop_pct", minimum=0)
+    crop_mode: Literal["center", "squash"] = option(
+        "center", "center: resize the short side to that length; squash: resize the whole image to a square"
     )
     interpolation: Literal["bilinear", "bicubic"] = option("bilinear", "how images are resized")
     mean: tuple[float, float, float] | None = option(
@@ -46,18 +46,18 @@ class TrainOptions:
     clip_norm: float = option(0.0, "largest norm of the gradient of an update; 0: not clipped", minimum=0)
     patience: int = option(0, "epochs without a better validation top-1 before training stops; 0: never", minimum=0)
     min_delta: float = option(0.001, "what counts as better for patience, a fraction", minimum=0)
-    validation_share: float = option(
-        0.15, "share of the training images held out where the data set has no validation split", minimum=0, maximum=0.9
+    val_fraction: float = option(
+        0.15, "share of the training images held out where the dataset has no validation split", minimum=0, maximum=0.9
     )
-    validation_seed: int | None = option(
-        None, "seeds which images are held out (and a data set that draws its splits); none: seed", minimum=0
+    val_seed: int | None = option(
+        None, "seeds which images are held out (and a dataset that draws its splits); none: seed", minimum=0
     )
     train_on: Literal["train", "train+val"] = option(
         "train", "train+val: all but the test split; nothing is held out, and the last epoch is kept"
     )
-    sampling: Literal["image", "class", "root"] = option(
+    sampling: Literal["image", "class", "sqrt"] = option(
         "image",
-        "what comes up equally often in an epoch: image, each image; class, each class; root, between the two",
+        "what comes up equally often in an epoch: image, each image; class, each class; sqrt, between the two",
     )
     cache: Literal["auto", "on", "off"] = option(
         "auto", "keep decoded images on disk from epoch to epoch; auto: where they fit (fgvc data cache)"
@@ -74,7 +74,7 @@ class TrainOptions:
     @property
     def split_seed(self) -> int:
         """What seeds the splits."""
-        return self.seed if self.validation_seed is None else self.validation_seed
+        return self.seed if self.val_seed is None else self.val_seed
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -106,7 +106,7 @@ class AugmentOptions:
     )
     blur: float = option(0.0, "probability of a Gaussian blur (5 px wide, sigma 0.1 to 5)", minimum=0, maximum=1)
     sharpen: float = option(0.0, "probability of sharpening (factor 1.5)", minimum=0, maximum=1)
-    erase: float = option(0.0, "probability that a random box is blanked with the mean colour", minimum=0, maximum=1)
+    erase: float = option(0.0, "probability that a random box is blanked with the mean color", minimum=0, maximum=1)
     mixup: float = option(0.0, "alpha of mixup: each image is blended with another of its batch; 0: off", minimum=0)
     cutmix: float = option(
         0.0, "alpha of CutMix: a box of each image is taken from another of its batch; 0: off", minimum=0

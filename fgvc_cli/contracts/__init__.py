@@ -1,6 +1,6 @@
 """The contracts between the host and the kinds of component.
 
-Shapes everywhere: images B,3,H,W normalised; feature maps B,C,H,W whatever the architecture; scores B,K.
+Shapes everywhere: images B,3,H,W normalized; feature maps B,C,H,W whatever the architecture; scores B,K.
 """
 
 from fgvc_cli.contracts.backbone import (

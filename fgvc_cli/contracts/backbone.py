@@ -86,7 +86,7 @@ class BackboneInfo:
         image_size: side of the square images, pixels.
         maps: the feature maps it offers, shallow to deep.
         embedding_width: D of the embedding.
-        mean, std: the normalisation of its images, by channel, for pixel values in [0, 1].
+        mean, std: the normalization of its images, by channel, for pixel values in [0, 1].
         channels_last: whether the channels-last memory format suits it.
     """
 
@@ -156,7 +156,7 @@ class Backbone(nn.Module, ABC):
         """Compute what `reads` asks for, and stop after the deepest stage that is needed for it.
 
         Args:
-            images: B,3,H,W, normalised, of the size the backbone was built for.
+            images: B,3,H,W, normalized, of the size the backbone was built for.
             reads: the maps wanted, and whether the embedding is.
         """
 

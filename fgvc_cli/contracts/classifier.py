@@ -42,7 +42,7 @@ class Classifier(nn.Module):
         return cast(Tensor, self.scale).device
 
     def forward(self, images: Tensor, part: str | None = None) -> Any:
-        """Return the head's output for images B,3,S,S (normalised); `part` as in `Head.forward`.
+        """Return the head's output for images B,3,S,S (normalized); `part` as in `Head.forward`.
 
         Raises:
             UsageError: the images have not the size that backbone and head were built for.
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         return pixels.to(scale.device, non_blocking=True) * scale + shift
 
     def scores(self, images: Tensor) -> Tensor:
-        """Return B,K scores (logits) of normalised images; their softmax is the prediction."""
+        """Return B,K scores (logits) of normalized images; their softmax is the prediction."""
         return self.head.predict(self, images)
 
     @torch.inference_mode()

@@ -19,14 +19,14 @@ class Download:
 
     Attributes:
         url: the link.
-        file: name to save it under, below the data set's folder.
+        file: name to save it under, below the dataset's folder.
         checksum: "md5:..." or "sha256:..." as published; empty if none is.
         size: bytes; 0 if not known exactly.
         about: bytes, roughly, where that is all that is published: told before downloading, never compared.
-        unpack: folder, relative to the data set's, that the archive is unpacked in ("" is the folder itself); None
+        unpack: folder, relative to the dataset's, that the archive is unpacked in ("" is the folder itself); None
             for a file that is used as it is. An archive is removed once it is unpacked.
         strip: leading folders of the archive's names that are left off as it is unpacked (`tar --strip-components`).
-        gives: what there is once this is in place, relative to the data set's folder. What is there already is not
+        gives: what there is once this is in place, relative to the dataset's folder. What is there already is not
             downloaded again.
     """
 
@@ -52,15 +52,15 @@ class Download:
 
 @dataclass(frozen=True)
 class Provision:
-    """What a data set needs, and how it is had.
+    """What a dataset needs, and how it is had.
 
     Attributes:
         folder: where it lives; need not exist yet.
         needed: files and folders, relative to `folder`, without which the set is not there.
         downloads: links, if any work; what they do not give is had by hand.
         by_hand: what a person does where a link is dead or asks for a form: where to get it, what to put where.
-        homepage: page of the data set.
-        licence: what one may do with it, in a line.
+        homepage: page of the dataset.
+        license: what one may do with it, in a line.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class Provision:
     downloads: tuple[Download, ...] = field(default=())
     by_hand: str = ""
     homepage: str = ""
-    licence: str = ""
+    license: str = ""
 
     def missing(self) -> tuple[str, ...]:
         """Return what is needed and not there."""
@@ -78,7 +78,7 @@ class Provision:
         """Return the folder if the set is there.
 
         Args:
-            name: of the data set, as a person types it.
+            name: of the dataset, as a person types it.
             settings: what stands behind the name on the command line, such as " --set dataset.version=2018".
 
         Raises:
@@ -108,7 +108,7 @@ class DatasetRequest:
 
     Attributes:
         folder: the folder or file that `--data` names, or None.
-        root: where named data sets live (`--data-root`, FGVC_DATA).
+        root: where named datasets live (`--data-root`, FGVC_DATA).
         cache: where the program may keep what it makes (FGVC_CACHE).
         seed: for a dataset that draws or splits.
         note: takes a line that a person should know, such as what was ignored in a folder.
@@ -127,9 +127,9 @@ class Split:
     """Images of one split with their labels.
 
     Attributes:
-        name: "train", "val", "test" or the data set's own name for it.
+        name: "train", "val", "test" or the dataset's own name for it.
         images: files (or uint8 arrays H,W,3), one an image.
-        labels: indices into the data set's class names, one an image.
+        labels: indices into the dataset's class names, one an image.
         keys: a short name for each image, unique in the split, for tables and files.
         parts: for each image the boxes (x0, y0, x1, y1 in its pixels) of named parts, where they are known.
         origin: how the split came about: "official", "split off from train (seed 0)"; empty if it is a person's own.
@@ -154,7 +154,7 @@ class Split:
 
 
 class Dataset(ABC):
-    """Named splits of labelled images.
+    """Named splits of labeled images.
 
     The host calls the component's target as `target(request=..., options=...)`. Labels are indices into
     `class_names`, and come from the names of the classes, never from the order of a split's folders: a split may
@@ -168,7 +168,7 @@ class Dataset(ABC):
     def provision(cls, request: DatasetRequest, options: Any) -> Provision | None:  # noqa: ARG003
         """Return what files it needs and how they are had (`fgvc data prepare`), before it is opened.
 
-        None for a data set that a person brings along or that makes its images itself.
+        None for a dataset that a person brings along or that makes its images itself.
         """
         return None
 
@@ -181,7 +181,7 @@ class Dataset(ABC):
         """Return one split."""
 
     def deciding_parts(self) -> dict[str, tuple[str, ...]] | None:
-        """Return for each class the parts that tell it from the others, if the data set knows them."""
+        """Return for each class the parts that tell it from the others, if the dataset knows them."""
         return None
 
     def identity(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Explainer(ABC):
 
         Args:
             classifier: in evaluation mode.
-            images: B,3,S,S, normalised.
+            images: B,3,S,S, normalized.
             targets: B class indices (int64) to explain.
         """
 

@@ -1,6 +1,6 @@
 """The head contract: features in, scores and objectives out.
 
-A head says what to minimise as data: a generator of objectives. The trainer runs the forward pass, the optimizer
+A head says what to minimize as data: a generator of objectives. The trainer runs the forward pass, the optimizer
 decides how often, and neither needs to know the head. A head with one loss yields once:
 
     def objectives(self, images, targets):
@@ -31,7 +31,7 @@ class Loss:
     """What an objective's loss function returns.
 
     Attributes:
-        value: the scalar to minimise.
+        value: the scalar to minimize.
         scores: B,K class scores for the training metrics, or None if this objective has none to show.
         parts: named parts of the loss (detached scalars) for the log.
     """
@@ -43,13 +43,13 @@ class Loss:
 
 @dataclass(frozen=True)
 class Objective:
-    """One thing to minimise: one optimizer step.
+    """One thing to minimize: one optimizer step.
 
     Attributes:
         images: B,3,H,W to put through the model.
         loss: from the head's output to a loss.
         part: the part of the head that is needed, passed to `Head.forward` and `Head.reads`; None: all of it.
-        idle: what parameters without a gradient do in this update: "skip" leaves them; "coast" moves them by
+        missing_grad: what parameters without a gradient do in this update: "skip" leaves them; "zero" moves them by
             momentum and weight decay, once they have had a gradient.
         name: for the log, if there are several.
     """
@@ -57,7 +57,7 @@ class Objective:
     images: Tensor
     loss: Callable[[Any], Loss]
     part: str | None = None
-    idle: Literal["skip", "coast"] = "skip"
+    missing_grad: Literal["skip", "zero"] = "skip"
     name: str = ""
 
 
@@ -104,7 +104,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
-        """Yield what to minimise for a batch, one objective at a time.
+        """Yield what to minimize for a batch, one objective at a time.
 
         Each `yield` returns the detached output of that objective's first forward pass, once its update is done.
         Random choices are drawn with torch's own generators: those are what a resumed training puts back.
@@ -134,7 +134,7 @@ class Head(nn.Module, ABC):
 
         Args:
             model: backbone and head, in evaluation mode.
-            images: B,3,S,S, normalised.
+            images: B,3,S,S, normalized.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""Finding image files in folders, for data sets and for commands that take folders of images."""
+"""Finding image files in folders, for datasets and for commands that take folders of images."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Closure(Protocol):
     """Evaluates the objective at the present weights and leaves its gradient in the parameters."""
 
     @property
-    def bad(self) -> Tensor:
+    def found_inf(self) -> Tensor:
         """Scalar on the device: 1.0 if the last evaluation's loss or gradient was not finite, else 0.0."""
 
     def __call__(self) -> Evaluation:
@@ -45,7 +45,7 @@ class ParameterGroup:
 
 
 class Optimizer(ABC):
-    """Moves the parameters so as to minimise objectives.
+    """Moves the parameters so as to minimize objectives.
 
     The host calls the component's target as `target(groups=..., options=...)`. Its options have at least `lr` and
     `head_lr` (learning rates of the backbone and of the head). One whose spec has a `base` is made differently: see
@@ -56,14 +56,14 @@ class Optimizer(ABC):
             gradient); if not, it is skipped like any parameter without a gradient.
     """
 
-    coasts: bool = True
+    moves_without_grad: bool = True
 
     @abstractmethod
     def __init__(self, groups: Sequence[ParameterGroup], options: Any) -> None: ...
 
     @abstractmethod
     def step(self, closure: Closure) -> Evaluation:
-        """Minimise one objective and return its first evaluation. Where `closure.bad` is 1.0, move nothing."""
+        """Minimize one objective and return its first evaluation. Where `closure.found_inf` is 1.0, move nothing."""
 
     @abstractmethod
     def set_rate(self, factor: float) -> None:
@@ -116,15 +116,15 @@ class TorchOptimizer(Optimizer):
     def step(self, closure: Closure) -> Evaluation:
         """Evaluate once and update."""
         evaluation = closure()
-        self.update(closure.bad)
+        self.update(closure.found_inf)
         return evaluation
 
-    def update(self, bad: Tensor) -> None:
+    def update(self, found_inf: Tensor) -> None:
         """Apply the gradients that are in the parameters, unless `bad` (a scalar on the device) is 1.0."""
         if self._gates_itself:
-            self.optimizer.found_inf = bad  # type: ignore[attr-defined]
+            self.optimizer.found_inf = found_inf  # type: ignore[attr-defined]
             self.optimizer.step()
-        elif not bad.item():
+        elif not found_inf.item():
             self.optimizer.step()
 
     def set_rate(self, factor: float) -> None:
@@ -176,7 +176,7 @@ class ComposedOptimizer(Optimizer):
 
     def __init__(self, groups: Sequence[ParameterGroup], options: Any, base: Optimizer) -> None:
         self.groups, self.options, self.base = groups, options, base
-        self.coasts = base.coasts
+        self.moves_without_grad = base.moves_without_grad
 
     def set_rate(self, factor: float) -> None:
         """Set the base's rates."""
@@ -209,9 +209,9 @@ class SingleEvaluation:
         self.closure, self.base, self.done = closure, base, False
 
     @property
-    def bad(self) -> Tensor:
+    def found_inf(self) -> Tensor:
         """As the host's closure says."""
-        return self.closure.bad
+        return self.closure.found_inf
 
     def evaluate(self) -> Evaluation:
         """Evaluate for the update."""

@@ -21,12 +21,12 @@ FILTERS = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, then crop the centre; normalisation follows on the device.
+    """Resize, then crop the center; normalization follows on the device.
 
     Attributes:
         image_size: side of the square crop, pixels.
         resize: length the image is resized to before the crop, pixels.
-        fit: "short" resizes the short side and keeps the shape; "stretch" makes a square of the whole image.
+        crop_mode: "center" resizes the short side and keeps the aspect ratio; "squash" resizes to a square.
         interpolation: "bilinear" or "bicubic".
         mean, std: by channel, for pixel values in [0, 1].
     """
@@ -35,13 +35,13 @@ class Preprocessing:
     resize: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    fit: Literal["short", "stretch"] = "short"
+    crop_mode: Literal["center", "squash"] = "center"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return what an image of (width, height) is resized to before the crop."""
         width, height = size
-        if self.fit == "stretch":
+        if self.crop_mode == "squash":
             return self.resize, self.resize
         scale = self.resize / min(width, height)
         return max(self.resize, round(width * scale)), max(self.resize, round(height * scale))
@@ -52,7 +52,7 @@ class Preprocessing:
         return image if size == image.size else image.resize(size, FILTERS[self.interpolation])
 
     def crop_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return the centre crop (left, top, right, bottom) of a resized image of (width, height)."""
+        """Return the center crop (left, top, right, bottom) of a resized image of (width, height)."""
         left, top = (size[0] - self.image_size) // 2, (size[1] - self.image_size) // 2
         return left, top, left + self.image_size, top + self.image_size
 

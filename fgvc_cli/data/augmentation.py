@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Augmentation:
-    """Turns an RGB image into a random uint8 tensor 3,S,S; normalisation follows on the device.
+    """Turns an RGB image into a random uint8 tensor 3,S,S; normalization follows on the device.
 
     Crop and flip come first and the policy works on the small crop, unless `before_resize` asks for the order of the
     report: policy on the whole image, then resize, crop and flip. All randomness is drawn from torch's generator of
@@ -33,7 +33,7 @@ class Augmentation:
 
     Args:
         options: what to do; where=auto is where=workers here (see `placed`).
-        preprocessing: what evaluation does; size, resize, interpolation and mean colour are taken from it.
+        preprocessing: what evaluation does; size, resize, interpolation and mean color are taken from it.
     """
 
     def __init__(self, options: AugmentOptions, preprocessing: Preprocessing) -> None:
@@ -122,7 +122,7 @@ def _policy(options: AugmentOptions) -> list[Any]:
 
 
 def _appearance(options: AugmentOptions) -> list[Any]:
-    """Colour jitter, blur and sharpening. Hue stays: it tells fine-grained classes apart."""
+    """Color jitter, blur and sharpening. Hue stays: it tells fine-grained classes apart."""
     transforms: list[Any] = []
     if options.color_jitter:
         transforms.append(v2.ColorJitter(*[options.color_jitter] * 3))

@@ -70,7 +70,7 @@ def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PIL
             1/2, 1/4 or 1/8 of its size where that leaves at least so much, which costs a fraction.
 
     Raises:
-        ImageError: missing, not a file, empty, not an image, damaged, in a colour mode that has no RGB, or (after
+        ImageError: missing, not a file, empty, not an image, damaged, in a color mode that has no RGB, or (after
             decoding at a smaller size) of more than `PIXEL_LIMIT` pixels. A progressive JPEG counts at full size.
     """
     if isinstance(source, np.ndarray):
@@ -139,7 +139,7 @@ def _rgb(image: PILImage) -> PILImage:
 
 
 def _eight_bits(values: np.ndarray[Any, Any], sixteen: bool) -> np.ndarray[Any, Any]:
-    """Scale grey values H,W to uint8; `sixteen`: they are integers, so that a small range still means 16 bits."""
+    """Scale gray values H,W to uint8; `sixteen`: they are integers, so that a small range still means 16 bits."""
     values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     ranges = (65535.0,) if sixteen else (1.0, 255.0, 65535.0)

@@ -39,7 +39,7 @@ class ImageBatch(NamedTuple):
     """Images as the loaders give them."""
 
     pixels: Tensor
-    """uint8 B,3,S,S, not normalised"""
+    """uint8 B,3,S,S, not normalized"""
     labels: Tensor
     """int64 B"""
     indices: Tensor

@@ -23,24 +23,24 @@ __all__ = ["TrainingSplits", "check_path", "made_from", "open_dataset", "request
 
 
 def open_dataset(component: Component, options: Any, folder: Path | None, seed: int) -> Dataset:
-    """Make a data set; what it has to say and how far it is goes to standard error.
+    """Make a dataset; what it has to say and how far it is goes to standard error.
 
     Args:
-        component: the registered data set.
+        component: the registered dataset.
         options: its options dataclass.
         folder: what `--data` names, or None.
-        seed: for a data set that draws or splits.
+        seed: for a dataset that draws or splits.
 
     Raises:
         FgvcError: the images are not there or cannot be used.
-        UsageError: the data set needs a folder and there is none, or takes none and there is one.
+        UsageError: the dataset needs a folder and there is none, or takes none and there is one.
     """
     check_path(component, folder)
     with _shown_progress() as progress:
         dataset = component.make(request=request_for(folder, seed, progress), options=options)
     if not isinstance(dataset, Dataset):
         raise FgvcError(
-            f"The data set '{component.name}' of {component.distribution} is broken: it gave a "
+            f"The dataset '{component.name}' of {component.distribution} is broken: it gave a "
             f"{type(dataset).__name__} where fgvc_cli.contracts.Dataset is meant."
         )
     return dataset
@@ -49,7 +49,7 @@ def open_dataset(component: Component, options: Any, folder: Path | None, seed: 
 def request_for(
     folder: Path | None, seed: int, progress: Callable[[str, int, int], None] = no_progress
 ) -> DatasetRequest:
-    """Return what the host tells a data set, the folders in force included."""
+    """Return what the host tells a dataset, the folders in force included."""
     current = settings.current()
     return DatasetRequest(folder, current.data_root.absolute(), current.cache.absolute(), seed, logger.info, progress)
 
@@ -77,7 +77,7 @@ def match_classes(
 
     Args:
         split: labels index `dataset_classes`.
-        dataset_classes: names of the data set's classes.
+        dataset_classes: names of the dataset's classes.
         model_classes: names of the model's classes, in the order of its scores.
         ignore_unknown: leave out images of classes that the model does not know, and say so.
 

@@ -11,7 +11,7 @@ import torch
 
 _ORDER, _AUGMENTATION = 1, 2  # keep the two streams of random numbers apart
 
-Sampling = Literal["image", "class", "root"]
+Sampling = Literal["image", "class", "sqrt"]
 
 
 class Share(NamedTuple):
@@ -76,14 +76,14 @@ def batches_in_epoch(images: int, batch_size: int, processes: int = 1) -> int:
 
 
 def least_images(batch_size: int) -> int:
-    """Return how few images a training batch may have: batch normalisation cannot train on one."""
+    """Return how few images a training batch may have: batch normalization cannot train on one."""
     return min(2, batch_size)
 
 
 def epoch_order(labels: np.ndarray, seed: int, epoch: int, sampling: Sampling = "image") -> np.ndarray:
     """Return the order of an epoch: as many image indices (int64) as there are images.
 
-    With "image" it is a permutation. With "class" every class comes up equally often, with "root" in proportion to
+    With "image" it is a permutation. With "class" every class comes up equally often, with "sqrt" in proportion to
     the square root of its images (class-balanced and square-root sampling, Kang et al. 2020, arXiv 1910.09217,
     section 3.1); then images of small classes come up several times an epoch, and not all of large classes do. Of a
     class none comes up again before every other has.

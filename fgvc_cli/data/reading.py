@@ -19,7 +19,7 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import KeptImages
 from fgvc_cli.data.images import ImageError, read_image
 from fgvc_cli.data.order import Request, image_seed, seeded
@@ -99,12 +99,12 @@ class BatchReader(TorchDataset[LoadedBatch]):
     def _pixels(self, index: int, epoch: int | None, repeat: int = 0) -> tuple[Tensor, Draw]:
         """Load one image as a uint8 tensor 3,S,S, and draw what is left to do to it."""
         if self.augmentation is None or epoch is None:
-            return self.preprocessing(self._image(index, Rendition.resized(self.preprocessing))), Draw()
-        image = self._image(index, Rendition.augmented(self.augmentation))
+            return self.preprocessing(self._image(index, CachedResize.resized(self.preprocessing))), Draw()
+        image = self._image(index, CachedResize.augmented(self.augmentation))
         with seeded(image_seed(self.seed, epoch, index, repeat)):
             return self.augmentation.begun(image)
 
-    def _image(self, index: int, rendition: Rendition | None) -> PILImage:
+    def _image(self, index: int, rendition: CachedResize | None) -> PILImage:
         """Return an image in a rendition (None: whole), from the store or else from its file."""
         if rendition is None:
             return read_image(self.images[index])

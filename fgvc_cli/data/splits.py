@@ -104,7 +104,7 @@ class TrainingSplits:
     Attributes:
         train: what is learnt.
         val: what chooses the best checkpoint; None where nothing is held out.
-        test: None where the data set has no such split.
+        test: None where the dataset has no such split.
     """
 
     train: Split
@@ -112,18 +112,16 @@ class TrainingSplits:
     test: Split | None
 
 
-def training_splits(
-    dataset: Dataset, validation_share: float, seed: int, train_on: TrainOn = "train"
-) -> TrainingSplits:
+def training_splits(dataset: Dataset, val_fraction: float, seed: int, train_on: TrainOn = "train") -> TrainingSplits:
     """Choose the splits for training; without a validation split, a part of the training images becomes one.
 
     Args:
         dataset: has a "train" split, and may have "val" and "test".
-        validation_share: share of the training images that is split off if there is no "val", within 0 and 1. Each
+        val_fraction: share of the training images that is split off if there is no "val", within 0 and 1. Each
             class gives its share, as near as whole images allow, and keeps at least one image for training.
         seed: of the choice.
         train_on: "train+val" takes validation images for training too, and splits nothing off: the literature's
-            protocol where a data set is small.
+            protocol where a dataset is small.
 
     Raises:
         FgvcError: there is no training split or only one class, a class has no training image, or no class can spare
@@ -146,8 +144,8 @@ def training_splits(
         return TrainingSplits(train, None, test)
     if "val" in names:
         return TrainingSplits(train, dataset.split("val"), test)
-    kept, held_out = _stratified(np.asarray(train.labels), validation_share, seed)
-    how = f"share {validation_share:g}, seed {seed}"
+    kept, held_out = _stratified(np.asarray(train.labels), val_fraction, seed)
+    how = f"share {val_fraction:g}, seed {seed}"
     of = f"{train.name} ({train.origin}; {how})" if train.origin else f"{train.name} ({how})"
     rest = f"{train.origin}, " * bool(train.origin) + f"without what was split off as val ({how})"
     return TrainingSplits(

@@ -1,1 +1,1 @@
-"""Scoring a classifier on labelled images, and predicting the classes of images without labels."""
+"""Scoring a classifier on labeled images, and predicting the classes of images without labels."""

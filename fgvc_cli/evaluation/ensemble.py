@@ -225,8 +225,8 @@ def evaluate_ensemble(request: EvaluationRequest, registry: Registry) -> Evaluat
     """Average the predictions of several runs, and write the results.
 
     Args:
-        request: what is wanted. The first run's data set is meant where none is named.
-        registry: finds data sets.
+        request: what is wanted. The first run's dataset is meant where none is named.
+        registry: finds datasets.
 
     Returns:
         Its summary is that of an evaluation, with `runs` in place of `run`, and `members`, `pairs`, `together` and

@@ -144,8 +144,8 @@ def prepare(request: EvaluationRequest, registry: Registry) -> PreparedEvaluatio
     """Load a classifier and open the images it is to be evaluated on.
 
     Args:
-        request: names one model, whose folder names the run's own data set and takes the results.
-        registry: finds data sets.
+        request: names one model, whose folder names the run's own dataset and takes the results.
+        registry: finds datasets.
 
     Raises:
         FgvcError: model or images are not there or cannot be used.

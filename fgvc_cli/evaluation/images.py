@@ -35,9 +35,9 @@ class SubjectRequest:
 
     Attributes:
         split: its name; None: "test", or what comes nearest to it.
-        data: a folder other than the run's own data set.
-        dataset: a data set by name, other than the run's own.
-        options: options of the data set.
+        data: a folder other than the run's own dataset.
+        dataset: a dataset by name, other than the run's own.
+        options: options of the dataset.
         ignore_unknown: whether to leave out images of classes that the classifier does not know.
         learnt: whether the images that were trained on are meant where no split is named, not the test split.
     """
@@ -51,7 +51,7 @@ class SubjectRequest:
 
     @property
     def is_own(self) -> bool:
-        """Whether the run's own data set is meant."""
+        """Whether the run's own dataset is meant."""
         return self.data is None and self.dataset is None
 
 
@@ -61,13 +61,13 @@ class Subject:
 
     Attributes:
         split: its labels index the classifier's class names.
-        dataset: the data set's name.
+        dataset: the dataset's name.
         data: the folder it was made from, or None.
-        is_own: whether the run was trained on this data set.
+        is_own: whether the run was trained on this dataset.
         stands_in: what is to be said of a split that nobody named and that is no test split; or nothing.
         met: what part these images had in the run's training: it has "learnt" them, its checkpoint was "chosen" on
             them; "": none that is known.
-        opened: the data set itself, which may hold its images in a temporary folder as long as it lives.
+        opened: the dataset itself, which may hold its images in a temporary folder as long as it lives.
     """
 
     split: Split
@@ -86,13 +86,13 @@ class Subject:
 
 
 def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str], registry: Registry) -> Subject:
-    """Open the data set that is meant and take the split that is meant.
+    """Open the dataset that is meant and take the split that is meant.
 
     Args:
         request: what a person wants.
-        run_folder: the run's; its `config.toml` names its data set.
+        run_folder: the run's; its `config.toml` names its dataset.
         class_names: of the run's classifier.
-        registry: finds data sets.
+        registry: finds datasets.
 
     Raises:
         UsageError: there is no such split, or classes are unknown to the classifier.
@@ -111,16 +111,16 @@ def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str]
 
 
 def dataset_config(request: SubjectRequest, run_folder: Path, registry: Registry) -> RunConfig:
-    """Resolve the run's settings as far as they concern data, another data set laid over them.
+    """Resolve the run's settings as far as they concern data, another dataset laid over them.
 
     Raises:
-        UsageError: the run's own data set is meant, and nothing in its folder names it.
+        UsageError: the run's own dataset is meant, and nothing in its folder names it.
         FgvcError: the run's settings are damaged.
     """
     file = run_folder / CONFIG_FILE
     if request.is_own and not file.is_file():
         raise UsageError(
-            f"{run_folder} has no {CONFIG_FILE} that names its data set: name one with --data or --dataset."
+            f"{run_folder} has no {CONFIG_FILE} that names its dataset: name one with --data or --dataset."
         )
     run: Layer = read_run_config(file, ("dataset",))[0] if file.is_file() else {}
     dataset: dict[str, Any] = dict(run.get("dataset", {})) if request.is_own else {}
@@ -149,7 +149,7 @@ def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
     train = config.train
     seen: dict[str, Split] = {}
     if name in ("train", "val", train.train_on):  # as training saw them: val may have been split off, or taken in
-        splits = training_splits(dataset, train.validation_share, train.split_seed, train.train_on)
+        splits = training_splits(dataset, train.val_fraction, train.split_seed, train.train_on)
         seen = {split.name: split for split in (splits.train, splits.val) if split is not None}
     own = ["val"] if train.train_on == "train" else [train.train_on] if "val" in dataset.splits() else []
     return seen[name] if name in seen else _split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
@@ -166,12 +166,12 @@ def _split(dataset: Dataset, name: str, known: Sequence[str]) -> Split:
 def _stand_in(name: str, is_own: bool) -> str:
     """Say which split is taken where there is no test split; of a folder without splits, nothing."""
     if is_own and name != "test":
-        return f"The run's data set has no test split, so this is {'its validation split' if name == 'val' else name}."
+        return f"The run's dataset has no test split, so this is {'its validation split' if name == 'val' else name}."
     return f"There is no test split: this is {name}." if name == "val" else ""
 
 
 def _met(name: str, config: RunConfig) -> Met:
-    """Say what part a split of the run's own data set had in its training."""
+    """Say what part a split of the run's own dataset had in its training."""
     if not config.train.epochs:  # the weights are a file's, and what that has seen is not known
         return ""
     if name in {"train", config.train.train_on, *config.train.train_on.split("+")}:
@@ -182,7 +182,7 @@ def _met(name: str, config: RunConfig) -> Met:
 def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: bool, what: str = "evaluation") -> Path:
     """Return the folder for the results: `--out`, or one in the run that is named after the split.
 
-    The folder in the run belongs to that split of that data set, and a new evaluation replaces the one before.
+    The folder in the run belongs to that split of that dataset, and a new evaluation replaces the one before.
 
     Args:
         run_folder: the run's.
@@ -205,13 +205,13 @@ def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: b
     folder = run_folder / what / f"{other}{subject.split.name}"
     for before in _recorded(folder):
         if before != dataset_record(subject.dataset, subject.data):
-            data = (before or {}).get("data") or "another data set"
+            data = (before or {}).get("data") or "another dataset"
             raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
     return folder
 
 
 def _recorded(folder: Path) -> Iterator[Any]:
-    """Give what the results in a folder say of their data set."""
+    """Give what the results in a folder say of their dataset."""
     if (folder / SUMMARY).is_file():
         yield files.read_object(folder / SUMMARY, files.MADE_AGAIN).get("dataset")
     if (folder / SHARPNESS).is_file():

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgvc_cli.formatting import run_labels
-from fgvc_cli.viz import FAINT, INK, TRAIN_COLOUR, VAL_COLOUR, draw_grid, make_figure, save_figure
+from fgvc_cli.viz import FAINT, INK, TRAIN_COLOR, VAL_COLOR, draw_grid, make_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = "viridis"
-"""Equal steps look equally large, to the colour-blind too; the lowest loss is darkest."""
+COLORS = "viridis"
+"""Equal steps look equally large, to the color-blind too; the lowest loss is darkest."""
 SHADES = 60
-"""Steps of colour from the lowest loss to the highest."""
+"""Steps of color from the lowest loss to the highest."""
 PALE = 0.65
-"""From this part of the scale up the colours are pale, and lines on them dark."""
+"""From this part of the scale up the colors are pale, and lines on them dark."""
 LOST = 3.0
 """The end of the scales, in losses of a network that gives every class the same probability: above, all is lost."""
 DIGITS = ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.7, 2, 2.4, 2.8, 3.4, 4, 5, 6, 7, 8.5))
@@ -37,7 +37,7 @@ NAME_LENGTH = 40
 
 @dataclass(frozen=True)
 class Scale:
-    """The losses that colours stand for, from the lowest to the highest, evenly by their logarithm."""
+    """The losses that colors stand for, from the lowest to the highest, evenly by their logarithm."""
 
     lowest: float
     highest: float
@@ -61,7 +61,7 @@ class Scale:
 def draw_landscape(path: Path, summary: Mapping[str, Any]) -> None:
     """Draw the runs beside each other: above the plane, below the lines; of one run both beside each other.
 
-    All planes have the same colours, all lines the same axes.
+    All planes have the same colors, all lines the same axes.
 
     Args:
         path: PNG to write.
@@ -76,7 +76,7 @@ def draw_landscape(path: Path, summary: Mapping[str, Any]) -> None:
     for axes, run, name in zip(panels[0], runs, names, strict=True):
         _draw_plane(axes, run, scale)
         axes.set_title(_title(name, run), loc="left", color=INK, fontsize=10)
-    _colour_bar(figure, list(panels[0]), scale)
+    _color_bar(figure, list(panels[0]), scale)
     for axes, run in zip(panels[1], runs, strict=True):
         _draw_lines(axes, run, summary["rho"])
     _share_height(panels[1], scale)
@@ -98,11 +98,11 @@ def _draw_plane(axes: Axes, run: Mapping[str, Any], scale: Scale) -> None:
     coordinates, losses = run["landscape"]["coordinates"], _array(run["landscape"]["losses"])
     shown = np.clip(np.nan_to_num(losses, nan=np.inf), scale.lowest, scale.highest)
     shades = np.geomspace(scale.lowest, scale.highest, SHADES)
-    axes.contourf(coordinates, coordinates, shown, shades, cmap=COLOURS, norm=_norm(scale), extend="both")
+    axes.contourf(coordinates, coordinates, shown, shades, cmap=COLORS, norm=_norm(scale), extend="both")
     levels = [level for level in scale.levels() if shown.min() < level < shown.max()]
     if levels:
-        colours = [INK if scale.part(level) > PALE else "white" for level in levels]
-        lines = axes.contour(coordinates, coordinates, shown, levels, colors=colours, linewidths=0.7)
+        colors = [INK if scale.part(level) > PALE else "white" for level in levels]
+        lines = axes.contour(coordinates, coordinates, shown, levels, colors=colors, linewidths=0.7)
         axes.clabel(lines, fmt=lambda level: f"{level:g}", fontsize=7.5)
     axes.plot([0], [0], marker="+", markersize=9, markeredgewidth=1.6, color="white")
     axes.set_aspect("equal")
@@ -122,10 +122,10 @@ def _norm(scale: Scale) -> Any:
     return LogNorm(scale.lowest, scale.highest)
 
 
-def _colour_bar(figure: Figure, panels: list[Axes], scale: Scale) -> None:
+def _color_bar(figure: Figure, panels: list[Axes], scale: Scale) -> None:
     from matplotlib.cm import ScalarMappable
 
-    bar = figure.colorbar(ScalarMappable(_norm(scale), COLOURS), ax=panels, aspect=30, pad=0.02, extend="max")
+    bar = figure.colorbar(ScalarMappable(_norm(scale), COLORS), ax=panels, aspect=30, pad=0.02, extend="max")
     levels = scale.levels()
     bar.set_ticks(levels, labels=[f"{level:g}" for level in levels])
     bar.minorticks_off()
@@ -140,9 +140,9 @@ def _draw_lines(axes: Axes, run: Mapping[str, Any], rho: float) -> None:
     radii = np.insert(_array(lines["radii"]), middle, 0.0)
     for number, losses in enumerate(lines["random"]):
         label = "random directions" if number == 0 else None
-        axes.plot(radii, np.insert(_array(losses), middle, run["loss"]), color=TRAIN_COLOUR, linewidth=1.2, label=label)
+        axes.plot(radii, np.insert(_array(losses), middle, run["loss"]), color=TRAIN_COLOR, linewidth=1.2, label=label)
     along = np.insert(_array(lines["gradient"]), middle, run["loss"])
-    axes.plot(radii, along, color=VAL_COLOUR, linewidth=1.8, marker="o", markersize=3.5, label="along the gradient")
+    axes.plot(radii, along, color=VAL_COLOR, linewidth=1.8, marker="o", markersize=3.5, label="along the gradient")
     axes.axvline(rho, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.annotate(f"ρ = {rho:g}", (rho, 1), (3, -9), ("data", "axes fraction"), "offset points", color=INK, fontsize=8)
     axes.set_xticks(**_five_ticks(radii))
@@ -158,7 +158,7 @@ def _five_ticks(places: Sequence[float] | np.ndarray) -> dict[str, Any]:
 
 
 def _share_height(panels: Sequence[Axes], scale: Scale) -> None:
-    """Give all panels the same loss axis; it ends where the colours do, or one explosion would flatten all else."""
+    """Give all panels the same loss axis; it ends where the colors do, or one explosion would flatten all else."""
     lowest = min(axes.get_ylim()[0] for axes in panels)
     highest = min(max(axes.get_ylim()[1] for axes in panels), 1.05 * scale.highest)
     for axes in panels:

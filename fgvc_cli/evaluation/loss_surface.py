@@ -98,7 +98,7 @@ def random_direction(weights: Sequence[Tensor], generator: torch.Generator) -> D
 
 
 @torch.no_grad()
-def filter_normalised_direction(weights: Sequence[Tensor], generator: torch.Generator) -> Direction:
+def filter_normalized_direction(weights: Sequence[Tensor], generator: torch.Generator) -> Direction:
     """Return a random direction whose filters each have the norm of the network's own filter.
 
     d_ij <- d_ij / ||d_ij|| * ||w_ij|| for the j-th filter of the i-th layer (Li et al. 2018, Visualizing the Loss

@@ -29,7 +29,7 @@ from fgvc_cli.evaluation.loss_surface import (
     MovableWeights,
     adaptive_ascent,
     ascent,
-    filter_normalised_direction,
+    filter_normalized_direction,
     means,
     movable,
     norm,
@@ -158,7 +158,7 @@ def choose_images(request: SharpnessRequest, registry: Registry) -> list[Chosen]
 def notes_on_images(chosen: Sequence[Chosen], runs: Sequence[Path]) -> list[str]:
     """Return lines on runs that are measured on images they were not trained on, or on other images than each other."""
     notes = [
-        f"{run}: these are not images that it was trained on, whose loss was minimised."
+        f"{run}: these are not images that it was trained on, whose loss was minimized."
         for run, images in zip(runs, chosen, strict=True)
         if images.subject.is_own and images.subject.met != "learnt"
     ]
@@ -181,7 +181,7 @@ class Sharpness:
         gradient: along the gradient, float64 M at the M signed multiples of rho.
         random: along each of D random directions, float64 D,M.
         adaptive: along ASAM's direction, float64 M at the signed multiples of its rho; None if not asked for.
-        plane: over two filter-normalised directions, float64 P,P, the second direction from row to row; None if
+        plane: over two filter-normalized directions, float64 P,P, the second direction from row to row; None if
             measuring it was interrupted.
     """
 
@@ -288,10 +288,10 @@ def _plane(
     weights: MovableWeights,
     coordinates: Sequence[float],
     generator: torch.Generator,
-    centre: float,
+    center: float,
 ) -> np.ndarray | None:
     """Return the loss over a plane, P,P; None if that was interrupted."""
-    first, second = (filter_normalised_direction(weights.origin, generator) for _ in range(2))
+    first, second = (filter_normalized_direction(weights.origin, generator) for _ in range(2))
     half, rows = len(coordinates) // 2, []
     try:
         for y in coordinates:
@@ -303,7 +303,7 @@ def _plane(
             rows.append(means(row))
     except KeyboardInterrupt:
         return None
-    rows[half] = np.insert(rows[half], half, centre)
+    rows[half] = np.insert(rows[half], half, center)
     return np.stack(rows)
 
 
@@ -334,7 +334,7 @@ class Measured:
         return cls(str(ready.run), images, failures, sharpness, device, ready.precision)
 
 
-def summarise(
+def summarize(
     measured: Sequence[Measured], request: SharpnessRequest, notes: Sequence[str], interrupted: bool, seconds: float
 ) -> dict[str, Any]:
     """Return what `sharpness.json` holds; losses and rises in nats, None where they are not finite.
@@ -442,7 +442,7 @@ def measure_sharpness(request: SharpnessRequest, registry: Registry) -> Sharpnes
 
     Args:
         request: what is wanted. Precision "auto" means fp32 here: what is measured are small differences.
-        registry: finds data sets.
+        registry: finds datasets.
 
     Raises:
         UsageError: the images that are meant do not exist, or a folder for the results is refused.
@@ -457,7 +457,7 @@ def measure_sharpness(request: SharpnessRequest, registry: Registry) -> Sharpnes
     for line in dict.fromkeys((*(f"images     {images.words}" for images in chosen), *notes)):
         logger.info(line)
     measured, interrupted = _measure_each(request, chosen)
-    summary = summarise(measured, request, notes, interrupted, time.perf_counter() - started)
+    summary = summarize(measured, request, notes, interrupted, time.perf_counter() - started)
     return SharpnessReport(summary, _write(folder, summary))
 
 

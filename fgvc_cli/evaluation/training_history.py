@@ -24,7 +24,7 @@ class History:
     """What a run was trained on.
 
     Attributes:
-        source: the data set's name, or the folder or file that it was made from.
+        source: the dataset's name, or the folder or file that it was made from.
         splits: None where the run was not trained: its weights are a file's, and what they have seen is not known.
     """
 
@@ -34,10 +34,10 @@ class History:
 
 @dataclass
 class Histories:
-    """Reads what runs were trained on; a data set that several share is opened once.
+    """Reads what runs were trained on; a dataset that several share is opened once.
 
     Attributes:
-        registry: finds data sets.
+        registry: finds datasets.
     """
 
     registry: Registry
@@ -57,7 +57,7 @@ class Histories:
 
     def _training_splits(self, config: RunConfig) -> TrainingSplits:
         dataset, train = config.dataset, config.train
-        share, seed, train_on = train.validation_share, train.split_seed, train.train_on
+        share, seed, train_on = train.val_fraction, train.split_seed, train.train_on
         key = (dataset.component.distribution, dataset.name, repr(dataset.options), config.data, share, seed, train_on)
         if key not in self._splits:
             opened = open_dataset(dataset.component, dataset.options, config.data, seed)
@@ -71,7 +71,7 @@ def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Regi
     Args:
         runs: what a person names each by, and the folder that its settings are in.
         split: the images.
-        registry: finds data sets.
+        registry: finds datasets.
     """
     histories, images = Histories(registry), {_identity(image) for image in split.images}
     notes, sources = [], {}
@@ -85,7 +85,7 @@ def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Regi
         notes += _notes_of_one(name, history, images)
     if len(set(sources.values())) > 1:
         each = ", ".join(f"{name} on {source}" for name, source in sources.items())
-        notes.append(f"The runs were trained on different data sets: {each}.")
+        notes.append(f"The runs were trained on different datasets: {each}.")
     return notes
 
 

@@ -104,7 +104,7 @@ class ComparedRun:
 
     @property
     def source(self) -> tuple[str, str]:
-        """The data set and the split that it was evaluated on."""
+        """The dataset and the split that it was evaluated on."""
         return str(self.evaluation["dataset"]["name"]), str(self.evaluation["split"])
 
     @property
@@ -187,7 +187,7 @@ def _correct(path: Path) -> dict[str, bool]:
 
 
 SPLITS = ("test", "val")
-"""What runs are compared on where a person says nothing: the first that a run's data set has."""
+"""What runs are compared on where a person says nothing: the first that a run's dataset has."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def read(
 
     Args:
         runs: finished ones.
-        split: its name; None: "test", or "val" for a run whose data set has no test split.
+        split: its name; None: "test", or "val" for a run whose dataset has no test split.
         evaluate: evaluates a run whose evaluation is missing, and returns the folder of the results.
 
     Raises:

@@ -21,7 +21,7 @@ COMPONENTS = ("backbone", "head", "optimizer")
 SHARED = ("dataset", "train", "augment")
 """Sections of settings that belong to no one of a row's components."""
 OF_A_RUN = {
-    "train": {"seed", "validation_seed", "device", "workers", "strict_data", "track", "cache"},
+    "train": {"seed", "val_seed", "device", "workers", "strict_data", "track", "cache"},
     "dataset": {"name", "data"},
 }
 """Settings that may differ between runs of one row: seeds, and where and how images are read. Which images they are
@@ -205,7 +205,7 @@ class Section:
 
     @property
     def evaluation(self) -> Mapping[str, Any]:
-        """Return a summary that says which images they are: split, data set, origin, images, classes."""
+        """Return a summary that says which images they are: split, dataset, origin, images, classes."""
         return self.rows[0].runs[0].evaluation
 
     @cached_property

@@ -14,8 +14,8 @@ from fgvc_cli.viz import dress, make_figure, save_figure, series
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, which the usual kinds of colour blindness keep apart; without its yellow, too pale for lines.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#22272E")
+# Okabe and Ito's palette, which the usual kinds of color blindness keep apart; without its yellow, too pale for lines.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#22272E")
 STROKES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 PANELS = (
     ("val", "top1", "Validation top-1 accuracy, %", 100.0),
@@ -28,7 +28,7 @@ PANELS = (
 def overlaid_curves(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> None:
     """Draw accuracy and loss by epoch, validation above training, a line for each row: the mean over its seeds.
 
-    The spread over seeds is shaded. Rows take colours in turn, and then another stroke.
+    The spread over seeds is shaded. Rows take colors in turn, and then another stroke.
 
     Args:
         path: PNG to write.
@@ -54,7 +54,7 @@ def overlaid_curves(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> N
 def _draw(
     axes: Axes, of_runs: Sequence[Sequence[Mapping[str, Any]]], part: str, name: str, factor: float, number: int
 ) -> None:
-    """Draw one row: `number` chooses its colour and stroke."""
+    """Draw one row: `number` chooses its color and stroke."""
     found = [series(lines, part, name) for lines in of_runs]
     epochs = sorted({float(epoch) for run_epochs, _ in found for epoch in run_epochs})
     if not epochs:
@@ -79,5 +79,5 @@ def _line(number: int) -> Any:
 
 
 def _style(number: int) -> dict[str, Any]:
-    stroke = STROKES[number // len(COLOURS) % len(STROKES)]
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": stroke}
+    stroke = STROKES[number // len(COLORS) % len(STROKES)]
+    return {"color": COLORS[number % len(COLORS)], "linestyle": stroke}

@@ -224,7 +224,7 @@ def _held_out(seed: int) -> Layer:
 
     The study's file says so: seeds that are added to that change nothing of it.
     """
-    return {"train": {"validation_seed": seed}}
+    return {"train": {"val_seed": seed}}
 
 
 def _merged(*tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.folder import StudyFolder
 from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.experiments.worker import Begun, Event, Failed, Finished, Moved, Task
-from fgvc_cli.experiments.worker_pool import Crew
+from fgvc_cli.experiments.worker_pool import WorkerPool
 from fgvc_cli.registry import Registry
 from fgvc_cli.training.state import Interrupted, heard
 
@@ -28,7 +28,7 @@ TELLING = 0.02
 
 
 @dataclass
-class Pace:
+class Eta:
     """What runs take, learnt as they go on.
 
     A combination takes with one seed what it took with another; one that was never seen takes what the others take on
@@ -173,7 +173,7 @@ def run_study(
         Interrupted: a signal came; the states of the runs at work are saved.
         FgvcError: another process works on the study, or the disk is full.
     """
-    with folder.worked_on(), heard() as interrupt, Crew(means.jobs, _modules(study, registry)) as crew:
+    with folder.worked_on(), heard() as interrupt, WorkerPool(means.jobs, _modules(study, registry)) as crew:
         sweep = _Sweep(folder, study, means, view, crew, again)
         passed_on = 0
         while sweep.waiting or crew.busy:
@@ -199,13 +199,15 @@ def run_study(
 class _Sweep:
     """The runs of a study while they are trained."""
 
-    def __init__(self, folder: StudyFolder, study: Study, means: Means, view: View, crew: Crew, again: bool) -> None:
+    def __init__(
+        self, folder: StudyFolder, study: Study, means: Means, view: View, crew: WorkerPool, again: bool
+    ) -> None:
         self.folder, self.study, self.means, self.view, self.crew = folder, study, means, view, crew
         self.runs = study.runs()
         wanted = ("begun", "waiting", *(["failed"] if again else []))
         self.waiting = [run for run in self.runs if folder.state(run.name) in wanted]
         self.at_work: dict[str, _AtWork] = {}
-        self.pace = Pace()
+        self.pace = Eta()
         self.full = ""
         """What the run said that found the disk full: no fault of its own, so it has not failed."""
         for run in self.runs:

@@ -73,7 +73,7 @@ class Sweep:
     folder: StudyFolder | None = None
 
     def data_lines(self) -> list[str]:
-        """Open each data set once, before any run does, and say what is in it.
+        """Open each dataset once, before any run does, and say what is in it.
 
         Raises:
             FgvcError: images are not there, or cannot be used.

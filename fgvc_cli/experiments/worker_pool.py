@@ -38,7 +38,7 @@ class _Worker:
     signals: list[int] = field(default_factory=list)
 
 
-class Crew:
+class WorkerPool:
     """Processes that do tasks, at most so many at a time.
 
     Each begins as a copy of one that has imported what all of them need and computed nothing (where the system has
@@ -54,7 +54,7 @@ class Crew:
         self._workers: list[_Worker] = []
         self._context = _context(modules)
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -1,1 +1,1 @@
-"""What a classifier looks at: shown on photographs, and scored over data sets."""
+"""What a classifier looks at: shown on photographs, and scored over datasets."""

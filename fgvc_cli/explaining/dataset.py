@@ -19,7 +19,7 @@ from fgvc_cli.explaining.faithfulness import KnownParts
 from fgvc_cli.explaining.measuring import Gathering, Measured, Measuring, measure
 from fgvc_cli.explaining.request import StudyRequest
 from fgvc_cli.explaining.selection import choose_images, class_index
-from fgvc_cli.explaining.statistics import Scored, Telling, most_telling, summarise
+from fgvc_cli.explaining.statistics import Scored, Telling, most_telling, summarize
 from fgvc_cli.progress import Progress, progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring.model import ReadyClassifier, load
@@ -59,11 +59,11 @@ class Study:
 
 
 def study(request: StudyRequest, registry: Registry) -> Study:
-    """Score explainers over a data set and write the results.
+    """Score explainers over a dataset and write the results.
 
     Args:
         request: what is wanted.
-        registry: finds explainers and data sets.
+        registry: finds explainers and datasets.
 
     Raises:
         UsageError: the request cannot be met: no such class, split, explainer, or one that cannot explain a run.
@@ -99,7 +99,7 @@ def study(request: StudyRequest, registry: Registry) -> Study:
         raise FgvcError(f"None of the {len(chosen.splits[0])} images of {subject.dataset} can be read.")
     failures = {key: reason for each in pairs for key, reason in each.failures().items()}
     seconds = time.perf_counter() - started
-    summary = summarise(scored, request, subject, chosen, failures, interrupted, seconds)
+    summary = summarize(scored, request, subject, chosen, failures, interrupted, seconds)
     gallery = most_telling(scored, request.telling)
     summary["gallery"] = [telling.as_json() for telling in gallery]
     return Study(summary, statistics.write(folder, summary, scored), gallery, interrupted)
@@ -176,7 +176,7 @@ def _measuring(request: StudyRequest, ready: ReadyClassifier) -> Measuring:
 
 
 def _parts(subject: Subject, ready: ReadyClassifier, split: Split, tolerance: float) -> KnownParts | None:
-    """Return where the parts are, if the split knows that and the data set knows which decide."""
+    """Return where the parts are, if the split knows that and the dataset knows which decide."""
     deciding = None if subject.opened is None else subject.opened.deciding_parts()
     if split.parts is None or deciding is None:
         return None

@@ -26,7 +26,7 @@ class CurveEnds:
 
     Attributes:
         pixels: uint8 B,3,S,S, the images.
-        mean, blurred: the images filled with their mean colour, and blurred.
+        mean, blurred: the images filled with their mean color, and blurred.
         p, p_mean, p_blurred: float32 B, the probabilities of the three.
     """
 
@@ -71,7 +71,7 @@ def average_drop(p: Tensor, p_of_marked: Tensor) -> Tensor:
 
     Args:
         p: Y, of the images.
-        p_of_marked: O, of the normalised images times their maps.
+        p_of_marked: O, of the normalized images times their maps.
     """
     return (p - p_of_marked).clamp(min=0) / p.clamp(min=torch.finfo(p.dtype).tiny)
 
@@ -122,7 +122,7 @@ def box_on_crop(box: Box, size: tuple[int, int], preprocessing: Preprocessing) -
 
 
 def mask_of(boxes: Sequence[CropBox], side: int, tolerance: float) -> np.ndarray:
-    """Return which pixels of a crop have their centre in a box: bool S,S.
+    """Return which pixels of a crop have their center in a box: bool S,S.
 
     Args:
         boxes: in pixels of the crop.
@@ -130,10 +130,10 @@ def mask_of(boxes: Sequence[CropBox], side: int, tolerance: float) -> np.ndarray
         tolerance: how far outside of a box still counts, in sides of the crop.
     """
     mask = np.zeros((side, side), bool)
-    centres, margin = np.arange(side) + 0.5, tolerance * side
+    centers, margin = np.arange(side) + 0.5, tolerance * side
     for x0, y0, x1, y1 in boxes:
-        columns = (centres >= x0 - margin) & (centres < x1 + margin)
-        rows = (centres >= y0 - margin) & (centres < y1 + margin)
+        columns = (centers >= x0 - margin) & (centers < x1 + margin)
+        rows = (centers >= y0 - margin) & (centers < y1 + margin)
         mask |= rows[:, None] & columns
     return mask
 

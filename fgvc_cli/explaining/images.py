@@ -153,7 +153,7 @@ class ExplainingImages:
             for explainer in self.explainers:
                 explainer.check(ready.classifier)
         if self.target == TRUE:
-            self._leave_out_unlabelled()
+            self._leave_out_unlabeled()
         elif self.target != PREDICTED:
             for ready in self.runs:
                 class_index(self.target, ready.classifier.class_names, "--target")
@@ -170,7 +170,7 @@ class ExplainingImages:
             explained = [ExplainedImage(s, [of[i] for of in explanations]) for i, s in enumerate(subjects)]
             yield [image for image in explained if self._is_finite(image)]
 
-    def _leave_out_unlabelled(self) -> None:
+    def _leave_out_unlabeled(self) -> None:
         for subject in self.subjects:
             if subject.true is None:
                 self.failures[subject.name] = (

@@ -17,9 +17,9 @@ from fgvc_cli.explaining.explainers import NamedExplainer, is_in_range
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.scores import scores_of
 
-Fill = Literal["mean", "blur", "grey"]
+Fill = Literal["mean", "blur", "gray"]
 
-MID_GREY = 128
+MID_GRAY = 128
 BLUR_SIGMA = 0.1
 """Standard deviation of the blur, in sides of the image: nothing that tells two species apart survives it."""
 
@@ -29,7 +29,7 @@ class Cover:
     """How much of an image is covered, and with what.
 
     Attributes:
-        fill: "mean" is the image's own mean colour, "blur" a strong Gaussian blur of the image, "grey" mid grey (128).
+        fill: "mean" is the image's own mean color, "blur" a strong Gaussian blur of the image, "gray" mid gray (128).
         area: share of the image that is covered: its most marked pixels.
         threshold: or, if given, every pixel that is marked at least so much; maps are in [0, 1].
     """
@@ -86,8 +86,8 @@ def filling(pixels: Tensor, fill: str) -> Tensor:
         pixels: uint8 B,3,S,S.
         fill: as in `Cover`.
     """
-    if fill == "grey":
-        return torch.full_like(pixels, MID_GREY)
+    if fill == "gray":
+        return torch.full_like(pixels, MID_GRAY)
     if fill == "mean":
         # integers, so that the mean is the same on every device
         total = pixels.sum(dim=(2, 3), dtype=torch.int64, keepdim=True)
@@ -221,7 +221,7 @@ def explained_maps(explainer: NamedExplainer, ready: ReadyClassifier, pixels: Te
 
 @torch.no_grad()
 def marked_probabilities(ready: ReadyClassifier, pixels: Tensor, maps: Tensor) -> Tensor:
-    """Return float32 B,K on the device, for the normalised images times their maps (uint8 B,3,S,S and B,S,S)."""
+    """Return float32 B,K on the device, for the normalized images times their maps (uint8 B,3,S,S and B,S,S)."""
     classifier = ready.classifier
     images = classifier.normalize(pixels) * maps[:, None]
     with autocast(classifier.device, ready.precision):

@@ -31,7 +31,7 @@ from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.scores import Batch
 
 WAITING_BATCHES = 64
-"""Batches whose figures may wait on the device before they are copied: one synchronisation for that many."""
+"""Batches whose figures may wait on the device before they are copied: one synchronization for that many."""
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
-COLOURS = "inferno"
-"""A colour map of matplotlib's whose steps look equally large, also in grey and to the colour-blind."""
+COLORS = "inferno"
+"""A color map of matplotlib's whose steps look equally large, also in gray and to the color-blind."""
 LEAST_HEAT, MOST_HEAT = 0.2, 0.8
-"""How much of a heat map's pixel is its colour, where the map is 0 and where it is 1; the rest is the photograph, in
-grey, so that no colour of its own mixes in."""
-MID_GREY = 128
+"""How much of a heat map's pixel is its color, where the map is 0 and where it is 1; the rest is the photograph, in
+gray, so that no color of its own mixes in."""
+MID_GRAY = 128
 DIMMED = 0.35
 """How much is left of what lies outside of the crop; the rest is white."""
 
@@ -65,31 +65,31 @@ def heat_tile(photograph: PILImage, explanation: Explanation, sight: Sight) -> P
     box = crop_box(photograph.size, explanation.preprocessing)
     covered = covered_photograph(photograph, sight.mask, explanation.fill, box)
     heat = on_photograph(np.nan_to_num(sight.map).astype(np.float32), photograph.size, box)
-    grey = np.asarray(covered.convert("L"), np.float32)[:, :, None]
-    return _framed(_coloured(heat, grey), box, np.asarray(covered))
+    gray = np.asarray(covered.convert("L"), np.float32)[:, :, None]
+    return _framed(_colored(heat, gray), box, np.asarray(covered))
 
 
 def scale_bar(width: int, height: int) -> PILImage:
-    """Return the colours of a heat map over a mid grey, from 0 on the left to 1 on the right."""
+    """Return the colors of a heat map over a mid gray, from 0 on the left to 1 on the right."""
     values = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
-    return Image.fromarray(_coloured(values, np.full((height, width, 1), MID_GREY, np.float32)))
+    return Image.fromarray(_colored(values, np.full((height, width, 1), MID_GRAY, np.float32)))
 
 
-def _coloured(heat: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """Lay the colours of values H,W in [0, 1] over grey values H,W,1: uint8 H,W,3."""
-    colours = _palette()[np.round(255 * np.clip(heat, 0, 1)).astype(np.uint8)]
+def _colored(heat: np.ndarray, gray: np.ndarray) -> np.ndarray:
+    """Lay the colors of values H,W in [0, 1] over gray values H,W,1: uint8 H,W,3."""
+    colors = _palette()[np.round(255 * np.clip(heat, 0, 1)).astype(np.uint8)]
     share = (LEAST_HEAT + (MOST_HEAT - LEAST_HEAT) * heat)[:, :, None]
-    blended: np.ndarray = np.round((1 - share) * grey + share * colours).astype(np.uint8)
+    blended: np.ndarray = np.round((1 - share) * gray + share * colors).astype(np.uint8)
     return blended
 
 
 @cache
 def _palette() -> np.ndarray:
-    """Return the 256 colours of the map: uint8 256,3."""
+    """Return the 256 colors of the map: uint8 256,3."""
     from matplotlib import colormaps
 
-    colours: np.ndarray = colormaps[COLOURS](np.arange(256), bytes=True)[:, :3]
-    return colours
+    colors: np.ndarray = colormaps[COLORS](np.arange(256), bytes=True)[:, :3]
+    return colors
 
 
 def _framed(inside: np.ndarray, box: Box, outside: np.ndarray | None = None) -> PILImage:
@@ -111,9 +111,9 @@ def _framed(inside: np.ndarray, box: Box, outside: np.ndarray | None = None) -> 
     draw = ImageDraw.Draw(image)
     thick = max(1, round(min(width, height) / 200))
     # Just outside of the crop, so that none of its pixels is hidden: dark within light, to be seen on any ground.
-    for distance, colour in ((2 * thick, "white"), (thick, "black")):
+    for distance, color in ((2 * thick, "white"), (thick, "black")):
         draw.rectangle(
-            (left - distance, top - distance, right - 1 + distance, bottom - 1 + distance), outline=colour, width=thick
+            (left - distance, top - distance, right - 1 + distance, bottom - 1 + distance), outline=color, width=thick
         )
     return image
 
@@ -361,7 +361,7 @@ def _draw_words(
 
 
 def _draw_scale(panel: PILImage, place: tuple[int, int], width: int, sizes: Lettering) -> int:
-    """Draw the colours from 0 to 1, with what they mean; return where the next thing may stand."""
+    """Draw the colors from 0 to 1, with what they mean; return where the next thing may stand."""
     left, y = place
     draw = ImageDraw.Draw(panel)
     bar_width, bar_height = min(width // 3, 10 * sizes.text), sizes.text

@@ -16,7 +16,7 @@ from fgvc_cli.scoring.model import Computing, find_model
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """What images and data sets have in common.
+    """What images and datasets have in common.
 
     Attributes:
         runs: run folders or model files; empty: the newest finished run.
@@ -51,10 +51,10 @@ class ExplainRequest:
 
 @dataclass(frozen=True)
 class SetRequest:
-    """Which images of which data set.
+    """Which images of which dataset.
 
     Attributes:
-        subject: data set and split.
+        subject: dataset and split.
         limit: so many images at most.
         classes: only images of these; empty: of all.
         differ: only images that the first of two runs gets right and the second wrong.
@@ -66,7 +66,7 @@ class SetRequest:
     differ: bool = False
 
     def study(self, request: ExplainRequest) -> StudyRequest:
-        """Return the whole request for figures over a data set."""
+        """Return the whole request for figures over a dataset."""
         return StudyRequest(
             models=request.models(),
             subject=self.subject,
@@ -112,7 +112,7 @@ def refuse_what_does_not_go_together(
     Args:
         images: what is to be explained, or nothing.
         runs: that were named.
-        over_set: options that mean a data set, by name, with their values.
+        over_set: options that mean a dataset, by name, with their values.
         covering: options of the occlusion test, likewise.
         occlude: whether it is asked for.
 
@@ -121,10 +121,10 @@ def refuse_what_does_not_go_together(
     """
     of_set = [name for name, value in over_set.items() if value]
     if images and of_set:
-        raise UsageError(f"IMAGES and {of_set[0]} exclude each other: name images, or a data set.")
+        raise UsageError(f"IMAGES and {of_set[0]} exclude each other: name images, or a dataset.")
     if not images and not of_set:
         raise UsageError(
-            "There is nothing to explain: name images (fgvc explain photo.jpg --occlude), or a data set with --data, "
+            "There is nothing to explain: name images (fgvc explain photo.jpg --occlude), or a dataset with --data, "
             "--dataset or --split."
         )
     of_test = [name for name, value in covering.items() if value is not None]
@@ -136,10 +136,10 @@ def refuse_what_does_not_go_together(
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """What a person wants to know over a data set.
+    """What a person wants to know over a dataset.
 
     Attributes:
-        models: model files, of the runs to compare (see `find_model`). The first one's data set is meant where none
+        models: model files, of the runs to compare (see `find_model`). The first one's dataset is meant where none
             is named; the others must know its classes.
         subject: which images.
         explainers: names; the random map is added where it is missing.

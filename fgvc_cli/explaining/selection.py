@@ -119,7 +119,7 @@ def choose_images(subject: Subject, runs: Sequence[ReadyClassifier], request: St
 
 
 def _for_all(split: Split, runs: Sequence[ReadyClassifier], ignore_unknown: bool) -> list[Split]:
-    """Return the images whose classes all runs know, labelled for each."""
+    """Return the images whose classes all runs know, labeled for each."""
     names = runs[0].classifier.class_names
     splits = [split]
     for ready in runs[1:]:

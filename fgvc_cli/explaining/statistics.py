@@ -193,7 +193,7 @@ class Scored:
         return self.ready.run
 
 
-def summarise(
+def summarize(
     scored: Sequence[Scored],
     request: StudyRequest,
     subject: Subject,
@@ -348,7 +348,7 @@ class Telling:
 
     Attributes:
         key: the image's name in the split.
-        file: where it is; None where the data set holds it in memory.
+        file: where it is; None where the dataset holds it in memory.
         run: the run that looked at it.
         explainer: whose map it is.
         true, predicted: class names.

@@ -70,7 +70,7 @@ def _line_end(text: str, width: int, size: int, bold: bool) -> int:
 
 @dataclass(frozen=True)
 class Line:
-    """A line below (or above) a picture: a word on the left in grey, bold text, and a figure on the right.
+    """A line below (or above) a picture: a word on the left in gray, bold text, and a figure on the right.
 
     Attributes:
         word: what it is of, such as "predicted".

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
-from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, Origin, normalised
+from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, Origin, normalized
 from fgvc_cli.settings import ALL_PLUGINS, Settings
 
 GROUP = "fgvc"
@@ -44,11 +44,11 @@ def installed_plugins(path: list[str] | None = None) -> list[InstalledPlugin]:
         here = [
             plugin
             for plugin in _plugins_of(distribution)
-            if (normalised(plugin.distribution), plugin.name) not in named
+            if (normalized(plugin.distribution), plugin.name) not in named
         ]
         for plugin in here:
-            named.add((normalised(plugin.distribution), plugin.name))
-            found.setdefault((normalised(plugin.distribution), plugin.name, plugin.module), plugin)
+            named.add((normalized(plugin.distribution), plugin.name))
+            found.setdefault((normalized(plugin.distribution), plugin.name, plugin.module), plugin)
     return sorted(found.values())
 
 
@@ -83,7 +83,7 @@ def disabled_plugins(plugins: Iterable[InstalledPlugin], settings: Settings) -> 
         UsageError: the settings name a distribution that has no plugin, or the built-ins.
     """
     plugins = list(plugins)
-    known = {normalised(p.distribution): p.distribution for p in plugins if not p.origin.builtin}
+    known = {normalized(p.distribution): p.distribution for p in plugins if not p.origin.builtin}
     deny_origin, allow_origin = settings.origin("disable_plugins"), settings.origin("only_plugins")
     everything = ALL_PLUGINS in settings.disable_plugins
     denied = _checked((n for n in settings.disable_plugins if n != ALL_PLUGINS), known, deny_origin)
@@ -93,7 +93,7 @@ def disabled_plugins(plugins: Iterable[InstalledPlugin], settings: Settings) -> 
 
     disabled = {}
     for plugin in plugins:
-        name = normalised(plugin.distribution)
+        name = normalized(plugin.distribution)
         if plugin.origin.builtin:
             continue
         if everything or name in denied:
@@ -106,7 +106,7 @@ def disabled_plugins(plugins: Iterable[InstalledPlugin], settings: Settings) -> 
 def _checked(names: Iterable[str], known: dict[str, str], origin: str) -> set[str]:
     checked = set()
     for given in names:
-        name = normalised(given)
+        name = normalized(given)
         if name not in known and name != BUILTIN_DISTRIBUTION:
             installed = ", ".join(sorted(known.values())) or "none"
             raise UsageError(

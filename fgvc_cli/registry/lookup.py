@@ -15,7 +15,7 @@ from fgvc_cli import settings as settings_module
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.registry.installed import InstalledPlugin, disabled_plugins, installed_plugins, require_builtins
 from fgvc_cli.registry.loading import HOOKS, Loader, PluginError, check_spec
-from fgvc_cli.registry.records import Component, PluginRecord, RegisteredFamily, cause_of, import_name, normalised
+from fgvc_cli.registry.records import Component, PluginRecord, RegisteredFamily, cause_of, import_name, normalized
 from fgvc_cli.settings import Settings
 from fgvc_cli.specs import KINDS, SPEC_TYPES, Kind, plural
 
@@ -32,7 +32,7 @@ def unknown_name(
     """Make the error for a name that no plugin registers (or that a family has no member for)."""
     components = registry.components(kind)
     if distribution is not None:
-        components = [c for c in components if normalised(c.distribution) == normalised(distribution)]
+        components = [c for c in components if normalized(c.distribution) == normalized(distribution)]
     names = list(dict.fromkeys(component.name for component in components))
     patterns = [family.pattern for family in registry.families(kind)] if distribution is None else []
     shown = ", ".join([*names[:NAMES_SHOWN], *(["..."] if len(names) > NAMES_SHOWN else []), *patterns]) or "none"
@@ -51,10 +51,10 @@ def unknown_name(
 def unknown_distribution(registry: Registry, kind: Kind, name: str, distribution: str) -> UsageError:
     """Make the error for `distribution:name` when nothing of that distribution is loaded."""
     start = f"{kind} '{name}':"
-    own = [p for p in registry.plugins if normalised(p.distribution) == normalised(distribution)]
+    own = [p for p in registry.plugins if normalized(p.distribution) == normalized(distribution)]
     if not own:
         known = sorted({p.distribution for p in registry.plugins})
-        near = did_you_mean(normalised(distribution), known)
+        near = did_you_mean(normalized(distribution), known)
         return UsageError(
             f"{start} no distribution '{distribution}' with a plugin is installed.{near} Installed: {', '.join(known)}."
         )
@@ -167,8 +167,8 @@ class Registry:
         logger.warning(f"{plugin.origin}: its {hook_name} failed, the run goes on: {cause_of(error)}")
 
     def _offers(self, distribution: str) -> bool:
-        wanted = normalised(distribution)
-        return any(normalised(p.distribution) == wanted and p.status == "loaded" for p in self.plugins)
+        wanted = normalized(distribution)
+        return any(normalized(p.distribution) == wanted and p.status == "loaded" for p in self.plugins)
 
 
 def check_kind(text: str) -> Kind:
@@ -233,7 +233,7 @@ def _own(argument: Any) -> Any:
 
 
 def _from(distribution: str, wanted: str | None) -> bool:
-    return wanted is None or normalised(distribution) == normalised(wanted)
+    return wanted is None or normalized(distribution) == normalized(wanted)
 
 
 def _resolve(registered: RegisteredFamily, name: str) -> Component | None:

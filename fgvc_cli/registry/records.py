@@ -36,7 +36,7 @@ class Origin:
     @property
     def builtin(self) -> bool:
         """Whether it belongs to fgvc itself."""
-        return normalised(self.distribution) == BUILTIN_DISTRIBUTION
+        return normalized(self.distribution) == BUILTIN_DISTRIBUTION
 
     def __str__(self) -> str:
         return f"{self.distribution}=={self.version}"
@@ -196,7 +196,7 @@ class PluginRecord:
         return f"{self.origin}{entry} failed to load: {self.cause}"
 
 
-def normalised(distribution: str) -> str:
+def normalized(distribution: str) -> str:
     """Write a distribution's name in the one form that `-`, `_`, `.` and case do not change."""
     return "-".join(part for part in distribution.lower().replace("_", "-").replace(".", "-").split("-") if part)
 

@@ -63,7 +63,7 @@ class Recorded:
 
     @property
     def dataset(self) -> str:
-        """The data set's name: of one that a person made, the folder's or file's that it is made from."""
+        """The dataset's name: of one that a person made, the folder's or file's that it is made from."""
         data = self.setting("dataset", "data")
         return Path(data).name if isinstance(data, str) else str(self.summary["dataset"]["name"])
 
@@ -90,13 +90,13 @@ def read_recorded(run: RunFolder) -> Recorded:
 
 
 @dataclass
-class Material:
+class RunArtifacts:
     """What a report of a run is made from. Each part is made when it is first asked for.
 
     Attributes:
         recorded: the run.
         request: what is wanted of it.
-        registry: finds data sets and explainers.
+        registry: finds datasets and explainers.
         missing: why parts are not to be had, a sentence each.
     """
 
@@ -109,10 +109,10 @@ class Material:
 
     @cached_property
     def subject(self) -> Subject | None:
-        """The images, or None if the run's own data set is not to be had any more.
+        """The images, or None if the run's own dataset is not to be had any more.
 
         Raises:
-            FgvcError: another data set was asked for, and it is not to be had.
+            FgvcError: another dataset was asked for, and it is not to be had.
             UsageError: there is no such split.
         """
         recorded, wanted = self.recorded, self.request.subject
@@ -173,11 +173,11 @@ class Material:
             FgvcError: what is kept is damaged, or belongs to other images of the same name; no image can be read.
         """
         if self.subject is None:
-            return self._kept_without_images() or self._summarised()
+            return self._kept_without_images() or self._summarized()
         folder = choose_folder(self.recorded.run.path, self.subject, None, False)
         kept = read_scored(folder)
         if kept is not None or self.ready is None:
-            return kept or self._summarised()
+            return kept or self._summarized()
         return evaluate(self.ready, self.subject, folder)
 
     def _kept_without_images(self) -> Scored | None:
@@ -187,7 +187,7 @@ class Material:
         found = (read_scored(self.recorded.run.evaluation(split)) for split in splits)
         return next((scored for scored in found if scored is not None), None)
 
-    def _summarised(self) -> Scored | None:
+    def _summarized(self) -> Scored | None:
         """Return the figures of the test split that the run's own summary has."""
         summary = self.recorded.summary
         if self.request.subject.split not in (None, "test") or not self.request.subject.is_own or not summary["test"]:

@@ -76,8 +76,8 @@ def _step(span: float, most: int, whole: bool) -> float:
     return max(1.0, math.ceil(step)) if whole else step
 
 
-COLOURS = 8
-"""Colours that the style sheet has for lines: `c1` to `c8`."""
+COLORS = 8
+"""Colors that the style sheet has for lines: `c1` to `c8`."""
 DOTTED = 30
 """Up to so many points of a line are shown as dots."""
 UNITS = 1000
@@ -91,14 +91,14 @@ class Line:
     Attributes:
         name: of what.
         points: (x, y) by ascending x; finite numbers.
-        colour: from 1; there are `COLOURS`.
-        dashed: whether it is broken, or its points hollow: what tells it from another one beside its colour.
+        color: from 1; there are `COLORS`.
+        dashed: whether it is broken, or its points hollow: what tells it from another one beside its color.
         joined: whether its points are; if not, each stands for itself.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
-    colour: int
+    color: int
     dashed: bool = False
     joined: bool = True
 
@@ -209,7 +209,7 @@ def skyline(accuracies: Sequence[float], mean: float) -> Markup:
 
 
 def _outline(ordered: Sequence[float]) -> str:
-    """Return the outline as a path in a plot as wide as there are classes and 100 high; equal neighbours in one."""
+    """Return the outline as a path in a plot as wide as there are classes and 100 high; equal neighbors in one."""
     path, right = "M0 100", 0
     for height, equal in groupby(round(100 - 100 * accuracy, 1) for accuracy in ordered):
         right += len(list(equal))

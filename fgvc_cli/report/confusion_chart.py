@@ -17,7 +17,7 @@ from fgvc_cli.report.templating import fragment
 COUNTED_CLASSES = 16
 """Up to so many classes the matrix is a table with a number in each cell."""
 BINS = 240
-"""Cells that a picture has along a side at most: of more classes, neighbours share a cell."""
+"""Cells that a picture has along a side at most: of more classes, neighbors share a cell."""
 SIDE = 480
 """Pixels that a picture has along a side at least: each cell is a square of several."""
 LEVELS = 5
@@ -27,11 +27,11 @@ Confused = Counter[tuple[str, str]]
 """Images by (true class, predicted class)."""
 
 RIGHT, WRONG, EMPTY = (47, 128, 196), (214, 104, 32), (128, 134, 142)
-"""Colours of a picture, the same on a light and on a dark page: there, as here, it is laid over the paper."""
+"""Colors of a picture, the same on a light and on a dark page: there, as here, it is laid over the paper."""
 SHADES = 60
 """Shades of right and of wrong in a picture."""
 FAINTEST = 0.25
-"""How much of its colour the least confused cell of a picture has: rare mistakes should be seen."""
+"""How much of its color the least confused cell of a picture has: rare mistakes should be seen."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def confusion_table(confused: Confused, class_names: Sequence[str]) -> Markup:
 
 
 def confusion_picture(confused: Confused, class_names: Sequence[str]) -> Markup:
-    """Return the matrix as a picture; a cell's colour is the share of its row's images, mistakes by the square root."""
+    """Return the matrix as a picture; a cell's color is the share of its row's images, mistakes by the square root."""
     shares, grouped = _shares(confused, class_names)
     cells = len(shares)
     picture = _upscaled(_picture(shares), max(1, -(-SIDE // cells)))
@@ -100,9 +100,9 @@ def _picture(shares: np.ndarray) -> Image.Image:
     indices = np.where(np.isnan(shares), 2 * SHADES + 1, indices)
     opaque = [FAINTEST + (1 - FAINTEST) * level / SHADES for level in range(1, SHADES + 1)]
     alphas = [0.0, *opaque, *opaque, 0.15]
-    colours = [RIGHT, *[RIGHT] * SHADES, *[WRONG] * SHADES, EMPTY]
+    colors = [RIGHT, *[RIGHT] * SHADES, *[WRONG] * SHADES, EMPTY]
     picture = Image.fromarray(indices.astype(np.uint8)).convert("L")
-    picture.putpalette([value for colour in colours for value in colour])
+    picture.putpalette([value for color in colors for value in color])
     picture.info["transparency"] = bytes(round(255 * alpha) for alpha in alphas)
     return picture
 

@@ -41,11 +41,11 @@ def _chart(epochs: Sequence[dict[str, Any]], name: str, best: int | None) -> Lin
     """Return the chart of a figure, or None if no epoch has it, as where a head gives no scores while it trains."""
     factor = 100.0 if name == "top1" else 1.0
     lines = []
-    for colour, (part, label) in enumerate(PARTS.items(), 1):
+    for color, (part, label) in enumerate(PARTS.items(), 1):
         x, y = series(epochs, part, name)
         points = list(zip(x.tolist(), (factor * y).tolist(), strict=True))
         if points:
-            lines.append(Line(label, points, colour, dashed=part == "train"))
+            lines.append(Line(label, points, color, dashed=part == "train"))
     if not lines:
         return None
     validated = dict(next((line.points for line in lines if not line.dashed), ()))
@@ -204,7 +204,7 @@ def occlusion_section(examples: Examples, anchor: str) -> Section:
 
 
 def _scale() -> Picture:
-    """Return the colours of a heat map from 0 to 1."""
+    """Return the colors of a heat map from 0 to 1."""
     bar, data = scale_bar(160, 8), io.BytesIO()
     bar.save(data, format="png", optimize=True)
     uri = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

@@ -134,7 +134,7 @@ def show_examples(
     predicted = [p for p in predictions if p.predicted and p.key in there]
     confident = mistakes(predicted)[:images]
     typical = choose_typical(predicted, images)
-    left_out = {p.key: "the data set has no such image any more" for p in predictions if p.key not in there}
+    left_out = {p.key: "the dataset has no such image any more" for p in predictions if p.key not in there}
     showing = _Showing(ready, explainer, split, Cover(), left_out)
     with progress("heat maps", 2 * len(confident) + len(typical)) as bar:
         of_predicted = showing.explained(confident, PREDICTED, None, bar.advance)
@@ -216,7 +216,7 @@ class _Showing:
         after = explanation.sights[1]
         covered = picture(
             cover_tile(photograph, explanation, after),
-            f"The same photograph with the most marked {percent(after.covered)} covered by its mean colour.",
+            f"The same photograph with the most marked {percent(after.covered)} covered by its mean color.",
         )
         tiles = [
             _plain(photograph, image),

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier said of a labelled image.
+    """What a classifier said of a labeled image.
 
     Attributes:
         key: the image's name in the split.

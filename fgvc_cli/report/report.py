@@ -134,7 +134,7 @@ def make_report(
         paths: run folders, or studies for all of their runs; none: the newest finished run. One study alone gets the
             page of a study, with its runs compared.
         request: what is reported of each.
-        registry: finds data sets and explainers.
+        registry: finds datasets and explainers.
         out: the file, or None; see `page_file`.
         force: whether `out` may exist.
 

@@ -13,7 +13,7 @@ from fgvc_cli.experiments.compared_run import Collected, read
 from fgvc_cli.experiments.comparison import Comparison, Section, compare
 from fgvc_cli.experiments.study import STUDY_FILE
 from fgvc_cli.registry import Registry
-from fgvc_cli.report.artifacts import Material, Recorded, read_recorded
+from fgvc_cli.report.artifacts import Recorded, RunArtifacts, read_recorded
 from fgvc_cli.report.examples import Examples, ReportRequest, show_examples
 from fgvc_cli.report.predictions import Scored
 from fgvc_cli.runs.folder import RunFolder
@@ -68,7 +68,7 @@ def report_run(run: RunFolder, request: ReportRequest, registry: Registry) -> Ru
     Args:
         run: a finished one.
         request: what is wanted.
-        registry: finds data sets and explainers.
+        registry: finds datasets and explainers.
 
     Raises:
         FgvcError: the run is damaged, or what was asked for is not to be had.
@@ -76,7 +76,7 @@ def report_run(run: RunFolder, request: ReportRequest, registry: Registry) -> Ru
     """
     recorded = read_recorded(run)
     logger.info(f"run        {recorded.run.path}")
-    material = Material(recorded, request, registry)
+    material = RunArtifacts(recorded, request, registry)
     scored = material.scored()
     examples = _examples(material, scored)
     if examples is not None and examples.left_out:
@@ -85,7 +85,7 @@ def report_run(run: RunFolder, request: ReportRequest, registry: Registry) -> Ru
     return RunReport(request, recorded, scored, examples, material.missing, files)
 
 
-def _examples(material: Material, scored: Scored | None) -> Examples | None:
+def _examples(material: RunArtifacts, scored: Scored | None) -> Examples | None:
     """Explain images if they, the classifier and the predictions are there."""
     images = material.request.images
     if scored is None or not scored.predictions or material.subject is None or not images:
@@ -102,7 +102,7 @@ def _left_out(reasons: dict[str, str]) -> str:
     return f"Images were left out: {key}{more} ({reason.rstrip('.')})."
 
 
-def _files(examples: Examples, material: Material) -> dict[str, Path]:
+def _files(examples: Examples, material: RunArtifacts) -> dict[str, Path]:
     assert material.subject is not None
     split = material.subject.split
     shown = {example.key for example in (*examples.mistakes, *examples.panels)}

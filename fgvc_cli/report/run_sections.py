@@ -94,7 +94,7 @@ def _data_and_model(recorded: Recorded) -> Facts:
     origins = dict.fromkeys(split["origin"] for split in splits.values() if split["origin"])
     parameters = summary["parameters"]
     facts = [
-        ("data set", recorded.dataset),
+        ("dataset", recorded.dataset),
         ("where", str(recorded.setting("dataset", "data") or "")),
         ("classes", count(summary["classes"])),
         ("images", ", ".join(f"{name} {count(split['images'])}" for name, split in splits.items())),

@@ -26,15 +26,15 @@ from fgvc_cli.experiments.text import (
     speed_text,
 )
 from fgvc_cli.formatting import quoted
-from fgvc_cli.report.charts import COLOURS, Line, LineChart, legend
+from fgvc_cli.report.charts import COLORS, Line, LineChart, legend
 from fgvc_cli.report.page import Section
 from fgvc_cli.report.run_report import StudyReport
 from fgvc_cli.report.run_sections import NAMES
 from fgvc_cli.report.templating import fragment, unbroken
 from fgvc_cli.viz import series
 
-DRAWN = 2 * COLOURS
-"""Rows that are drawn, the best ones: as many as colours and strokes keep apart."""
+DRAWN = 2 * COLORS
+"""Rows that are drawn, the best ones: as many as colors and strokes keep apart."""
 PANELS = (
     ("val", "top1", "Validation top-1 accuracy, %", 100.0),
     ("val", "loss", "Validation loss", 1.0),
@@ -107,9 +107,7 @@ def _costs(compared: Compared, number: str) -> Section | None:
     if not drawn:
         return None
     names = labels(compared)
-    lines = [
-        Line(names[i], sorted(_points(row)), i % COLOURS + 1, dashed=i >= COLOURS, joined=False) for i, row in drawn
-    ]
+    lines = [Line(names[i], sorted(_points(row)), i % COLORS + 1, dashed=i >= COLORS, joined=False) for i, row in drawn]
     said = "; ".join(f"{line.name}: {_pairs(line.points)}" for line in lines)
     title = f"{str(compared.evaluation['split']).capitalize()} top-1 accuracy, %"
     chart = LineChart(
@@ -134,7 +132,7 @@ def _curves(report: StudyReport, compared: Compared, number: str) -> Section | N
     charts = []
     for part, name, title, factor in PANELS:
         lines = [
-            Line(names[i], points, i % COLOURS + 1, dashed=i >= COLOURS)
+            Line(names[i], points, i % COLORS + 1, dashed=i >= COLORS)
             for i, of_runs in enumerate(metrics)
             if (points := _mean(of_runs, part, name, factor))
         ]

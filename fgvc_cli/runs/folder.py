@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli import files
-from fgvc_cli.settings import current
 
+from fgvc_cli import files
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.settings import current
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.toml"
@@ -65,7 +65,7 @@ class RunFolder:
         return self.path / "last" / "state.safetensors"
 
     def evaluation(self, split: str) -> Path:
-        """Return the folder of what the model says of a split of the run's own data set."""
+        """Return the folder of what the model says of a split of the run's own dataset."""
         return self.path / "evaluation" / split
 
     @property
@@ -178,7 +178,7 @@ def new_run(out: Path | None, force: bool, *names: str) -> RunFolder:
     Args:
         out: where `--out` puts it; None: under the runs folder, named by the time and `names`.
         force: whether a run that stands at `out` is replaced.
-        names: data set, backbone, head and optimizer.
+        names: dataset, backbone, head and optimizer.
 
     Raises:
         UsageError: `out` may not be taken; see `check_out`.

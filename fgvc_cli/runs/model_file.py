@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, cast
+
+from fgvc_cli.config.renamed import current
 from fgvc_cli.contracts import Backbone, Classifier, Head, Preprocessing
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.options import as_toml, build
 from fgvc_cli.registry import Component, Registry, get_registry
-from fgvc_cli.specs import HeadSpec, Kind
-from pathlib import Path
 from fgvc_cli.runs import tensors
 from fgvc_cli.runs.folder import MODEL_FILE
+from fgvc_cli.specs import HeadSpec, Kind
 
 
 def build_backbone(component: Component, options: Any, image_size: int) -> Backbone:
@@ -61,7 +63,7 @@ def _check_maps(component: Component, backbone: Backbone) -> None:
     if not spec.accepts(strides):
         different = " of different stride" if spec.distinct_strides else ""
         raise UsageError(
-            f"head {component.name} needs {spec.maps} feature maps{different}; those of {backbone.info.name} have strides "
+            f"head {component.name} needs {spec.maps} feature maps{different}; {backbone.info.name} has strides "
             f"{', '.join(map(str, strides)) or 'none'}: choose another backbone or head."
         )
 
@@ -91,7 +93,7 @@ def save_classifier(path: Path, classifier: Classifier, document: dict[str, Any]
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return what a model file (or a run folder's) says of itself: components, classes, preprocessing, data set.
+    """Return what a model file (or a run folder's) says of itself: components, classes, preprocessing, dataset.
 
     Raises:
         FgvcError: it is missing, damaged or of a later format.
@@ -169,7 +171,7 @@ def model_file(path: Path) -> Path:
 
 def _preprocessing(values: dict[str, Any]) -> Preprocessing:
     mean, std = tuple(values["mean"]), tuple(values["std"])
-    return Preprocessing(**{**values, "mean": mean, "std": std})
+    return Preprocessing(**{**current("preprocessing", values), "mean": mean, "std": std})
 
 
 def _component(kind: Kind, document: dict[str, Any], registry: Registry, file: Path) -> tuple[Component, Any]:
@@ -182,4 +184,4 @@ def _component(kind: Kind, document: dict[str, Any], registry: Registry, file: P
             f"{file} needs {kind} '{record['name']}' of {record['distribution']} {record['version']}, "
             f"which is not to be had here: pip install {record['distribution']}. ({error})"
         ) from error
-    return component, cast(Any, build(component.options_type(), record["options"], kind))
+    return component, cast(Any, build(component.options_type(), current(kind, record["options"]), kind))

@@ -28,7 +28,7 @@ class Occasion:
 
     Attributes:
         run: what a person names the classifier by; several, if their predictions are averaged.
-        dataset: the data set's name.
+        dataset: the dataset's name.
         data: the folder or file that it was made from, or None.
         split: the images.
         device: computed the scores.
@@ -77,7 +77,7 @@ class Occasion:
 
 
 def dataset_record(name: str, data: Path | None) -> dict[str, Any]:
-    """Return what a summary records of a data set: its name, and the folder or file that it was made from."""
+    """Return what a summary records of a dataset: its name, and the folder or file that it was made from."""
     return {"name": name, "data": None if data is None else str(data)}
 
 
@@ -140,6 +140,6 @@ def _prediction_rows(scores: Scores, class_names: Sequence[str]) -> Iterator[lis
 
 
 def images_text(summary: Mapping[str, Any]) -> str:
-    """Name the images that figures are of: split, data set, and how the split came about."""
+    """Name the images that figures are of: split, dataset, and how the split came about."""
     source = summary["dataset"]["data"] or summary["dataset"]["name"]
     return f"{summary['split']} of {source}" + (f", {summary['origin']}" if summary["origin"] else "")

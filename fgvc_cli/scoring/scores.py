@@ -18,7 +18,7 @@ from fgvc_cli.contracts import Classifier, Split
 from fgvc_cli.devices import autocast
 
 GATHERED_BYTES = 64 * 2**20
-"""Results that may wait on the device before they are copied, bytes: one synchronisation for that much."""
+"""Results that may wait on the device before they are copied, bytes: one synchronization for that much."""
 ROWS = 4096
 """Images that are sorted at once."""
 

@@ -255,9 +255,9 @@ def checks(subject: Subject) -> Iterator[Check]:
         yield Check(check.title, check.about, isolated(check.run), check.advisory)
 
 
-@COMPUTING("it says who it is", "Heads are built on what a backbone says of itself, and images normalised by it.")
+@COMPUTING("it says who it is", "Heads are built on what a backbone says of itself, and images normalized by it.")
 def says(backbone: BackboneSubject) -> None:
-    """Name, image size, architecture and normalisation are as they should be."""
+    """Name, image size, architecture and normalization are as they should be."""
     info = backbone.make().info
     expect(isinstance(info, BackboneInfo), "a BackboneInfo as info", f"it is a {type(info).__name__}", "set self.info")
     facts = {"name": (info.name, backbone.spec.name), "image_size": (info.image_size, backbone.size)}

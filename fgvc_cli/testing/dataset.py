@@ -34,7 +34,7 @@ TABLES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class DatasetSubject:
-    """A data set. Named ones are looked for where the host looks (FGVC_DATA)."""
+    """A dataset. Named ones are looked for where the host looks (FGVC_DATA)."""
 
     subject: Subject
 
@@ -61,7 +61,7 @@ class DatasetSubject:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set, opened.
+        """The dataset, opened.
 
         Raises:
             NotApplicable: its files are not here.
@@ -83,7 +83,7 @@ class DatasetSubject:
         return self.takes_data and self.subject.data is None
 
     def provision(self, request: DatasetRequest) -> Provision | None:
-        """Return what it says of the files that it needs; a function that makes a data set has nothing to say."""
+        """Return what it says of the files that it needs; a function that makes a dataset has nothing to say."""
         ask = getattr(self.subject.target(), "provision", None)
         return None if ask is None else ask(request, self.subject.options())
 
@@ -118,13 +118,13 @@ class DatasetSubject:
 
 @contextmanager
 def _no_network() -> Iterator[None]:
-    """Let no connection be made; one that is tried breaks the contract, whatever the data set makes of the error."""
+    """Let no connection be made; one that is tried breaks the contract, whatever the dataset makes of the error."""
     tried: list[str] = []
     real = socket.getaddrinfo, socket.socket.connect
 
     def refuse(*arguments: Any, **_: Any) -> Any:
         tried.append(str(arguments[0] if isinstance(arguments[0], str) else arguments[-1]))
-        raise OSError("a data set downloads nothing when it is opened")
+        raise OSError("a dataset downloads nothing when it is opened")
 
     socket.getaddrinfo, socket.socket.connect = refuse, refuse  # type: ignore[method-assign]
     try:
@@ -133,7 +133,7 @@ def _no_network() -> Iterator[None]:
         socket.getaddrinfo, socket.socket.connect = real  # type: ignore[method-assign]
         if tried:
             raise ContractBroken(
-                "no connection when a data set is opened",
+                "no connection when a dataset is opened",
                 f"it reaches for {tried[0]}",
                 "say in provision what there is to download: fgvc data prepare does it",
             )
@@ -219,7 +219,7 @@ SAMPLE = 16
 
 
 def checks(subject: Subject) -> Iterator[Check]:
-    """Return the checks of a data set."""
+    """Return the checks of a dataset."""
     pass
 
     dataset = DatasetSubject(subject)

@@ -52,7 +52,7 @@ def contract(
             "study".
         name: as a person types it: "bilinear", "fgvc-bilinear:bilinear", "timm/resnet18".
         options: values to set over the component's defaults, as `--set` would; small ones make for quick checks.
-        data: for a data set that is made from a folder or a file: which (None: a small one of the kit's own).
+        data: for a dataset that is made from a folder or a file: which (None: a small one of the kit's own).
         partners: whether to check it with the built-in partners too, which takes longer.
 
     Raises:
@@ -83,7 +83,7 @@ class Examination:
         chosen: plugins and components.
         registry: knows their partners.
         options: values to set over components' defaults, by kind; those of trackers by kind and name: "tracker.mlflow".
-        data: what data sets that are made from a folder or a file are made from.
+        data: what datasets that are made from a folder or a file are made from.
         partners: whether to check with the built-in partners.
         only: checks whose title has this text; empty: all.
     """
@@ -127,7 +127,7 @@ class Examination:
             if section not in sections:
                 raise UsageError(f"--set {section}.*: nothing of the kind is checked here.")
         if self.data is not None and not any(component.kind == "dataset" for component in self.chosen.components):
-            raise UsageError(f"--data {self.data}: no data set is checked here.")
+            raise UsageError(f"--data {self.data}: no dataset is checked here.")
 
     def _checks(self, subject: Subject) -> Sequence[Check]:
         """Return a component's checks; options that do not fit are the person's fault, not the component's."""

@@ -46,7 +46,7 @@ from fgvc_cli.testing.tiny import (
 from fgvc_cli.testing.waiting import WaitWatch
 
 IMAGES = 4
-"""Images of a batch: with fewer, batch normalisation has little to work on."""
+"""Images of a batch: with fewer, batch normalization has little to work on."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ UPDATES = 16
 
 
 @TRAINING(
-    "it says what to minimise", "The host minimises each objective with one optimizer step, and logs what it says."
+    "it says what to minimize", "The host minimizes each objective with one optimizer step, and logs what it says."
 )
 def objectives(head: HeadSubject) -> None:
     """Each objective has images, and a loss that is a finite scalar with a gradient; scores and parts are usable."""
@@ -158,11 +158,11 @@ def gradients_on_tokens(head: HeadSubject) -> None:
 
 @TRAINING("it learns", f"On one batch of four images, {UPDATES} updates are plenty to learn something.")
 def learns(head: HeadSubject) -> None:
-    """What it minimises falls, and with it the cross entropy of the scores that it shows while it trains."""
+    """What it minimizes falls, and with it the cross entropy of the scores that it shows while it trains."""
     classifier, batch = head.classifier(), head.batch()
     update = update_of(classifier, tiny_sgd(groups_of(classifier.backbone, classifier.head), lr=0.01))
     steps = [[loss for step in update([batch]) for loss in step.losses] for _ in range(UPDATES)]
-    curves = {"what it minimises": [sum(float(loss.value.detach()) for loss in losses) for losses in steps]}
+    curves = {"what it minimizes": [sum(float(loss.value.detach()) for loss in losses) for losses in steps]}
     shown = [
         [cross_entropy(loss.scores.detach().float(), batch[1]) for loss in losses if loss.scores is not None]
         for losses in steps
@@ -313,7 +313,10 @@ def _expect_objectives(head: HeadSubject, images: Tensor, targets: Tensor) -> No
 
 def _expect_idle(objective: Objective) -> None:
     expect(
-        objective.idle in ("skip", "coast"), "idle to be 'skip' or 'coast'", f"it is {objective.idle!r}", "choose one"
+        objective.missing_grad in ("skip", "zero"),
+        "missing_grad to be 'skip' or 'zero'",
+        f"it is {objective.missing_grad!r}",
+        "choose one",
     )
 
 

@@ -65,7 +65,7 @@ class Watching(Optimizer):
     """Lets another optimizer step, and remembers which parameters had a gradient and what was evaluated."""
 
     def __init__(self, groups: Sequence[ParameterGroup], options: Any, inner: Optimizer) -> None:  # noqa: ARG002
-        self.groups, self.inner, self.coasts = groups, inner, inner.coasts
+        self.groups, self.inner, self.moves_without_grad = groups, inner, inner.moves_without_grad
         self.reached: set[str] = set()
         self.unfit: set[str] = set()
         self.evaluations: list[Evaluation] = []

@@ -228,15 +228,15 @@ def downhill(optimizer: OptimizerSubject) -> None:
     )
 
 
-@STEPPING("a bad gradient moves nothing", "One batch that overflows must not ruin a run: closure.bad says which.")
-def bad(optimizer: OptimizerSubject) -> None:
-    """Where closure.bad is 1.0 every parameter stays bit for bit, and the next good step is finite."""
+@STEPPING("a bad gradient moves nothing", "One batch that overflows must not ruin a run: closure.found_inf says which.")
+def found_inf(optimizer: OptimizerSubject) -> None:
+    """Where closure.found_inf is 1.0 every parameter stays bit for bit, and the next good step is finite."""
     bowl, made = optimizer.on_bowl()
     made.step(BowlClosure(bowl))
     before = bowl.values()
-    made.step(BowlClosure(bowl, bad=torch.ones(())))
+    made.step(BowlClosure(bowl, found_inf=torch.ones(())))
     moved = _moved(before, bowl.values())
-    expect(not moved, "nothing to move where closure.bad is 1.0", f"{some(moved)} moved", _BAD)
+    expect(not moved, "nothing to move where closure.found_inf is 1.0", f"{some(moved)} moved", _BAD)
     made.step(BowlClosure(bowl))
     after = bowl.values()
     unfit = [name for name, value in after.items() if not value.isfinite().all()]
@@ -269,16 +269,21 @@ def passes(optimizer: OptimizerSubject) -> None:
 
 
 @STEPPING("it says whether it coasts", "Where a head lets parameters coast, the host gives them zeros for gradients.")
-def coasts(optimizer: OptimizerSubject) -> None:
+def moves_without_grad(optimizer: OptimizerSubject) -> None:
     """If coasts is true, a zero gradient moves what moved before; all stays finite."""
     bowl, made = optimizer.on_bowl()
-    expect(isinstance(made.coasts, bool), "coasts to be True or False", f"it is {made.coasts!r}", "choose one")
-    if not made.coasts:
+    expect(
+        isinstance(made.moves_without_grad, bool),
+        "moves_without_grad to be True or False",
+        f"it is {made.moves_without_grad!r}",
+        "choose one",
+    )
+    if not made.moves_without_grad:
         raise NotApplicable("it does not coast")
     for _ in range(2):
         made.step(BowlClosure(bowl))
     before = bowl.values()
-    made.step(BowlClosure(bowl, idle=("head.weight",)))
+    made.step(BowlClosure(bowl, missing_grad=("head.weight",)))
     expect(
         "head.weight" in _moved(before, bowl.values()),
         "momentum or decay to move a parameter whose gradient is zero, for coasts is True",
@@ -342,15 +347,15 @@ def no_wait(optimizer: OptimizerSubject) -> None:
     closure = BowlClosure(bowl)
     closure()  # beforehand, so that nothing of the closure's own is watched
     with WaitWatch() as watch:
-        made.step(_Given(closure.evaluations[0], closure.bad))
+        made.step(_Given(closure.evaluations[0], closure.found_inf))
     watch.expect_none()
 
 
 class _Given:
     """A closure that leaves the gradients as they are."""
 
-    def __init__(self, evaluation: Evaluation, bad: Tensor) -> None:
-        self.evaluation, self.bad = evaluation, bad
+    def __init__(self, evaluation: Evaluation, found_inf: Tensor) -> None:
+        self.evaluation, self.found_inf = evaluation, found_inf
 
     def __call__(self) -> Evaluation:
         return self.evaluation
@@ -363,4 +368,4 @@ def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
 
 
 _OPTION = "keep the options' rates, and multiply them by the factor"
-_BAD = "ask closure.bad before anything of parameters or state is changed"
+_BAD = "ask closure.found_inf before anything of parameters or state is changed"

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fgvc_cli.registry import PluginRecord, RegisteredFamily, Registry
-from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, import_name, normalised
+from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, import_name, normalized
 from fgvc_cli.testing.check import Checks, ContractBroken, NotApplicable, expect, some
 from fgvc_cli.testing.spec import expect_no_such_member, register_alone
 
@@ -131,7 +131,7 @@ def requires(subject: PluginSubject) -> None:
     if subject.plugin.builtin:
         raise NotApplicable("it comes with fgvc itself")
     needed = distribution(subject.plugin.distribution).requires or []
-    names = {normalised(match.group()) for line in needed if (match := REQUIRED.match(line))}
+    names = {normalized(match.group()) for line in needed if (match := REQUIRED.match(line))}
     expect(
         BUILTIN_DISTRIBUTION in names,
         f"{BUILTIN_DISTRIBUTION} among the dependencies of {subject.plugin.distribution}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.registry import Component, PluginRecord, Registry
 from fgvc_cli.registry.lookup import reasons, split_reference
-from fgvc_cli.registry.records import normalised
+from fgvc_cli.registry.records import normalized
 from fgvc_cli.specs import KINDS
 
 
@@ -51,7 +51,7 @@ def choose(name: str, registry: Registry) -> Chosen:
 
 
 def _of_distribution(name: str, registry: Registry) -> tuple[PluginRecord, ...]:
-    plugins = tuple(p for p in registry.plugins if normalised(p.distribution) == normalised(name))
+    plugins = tuple(p for p in registry.plugins if normalized(p.distribution) == normalized(name))
     disabled = next((p for p in plugins if p.status == "disabled"), None)
     if disabled is not None:
         raise FgvcError(f"{disabled.origin} is disabled ({disabled.cause}): allow it, to have it checked.")

@@ -40,7 +40,7 @@ class Subject:
         component: as the registry found it.
         registry: where its partners are found.
         values: options that are set over the component's defaults, as TOML values.
-        data: folder or file that a data set is made from; None: the kit writes one of its own.
+        data: folder or file that a dataset is made from; None: the kit writes one of its own.
     """
 
     component: Component

@@ -75,7 +75,7 @@ class TinyBackbone(Backbone):
 
 
 class TinyConvolutional(TinyBackbone):
-    """Strided convolutions with batch normalisation: maps of stride 4, 8, 16 and 32, an embedding of width 20."""
+    """Strided convolutions with batch normalization: maps of stride 4, 8, 16 and 32, an embedding of width 20."""
 
     def __init__(self, image_size: int = IMAGE_SIZE) -> None:
         super().__init__()
@@ -213,14 +213,14 @@ CLASSES = 5
 
 
 def images_of(count: int, size: int, seed: int = 0) -> Tensor:
-    """Return normalised images B,3,S,S with a few coloured blobs each; each follows from its index and the seed."""
+    """Return normalized images B,3,S,S with a few colored blobs each; each follows from its index and the seed."""
     at, images = torch.arange(size), []
     for index in range(count):
         generator = torch.Generator().manual_seed(1000 * seed + index)
         image = 0.3 * torch.randn(3, size, size, generator=generator)
         for _ in range(3):
-            (y, x), colour = torch.rand(2, 1, generator=generator) * size, torch.randn(3, 1, 1, generator=generator)
-            image += 3 * colour * torch.exp(-((at[:, None] - y) ** 2 + (at - x) ** 2) / (size / 8) ** 2)
+            (y, x), color = torch.rand(2, 1, generator=generator) * size, torch.randn(3, 1, 1, generator=generator)
+            image += 3 * color * torch.exp(-((at[:, None] - y) ** 2 + (at - x) ** 2) / (size / 8) ** 2)
         images.append(image)
     return torch.stack(images)
 
@@ -236,17 +236,17 @@ def probabilities_of(count: int) -> Tensor:
 
 
 def write_folder(folder: Path) -> None:
-    """Write a small data set: photographs of three colours in class folders of train, val and test."""
+    """Write a small dataset: photographs of three colors in class folders of train, val and test."""
     import numpy as np
     from PIL import Image
 
-    colours = {"blue": (30, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
+    colors = {"blue": (30, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
     for split, count in (("train", 6), ("val", 2), ("test", 2)):
-        for name, colour in colours.items():
+        for name, color in colors.items():
             (folder / split / name).mkdir(parents=True, exist_ok=True)
             for i in range(count):
                 noise = np.random.default_rng(100 * count + i).integers(-40, 40, (40, 48, 3))
-                pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+                pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
 
 
@@ -319,17 +319,17 @@ class BowlClosure:
 
     Attributes:
         bowl: the problem.
-        bad: scalar: 1.0 makes the gradients not a number.
+        found_inf: scalar: 1.0 makes the gradients not a number.
         without: names of parameters that get no gradient.
-        idle: names of parameters that get a gradient of zero, as those that coast do.
+        missing_grad: names of parameters that get a gradient of zero, as those that coast do.
         calls: "update" or "ascent" for each evaluation so far.
         evaluations: what they returned.
     """
 
     bowl: Bowl
-    bad: Tensor = field(default_factory=lambda: torch.zeros(()))
+    found_inf: Tensor = field(default_factory=lambda: torch.zeros(()))
     without: tuple[str, ...] = ()
-    idle: tuple[str, ...] = ()
+    missing_grad: tuple[str, ...] = ()
     calls: list[str] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
 
@@ -347,8 +347,8 @@ class BowlClosure:
             parameter.grad = None
             if parameter.requires_grad and name not in self.without:
                 gradient = parameter.detach() - self.bowl.bottom[parameter]
-                gradient = torch.zeros_like(gradient) if name in self.idle else gradient
-                parameter.grad = gradient.fill_(float("nan")) if float(self.bad) else gradient
+                gradient = torch.zeros_like(gradient) if name in self.missing_grad else gradient
+                parameter.grad = gradient.fill_(float("nan")) if float(self.found_inf) else gradient
         evaluation = Evaluation([len(self.calls)], [Loss(torch.tensor(self.bowl.height()))])
         self.evaluations.append(evaluation)
         return evaluation

@@ -23,7 +23,7 @@ __all__ = ["RunStart", "Trackers", "make_trackers"]
 
 
 @dataclass
-class _Listening:
+class _Active:
     """A tracker that is on, and whether what it raised was warned of."""
 
     component: Component
@@ -38,8 +38,8 @@ class Trackers:
     """
 
     def __init__(self, made: Sequence[tuple[Component, Tracker]] = ()) -> None:
-        self._made = [_Listening(component, tracker) for component, tracker in made]
-        self._listening: list[_Listening] = []
+        self._made = [_Active(component, tracker) for component, tracker in made]
+        self._listening: list[_Active] = []
 
     def __enter__(self) -> Trackers:
         return self
@@ -86,7 +86,7 @@ class Trackers:
                 self._warn(one, "notes", f"it returned {told!r} instead of a list of lines")
         return lines
 
-    def _tell(self, one: _Listening, method: str, *arguments: Any) -> Any:
+    def _tell(self, one: _Active, method: str, *arguments: Any) -> Any:
         """Call a method with copies of the arguments: what one tracker changes in them nobody else is told.
 
         What it prints goes to standard error, for standard output is the command's: the packages that trackers stand on
@@ -99,7 +99,7 @@ class Trackers:
             self._warn(one, method, cause_of(error))
             return None
 
-    def _warn(self, one: _Listening, method: str, cause: str) -> None:
+    def _warn(self, one: _Active, method: str, cause: str) -> None:
         if not one.warned:
             one.warned = True
             logger.warning(f"{_named(one.component)}: its {method} failed, the run goes on: {cause}")

@@ -128,7 +128,7 @@ class Ranks:
     def in_turn(self) -> Iterator[None]:
         """Let the first process through alone, then the first of each other machine, then all others.
 
-        Those that come later find what was made: a cache, a drawn data set.
+        Those that come later find what was made: a cache, a drawn dataset.
         """
         turn = 0 if self.first else 1 if self.launch.local_rank == 0 else LAST_TURN
         for _ in range(turn):
@@ -137,11 +137,11 @@ class Ranks:
         for _ in range(LAST_TURN - turn):
             self.wait()
 
-    def worst(self, bad: Tensor) -> Tensor:
+    def worst(self, found_inf: Tensor) -> Tensor:
         """Return the greatest of the processes' scalars, on the device; nothing here waits for it."""
         if self.count > 1:
-            dist.all_reduce(bad, dist.ReduceOp.MAX)
-        return bad
+            dist.all_reduce(found_inf, dist.ReduceOp.MAX)
+        return found_inf
 
     @torch.no_grad()
     def average(self, groups: Sequence[list[Tensor]]) -> None:
@@ -303,7 +303,7 @@ class _Objectives(nn.Module):
             self.spare = nn.Parameter(torch.zeros(1, device=device))
 
     def forward(self, objective: Objective) -> tuple[Tensor, _Said]:
-        """Return the scalar to minimise, and the rest where the search for parameters does not look."""
+        """Return the scalar to minimize, and the rest where the search for parameters does not look."""
         output = self._model[0](objective.images, objective.part)
         loss = objective.loss(output)
         return loss.value, _Said(output, loss)

@@ -61,7 +61,7 @@ def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) ->
 
 
 def leave_samples(job: Job, run: RunFolder, unreadable: Collection[str]) -> list[Path]:
-    """Return test images for a person to try; those of a data set nobody has as files are copied to the run."""
+    """Return test images for a person to try; those of a dataset nobody has as files are copied to the run."""
     split = job.splits.test or job.splits.val or job.splits.train
     readable = [i for i, key in enumerate(split.keys) if f"{split.name}/{key}" not in unreadable]
     spread = [readable[i] for i in np.linspace(0, len(readable) - 1, num=min(SAMPLES, len(readable))).astype(int)]

@@ -128,7 +128,7 @@ def _expect_trackers(settings: Layer, run: RunFolder, registry: Registry) -> Non
 
 
 def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits]:
-    """Open the data set; the first process draws or packs what the others then find."""
+    """Open the dataset; the first process draws or packs what the others then find."""
     with ranks.in_turn():
         dataset, splits = open_splits(config)
     images = repr([(split.keys, list(split.labels)) for split in (splits.train, splits.val) if split is not None])
@@ -228,6 +228,6 @@ class _explained:  # noqa: N801
         smaller = max(2, train.batch_size // 2)
         raise FgvcError(
             f"Out of memory with batches of {train.batch_size} images of {train.image_size} px. Try --batch-size "
-            f"{smaller} --set train.accumulate={train.accumulate * 2} (the same update in two halves), or a smaller "
-            "--image-size."
+            f"{smaller} --set train.grad_accum_steps={train.grad_accum_steps * 2} (the same update in two halves), or "
+            "a smaller --image-size."
         ) from error

@@ -16,7 +16,7 @@ from fgvc_cli.training.update import Step
 class RunningMetrics:
     """What an epoch's images were like so far: augmented, in training mode, before each update.
 
-    "objective" is what was minimised, summed over a head's objectives; "objective.<name>" is one of several, and
+    "objective" is what was minimized, summed over a head's objectives; "objective.<name>" is one of several, and
     "objective.<part>" (or "objective.<name>.<part>") a named part. "loss"
     (the cross entropy of the scores, which compares with validation's), "top1" and "top5" are of the first objective
     that has scores.

@@ -146,10 +146,10 @@ def plan_again(
 
 
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
-    """Open the data set of a configuration and its splits; a validation part is split off where there is none."""
+    """Open the dataset of a configuration and its splits; a validation part is split off where there is none."""
     train = config.train
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, train.split_seed)
-    return dataset, training_splits(dataset, train.validation_share, train.split_seed, train.train_on)
+    return dataset, training_splits(dataset, train.val_fraction, train.split_seed, train.train_on)
 
 
 def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks = ALONE) -> Job:
@@ -220,7 +220,7 @@ def wants_channels_last(config: RunConfig, backbone: Backbone) -> bool:
 
 
 def check_batch(classifier: Classifier, batch_size: int) -> None:
-    """Refuse batches of one image where something normalises over the batch.
+    """Refuse batches of one image where something normalizes over the batch.
 
     Raises:
         UsageError: it does.
@@ -228,7 +228,7 @@ def check_batch(classifier: Classifier, batch_size: int) -> None:
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     if batch_size == 1 and any(isinstance(module, norms) for module in classifier.modules()):
         raise UsageError(
-            "--batch-size 1: batch normalisation cannot train on one image. Use --batch-size 2 or more; "
+            "--batch-size 1: batch normalization cannot train on one image. Use --batch-size 2 or more; "
             "where memory is short, a smaller --image-size."
         )
 
@@ -240,14 +240,14 @@ def _backbone(config: RunConfig) -> Backbone:
 
 def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:
     train, info = config.train, backbone.info
-    resize = train.resize or round(train.image_size / train.crop_ratio)
+    resize = train.resize or round(train.image_size / train.crop_pct)
     if resize < train.image_size:
         raise UsageError(
             f"train.resize={resize} is smaller than the crop, image_size={train.image_size}: "
             f"use --set train.resize={train.image_size} or more, or a smaller --image-size."
         )
     mean, std = train.mean or info.mean, train.std or info.std
-    return Preprocessing(train.image_size, resize, mean, std, train.fit, train.interpolation)
+    return Preprocessing(train.image_size, resize, mean, std, train.crop_mode, train.interpolation)
 
 
 def _of_groups(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:

@@ -24,7 +24,7 @@ class StagedBatch(NamedTuple):
     """A batch on the device."""
 
     images: Tensor
-    """B,3,S,S, augmented, normalised and mixed"""
+    """B,3,S,S, augmented, normalized and mixed"""
     targets: Tensor
     """B class indices, or B,K probabilities"""
     labels: Tensor
@@ -32,14 +32,14 @@ class StagedBatch(NamedTuple):
 
 
 class Staging:
-    """Sends batches to the device, augments them there as it was drawn, normalises and mixes them.
+    """Sends batches to the device, augments them there as it was drawn, normalizes and mixes them.
 
     On a CUDA GPU all this goes into a stream of its own, which waits for no update. The program runs ahead of the GPU:
     when it has handed over an update, it hands over the next batch, which is copied and augmented while the GPU
     computes that update; the next update waits for its batch alone.
 
     Args:
-        classifier: normalises; its device is where batches go.
+        classifier: normalizes; its device is where batches go.
         options: of the augmentation.
         smoothing: of the labels.
         channels_last: lay images out as convolutions on a GPU like them.
@@ -59,7 +59,7 @@ class Staging:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._updates: deque[torch.cuda.Event] = deque()
         if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream(device))  # what normalises is there by then
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # what normalizes is there by then
 
     def __call__(self, batches: Sequence[ImageBatch]) -> list[StagedBatch]:
         """Return the batches of one update as the head takes them; the current stream may use them at once."""

@@ -115,7 +115,7 @@ class Trainer:
         )
         # Kept between epochs: its processes start once, and it warns once of an image that cannot be read.
         self.val_loader = None if job.splits.val is None else self.evaluation_loader(job.splits.val, self.cache.val)
-        self.updates = -(-len(self.train_loader) // train.accumulate)
+        self.updates = -(-len(self.train_loader) // train.grad_accum_steps)
         self.schedule = Schedule(train, self.updates)
         self.metrics = RunningMetrics(self.device)
 
@@ -201,11 +201,11 @@ class Trainer:
     def _updates_of(self, batches: Iterator[ImageBatch]) -> Iterator[int]:
         train, progress = self.job.config.train, self.progress
         flags: list[tuple[int, Tensor]] = []
-        for group in _groups(batches, train.accumulate):
-            number = progress.epoch * self.updates + progress.batch // train.accumulate
+        for group in _groups(batches, train.grad_accum_steps):
+            number = progress.epoch * self.updates + progress.batch // train.grad_accum_steps
             factor = self.schedule.factor(number)
             self.job.optimizer.set_rate(factor)
-            flags += [(number, bad) for bad in self._update(group)]
+            flags += [(number, found_inf) for found_inf in self._update(group)]
             progress.batch = self.train_loader.position
             looking = len(flags) >= READ_EVERY
             if looking:
@@ -223,16 +223,16 @@ class Trainer:
         staged = self.staging(group)
         done = self.update([(batch.images, batch.targets) for batch in staged])
         self.metrics.add(done, [batch.labels for batch in staged])
-        return [step.bad for step in done]
+        return [step.found_inf for step in done]
 
     def _check_finite(self, flags: Sequence[tuple[int, Tensor]]) -> None:
         """Stop if an update since the last look was not finite; its step was not taken on the device."""
         if not flags:
             return
-        bad = torch.stack([flag for _, flag in flags]).tolist()
-        if not any(bad):
+        found_inf = torch.stack([flag for _, flag in flags]).tolist()
+        if not any(found_inf):
             return
-        number = flags[bad.index(1.0)][0]
+        number = flags[found_inf.index(1.0)][0]
         rates = ", ".join(f"{part} {rate:.3g}" for part, rate in self.job.optimizer.rates().items())
         kept = (
             f"The state after epoch {self._saved_epoch()} is kept in {self.run.path}"

@@ -20,7 +20,7 @@ from fgvc_cli.contracts import Evaluation, Head, Loss, Objective, Optimizer
 from fgvc_cli.training.distributed import ALONE, Evaluator, Ranks
 
 MicroBatch = tuple[Tensor, Tensor]
-"""Images B,3,S,S (normalised) and targets (B class indices, or B,K probabilities)."""
+"""Images B,3,S,S (normalized) and targets (B class indices, or B,K probabilities)."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,22 @@ class Step:
     Attributes:
         name: the objective's.
         losses: of its first evaluation, one a micro-batch.
-        bad: scalar on the device: 1.0 if it was not finite (and nothing moved), else 0.0.
+        found_inf: scalar on the device: 1.0 if it was not finite (and nothing moved), else 0.0.
     """
 
     name: str
     losses: list[Loss]
-    bad: Tensor
+    found_inf: Tensor
 
 
 @dataclass
 class Update:
-    """Minimises a head's objectives on a batch.
+    """Minimizes a head's objectives on a batch.
 
     Attributes:
         model: backbone and head as one module (compiled or not).
-        head: says what to minimise.
-        optimizer: minimises it.
+        head: says what to minimize.
+        optimizer: minimizes it.
         autocast: makes the context of a forward pass.
         clip_norm: largest norm of the gradient; 0: not clipped.
         ranks: the processes that make the update together, each on batches of its own.
@@ -75,7 +75,7 @@ class Update:
         while objectives:
             closure = ObjectiveClosure(self, objectives)
             evaluation = self.optimizer.step(closure)
-            done.append(Step(objectives[0].name, evaluation.losses, closure.bad))
+            done.append(Step(objectives[0].name, evaluation.losses, closure.found_inf))
             objectives = _advance(generators, [detached(output) for output in evaluation.outputs])
             del evaluation  # maps may be large: the head has taken what it wants of them
         self.evaluate.settle(whole=len(done) == 1 and closure.reached_all)
@@ -84,7 +84,7 @@ class Update:
     def _first(self, generator: Iterator[Objective]) -> Objective:
         objective = next(generator, None)
         if objective is None:
-            raise RuntimeError(f"{type(self.head).__name__} yielded no objective: there is nothing to minimise")
+            raise RuntimeError(f"{type(self.head).__name__} yielded no objective: there is nothing to minimize")
         return objective
 
     @property
@@ -105,7 +105,7 @@ class ObjectiveClosure:
         self.update, self.objectives = update, objectives
         images = sum(len(objective.images) for objective in objectives)
         self.shares = [len(objective.images) / images for objective in objectives]
-        self.bad = torch.zeros((), device=objectives[0].images.device)
+        self.found_inf = torch.zeros((), device=objectives[0].images.device)
         self.reached_all = False
         self._draws: list[Tensor] | None = None
         self._statistics: list[list[Tensor]] | None = None
@@ -150,7 +150,7 @@ class ObjectiveClosure:
         """Where the objective lets them coast, give zeros to parameters without a gradient that once had one."""
         update = self.update
         self.reached_all = len(reached) == len(update.parameters)
-        if self.objectives[0].idle == "coast" and update.optimizer.coasts:
+        if self.objectives[0].missing_grad == "zero" and update.optimizer.moves_without_grad:
             _give_zeros([p for p in update.parameters if p.grad is None and p in update._moved])
         update._moved.update(reached)
 
@@ -158,7 +158,7 @@ class ObjectiveClosure:
         finite = torch.isfinite(norm)
         for loss in evaluation.losses:
             finite = finite & torch.isfinite(loss.value.detach())
-        self.bad = self.update.ranks.worst(1.0 - finite.float())
+        self.found_inf = self.update.ranks.worst(1.0 - finite.float())
 
 
 class _Replay:
@@ -166,7 +166,7 @@ class _Replay:
 
     def __init__(self, closure: ObjectiveClosure) -> None:
         self.closure = closure
-        self.device = closure.bad.device
+        self.device = closure.found_inf.device
         self.buffers = closure.update.buffers
 
     def __enter__(self) -> None:

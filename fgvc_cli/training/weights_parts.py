@@ -66,7 +66,7 @@ def load_file(path: Path, backbone: Backbone, into: HeadInPlace) -> list[str]:
     """Load a file's weights into a backbone, and into its head where the file has any for it.
 
     The head gets weights from a run's model file of the same head, and from a state dict that its method's public
-    code saved, if the head recognises it. What depends on the number of classes stays random where that differs.
+    code saved, if the head recognizes it. What depends on the number of classes stays random where that differs.
 
     Args:
         path: the file.
@@ -136,7 +136,7 @@ def _normalization_note(published: PublishedState, here: Preprocessing) -> tuple
     if published.normalization is None or published.normalization == (here.mean, here.std):
         return ()
     mean, std = (f"[{', '.join(f'{value:g}' for value in values)}]" for values in published.normalization)
-    return (f"the file was trained on images normalised as by --set train.mean='{mean}' --set train.std='{std}'",)
+    return (f"the file was trained on images normalized as by --set train.mean='{mean}' --set train.std='{std}'",)
 
 
 def _load_head(parts: Parts, into: HeadInPlace) -> list[str]:

@@ -59,7 +59,7 @@ class TimmBackbone(Backbone):
         """Compute what `reads` asks for, in one pass that stops after the deepest stage it needs.
 
         Args:
-            images: B,3,H,W, normalised, of the size the backbone was built for.
+            images: B,3,H,W, normalized, of the size the backbone was built for.
             reads: the maps wanted, and whether the embedding is.
 
         Raises:
@@ -105,7 +105,7 @@ class TimmBackbone(Backbone):
                 the architecture's default.
 
         Raises:
-            UsageError: the model has no such weights, or they want images normalised in another way.
+            UsageError: the model has no such weights, or they want images normalized in another way.
         """
         model = self._plan.model.partition(".")[0]
         if tag is None:
@@ -115,7 +115,7 @@ class TimmBackbone(Backbone):
         full_name = f"{model}.{tag}"
         if _normalization(full_name) != (self.info.mean, self.info.std):
             raise UsageError(
-                f"{full_name} wants images normalised in another way than {self.info.name} does: "
+                f"{full_name} wants images normalized in another way than {self.info.name} does: "
                 f"use --backbone timm/{full_name}."
             )
         return checkpoints.published(full_name)

@@ -1,4 +1,4 @@
-"""The built-in data sets."""
+"""The built-in datasets."""
 
 from fgvc_cli import DatasetSpec, hookimpl
 
@@ -48,7 +48,7 @@ BY_TORCHVISION = (
 
 @hookimpl
 def fgvc_datasets() -> list[DatasetSpec]:
-    """Register the built-in data sets."""
+    """Register the built-in datasets."""
     return [
         DatasetSpec(
             "demo",

@@ -41,7 +41,7 @@ class Cub200Dataset(VisipediaDataset):
             downloads=(archive,),
             by_hand=f"Unpack CUB_200_2011.tgz in {folder}, or link a folder CUB_200_2011 that you have into it.",
             homepage="https://www.vision.caltech.edu/datasets/cub_200_2011/",
-            licence="photographs from Flickr, which belong to their photographers; see the homepage",
+            license="photographs from Flickr, which belong to their photographers; see the homepage",
         )
 
     def readable_names(self, published: Mapping[str, str]) -> dict[str, str]:

@@ -40,7 +40,7 @@ class FgvcAircraftDataset(TorchvisionDataset):
             needed=("data/images", *_all_lists(options.level)),
             downloads=(archive,),
             homepage=SITE,
-            licence="non-commercial research only; the photographs belong to their photographers",
+            license="non-commercial research only; the photographs belong to their photographers",
         )
 
     def lists(self, split: str) -> tuple[str, ...]:

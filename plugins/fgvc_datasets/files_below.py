@@ -1,4 +1,4 @@
-"""The files of a large data set, without an object for each."""
+"""The files of a large dataset, without an object for each."""
 
 from __future__ import annotations
 

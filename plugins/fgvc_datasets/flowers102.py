@@ -48,7 +48,7 @@ class Flowers102Dataset(TorchvisionDataset):
             needed=("jpg", "imagelabels.mat", "setid.mat"),
             downloads=DOWNLOADS,
             homepage=SITE,
-            licence="none is stated; the photographs belong to their owners",
+            license="none is stated; the photographs belong to their owners",
         )
 
     def official_splits(self) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The data set that is a folder: class folders, with or without folders for train, val and test above them."""
+"""The dataset that is a folder: class folders, with or without folders for train, val and test above them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FolderDataset(Dataset):
 
     def __init__(self, request: DatasetRequest, options: FolderOptions) -> None:
         if request.folder is None:
-            raise UsageError("The data set 'folder' is made from a folder: name it with --data FOLDER.")
+            raise UsageError("The dataset 'folder' is made from a folder: name it with --data FOLDER.")
         self.folder = request.folder.absolute()
         self.name = self.folder.name
         self._split_folders = find_splits(self.folder, options)

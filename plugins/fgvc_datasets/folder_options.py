@@ -1,4 +1,4 @@
-"""Options of the folder data set."""
+"""Options of the folder dataset."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Food101Dataset(TorchvisionDataset):
             needed=needed,
             downloads=(archive,),
             homepage="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
-            licence="scientific fair use; the photographs belong to their owners",
+            license="scientific fair use; the photographs belong to their owners",
         )
 
     def lists(self, split: str) -> tuple[str, ...]:

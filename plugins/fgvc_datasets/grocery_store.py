@@ -1,4 +1,4 @@
-"""The Grocery Store data set: fruit, vegetables and cartons in shops (Klasson, Zhang, Kjellström, WACV 2019)."""
+"""The Grocery Store dataset: fruit, vegetables and cartons in shops (Klasson, Zhang, Kjellström, WACV 2019)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class GroceryStoreDataset(NamedDataset):
             downloads=(archive,),
             by_hand=f"Clone the repository: git clone {REPOSITORY} {shlex.quote(str(folder))}",
             homepage=REPOSITORY,
-            licence="MIT",
+            license="MIT",
         )
 
     def read(self, request: DatasetRequest) -> None:

@@ -1,4 +1,4 @@
-"""Options of the Grocery Store data set."""
+"""Options of the Grocery Store dataset."""
 
 from __future__ import annotations
 

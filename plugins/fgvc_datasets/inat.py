@@ -13,7 +13,7 @@ from .inat_taxonomy import RANKS, distinct_names, lineage
 from .torchvision_set import Listing, TorchvisionDataset
 
 Sample = tuple[str, int]
-"""An image, relative to the data set's folder, and the index of its category."""
+"""An image, relative to the dataset's folder, and the index of its category."""
 
 
 class InatDataset(TorchvisionDataset):
@@ -40,7 +40,7 @@ class InatDataset(TorchvisionDataset):
                 f"Folders of images that torchvision's INaturalist made in {request.root} are used where they are."
             ),
             homepage=f"https://github.com/visipedia/inat_comp/tree/master/{options.version[:4]}",
-            licence="non-commercial research and education; the photographs may not be passed on",
+            license="non-commercial research and education; the photographs may not be passed on",
         )
 
     def published_images(self) -> Mapping[str, int]:

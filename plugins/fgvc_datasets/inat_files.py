@@ -14,7 +14,7 @@ SITE = "https://ml-inat-competition-datasets.s3.amazonaws.com/"
 
 @dataclass(frozen=True)
 class Version:
-    """One of the yearly data sets.
+    """One of the yearly datasets.
 
     Attributes:
         images: folder of the training images, and of all images before 2021; named as torchvision names it.

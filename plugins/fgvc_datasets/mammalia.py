@@ -1,4 +1,4 @@
-"""Mammalia: 100 classes of mammals, the third data set of the report of June 2024 (docs/report.md).
+"""Mammalia: 100 classes of mammals, the third dataset of the report of June 2024 (docs/report.md).
 
 What is known: it was handed out in the competition of the University of Trento's course Introduction to Machine
 Learning of 2024 and is not public (readme of github.com/andreleo02/fine-grained-image-classification), as a folder
@@ -43,12 +43,12 @@ class MammaliaDataset(NamedDataset):
             folder=folder,
             needed=tuple(path.name for path in _class_folders(folder)) or ("train",),
             by_hand=(
-                "The data set is not public: it was handed out in a course of the University of Trento (Introduction "
+                "The dataset is not public: it was handed out in a course of the University of Trento (Introduction "
                 f"to Machine Learning, 2024). If you have it, put a folder of images for each class into "
-                f"{folder / 'train'} and, where you have labelled test images, into {folder / 'test'}; or put class "
+                f"{folder / 'train'} and, where you have labeled test images, into {folder / 'test'}; or put class "
                 f"folders with all images directly into {folder}."
             ),
-            licence="not known; what is known of it is in docs/report.md",
+            license="not known; what is known of it is in docs/report.md",
         )
 
     def read(self, request: DatasetRequest) -> None:
@@ -99,13 +99,13 @@ class MammaliaDataset(NamedDataset):
             classes = f"{number} class{'' if number == 1 else 'es'}"
             request.note(f"{self.folder} has {classes}; the report's Mammalia has {REPORTED_CLASSES}.")
         test = self.folder / "test"
-        unlabelled = loose_images(test) if test.is_dir() else 0
-        if unlabelled:
-            request.note(f"{test}: {unlabelled:,} images in no class folder, and so without a label, are left out.")
+        unlabeled = loose_images(test) if test.is_dir() else 0
+        if unlabeled:
+            request.note(f"{test}: {unlabeled:,} images in no class folder, and so without a label, are left out.")
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    """List the class folders that lie directly in the data set's folder; none if it has folders for splits."""
+    """List the class folders that lie directly in the dataset's folder; none if it has folders for splits."""
     if not folder.is_dir() or any((folder / name).is_dir() for name in SPLITS):
         return []
     return [path for path in visible_folders(folder) if has_images(path)]

@@ -1,4 +1,4 @@
-"""Options of the Mammalia data set."""
+"""Options of the Mammalia dataset."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class NabirdsDataset(VisipediaDataset):
                 f"tar xzf nabirds.tar.gz -C {shlex.quote(str(request.root))}"
             ),
             homepage="https://dl.allaboutbirds.org/nabirds",
-            licence="the terms that the form asks you to accept",
+            license="the terms that the form asks you to accept",
         )
 
     def readable_names(self, published: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the data sets of the field have in common: published files below the data root, and official splits."""
+"""What the datasets of the field have in common: published files below the data root, and official splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OFFICIAL = "official"
 
 
 class NamedDataset(Dataset):
-    """A published data set in its official layout.
+    """A published dataset in its official layout.
 
     A subclass says in `provision` what it needs, and reads `class_names` and the splits in `read`.
 
@@ -56,7 +56,7 @@ class NamedDataset(Dataset):
 
         Args:
             name: "train", "val" or "test".
-            images: files below the data set's folder.
+            images: files below the dataset's folder.
             labels: indices into `class_names`.
             origin: how the split came about; "official" if as published.
             keys: short names; None: the paths relative to the folder.

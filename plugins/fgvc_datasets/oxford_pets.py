@@ -46,7 +46,7 @@ class OxfordPetsDataset(TorchvisionDataset):
                 "https://thor.robots.ox.ac.uk/~vgg/data/pets/; unpack both here."
             ),
             homepage=SITE,
-            licence="CC BY-SA 4.0; the photographs belong to their owners",
+            license="CC BY-SA 4.0; the photographs belong to their owners",
         )
 
     def official_splits(self) -> Mapping[str, str]:

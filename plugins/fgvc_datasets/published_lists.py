@@ -1,4 +1,4 @@
-"""Reading the text files that a data set is published with, and saying where they are not as published."""
+"""Reading the text files that a dataset is published with, and saying where they are not as published."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class StanfordCarsDataset(TorchvisionDataset):
             needed=("cars_train", "cars_test", "devkit/cars_meta.mat", *ANNOTATIONS.values()),
             by_hand=BY_HAND,
             homepage="https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.StanfordCars.html",
-            licence="none is stated in its files; the photographs belong to their owners",
+            license="none is stated in its files; the photographs belong to their owners",
         )
 
     def lists(self, split: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the data sets that torchvision knows have in common. It reads their lists; splits and errors are ours."""
+"""What the datasets that torchvision knows have in common. It reads their lists; splits and errors are ours."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Listing:
     """One official split, as its published lists have it.
 
     Attributes:
-        class_names: of the whole data set, in its own order.
-        images: files, relative to the data set's folder.
+        class_names: of the whole dataset, in its own order.
+        images: files, relative to the dataset's folder.
         labels: indices into `class_names`, one an image.
     """
 
@@ -36,7 +36,7 @@ class Listing:
 
 
 class TorchvisionDataset(NamedDataset):
-    """A data set that lies as torchvision's own class lays it out, so that one that is there already is used.
+    """A dataset that lies as torchvision's own class lays it out, so that one that is there already is used.
 
     Labels are those of the published lists, which number the classes the same way in every split.
     """
@@ -50,7 +50,7 @@ class TorchvisionDataset(NamedDataset):
 
     @abstractmethod
     def lists(self, split: str) -> tuple[str, ...]:
-        """Return the files that `listing` reads, relative to the data set's folder."""
+        """Return the files that `listing` reads, relative to the dataset's folder."""
 
     def published_images(self) -> Mapping[str, int]:
         """Return `published`, or what it is with the options."""
@@ -89,7 +89,7 @@ class TorchvisionDataset(NamedDataset):
         return FgvcError(f"{path}: {cause}. {'Delete it; then' if path.exists() else 'Next'}: {prepare}")
 
     def relative(self, path: str | Path) -> str:
-        """Return a file that torchvision named, relative to the data set's folder."""
+        """Return a file that torchvision named, relative to the dataset's folder."""
         return str(path).removeprefix(f"{self.folder}{os.sep}").replace(os.sep, "/")
 
     @contextmanager

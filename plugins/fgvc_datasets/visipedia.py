@@ -24,13 +24,13 @@ class VisipediaDataset(NamedDataset):
     """
 
     below: ClassVar[str]
-    """Where lists and images lie in the data set's folder; "" if directly in it."""
+    """Where lists and images lie in the dataset's folder; "" if directly in it."""
     published: ClassVar[Mapping[str, int]]
     """How many images "train" and "test" have as published."""
 
     @classmethod
     def needed(cls) -> tuple[str, ...]:
-        """Return the files and folders that must be there, relative to the data set's folder."""
+        """Return the files and folders that must be there, relative to the dataset's folder."""
         return tuple(Path(cls.below, name).as_posix() for name in (*LISTS, "images"))
 
     @abstractmethod

@@ -11,7 +11,7 @@ from fgvc_cli.contracts import Classifier, Explainer
 from fgvc_explainers.options import OcclusionOptions
 from fgvc_explainers.scaling import to_unit_range
 
-MID_GREY = 128
+MID_GRAY = 128
 """Pixel value."""
 
 
@@ -63,11 +63,11 @@ class Occlusion(Explainer):
         return torch.cat(found).unflatten(0, (len(images), len(masks)))
 
     def _fill(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Return the colours B,3,1,1 that cover, normalised."""
+        """Return the colors B,3,1,1 that cover, normalized."""
         if self.options.fill == "mean":
             return images.mean(dim=(2, 3), keepdim=True)
-        grey = classifier.normalize(torch.full((len(images), 3, 1, 1), MID_GREY, device=images.device))
-        return grey.to(images.dtype)
+        gray = classifier.normalize(torch.full((len(images), 3, 1, 1), MID_GRAY, device=images.device))
+        return gray.to(images.dtype)
 
     def _probabilities(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
         """Return B: the probability of each image's target."""

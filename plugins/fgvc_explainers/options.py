@@ -37,7 +37,7 @@ class OcclusionOptions:
     stride: float = option(
         0.1, "distance between patches, as a share of the image's side; half of it costs 4 times", minimum=0.001
     )
-    fill: Literal["mean", "grey"] = option("mean", "what covers: the image's own mean colour, or mid grey")
+    fill: Literal["mean", "gray"] = option("mean", "what covers: the image's own mean color, or mid gray")
     passes: int = option(64, "covered images in a forward pass; what bounds the memory", minimum=1)
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class RandomMap(Explainer):
         if self.options.by == "position":
             return torch.arange(len(images), device=images.device)
         scale, shift = cast(Tensor, classifier.scale), cast(Tensor, classifier.shift)
-        pixels = ((images.float() - shift) / scale).round().long().flatten(1)  # as they were before normalisation
+        pixels = ((images.float() - shift) / scale).round().long().flatten(1)  # as they were before normalization
         return (pixels * _mixed(torch.arange(pixels.shape[1], device=images.device))).sum(dim=1)
 
 

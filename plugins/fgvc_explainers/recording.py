@@ -41,7 +41,7 @@ def record(classifier: Classifier, layer: CamLayer, images: Tensor, targets: Ten
     Args:
         classifier: in evaluation mode.
         layer: where.
-        images: B,3,S,S, normalised.
+        images: B,3,S,S, normalized.
         targets: B class indices.
 
     Raises:

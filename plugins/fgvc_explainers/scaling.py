@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def at_image_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize maps B,h,w bilinearly to H,W (pixel centres as in image resizing: corners not aligned)."""
+    """Resize maps B,h,w bilinearly to H,W (pixel centers as in image resizing: corners not aligned)."""
     return F.interpolate(maps.unsqueeze(1), size, mode="bilinear", align_corners=False).squeeze(1)
 
 

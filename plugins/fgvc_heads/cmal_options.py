@@ -39,8 +39,8 @@ class CmalOptions:
         maximum=1.0,
     )
     concat_weight: float = option(2.0, "weight of the concatenation's cross entropy; each expert's is 1", minimum=0.0)
-    idle: Literal["coast", "skip"] = option(
-        "coast",
+    missing_grad: Literal["zero", "skip"] = option(
+        "zero",
         "what parameters do in an update whose loss does not reach them: coast on momentum and weight decay, as in "
         "the published trainings, or skip it",
     )

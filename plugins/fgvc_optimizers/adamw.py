@@ -16,7 +16,7 @@ class AdamW(TorchOptimizer):
     Idle parameters are skipped: coasting is SGD's, whose published uses in this field rest on it.
     """
 
-    coasts = False
+    moves_without_grad = False
 
     def make(self, groups: list[dict[str, Any]], options: AdamWOptions) -> torch.optim.Optimizer:
         """Make torch's fused AdamW."""

@@ -1,4 +1,4 @@
-"""SAM, sharpness-aware minimisation: the gradient is taken uphill of the weights, a base takes the step."""
+"""SAM, sharpness-aware minimization: the gradient is taken uphill of the weights, a base takes the step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TINY = 1e-12
 
 
 class Sam(ComposedOptimizer):
-    """Minimises the loss at the worst point nearby, which leads to flat minima (Foret et al. 2021, arXiv 2010.01412).
+    """Minimizes the loss at the worst point nearby, which leads to flat minima (Foret et al. 2021, arXiv 2010.01412).
 
     From the weights w and their gradient g it climbs to w + e, e = rho * g / ||g||, with one norm over all
     parameters; the gradient there moves w by the base's rule. Adaptive (ASAM, Kwon et al. 2021, arXiv 2102.11600): e

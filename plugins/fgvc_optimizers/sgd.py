@@ -29,10 +29,10 @@ class Sgd(TorchOptimizer):
             fused=True,
         )
 
-    def update(self, bad: Tensor) -> None:
+    def update(self, found_inf: Tensor) -> None:
         """Apply the gradients, unless `bad` is 1.0."""
         self._start_from_rest()
-        super().update(bad)
+        super().update(found_inf)
 
     def _start_from_rest(self) -> None:
         """Give every parameter a momentum of 0 before its first update, which comes to the same.

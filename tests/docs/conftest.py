@@ -101,12 +101,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "orchids"
     rng, rows = np.random.default_rng(0), ["file,class,split"]
     for split, count in {"train": 6, "val": 3, "test": 3}.items():
-        for label, colour in {"ophrys": (200, 40, 60), "orchis": (60, 180, 50)}.items():
+        for label, color in {"ophrys": (200, 40, 60), "orchis": (60, 180, 50)}.items():
             for i in range(count):
                 file = folder / split / label / f"{i}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 noise = rng.integers(-40, 40, (40, 44, 3))
-                Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(file)
+                Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(file)
                 rows.append(f"{file.relative_to(folder)},{label},{split}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return folder

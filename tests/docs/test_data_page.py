@@ -1,4 +1,4 @@
-"""docs/data.md: every data set is named, its figures are the code's, its commands exist and its examples work."""
+"""docs/data.md: every dataset is named, its figures are the code's, its commands exist and its examples work."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def built_in() -> dict[str, Any]:
 
 
 def table_of_sets(page) -> list[list[str]]:
-    return page(PAGE).rows("## Data sets")
+    return page(PAGE).rows("## Datasets")
 
 
 def test_every_built_in_data_set_is_named(page):
     named = [row[0].strip("`") for row in table_of_sets(page) if row[0]]
     assert sorted(named) == sorted(set(built_in()) - ON_THE_SPOT)
-    assert all(f"`{name}`" in page(PAGE).section("## Data sets") for name in ON_THE_SPOT)
+    assert all(f"`{name}`" in page(PAGE).section("## Datasets") for name in ON_THE_SPOT)
 
 
 def test_what_is_said_of_getting_each_one_is_what_prepare_does(page, tmp_path):
@@ -108,7 +108,7 @@ def test_the_figures_are_those_of_the_code(page):
     text = page(PAGE).section("## Checking")
     assert f"under {check.SMALL_SIDE} px, or more than {check.ODD_RATIO:g} times as long as wide" in text
     assert f"under {check.FEW_IMAGES} in `train`" in text
-    getting = page(PAGE).section("## Getting a data set")
+    getting = page(PAGE).section("## Getting a dataset")
     assert f"after {transfer.ATTEMPTS} attempts in a row" in getting
     assert f"`NAME{PART}`" in getting and f"`{UNPACKING}`" in getting
 

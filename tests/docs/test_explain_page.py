@@ -16,7 +16,7 @@ from PIL import Image
 from fgvc_cli.cli.explain import explain as explain_command
 from fgvc_cli.explaining import panels, photograph
 from fgvc_cli.explaining.masking import BLUR_SIGMA
-from fgvc_cli.explaining.panels import COLOURS
+from fgvc_cli.explaining.panels import COLORS
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION
 
@@ -71,7 +71,7 @@ def test_the_commands_of_the_page_run(page, fgvc, at_home, cache):
     assert (at_home / "photo.explain.png").is_file()
     folder = at_home / "runs/RUN/explanation"
     (results,) = [path.parent for path in folder.rglob("summary.json")]
-    patterns = [row[0].strip("`") for row in page(PAGE).rows("## Over a data set", table=1)]
+    patterns = [row[0].strip("`") for row in page(PAGE).rows("## Over a dataset", table=1)]
     files = [path.relative_to(results) for path in results.rglob("*") if path.is_file()]
     assert all(any(file.match(pattern) for file in files) for pattern in patterns)
     assert all(any(file.match(pattern) for pattern in patterns) for file in files)
@@ -92,10 +92,10 @@ def test_the_keys_of_the_json_document(page, fgvc, at_home, tmp_path):
         assert (document["occlusion"] is None) == (not occlude) == (explanation["survived"] is None)
 
 
-def test_the_sizes_and_colours_are_those_of_the_code(page):
+def test_the_sizes_and_colors_are_those_of_the_code(page):
     text = " ".join(page(PAGE).section("## The picture").split())
     assert f"over {photograph.LONGEST_SIDE} px" in text and f"under {photograph.SMALL_SIDE} px" in text
-    assert f"{panels.PANEL_PIXELS // 10**6} million pixels" in text and f"`{COLOURS}`" in text
+    assert f"{panels.PANEL_PIXELS // 10**6} million pixels" in text and f"`{COLORS}`" in text
     assert BLUR_SIGMA == 0.1 and "a tenth of its side" in " ".join(page(PAGE).section("## Options").split())
 
 

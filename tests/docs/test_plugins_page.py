@@ -305,8 +305,8 @@ def test_a_family_has_no_member_of_any_name(site):
 class Closure:
     """Leaves the gradient of the sum of squares of all parameters."""
 
-    def __init__(self, parameters: list[torch.nn.Parameter], bad: float) -> None:
-        self.parameters, self.bad = parameters, torch.tensor(bad)
+    def __init__(self, parameters: list[torch.nn.Parameter], found_inf: float) -> None:
+        self.parameters, self.found_inf = parameters, torch.tensor(found_inf)
 
     def __call__(self) -> Evaluation:
         for parameter in self.parameters:
@@ -323,9 +323,9 @@ def test_the_optimizer_steps_except_where_the_gradient_is_bad(site):
     weights = [p for module in parts.values() for p in module.parameters()]
     before = [p.detach().clone() for p in weights]
 
-    optimizer.step(Closure(weights, bad=1.0))
+    optimizer.step(Closure(weights, found_inf=1.0))
     assert all(torch.equal(p, old) for p, old in zip(weights, before, strict=True))
-    optimizer.step(Closure(weights, bad=0.0))
+    optimizer.step(Closure(weights, found_inf=0.0))
     assert all((p.abs() < old.abs()).any() for p, old in zip(weights, before, strict=True))
     assert optimizer.rates() == {"backbone": 0.1, "head": 0.5}
     optimizer.set_rate(0.5)
@@ -339,7 +339,7 @@ def test_the_optimizer_over_another_steps_from_the_weights_without_noise(site):
     plain = build(found[0].options_type(), {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}, "optimizer")
     before, base = module.weight.detach().clone(), found[0].load()(groups=groups, options=plain)
     shaken = found[1].load()(groups=groups, options=build(found[1].options_type(), {"spread": 0.1}, ""), base=base)
-    shaken.step(Closure(list(module.parameters()), bad=0.0))
+    shaken.step(Closure(list(module.parameters()), found_inf=0.0))
     noise = module.weight.grad / 2 - before  # the closure's gradient is twice the weights it saw
     assert 0.01 < noise.abs().max() < 1
     torch.testing.assert_close(module.weight.detach(), before - 0.1 * module.weight.grad)

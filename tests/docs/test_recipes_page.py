@@ -192,5 +192,5 @@ def test_what_the_page_says_of_the_sources_holds(page, recipes):
     ):
         config = resolve([{**on, **changes}], "pim-paper", {"device": "cuda"}, get_registry())
         assert config.backbone.options.maps == maps
-    assert published["train"]["warmup_steps"] * published["train"]["accumulate"] == 800
+    assert published["train"]["warmup_steps"] * published["train"]["grad_accum_steps"] == 800
     assert get_registry().find("head", "pim").options_type()().lambda_b == 0.5

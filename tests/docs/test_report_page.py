@@ -145,7 +145,7 @@ def test_without_the_condition_the_rates_would_be_others():
 
 def test_the_crop_is_224_of_260(page):
     config = resolve([], "report", {"device": "cuda", "weights": "pretrained"}, get_registry())
-    assert round(config.train.image_size / config.train.crop_ratio) == 260
+    assert round(config.train.image_size / config.train.crop_pct) == 260
 
 
 def test_both_pages_give_the_same_ceiling(page):

@@ -81,7 +81,7 @@ FEW_IMAGES = 5
 
 @dataclass(frozen=True)
 class Place:
-    """An image of a data set: its split, its key there, the name of its class, and its file, if it is one."""
+    """An image of a dataset: its split, its key there, the name of its class, and its file, if it is one."""
 
     split: str
     key: str
@@ -103,7 +103,7 @@ class CheckReport:
 
     Attributes:
         splits: the counts of each split that is checked.
-        class_names: of the data set.
+        class_names: of the dataset.
         total: images to check.
         checked: images checked so far.
         complete: whether all were, and then compared with each other.
@@ -169,8 +169,8 @@ class Check:
     """Decodes every image of some splits and compares their files; its report grows as it goes.
 
     Args:
-        splits: of one data set.
-        class_names: of that data set.
+        splits: of one dataset.
+        class_names: of that dataset.
         workers: processes that decode; -1 takes the machine's cores, 0 this process.
 
     Attributes:

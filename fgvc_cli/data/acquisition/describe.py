@@ -25,7 +25,7 @@ class SplitCounts:
     Attributes:
         name: of the split.
         origin: how it came about; empty if it is a person's own.
-        images: of each class, in the order of the data set's class names.
+        images: of each class, in the order of the dataset's class names.
     """
 
     name: str
@@ -82,13 +82,13 @@ def count_splits(dataset: Dataset) -> list[SplitCounts]:
 
 
 HERE, MISSING, MADE, OWN, BROKEN = "here", "missing", "made when opened", "with --data", "broken"
-"""Where a data set stands: all its files are here, some are not, it needs none, a person names them, or its plugin
+"""Where a dataset stands: all its files are here, some are not, it needs none, a person names them, or its plugin
 fails."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One of all data sets, and where it stands.
+    """One of all datasets, and where it stands.
 
     Attributes:
         component: as it is registered.
@@ -116,12 +116,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Description:
-    """One data set in detail.
+    """One dataset in detail.
 
     Attributes:
-        chosen: the data set.
+        chosen: the dataset.
         provision: what it needs, if it says.
-        dataset: the data set itself, if it is here.
+        dataset: the dataset itself, if it is here.
         splits: what it holds, if it is here.
     """
 
@@ -161,12 +161,12 @@ class Description:
 
 
 def all_standings(registry: Registry) -> list[Standing]:
-    """Say of each registered data set, with its default options, where it stands; nothing is opened."""
+    """Say of each registered dataset, with its default options, where it stands; nothing is opened."""
     return [_standing(component) for component in registry.components("dataset")]
 
 
 def describe(chosen: ChosenDataset) -> Description:
-    """Describe one data set; it is opened if it is here, and not if files that it needs are missing.
+    """Describe one dataset; it is opened if it is here, and not if files that it needs are missing.
 
     Raises:
         FgvcError: it cannot be opened, though its files are here.
@@ -179,7 +179,7 @@ def describe(chosen: ChosenDataset) -> Description:
 
 
 def folder_of(dataset: Dataset) -> str:
-    """Return the folder that a data set lies in, as it says itself or as its images have it; empty if in none."""
+    """Return the folder that a dataset lies in, as it says itself or as its images have it; empty if in none."""
     said = dataset.identity().get("folder")
     if said:
         return str(said)
@@ -204,14 +204,14 @@ def _standing(component: Component) -> Standing:
 
 def _provision_json(provision: Provision | None) -> dict[str, Any]:
     if provision is None:
-        return {"folder": None, "missing": [], "downloads": [], "by_hand": "", "homepage": "", "licence": ""}
+        return {"folder": None, "missing": [], "downloads": [], "by_hand": "", "homepage": "", "license": ""}
     return {
         "folder": provision.folder,
         "missing": provision.missing(),
         "downloads": [_download_json(download) for download in wanted(provision)],
         "by_hand": provision.by_hand,
         "homepage": provision.homepage,
-        "licence": provision.licence,
+        "license": provision.license,
     }
 
 

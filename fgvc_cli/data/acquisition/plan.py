@@ -66,15 +66,15 @@ def plan_lines(name: str, provision: Provision, downloads: Sequence[Download]) -
     width = max(len(download.file) for download in downloads)
     for download in downloads:
         yield f"  {download.file:<{width}}  {size_text(download):>7}  from {host_of(download)}"
-    if provision.licence:
-        yield f"licence: {provision.licence}"
+    if provision.license:
+        yield f"license: {provision.license}"
 
 
 def by_hand_text(chosen: ChosenDataset, provision: Provision, causes: Sequence[str]) -> str:
     """Say what could not be downloaded, and exactly what a person gets from where and puts where.
 
     Args:
-        chosen: the data set.
+        chosen: the dataset.
         provision: what it needs.
         causes: why each download failed.
     """
@@ -89,7 +89,7 @@ def by_hand_text(chosen: ChosenDataset, provision: Provision, causes: Sequence[s
 
 
 def by_hand_lines(provision: Provision) -> list[str]:
-    """Say where a person gets a data set, and what is still missing in which folder."""
+    """Say where a person gets a dataset, and what is still missing in which folder."""
     lines = ["by hand:"]
     lines += [f"  {line}" for line in (provision.by_hand.strip() or "see the homepage").splitlines()]
     if provision.homepage and provision.homepage not in provision.by_hand:

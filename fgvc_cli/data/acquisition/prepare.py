@@ -72,23 +72,23 @@ def _acquired(file: Path) -> FileLock | None:
         except Locked:
             pass
         if not said:
-            logger.info(f"{file.parent}: another process is preparing this data set; waiting for it")
+            logger.info(f"{file.parent}: another process is preparing this dataset; waiting for it")
             said = True
         time.sleep(PAUSE)
 
 
 UNPACKING = ".unpacking"
-"""Folder, in the data set's, that archives are unpacked in before their contents are moved into place."""
+"""Folder, in the dataset's, that archives are unpacked in before their contents are moved into place."""
 
 
 def obtain(chosen: ChosenDataset, provision: Provision) -> None:
-    """Bring the files of a data set here, by its links; what is here already is left as it is.
+    """Bring the files of a dataset here, by its links; what is here already is left as it is.
 
     Whatever ends this, in whichever way: each result of a download is there whole or not at all, and another call goes
     on from there. Of two processes one waits until the other is done.
 
     Args:
-        chosen: the data set.
+        chosen: the dataset.
         provision: what it needs, and the links.
 
     Raises:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 DATA_ROOT = "--data-root"
 SEED = 0
-"""For a data set that draws or splits: the default of training."""
+"""For a dataset that draws or splits: the default of training."""
 
 
 @dataclass(frozen=True)
 class ChosenDataset:
-    """A data set that need not be here yet.
+    """A dataset that need not be here yet.
 
     Attributes:
         component: as it is registered.
@@ -93,24 +93,24 @@ class ChosenDataset:
         return open_dataset(self.component, self.options, self.path, SEED)
 
     def _broken(self, how: str) -> FgvcError:
-        return FgvcError(f"The data set '{self.component.name}' of {self.component.distribution} is broken: {how}.")
+        return FgvcError(f"The dataset '{self.component.name}' of {self.component.distribution} is broken: {how}.")
 
 
 def choose_dataset(name: str | None, data: Path | None, texts: Sequence[str], registry: Registry) -> ChosenDataset:
-    """Find the data set that a person means.
+    """Find the dataset that a person means.
 
     Args:
-        name: of a registered data set, or None.
+        name: of a registered dataset, or None.
         data: what `--data` names, or None.
         texts: `--set dataset.option=value` as typed.
-        registry: finds data sets.
+        registry: finds datasets.
 
     Raises:
-        UsageError: neither or no such data set is named, it is not made from such a path, or an option is wrong.
+        UsageError: neither or no such dataset is named, it is not made from such a path, or an option is wrong.
     """
     if name is None and data is None:
         known = ", ".join(component.name for component in registry.components("dataset"))
-        raise UsageError(f"Which data set? Name one ({known}), or a folder or file with --data PATH.")
+        raise UsageError(f"Which dataset? Name one ({known}), or a folder or file with --data PATH.")
     path = None if data is None else data.expanduser().absolute()
     if name is not None:
         component = _named(name, registry)
@@ -128,12 +128,12 @@ def _named(name: str, registry: Registry) -> Component:
         return registry.find("dataset", name)
     except UsageError:
         if Path(name).expanduser().exists():
-            raise UsageError(f"'{name}' is no data set but a path: write --data {shlex.quote(name)}.") from None
+            raise UsageError(f"'{name}' is no dataset but a path: write --data {shlex.quote(name)}.") from None
         raise
 
 
 def stores_of(names: Sequence[str], stores: Sequence[StoreInfo]) -> list[StoreInfo]:
-    """Return the stores of some data sets, by name or by the folder that they were made from; all, for no names.
+    """Return the stores of some datasets, by name or by the folder that they were made from; all, for no names.
 
     Raises:
         UsageError: no store is of such data.
@@ -154,6 +154,6 @@ def stores_of(names: Sequence[str], stores: Sequence[StoreInfo]) -> list[StoreIn
 
 
 def _is_of(store: StoreInfo, name: str) -> bool:
-    """Say whether a store, whose data are called `NAME` or `NAME (FOLDER)`, is of a data set or a folder."""
+    """Say whether a store, whose data are called `NAME` or `NAME (FOLDER)`, is of a dataset or a folder."""
     folder = Path(name).expanduser().absolute()
     return store.data == name or store.data.startswith(f"{name} (") or store.data.endswith(f" ({folder})")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from fgvc_cli.data.batch_augmentation.draws import Draws, Kind, Mix, Step, Turn, sent
+from fgvc_cli.data.batch_augmentation.draws import Draws, Kind, Mix, OpGroup, Step, sent
 from fgvc_cli.data.batch_augmentation.geometry import bilinear_step, flip_step, nearest_step
-from fgvc_cli.data.batch_augmentation.op_groups import turns
+from fgvc_cli.data.batch_augmentation.op_groups import op_groups
 from fgvc_cli.data.batch_augmentation.pixel_ops import (
     blend_step,
     blur_step,
@@ -27,7 +27,7 @@ class BatchAugmentation:
     """Augments batches of pixels where they are.
 
     Args:
-        mean: colour of erased boxes, by channel in [0, 1].
+        mean: color of erased boxes, by channel in [0, 1].
         merge_geometry: one bilinear resampling for an image's consecutive geometric operations; else each its own, to
             the nearest pixel, as torchvision does.
     """
@@ -35,7 +35,7 @@ class BatchAugmentation:
     def __init__(self, mean: Sequence[float], merge_geometry: bool = False) -> None:
         red, green, blue = (int(255 * channel) for channel in mean)
         self.merge_geometry = merge_geometry
-        self._step_of: dict[Kind, Callable[[Turn], Step]] = {
+        self._step_of: dict[Kind, Callable[[OpGroup], Step]] = {
             Kind.FLIP: flip_step,
             Kind.NEAREST: nearest_step,
             Kind.BILINEAR: bilinear_step,
@@ -43,13 +43,13 @@ class BatchAugmentation:
             Kind.BLEND: blend_step,
             Kind.SHARPNESS: sharpness_step,
             Kind.BLUR: blur_step,
-            Kind.ERASE: partial(erase_step, colour=(red, green, blue)),
+            Kind.ERASE: partial(erase_step, color=(red, green, blue)),
         }
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Return new pixels, uint8 B,3,S,S, on the device of the old; mixing is not done here."""
-        steps = [self._step_of[turn.kind](turn) for turn in turns(draws, self.merge_geometry)]
+        steps = [self._step_of[turn.kind](turn) for turn in op_groups(draws, self.merge_geometry)]
         if not steps:
             return pixels
         pixels = pixels.clone()
@@ -90,7 +90,7 @@ def mixed(images: Tensor, targets: Tensor, boxes: Tensor, shares: Tensor) -> tup
     """Mix each image of a batch, and its target, with the one before it.
 
     Args:
-        images: B,3,S,S, normalised.
+        images: B,3,S,S, normalized.
         targets: B,K probabilities.
         boxes: int64 B,4 on the CPU (left, top, right, bottom): taken from the other image; empty for mixup.
         shares: float64 B on the CPU: the image's own share.

@@ -20,7 +20,7 @@ class Operation(IntEnum):
     NONE = 0
     FLIP = 1
     AFFINE = 2
-    """Nearest-neighbour resampling (rows of the 2x3 matrix from output to input, in pixels from the centre)."""
+    """Nearest-neighbor resampling (rows of the 2x3 matrix from output to input, in pixels from the center)."""
     RESAMPLE = 3
     """Several of the two above as one bilinear resampling (matrix, likewise)."""
     POSTERIZE = 4
@@ -149,15 +149,15 @@ class Kind(IntEnum):
     NEAREST = 2
     BILINEAR = 3
     LEVELS = 4
-    """A grey level follows from the same pixel's level in the same channel."""
+    """A gray level follows from the same pixel's level in the same channel."""
     BLEND = 5
-    """A blend with the grey image or its mean."""
+    """A blend with the gray image or its mean."""
     SHARPNESS = 6
     BLUR = 7
     ERASE = 8
 
 
-class Turn(NamedTuple):
+class OpGroup(NamedTuple):
     """Operations of one kind on some images of a batch.
 
     Attributes:

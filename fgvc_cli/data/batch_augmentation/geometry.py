@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.draws import Step, Turn
+from fgvc_cli.data.batch_augmentation.draws import OpGroup, Step
 from fgvc_cli.data.batch_augmentation.pixel_ops import multiply_add
 
 Matrix = tuple[float, float, float, float, float, float]
@@ -19,18 +19,18 @@ FLIP: Matrix = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def rotation(angle: float) -> Matrix:
-    """Return the map of a rotation about the centre by `angle` degrees, counter-clockwise."""
+    """Return the map of a rotation about the center by `angle` degrees, counter-clockwise."""
     return affine(-(angle % 360), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0))
 
 
-def affine(angle: float, translation: Sequence[float], shear: Sequence[float], centre: Sequence[float]) -> Matrix:
-    """Return the map that undoes: shear, rotate (both about `centre`), then shift.
+def affine(angle: float, translation: Sequence[float], shear: Sequence[float], center: Sequence[float]) -> Matrix:
+    """Return the map that undoes: shear, rotate (both about `center`), then shift.
 
     Args:
         angle: degrees, clockwise.
         translation: pixels to the right and down.
         shear: degrees along x and along y.
-        centre: x and y from the image's centre, pixels.
+        center: x and y from the image's center, pixels.
     """
     turn, shear_x, shear_y = math.radians(angle), math.radians(shear[0]), math.radians(shear[1])
     cos, sin = math.cos(turn - shear_y) / math.cos(shear_y), math.sin(turn - shear_y) / math.cos(shear_y)
@@ -38,8 +38,8 @@ def affine(angle: float, translation: Sequence[float], shear: Sequence[float], c
     forward_yy = -math.sin(turn - shear_y) * math.tan(shear_x) / math.cos(shear_y) + math.cos(turn)
     # the determinant of the forward map is 1
     a, b, d, e = forward_yy, -forward_xy, -sin, cos
-    x, y = centre[0] + translation[0], centre[1] + translation[1]
-    return a, b, centre[0] - (a * x + b * y), d, e, centre[1] - (d * x + e * y)
+    x, y = center[0] + translation[0], center[1] + translation[1]
+    return a, b, center[0] - (a * x + b * y), d, e, center[1] - (d * x + e * y)
 
 
 def composed(first: Sequence[float], second: Sequence[float]) -> Matrix:
@@ -53,22 +53,22 @@ def _square(matrix: Sequence[float]) -> np.ndarray:
     return np.array([matrix[:3], matrix[3:], (0.0, 0.0, 1.0)])
 
 
-def flip_step(turn: Turn) -> Step:
+def flip_step(turn: OpGroup) -> Step:
     """Return the step of a turn of flips."""
     return Step(flipped, torch.from_numpy(turn.images))
 
 
-def nearest_step(turn: Turn) -> Step:
+def nearest_step(turn: OpGroup) -> Step:
     """Return the step of a turn of affine maps."""
     return Step(nearest, torch.from_numpy(turn.images), (_matrices(turn),))
 
 
-def bilinear_step(turn: Turn) -> Step:
+def bilinear_step(turn: OpGroup) -> Step:
     """Return the step of a turn of merged affine maps."""
     return Step(bilinear, torch.from_numpy(turn.images), (_matrices(turn),))
 
 
-def _matrices(turn: Turn) -> Tensor:
+def _matrices(turn: OpGroup) -> Tensor:
     return torch.from_numpy(turn.parameters.astype(np.float32)).view(-1, 2, 3)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fgvc_cli.data.batch_augmentation import geometry
-from fgvc_cli.data.batch_augmentation.draws import PARAMETERS, Draws, Kind, Operation, Turn
+from fgvc_cli.data.batch_augmentation.draws import PARAMETERS, Draws, Kind, Operation, OpGroup
 
 KINDS = {
     Operation.NONE: Kind.NONE,
@@ -30,7 +30,7 @@ KINDS = {
 _KIND_OF = np.array([KINDS[operation] for operation in Operation], dtype=np.uint8)
 
 
-def turns(draws: Draws, merge_geometry: bool = False) -> Iterator[Turn]:
+def op_groups(draws: Draws, merge_geometry: bool = False) -> Iterator[OpGroup]:
     """Give the turns that do to each image its operations in their order.
 
     In a turn one kind is done to all images whose next operation it is. There should be few turns with many images
@@ -50,7 +50,7 @@ def turns(draws: Draws, merge_geometry: bool = False) -> Iterator[Turn]:
     while left[1:].any():
         kind = _next_kind(kinds[rows, position], (kinds != Kind.NONE).sum(axis=1) - position, left)
         images = np.flatnonzero(kinds[rows, position] == kind)
-        yield Turn(kind, images, operations[images, position[images]], parameters[images, position[images]])
+        yield OpGroup(kind, images, operations[images, position[images]], parameters[images, position[images]])
         position[images] += 1
         left[kind] -= len(images)
 
@@ -73,7 +73,7 @@ def _next_kind(following: np.ndarray, remaining: np.ndarray, left: np.ndarray) -
 def merged(operations: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the draws (B,T and B,T,6) with each image's consecutive affine operations as one.
 
-    A flip waits for the first of them: it changes places with every operation on colours. Without one it stays a flip.
+    A flip waits for the first of them: it changes places with every operation on colors. Without one it stays a flip.
     """
     operations, parameters = operations.copy(), parameters.copy()
     for row in np.flatnonzero((operations == Operation.AFFINE).any(axis=1)):

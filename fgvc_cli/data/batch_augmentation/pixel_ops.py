@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.draws import Operation, Step, Turn
+from fgvc_cli.data.batch_augmentation.draws import Operation, OpGroup, Step
 
 
 def multiply_add(total: Tensor, first: Tensor, second: Tensor | float) -> Tensor:
     """Return float32 total + first * second, rounded once; all are float32.
 
     That is what torchvision's arithmetic does on a CPU with fused multiply-add. One that rounds the product too is off
-    in the last place now and then, and where a grey level is cut off afterwards, or a nearest neighbour lies half-way,
+    in the last place now and then, and where a gray level is cut off afterwards, or a nearest neighbor lies half-way,
     that shows. The product is exact in float64, which all but Apple's GPUs have.
     """
     if total.device.type == "mps":
@@ -26,7 +26,7 @@ def multiply_add(total: Tensor, first: Tensor, second: Tensor | float) -> Tensor
     return (total.double() + first.double() * wide).float()
 
 
-def levels_step(turn: Turn) -> Step:
+def levels_step(turn: OpGroup) -> Step:
     """Return the step of a turn; tables that do not depend on the image are made here, on the CPU."""
     order = np.argsort(turn.operations, kind="stable")  # autocontrast and equalize have the highest numbers
     operations, parameters = turn.operations[order], turn.parameters[order, 0]
@@ -103,10 +103,10 @@ def _flattening(index: Tensor) -> Tensor:
 
 
 RED, GREEN, BLUE = (float(np.float32(weight)) for weight in (0.2989, 0.587, 0.114))
-"""Weights of the grey image (ITU-R 601-2), as torchvision has them."""
+"""Weights of the gray image (ITU-R 601-2), as torchvision has them."""
 
 
-def blend_step(turn: Turn) -> Step:
+def blend_step(turn: OpGroup) -> Step:
     """Return the step of a turn of saturations and contrasts."""
     own = torch.from_numpy(turn.parameters[:, 0]).view(-1, 1, 1, 1)
     of_mean = torch.from_numpy(turn.operations == Operation.CONTRAST).view(-1, 1, 1, 1)
@@ -114,22 +114,22 @@ def blend_step(turn: Turn) -> Step:
 
 
 def blended(pixels: Tensor, own: Tensor, other: Tensor, of_mean: Tensor) -> Tensor:
-    """Blend images with grey.
+    """Blend images with gray.
 
     Args:
         pixels: uint8 N,3,S,S.
-        own: float32 N,1,1,1, the image's factor; beyond 1 it moves away from grey.
-        other: float32 N,1,1,1, the factor of the grey: 1 - own.
-        of_mean: bool N,1,1,1, whether the grey is the mean of the grey image, and not that image.
+        own: float32 N,1,1,1, the image's factor; beyond 1 it moves away from gray.
+        other: float32 N,1,1,1, the factor of the gray: 1 - own.
+        of_mean: bool N,1,1,1, whether the gray is the mean of the gray image, and not that image.
     """
-    grey = _grey(pixels)
-    mean = grey.mean(dim=(1, 2, 3), keepdim=True, dtype=_widest(pixels)).float()
-    blend = multiply_add(pixels * own, torch.where(of_mean, mean, grey), other)
+    gray = _gray(pixels)
+    mean = gray.mean(dim=(1, 2, 3), keepdim=True, dtype=_widest(pixels)).float()
+    blend = multiply_add(pixels * own, torch.where(of_mean, mean, gray), other)
     return blend.clamp_(0, 255).to(torch.uint8)
 
 
-def _grey(pixels: Tensor) -> Tensor:
-    """Return float32 N,1,S,S: the whole grey level of each pixel."""
+def _gray(pixels: Tensor) -> Tensor:
+    """Return float32 N,1,S,S: the whole gray level of each pixel."""
     red, green, blue = pixels.float().split(1, dim=1)
     return multiply_add(multiply_add(red * RED, green, GREEN), blue, BLUE).floor_()
 
@@ -142,13 +142,13 @@ BLUR_WIDTH = 5
 """Pixels across which a Gaussian blur reaches."""
 
 
-def sharpness_step(turn: Turn) -> Step:
+def sharpness_step(turn: OpGroup) -> Step:
     """Return the step of a turn of sharpness."""
     factor = torch.from_numpy(turn.parameters[:, 0]).view(-1, 1, 1, 1)
     return Step(sharpened, torch.from_numpy(turn.images), ((1 - factor).float(),))
 
 
-def blur_step(turn: Turn) -> Step:
+def blur_step(turn: OpGroup) -> Step:
     """Return the step of a turn of Gaussian blurs."""
     reach = (BLUR_WIDTH - 1) / (2 * math.sqrt(2))
     points = torch.linspace(-reach, reach, BLUR_WIDTH)
@@ -165,7 +165,7 @@ def sharpened(pixels: Tensor, smooth: Tensor) -> Tensor:
         smooth: float32 N,1,1,1, the factor of the smoothed version; below 0 the image gets sharper.
     """
     inner = pixels[..., 1:-1, 1:-1].float()
-    # The 3x3 mean with a fivefold centre. The sum is a whole number, and a 13th of it is never half-way between two.
+    # The 3x3 mean with a fivefold center. The sum is a whole number, and a 13th of it is never half-way between two.
     mean = (_sum_of_nine(pixels) + 4 * inner).div_(13).round_()
     new = multiply_add(inner, mean - inner, smooth).clamp_(0, 255)
     sharp = pixels.clone()
@@ -199,17 +199,17 @@ def blurred(pixels: Tensor, weights: Tensor) -> Tensor:
     return both.round_().to(torch.uint8)
 
 
-def erase_step(turn: Turn, colour: tuple[int, int, int]) -> Step:
-    """Return the step of a turn of erased boxes; `colour` (0 to 255) is what they get."""
+def erase_step(turn: OpGroup, color: tuple[int, int, int]) -> Step:
+    """Return the step of a turn of erased boxes; `color` (0 to 255) is what they get."""
     top, left, height, width = turn.parameters[:, :4].astype(np.int64).T
     boxes = torch.from_numpy(np.stack([left, top, left + width, top + height], axis=1))
-    return Step(partial(erased, colour=colour), torch.from_numpy(turn.images), (boxes,))
+    return Step(partial(erased, color=color), torch.from_numpy(turn.images), (boxes,))
 
 
-def erased(pixels: Tensor, boxes: Tensor, colour: tuple[int, int, int]) -> Tensor:
+def erased(pixels: Tensor, boxes: Tensor, color: tuple[int, int, int]) -> Tensor:
     """Blank a box in each image N,3,S,S; `boxes` as `within` takes them."""
     inside = within(boxes, pixels.shape[3])
-    channels = [channel.masked_fill(inside, level) for channel, level in zip(pixels.split(1, 1), colour, strict=True)]
+    channels = [channel.masked_fill(inside, level) for channel, level in zip(pixels.split(1, 1), color, strict=True)]
     return torch.cat(channels, dim=1)
 
 

@@ -87,8 +87,8 @@ def _affine(
     if scale != 1:
         raise NotImplementedError("an affine map that scales cannot be done on the device")
     height, width = image.shape[-2:]
-    centre = (0.0, 0.0) if center is None else (center[0] - width / 2, center[1] - height / 2)
-    return _note(Operation.AFFINE, image, *geometry.affine(angle, translate, shear, centre))
+    center = (0.0, 0.0) if center is None else (center[0] - width / 2, center[1] - height / 2)
+    return _note(Operation.AFFINE, image, *geometry.affine(angle, translate, shear, center))
 
 
 @F.register_kernel(F.gaussian_blur, Blank)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fgvc_cli import files, settings
 from fgvc_cli.data.cache.locks import FileLock, Locked
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.sizes import bytes_text
 
@@ -35,7 +35,7 @@ class StoreInfo:
 
     Attributes:
         path: its folder.
-        data: the data set, and the folder it is in.
+        data: the dataset, and the folder it is in.
         rendition: what is stored, in words.
         images: how many it holds; 0 if it cannot be read.
         bytes: on disk.
@@ -178,7 +178,7 @@ class NoRoom(Exception):  # noqa: N818, the caller says what it means
     """A store does not fit; the message says why, and what to do."""
 
 
-def bytes_per_image(rendition: Rendition, images: Sequence[Path]) -> float:
+def bytes_per_image(rendition: CachedResize, images: Sequence[Path]) -> float:
     """Estimate how many bytes an image takes in a store, from the sizes of some; 0 if none of those can be opened."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
     taken = []

@@ -33,7 +33,7 @@ from fgvc_cli.data.cache.index import (
     sweep,
 )
 from fgvc_cli.data.cache.locks import FileLock, Locked
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import ImageStore, KeptImages
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.launch import launched
@@ -99,9 +99,9 @@ def training_cache(
     cache = TrainingCache()
     if wanted == "off" or (wanted == "auto" and not limit()):
         return cache
-    augmented = Rendition.augmented(Augmentation(augment, preprocessing))
-    splits: dict[Rendition, dict[str, Split]] = {}
-    for name, split, rendition in (("train", train, augmented), ("val", val, Rendition.resized(preprocessing))):
+    augmented = CachedResize.augmented(Augmentation(augment, preprocessing))
+    splits: dict[CachedResize, dict[str, Split]] = {}
+    for name, split, rendition in (("train", train, augmented), ("val", val, CachedResize.resized(preprocessing))):
         if rendition is None:
             cache.notes.append("training images are decoded in every epoch: augment.before_resize needs them whole")
         elif split is not None and len(split) and all(isinstance(image, str | os.PathLike) for image in split.images):
@@ -118,7 +118,7 @@ def training_cache(
     return cache
 
 
-def _add(cache: TrainingCache, dataset: Dataset, rendition: Rendition, splits: dict[str, Split], what: str) -> None:
+def _add(cache: TrainingCache, dataset: Dataset, rendition: CachedResize, splits: dict[str, Split], what: str) -> None:
     """Open a store, and make room for what it lacks of the splits."""
     about, root = _about(dataset, rendition), settings.current().cache.absolute()
     folder = root / IMAGES / hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -195,7 +195,7 @@ def _taken(folder: Path, about: dict[str, str], notes: list[str]) -> FileLock:
     raise Unusable(f"other processes keep removing {folder}")
 
 
-def _about(dataset: Dataset, rendition: Rendition) -> dict[str, str]:
+def _about(dataset: Dataset, rendition: CachedResize) -> dict[str, str]:
     """Return what a store is of, in words; its name is made of this."""
     folder = str(dataset.identity().get("folder", ""))
     about = {"data": f"{dataset.name} ({folder})" if folder else dataset.name, "rendition": rendition.words}

@@ -22,29 +22,29 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Rendition:
+class CachedResize:
     """An image as it is before anything random is done to it: the part that is the same in every epoch.
 
     Whoever needs it makes it, whether or not it is kept: a run has the same pixels with and without a store.
 
     Attributes:
-        fit: "short" resizes the short side to `side` and keeps the shape; "stretch" makes a square; "shrink" is
-            "short" for images that are larger, and leaves others as they are.
+        crop_mode: "center" resizes the short side to `side` and keeps the shape; "squash" makes a square; "shrink" is
+            "center" for images that are larger, and leaves others as they are.
         side: pixels.
         interpolation: "bilinear" or "bicubic".
     """
 
-    fit: Literal["short", "stretch", "shrink"]
+    crop_mode: Literal["center", "squash", "shrink"]
     side: int
     interpolation: Literal["bilinear", "bicubic"]
 
     @classmethod
-    def resized(cls, preprocessing: Preprocessing) -> Rendition:
+    def resized(cls, preprocessing: Preprocessing) -> CachedResize:
         """Return what a crop of fixed size is taken from: exactly `Preprocessing.resized`."""
-        return cls(preprocessing.fit, preprocessing.resize, preprocessing.interpolation)
+        return cls(preprocessing.crop_mode, preprocessing.resize, preprocessing.interpolation)
 
     @classmethod
-    def augmented(cls, augmentation: Augmentation) -> Rendition | None:
+    def augmented(cls, augmentation: Augmentation) -> CachedResize | None:
         """Return what an augmentation begins with; None if that is the whole photograph (`before_resize`)."""
         preprocessing, side = augmentation.preprocessing, augmentation.target_side
         if side is None:
@@ -55,10 +55,10 @@ class Rendition:
 
     def size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the (width, height) that an image of (width, height) has in this rendition."""
-        if self.fit == "shrink" and min(size) <= self.side:
+        if self.crop_mode == "shrink" and min(size) <= self.side:
             return size
-        fit: Literal["short", "stretch"] = "stretch" if self.fit == "stretch" else "short"
-        return Preprocessing(self.side, self.side, (0.0,) * 3, (1.0,) * 3, fit).resized_size(size)
+        crop_mode: Literal["center", "squash"] = "squash" if self.crop_mode == "squash" else "center"
+        return Preprocessing(self.side, self.side, (0.0,) * 3, (1.0,) * 3, crop_mode).resized_size(size)
 
     def __call__(self, image: PILImage) -> PILImage:
         """Resize an RGB image."""
@@ -69,11 +69,11 @@ class Rendition:
     def words(self) -> str:
         """The rendition as a person reads it: "short side 256 px, bilinear"."""
         size = {
-            "short": f"short side {self.side} px",
-            "stretch": f"{self.side} x {self.side} px",
+            "center": f"short side {self.side} px",
+            "squash": f"{self.side} x {self.side} px",
             "shrink": f"short side at most {self.side} px",
         }
-        return f"{size[self.fit]}, {self.interpolation}"
+        return f"{size[self.crop_mode]}, {self.interpolation}"
 
     @property
     def identity(self) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fgvc_cli.data.cache.environment import Opened, Unusable, close, follow, grow, opened
 from fgvc_cli.data.cache.locks import Locked, locked
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import CachedResize
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -184,7 +184,7 @@ class KeptImages:
         images: files.
     """
 
-    def __init__(self, store: ImageStore, rendition: Rendition, images: Sequence[str | Path]) -> None:
+    def __init__(self, store: ImageStore, rendition: CachedResize, images: Sequence[str | Path]) -> None:
         self.store, self.rendition, self.keys = store, rendition, image_keys(images)
         self._find: Find | None = None
         self._waiting: list[tuple[bytes, bytes]] = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .canvas import Colour, mix, shade
+from .canvas import Color, mix, shade
 from .plumage import vary
 
 # The backdrop holds no detail, so one small drawing serves every image size.
@@ -16,14 +16,14 @@ _SIDE = 80
 
 @dataclass(frozen=True)
 class Season:
-    """The colours of a place: behind (top, bottom), out-of-focus blobs, leaves and berries in focus, bark."""
+    """The colors of a place: behind (top, bottom), out-of-focus blobs, leaves and berries in focus, bark."""
 
-    top: Colour
-    bottom: Colour
-    blobs: tuple[Colour, ...]
-    leaf: Colour
-    berry: Colour
-    bark: Colour
+    top: Color
+    bottom: Color
+    blobs: tuple[Color, ...]
+    leaf: Color
+    berry: Color
+    bark: Color
 
 
 _SEASONS: tuple[Season, ...] = (
@@ -43,12 +43,12 @@ _SEASONS: tuple[Season, ...] = (
 
 
 def sample_season(rng: np.random.Generator) -> Season:
-    """Draws a place and varies its colours."""
+    """Draws a place and varies its colors."""
     base = _SEASONS[int(rng.integers(len(_SEASONS)))]
     return Season(
         top=vary(base.top, rng, 0.02, 0.06),
         bottom=vary(base.bottom, rng, 0.02, 0.10),
-        blobs=tuple(vary(colour, rng, 0.02, 0.08) for colour in base.blobs),
+        blobs=tuple(vary(color, rng, 0.02, 0.08) for color in base.blobs),
         leaf=vary(base.leaf, rng, 0.03, 0.10),
         berry=vary(base.berry, rng, 0.03, 0.08),
         bark=vary(base.bark, rng, 0.02, 0.12),
@@ -58,9 +58,9 @@ def sample_season(rng: np.random.Generator) -> Season:
 def _discs(draw: ImageDraw.ImageDraw, rng: np.random.Generator, season: Season, count: int, radius: float) -> None:
     """Translucent discs; `radius` is the mean one in pixels of the small drawing."""
     for x, y, r, opacity in rng.uniform(0, 1, (count, 4)).tolist():
-        colour = season.blobs[int(rng.integers(len(season.blobs)))]
+        color = season.blobs[int(rng.integers(len(season.blobs)))]
         x, y, r = x * _SIDE, y * _SIDE, radius * (0.5 + r)
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=(*colour, round(60 + 110 * opacity)))
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=(*color, round(60 + 110 * opacity)))
 
 
 def _far_branches(draw: ImageDraw.ImageDraw, rng: np.random.Generator, season: Season) -> None:

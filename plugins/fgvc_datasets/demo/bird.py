@@ -7,11 +7,11 @@ import cmath
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .canvas import Canvas, Colour, Frame, Points, blob, closed_curve, mix, open_curve, points, ribbon, shade
+from .canvas import Canvas, Color, Frame, Points, blob, closed_curve, mix, open_curve, points, ribbon, shade
 from .plumage import Plumage
 from .pose import HEAD_RADIUS, Anatomy
 
-# Plumage has soft borders, so its colours are laid on at this small size, whatever the size of the image.
+# Plumage has soft borders, so its colors are laid on at this small size, whatever the size of the image.
 _SIDE = 96
 
 _WING = closed_curve(
@@ -25,7 +25,7 @@ _COVERTS = closed_curve(
 
 
 def silhouette(anatomy: Anatomy, plumpness: float) -> list[tuple[complex, float]]:
-    """The discs (centre, radius in image widths) whose union is trunk, neck and head."""
+    """The discs (center, radius in image widths) whose union is trunk, neck and head."""
     body, head = anatomy.body, anatomy.head
     trunk = body(points((-0.64, -0.05), (-0.40, 0.00), (-0.10, 0.03), (0.16, 0.02), (0.30, -0.10)))
     spine = np.append(trunk, head.origin)
@@ -40,19 +40,19 @@ def silhouette(anatomy: Anatomy, plumpness: float) -> list[tuple[complex, float]
 def _mask(discs: list[tuple[complex, float]], pixels: int) -> Image.Image:
     mask = Image.new("L", (pixels, pixels))
     draw = ImageDraw.Draw(mask)
-    for centre, radius in discs:
-        x, y, r = centre.real * pixels, centre.imag * pixels, radius * pixels
+    for center, radius in discs:
+        x, y, r = center.real * pixels, center.imag * pixels, radius * pixels
         draw.ellipse((round(x - r), round(y - r), round(x + r), round(y + r)), fill=255)
     return mask
 
 
 def _pattern(anatomy: Anatomy, plumage: Plumage) -> Image.Image:
-    """The soft colours of trunk and head: pale below, a paler cheek, a darker crown."""
+    """The soft colors of trunk and head: pale below, a paler cheek, a darker crown."""
     image = Image.new("RGB", (_SIDE, _SIDE), plumage.back)
     draw = ImageDraw.Draw(image)
 
-    def area(outline: Points, colour: Colour) -> None:
-        draw.polygon((outline.view(np.float64) * _SIDE).tolist(), fill=colour)
+    def area(outline: Points, color: Color) -> None:
+        draw.polygon((outline.view(np.float64) * _SIDE).tolist(), fill=color)
 
     body, head = anatomy.body, anatomy.head
     belly = points((0.62, -0.16), (0.60, 0.5), (-0.3, 0.52), (-0.72, 0.16), (-0.34, 0.16), (0.0, 0.05), (0.26, -0.16))
@@ -64,7 +64,7 @@ def _pattern(anatomy: Anatomy, plumage: Plumage) -> Image.Image:
 
 
 def _roundness(discs: list[tuple[complex, float]], light: complex, unit: float) -> Image.Image:
-    """Grey image, bright on the side of the `light` and dark on the other, from the blurred silhouette."""
+    """Gray image, bright on the side of the `light` and dark on the other, from the blurred silhouette."""
     soft = _mask(discs, _SIDE).filter(ImageFilter.GaussianBlur(0.13 * unit * _SIDE))
     towards = light * 0.11 * unit * _SIDE
     return soft.transform(
@@ -73,7 +73,7 @@ def _roundness(discs: list[tuple[complex, float]], light: complex, unit: float) 
 
 
 def draw_trunk(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, plumpness: float, light: complex) -> None:
-    """Trunk and head, coloured and shaded; `light` is the unit vector towards the light."""
+    """Trunk and head, colored and shaded; `light` is the unit vector towards the light."""
     discs = silhouette(anatomy, plumpness)
     roundness = _roundness(discs, light, anatomy.ground.scale)
     gain = roundness.point([round(132 + 123 * (i / 255) ** 0.8) for i in range(256)])
@@ -113,10 +113,10 @@ def feather(length: float, width: float, tip: float = 0.55) -> Points:
     )  # fmt: skip
 
 
-def draw_feather(canvas: Canvas, frame: Frame, outline: Points, colour: Colour, edge: Colour) -> None:
+def draw_feather(canvas: Canvas, frame: Frame, outline: Points, color: Color, edge: Color) -> None:
     """One feather with a lighter edge and a shaft."""
     canvas.polygon(frame(outline), edge)
-    canvas.polygon(frame(outline * 0.96 + 0.012j), colour)
+    canvas.polygon(frame(outline * 0.96 + 0.012j), color)
 
 
 def draw_wing(canvas: Canvas, frame: Frame, plumage: Plumage, spread: float) -> None:
@@ -133,23 +133,23 @@ def draw_wing(canvas: Canvas, frame: Frame, plumage: Plumage, spread: float) -> 
     canvas.polygon(frame(_COVERTS * 0.965 - 0.006), mix(plumage.wing, plumage.back, 0.22))
     for row, count in ((0, 4), (1, 5)):
         for column in range(count):
-            centre = complex(-0.08 - 0.12 * row - 0.05 * (column % 2), -0.04 + 0.055 * column)
-            canvas.line(frame.at(centre)(points((0.03, -0.03), (-0.025, 0.0), (0.03, 0.03))), 0.012 * frame.scale, edge)
+            center = complex(-0.08 - 0.12 * row - 0.05 * (column % 2), -0.04 + 0.055 * column)
+            canvas.line(frame.at(center)(points((0.03, -0.03), (-0.025, 0.0), (0.03, 0.03))), 0.012 * frame.scale, edge)
 
 
-def draw_legs(canvas: Canvas, anatomy: Anatomy, colour: Colour) -> None:
+def draw_legs(canvas: Canvas, anatomy: Anatomy, color: Color) -> None:
     """Both legs, from the hips to the feet; the trunk is drawn over their upper ends."""
     unit = anatomy.ground.scale
     for hip, foot, gain in zip(anatomy.hips, anatomy.feet, (0.78, 1.0), strict=True):
         knee = (hip + foot) / 2 - 0.035 * unit
-        canvas.line(np.array([hip, knee, foot]), 0.042 * unit, shade(colour, gain))
+        canvas.line(np.array([hip, knee, foot]), 0.042 * unit, shade(color, gain))
 
 
-def draw_toes(canvas: Canvas, anatomy: Anatomy, colour: Colour) -> None:
+def draw_toes(canvas: Canvas, anatomy: Anatomy, color: Color) -> None:
     """Three toes forward and one back on the perch, for each foot."""
     unit = anatomy.ground.scale
     for foot, gain in zip(anatomy.feet, (0.8, 1.0), strict=True):
         for reach, angle in ((0.13, 0.42), (0.14, 0.95), (0.12, 1.5), (0.09, 2.6)):
             toe = foot + cmath.rect(reach * unit, angle)
             line = np.array([foot - 0.01j * unit, (foot + toe) / 2 - 0.018j * unit, toe])
-            canvas.polygon(ribbon(line, (0.05 * unit, 0.026 * unit)), shade(colour, gain))
+            canvas.polygon(ribbon(line, (0.05 * unit, 0.026 * unit)), shade(color, gain))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 Points = npt.NDArray[np.complex128]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 
 SUPERSAMPLING = 3
@@ -49,15 +49,15 @@ def points(*pairs: tuple[float, float]) -> Points:
     return np.array([complex(x, y) for x, y in pairs])
 
 
-def arc(centre: complex, radius: float, start: float, end: float, count: int) -> Points:
+def arc(center: complex, radius: float, start: float, end: float, count: int) -> Points:
     """`count` points on a circle from angle `start` to `end`, in radians, clockwise on the screen."""
-    return centre + np.array([cmath.rect(radius, start + (end - start) * i / (count - 1)) for i in range(count)])
+    return center + np.array([cmath.rect(radius, start + (end - start) * i / (count - 1)) for i in range(count)])
 
 
-def blob(centre: complex, across: float, down: float, count: int = 20) -> Points:
+def blob(center: complex, across: float, down: float, count: int = 20) -> Points:
     """An ellipse with the half axes `across` and `down`, as a polygon of `count` points."""
     turns = [2 * math.pi * i / count for i in range(count)]
-    return np.array([centre + complex(across * math.cos(t), down * math.sin(t)) for t in turns])
+    return np.array([center + complex(across * math.cos(t), down * math.sin(t)) for t in turns])
 
 
 @lru_cache(maxsize=64)
@@ -97,15 +97,15 @@ def ribbon(line: Points, widths: Sequence[float]) -> Points:
     return np.concatenate([line + normal * half, (line - normal * half)[::-1]])
 
 
-def mix(first: Colour, second: Colour, share: float) -> Colour:
+def mix(first: Color, second: Color, share: float) -> Color:
     """`first` with `share` of `second` in it, 0 to 1."""
     r, g, b = (round(a + (c - a) * share) for a, c in zip(first, second, strict=True))
     return r, g, b
 
 
-def shade(colour: Colour, gain: float) -> Colour:
-    """The colour made darker (gain below 1) or lighter."""
-    r, g, b = (min(255, max(0, round(c * gain))) for c in colour)
+def shade(color: Color, gain: float) -> Color:
+    """The color made darker (gain below 1) or lighter."""
+    r, g, b = (min(255, max(0, round(c * gain))) for c in color)
     return r, g, b
 
 
@@ -123,27 +123,27 @@ class Canvas:
         flat: list[int] = np.rint(outline.view(np.float64) * self.pixels).astype(np.int64).tolist()
         return flat
 
-    def polygon(self, outline: Points, colour: Colour) -> None:
+    def polygon(self, outline: Points, color: Color) -> None:
         """A filled outline with hard edges, which shrinking the image makes smooth."""
-        self.draw.polygon(self.to_pixels(outline), fill=colour)
+        self.draw.polygon(self.to_pixels(outline), fill=color)
 
-    def line(self, line: Points, width: float, colour: Colour) -> None:
+    def line(self, line: Points, width: float, color: Color) -> None:
         """A line `width` image widths thick, at least one supersampled pixel."""
-        self.draw.line(self.to_pixels(line), fill=colour, width=max(1, round(width * self.pixels)), joint="curve")
+        self.draw.line(self.to_pixels(line), fill=color, width=max(1, round(width * self.pixels)), joint="curve")
 
-    def circle(self, centre: complex, radius: float, colour: Colour) -> None:
-        """A filled circle; centre and radius in widths of the image."""
-        x, y, r = centre.real * self.pixels, centre.imag * self.pixels, radius * self.pixels
-        self.draw.ellipse((round(x - r), round(y - r), round(x + r), round(y + r)), fill=colour)
+    def circle(self, center: complex, radius: float, color: Color) -> None:
+        """A filled circle; center and radius in widths of the image."""
+        x, y, r = center.real * self.pixels, center.imag * self.pixels, radius * self.pixels
+        self.draw.ellipse((round(x - r), round(y - r), round(x + r), round(y + r)), fill=color)
 
-    def glaze(self, outline: Points, colour: Colour, opacity: float) -> None:
+    def glaze(self, outline: Points, color: Color, opacity: float) -> None:
         """A polygon laid over the image with `opacity` 0 to 1."""
         flat = self.to_pixels(outline)
         left, top = min(flat[::2]), min(flat[1::2])
         mask = Image.new("L", (max(flat[::2]) - left + 1, max(flat[1::2]) - top + 1))
         moved = [value - (top if i % 2 else left) for i, value in enumerate(flat)]
         ImageDraw.Draw(mask).polygon(moved, fill=round(255 * opacity))
-        self.image.paste(colour, (left, top), mask)
+        self.image.paste(color, (left, top), mask)
 
     def finish(self) -> Image.Image:
         """The image at its own size."""

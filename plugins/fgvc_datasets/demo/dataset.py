@@ -1,4 +1,4 @@
-"""The demo data set: birds that are drawn when it is first used, and kept in the cache."""
+"""The demo dataset: birds that are drawn when it is first used, and kept in the cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DemoDataset(Dataset):
 
     def __init__(self, request: DatasetRequest, options: DemoOptions) -> None:
         self.options = options
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None  # lives as long as the data set
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None  # lives as long as the dataset
         self.folder = self._drawn(request)
         self._truth = _read_truth(self.folder)
         self.class_names = tuple(self._truth["classes"])

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from .backdrop import Season
-from .canvas import Canvas, Colour, Frame, closed_curve, mix, open_curve, points, ribbon, shade
+from .canvas import Canvas, Color, Frame, closed_curve, mix, open_curve, points, ribbon, shade
 from .plumage import vary
 from .pose import Anatomy
 
@@ -19,18 +19,18 @@ _VEINS = [points((0.06, 0), (0.5, 0.012), (0.96, 0))] + [
 ]
 
 
-def draw_leaf(canvas: Canvas, frame: Frame, colour: Colour) -> None:
+def draw_leaf(canvas: Canvas, frame: Frame, color: Color) -> None:
     """A leaf from (0, 0) to (1, 0) of `frame`, one half in the shade."""
-    canvas.polygon(frame(_LEAF), colour)
-    canvas.polygon(frame(_LEAF_HALF), shade(colour, 0.84))
+    canvas.polygon(frame(_LEAF), color)
+    canvas.polygon(frame(_LEAF_HALF), shade(color, 0.84))
     for width, vein in zip((0.035, *[0.018] * 6), _VEINS, strict=True):
-        canvas.line(frame(vein), width * frame.scale, mix(colour, (250, 250, 220), 0.3))
+        canvas.line(frame(vein), width * frame.scale, mix(color, (250, 250, 220), 0.3))
 
 
-def _berry(canvas: Canvas, centre: complex, radius: float, colour: Colour) -> None:
-    canvas.circle(centre, radius, shade(colour, 0.72))
-    canvas.circle(centre - radius * complex(0.10, 0.12), radius * 0.84, colour)
-    canvas.circle(centre - radius * complex(0.32, 0.36), radius * 0.26, mix(colour, (255, 255, 255), 0.7))
+def _berry(canvas: Canvas, center: complex, radius: float, color: Color) -> None:
+    canvas.circle(center, radius, shade(color, 0.72))
+    canvas.circle(center - radius * complex(0.10, 0.12), radius * 0.84, color)
+    canvas.circle(center - radius * complex(0.32, 0.36), radius * 0.26, mix(color, (255, 255, 255), 0.7))
 
 
 def _twig(canvas: Canvas, rng: np.random.Generator, season: Season, root: complex, angle: float) -> None:
@@ -48,15 +48,15 @@ def _twig(canvas: Canvas, rng: np.random.Generator, season: Season, root: comple
             _berry(canvas, frame(line[-1:])[0] + complex(*offset), rng.uniform(0.016, 0.026), season.berry)
 
 
-def _bark(canvas: Canvas, rng: np.random.Generator, line: np.ndarray, width: float, colour: Colour) -> None:
+def _bark(canvas: Canvas, rng: np.random.Generator, line: np.ndarray, width: float, color: Color) -> None:
     """Light above, shade below and short cracks along a branch."""
-    canvas.polygon(ribbon(line, (width, width * 0.9)), shade(colour, 0.66))
-    canvas.polygon(ribbon(line - 0.10j * width, (width * 0.78, width * 0.70)), colour)
-    canvas.polygon(ribbon(line - 0.26j * width, (width * 0.30, width * 0.26)), mix(colour, (255, 246, 226), 0.28))
+    canvas.polygon(ribbon(line, (width, width * 0.9)), shade(color, 0.66))
+    canvas.polygon(ribbon(line - 0.10j * width, (width * 0.78, width * 0.70)), color)
+    canvas.polygon(ribbon(line - 0.26j * width, (width * 0.30, width * 0.26)), mix(color, (255, 246, 226), 0.28))
     for along, across, length in rng.uniform(0, 1, (14, 3)).tolist():
         start = line[int(along * (len(line) - 1))] + 1j * width * (across - 0.5) * 0.8
         crack = np.array([start, start + (0.01 + 0.04 * length) * (1 + 0.05j)])
-        canvas.line(crack, 0.003, shade(colour, 0.55 if across > 0.4 else 0.8))
+        canvas.line(crack, 0.003, shade(color, 0.55 if across > 0.4 else 0.8))
 
 
 def draw_perch(canvas: Canvas, rng: np.random.Generator, season: Season, anatomy: Anatomy, slope: float) -> None:
@@ -83,7 +83,7 @@ def draw_front_leaves(
     """A few leaves before everything else; one that would touch a circle of `keep_clear` is left out."""
     for x, y, angle, size in rng.uniform(0, 1, (int(rng.integers(2, 9)), 4)).tolist():
         frame = Frame(complex(x, y) * 1.1 - (0.05 + 0.05j), cmath.rect(0.11 + 0.13 * size, angle * 2 * math.pi))
-        colour = vary(season.leaf, rng, 0.03, 0.14)
+        color = vary(season.leaf, rng, 0.03, 0.14)
         outline = frame(_LEAF)
-        if all(np.abs(outline - centre).min() > radius for centre, radius in keep_clear):
-            draw_leaf(canvas, frame, colour)
+        if all(np.abs(outline - center).min() > radius for center, radius in keep_clear):
+            draw_leaf(canvas, frame, color)

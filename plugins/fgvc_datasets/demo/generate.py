@@ -96,4 +96,4 @@ def _move(complete: Path, folder: Path) -> None:
         there = folder / "parts.json"
         if there.is_file() and there.read_bytes() == (complete / "parts.json").read_bytes():
             return
-        raise FileExistsError(f"{folder} is there already and holds another data set") from error
+        raise FileExistsError(f"{folder} is there already and holds another dataset") from error

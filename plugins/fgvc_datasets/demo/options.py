@@ -1,4 +1,4 @@
-"""Options of the demo data set."""
+"""Options of the demo dataset."""
 
 from __future__ import annotations
 

@@ -97,10 +97,10 @@ def draw_crest(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) ->
 def draw_eye(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) -> Points:
     """A dark eye: alone, in a pale ring, or in a dark stripe from the beak to the nape."""
     head, unit = anatomy.head, anatomy.ground.scale
-    centre = head(points((0.085, -0.055)))[0]
-    outline = blob(centre, 0.13 * unit, 0.13 * unit)
+    center = head(points((0.085, -0.055)))[0]
+    outline = blob(center, 0.13 * unit, 0.13 * unit)
     if kind == "ring":
-        canvas.circle(centre, 0.12 * unit, plumage.ring)
+        canvas.circle(center, 0.12 * unit, plumage.ring)
     elif kind == "stripe":
         line = head(open_curve(points((0.25, 0.0), (0.085, -0.05), (-0.10, -0.03), (-0.24, 0.04))))
         brow = ribbon(line - 0.055j * head.turn, (0.02 * unit, 0.06 * unit, 0.05 * unit, 0.02 * unit))
@@ -108,9 +108,9 @@ def draw_eye(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) -> P
         canvas.polygon(brow, mix(plumage.cheek, (255, 250, 238), 0.55))
         canvas.polygon(stripe, plumage.stripe)
         outline = np.concatenate([outline, stripe, brow])
-    canvas.circle(centre, 0.078 * unit, mix(plumage.stripe, (96, 62, 40), 0.5))
-    canvas.circle(centre, 0.062 * unit, (20, 17, 18))
-    canvas.circle(centre + complex(-0.02, -0.022) * unit, 0.019 * unit, (255, 255, 255))
+    canvas.circle(center, 0.078 * unit, mix(plumage.stripe, (96, 62, 40), 0.5))
+    canvas.circle(center, 0.062 * unit, (20, 17, 18))
+    canvas.circle(center + complex(-0.02, -0.022) * unit, 0.019 * unit, (255, 255, 255))
     return outline
 
 

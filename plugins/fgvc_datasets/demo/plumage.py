@@ -1,4 +1,4 @@
-"""The colours of a bird, drawn without regard to its species."""
+"""The colors of a bird, drawn without regard to its species."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Colour, mix, shade
+from .canvas import Color, mix, shade
 
 # (back, belly) of birds one could meet in a garden.
-_FAMILIES: tuple[tuple[Colour, Colour], ...] = (
+_FAMILIES: tuple[tuple[Color, Color], ...] = (
     ((122, 124, 68), (232, 220, 150)),
     ((156, 94, 58), (240, 214, 178)),
     ((98, 118, 142), (228, 230, 230)),
@@ -20,31 +20,31 @@ _FAMILIES: tuple[tuple[Colour, Colour], ...] = (
     ((124, 104, 86), (232, 218, 198)),
     ((78, 114, 160), (244, 214, 172)),
 )
-_BEAKS: tuple[Colour, ...] = ((204, 168, 100), (72, 66, 68), (226, 142, 56), (150, 120, 96))
+_BEAKS: tuple[Color, ...] = ((204, 168, 100), (72, 66, 68), (226, 142, 56), (150, 120, 96))
 _CREAM, _YELLOW, _INK = (250, 244, 228), (246, 212, 104), (40, 34, 34)
 
 
 @dataclass(frozen=True)
 class Plumage:
-    """RGB colours, 0 to 255, of everything on a bird."""
+    """RGB colors, 0 to 255, of everything on a bird."""
 
-    back: Colour
-    belly: Colour
-    cheek: Colour
-    wing: Colour
-    tail: Colour
-    crest: Colour
-    mark: Colour
-    spots: Colour
-    beak: Colour
-    ring: Colour
-    stripe: Colour
-    legs: Colour
+    back: Color
+    belly: Color
+    cheek: Color
+    wing: Color
+    tail: Color
+    crest: Color
+    mark: Color
+    spots: Color
+    beak: Color
+    ring: Color
+    stripe: Color
+    legs: Color
 
 
-def vary(colour: Colour, rng: np.random.Generator, hue: float = 0.02, light: float = 0.08) -> Colour:
-    """The colour with its hue shifted by up to `hue` turns and its value and saturation by up to `light`."""
-    h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
+def vary(color: Color, rng: np.random.Generator, hue: float = 0.02, light: float = 0.08) -> Color:
+    """The color with its hue shifted by up to `hue` turns and its value and saturation by up to `light`."""
+    h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in color))
     shift, tint, gain = rng.uniform(-1, 1, 3).tolist()
     r, g, b = colorsys.hsv_to_rgb(
         (h + hue * shift) % 1.0, min(1.0, s * (1 + 2 * light * tint)), min(1.0, v * (1 + light * gain))
@@ -53,7 +53,7 @@ def vary(colour: Colour, rng: np.random.Generator, hue: float = 0.02, light: flo
 
 
 def sample_plumage(rng: np.random.Generator) -> Plumage:
-    """Draws a harmonious plumage: one family of colours, each part varied around it."""
+    """Draws a harmonious plumage: one family of colors, each part varied around it."""
     back, belly = _FAMILIES[int(rng.integers(len(_FAMILIES)))]
     back, belly = vary(back, rng, 0.03, 0.12), vary(belly, rng, 0.03, 0.05)
     u = rng.uniform

@@ -114,7 +114,7 @@ def stand(pose: Pose) -> Anatomy:
 
 
 def guarded(anatomy: Anatomy) -> list[tuple[complex, float]]:
-    """Circles (centre, radius in image widths) around the deciding parts, which no clutter may cover."""
+    """Circles (center, radius in image widths) around the deciding parts, which no clutter may cover."""
     spots = [
         (anatomy.head, complex(0.0, -0.10), 0.38),
         (anatomy.head, complex(0.42, 0.03), 0.27),

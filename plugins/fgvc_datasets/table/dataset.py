@@ -1,4 +1,4 @@
-"""The data set that is a table of paths and labels."""
+"""The dataset that is a table of paths and labels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TableDataset(Dataset):
 
     def __init__(self, request: DatasetRequest, options: TableOptions) -> None:
         if request.folder is None:
-            raise UsageError("The data set 'table' is made from a CSV or TSV file: name it with --data FILE.csv.")
+            raise UsageError("The dataset 'table' is made from a CSV or TSV file: name it with --data FILE.csv.")
         self.file = request.folder.absolute()
         self.name = self.file.stem
         _check_file(self.file)
@@ -97,7 +97,7 @@ def _check_file(file: Path) -> None:
         near = did_you_mean(file.name, os.listdir(file.parent)) if file.parent.is_dir() else ""  # noqa: PTH208
         raise FgvcError(f"{file}: there is no such file.{near}")
     if not file.is_file():
-        raise FgvcError(f"{file} is no file; the data set 'table' reads a CSV or TSV file.")
+        raise FgvcError(f"{file} is no file; the dataset 'table' reads a CSV or TSV file.")
 
 
 def _root(file: Path, options: TableOptions) -> Path:

@@ -1,4 +1,4 @@
-"""Options of the table data set."""
+"""Options of the table dataset."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class CmalHead(Head):
     images; all four classifiers on the overall region; the concatenation on the images. Each runs only the stages and
     experts that its loss needs (and the first also e1 and e2, without gradient, for their attention). Batch-norm
     statistics of what is not run stay as they are; `full_passes=true` runs everything every time and moves them as
-    the published code does. Parameters that a loss does not reach do as the option `idle` says.
+    the published code does. Parameters that a loss does not reach do as the option `missing_grad` says.
 
     Args:
         backbone: what the backbone says of itself.
@@ -121,7 +121,7 @@ class CmalHead(Head):
 
     @torch.no_grad()
     def attend(self, model: Model, images: Tensor) -> Attention:
-        """Return where the experts look in images B,3,H,W (normalised), alone and together."""
+        """Return where the experts look in images B,3,H,W (normalized), alone and together."""
         return self._attend(model(images), images)
 
     def notes(self) -> list[str]:
@@ -143,7 +143,7 @@ class CmalHead(Head):
         return cast(Expert, self.experts[level])
 
     def _objective(self, part: str, images: Tensor, loss: Callable[[CmalOutput], Loss]) -> Objective:
-        return Objective(images, loss, part, idle=self.options.idle, name=part)
+        return Objective(images, loss, part, missing_grad=self.options.missing_grad, name=part)
 
     @torch.no_grad()
     def _attend(self, output: CmalOutput, images: Tensor) -> Attention:

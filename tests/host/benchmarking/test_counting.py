@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fgvc_cli.benchmarking.macs import OWN_FORMULAS, MultiplyAdds, multiply_adds
+from fgvc_cli.benchmarking.macs import OWN_FORMULAS, MacCounter, count_macs
 
 aten = torch.ops.aten
 B, H, W = 2, 6, 5
@@ -17,8 +17,8 @@ B, H, W = 2, 6, 5
 
 def of_convolution(layer, inputs, needs_input_gradient):
     inputs = inputs.requires_grad_(needs_input_gradient)
-    forward = multiply_adds(lambda: layer(inputs))
-    both = multiply_adds(lambda: layer(inputs).sum().backward())
+    forward = count_macs(lambda: layer(inputs))
+    both = count_macs(lambda: layer(inputs).sum().backward())
     return forward, both - forward
 
 
@@ -50,7 +50,7 @@ def test_the_weight_gradient_of_a_grouped_convolution_is_what_torch_overcounts()
     layer, by_hand = CONVOLUTIONS["depthwise"]
     inputs = torch.randn(B, 4, H, W, requires_grad=True)
     assert by_torch(lambda: layer(inputs).sum().backward()) == (1 + 1 + 4) * by_hand  # 4 groups
-    assert multiply_adds(lambda: layer(inputs).sum().backward()) == 3 * by_hand
+    assert count_macs(lambda: layer(inputs).sum().backward()) == 3 * by_hand
     plain, by_hand = CONVOLUTIONS["plain"]
     assert by_torch(lambda: plain(inputs).sum().backward()) == 3 * by_hand
 
@@ -59,33 +59,33 @@ def test_a_gradient_that_is_not_asked_for_is_not_counted():
     layer = nn.Conv2d(4, 8, 3, padding=1, groups=2).requires_grad_(False)
     inputs = torch.randn(B, 4, H, W, requires_grad=True)
     forward = B * H * W * 8 * 2 * 9
-    assert multiply_adds(lambda: layer(inputs).sum().backward()) == 2 * forward
+    assert count_macs(lambda: layer(inputs).sum().backward()) == 2 * forward
 
 
 def test_linear_layers_and_batched_products_are_counted():
     layer = nn.Linear(5, 3)
     images = torch.randn(4, 7, 5, requires_grad=True)
-    assert multiply_adds(lambda: layer(images)) == 4 * 7 * 5 * 3
-    assert multiply_adds(lambda: layer(images).sum().backward()) == 3 * 4 * 7 * 5 * 3
+    assert count_macs(lambda: layer(images)) == 4 * 7 * 5 * 3
+    assert count_macs(lambda: layer(images).sum().backward()) == 3 * 4 * 7 * 5 * 3
     left, right = torch.randn(6, 2, 5), torch.randn(6, 5, 3)
-    assert multiply_adds(lambda: left @ right) == 6 * 2 * 5 * 3
-    assert multiply_adds(lambda: (left.relu() + 1).softmax(dim=2)) == 0
+    assert count_macs(lambda: left @ right) == 6 * 2 * 5 * 3
+    assert count_macs(lambda: (left.relu() + 1).softmax(dim=2)) == 0
 
 
 def test_in_inference_mode_whole_operations_are_taken_apart():
     layer, query = nn.Linear(5, 3), torch.randn(2, 4, 16, 8)
     with torch.inference_mode():
-        assert multiply_adds(lambda: layer(torch.randn(7, 5))) == 7 * 5 * 3
-        counted = multiply_adds(lambda: F.scaled_dot_product_attention(query, query, query))
+        assert count_macs(lambda: layer(torch.randn(7, 5))) == 7 * 5 * 3
+        counted = count_macs(lambda: F.scaled_dot_product_attention(query, query, query))
     assert counted == 2 * 2 * 4 * 16 * 16 * 8
 
 
 def test_torchs_own_attention_layers_hide_nothing():
     """Within a prediction they would go through one kernel that no formula is known for."""
     layer, tokens = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True).eval(), torch.randn(2, 5, 16)
-    trained = multiply_adds(lambda: layer(tokens))
+    trained = count_macs(lambda: layer(tokens))
     with torch.inference_mode():
-        assert multiply_adds(lambda: layer(tokens)) == trained > 2 * 5 * 16 * (4 * 16 + 2 * 32)
+        assert count_macs(lambda: layer(tokens)) == trained > 2 * 5 * 16 * (4 * 16 + 2 * 32)
     assert torch.backends.mha.get_fastpath_enabled()
 
 
@@ -98,8 +98,8 @@ def test_attention_is_counted_whichever_kernel_computes_it(backend, backward):
     """Scores and mixed values; back, the gradients of both products, and the scores again if they were not kept."""
     query, key, value = (torch.randn(2, 4, n, 8, requires_grad=True) for n in (16, 12, 12))
     with sdpa_kernel(backend):
-        assert multiply_adds(lambda: F.scaled_dot_product_attention(query, key, value)) == 2 * SCORES
-        both = multiply_adds(lambda: F.scaled_dot_product_attention(query, key, value).sum().backward())
+        assert count_macs(lambda: F.scaled_dot_product_attention(query, key, value)) == 2 * SCORES
+        both = count_macs(lambda: F.scaled_dot_product_attention(query, key, value).sum().backward())
     assert both == (2 + backward) * SCORES
 
 
@@ -118,8 +118,8 @@ def test_autocast_changes_no_count():
     layer = nn.Conv2d(4, 8, 3)
     inputs = torch.randn(2, 4, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = multiply_adds(lambda: layer(inputs).float().sum().backward())
-    assert low == multiply_adds(lambda: layer(inputs).sum().backward()) > 0
+        low = count_macs(lambda: layer(inputs).float().sum().backward())
+    assert low == count_macs(lambda: layer(inputs).sum().backward()) > 0
 
 
 def test_what_is_executed_gives_the_same_as_without_counting():
@@ -129,5 +129,5 @@ def test_what_is_executed_gives_the_same_as_without_counting():
         torch.randn(2, 3, 8, 8),
     )
     expected = model(inputs)
-    with MultiplyAdds():
+    with MacCounter():
         assert torch.equal(model(inputs), expected)

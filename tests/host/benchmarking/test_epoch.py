@@ -117,7 +117,7 @@ def test_a_whole_epoch_from_kept_images(
 
 
 def test_as_much_of_an_epoch_as_the_time_allows(birds: Path, decoded: list[Path], staged: list[list[int]]) -> None:
-    work = dry_run.measure_epoch(config_of(birds, accumulate=2), seconds=0.0)
+    work = dry_run.measure_epoch(config_of(birds, grad_accum_steps=2), seconds=0.0)
     assert (work.images, work.timing.rounds) == (8, 1)
     assert len(staged) == 3 and staged[0] == staged[1] == staged[2]  # begun, warmed up, timed
     assert len(decoded) == 8
@@ -133,7 +133,7 @@ def test_processes_that_read_give_every_pass_the_same_updates(
     birds: Path, staged: list[list[int]], workers: int
 ) -> None:
     config = config_of(birds, workers=workers)
-    with scratch_folder() as folder, dry_run.rehearsal(dry_run.random_job(config), folder) as trainer:
+    with scratch_folder() as folder, dry_run.dry_run(dry_run.random_job(config), folder) as trainer:
         passes = [dry_run._passed(trainer, lambda updates, _: updates == 2) for _ in range(3)]
         assert len(multiprocessing.active_children()) == workers
     assert [(of.updates, of.images) for of in passes] == [(2, 8)] * 3
@@ -154,7 +154,7 @@ def test_the_updates_are_the_trainers_own(
 
     real = Trainer.updates_of_epoch
     monkeypatch.setattr(Trainer, "updates_of_epoch", noted)
-    with scratch_folder() as folder, dry_run.rehearsal(dry_run.random_job(config), folder) as trainer:
+    with scratch_folder() as folder, dry_run.dry_run(dry_run.random_job(config), folder) as trainer:
         assert dry_run._passed(trainer, lambda *_: False).images == IMAGES
         assert set(trainer.metrics.means()) >= {"objective", "loss", "top1"}
     assert seen == [(4, 4, 1), (4, 8, 2), (4, 12, 3), (4, 16, 4), (2, 18, 5)]
@@ -181,7 +181,7 @@ def test_nothing_is_left_behind(birds: Path) -> None:
 def test_the_persons_own_kept_images_stay_as_they_are(birds: Path) -> None:
     cache = program.current().cache
     job = dry_run.random_job(config_of(birds))
-    with dry_run.rehearsal(job, cache) as trainer:
+    with dry_run.dry_run(job, cache) as trainer:
         list(trainer.updates_of_epoch())
     (store,) = listing.stores(cache)
     files = {path: path.stat().st_mtime_ns for path in store.path.iterdir()}

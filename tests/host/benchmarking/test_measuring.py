@@ -58,8 +58,8 @@ def test_what_is_executed_is_counted():
     """SAM's two passes; CMAL's five objectives, which stop where nothing more is needed; micro-batches."""
     plain = update_of().multiply_adds
     assert update_of(optimizer="sam").multiply_adds == 2 * plain
-    assert update_of("linear", "sgd", "train.accumulate=2").multiply_adds == plain
-    assert update_of("linear", "sgd", "train.accumulate=2").images == 8
+    assert update_of("linear", "sgd", "train.grad_accum_steps=2").multiply_adds == plain
+    assert update_of("linear", "sgd", "train.grad_accum_steps=2").images == 8
     width = ("head.expert_width=16", "head.map_channels=32", "head.hidden_width=16")
     full = update_of("cmal", "sgd", *width, "head.full_passes=true").multiply_adds
     assert 4 * plain < update_of("cmal", "sgd", *width).multiply_adds < full

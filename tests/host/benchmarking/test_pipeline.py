@@ -14,7 +14,7 @@ from PIL import Image
 
 from fgvc_cli import settings as program
 from fgvc_cli.benchmarking import pipeline
-from fgvc_cli.benchmarking.dry_run import Images, random_job, rehearsal, scratch_folder
+from fgvc_cli.benchmarking.dry_run import Images, dry_run, random_job, scratch_folder
 from fgvc_cli.benchmarking.pipeline import EVERY, FIRST, LATER, measure_feeds
 from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.contracts import Split
@@ -116,7 +116,7 @@ def test_with_processes_that_read(photographs: Path, workers: int) -> None:
 
 def test_no_process_is_cut_short_at_work_that_would_not_count(photographs: Path) -> None:
     job = random_job(config_of(photographs, workers=2))
-    with scratch_folder() as folder, rehearsal(job, folder, keep=False) as trainer:
+    with scratch_folder() as folder, dry_run(job, folder, keep=False) as trainer:
         fed = pipeline._fed(trainer, 0, lambda found: len(found.indices) >= 3)
         again = pipeline._fed(trainer, 0, lambda found: len(found.indices) >= 3)
     assert len(fed.indices) == 4 and fed.images == 8

@@ -77,7 +77,7 @@ class Leaving(Mean):
 
 
 class Idle(Mean):
-    """Has nothing to minimise."""
+    """Has nothing to minimize."""
 
     def objectives(self, images, targets):
         yield from ()
@@ -217,7 +217,7 @@ def test_what_fails_is_a_reason_in_its_row_and_the_others_go_on(measured):
     assert "predict: ValueError: no eyes" in blind.failed
     assert blind.update is not None and blind.predict is None
     assert rows_by_name["leaving", "sgd"].failed.startswith("it called sys.exit('bye')")
-    assert "Idle yielded no objective: there is nothing to minimise" in rows_by_name["idle", "sgd"].failed
+    assert "Idle yielded no objective: there is nothing to minimize" in rows_by_name["idle", "sgd"].failed
     lost = rows_by_name["mean", "lost"]
     assert "options that could not be loaded" in lost.failed and lost.update is None
     mean = rows_by_name["mean", "sgd"]
@@ -293,7 +293,7 @@ def test_sigterm_before_anything_is_measured_leaves_nothing(measured, seen, monk
 
 def test_a_batch_that_no_training_takes_is_a_reason(measured):
     (row,) = measured(batch_size=1).rows
-    assert row.failed.startswith("--batch-size 1: batch normalisation cannot train on one image.")
+    assert row.failed.startswith("--batch-size 1: batch normalization cannot train on one image.")
     assert row.update is None and row.predict is not None
 
 

@@ -61,7 +61,7 @@ def bee_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bee_run(bee_model: Path, tmp_path: Path) -> Path:
-    """A run folder with that model; its data set has 4 test images of ant, 6 of bee and none of cat."""
+    """A run folder with that model; its dataset has 4 test images of ant, 6 of bee and none of cat."""
     data = tmp_path / "insects"
     for split, counts in (("train", (4, 4, 4)), ("test", (4, 6, 0))):
         for name, count in zip(CLASSES, counts, strict=True):

@@ -162,7 +162,7 @@ def test_without_a_test_split_the_first_runs_validation_split_is_taken(fgvc, bee
     ant_run = another_run("ant-run")
     shutil.rmtree(tmp_path / "insects/test")
     notes = json.loads(ensemble(fgvc, bee_run, ant_run, "--json").stdout)["notes"]
-    assert notes[0] == f"{bee_run}: The run's data set has no test split, so this is its validation split."
+    assert notes[0] == f"{bee_run}: The run's dataset has no test split, so this is its validation split."
 
 
 def test_other_images_can_be_classified(fgvc, bee_run, another_run, here, tmp_path) -> None:

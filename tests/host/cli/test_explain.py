@@ -148,7 +148,7 @@ def wrong_lines(run: Path, data: Path) -> dict[str, tuple[list[Any], int, str]]:
         "threshold": ([one, *of_run, "--occlude", "--cover-threshold", 2], 2, "--cover-threshold 2"),
         "both": ([one, *of_run, "--occlude", "--cover-threshold", 0.5, "--cover-area", 0.5], 2, "exclude each other"),
         "steps": ([one, *of_run, "--occlude", "--steps", 0], 2, "--steps"),
-        "cover": ([one, *of_run, "--occlude", "--cover", "pink"], 2, "mean, blur, grey"),
+        "cover": ([one, *of_run, "--occlude", "--cover", "pink"], 2, "mean, blur, gray"),
         "steps alone": ([one, *of_run, "--steps", 2], 2, "add --occlude"),
         "cover alone": ([one, *of_run, "--cover", "blur"], 2, "add --occlude"),
         "a file as folder": ([one, *of_run, "--out", data / "train/ant/0.png"], 2, "name a folder"),
@@ -278,6 +278,6 @@ def test_the_shell_completes_names(fgvc):
 
     assert {"gradcam", "gradcam++"} <= {name for name, _ in component_names("explainer")("grad")}
     text = fgvc("explain", "--help").stdout
-    for panel in ("What is explained", "Occlusion test", "Over a data set", "Computing", "Results"):
+    for panel in ("What is explained", "Occlusion test", "Over a dataset", "Computing", "Results"):
         assert panel in text
     assert "Example: fgvc explain photo.jpg --occlude --steps 2" in text

@@ -71,7 +71,7 @@ def test_a_page_is_made_and_the_split_is_evaluated_first(fgvc, run):
         "timm/test_resnet + linear on insects", "Of 10 test images, 60.0 % are classified rightly",
         "where guessing gets 33.3 %", "Learning curves", "Accuracy by class", "1 ant · 4 ·", "Taken for bee , is ant",
         "What the decision rests on", "The decision survived", f"fgvc train --config {run}/config.toml",
-        "validation_share = 0.25", "1 class has no image in this split cat",
+        "val_fraction = 0.25", "1 class has no image in this split cat",
     ):  # fmt: skip
         assert said in text, said
     assert (run / "report.html").stat().st_size < 450_000

@@ -41,7 +41,7 @@ def test_a_study_is_trained_compared_and_told(fgvc, insects, tmp_path):
     assert document == json.loads((study / "comparison/comparison.json").read_text())
     assert document["sections"][0]["rows"][0]["seeds"] == [0, 1]
     held_out = {
-        (study / f"runs/timm-test_resnet-linear-sgd-seed{s}/config.toml").read_text().count("validation_seed = 0")
+        (study / f"runs/timm-test_resnet-linear-sgd-seed{s}/config.toml").read_text().count("val_seed = 0")
         for s in (0, 1)
     }
     assert held_out == {1}

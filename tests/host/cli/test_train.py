@@ -100,7 +100,7 @@ def wrong_lines(folder: Path = Path()) -> dict[str, tuple[list[object], int, str
         "device": (["--device", "cuda:99"], 2, "--device"),
         "odd device": (["--device", "gpu"], 2, "cuda"),
         "train on": (["--train-on", "trainval"], 2, "train or train+val"),
-        "sampling": (["--sampling", "balanced"], 2, "image or class or root"),
+        "sampling": (["--sampling", "balanced"], 2, "image or class or sqrt"),
         "resumed": (["--resume", "runs/x", "--no-cache"], 2, "leave out --no-cache"),
         "precision": (["--precision", "fp8"], 2, "bf16"),
         "missing folder": (["--data", folder / "none"], 1, "none"),

@@ -41,10 +41,10 @@ def test_curves_are_drawn_for_each_set_of_images(run_of, tmp_path):
     written = write(tmp_path, comparison)
     assert [path.name for path in written[3:]] == ["curves.png", "curves-2.png"]
     pixels = np.asarray(Image.open(written[3]).convert("RGB")).reshape(-1, 3)
-    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):  # a line for each row
-        assert (np.abs(pixels.astype(int) - colour).max(axis=1) < 8).sum() > 1000
+    for color in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):  # a line for each row
+        assert (np.abs(pixels.astype(int) - color).max(axis=1) < 8).sum() > 1000
 
 
-def test_rows_of_the_same_components_are_labelled_by_what_else_they_have(run_of):
+def test_rows_of_the_same_components_are_labeled_by_what_else_they_have(run_of):
     (section,) = compare([run_of([True], epochs=2), run_of([True], epochs=9), run_of([True], head="x")]).sections
     assert labels(section) == ["b + h + sgd (train.epochs 2)", "b + h + sgd (train.epochs 9)", "b + x + sgd"]

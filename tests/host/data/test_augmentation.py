@@ -25,7 +25,7 @@ OPTIONS = {
     "report": AugmentOptions(policy="autoaugment", before_resize=True),
     "randaugment": AugmentOptions(policy="randaugment"),
     "trivialaugment": AugmentOptions(policy="trivialaugment"),
-    "colours": AugmentOptions(color_jitter=0.4, blur=1.0, sharpen=1.0, erase=1.0),
+    "colors": AugmentOptions(color_jitter=0.4, blur=1.0, sharpen=1.0, erase=1.0),
 }
 
 
@@ -74,8 +74,8 @@ def test_travels_to_workers(name: str, preprocessing: Preprocessing) -> None:
 
 
 def test_nothing_random_is_what_evaluation_does(preprocessing: Preprocessing) -> None:
-    for fit in ("short", "stretch"):
-        chosen = dataclasses.replace(preprocessing, fit=fit)
+    for crop_mode in ("center", "squash"):
+        chosen = dataclasses.replace(preprocessing, crop_mode=crop_mode)
         assert torch.equal(drawn(OPTIONS["center"], chosen, 1)[0], chosen(photograph()))
 
 
@@ -123,7 +123,7 @@ def test_the_policy_works_on_the_whole_image_in_the_order_of_the_report(
     assert sizes == [(16, 16), (60, 40)]
 
 
-def test_erased_boxes_get_the_mean_colour(preprocessing: Preprocessing) -> None:
+def test_erased_boxes_get_the_mean_color(preprocessing: Preprocessing) -> None:
     white = Image.new("RGB", (40, 40), "white")
     augmentation = Augmentation(AugmentOptions(erase=1.0), preprocessing)
     with seeded(0):

@@ -17,7 +17,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def corners(image: Image.Image) -> list[tuple[int, ...]]:
-    """The colours at top left, top right, bottom left and bottom right."""
+    """The colors at top left, top right, bottom left and bottom right."""
     width, height = image.size
     return [image.getpixel(at) for at in ((1, 1), (width - 2, 1), (1, height - 2), (width - 2, height - 2))]
 
@@ -38,30 +38,30 @@ def assert_same(image: Image.Image, expected: np.ndarray, tolerance: int = 0) ->
     assert np.abs(found - expected.astype(int)).max() <= tolerance
 
 
-GREY = np.linspace(0, 255, 20 * 30).reshape(20, 30).astype(np.uint8)
-GREY_RGB = np.repeat(GREY[:, :, None], 3, axis=2)
+GRAY = np.linspace(0, 255, 20 * 30).reshape(20, 30).astype(np.uint8)
+GRAY_RGB = np.repeat(GRAY[:, :, None], 3, axis=2)
 
 
 @pytest.mark.parametrize(("suffix", "tolerance"), [("png", 0), ("jpg", 4), ("bmp", 0), ("tif", 0), ("webp", 8)])
-def test_a_grey_image_becomes_rgb(tmp_path: Path, suffix: str, tolerance: int) -> None:
+def test_a_gray_image_becomes_rgb(tmp_path: Path, suffix: str, tolerance: int) -> None:
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(GREY).save(path)
-    assert_same(read_image(path), GREY_RGB, tolerance)
+    Image.fromarray(GRAY).save(path)
+    assert_same(read_image(path), GRAY_RGB, tolerance)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(GREY.astype(np.uint16) * 257).save(path)
-    assert_same(read_image(path), GREY_RGB)
+    Image.fromarray(GRAY.astype(np.uint16) * 257).save(path)
+    assert_same(read_image(path), GRAY_RGB)
 
 
 def test_16_bit_big_endian_tiff(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    Image.frombytes("I;16B", (30, 20), (GREY.astype(np.uint16) * 257).astype(">u2").tobytes()).save(path)
+    Image.frombytes("I;16B", (30, 20), (GRAY.astype(np.uint16) * 257).astype(">u2").tobytes()).save(path)
     with Image.open(path) as image:
         assert image.mode == "I;16B"
-    assert_same(read_image(path), GREY_RGB)
+    assert_same(read_image(path), GRAY_RGB)
 
 
 def write_16_bit_rgb_png(path: Path, values: np.ndarray) -> None:
@@ -76,36 +76,36 @@ def write_16_bit_rgb_png(path: Path, values: np.ndarray) -> None:
     )
 
 
-def test_16_bit_colour_png(tmp_path: Path) -> None:
+def test_16_bit_color_png(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    write_16_bit_rgb_png(path, GREY_RGB.astype(np.uint16) * 257)
-    assert_same(read_image(path), GREY_RGB, 1)
+    write_16_bit_rgb_png(path, GRAY_RGB.astype(np.uint16) * 257)
+    assert_same(read_image(path), GRAY_RGB, 1)
 
 
 @pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
 def test_a_float_tiff_is_scaled_from_its_range(tmp_path: Path, top: float) -> None:
     path = tmp_path / "a.tif"
-    Image.fromarray((GREY / 255 * top).astype(np.float32)).save(path)
-    assert_same(read_image(path), GREY_RGB, 1)
+    Image.fromarray((GRAY / 255 * top).astype(np.float32)).save(path)
+    assert_same(read_image(path), GRAY_RGB, 1)
 
 
 def test_a_float_tiff_of_any_range_and_with_holes(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    values = GREY.astype(np.float32) * 1000 - 127_000
+    values = GRAY.astype(np.float32) * 1000 - 127_000
     Image.fromarray(values).save(path)
-    assert_same(read_image(path), GREY_RGB, 1)
-    values = GREY.astype(np.float32) / 255
+    assert_same(read_image(path), GRAY_RGB, 1)
+    values = GRAY.astype(np.float32) / 255
     values[0, 0], values[19, 29] = np.nan, np.inf
     Image.fromarray(values).save(path)
-    expected = GREY_RGB.copy()
+    expected = GRAY_RGB.copy()
     expected[19, 29] = 0
     assert_same(read_image(path), expected, 1)
 
 
 def test_32_bit_integers(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    Image.fromarray(GREY.astype(np.int32) * 257).save(path)
-    assert_same(read_image(path), GREY_RGB, 1)
+    Image.fromarray(GRAY.astype(np.int32) * 257).save(path)
+    assert_same(read_image(path), GRAY_RGB, 1)
 
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_transparent_pixels_turn_white(tmp_path: Path) -> None:
     assert found == [WHITE, GREEN, (127, 127, 255), WHITE]
 
 
-def test_grey_with_alpha(tmp_path: Path) -> None:
+def test_gray_with_alpha(tmp_path: Path) -> None:
     image = Image.new("LA", (20, 20), (0, 0))
     image.paste((100, 255), (10, 0, 20, 20))
     image.save(tmp_path / "a.png")
@@ -133,7 +133,7 @@ def test_grey_with_alpha(tmp_path: Path) -> None:
     assert corners(found)[:2] == [WHITE, (100, 100, 100)]
 
 
-def test_palette_with_a_transparent_colour(tmp_path: Path) -> None:
+def test_palette_with_a_transparent_color(tmp_path: Path) -> None:
     image = quadrants().quantize(4)
     red = image.getpixel((1, 1))
     for name in ("a.png", "a.gif"):
@@ -143,11 +143,11 @@ def test_palette_with_a_transparent_colour(tmp_path: Path) -> None:
     assert corners(read_image(tmp_path / "opaque.png")) == [RED, GREEN, BLUE, WHITE]
 
 
-def test_grey_and_colour_png_with_one_transparent_value(tmp_path: Path) -> None:
+def test_gray_and_color_png_with_one_transparent_value(tmp_path: Path) -> None:
     quadrants().save(tmp_path / "a.png", transparency=RED)
     assert corners(read_image(tmp_path / "a.png")) == [WHITE, GREEN, BLUE, WHITE]
-    grey = Image.new("L", (20, 20), 7)
-    grey.save(tmp_path / "b.png", transparency=7)
+    gray = Image.new("L", (20, 20), 7)
+    gray.save(tmp_path / "b.png", transparency=7)
     assert corners(read_image(tmp_path / "b.png"))[0] == WHITE
 
 
@@ -160,7 +160,7 @@ def test_one_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
 def test_of_an_animation_the_first_frame_counts(tmp_path: Path, name: str) -> None:
-    frames = [Image.new("RGB", (20, 20), colour) for colour in (RED, GREEN, BLUE)]
+    frames = [Image.new("RGB", (20, 20), color) for color in (RED, GREEN, BLUE)]
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
     found = read_image(tmp_path / name)
     assert np.abs(np.asarray(found).astype(int) - np.array(RED)).max() <= 2
@@ -189,8 +189,8 @@ def test_images_are_set_upright(tmp_path: Path, name: str, orientation: int) -> 
     stored.save(tmp_path / name, exif=exif)
     found = read_image(tmp_path / name)
     assert found.size == (40, 24)
-    for colour, expected in zip(corners(found), (RED, GREEN, BLUE, WHITE), strict=True):
-        assert np.abs(np.subtract(colour, expected)).max() < 40
+    for color, expected in zip(corners(found), (RED, GREEN, BLUE, WHITE), strict=True):
+        assert np.abs(np.subtract(color, expected)).max() < 40
 
 
 def test_broken_exif_does_not_lose_the_photograph(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

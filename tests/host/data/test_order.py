@@ -66,7 +66,7 @@ def test_class_sampling_takes_every_class_equally_often() -> None:
 
 
 def test_root_sampling_goes_by_the_square_root_of_a_class() -> None:
-    counts = np.mean([np.bincount(UNBALANCED[epoch_order(UNBALANCED, 0, e, "root")]) for e in range(200)], axis=0)
+    counts = np.mean([np.bincount(UNBALANCED[epoch_order(UNBALANCED, 0, e, "sqrt")]) for e in range(200)], axis=0)
     expected = 150 * np.sqrt([1, 4, 9, 100, 36]) / (1 + 2 + 3 + 10 + 6)
     assert counts.sum() == 150
     assert np.allclose(counts, expected, atol=0.12), (counts, expected)  # rounded by lot, and right on average
@@ -80,7 +80,7 @@ def test_sampling_lets_every_image_of_a_large_class_come_up_in_time() -> None:
 def test_labels_without_images_are_never_drawn() -> None:
     gaps = np.array([3, 3, 7])
     assert sorted(np.bincount(gaps[epoch_order(gaps, 0, 0, "class")])[[3, 7]].tolist()) == [1, 2]
-    assert set(epoch_order(gaps, 0, 0, "root").tolist()) <= {0, 1, 2}
+    assert set(epoch_order(gaps, 0, 0, "sqrt").tolist()) <= {0, 1, 2}
 
 
 def test_an_image_that_comes_up_again_is_counted_and_augmented_anew() -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.benchmarking import chart
-from fgvc_cli.benchmarking.chart import BAR_INCHES, COLOURS, draw_chart
+from fgvc_cli.benchmarking.chart import BAR_INCHES, COLORS, draw_chart
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -19,15 +19,15 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def amount(path: Path, colour: str) -> int:
-    """How many pixels have a colour."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+def amount(path: Path, color: str) -> int:
+    """How many pixels have a color."""
+    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     return int((np.abs(pixels(path) - wanted).max(axis=2) <= 3).sum())
 
 
 def test_a_bar_is_as_long_as_its_rate(tmp_path, bench_report, bench_rows):
     draw_chart(tmp_path / "a.png", bench_report(bench_rows(["resnet50"])))
-    linear, pim, cmal = (amount(tmp_path / "a.png", colour) for colour in COLOURS[:3])
+    linear, pim, cmal = (amount(tmp_path / "a.png", color) for color in COLORS[:3])
     assert linear / pim == pytest.approx(2, rel=0.06) and linear / cmal == pytest.approx(8, rel=0.15)
 
 
@@ -44,7 +44,7 @@ def test_one_that_failed_has_no_bar(tmp_path, bench_report, bench_rows):
     rows = bench_rows(["resnet50"])
     failed = [replace(row, update=None, failed="a reason of $5_^ " * 20) if row.head == "pim" else row for row in rows]
     draw_chart(tmp_path / "a.png", bench_report(failed))
-    assert amount(tmp_path / "a.png", COLOURS[1]) == 0 and amount(tmp_path / "a.png", COLOURS[2]) > 1000
+    assert amount(tmp_path / "a.png", COLORS[1]) == 0 and amount(tmp_path / "a.png", COLORS[2]) > 1000
     draw_chart(tmp_path / "b.png", bench_report(rows))
     assert abs(pixels(tmp_path / "a.png").shape[1] - pixels(tmp_path / "b.png").shape[1]) < 60
 
@@ -61,9 +61,9 @@ def test_bars_keep_their_height(tmp_path, bench_report, bench_rows, backbones):
     assert starts == 3 * backbones  # the bars of "linear" are apart from each other
 
 
-def test_a_single_row_and_more_heads_than_colours(tmp_path, bench_report, bench_rows):
+def test_a_single_row_and_more_heads_than_colors(tmp_path, bench_report, bench_rows):
     (row, *_) = bench_rows(["resnet50"])
     draw_chart(tmp_path / "a.png", bench_report([row]))
-    assert amount(tmp_path / "a.png", COLOURS[0]) > 1000
-    draw_chart(tmp_path / "b.png", bench_report([replace(row, head=f"head{i}") for i in range(len(COLOURS) + 1)]))
-    assert all(amount(tmp_path / "b.png", colour) > 1000 for colour in COLOURS)
+    assert amount(tmp_path / "a.png", COLORS[0]) > 1000
+    draw_chart(tmp_path / "b.png", bench_report([replace(row, head=f"head{i}") for i in range(len(COLORS) + 1)]))
+    assert all(amount(tmp_path / "b.png", color) > 1000 for color in COLORS)

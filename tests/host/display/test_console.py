@@ -66,7 +66,7 @@ def test_json_refuses_what_it_has_no_form_for():
         console.print_json({"x": object()})
 
 
-def test_no_colours_and_no_markup_without_a_terminal(capsys, monkeypatch):
+def test_no_colors_and_no_markup_without_a_terminal(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     console.out().print("[bold]plain[/bold]", style="red")
     assert capsys.readouterr().out == "[bold]plain[/bold]\n"
@@ -171,8 +171,8 @@ def test_on_a_narrow_terminal_the_bar_stays_one_line_and_the_text_beside_it_is_c
     assert written.count("\x1b[1A") <= 1  # up a line: only to take the bar away
 
 
-@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_colour_is_for_those_who_want_it(variables, coloured):
+@pytest.mark.parametrize(("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_color_is_for_those_who_want_it(variables, colored):
     written = on_terminal("from fgvc_cli.display import console\nconsole.warn('done')", **variables)
-    assert ("\x1b[33m" in written) is coloured
+    assert ("\x1b[33m" in written) is colored
     assert "warning: " in written

@@ -57,8 +57,8 @@ def test_the_columns_are_those_that_say_something(capsys):
 
     plain = ExplainedImage(Subject("a.jpg", Path("a.jpg")), [explanation(["ant"])])
     assert heads(plain, None).split() == ["predicted", "probability"]
-    labelled = ExplainedImage(Subject("a.jpg", Path("a.jpg"), "bee"), [explanation(["ant", "ant"])])
-    assert heads(labelled, Cover()).split() == [
+    labeled = ExplainedImage(Subject("a.jpg", Path("a.jpg"), "bee"), [explanation(["ant", "ant"])])
+    assert heads(labeled, Cover()).split() == [
         "step",
         "covered",
         "predicted",

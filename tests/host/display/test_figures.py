@@ -19,9 +19,9 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def amount(path: Path, colour: tuple[int, int, int], tolerance: int = 12) -> int:
-    """How many pixels have a colour."""
-    return int((np.abs(pixels(path) - colour).max(axis=2) <= tolerance).sum())
+def amount(path: Path, color: tuple[int, int, int], tolerance: int = 12) -> int:
+    """How many pixels have a color."""
+    return int((np.abs(pixels(path) - color).max(axis=2) <= tolerance).sum())
 
 
 def line(epoch: int, loss: float | None, top1: float | None) -> dict:
@@ -72,11 +72,11 @@ def test_confusion_matrices_of_all_sizes(tmp_path: Path, classes: int) -> None:
 
 def test_mistakes_and_rows_without_images_look_different(tmp_path: Path) -> None:
     path = tmp_path / "confusion.png"
-    grey = (238, 240, 242)
+    gray = (238, 240, 242)
     confusion_matrix(path, np.array([[3, 1], [0, 4]]), ["a", "b"])
-    assert amount(path, grey, 0) < 200
+    assert amount(path, gray, 0) < 200
     confusion_matrix(path, np.array([[3, 1], [0, 0]]), ["a", "b"])
-    assert amount(path, grey, 0) > 5000
+    assert amount(path, gray, 0) > 5000
 
 
 def test_class_names_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def drawn(path: Path, *runs: dict[str, Any]) -> np.ndarray:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def amount(pixels: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> int:
-    return int((np.abs(pixels - colour).max(axis=2) <= tolerance).sum())
+def amount(pixels: np.ndarray, color: tuple[int, int, int], tolerance: int = 12) -> int:
+    return int((np.abs(pixels - color).max(axis=2) <= tolerance).sum())
 
 
 def test_one_run_has_its_plane_and_its_lines_beside_each_other(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_several_runs_stand_beside_each_other_in_two_rows(tmp_path: Path) -> Non
     assert height > 1200 and width > 1.4 * height  # inches to pixels: 150
 
 
-def test_all_runs_have_the_same_colours(tmp_path: Path) -> None:
-    """A flat run beside a steep one is dark all over; alone it has all colours."""
+def test_all_runs_have_the_same_colors(tmp_path: Path) -> None:
+    """A flat run beside a steep one is dark all over; alone it has all colors."""
     flat, steep = run("flat", steepness=0.02), run("steep", steepness=4.0)
     alone, beside = drawn(tmp_path / "alone.png", flat), drawn(tmp_path / "beside.png", flat, steep)
     left = beside[: beside.shape[0] // 2, : int(0.45 * beside.shape[1])]

@@ -1,4 +1,4 @@
-"""A classifier that tells red, green and blue images apart by their mean colour, and images for it."""
+"""A classifier that tells red, green and blue images apart by their mean color, and images for it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from fgvc_cli.contracts import (
 from fgvc_cli.scoring.scores import Scores
 
 SIDE = 4
-COLOURS = ("blue", "green", "red")
+COLORS = ("blue", "green", "red")
 
 
-class MeanColour(Backbone):
-    """The embedding is the mean colour."""
+class MeanColor(Backbone):
+    """The embedding is the mean color."""
 
     def __init__(self) -> None:
         super().__init__()
         ones, zeros = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
-        self.info = BackboneInfo("mean-colour", "convolutional", SIDE, (), 3, zeros, ones)
+        self.info = BackboneInfo("mean-color", "convolutional", SIDE, (), 3, zeros, ones)
         self.norm = nn.BatchNorm2d(3)
 
     def forward(self, images: Tensor, reads: Reads) -> Features:
@@ -91,26 +91,26 @@ class ListLoader:
 
 
 @pytest.fixture
-def colour_classifier() -> Classifier:
-    backbone = MeanColour()
+def color_classifier() -> Classifier:
+    backbone = MeanColor()
     head = StrongestChannel(backbone.info, 3)
     preprocessing = Preprocessing(SIDE, SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return Classifier(backbone, head, COLOURS, preprocessing)
+    return Classifier(backbone, head, COLORS, preprocessing)
 
 
 @pytest.fixture
 def painted() -> Any:
-    """A function that makes a split, painted in given colours and labelled as told, and a loader of it."""
+    """A function that makes a split, painted in given colors and labeled as told, and a loader of it."""
 
-    def paint(colours: str, labels: str, batch_size: int = 2, unreadable: tuple[int, ...] = ()) -> Any:
+    def paint(colors: str, labels: str, batch_size: int = 2, unreadable: tuple[int, ...] = ()) -> Any:
         channel = {"r": 0, "g": 1, "b": 2}
         class_of = {"b": 0, "g": 1, "r": 2}
-        images = np.zeros((len(colours), SIDE, SIDE, 3), np.uint8)
-        for i, colour in enumerate(colours):
-            images[i, :, :, channel[colour]] = 255
+        images = np.zeros((len(colors), SIDE, SIDE, 3), np.uint8)
+        for i, color in enumerate(colors):
+            images[i, :, :, channel[color]] = 255
         targets = [class_of[label] for label in labels]
-        split = Split("test", list(images), targets, [f"{i}.png" for i in range(len(colours))])
-        readable = [i for i in range(len(colours)) if i not in unreadable]
+        split = Split("test", list(images), targets, [f"{i}.png" for i in range(len(colors))])
+        readable = [i for i in range(len(colors)) if i not in unreadable]
         batches = [
             ImageBatch(
                 torch.from_numpy(images[part]).permute(0, 3, 1, 2),

@@ -18,7 +18,7 @@ CLASSES = ("ant", "bee")
 
 @pytest.fixture
 def insects(tmp_path: Path) -> Path:
-    """A data set with 12 images of each of two classes to train on, and 2 of each to test on."""
+    """A dataset with 12 images of each of two classes to train on, and 2 of each to test on."""
     for split, count in (("train", 12), ("test", 2)):
         for name in CLASSES:
             (tmp_path / "insects" / split / name).mkdir(parents=True)
@@ -78,7 +78,7 @@ def test_runs_on_different_data_sets_are_named(insects, run_on) -> None:
     Path(insects).symlink_to(other)
     runs = [run_on("first", insects), run_on("second", other)]
     (note,) = notes_of_runs(runs, split_of(runs[0], "test"), get_registry())
-    assert note == f"The runs were trained on different data sets: first on {insects}, second on {other}."
+    assert note == f"The runs were trained on different datasets: first on {insects}, second on {other}."
 
 
 def test_of_a_run_that_was_not_trained_nothing_is_known(insects, run_on) -> None:

@@ -107,7 +107,7 @@ class Inverted(Explainer):
         return (images[:, 0] <= 0.9).float()
 
 
-class Centre(Explainer):
+class Center(Explainer):
     """Marks the pixel right below the middle of the image."""
 
     def __init__(self, options: Any) -> None:
@@ -152,7 +152,7 @@ class TooHigh(Inverted):
 EXPLAINERS = {
     "knowing": Knowing,
     "inverted": Inverted,
-    "centre": Centre,
+    "center": Center,
     "refusing": Refusing,
     "misshapen": Misshapen,
     "not-a-number": NotANumber,
@@ -243,7 +243,7 @@ class _Bar:
 
 @pytest.fixture
 def lamps(tmp_path: Path) -> Path:
-    """A folder with 6 lit, 4 half-lit (labelled lit: 8 of 16 pixels and one more) and 4 dark images for the test."""
+    """A folder with 6 lit, 4 half-lit (labeled lit: 8 of 16 pixels and one more) and 4 dark images for the test."""
     root = tmp_path / "lamps"
     for split in ("train", "test"):
         for i in range(10):

@@ -52,7 +52,7 @@ def test_each_image_of_a_batch_has_its_own_share() -> None:
     assert most_marked(maps, Cover(area=0.34)).sum(dim=(1, 2)).tolist() == [3, 0, 3]
 
 
-def test_the_mean_is_the_images_own_and_grey_is_128() -> None:
+def test_the_mean_is_the_images_own_and_gray_is_128() -> None:
     pixels = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
     pixels[0, 0] = torch.tensor([[10, 20], [30, 41]])  # mean 25.25
     pixels[0, 1] = torch.tensor([[1, 0], [1, 0]])  # mean 0.5, which rounds up
@@ -62,7 +62,7 @@ def test_the_mean_is_the_images_own_and_grey_is_128() -> None:
     assert covered[0, 0].tolist() == [[25, 20], [30, 25]]
     assert covered[0, 1].tolist() == [[1, 0], [1, 1]]
     assert covered[1].eq(200).all()
-    assert cover_pixels(pixels, masks, "grey")[1, 2].tolist() == [[200, 200], [128, 200]]
+    assert cover_pixels(pixels, masks, "gray")[1, 2].tolist() == [[200, 200], [128, 200]]
     assert covered.dtype == torch.uint8
 
 

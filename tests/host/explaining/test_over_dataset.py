@@ -254,23 +254,23 @@ def test_birds_are_pointed_at_where_their_boxes_are(run_of, ready, registry, vie
     bird = ready(model_file=model, class_names=demo.class_names, side=32)
     monkeypatch.setattr(dataset, "load", lambda model_file, computing: bird)
     subject = SubjectRequest(dataset="demo", options=options)
-    done = study(request(model, explainers=("centre",), subject=subject), registry, view)
+    done = study(request(model, explainers=("center",), subject=subject), registry, view)
     expected, any_part = [], []
     for label, boxes in zip(split.labels, split.parts, strict=True):  # the map points at pixel (16, 16)
         hit = {name for name, (x0, y0, x1, y1) in boxes.items() if x0 <= 16 < x1 and y0 <= 16 < y1}
         expected.append(bool(hit & set(deciding[demo.class_names[label]])))
         any_part.append(bool(hit))
     assert 0 < sum(expected) < sum(any_part) < 24
-    centre = entry(done, "centre")
-    assert (centre["pointing"], centre["pointing_any"]) == pytest.approx((sum(expected) / 24, sum(any_part) / 24))
-    assert centre["pointing_images"] == 24
+    center = entry(done, "center")
+    assert (center["pointing"], center["pointing_any"]) == pytest.approx((sum(expected) / 24, sum(any_part) / 24))
+    assert center["pointing_images"] == 24
     with (done.folder / "images.csv").open(newline="") as file:
-        rows = {row["key"]: row for row in csv.DictReader(file) if row["explainer"] == "centre"}
+        rows = {row["key"]: row for row in csv.DictReader(file) if row["explainer"] == "center"}
     assert [rows[key]["pointing"] == "1" for key in split.keys] == expected
     x0, y0, x1, y1 = split.parts[0][deciding[demo.class_names[split.labels[0]]][0]]
     assert float(rows[split.keys[0]]["pointing_chance"]) >= (x1 - x0) * (y1 - y0) / 32**2 - 1e-6
-    assert 0 < centre["pointing_chance"] < centre["pointing_chance_any"] < 1
-    assert centre["pointing_gain"] == pytest.approx(centre["pointing"] - centre["pointing_chance"])
+    assert 0 < center["pointing_chance"] < center["pointing_chance_any"] < 1
+    assert center["pointing_gain"] == pytest.approx(center["pointing"] - center["pointing_chance"])
     assert "pointing at deciding parts" in closing_lines(done)[0]
 
 

@@ -75,7 +75,7 @@ def test_a_sight_says_what_the_classifier_does(explain, subjects):
 
 
 def test_covering_what_decides_changes_the_decision(explain, subjects):
-    images = everything(explain(subjects, ("knowing", "inverted"), cover=Cover("grey", 0.25), steps=1))
+    images = everything(explain(subjects, ("knowing", "inverted"), cover=Cover("gray", 0.25), steps=1))
     knowing, inverted = images[0].explanations
     assert (knowing.explainer, inverted.explainer) == ("knowing", "inverted")
     assert [s.predicted for s in knowing.sights] == ["lit", "dark"] and knowing.survived is False

@@ -152,9 +152,9 @@ def test_what_is_predicted_and_what_is_true_is_said_in_words(drawn):
 
 
 def test_a_decision_that_stays_is_said_to(drawn):
-    draw_panel(explained(noise(300, 300), 1, ("finch",)), Cover("grey"))
+    draw_panel(explained(noise(300, 300), 1, ("finch",)), Cover("gray"))
     assert "still predicted" in drawn.words and "true class" not in drawn.words
-    assert "step 1: 3.1 % covered (grey)" in drawn.words
+    assert "step 1: 3.1 % covered (gray)" in drawn.words
 
 
 def test_the_class_of_the_map_is_named_where_it_is_another(drawn):
@@ -169,7 +169,7 @@ def test_a_map_that_marks_nothing_is_said_to(drawn):
     assert "nothing is marked" in drawn.words
 
 
-def test_several_are_labelled_by_what_sets_them_apart(drawn):
+def test_several_are_labeled_by_what_sets_them_apart(drawn):
     draw_panel(explained(noise(300, 300), explainers=("gradcam", "native")), None)
     assert {"gradcam", "native", "run a"} <= set(drawn.words)
     assert len(drawn.pictures) == 4  # the photograph once, two maps and the scale
@@ -213,7 +213,7 @@ def test_no_line_is_drawn_where_the_classifier_sees_everything(drawn):
     assert (panel[top:bottom, left:right] == np.asarray(heat)).all()
 
 
-def test_what_was_covered_has_the_filling_and_the_rest_its_own_colours():
+def test_what_was_covered_has_the_filling_and_the_rest_its_own_colors():
     array = noise(360, 360)
     (e,) = explained(array, 1).explanations
     tile = np.asarray(cover_tile(Image.fromarray(array), e, e.sights[1]))
@@ -224,9 +224,9 @@ def test_what_was_covered_has_the_filling_and_the_rest_its_own_colours():
 
 
 def test_the_scale_gets_lighter_all_the_way():
-    grey = np.asarray(scale_bar(200, 5).convert("L")).astype(int)
-    assert (grey[0] == grey[4]).all() and grey[0, -1] - grey[0, 0] > 80
-    assert (np.diff(grey[0, 60:]) >= -1).all()
+    gray = np.asarray(scale_bar(200, 5).convert("L")).astype(int)
+    assert (gray[0] == gray[4]).all() and gray[0, -1] - gray[0, 0] > 80
+    assert (np.diff(gray[0, 60:]) >= -1).all()
 
 
 def test_many_pictures_are_drawn_smaller(drawn, monkeypatch):

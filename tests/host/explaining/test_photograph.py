@@ -21,8 +21,8 @@ from fgvc_cli.explaining.photograph import (
 SIZES = [(300, 200), (200, 300), (640, 640), (64, 64), (50, 400), (2000, 1333)]
 
 
-def preprocessing(side: int = 64, resize: int = 73, fit: str = "short") -> Preprocessing:
-    return Preprocessing(side, resize, (0.0,) * 3, (1.0,) * 3, fit)  # type: ignore[arg-type]
+def preprocessing(side: int = 64, resize: int = 73, crop_mode: str = "center") -> Preprocessing:
+    return Preprocessing(side, resize, (0.0,) * 3, (1.0,) * 3, crop_mode)  # type: ignore[arg-type]
 
 
 def gradient(size: tuple[int, int]) -> Image.Image:
@@ -34,10 +34,10 @@ def gradient(size: tuple[int, int]) -> Image.Image:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("fit", ["short", "stretch"])
+@pytest.mark.parametrize("crop_mode", ["center", "squash"])
 @pytest.mark.parametrize("resize", [64, 73])
-def test_the_box_is_what_the_preprocessing_crops(size, fit, resize):
-    steps = preprocessing(64, resize, fit)
+def test_the_box_is_what_the_preprocessing_crops(size, crop_mode, resize):
+    steps = preprocessing(64, resize, crop_mode)
     left, top, right, bottom = crop_box(size, steps)
     seen = steps(gradient(size)).numpy()[:2].astype(float)
     # The crop's outermost pixels lie half a pixel of the crop within the box, on every side.
@@ -53,7 +53,7 @@ def test_the_box_of_a_landscape_and_a_portrait_in_figures():
     assert crop_box((300, 200), preprocessing(64, 64)) == pytest.approx((50, 0, 250, 200))
     assert crop_box((200, 300), preprocessing(64, 64)) == pytest.approx((0, 50, 200, 250))
     assert crop_box((300, 200), preprocessing(64, 128)) == pytest.approx((100, 50, 200, 150))
-    assert crop_box((300, 200), preprocessing(64, 128, "stretch")) == pytest.approx((75, 50, 225, 150))
+    assert crop_box((300, 200), preprocessing(64, 128, "squash")) == pytest.approx((75, 50, 225, 150))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -65,10 +65,10 @@ def test_a_marked_pixel_lies_where_the_classifier_saw_it(size):
     brought = on_photograph(values, size, box)
     assert brought.shape == size[::-1] and brought.dtype == np.float32
     y, x = np.mgrid[: size[1], : size[0]] + 0.5
-    centre = (brought * x).sum() / brought.sum(), (brought * y).sum() / brought.sum()
+    center = (brought * x).sum() / brought.sum(), (brought * y).sum() / brought.sum()
     side_x, side_y = (box[2] - box[0]) / 64, (box[3] - box[1]) / 64
-    assert centre[0] == pytest.approx(box[0] + 45 * side_x, abs=max(1, 0.3 * side_x))
-    assert centre[1] == pytest.approx(box[1] + 15 * side_y, abs=max(1, 0.3 * side_y))
+    assert center[0] == pytest.approx(box[0] + 45 * side_x, abs=max(1, 0.3 * side_x))
+    assert center[1] == pytest.approx(box[1] + 15 * side_y, abs=max(1, 0.3 * side_y))
     assert brought.sum() == pytest.approx(100 * side_x * side_y, rel=0.15)
 
 

@@ -12,10 +12,10 @@ from fgvc_cli.explaining.faithfulness import KnownParts, box_on_crop, hits, mask
 
 ZEROS, ONES = (0.0,) * 3, (1.0,) * 3
 SHORT = Preprocessing(64, 80, ZEROS, ONES)
-STRETCH = Preprocessing(64, 80, ZEROS, ONES, fit="stretch")
+STRETCH = Preprocessing(64, 80, ZEROS, ONES, crop_mode="squash")
 
 
-def test_short_fit_keeps_the_shape_and_crops_the_centre() -> None:
+def test_short_fit_keeps_the_shape_and_crops_the_center() -> None:
     # 320 x 160 becomes 160 x 80, of which the crop takes 48..112 and 8..72
     assert box_on_crop((100, 20, 200, 60), (320, 160), SHORT) == pytest.approx((2, 2, 52, 22))
 
@@ -43,7 +43,7 @@ def test_a_box_brought_to_the_crop_lies_on_the_pixels_it_lay_on() -> None:
         assert mask.any()
 
 
-def test_masks_hold_the_pixels_whose_centre_is_inside() -> None:
+def test_masks_hold_the_pixels_whose_center_is_inside() -> None:
     assert mask_of([(1.4, 0.0, 2.6, 1.0)], 4, 0.0).astype(int).tolist() == [
         [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0],
     ]  # fmt: skip

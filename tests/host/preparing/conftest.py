@@ -1,4 +1,4 @@
-"""A server of files that can misbehave, and a data set that is registered by a plugin and gets its files from there."""
+"""A server of files that can misbehave, and a dataset that is registered by a plugin and gets its files from there."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def md5(content: bytes) -> str:
 
 
 class Insects:
-    """The data set "insects": what it needs, its folder, and the command line that gets it."""
+    """The dataset "insects": what it needs, its folder, and the command line that gets it."""
 
     def __init__(self, site: Path, root: Path, server: Server) -> None:
         self.site, self.root, self.folder, self.server = site, root, root / "insects", server
@@ -204,7 +204,7 @@ class Insects:
             "downloads": [self.download()],
             "by_hand": "Ask the museum for insects.tgz.",
             "homepage": "https://insects.example",
-            "licence": "for research",
+            "license": "for research",
         }
         (self.site / "provision.json").write_text(json.dumps({**facts, **changes}))
 
@@ -235,7 +235,7 @@ class Insects:
 
 @pytest.fixture
 def insects(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Insects]:
-    """The data set, registered by a plugin that is installed for the test."""
+    """The dataset, registered by a plugin that is installed for the test."""
     site = tmp_path / "site"
     info = site / "insects-1.0.dist-info"
     info.mkdir(parents=True)
@@ -245,7 +245,7 @@ def insects(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (site / "insects_set.py").write_text(DATASET)
     monkeypatch.syspath_prepend(str(site))
     lookup._discovered.cache_clear()
-    yield Insects(site, tmp_path / "root", server)
+    yield Insects(site, tmp_path / "sqrt", server)
     lookup._discovered.cache_clear()
     for name in ("insects_plugin", "insects_set"):
         sys.modules.pop(name, None)

@@ -32,7 +32,7 @@ def test_whole(insects):
     assert insects.is_whole()
     assert insects.there() == ["images", "lists"]
     assert "1 file, " in result.stderr and "127.0.0.1" in result.stderr and str(insects.folder) in result.stderr
-    assert "licence: for research" in result.stderr
+    assert "license: for research" in result.stderr
     assert "train        6         2   3 each              official" in result.stdout
     assert f"next: fgvc train --dataset insects --data-root {insects.root}\n" in result.stdout
 
@@ -498,7 +498,7 @@ def test_who_waits_says_so(insects, monkeypatch, capsys):
     held.__enter__()
     monkeypatch.setattr(lock.time, "sleep", finish)
     with lock.alone(insects.folder):
-        assert "another process is preparing this data set; waiting for it" in capsys.readouterr().err
+        assert "another process is preparing this dataset; waiting for it" in capsys.readouterr().err
     assert not insects.folder.exists()
 
 

@@ -200,7 +200,7 @@ def busy_picture() -> Picture:
     """A picture that is nearly as large as one may be: of noise, which does not compress, just so much."""
     noise = np.random.default_rng(0).normal(size=(256, 256, 3))
     images = (Image.fromarray(np.clip(128 + spread * noise, 0, 255).astype(np.uint8)) for spread in range(1, 16))
-    return max((picture(image, "Noise of all colours.") for image in images), key=lambda made: len(made.uri))
+    return max((picture(image, "Noise of all colors.") for image in images), key=lambda made: len(made.uri))
 
 
 @pytest.fixture(scope="session")

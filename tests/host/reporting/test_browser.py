@@ -20,7 +20,7 @@ CONTRASTS = """
 (() => {
   const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
   const over = (top, below) => top.slice(0, 3).map((c, i) => (top[3] ?? 1) * c + (1 - (top[3] ?? 1)) * below[i]);
-  const luminance = colour => colour.map(v => v / 255)
+  const luminance = color => color.map(v => v / 255)
     .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const ground = element => {
@@ -34,8 +34,8 @@ CONTRASTS = """
     const element = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
     if (!text || !element.checkVisibility()) continue;
     const style = getComputedStyle(element), below = ground(element);
-    const colour = over(parse(element.closest('svg') ? style.fill : style.color), below);
-    const [low, high] = [luminance(colour), luminance(below)].sort((a, b) => a - b);
+    const color = over(parse(element.closest('svg') ? style.fill : style.color), below);
+    const [low, high] = [luminance(color), luminance(below)].sort((a, b) => a - b);
     found.push({text: text.slice(0, 30), contrast: (high + 0.05) / (low + 0.05), size: parseFloat(style.fontSize)});
   }
   return found;

@@ -2,8 +2,8 @@ import errno
 
 import pytest
 
-from fgvc_cli.errors import FgvcError
 from fgvc_cli import files
+from fgvc_cli.errors import FgvcError
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

@@ -70,10 +70,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small photographs of two classes, in train, val and test."""
     folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
     for split, count in {"train": 6, "val": 3, "test": 3}.items():
-        for label, colour in {"ophrys": (200, 40, 60), "orchis": (60, 180, 50)}.items():
+        for label, color in {"ophrys": (200, 40, 60), "orchis": (60, 180, 50)}.items():
             for i in range(count):
                 file = folder / split / label / f"{i}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 noise = rng.integers(-40, 40, (40, 44, 3))
-                Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(file)
+                Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(file)
     return folder

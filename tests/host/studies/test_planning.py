@@ -125,7 +125,7 @@ def test_all_runs_hold_out_the_same_images_and_so_do_seeds_that_are_added_to_the
     added = planned(file=kept)
     assert (study.seeds, added.seeds) == ((7, 8), (1, 7, 8))
     for config in (*configs(study), *configs(added)):
-        assert config.train.validation_seed == 7
+        assert config.train.val_seed == 7
 
 
 def test_where_the_images_are_does_not_depend_on_the_current_folder(tmp_path, monkeypatch):

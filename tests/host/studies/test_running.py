@@ -16,7 +16,7 @@ from fgvc_cli.experiments.folder import StudyFolder, find_study, new_study
 from fgvc_cli.experiments.running import Means, run_study
 from fgvc_cli.experiments.study import Study
 from fgvc_cli.experiments.worker import Failed
-from fgvc_cli.experiments.worker_pool import Crew
+from fgvc_cli.experiments.worker_pool import WorkerPool
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.state import Interrupted
 
@@ -115,7 +115,7 @@ def test_a_run_whose_process_is_killed_is_a_failure_and_is_tried_again_when_aske
     assert folder.failures() == {}
 
 
-class FullDisk(Crew):
+class FullDisk(WorkerPool):
     """Has each run end as one does for which there is no room."""
 
     def start(self, name, task, place):

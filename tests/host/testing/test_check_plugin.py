@@ -315,7 +315,7 @@ def test_options_of_a_tracker_are_written_as_everywhere(fgvc):
     [
         (["pim", "--set", "optimizer.lr=1"], "--set optimizer.*: nothing of the kind is checked here"),
         (["tensorboard", "--set", "tracker.mlflow.x=1"], "--set tracker.mlflow.*: nothing of the kind is checked"),
-        (["pim", "--data", "photos"], "--data photos: no data set is checked here"),
+        (["pim", "--data", "photos"], "--data photos: no dataset is checked here"),
     ],
 )
 def test_what_would_be_ignored_is_refused(fgvc, arguments, said):

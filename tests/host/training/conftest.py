@@ -1,4 +1,4 @@
-"""A data set of flat colours: small enough to train on in a test, easy enough to learn."""
+"""A dataset of flat colors: small enough to train on in a test, easy enough to learn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COLOURS = {"blue": (30, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
+COLORS = {"blue": (30, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
 
 
 def write_images(folder: Path, counts: dict[str, int], seed: int = 0) -> None:
@@ -17,7 +17,7 @@ def write_images(folder: Path, counts: dict[str, int], seed: int = 0) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             noise = rng.integers(-40, 40, (40, 48, 3))
-            pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(COLORS[name]) + noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
 
 
@@ -25,7 +25,7 @@ def write_images(folder: Path, counts: dict[str, int], seed: int = 0) -> None:
 def photos(tmp_path_factory) -> Path:
     """Class folders in train, val and test; val lacks a class."""
     root = tmp_path_factory.mktemp("photos")
-    write_images(root / "train", dict.fromkeys(COLOURS, 9), 1)
+    write_images(root / "train", dict.fromkeys(COLORS, 9), 1)
     write_images(root / "val", {"red": 3, "green": 3}, 2)
-    write_images(root / "test", dict.fromkeys(COLOURS, 4), 3)
+    write_images(root / "test", dict.fromkeys(COLORS, 4), 3)
     return root

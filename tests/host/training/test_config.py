@@ -138,7 +138,7 @@ def test_a_person_may_choose_any_image_size_in_every_recipe():
 def test_the_published_sizes_come_of_the_published_ratios():
     for recipe, crop, resize in (("report", 224, 260), ("pim-paper", 384, 510)):
         train = resolved(recipe=recipe, facts=GPU).train
-        assert (train.image_size, round(train.image_size / train.crop_ratio)) == (crop, resize)
+        assert (train.image_size, round(train.image_size / train.crop_pct)) == (crop, resize)
 
 
 def test_a_setting_of_nothing_goes_before_a_recipe_that_has_one(tmp_path):

@@ -1,4 +1,4 @@
-"""A whole update (normalising, forward, backward, clipping, optimizer, metrics) never waits for the device."""
+"""A whole update (normalizing, forward, backward, clipping, optimizer, metrics) never waits for the device."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def update_operations(strict_device):
 
 CASES = {
     "plain": {},
-    "smoothed, clipped, accumulated": {"label_smoothing": 0.1, "clip_norm": 1.0, "accumulate": 2},
+    "smoothed, clipped, accumulated": {"label_smoothing": 0.1, "clip_norm": 1.0, "grad_accum_steps": 2},
     "bf16": {"precision": "bf16", "clip_norm": 1.0},
     "channels last": {"channels_last": "on"},
 }
@@ -104,22 +104,22 @@ PLAIN = [(head, optimizer, "smoothed, clipped, accumulated") for head, optimizer
 @pytest.mark.parametrize(("head", "optimizer", "case"), [*EVERY_CASE, *PLAIN])
 def test_an_update_never_waits_and_has_no_loop_over_images(head, optimizer, case, trainer_of, update_operations):
     trainer = trainer_of(head, optimizer, **CASES[case])
-    few, many = (update_operations(trainer, images, CASES[case].get("accumulate", 1)) for images in (2, 8))
+    few, many = (update_operations(trainer, images, CASES[case].get("grad_accum_steps", 1)) for images in (2, 8))
     assert any("backward" in name for name in few)  # the backward pass was watched too
     assert any("_fused_" in name for name in few)  # and the optimizer's kernel
     assert few == many
     assert trainer.metrics.images > 0 and trainer.metrics.means()["loss"] > 0
 
 
-@pytest.mark.parametrize("idle", ["skip", "coast"])
-def test_nor_does_one_of_two_passes(idle, trainer_of, update_operations):
+@pytest.mark.parametrize("missing_grad", ["skip", "zero"])
+def test_nor_does_one_of_two_passes(missing_grad, trainer_of, update_operations):
     trainer = trainer_of("pim", "sgd", clip_norm=1.0)
     trainer.update.optimizer = TwoPasses(trainer.job.optimizer)
     objectives = trainer.job.classifier.head.objectives
 
     def idling(images, targets):
         (objective,) = objectives(images, targets)
-        yield replace(objective, idle=idle)
+        yield replace(objective, missing_grad=missing_grad)
 
     trainer.update.head.objectives = idling
     assert update_operations(trainer, 2, 1) == update_operations(trainer, 8, 1)
@@ -138,7 +138,9 @@ def test_putting_statistics_back_takes_a_launch_or_two(trainer_of, update_operat
 
 def test_coasting_takes_a_launch_an_objective(trainer_of, update_operations):
     trainer = trainer_of("cmal", "sgd", clip_norm=1.0)
-    trainer.job.classifier.head.options = replace(trainer.job.classifier.head.options, idle="coast", raw_share=1.0)
+    trainer.job.classifier.head.options = replace(
+        trainer.job.classifier.head.options, missing_grad="zero", raw_share=1.0
+    )
     operations = update_operations(trainer, 4, 1)
     coasting = 4  # of five objectives: "overall" reaches everything
     assert operations["aten._foreach_zero_.default"] == coasting

@@ -22,7 +22,7 @@ from fgvc_cli.training.distributed import ALONE, Ranks, joined
 
 HERE = Path(__file__).parent
 CASES = (
-    "plain", "accumulated", "clipped", "skip", "coast", "coast, one never reached", "coast, one reached once",
+    "plain", "accumulated", "clipped", "skip", "zero", "zero, one never reached", "zero, one reached once",
     "skip, one reached once",
 )  # fmt: skip
 
@@ -62,10 +62,12 @@ def test_two_processes_on_half_the_batch_are_one_on_all_of_it(two, case):
 
 
 def test_what_is_idle_is_left_or_coasts(two):
-    skipped, coasted = (two[0]["as_one"][f"{idle}, one reached once"][0]["weights"] for idle in ("skip", "coast"))
+    skipped, coasted = (
+        two[0]["as_one"][f"{missing_grad}, one reached once"][0]["weights"] for missing_grad in ("skip", "zero")
+    )
     assert not torch.equal(skipped["experts.b.weight"], coasted["experts.b.weight"])
     assert torch.equal(skipped["experts.c.weight"], coasted["experts.c.weight"])
-    assert "experts.c.weight" not in two[0]["as_one"]["coast, one never reached"][0]["moved"]
+    assert "experts.c.weight" not in two[0]["as_one"]["zero, one never reached"][0]["moved"]
 
 
 def test_only_a_head_that_leaves_parameters_out_pays_for_the_search(two):
@@ -179,7 +181,7 @@ def _epoch(images, batch_size, share=WHOLE):
     return [batch.indices for batch in epoch_batches(np.zeros(images, np.int64), batch_size, 3, 5, share)]
 
 
-def test_without_torchrun_nothing_is_initialised(monkeypatch):
+def test_without_torchrun_nothing_is_initialized(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     with joined() as ranks:
@@ -222,7 +224,7 @@ def settings(photos, head="linear"):
     return [
         "--backbone", "timm/test_resnet", "--head", head, "--weights", "none", "--image-size", "32", "--epochs", "2",
         "--batch-size", "4", "--device", "cpu", "--workers", "0", "--data", photos, "--lr", "0.02",
-        "--set", "train.label_smoothing=0.1", "--set", "train.accumulate=2",
+        "--set", "train.label_smoothing=0.1", "--set", "train.grad_accum_steps=2",
     ]  # fmt: skip
 
 

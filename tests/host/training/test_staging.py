@@ -29,7 +29,7 @@ ALL = AugmentOptions(
 )
 
 
-class Normaliser:
+class Normalizer:
     """What staging wants of a classifier."""
 
     preprocessing = Preprocessing(SIDE, 40, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
@@ -75,8 +75,8 @@ def staged(split):
         channels_last: bool = False,
     ):
         pin = device.type == "cuda"
-        loader = TrainingLoader(split, Normaliser.preprocessing, options, 10, 3, workers, pin)
-        staging = Staging(Normaliser(device), options, smoothing, channels_last, device)
+        loader = TrainingLoader(split, Normalizer.preprocessing, options, 10, 3, workers, pin)
+        staging = Staging(Normalizer(device), options, smoothing, channels_last, device)
         batches = [staging([batch])[0] for batch in loader.epoch(1)]
         loader.close()
         return batches
@@ -178,7 +178,7 @@ def assert_same(run, other) -> None:
 
 def test_a_training_resumes_bit_for_bit_with_other_workers(photos, tmp_path) -> None:
     augment = {"policy": "randaugment", "erase": 0.3, "mixup": 0.4, "cutmix": 1.0, "where": "device"}
-    options = {"augment": augment, "accumulate": 2, "epochs": 1}
+    options = {"augment": augment, "grad_accum_steps": 2, "epochs": 1}
     straight = train(photos, tmp_path / "straight", workers=0, **options)
     stopping = Watcher(at=2, do=lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(Interrupted):
@@ -208,9 +208,9 @@ def test_a_gpu_stages_what_the_cpu_does(staged, workers) -> None:
 
 @pytest.mark.gpu
 def test_staging_on_a_gpu_overlaps_the_step_before_and_waits_for_nothing(split) -> None:
-    loader = TrainingLoader(split, Normaliser.preprocessing, ALL, 10, 3, 0, True)
+    loader = TrainingLoader(split, Normalizer.preprocessing, ALL, 10, 3, 0, True)
     batches = list(loader.epoch(1))
-    staging = Staging(Normaliser(GPU), ALL, 0.1, False, GPU)
+    staging = Staging(Normalizer(GPU), ALL, 0.1, False, GPU)
     expected = [tuple(tensor.clone() for tensor in staging([batch])[0]) for batch in batches]
     weights = torch.randn(4096, 4096, device=GPU)
     torch.cuda.synchronize()

@@ -167,7 +167,7 @@ def test_sigterm_has_its_own_exit_code(photos, tmp_path):
 
 
 def test_accumulation_and_workers_resume_bit_for_bit_too(photos, tmp_path):
-    options = {"accumulate": 2, "workers": 1, "epochs": 2}
+    options = {"grad_accum_steps": 2, "workers": 1, "epochs": 2}
     straight = train(photos, tmp_path / "straight", **options).run
     with pytest.raises(Interrupted):
         train(photos, tmp_path / "run", Watcher(2, lambda: signal.raise_signal(signal.SIGINT)), **options)
@@ -217,7 +217,7 @@ def test_out_of_memory_says_what_to_lower(photos, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer_module.Trainer, "_update", out_of_memory)
-    with pytest.raises(FgvcError, match=r"--batch-size 2 --set train.accumulate=2"):
+    with pytest.raises(FgvcError, match=r"--batch-size 2 --set train.grad_accum_steps=2"):
         train(photos, tmp_path / "run")
 
 

@@ -30,7 +30,7 @@ INFO = BackboneInfo("toy", "convolutional", 8, (MapInfo(4, 2, (4, 4)),), 4, (0.5
 
 
 class Trunk(nn.Module):
-    """A backbone in small: one convolution, batch normalisation and dropout."""
+    """A backbone in small: one convolution, batch normalization and dropout."""
 
     def __init__(self):
         super().__init__()
@@ -43,10 +43,10 @@ class Trunk(nn.Module):
 class FiveFold(Head):
     """Five objectives; each looks at what the one before put out."""
 
-    def __init__(self, backbone=INFO, classes=3, options=None, idle="skip"):
+    def __init__(self, backbone=INFO, classes=3, options=None, missing_grad="skip"):
         super().__init__(backbone, classes, options)
         self.experts = nn.ModuleDict({name: nn.Linear(4, classes) for name in "abc"})
-        self.idle, self.received = idle, []
+        self.missing_grad, self.received = missing_grad, []
 
     def reads(self, part=None):
         return Reads(maps=(0,))
@@ -59,7 +59,11 @@ class FiveFold(Head):
         scale = 1.0
         for part in ("a", "b", "c", None, "a"):
             output = yield Objective(
-                images * scale, lambda out: self.loss(out, targets), part, idle=self.idle, name=str(part)
+                images * scale,
+                lambda out: self.loss(out, targets),
+                part,
+                missing_grad=self.missing_grad,
+                name=str(part),
             )
             self.received.append(output)
             scale = 1 + next(iter(output.values())).abs().mean()  # the next objective depends on this one's output
@@ -97,13 +101,13 @@ class TwoPass(Plain):
         with torch.no_grad():
             for p, kept in zip(parameters, before, strict=True):
                 p.copy_(kept)
-        self.update(closure.bad)
+        self.update(closure.found_inf)
         return first
 
 
-def make(optimizer=Plain, idle="skip", clip_norm=0.0, **kwargs):
+def make(optimizer=Plain, missing_grad="skip", clip_norm=0.0, **kwargs):
     torch.manual_seed(0)
-    model = Whole(FiveFold(idle=idle))
+    model = Whole(FiveFold(missing_grad=missing_grad))
     groups = [ParameterGroup(p, dict(getattr(model, p).named_parameters())) for p in ("backbone", "head")]
     steps = optimizer(groups, SimpleNamespace(lr=0.1, head_lr=0.2))
     return model, Update(model, model.head, steps, nullcontext, clip_norm, **kwargs)
@@ -121,7 +125,7 @@ def test_five_objectives_give_five_steps_and_hear_their_detached_outputs():
     assert len(model.head.received) == 5
     assert [step.name for step in done] == ["a", "b", "c", "None", "a"]
     for step, heard in zip(done, model.head.received, strict=True):
-        assert step.bad.item() == 0
+        assert step.found_inf.item() == 0
         assert not any(scores.requires_grad for scores in heard.values())
         assert torch.equal(next(iter(heard.values())), step.losses[0].scores)
     assert set(model.head.received[1]) == {"b"} and set(model.head.received[3]) == {"a", "b", "c"}
@@ -195,38 +199,40 @@ def _gradients(model, images, targets, part):
 
 def test_idle_parameters_skip_or_coast():
     moved = {}
-    for idle in ("skip", "coast"):
-        model, update = make(idle=idle)
+    for missing_grad in ("skip", "zero"):
+        model, update = make(missing_grad=missing_grad)
         update([batch()])
         before = {k: v.clone() for k, v in model.head.experts["b"].state_dict().items()}
         head = model.head
-        head.objectives = lambda images, targets, head=head, idle=idle: iter_once(head, images, targets, "a", idle)
+        head.objectives = lambda images, targets, head=head, missing_grad=missing_grad: iter_once(
+            head, images, targets, "a", missing_grad
+        )
         update([batch(seed=2)])
-        moved[idle] = not torch.equal(model.head.experts["b"].weight, before["weight"])
-    assert moved == {"skip": False, "coast": True}
+        moved[missing_grad] = not torch.equal(model.head.experts["b"].weight, before["weight"])
+    assert moved == {"skip": False, "zero": True}
 
 
 def test_an_optimizer_that_does_not_coast_skips():
     class Skipping(Plain):
-        coasts = False
+        moves_without_grad = False
 
-    model, update = make(Skipping, idle="coast")
+    model, update = make(Skipping, missing_grad="zero")
     update([batch()])
     head = model.head
     before = head.experts["b"].weight.detach().clone()
-    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "coast")
+    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "zero")
     update([batch(seed=2)])
     assert torch.equal(head.experts["b"].weight, before)
 
 
-def iter_once(head, images, targets, part, idle):
-    yield Objective(images, lambda out: head.loss(out, targets), part, idle=idle)
+def iter_once(head, images, targets, part, missing_grad):
+    yield Objective(images, lambda out: head.loss(out, targets), part, missing_grad=missing_grad)
 
 
 def test_a_parameter_that_never_had_a_gradient_does_not_coast():
-    model, update = make(idle="coast")
+    model, update = make(missing_grad="zero")
     head = model.head
-    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "coast")
+    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "zero")
     before = head.experts["b"].weight.detach().clone()
     update([batch()])
     assert torch.equal(head.experts["b"].weight, before)
@@ -235,15 +241,15 @@ def test_a_parameter_that_never_had_a_gradient_does_not_coast():
 @pytest.mark.parametrize("lit", [1.0, float("nan")], ids=["finite", "not finite"])
 def test_what_coasts_has_zeros_that_lie_like_the_weights(lit):
     """Fused kernels walk through both as they lie in memory; and clipping by a norm of nan leaves zeros zeros."""
-    model, update = make(idle="coast", clip_norm=1.0)
+    model, update = make(missing_grad="zero", clip_norm=1.0)
     weight = model.head.experts["b"].weight
     weight.data = weight.data.t().contiguous().t()  # dense, the other way around
     update([batch()])
     head = model.head
-    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "coast")
+    head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "zero")
     images, targets = batch(seed=2)
     (done,) = update([(images * lit, targets)])
-    assert done.bad.item() == (lit != lit)
+    assert done.found_inf.item() == (lit != lit)
     assert weight.grad.stride() == weight.stride() == (1, 3)
     assert weight.grad.eq(0).all() and not head.experts["a"].weight.grad.eq(0).all()
 
@@ -251,16 +257,16 @@ def test_what_coasts_has_zeros_that_lie_like_the_weights(lit):
 def test_what_coasts_is_known_again_after_a_resume(tmp_path):
     def step(model, update):
         head = model.head
-        head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "coast")
+        head.objectives = lambda images, targets: iter_once(head, images, targets, "a", "zero")
         update([batch(seed=2)])
         return {name: p.detach().clone() for name, p in model.named_parameters()}
 
-    model, update = make(idle="coast")
+    model, update = make(missing_grad="zero")
     model.device = torch.device("cpu")
     update([batch()])
     save_state(tmp_path / "state.safetensors", model, update.optimizer, update, Progress())
     straight = step(model, update)
-    other, resumed = make(idle="coast")
+    other, resumed = make(missing_grad="zero")
     other.device = torch.device("cpu")
     load_state_file(tmp_path / "state.safetensors", other, resumed.optimizer, resumed)
     before = other.head.experts["b"].weight.detach().clone()
@@ -303,7 +309,7 @@ def test_what_is_not_finite_moves_no_weight(optimizer):
     images, targets = batch()
     images[0, 0, 0, 0] = float("nan")
     done = update([(images, targets)])
-    assert all(step.bad.item() == 1 for step in done)
+    assert all(step.found_inf.item() == 1 for step in done)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]), name
 
@@ -321,7 +327,7 @@ def test_a_loss_that_is_not_finite_moves_nothing_though_its_gradient_is(optimize
 
     head.loss = loss
     done = update([batch()])
-    assert all(step.bad.item() == 1 for step in done)
+    assert all(step.found_inf.item() == 1 for step in done)
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]), name

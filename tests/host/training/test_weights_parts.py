@@ -176,7 +176,7 @@ def test_a_file_that_fits_in_part_says_so(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_the_head_recognises_gives_both_their_weights(tmp_path: Path) -> None:
+def test_a_file_that_the_head_recognizes_gives_both_their_weights(tmp_path: Path) -> None:
     torch.save({f"module.{name}": value for name, value in public_state().items()}, tmp_path / "public.pt")
     backbone, into = OneLayer(), in_place()
     lines = load_file(tmp_path / "public.pt", backbone, into)
@@ -223,11 +223,11 @@ def test_a_counter_of_batches_may_be_missing(tmp_path: Path) -> None:
     assert into.head.norm.running_mean.unique().tolist() == [7.0]
 
 
-def test_images_normalised_in_another_way_are_noted(tmp_path: Path) -> None:
+def test_images_normalized_in_another_way_are_noted(tmp_path: Path) -> None:
     torch.save(public_state(), tmp_path / "public.pt")
     lines = load_file(tmp_path / "public.pt", OneLayer(), in_place(mean=(0.4, 0.5, 0.5)))
     assert lines[-1] == (
-        "the file was trained on images normalised as by --set train.mean='[0.5, 0.5, 0.5]' "
+        "the file was trained on images normalized as by --set train.mean='[0.5, 0.5, 0.5]' "
         "--set train.std='[0.5, 0.5, 0.5]'"
     )
 

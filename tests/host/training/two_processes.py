@@ -46,9 +46,9 @@ class Whole(nn.Module):
 class Experts(Head):
     """One objective for each name in `parts`; None: one of all experts."""
 
-    def __init__(self, parts=(None,), idle="skip", extra=0.0):
+    def __init__(self, parts=(None,), missing_grad="skip", extra=0.0):
         nn.Module.__init__(self)
-        self.parts, self.idle, self.extra = parts, idle, extra
+        self.parts, self.missing_grad, self.extra = parts, missing_grad, extra
 
     def reads(self, part=None):
         return Reads()
@@ -58,7 +58,7 @@ class Experts(Head):
 
     def objectives(self, images, targets):
         for part in self.parts:
-            yield Objective(images, self.loss_of(part, targets), part, idle=self.idle, name=part or "")
+            yield Objective(images, self.loss_of(part, targets), part, missing_grad=self.missing_grad, name=part or "")
 
     def loss_of(self, part, targets):
         def loss(output):
@@ -111,9 +111,9 @@ def weights(model):
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-def trained(ranks, parts, idle="skip", micro=1, clip_norm=0.0, first_parts=None):
+def trained(ranks, parts, missing_grad="skip", micro=1, clip_norm=0.0, first_parts=None):
     """Train a few steps; the first with other objectives, if they are given."""
-    model, update = make(ranks, Experts(first_parts or parts, idle), clip_norm=clip_norm)
+    model, update = make(ranks, Experts(first_parts or parts, missing_grad), clip_norm=clip_norm)
     for step in range(STEPS):
         update(own(ranks, step, micro))
         update.head.parts = parts
@@ -127,9 +127,9 @@ def as_one(ranks):
         "accumulated": {"parts": (None,), "micro": 3},
         "clipped": {"parts": (None,), "clip_norm": 0.05},
         "skip": {"parts": ("a", "b", None, "a")},
-        "coast": {"parts": ("a", "b", None, "a"), "idle": "coast"},
-        "coast, one never reached": {"parts": ("a", "b"), "idle": "coast", "micro": 2},
-        "coast, one reached once": {"parts": ("a",), "first_parts": ("a", "b"), "idle": "coast"},
+        "zero": {"parts": ("a", "b", None, "a"), "missing_grad": "zero"},
+        "zero, one never reached": {"parts": ("a", "b"), "missing_grad": "zero", "micro": 2},
+        "zero, one reached once": {"parts": ("a",), "first_parts": ("a", "b"), "missing_grad": "zero"},
         "skip, one reached once": {"parts": ("a",), "first_parts": ("a", "b")},
     }
     return {name: (trained(ranks, **case), trained(ALONE, **case)) for name, case in cases.items()}
@@ -147,8 +147,8 @@ def uphill(ranks):
             self.closure = closure
 
         @property
-        def bad(self):
-            return self.closure.bad
+        def found_inf(self):
+            return self.closure.found_inf
 
         def ascent(self):
             return self.noted(self.closure.ascent)
@@ -195,8 +195,8 @@ def not_finite(ranks):
         update(own(ranks, 0))
         before = weights(model)
         update.head.extra = float("inf") * ranks.rank if ranks.rank else 0.0
-        bad = update(own(ranks, 1))[0].bad.item()
-        results[name] = {"bad": bad, "same": all(torch.equal(p, before[n]) for n, p in model.named_parameters())}
+        found_inf = update(own(ranks, 1))[0].found_inf.item()
+        results[name] = {"bad": found_inf, "same": all(torch.equal(p, before[n]) for n, p in model.named_parameters())}
     return results
 
 

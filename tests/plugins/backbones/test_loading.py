@@ -168,7 +168,7 @@ def test_tags(build, hub_cache) -> None:
         backbone.pretrained("tv_in2k")
 
 
-def test_a_tag_that_wants_another_normalisation_is_refused_with_the_way_to_it(build, hub_cache) -> None:
+def test_a_tag_that_wants_another_normalization_is_refused_with_the_way_to_it(build, hub_cache) -> None:
     backbone = build("timm/tf_efficientnet_b0.aa_in1k")
     with pytest.raises(UsageError, match=r"use --backbone timm/tf_efficientnet_b0\.ap_in1k"):
         backbone.pretrained("ap_in1k")

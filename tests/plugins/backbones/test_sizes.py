@@ -34,7 +34,7 @@ def test_swins_window_is_its_own_or_the_nearest_that_needs_no_padding(size: int,
     assert window != 7 or size % 112 == 0 or size == 100  # 100 px: no window divides 25 and 13
 
 
-def test_normalisation_is_that_of_the_weights(build) -> None:
+def test_normalization_is_that_of_the_weights(build) -> None:
     assert build("timm/test_resnet").info.mean == (0.5, 0.5, 0.5)
     assert build("timm/test_efficientnet").info.mean == (0.485, 0.456, 0.406)
 

@@ -193,7 +193,7 @@ def test_two_that_generate_at_once_both_end_well(tmp_path):
 
 def test_another_set_is_not_overwritten(tmp_path):
     generate(tmp_path / "demo", 0, 16, {"train": 1})
-    with pytest.raises(FileExistsError, match="another data set"):
+    with pytest.raises(FileExistsError, match="another dataset"):
         generate(tmp_path / "demo", 1, 16, {"train": 1})
     assert json.loads((tmp_path / "demo" / "parts.json").read_text())["seed"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]

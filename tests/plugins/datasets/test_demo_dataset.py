@@ -20,7 +20,7 @@ SMALL = DemoOptions(train=2, val=1, test=1, size=32)
 
 
 class Told:
-    """What a data set said while it was made."""
+    """What a dataset said while it was made."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []

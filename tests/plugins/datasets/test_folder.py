@@ -19,7 +19,7 @@ def write(folder: Path, *names: str) -> None:
 
 
 class Opened:
-    """A folder data set and what it noted."""
+    """A folder dataset and what it noted."""
 
     def __init__(self, folder: Path | None, **options: str) -> None:
         self.notes: list[str] = []

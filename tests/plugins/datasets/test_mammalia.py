@@ -42,7 +42,7 @@ def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     assert len(notes) == 1 and "has 2 classes; the report's Mammalia has 100" in notes[0]
 
 
-def test_unlabelled_test_images_are_left_out_and_noted(tmp_path: Path) -> None:
+def test_unlabeled_test_images_are_left_out_and_noted(tmp_path: Path) -> None:
     write(tmp_path, "train/fox/1.jpg", "train/wolf/1.jpg", "test/a.jpg", "test/b.jpg")
     dataset, notes = opened(tmp_path)
     assert dataset.splits() == ("train",) and len(dataset.split("train")) == 2

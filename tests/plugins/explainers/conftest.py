@@ -83,7 +83,7 @@ def explainer_of() -> Callable[..., Explainer]:
 
 @pytest.fixture(scope="session")
 def images_of() -> Callable[..., tuple[Tensor, Tensor]]:
-    """Makes images with a few coloured blobs each, normalised as (x - 0.5) / 0.5, and a class for each."""
+    """Makes images with a few colored blobs each, normalized as (x - 0.5) / 0.5, and a class for each."""
 
     def make(count: int, size: int = 64, seed: int = 1) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -91,8 +91,8 @@ def images_of() -> Callable[..., tuple[Tensor, Tensor]]:
         at = torch.arange(size)
         for image in images:
             for _ in range(3):
-                (y, x), colour = torch.rand(2, 1, generator=generator) * size, torch.randn(3, 1, 1, generator=generator)
-                image += 3 * colour * torch.exp(-((at[:, None] - y) ** 2 + (at - x) ** 2) / (size / 8) ** 2)
+                (y, x), color = torch.rand(2, 1, generator=generator) * size, torch.randn(3, 1, 1, generator=generator)
+                image += 3 * color * torch.exp(-((at[:, None] - y) ** 2 + (at - x) ** 2) / (size / 8) ** 2)
         return images, torch.randint(0, CLASSES, (count,), generator=generator)
 
     return make

@@ -31,7 +31,7 @@ def slow_occlusion(classifier, image: Tensor, target: int, fill: Tensor, window:
     return mean / mean.max() if mean.max() > 0 else mean
 
 
-@pytest.mark.parametrize("fill", ["mean", "grey"])
+@pytest.mark.parametrize("fill", ["mean", "gray"])
 @pytest.mark.parametrize("passes", [1, 7, 1000])
 def test_it_is_the_slow_loop(fill, passes, classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", "linear", 32)
@@ -40,12 +40,12 @@ def test_it_is_the_slow_loop(fill, passes, classifier_of, explainer_of, images_o
         classifier, images, targets
     )
     for found, image, target in zip(maps, images, targets, strict=True):
-        colour = image.mean(dim=(1, 2), keepdim=True)
-        if fill == "grey":
+        color = image.mean(dim=(1, 2), keepdim=True)
+        if fill == "gray":
             preprocessing = classifier.preprocessing
-            grey = [(128 / 255 - mean) / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
-            colour = torch.tensor(grey).view(3, 1, 1)
-        expected = slow_occlusion(classifier, image, int(target), colour, window=10, stride=7)
+            gray = [(128 / 255 - mean) / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
+            color = torch.tensor(gray).view(3, 1, 1)
+        expected = slow_occlusion(classifier, image, int(target), color, window=10, stride=7)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     assert maps.flatten(1).any(dim=1).sum() >= 2
 

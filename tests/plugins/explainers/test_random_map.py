@@ -23,8 +23,8 @@ def test_numbers_are_even_and_unrelated(classifier_of, explainer_of, images_of):
     assert (shares - 0.1).abs().max() < 0.01
     correlations = torch.corrcoef(maps.flatten(1)) - torch.eye(8)
     assert correlations.abs().max() < 0.08  # 4,096 pixels: 5 standard deviations
-    neighbours = torch.corrcoef(torch.stack((maps[:, :, 1:].flatten(), maps[:, :, :-1].flatten())))
-    assert neighbours[0, 1].abs() < 0.03  # nothing is smoothed
+    neighbors = torch.corrcoef(torch.stack((maps[:, :, 1:].flatten(), maps[:, :, :-1].flatten())))
+    assert neighbors[0, 1].abs() < 0.03  # nothing is smoothed
 
 
 def test_an_image_has_its_map_wherever_it_stands(tiny, pictures, explainer_of):
@@ -58,5 +58,5 @@ def test_another_seed_has_other_maps_for_all(by, tiny, pictures, explainer_of):
 def test_on_a_grid_it_is_as_coarse_as_a_feature_map(tiny, pictures, explainer_of):
     maps = explainer_of("random", grid=2).explain(tiny, tiny.normalize(pictures), TARGETS)
     assert maps.shape == (4, 6, 6) and torch.allclose(maps.amax(dim=(1, 2)), torch.ones(4))
-    torch.testing.assert_close(maps[:, 0, 0], maps[:, 1, 1])  # a cell is 3 x 3, and its corner beyond its centre
+    torch.testing.assert_close(maps[:, 0, 0], maps[:, 1, 1])  # a cell is 3 x 3, and its corner beyond its center
     assert not torch.isclose(maps[:, 1, 1], maps[:, 4, 4]).any()

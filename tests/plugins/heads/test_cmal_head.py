@@ -172,9 +172,9 @@ class TestParts:
 
 
 class TestObjectives:
-    @pytest.mark.parametrize("idle", ["coast", "skip"])
-    def test_are_five_in_the_order_of_the_paper(self, idle, cnn, features_of):
-        head, images = head_of(cnn, idle=idle), torch.randn(3, 3, 36, 36)
+    @pytest.mark.parametrize("missing_grad", ["zero", "skip"])
+    def test_are_five_in_the_order_of_the_paper(self, missing_grad, cnn, features_of):
+        head, images = head_of(cnn, missing_grad=missing_grad), torch.randn(3, 3, 36, 36)
         generator = head.objectives(images, torch.tensor([0, 1, 2]))
         objective, found = next(generator), []
         while objective:
@@ -184,7 +184,7 @@ class TestObjectives:
             except StopIteration:
                 break
         assert [o.name for o in found] == [o.part for o in found] == ["e3", "e2", "e1", "overall", "concat"]
-        assert {o.idle for o in found} == {idle}
+        assert {o.missing_grad for o in found} == {missing_grad}
         assert found[0].images is images and found[4].images is images
 
     @pytest.mark.parametrize(("raw_share", "raw"), [(1.0, {True}), (0.0, {False}), (1 / 3, {True, False})])
@@ -237,8 +237,15 @@ class TestPrediction:
 
 class TestOptions:
     def test_are_read_as_toml(self):
-        options = build(CmalOptions, {"threshold": 0.4, "idle": "skip", "full_passes": True, "padding": 0}, "head")
-        assert (options.threshold, options.idle, options.full_passes, options.padding) == (0.4, "skip", True, 0.0)
+        options = build(
+            CmalOptions, {"threshold": 0.4, "missing_grad": "skip", "full_passes": True, "padding": 0}, "head"
+        )
+        assert (options.threshold, options.missing_grad, options.full_passes, options.padding) == (
+            0.4,
+            "skip",
+            True,
+            0.0,
+        )
 
     @pytest.mark.parametrize(
         ("values", "message"),
@@ -249,7 +256,7 @@ class TestOptions:
             ({"norm_momentum": 2}, "at most 1.0"),
             ({"raw_share": 1.1}, "at most 1.0"),
             ({"eps": 0}, "must be at least 1e-12"),
-            ({"idle": "sleep"}, "expected coast or skip"),
+            ({"missing_grad": "sleep"}, "expected zero or skip"),
             ({"concat_weight": 0}, "head: concat_weight=0 leaves the concatenation untrained"),
         ],
     )

@@ -55,19 +55,19 @@ def public_state(info: BackboneInfo, classes: int = CLASSES) -> dict[str, Tensor
 def public_forward(state: dict[str, Tensor], maps: list[Tensor]) -> list[Tensor]:
     """Compute the four scores from its tensors, by the method notes."""
 
-    def normalised(name: str, x: Tensor) -> Tensor:
+    def normalized(name: str, x: Tensor) -> Tensor:
         entries = (state[f"{name}.{entry}"] for entry in ("running_mean", "running_var", "weight", "bias"))
         return F.batch_norm(x, *entries)
 
     def scores(name: str, x: Tensor) -> Tensor:
-        hidden = F.linear(normalised(f"{name}.0", x), state[f"{name}.1.weight"], state[f"{name}.1.bias"])
-        return F.linear(F.elu(normalised(f"{name}.2", hidden)), state[f"{name}.4.weight"], state[f"{name}.4.bias"])
+        hidden = F.linear(normalized(f"{name}.0", x), state[f"{name}.1.weight"], state[f"{name}.1.bias"])
+        return F.linear(F.elu(normalized(f"{name}.2", hidden)), state[f"{name}.4.weight"], state[f"{name}.4.bias"])
 
     pooled = []
     for number, x in enumerate(maps, start=1):
         for block, padding in ((0, 0), (1, 1)):
             name = f"conv_block{number}.{block}"
-            x = normalised(f"{name}.bn", F.conv2d(x, state[f"{name}.conv.weight"], padding=padding)).relu()
+            x = normalized(f"{name}.bn", F.conv2d(x, state[f"{name}.conv.weight"], padding=padding)).relu()
         pooled.append(x.amax((2, 3)))
     of_experts = [scores(f"classifier{number}", x) for number, x in enumerate(pooled, start=1)]
     return [*of_experts, scores("classifier_concat", torch.cat(pooled, dim=1))]

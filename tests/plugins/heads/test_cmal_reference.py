@@ -208,13 +208,13 @@ def built(dtype=torch.float32, **options) -> Whole:
 
 
 def batch(seed: int = 1, dtype=torch.float32, soft: bool = False) -> tuple[Tensor, Tensor]:
-    """Noise, with one coloured blob an image: there is something to attend to."""
+    """Noise, with one colored blob an image: there is something to attend to."""
     generator = torch.Generator().manual_seed(seed)
     images = 0.3 * torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator)
     at = torch.arange(SIZE)
     for image in images:
-        (y, x), colour = torch.rand(2, 1, generator=generator) * SIZE, torch.randn(3, 1, 1, generator=generator)
-        image += 6 * colour * torch.exp(-((at[:, None] - y) ** 2 + (at - x) ** 2) / 60)
+        (y, x), color = torch.rand(2, 1, generator=generator) * SIZE, torch.randn(3, 1, 1, generator=generator)
+        image += 6 * color * torch.exp(-((at[:, None] - y) ** 2 + (at - x) ** 2) / 60)
     targets = torch.randint(0, CLASSES, (IMAGES,), generator=generator)
     if soft:
         return images.to(dtype), torch.rand(IMAGES, CLASSES, generator=generator).softmax(1).to(dtype)
@@ -315,7 +315,7 @@ def ours(model: Whole, kind: str) -> Update:
     return Update(model, model.head, optimizer, nullcontext)
 
 
-def by_hand(model: Whole, batches, kind: str, idle: str, seen: set) -> None:
+def by_hand(model: Whole, batches, kind: str, missing_grad: str, seen: set) -> None:
     """The five-step loop written out, with torch's own optimizers."""
     parameters = list(model.parameters())
     if kind == "adamw":
@@ -336,15 +336,15 @@ def by_hand(model: Whole, batches, kind: str, idle: str, seen: set) -> None:
             for p in parameters:
                 if p.grad is not None:
                     moved.add(p)
-                elif idle == "coast" and p in moved and kind != "adamw":
+                elif missing_grad == "zero" and p in moved and kind != "adamw":
                     p.grad = torch.zeros_like(p)
             optimizer.step()
 
 
-@pytest.mark.parametrize("idle", ["coast", "skip"])
+@pytest.mark.parametrize("missing_grad", ["zero", "skip"])
 @pytest.mark.parametrize("kind", ["sgd", "sam", "adamw"])
-def test_updates_move_the_weights_as_a_loop_written_by_hand(kind, idle):
-    model = built(torch.float64, idle=idle)
+def test_updates_move_the_weights_as_a_loop_written_by_hand(kind, missing_grad):
+    model = built(torch.float64, missing_grad=missing_grad)
     start, plain, seen = copy.deepcopy(model), copy.deepcopy(model), set()
     batches = [batch(seed, torch.float64) for seed in range(5)]
     torch.manual_seed(1)
@@ -352,7 +352,7 @@ def test_updates_move_the_weights_as_a_loop_written_by_hand(kind, idle):
     for one in batches:
         update([one])
     torch.manual_seed(1)
-    by_hand(plain, batches, kind, idle, seen)
+    by_hand(plain, batches, kind, missing_grad, seen)
     assert seen == {(0, 2), (0, 0), (0, None), (1, 2), (1, 1), (1, None)}  # each draw of each expert occurred
     for (name, p), q, before in zip(model.named_parameters(), plain.parameters(), start.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
@@ -362,8 +362,8 @@ def test_updates_move_the_weights_as_a_loop_written_by_hand(kind, idle):
 def test_coasting_moves_what_skipping_leaves():
     """Were the two alike here, the test above could not tell them apart."""
     moved = []
-    for idle in ("coast", "skip"):
-        model = built(torch.float64, idle=idle)
+    for missing_grad in ("zero", "skip"):
+        model = built(torch.float64, missing_grad=missing_grad)
         torch.manual_seed(1)
         update = ours(model, "sgd")
         for seed in range(2):

@@ -41,7 +41,7 @@ def test_the_only_objective_is_cross_entropy(head, cnn, features_of):
     (objective,) = head.objectives(images, targets)
     scores = head(features_of(cnn, 3))
     loss = objective.loss(scores)
-    assert objective.images is images and objective.part is None and objective.idle == "skip"
+    assert objective.images is images and objective.part is None and objective.missing_grad == "skip"
     torch.testing.assert_close(loss.value, -scores.log_softmax(1)[torch.arange(3), targets].mean())
     assert loss.scores is scores
 

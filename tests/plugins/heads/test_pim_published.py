@@ -75,7 +75,7 @@ def public_forward(state: dict[str, Tensor], maps: Sequence[Tensor], keeps: Sequ
     def apply(function, name: str, x: Tensor) -> Tensor:
         return function(x, state[f"{name}.weight"], state[f"{name}.bias"])
 
-    def normalised(name: str, x: Tensor) -> Tensor:
+    def normalized(name: str, x: Tensor) -> Tensor:
         entries = (state[f"{name}.{entry}"] for entry in ("running_mean", "running_var", "weight", "bias"))
         return F.batch_norm(x, *entries)
 
@@ -96,14 +96,14 @@ def public_forward(state: dict[str, Tensor], maps: Sequence[Tensor], keeps: Sequ
     for level, x, keep in zip(LEVELS, levels, keeps, strict=True):
         points = x.flatten(2) if convolves else x.transpose(1, 2)  # B,F,N
         name = f"fpn_classifier_{level}"
-        hidden = normalised(f"{name}.1", apply(F.conv1d, f"{name}.0", points)).relu()
+        hidden = normalized(f"{name}.1", apply(F.conv1d, f"{name}.0", points)).relu()
         confidence = apply(F.conv1d, f"{name}.3", hidden).softmax(dim=1).amax(dim=1)
         order = confidence.argsort(dim=1, descending=True)[:, :keep]
         selected += [torch.stack([points[b][:, order[b]] for b in range(len(points))])]
     joints = apply(F.linear, "combiner.param_pool0", torch.cat(selected, dim=2))
     query, key = (apply(F.conv1d, f"combiner.conv_{part}1", joints).mean(dim=1) for part in "qk")
     adjacency = state["combiner.adj1"] + state["combiner.alpha1"] * (query[:, :, None] - key[:, None]).tanh()
-    mixed = normalised("combiner.batch_norm1", apply(F.conv1d, "combiner.conv1", joints) @ adjacency)
+    mixed = normalized("combiner.batch_norm1", apply(F.conv1d, "combiner.conv1", joints) @ adjacency)
     return apply(F.linear, "combiner.classifier", apply(F.linear, "combiner.param_pool1", mixed).flatten(1))
 
 

@@ -55,8 +55,8 @@ def interpolation(deep: tuple[int, int], shallow: tuple[int, int]) -> Tensor:
     return matrix
 
 
-def normalised(norm, rows: list[Tensor]) -> list[Tensor]:
-    """Batch normalisation in training: over all rows."""
+def normalized(norm, rows: list[Tensor]) -> list[Tensor]:
+    """Batch normalization in training: over all rows."""
     mean = sum(rows) / len(rows)
     variance = sum((row - mean) ** 2 for row in rows) / len(rows)
     return [(row - mean) / (variance + 1e-5).sqrt() * norm.weight + norm.bias for row in rows]
@@ -99,7 +99,7 @@ def slow_combiner(combiner, chosen: list[list[Tensor]]) -> list[Tensor]:
         for j in joints:
             column = [combiner.adjacency[i, j] + combiner.alpha[0] * (q[i] - k[j]).tanh() for i in joints]
             mixed.append(sum(weight * channels for weight, channels in zip(column, convolved, strict=True)))
-    rows = normalised(combiner.norm, mixed)
+    rows = normalized(combiner.norm, mixed)
     scores = []
     for image in range(len(chosen)):
         mine = rows[image * len(joints) : (image + 1) * len(joints)]
@@ -117,7 +117,7 @@ def slow_pim(head: PimHead, info, maps: list[Tensor], targets: Tensor) -> Slow:
     for level, points_by_image in enumerate(slow_pyramid(head.pyramid, info, maps)):
         selector, keep = head.selectors[level], OPTIONS.num_selects[level]
         hidden = [affine(selector.hidden, point) for points in points_by_image for point in points]
-        scored = [affine(selector.classifier, row.relu()) for row in normalised(selector.norm, hidden)]
+        scored = [affine(selector.classifier, row.relu()) for row in normalized(selector.norm, hidden)]
         kept_by_map.append([])
         for i, points in enumerate(points_by_image):
             scores = scored[i * len(points) : (i + 1) * len(points)]

@@ -23,7 +23,7 @@ class Given:
 
     parameters: dict[str, nn.Parameter]
     seed: int = 0
-    bad: Tensor = field(default_factory=lambda: torch.zeros(()))
+    found_inf: Tensor = field(default_factory=lambda: torch.zeros(()))
     without: tuple[str, ...] = ()
 
     def __call__(self) -> Evaluation:
@@ -31,7 +31,7 @@ class Given:
         for name, parameter in self.parameters.items():
             drawn = torch.randn(parameter.shape, generator=generator)
             parameter.grad = None if name in self.without else torch.empty_like(parameter).copy_(drawn)
-            if self.bad and parameter.grad is not None:
+            if self.found_inf and parameter.grad is not None:
                 parameter.grad[(0,) * parameter.ndim] = float("nan")
         return Evaluation([self.seed], [])
 

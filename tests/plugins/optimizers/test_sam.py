@@ -24,7 +24,7 @@ STEPS = 20
 
 
 class Net(nn.Module):
-    """What a network has that could go wrong: convolution, batch normalisation, dropout, classifier."""
+    """What a network has that could go wrong: convolution, batch normalization, dropout, classifier."""
 
     def __init__(self, norm=True, drop=0.3):
         super().__init__()
@@ -96,7 +96,7 @@ class Quadratic:
         self.matrix = root @ root.T / 5 + 0.1 * torch.eye(5, dtype=torch.float64)
         start = torch.randn(5, generator=generator, dtype=torch.float64)
         self.parameters = {"a": nn.Parameter(start[:2].clone()), "classifier": nn.Parameter(start[2:].clone())}
-        self.bad, self.evaluations = torch.zeros(()), 0
+        self.found_inf, self.evaluations = torch.zeros(()), 0
 
     def __call__(self):
         self.evaluations += 1
@@ -224,7 +224,7 @@ def test_its_operations_do_not_grow_with_the_parameters_and_none_waits(strict_de
                 p.grad = p.detach() * 1  # counted: one operation a parameter an evaluation
             return Evaluation([], [])
 
-        closure.ascent, closure.bad = closure, torch.zeros(())
+        closure.ascent, closure.found_inf = closure, torch.zeros(())
         optimizer = Sam(groups=groups, options=SamOptions(adaptive=adaptive), base=sgd(groups, momentum=0.0))
         optimizer.step(closure)  # the first makes room for the copies
         with strict_device() as device:
@@ -257,7 +257,7 @@ def test_what_is_not_finite_in_either_pass_moves_nothing(evaluation):
     model.calls = 0
     model.classifier.weight.register_hook(lambda g: g * float("inf") if model.calls == evaluation else g)
     statistics = [name for name, _ in model.named_buffers()]
-    assert update([batch(1)])[0].bad.item() == 1
+    assert update([batch(1)])[0].found_inf.item() == 1
     for name, value in model.state_dict().items():
         assert name in statistics or torch.equal(value, before[0][name]), name
     torch.testing.assert_close(update.optimizer.state_dict()["state"], before[1], rtol=0, atol=0)
@@ -333,9 +333,9 @@ def test_rates_are_its_bases_and_idle_parameters_do_as_the_base_says():
     model = Net()
     optimizer = sam(model)
     optimizer.set_rate(0.5)
-    assert optimizer.rates() == {"backbone": 0.05, "head": 0.1} and optimizer.coasts
+    assert optimizer.rates() == {"backbone": 0.05, "head": 0.1} and optimizer.moves_without_grad
     over_adamw = sam(model, lambda groups: AdamW(groups=groups, options=AdamWOptions()))
-    assert not over_adamw.coasts
+    assert not over_adamw.moves_without_grad
 
 
 def test_a_parameter_without_a_gradient_stays_where_it_is():
@@ -382,7 +382,7 @@ def test_where_the_gradient_is_zero_weights_only_decay(adaptive):
         weight.grad = 0 * weight.detach()
         return Evaluation([], [])
 
-    closure.ascent, closure.bad = closure, torch.zeros(())
+    closure.ascent, closure.found_inf = closure, torch.zeros(())
     over({"weight": weight}, adaptive=adaptive).step(closure)
     torch.testing.assert_close(weight.detach(), torch.full((3,), 1 - 0.1 * 0.01))
 
@@ -404,7 +404,7 @@ def test_the_memory_format_of_a_weight_makes_no_difference(adaptive, parameters,
                 weights.append([p.detach().clone(memory_format=torch.contiguous_format) for p in each.values()])
                 return evaluate()
 
-            closure.ascent, closure.bad = closure, evaluate.bad
+            closure.ascent, closure.found_inf = closure, evaluate.found_inf
             optimizer.step(closure)
         seen.append(weights)
     for ours, theirs in zip(*seen, strict=True):  # at the weights and uphill, in turn
@@ -423,7 +423,7 @@ def test_weights_come_back_to_the_bit_in_their_own_type(dtype):
         weight.grad = torch.linspace(-1, 1, 50).to(dtype)
         return Evaluation([], [])
 
-    closure.ascent, closure.bad = closure, torch.zeros(())
+    closure.ascent, closure.found_inf = closure, torch.zeros(())
     optimizer = over({"weight": weight}, rho=0.7)
     optimizer.set_rate(0.0)
     optimizer.step(closure)

@@ -77,7 +77,7 @@ def test_a_bad_gradient_moves_nothing(make, given, parameters):
     for seed in range(2):
         optimizer.step(given(parameters, seed))
     before = snapshot(optimizer, parameters)
-    optimizer.step(given(parameters, seed=2, bad=torch.ones(())))
+    optimizer.step(given(parameters, seed=2, found_inf=torch.ones(())))
     assert_same(snapshot(optimizer, parameters), before)
 
 
@@ -94,7 +94,7 @@ def test_a_bad_first_gradient_leaves_no_trace(make, given, parameters):
     """Torch sets its first momentum aside unfilled; an update called off must not leave that noise behind."""
     untouched = clones(parameters)
     optimizer, fresh = make(parameters), make(untouched)
-    optimizer.step(given(parameters, bad=torch.ones(())))
+    optimizer.step(given(parameters, found_inf=torch.ones(())))
     assert_same([p.detach() for p in parameters.values()], [p.detach() for p in untouched.values()])
     for seed in range(2):
         optimizer.step(given(parameters, seed))
@@ -124,7 +124,7 @@ def test_a_parameter_with_zeros_coasts_on_momentum_and_decay(kind, make, given, 
             parameter.grad.zero_()
         return evaluation
 
-    zeros.bad = torch.zeros(())
+    zeros.found_inf = torch.zeros(())
     optimizer.step(zeros)
     if kind == "sgd":  # Nesterov
         velocity = 0.9 * momentum + 0.03 * start

@@ -57,7 +57,7 @@ class PmgHead(Head):
 
     def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
         """Yield the stages on jigsaw patches, and the concatenation on the images."""
-        idle = self.options.idle
+        missing_grad = self.options.missing_grad
 
         def stage_loss(scores: Tensor) -> Loss:
             return Loss(F.cross_entropy(scores.float(), targets))
@@ -66,8 +66,8 @@ class PmgHead(Head):
             return Loss(self.options.concat_weight * F.cross_entropy(scores.float(), targets), scores)
 
         for part, patches in zip(STAGES, self.options.patches, strict=True):
-            yield Objective(jigsaw(images, patches), stage_loss, part, idle, part)
-        yield Objective(images, concat_loss, CONCAT, idle, CONCAT)
+            yield Objective(jigsaw(images, patches), stage_loss, part, missing_grad, part)
+        yield Objective(images, concat_loss, CONCAT, missing_grad, CONCAT)
 
     def predict(self, model: Model, images: Tensor) -> Tensor:
         """Return B,K: the mean of the four classifiers' scores, or the concatenation's alone."""

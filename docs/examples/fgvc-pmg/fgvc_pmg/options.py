@@ -24,8 +24,8 @@ class PmgOptions:
     hidden_width: int = option(512, "hidden width of each of the four classifiers", minimum=1)
     concat_weight: float = option(2.0, "weight of the concatenation's cross entropy; each stage's is 1", minimum=0)
     combined: bool = option(True, "predict with all four classifiers; false: with the concatenation's alone")
-    idle: Literal["coast", "skip"] = option(
-        "coast",
+    missing_grad: Literal["zero", "skip"] = option(
+        "zero",
         "what parameters do in an update whose loss does not reach them: coast on momentum and weight decay, as under "
         "the PyTorch of the paper, or skip it",
     )

@@ -70,7 +70,7 @@ def test_a_batch_is_four_updates_from_small_patches_to_the_whole(head):
     images, targets = numbered(2, 32), torch.tensor([0, 1])
     objectives = list(head.objectives(images, targets))
     assert [o.part for o in objectives] == ["stage1", "stage2", "stage3", "concat"]
-    assert [o.idle for o in objectives] == ["coast"] * 4
+    assert [o.missing_grad for o in objectives] == ["zero"] * 4
     for objective, patches in zip(objectives, (8, 4, 2), strict=False):
         assert cut(objective.images, patches) == cut(images, patches)
     assert objectives[-1].images is images

@@ -17,7 +17,7 @@ from fgvc_cli.data.order import seeded
 
 @pytest.fixture(scope="session")
 def pictures() -> Callable[[int, int], Tensor]:
-    """Make uint8 pictures N,3,S,S: smooth shapes, noise, a box of one colour; the last one is of one colour alone."""
+    """Make uint8 pictures N,3,S,S: smooth shapes, noise, a box of one color; the last one is of one color alone."""
 
     def make(count: int, side: int) -> Tensor:
         generator = torch.Generator().manual_seed(side)

@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
         f"shear {m} {n}": lambda x, m=m, n=n: F.affine(
             x, 0.0, [0, 0], 1.0, [math.degrees(math.atan(m)), math.degrees(math.atan(n))], center=[0, 0]
         )
-        # 0.09 and 0.25 put whole rows half-way between two pixels. Where two shears at once do, which neighbour
+        # 0.09 and 0.25 put whole rows half-way between two pixels. Where two shears at once do, which neighbor
         # torchvision takes depends on the processor.
         for m, n in [(0.09, 0.0), (-0.25, 0.0), (0.99, 0.0), (0.0, 0.09), (0.0, -0.25), (0.0, 0.3), (0.1037, 0.2219)]
     },

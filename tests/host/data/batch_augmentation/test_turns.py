@@ -6,7 +6,7 @@ import pytest
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.data.batch_augmentation import geometry
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Kind, Note, Operation
-from fgvc_cli.data.batch_augmentation.op_groups import KINDS, turns
+from fgvc_cli.data.batch_augmentation.op_groups import KINDS, op_groups
 
 FLIP, INVERT, ERASE = Note(Operation.FLIP), Note(Operation.INVERT), Note(Operation.ERASE, (1, 2, 3, 4))
 SATURATE, SHARPEN = Note(Operation.SATURATION, (1.5,)), Note(Operation.SHARPNESS, (0.5,))
@@ -16,7 +16,7 @@ TURN, BACK = (Note(Operation.AFFINE, geometry.rotation(angle)) for angle in (30,
 def order_of(draws: list[Draw], merge: bool = False) -> list[list[Note]]:
     """Return what each image gets, in the order of the turns."""
     got: list[list[Note]] = [[] for _ in draws]
-    for turn in turns(Draws.of(draws), merge):
+    for turn in op_groups(Draws.of(draws), merge):
         for image, operation, numbers in zip(turn.images, turn.operations, turn.parameters, strict=True):
             assert KINDS[Operation(operation)] == turn.kind
             got[image].append(Note(Operation(operation), tuple(numbers.tolist())))
@@ -42,19 +42,19 @@ def test_what_ends_every_image_is_done_once() -> None:
         Draw((INVERT, SATURATE, ERASE)),
         Draw(),
     ]
-    kinds = [turn.kind for turn in turns(Draws.of(draws))]
+    kinds = [turn.kind for turn in op_groups(Draws.of(draws))]
     assert kinds == [Kind.FLIP, Kind.LEVELS, Kind.BLEND, Kind.ERASE]
 
 
 def test_few_turns_do_for_many_images(drawn) -> None:
     """Each kind as often as one image may need it: jitter draws anew in which order brightness and the others come."""
     options = AugmentOptions(policy="autoaugment", color_jitter=0.4, blur=0.5, sharpen=0.5, erase=0.5, where="device")
-    kinds = [turn.kind for turn in turns(Draws.of(drawn(options, 32, 64)))]
+    kinds = [turn.kind for turn in op_groups(Draws.of(drawn(options, 32, 64)))]
     assert [kinds.count(kind) for kind in (Kind.FLIP, Kind.NEAREST, Kind.BLUR, Kind.ERASE)] == [1, 1, 1, 1]
     assert len(kinds) <= 16
 
 
-def test_merging_joins_neighbours_and_takes_the_flip_along() -> None:
+def test_merging_joins_neighbors_and_takes_the_flip_along() -> None:
     cases = {
         (FLIP, TURN): ["RESAMPLE"],
         (TURN, BACK): ["RESAMPLE"],
@@ -75,5 +75,5 @@ def test_merging_joins_neighbours_and_takes_the_flip_along() -> None:
 
 
 def test_a_batch_of_nothing() -> None:
-    assert list(turns(Draws.of([]))) == []
-    assert list(turns(Draws.of([Draw(), Draw()]), merge_geometry=True)) == []
+    assert list(op_groups(Draws.of([]))) == []
+    assert list(op_groups(Draws.of([Draw(), Draw()]), merge_geometry=True)) == []

@@ -13,7 +13,7 @@ from PIL import Image
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.cache import environment
 from fgvc_cli.data.cache import store as image_store
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import ImageStore, KeptImages
 
 
@@ -59,7 +59,7 @@ def store(tmp_path: Path) -> ImageStore:
 def keep(store: ImageStore, preprocessing: Preprocessing) -> Callable[..., KeptImages]:
     """Keep the images of a split in the store."""
 
-    def keep(split: Split, rendition: Rendition | None = None) -> KeptImages:
-        return KeptImages(store, rendition or Rendition.resized(preprocessing), split.images)
+    def keep(split: Split, rendition: CachedResize | None = None) -> KeptImages:
+        return KeptImages(store, rendition or CachedResize.resized(preprocessing), split.images)
 
     return keep

@@ -20,7 +20,7 @@ from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.cache import index, locks, policy
 from fgvc_cli.data.cache.index import ABOUT, IMAGES, bytes_per_image, clear, stores
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
-from fgvc_cli.data.cache.resize import DATA, Rendition
+from fgvc_cli.data.cache.resize import DATA, CachedResize
 from fgvc_cli.data.loading import EvaluationLoader
 from fgvc_cli.errors import FgvcError
 
@@ -90,7 +90,7 @@ def test_one_store_for_both_splits_which_the_next_run_finds(decide: Decide, spli
 def test_other_data_and_other_sizes_have_other_stores(decide: Decide, cache, preprocessing) -> None:
     decide(), decide(), decide(name="cars")
     decide(preprocessing=dataclasses.replace(preprocessing, resize=50))
-    decide(preprocessing=dataclasses.replace(preprocessing, fit="stretch"))
+    decide(preprocessing=dataclasses.replace(preprocessing, crop_mode="squash"))
     decide(preprocessing=dataclasses.replace(preprocessing, image_size=20, mean=(0.0,) * 3))  # the same pixels
     assert len(stores(cache)) == 4
 
@@ -98,7 +98,7 @@ def test_other_data_and_other_sizes_have_other_stores(decide: Decide, cache, pre
 def test_a_store_says_which_pillow_decoded_it() -> None:
     import PIL
 
-    assert Rendition("short", 40, "bilinear").identity.endswith(f"Pillow {PIL.__version__}")
+    assert CachedResize("center", 40, "bilinear").identity.endswith(f"Pillow {PIL.__version__}")
 
 
 def test_crops_of_random_size_are_kept_apart_from_what_is_validated(decide: Decide, cache, preprocessing) -> None:
@@ -329,13 +329,13 @@ def test_listing_and_clearing(decide: Decide, splits, cache: Path, preprocessing
 
 
 def test_the_estimate_is_near_what_is_taken(decide: Decide, splits, cache, preprocessing) -> None:
-    for fit in ("short", "stretch"):
-        chosen = dataclasses.replace(preprocessing, fit=fit, resize=120)
+    for crop_mode in ("center", "squash"):
+        chosen = dataclasses.replace(preprocessing, crop_mode=crop_mode, resize=120)
         opened = decide(preprocessing=chosen)
         assert opened.train is not None
         empty = index.size(opened.train.store.folder)
         fill(opened, splits, chosen)
         taken = index.size(opened.train.store.folder) - empty
         images = [*splits["train"].images, *splits["val"].images]
-        assert 17 * bytes_per_image(Rendition.resized(chosen), images) == pytest.approx(taken, rel=0.05)
-    assert bytes_per_image(Rendition.resized(chosen), [Path("/nowhere")]) == 0
+        assert 17 * bytes_per_image(CachedResize.resized(chosen), images) == pytest.approx(taken, rel=0.05)
+    assert bytes_per_image(CachedResize.resized(chosen), [Path("/nowhere")]) == 0

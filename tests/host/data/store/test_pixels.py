@@ -18,7 +18,7 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data import reading
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.cache.resize import Rendition
+from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import NO_KEY, ImageStore, KeptImages, image_key
 from fgvc_cli.data.images import read_image
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
@@ -52,15 +52,15 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("fit", ["short", "stretch"])
+@pytest.mark.parametrize("crop_mode", ["center", "squash"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("crop", ["random", "center"])
 def test_training_batches_are_the_same_with_and_without_a_store(
-    photographs: Photographs, store: ImageStore, fit, interpolation, crop
+    photographs: Photographs, store: ImageStore, crop_mode, interpolation, crop
 ) -> None:
-    preprocessing = Preprocessing(32, 40, (0.5,) * 3, (0.2,) * 3, fit, interpolation)
+    preprocessing = Preprocessing(32, 40, (0.5,) * 3, (0.2,) * 3, crop_mode, interpolation)
     split, augment = photographs(), AugmentOptions(policy="autoaugment", crop=crop)
-    kept = KeptImages(store, Rendition.resized(preprocessing), split.images)
+    kept = KeptImages(store, CachedResize.resized(preprocessing), split.images)
     loader = training(split, preprocessing, kept, augment=augment)
     plain = Augmentation(augment, preprocessing)
     for epoch in range(3):  # decoded, then kept
@@ -93,8 +93,8 @@ def test_random_crops_of_random_size_are_of_the_shrunk_image_with_and_without_a_
 ) -> None:
     split, augment = photographs(), AugmentOptions(crop="resized", scale_min=0.5)
     augmentation = Augmentation(augment, preprocessing)
-    rendition = Rendition.augmented(augmentation)
-    assert rendition == Rendition("shrink", augmentation.target_side, "bilinear")
+    rendition = CachedResize.augmented(augmentation)
+    assert rendition == CachedResize("shrink", augmentation.target_side, "bilinear")
     loader = training(split, preprocessing, keep(split, rendition), augment=augment)
     for epoch in range(2):
         assert_same_batches(loader.epoch(epoch), training(split, preprocessing, None, augment=augment).epoch(epoch))
@@ -105,7 +105,7 @@ def test_random_crops_of_random_size_are_of_the_shrunk_image_with_and_without_a_
 
 def test_an_augmentation_of_the_whole_photograph_has_no_rendition(preprocessing: Preprocessing) -> None:
     before = Augmentation(AugmentOptions(policy="autoaugment", before_resize=True), preprocessing)
-    assert Rendition.augmented(before) is None
+    assert CachedResize.augmented(before) is None
 
 
 def test_training_and_validation_share_an_environment(
@@ -211,7 +211,7 @@ def test_keys_tell_files_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_larger_images_shrink() -> None:
-    shrink = Rendition("shrink", 40, "bilinear")
+    shrink = CachedResize("shrink", 40, "bilinear")
     assert [shrink.size(size) for size in ((100, 30), (30, 100), (100, 40), (160, 80))] == [
         (100, 30),
         (30, 100),
@@ -237,8 +237,8 @@ def test_files_that_change_names_are_told_apart(
 ) -> None:
     split = photographs(4)
     first, second = split.images[0].with_suffix(".bmp"), split.images[1].with_suffix(".bmp")
-    for path, colour in ((first, "red"), (second, "blue")):
-        Image.new("RGB", (60, 50), colour).save(path)
+    for path, color in ((first, "red"), (second, "blue")):
+        Image.new("RGB", (60, 50), color).save(path)
         os.utime(path, ns=(1, 1))  # as an archive has it: of one size and one time
     both = Split("train", [first, second], [0, 1], ["a", "b"])
     (before,) = EvaluationLoader(both, preprocessing, 2, 0, False, kept=keep(both))

@@ -17,13 +17,13 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 @pytest.fixture
-def ready(colour_classifier: Classifier) -> ReadyClassifier:
-    """Tells colours apart by ten times their mean, each channel's strength being a parameter."""
-    return ReadyClassifier(colour_classifier.eval(), Path("runs/colours/model.safetensors"), "fp32", 4, 0)
+def ready(color_classifier: Classifier) -> ReadyClassifier:
+    """Tells colors apart by ten times their mean, each channel's strength being a parameter."""
+    return ReadyClassifier(color_classifier.eval(), Path("runs/colors/model.safetensors"), "fp32", 4, 0)
 
 
 @pytest.fixture
-def coloured() -> Callable[..., Batches]:
+def colored() -> Callable[..., Batches]:
     """A function that makes batches of noisy images."""
 
     def make(images: int = 6, batch_size: int = 4) -> Batches:

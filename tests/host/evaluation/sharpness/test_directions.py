@@ -9,7 +9,7 @@ from torch import nn
 from fgvc_cli.evaluation.loss_surface import (
     adaptive_ascent,
     ascent,
-    filter_normalised_direction,
+    filter_normalized_direction,
     norm,
     random_direction,
 )
@@ -86,7 +86,7 @@ def test_random_directions_have_norm_1_and_follow_from_the_seed(weights) -> None
 
 
 def test_each_filter_gets_the_norm_of_the_networks_own(weights) -> None:
-    conv, bias, linear, tokens = filter_normalised_direction(weights, torch.Generator().manual_seed(1))
+    conv, bias, linear, tokens = filter_normalized_direction(weights, torch.Generator().manual_seed(1))
     for j in range(4):
         assert float(conv[j].norm()) == pytest.approx(float(weights[0][j].norm()), rel=1e-5)
     for j in range(6):
@@ -97,7 +97,7 @@ def test_each_filter_gets_the_norm_of_the_networks_own(weights) -> None:
 
 def test_a_filter_is_a_random_one_made_longer_or_shorter(weights) -> None:
     drawn = torch.randn((4, 3, 5, 5), generator=torch.Generator().manual_seed(1))
-    conv = filter_normalised_direction(weights, torch.Generator().manual_seed(1))[0]
+    conv = filter_normalized_direction(weights, torch.Generator().manual_seed(1))[0]
     ratios = (conv / drawn).flatten(1)
     assert float((ratios - ratios[:, :1]).abs().max()) < 1e-5
     assert len(set(ratios[:, 0].tolist())) == 4  # each filter by its own factor
@@ -105,13 +105,13 @@ def test_a_filter_is_a_random_one_made_longer_or_shorter(weights) -> None:
 
 def test_a_filter_of_zeros_stays_where_it_is() -> None:
     weights = [torch.stack([torch.zeros(3), torch.ones(3)])]
-    (direction,) = filter_normalised_direction(weights, torch.Generator().manual_seed(0))
+    (direction,) = filter_normalized_direction(weights, torch.Generator().manual_seed(0))
     assert direction[0].tolist() == [0, 0, 0] and float(direction[1].norm()) == pytest.approx(3**0.5)
 
 
 def test_the_memory_format_changes_nothing_but_is_kept(weights) -> None:
     last = [weights[0].to(memory_format=torch.channels_last)]
-    for draw in (random_direction, filter_normalised_direction):
+    for draw in (random_direction, filter_normalized_direction):
         (plain,), (channels_last,) = (draw(w, torch.Generator().manual_seed(2)) for w in (weights[:1], last))
         torch.testing.assert_close(channels_last, plain)
         assert channels_last.is_contiguous(memory_format=torch.channels_last)

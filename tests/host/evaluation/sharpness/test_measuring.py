@@ -13,12 +13,12 @@ from torch import nn
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation import sharpness
 from fgvc_cli.evaluation.evaluate import EvaluationRequest
-from fgvc_cli.evaluation.loss_surface import filter_normalised_direction, random_direction
+from fgvc_cli.evaluation.loss_surface import filter_normalized_direction, random_direction
 from fgvc_cli.evaluation.sharpness import MULTIPLES, RANDOM_DIRECTIONS, Sharpness, SharpnessRequest, measure
 
 
 def request(**options: Any) -> SharpnessRequest:
-    return SharpnessRequest(EvaluationRequest([Path("runs/colours/model.safetensors")]), **{"points": 5, **options})
+    return SharpnessRequest(EvaluationRequest([Path("runs/colors/model.safetensors")]), **{"points": 5, **options})
 
 
 class Bowl:
@@ -116,7 +116,7 @@ def test_the_plane_has_the_first_direction_along_its_rows(ready, bowl, bar) -> N
     generator = torch.Generator().manual_seed(3)
     for _ in range(RANDOM_DIRECTIONS):
         random_direction(weights, generator)
-    x, y = (torch.cat([part.flatten() for part in filter_normalised_direction(weights, generator)]) for _ in range(2))
+    x, y = (torch.cat([part.flatten() for part in filter_normalized_direction(weights, generator)]) for _ in range(2))
     w = flat(surface.network).detach()
     for row, b in enumerate((-1, -0.5, 0, 0.5, 1)):
         for column, a in enumerate((-1, -0.5, 0, 0.5, 1)):
@@ -145,27 +145,27 @@ def test_the_same_seed_gives_the_same_figures(ready, bowl, bar) -> None:
     assert not np.array_equal(first.random, other.random) and not np.array_equal(first.plane, other.plane)
 
 
-def test_the_rise_of_a_cross_entropy_begins_with_the_gradients_norm(ready, coloured, bar) -> None:
-    found = measure(ready, coloured(), request(rho=1e-3), bar())
+def test_the_rise_of_a_cross_entropy_begins_with_the_gradients_norm(ready, colored, bar) -> None:
+    found = measure(ready, colored(), request(rho=1e-3), bar())
     assert found.rises(found.gradient)[0] / 0.5e-3 == pytest.approx(found.gradient_norm, rel=0.03)
     assert (found.images, found.classes, found.parameters) == (6, 3, 6)
 
 
-def test_everything_is_afterwards_as_it_was(ready, coloured, bar) -> None:
+def test_everything_is_afterwards_as_it_was(ready, colored, bar) -> None:
     classifier = ready.classifier.train()
     classifier.head.frozen.eval()
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     random_numbers = torch.get_rng_state()
-    measure(ready, coloured(), request(), bar())
+    measure(ready, colored(), request(), bar())
     assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
     assert classifier.training and not classifier.head.frozen.training
     assert torch.equal(torch.get_rng_state(), random_numbers)
 
 
-def test_the_bar_comes_to_its_end(ready, coloured, bar) -> None:
+def test_the_bar_comes_to_its_end(ready, colored, bar) -> None:
     for options in ({}, {"adaptive_rho": 1.0, "points": 3}):
         shown, asked = bar(), request(**options)
-        measure(ready, coloured(), asked, shown)
+        measure(ready, colored(), asked, shown)
         assert shown.done == 6 * asked.passes
     assert list(shown.stages) == ["at the weights", "along the gradient", "random directions", "plane"]
 
@@ -174,20 +174,20 @@ def stop() -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interruption_leaves_the_weights_and_what_was_measured_before_the_plane(ready, coloured, bar) -> None:
-    whole, before = measure(ready, coloured(), request(), bar()), flat(ready.classifier).clone()
-    cut = measure(ready, coloured(), request(), bar("plane", stop))
+def test_an_interruption_leaves_the_weights_and_what_was_measured_before_the_plane(ready, colored, bar) -> None:
+    whole, before = measure(ready, colored(), request(), bar()), flat(ready.classifier).clone()
+    cut = measure(ready, colored(), request(), bar("plane", stop))
     assert cut.plane is None and np.array_equal(cut.random, whole.random)
     with pytest.raises(KeyboardInterrupt):
-        measure(ready, coloured(), request(), bar("random directions", stop))
+        measure(ready, colored(), request(), bar("random directions", stop))
     assert torch.equal(flat(ready.classifier), before)
 
 
-def test_a_loss_that_is_not_finite_at_the_weights_is_refused(ready, coloured, bar) -> None:
+def test_a_loss_that_is_not_finite_at_the_weights_is_refused(ready, colored, bar) -> None:
     with torch.no_grad():
         ready.classifier.backbone.norm.weight.fill_(float("inf"))
-    with pytest.raises(FgvcError, match="runs/colours: the loss at its weights is not finite"):
-        measure(ready, coloured(), request(), bar())
+    with pytest.raises(FgvcError, match="runs/colors: the loss at its weights is not finite"):
+        measure(ready, colored(), request(), bar())
 
 
 def test_a_loss_that_overflows_further_out_is_a_figure_like_others(ready, bowl, bar, monkeypatch) -> None:
@@ -198,8 +198,8 @@ def test_a_loss_that_overflows_further_out_is_a_figure_like_others(ready, bowl, 
     assert np.isinf(found.rises(found.gradient)[-1]) and np.isfinite(found.rises(found.gradient)[0])
 
 
-def test_bf16_is_as_near_as_bf16_can_be(ready, coloured, bar) -> None:
-    exact = measure(ready, coloured(), request(rho=0.5), bar())
+def test_bf16_is_as_near_as_bf16_can_be(ready, colored, bar) -> None:
+    exact = measure(ready, colored(), request(rho=0.5), bar())
     object.__setattr__(ready, "precision", "bf16")
-    rough = measure(ready, coloured(), request(rho=0.5), bar())
+    rough = measure(ready, colored(), request(rho=0.5), bar())
     assert rough.gradient == pytest.approx(exact.gradient, rel=0.02)

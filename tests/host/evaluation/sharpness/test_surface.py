@@ -18,45 +18,45 @@ def counting(ready, batches):
     return LossSurface(ready, batches, passed.append), passed
 
 
-def test_losses_are_the_cross_entropy_of_the_prediction_image_by_image(ready, coloured) -> None:
-    found, passed = counting(ready, coloured(6, 4))
-    pixels, labels = (torch.cat(tensors) for tensors in zip(*coloured(6, 4), strict=True))
+def test_losses_are_the_cross_entropy_of_the_prediction_image_by_image(ready, colored) -> None:
+    found, passed = counting(ready, colored(6, 4))
+    pixels, labels = (torch.cat(tensors) for tensors in zip(*colored(6, 4), strict=True))
     classifier = ready.classifier
     expected = F.cross_entropy(classifier.scores(classifier.normalize(pixels)), labels, reduction="none")
     torch.testing.assert_close(found.losses(), expected.detach())
     assert (len(found), passed) == (6, [4, 2])
 
 
-def test_the_gradient_does_not_hang_on_the_batches_and_leaves_nothing_behind(ready, coloured) -> None:
+def test_the_gradient_does_not_hang_on_the_batches_and_leaves_nothing_behind(ready, colored) -> None:
     parameters = list(ready.classifier.parameters())
-    whole, passed = counting(ready, coloured(6, 6))
-    parts, _ = counting(ready, coloured(6, 4))
+    whole, passed = counting(ready, colored(6, 6))
+    parts, _ = counting(ready, colored(6, 4))
     gradient = whole.gradient(parameters, passes=3)
     for one, several in zip(gradient, parts.gradient(parameters, passes=3), strict=True):
         torch.testing.assert_close(one, several)
     assert passed == [18]
     assert all(parameter.grad is None for parameter in parameters)
-    pixels, labels = coloured(6, 6)[0]
+    pixels, labels = colored(6, 6)[0]
     F.cross_entropy(ready.classifier.scores(ready.classifier.normalize(pixels)), labels).backward()
     for parameter, found in zip(parameters, gradient, strict=True):
         torch.testing.assert_close(found, parameter.grad)
 
 
-def test_what_the_loss_does_not_reach_has_a_gradient_of_0(ready, coloured) -> None:
+def test_what_the_loss_does_not_reach_has_a_gradient_of_0(ready, colored) -> None:
     unused = torch.nn.Parameter(torch.ones(2))
-    gradient = LossSurface(ready, coloured(), lambda _: None).gradient([*ready.classifier.parameters(), unused], 3)
+    gradient = LossSurface(ready, colored(), lambda _: None).gradient([*ready.classifier.parameters(), unused], 3)
     assert gradient[-1].tolist() == [0, 0] and float(gradient[0].abs().sum()) > 0
 
 
-def test_scores_without_a_gradient_are_refused_by_the_runs_name(ready, coloured, monkeypatch) -> None:
+def test_scores_without_a_gradient_are_refused_by_the_runs_name(ready, colored, monkeypatch) -> None:
     real = type(ready.classifier.head).predict
     monkeypatch.setattr(type(ready.classifier.head), "predict", lambda *a: real(*a).detach())
-    with pytest.raises(FgvcError, match="runs/colours: its head predicts scores without a gradient"):
-        LossSurface(ready, coloured(), lambda _: None).gradient(list(ready.classifier.parameters()), 3)
+    with pytest.raises(FgvcError, match="runs/colors: its head predicts scores without a gradient"):
+        LossSurface(ready, colored(), lambda _: None).gradient(list(ready.classifier.parameters()), 3)
 
 
-def test_nothing_waits_for_the_device(ready, coloured, strict_device) -> None:
-    found = LossSurface(ready, coloured(), lambda _: None)
+def test_nothing_waits_for_the_device(ready, colored, strict_device) -> None:
+    found = LossSurface(ready, colored(), lambda _: None)
     with strict_device() as counted:
         losses = [found.losses()]
         found.gradient(list(ready.classifier.parameters()), 3)
@@ -89,7 +89,7 @@ def test_unreadable_images_are_left_out_and_named(ready, tmp_path) -> None:
     partly = Split("train", [split.images[0], tmp_path / "broken.png"], [0, 1], ["a", "b"])
     batches, failures = read_images(ready, partly, lambda _: None)
     assert sum(len(labels) for _, labels in batches) == 1 and set(failures) == {"b"}
-    with pytest.raises(FgvcError, match=r"runs/colours: none of the 1 images \(train\) can be read"):
+    with pytest.raises(FgvcError, match=r"runs/colors: none of the 1 images \(train\) can be read"):
         read_images(ready, Split("train", [tmp_path / "broken.png"], [1], ["b"]), lambda _: None)
 
 

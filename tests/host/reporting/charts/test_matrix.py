@@ -31,7 +31,7 @@ def test_a_table_has_the_counts(read_page):
     assert [a["title"] for a in table.all("abbr")] == ["ant", "bee", "cat"]
 
 
-def test_a_picture_has_a_square_a_cell_right_and_wrong_in_their_colours(read_page):
+def test_a_picture_has_a_square_a_cell_right_and_wrong_in_their_colors(read_page):
     names = [f"k{i:02}" for i in range(30)]
     confused = Counter({(name, name): 10 for name in names[:-1]}) + Counter({("k03", "k20"): 10})
     seen = picture_of(confusion_picture(confused, names), read_page)
@@ -67,4 +67,4 @@ def test_very_many_classes_share_cells_and_the_picture_stays_small(classes, read
     seen = picture_of(markup, read_page)
     assert len(seen) <= 2 * confusion_chart.SIDE
     middle = len(seen) // 2
-    assert tuple(seen[middle, middle, :3]) == confusion_chart.RIGHT and f"{-(-classes // 240)} neighbouring" in markup
+    assert tuple(seen[middle, middle, :3]) == confusion_chart.RIGHT and f"{-(-classes // 240)} neighboring" in markup

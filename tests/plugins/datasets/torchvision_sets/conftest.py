@@ -1,4 +1,4 @@
-"""Tiny data sets in the exact layouts in which torchvision keeps the published ones."""
+"""Tiny datasets in the exact layouts in which torchvision keeps the published ones."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def fgvc_aircraft(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
         text(folder / "data" / f"{file}.txt", *sorted({kinds[position] for kinds in AIRCRAFT.values()}))
         truth[level] = {}
         for number, split in enumerate(("train", "val", "test")):
-            labelled = {f"{number + 1}{name[1:]}": kinds[position] for name, kinds in AIRCRAFT.items()}
-            lines = [f"{name} {kind}" for name, kind in labelled.items()]
+            labeled = {f"{number + 1}{name[1:]}": kinds[position] for name, kinds in AIRCRAFT.items()}
+            lines = [f"{name} {kind}" for name, kind in labeled.items()]
             text(folder / "data" / f"images_{level}_{split}.txt", *lines)
-            truth[level][split] = {f"data/images/{name}.jpg": kind for name, kind in labelled.items()}
+            truth[level][split] = {f"data/images/{name}.jpg": kind for name, kind in labeled.items()}
     for image in (image for images in truth["variant"].values() for image in images):
         jpeg(folder / image)
     return truth
@@ -175,7 +175,7 @@ Truth = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Case:
-    """A data set, with options, in its layout.
+    """A dataset, with options, in its layout.
 
     Attributes:
         dataset: its registered name.
@@ -228,7 +228,7 @@ CASES = (
 
 
 class Sets:
-    """Writes and opens data sets below one data root."""
+    """Writes and opens datasets below one data root."""
 
     cases = CASES
 

@@ -1,4 +1,4 @@
-"""What holds for each data set that torchvision knows, at each of its levels and in each of its versions."""
+"""What holds for each dataset that torchvision knows, at each of its levels and in each of its versions."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_layout_is_all_that_is_needed_and_each_part_can_be_had(sets, case):
     given = {name for download in provision.downloads for name in download.results}
     for name in provision.needed:
         assert name in given or re.search(rf"\b{re.escape(name)}(\b|/)", provision.by_hand), name
-    assert provision.homepage.startswith("https://") and provision.licence
+    assert provision.homepage.startswith("https://") and provision.license
     assert all(re.fullmatch(r"md5:[0-9a-f]{32}|", download.checksum) for download in provision.downloads)
 
 

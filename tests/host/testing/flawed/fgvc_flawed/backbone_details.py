@@ -26,7 +26,7 @@ class Recurrent(Saying):
         return replace(info, architecture="recurrent")
 
 
-class Grey(Saying):
+class Gray(Saying):
     def said(self, info):
         return replace(info, std=(0.2,))
 

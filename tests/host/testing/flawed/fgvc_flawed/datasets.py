@@ -9,7 +9,7 @@ from fgvc_cli.contracts import Dataset, Download, Provision, Split
 
 
 class Sound(Dataset):
-    """Noise of three colours, drawn when it is asked for."""
+    """Noise of three colors, drawn when it is asked for."""
 
     name = "sound"
     class_names = ("ant", "bee", "cat")

@@ -30,10 +30,10 @@ DETAILS = [
         ("bound-attention", "BoundAttention", "attention without gradient; it carries one"),
     ),
     *flaws(
-        "head", "it says what to minimise",
+        "head", "it says what to minimize",
         ("yielding-images", "YieldingImages", "an Objective; Tensor is yielded"),
         ("cropping", "Cropping", "they have shape (4, 3, 32, 32)"),
-        ("idling", "Idling", "idle to be 'skip' or 'coast'; it is 'sleep'"),
+        ("idling", "Idling", "missing_grad to be 'skip' or 'zero'; it is 'sleep'"),
         ("namesakes", "Namesakes", "they are called ['same', 'same']"),
         ("bare-loss", "BareLoss", "a Loss from an objective's loss function; Tensor"),
         ("infinite-loss", "InfiniteLoss", "a finite loss; it is inf"),
@@ -53,7 +53,7 @@ DETAILS = [
         "backbone", "it says who it is",
         ("wordless", "Wordless", "a BackboneInfo as info; it is a dict"),
         ("recurrent", "Recurrent", "it is 'recurrent'"),
-        ("grey", "Grey", "three numbers as info.std"),
+        ("gray", "Gray", "three numbers as info.std"),
     ),
     *flaws(
         "backbone", "its maps are as it says",
@@ -119,7 +119,7 @@ DETAILS = [
         ("late", "Late", "finite weights after two updates"),
         ("lazy", "Lazy", "two updates move nothing"),
     ),
-    # data sets
+    # datasets
     *flaws(
         "dataset", "it has splits",
         ("listed", "Listed", "a tuple of different names from splits()"),

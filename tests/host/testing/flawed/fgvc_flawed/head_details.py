@@ -79,7 +79,7 @@ class Cropping(Sound):
 
 class Idling(Sound):
     def objectives(self, images, targets):
-        yield Objective(images, lambda scores: self.loss(scores, targets), idle="sleep")
+        yield Objective(images, lambda scores: self.loss(scores, targets), missing_grad="sleep")
 
 
 class Namesakes(Sound):

@@ -42,7 +42,7 @@ class Sound(Head):
     def objectives(self, images, targets):
         yield Objective(images, lambda scores: self.loss(scores, targets), name="plain")
         shifted = images.roll(int(torch.randint(0, 4, ())), dims=3)
-        yield Objective(shifted, lambda scores: self.loss(scores, targets), name="shifted", idle="coast")
+        yield Objective(shifted, lambda scores: self.loss(scores, targets), name="shifted", missing_grad="zero")
 
     @torch.no_grad()
     def attention(self, model, images):

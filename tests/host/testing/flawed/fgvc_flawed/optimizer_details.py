@@ -19,18 +19,18 @@ class Everywhere(Sound):
 
     calls = 0
 
-    def update(self, bad):
-        super().update(bad)
+    def update(self, found_inf):
+        super().update(found_inf)
         self.calls += 1
         with torch.no_grad():
             for group in self.optimizer.param_groups:
                 for parameter in group["params"]:
-                    self.touch(parameter, bad)
+                    self.touch(parameter, found_inf)
 
 
 class Restless(Everywhere):
-    def touch(self, parameter, bad):
-        parameter.add_(0.001 * (1 - bad))
+    def touch(self, parameter, found_inf):
+        parameter.add_(0.001 * (1 - found_inf))
 
 
 class Headless(Sound):
@@ -50,24 +50,24 @@ class Headless(Sound):
 class Poisoned(Sound):
     """Leaves the parameters alone where the gradient is bad, but not the state."""
 
-    def update(self, bad):
-        super().update(bad)
+    def update(self, found_inf):
+        super().update(found_inf)
         for state in self.optimizer.state.values():
-            state["exp_avg"].div_(1 - bad)
+            state["exp_avg"].div_(1 - found_inf)
 
 
 class GivingUp(Sound):
     given_up = None
 
-    def update(self, bad):
-        self.given_up = bad if self.given_up is None else torch.maximum(bad, self.given_up)
+    def update(self, found_inf):
+        self.given_up = found_inf if self.given_up is None else torch.maximum(found_inf, self.given_up)
         super().update(self.given_up)
 
 
 class LookingAround(Sound):
     def step(self, closure):
         evaluation = closure.ascent()
-        self.update(closure.bad)
+        self.update(closure.found_inf)
         return evaluation
 
 
@@ -77,7 +77,7 @@ class ReturningNothing(Sound):
 
 
 class Undecided(Sound):
-    coasts = None
+    moves_without_grad = None
 
 
 class Uphill(Composed):
@@ -116,7 +116,7 @@ class HomeMade(Optimizer):
 class Late(Everywhere):
     """Loses its numbers in the second step."""
 
-    def touch(self, parameter, bad):
+    def touch(self, parameter, found_inf):
         if self.calls == 2:
             parameter.fill_(float("inf"))
 
@@ -124,6 +124,6 @@ class Late(Everywhere):
 class Lazy(Sound):
     """Does nothing where there is much to do."""
 
-    def update(self, bad):
+    def update(self, found_inf):
         if sum(p.numel() for group in self.optimizer.param_groups for p in group["params"]) < 1000:
-            super().update(bad)
+            super().update(found_inf)

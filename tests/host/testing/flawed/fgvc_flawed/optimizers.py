@@ -4,7 +4,7 @@ from fgvc_cli.contracts import ComposedOptimizer, SingleEvaluation, TorchOptimiz
 
 
 class Sound(TorchOptimizer):
-    coasts = False
+    moves_without_grad = False
 
     def make(self, groups, options):
         return torch.optim.AdamW(groups, lr=options.lr, fused=True)

@@ -53,8 +53,8 @@ FLAWS = [
     Flaw("head", "anchored", "it scores on a GPU as well", "Anchored"),
     Flaw("head", "ranging", "it trains on a GPU as well", "Ranging"),
     Flaw("head", "waiting", "predict does not wait for the device", "Waiting"),
-    Flaw("head", "not-scalar", "it says what to minimise", "NotScalar"),
-    Flaw("head", "nothing-to-do", "it says what to minimise", "NothingToDo"),
+    Flaw("head", "not-scalar", "it says what to minimize", "NotScalar"),
+    Flaw("head", "nothing-to-do", "it says what to minimize", "NothingToDo"),
     Flaw("head", "hard", "targets may be probabilities", "Hard"),
     Flaw("head", "idle-layer", "gradients reach every parameter", "IdleLayer"),
     Flaw("head", "idle-on-tokens", "gradients reach every parameter on tokens", "IdleOnTokens"),
@@ -106,7 +106,7 @@ FLAWS = [
     Flaw("optimizer", "strange", "its state can be saved", "Strange"),
     Flaw("optimizer", "forgetful", "it goes on where it stopped", "Forgetful"),
     Flaw("optimizer", "weak", "it trains linear", "Weak"),
-    # data sets
+    # datasets
     Flaw("dataset", "test-first", "it has splits", "TestFirst"),
     Flaw("dataset", "downloading", "it has splits", "Downloading"),
     Flaw("dataset", "namesakes", "its classes have names", "Namesakes"),
