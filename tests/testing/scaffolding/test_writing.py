@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from fgvc_cli.scaffolding import plugin_names, write_plugin
 
 from fgvc_cli import FgvcError, UsageError, __version__
+from fgvc_cli.testing.scaffolding import plugin_names, write_plugin
 from fgvc_cli.testing.scaffolding.names import LONGEST, SCAFFOLDED
 
 LONG = "a" + "-b" * ((LONGEST - 1) // 2)

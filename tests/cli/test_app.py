@@ -148,7 +148,7 @@ def test_a_closed_pipe_ends_quietly():
 def test_sigterm_ends_with_its_exit_code_and_tidies_up(tmp_path):
     code = f"""
 import os, signal, tempfile, typer
-from fgvc_cli import app
+from fgvc_cli.cli import app
 
 def wait(*_, **__):
     with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):

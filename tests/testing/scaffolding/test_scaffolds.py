@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fgvc_cli.scaffolding import plugin_names
 
 from fgvc_cli.registry import get_registry
+from fgvc_cli.testing.scaffolding import plugin_names
 from fgvc_cli.testing.scaffolding.names import SCAFFOLDED, taken_elsewhere
 
 QUICKLY = ["--device", "cpu", "--workers", 0, "--batch-size", 4]

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fgvc_cli.scaffolding import Scaffold, plugin_names, write_plugin
 from PIL import Image
 from typer.testing import CliRunner
 
 from fgvc_cli import settings
 from fgvc_cli.registry import lookup
+from fgvc_cli.testing.scaffolding import Scaffold, plugin_names, write_plugin
 
 NAMES = {
     "backbone": "small-net",

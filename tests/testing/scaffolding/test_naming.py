@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fgvc_cli.scaffolding import plugin_names, refuse_taken, scaffold_kind
 
 from fgvc_cli import UsageError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.loading import NAME
+from fgvc_cli.testing.scaffolding import plugin_names, refuse_taken, scaffold_kind
 from fgvc_cli.testing.scaffolding.names import LONGEST, SCAFFOLDED
 
 
