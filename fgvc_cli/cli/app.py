@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from fgvc_cli import __version__, settings
 from fgvc_cli.cli import console
+from fgvc_cli.cli.common_options import as_options
 from fgvc_cli.cli.global_options import take_global_options
 from fgvc_cli.cli.lazy import LazyCommand, QuickParameters, builtin_commands
 from fgvc_cli.errors import FgvcError, UsageError
@@ -50,8 +51,9 @@ def exit_code_of(error: BaseException, *, debug: bool) -> int:
 def _message_and_code(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ClickException):
         return _usage_message(error), getattr(error, "exit_code", 2)
-    code = error.exit_code if isinstance(error, FgvcError) else 1
-    return message_of(error), code
+    message, code = message_of(error), error.exit_code if isinstance(error, FgvcError) else 1
+    # The text of an unexpected error is not the library's, and stays as it is.
+    return (as_options(message) if isinstance(error, FgvcError | OSError) else message), code
 
 
 # Typer exports only the ends of its family of command-line errors; the root of it is found from one of them, for it

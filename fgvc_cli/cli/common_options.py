@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fgvc_cli.cli.lazy import COMMANDS, builtin_commands
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.specs import KINDS, Kind
 
@@ -163,3 +168,51 @@ def recipe_option(panel: str) -> Any:
 def setting_option(help: str, panel: str, default: str = "by recipe") -> Any:
     """Return an option that sets one setting of a training; where it is not given, `default` says what holds."""
     return typer.Option(help=help, show_default=default, rich_help_panel=panel)
+
+
+SECTIONS = (*KINDS, "train", "augment")
+"""What may come before the dot of a setting."""
+
+SETTING = re.compile(r"`(?P<name>[a-z][a-z0-9_]*(?:\.[\w./-]+)?)(?:=(?P<value>[^`]*))?`", re.ASCII)
+
+
+def as_options(message: str) -> str:
+    """Write the settings in a message of the library as command-line options.
+
+    The library names a setting in backticks, by its Python or TOML name. `` `batch_size=4` `` becomes `--batch-size 4`,
+    `` `data` `` becomes `--data`, and `` `train.clip_norm=1` `` becomes `--set train.clip_norm=1`. Anything else in
+    backticks stays as it is.
+    """
+    return SETTING.sub(lambda match: _as_option(match["name"], match["value"]) or match[0], message)
+
+
+def _as_option(name: str, value: str | None) -> str | None:
+    if "." in name:
+        value = "" if value is None else f"={value}"
+        return f"--set {shlex.quote(name + value)}" if name.partition(".")[0] in SECTIONS else None
+    spelling = "--" + name.replace("_", "-")
+    options = next((options for options in map(_options_of, _commands()) if spelling in options), None)
+    if options is None:
+        return None
+    if value is None:
+        return spelling
+    if not options[spelling]:
+        return f"{spelling} {shlex.quote(value)}"
+    return spelling if value.lower() == "true" else None
+
+
+def _commands() -> list[str]:
+    """Return the built-in commands, those whose modules are imported (the running one is) first."""
+    return sorted(COMMANDS, key=lambda name: COMMANDS[name].target.partition(":")[0] not in sys.modules)
+
+
+@cache
+def _options_of(name: str) -> dict[str, bool]:
+    """Return the options of a built-in command, which this imports, and whether each is a flag."""
+    pending: list[Any] = [builtin_commands()[name].loaded()]
+    options: dict[str, bool] = {}
+    while pending:
+        command = pending.pop()
+        pending += getattr(command, "commands", {}).values()
+        options |= {opt: bool(getattr(p, "is_flag", False)) for p in command.params for opt in p.opts}
+    return options

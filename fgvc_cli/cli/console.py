@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fgvc_cli.cli.common_options import as_options
 from fgvc_cli.formatting import SLOW, duration_text, pace_text
 from fgvc_cli.launch import is_reporting
 from fgvc_cli.progress import Progress, shown_by
@@ -183,7 +184,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        (note if record.levelno <= logging.INFO else warn)(record.getMessage())
+        (note if record.levelno <= logging.INFO else warn)(as_options(record.getMessage()))
 
 
 def is_muted() -> bool:

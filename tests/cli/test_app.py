@@ -1,6 +1,7 @@
 """How the command line ends: one line on standard error and the right code, however it failed."""
 
 import errno
+import logging
 import subprocess
 import sys
 
@@ -53,6 +54,32 @@ ENDS = {
 def test_a_failure_ends_in_one_line_and_a_code(error, code, line):
     result = run("act", command=raising(error))
     assert (result.exit_code, result.stderr, result.stdout) == (code, line, "")
+
+
+AS_OPTIONS = {
+    "use `batch_size=4` or `data`": "use --batch-size 4 or --data",
+    "`train.clip_norm=1`, `head.fpn_size`": "--set train.clip_norm=1, --set head.fpn_size",
+    "`tracker.jsonl.file=a`, `optimizer.base.lr=3`": "--set tracker.jsonl.file=a, --set optimizer.base.lr=3",
+    "`out=my dir`, `head.num_selects=[1, 2]`": "--out 'my dir', --set 'head.num_selects=[1, 2]'",
+    "`offline=true`, `resume=runs/x`": "--offline, --resume runs/x",
+    "`no_such_option=1` of `fgvc train --epochs 3`": "`no_such_option=1` of `fgvc train --epochs 3`",
+    "`haed.fpn_size` in `model.safetensors`": "`haed.fpn_size` in `model.safetensors`",
+}
+
+
+@pytest.mark.parametrize(("message", "printed"), AS_OPTIONS.items())
+def test_settings_in_messages_of_the_library_are_printed_as_options(message, printed):
+    def act() -> None:
+        logging.getLogger("fgvc_cli.data").info(message)
+        logging.getLogger("fgvc_cli.data").warning(message)
+        raise FgvcError(message)
+
+    lines = run("act", command=act).stderr.splitlines()
+    assert lines == [printed, f"warning: {printed}", f"fgvc: error: {printed}"]
+
+
+def test_the_text_of_an_unexpected_error_is_printed_as_it_is():
+    assert "`batch_size=4`" in run("act", command=raising(ValueError("`batch_size=4`"))).stderr
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "act"], ["act", "--debug"]])
