@@ -30,10 +30,10 @@ def fgvc_explainers() -> list[ExplainerSpec]:
             "Jiang et al. 2021, LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, TIP 30",
         ),
         ExplainerSpec(
-            "occlusion",
-            "fgvc_explainers.occlusion:Occlusion",
+            "sliding_window",
+            "fgvc_explainers.sliding_window:SlidingWindow",
             "Slides a patch over the image: how much probability is lost; slow, for any model",
-            "fgvc_explainers.options:OcclusionOptions",
+            "fgvc_explainers.options:SlidingWindowOptions",
             "Zeiler, Fergus 2014, Visualizing and Understanding Convolutional Networks, ECCV, arXiv 1311.2901",
         ),
         ExplainerSpec(

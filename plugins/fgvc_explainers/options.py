@@ -26,8 +26,8 @@ class ActivationOptions:
 
 
 @dataclass(frozen=True)
-class OcclusionOptions:
-    """Options of `occlusion`.
+class SlidingWindowOptions:
+    """Options of `sliding_window`.
 
     Raises:
         ValueError: the patches would leave gaps.

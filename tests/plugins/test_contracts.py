@@ -15,7 +15,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "head pim": {"fpn_size": 16, "num_selects": 4, "joints_divisor": 4},
     "head cmal": {"expert_width": 16, "map_channels": 32, "hidden_width": 16},
     "dataset demo": {"train": 2, "val": 1, "test": 1, "size": 32},
-    "explainer occlusion": {"window": 0.5, "stride": 0.5},
+    "explainer sliding_window": {"window": 0.5, "stride": 0.5},
 }
 """Options that make for quick checks; slow ones take the defaults."""
 
@@ -52,7 +52,7 @@ def test_with_partners(kind, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("component", ["head pim", "head cmal", "explainer occlusion"])
+@pytest.mark.parametrize("component", ["head pim", "head cmal", "explainer sliding_window"])
 def test_by_default_options(component):
     kind, name = component.split()
     assert kept(kind, name, None, partners=False)["kept"] >= 6

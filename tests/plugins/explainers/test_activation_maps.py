@@ -104,7 +104,7 @@ def test_a_map_of_a_stage_that_was_left_out_is_refused(classifier_of, explainer_
     classifier = classifier_of("timm/test_resnet", "pim")
     classifier.backbone.prune(Reads((0, 1)))
     explainer_of("gradcam", map=0).check(classifier)
-    with pytest.raises(UsageError, match="Use --explainer occlusion"):
+    with pytest.raises(UsageError, match="Use --explainer sliding_window"):
         explainer_of("gradcam", map=2).check(classifier)
 
 

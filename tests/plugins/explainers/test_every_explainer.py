@@ -26,11 +26,11 @@ def classifiers(classifier_of):
 
 
 def made(explainer_of, name: str):
-    return explainer_of(name, **({"window": 0.5, "stride": 0.25} if name == "occlusion" else {}))
+    return explainer_of(name, **({"window": 0.5, "stride": 0.25} if name == "sliding_window" else {}))
 
 
 def test_those_that_were_promised_are_there():
-    assert {"gradcam", "gradcam++", "layercam", "occlusion", "native", "random"} <= set(EXPLAINERS)
+    assert {"gradcam", "gradcam++", "layercam", "sliding_window", "native", "random"} <= set(EXPLAINERS)
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)
@@ -54,7 +54,7 @@ def test_maps_are_in_range_and_each_image_has_its_own(name, head, backbone, clas
         torch.testing.assert_close(maps[index : index + 1], alone, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["gradcam", "gradcam++", "layercam", "occlusion"])
+@pytest.mark.parametrize("name", ["gradcam", "gradcam++", "layercam", "sliding_window"])
 def test_another_target_has_another_map(name, classifiers, explainer_of, images_of):
     classifier, explainer = classifiers("timm/test_resnet", "linear"), made(explainer_of, name)
     images, targets = images_of(4)
@@ -62,7 +62,7 @@ def test_another_target_has_another_map(name, classifiers, explainer_of, images_
     assert not torch.allclose(first, second, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["gradcam", "occlusion"])
+@pytest.mark.parametrize("name", ["gradcam", "sliding_window"])
 def test_images_of_another_size_are_refused_in_words(name, classifiers, explainer_of, images_of):
     with pytest.raises(UsageError, match="64x64"):
         made(explainer_of, name).explain(classifiers("timm/test_resnet", "linear"), *images_of(2, 32))

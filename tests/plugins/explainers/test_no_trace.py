@@ -10,7 +10,7 @@ import torch
 from fgvc_cli import FgvcError
 
 METHODS = ("gradcam", "gradcam++", "layercam")
-EVERY = (*METHODS, "occlusion", "native", "random")
+EVERY = (*METHODS, "sliding_window", "native", "random")
 
 
 def hooks(model: torch.nn.Module) -> int:
@@ -46,7 +46,7 @@ def test_the_classifier_is_as_it_was(name, grad, classifier_of, explainer_of, im
     images, targets = images_of(3, 32)
     given = images.clone()
     with torch.set_grad_enabled(grad):
-        maps = explainer_of(name, **({"window": 0.5, "stride": 0.5} if name == "occlusion" else {})).explain(
+        maps = explainer_of(name, **({"window": 0.5, "stride": 0.5} if name == "sliding_window" else {})).explain(
             classifier, images, targets
         )
         assert torch.is_grad_enabled() == grad
@@ -159,7 +159,7 @@ def test_nothing_waits_for_the_device_and_operations_do_not_grow_with_the_batch(
     counts = []
     for count in (2, 4):
         images, targets = images_of(count, 32)
-        if name == "occlusion":  # one pass for all of them
+        if name == "sliding_window":  # one pass for all of them
             explainer = explainer_of(name, window=0.5, stride=0.5, passes=100)
         with strict_device() as device:
             explainer.explain(classifier, images, targets)
@@ -174,7 +174,7 @@ def test_nothing_waits_for_the_device_and_operations_do_not_grow_with_the_batch(
 )
 def test_torch_itself_sees_no_wait_on_a_gpu(name, head, classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", head, 32).to("cuda")
-    given = {"window": 0.5, "stride": 0.5, "passes": 100} if name == "occlusion" else {}
+    given = {"window": 0.5, "stride": 0.5, "passes": 100} if name == "sliding_window" else {}
     explainer, (images, targets) = explainer_of(name, **given), (tensor.to("cuda") for tensor in images_of(4, 32))
     explainer.explain(classifier, images, targets)  # kernels are chosen
     torch.cuda.synchronize()

@@ -11,7 +11,7 @@ from torch import Tensor
 from fgvc_cli import UsageError
 
 
-def slow_occlusion(classifier, image: Tensor, target: int, fill: Tensor, window: int, stride: int) -> Tensor:
+def slow_sliding_window(classifier, image: Tensor, target: int, fill: Tensor, window: int, stride: int) -> Tensor:
     """Cover one patch after the other; a pixel has the mean loss of those that covered it."""
     side = image.shape[1]
     count = math.ceil((side - window) / stride) + 1
@@ -36,7 +36,7 @@ def slow_occlusion(classifier, image: Tensor, target: int, fill: Tensor, window:
 def test_it_is_the_slow_loop(fill, passes, classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", "linear", 32)
     images, targets = images_of(3, 32)
-    maps = explainer_of("occlusion", window=0.3, stride=0.22, fill=fill, passes=passes).explain(
+    maps = explainer_of("sliding_window", window=0.3, stride=0.22, fill=fill, passes=passes).explain(
         classifier, images, targets
     )
     for found, image, target in zip(maps, images, targets, strict=True):
@@ -45,7 +45,7 @@ def test_it_is_the_slow_loop(fill, passes, classifier_of, explainer_of, images_o
             preprocessing = classifier.preprocessing
             gray = [(128 / 255 - mean) / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
             color = torch.tensor(gray).view(3, 1, 1)
-        expected = slow_occlusion(classifier, image, int(target), color, window=10, stride=7)
+        expected = slow_sliding_window(classifier, image, int(target), color, window=10, stride=7)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     assert maps.flatten(1).any(dim=1).sum() >= 2
 
@@ -59,7 +59,7 @@ def test_no_more_covered_images_at_once_than_asked_for(tiny, explainer_of, monke
 
     monkeypatch.setattr(tiny.head, "predict", counted)
     images, targets = torch.randn(3, 3, 6, 6), torch.tensor([0, 1, 2])
-    explainer_of("occlusion", window=0.5, stride=0.5, passes=5).explain(tiny, images, targets)
+    explainer_of("sliding_window", window=0.5, stride=0.5, passes=5).explain(tiny, images, targets)
     assert sizes == [3, 5, 5, 2]  # the images as they are, then 3 x 4 covered ones
 
 
@@ -72,7 +72,7 @@ def test_what_the_score_rests_on_is_marked(tiny, explainer_of):
         tiny.head.classify.weight[2, 0] = 1.0  # class 2, first channel, first point: pixels 0 and 1 each way
     images = torch.zeros(1, 3, 6, 6)
     images[:, :, :2, :2] = 1.0
-    (found,) = explainer_of("occlusion", window=0.33, stride=0.33).explain(tiny, images, torch.tensor([2]))
+    (found,) = explainer_of("sliding_window", window=0.33, stride=0.33).explain(tiny, images, torch.tensor([2]))
     assert (found[:2, :2] == 1).all()
     found[:2, :2] = 0
     assert not found.any()
@@ -80,4 +80,4 @@ def test_what_the_score_rests_on_is_marked(tiny, explainer_of):
 
 def test_patches_that_would_leave_gaps_are_refused(explainer_of):
     with pytest.raises(UsageError, match=r"stride=0\.4 is larger than window=0\.2"):
-        explainer_of("occlusion", window=0.2, stride=0.4)
+        explainer_of("sliding_window", window=0.2, stride=0.4)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer
-from fgvc_explainers.options import OcclusionOptions
+from fgvc_explainers.options import SlidingWindowOptions
 from fgvc_explainers.scaling import to_unit_range
 
 MID_GRAY = 128
 """Pixel value."""
 
 
-class Occlusion(Explainer):
+class SlidingWindow(Explainer):
     """Slides a patch over the image (Zeiler, Fergus 2014, ECCV, arXiv 1311.2901).
 
     A pixel's value is the mean loss of the target's probability over all patches that cover it; where covering helps
@@ -23,10 +23,10 @@ class Occlusion(Explainer):
     reach all edges: at 224 px and with the defaults 10 x 10 of them, 101 forward passes an image.
 
     Args:
-        options: see `OcclusionOptions`.
+        options: see `SlidingWindowOptions`.
     """
 
-    def __init__(self, options: OcclusionOptions) -> None:
+    def __init__(self, options: SlidingWindowOptions) -> None:
         self.options = options
 
     @torch.no_grad()
