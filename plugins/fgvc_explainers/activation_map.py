@@ -90,5 +90,6 @@ class ActivationMap(Explainer):
             return backbone.cam_layer(index)
         except (FgvcError, ValueError) as error:
             raise UsageError(
-                f"{self.name} takes the activations of a layer. {error} Use the explainer sliding_window, which needs none."
+                f"{self.name} takes the activations of a layer. {error} "
+                "Use the explainer sliding_window, which needs none."
             ) from error
