@@ -8,7 +8,7 @@ from typing import Any
 
 from fgvc_cli.contracts import DatasetRequest, Download, Provision
 
-from .visipedia import VisipediaDataset, told_apart
+from fgvc_datasets.visipedia import VisipediaDataset, told_apart
 
 
 class Cub200Dataset(VisipediaDataset):

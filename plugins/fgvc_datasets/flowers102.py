@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from fgvc_cli.contracts import DatasetRequest, Download, Provision
 
-from .torchvision_set import Listing, TorchvisionDataset
+from fgvc_datasets.torchvision_set import Listing, TorchvisionDataset
 
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 

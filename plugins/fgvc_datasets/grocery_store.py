@@ -9,9 +9,9 @@ from pathlib import Path
 from fgvc_cli.contracts import DatasetRequest, Download, Provision
 from fgvc_cli.errors import FgvcError
 
-from .grocery_store_options import GroceryStoreOptions
-from .named import NamedDataset
-from .published_lists import DAMAGED, lines_of, origin_of
+from fgvc_datasets.grocery_store_options import GroceryStoreOptions
+from fgvc_datasets.named import NamedDataset
+from fgvc_datasets.published_lists import DAMAGED, lines_of, origin_of
 
 COMMIT = "fc80ba90f803d79d0383df52c5a4ac5de99ff6fc"
 REPOSITORY = "https://github.com/marcusklasson/GroceryStoreDataset"

@@ -8,9 +8,9 @@ from typing import Any
 
 from fgvc_cli.contracts import DatasetRequest, Provision
 
-from .inat_files import VERSIONS
-from .inat_taxonomy import RANKS, distinct_names, lineage
-from .torchvision_set import Listing, TorchvisionDataset
+from fgvc_datasets.inat_files import VERSIONS
+from fgvc_datasets.inat_taxonomy import RANKS, distinct_names, lineage
+from fgvc_datasets.torchvision_set import Listing, TorchvisionDataset
 
 Sample = tuple[str, int]
 """An image, relative to the dataset's folder, and the index of its category."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from fgvc_cli.contracts import DatasetRequest, Provision
 
-from .visipedia import VisipediaDataset, told_apart
+from fgvc_datasets.visipedia import VisipediaDataset, told_apart
 
 
 class NabirdsDataset(VisipediaDataset):

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
 
-from .files_below import FilesBelow
-from .named import OFFICIAL, NamedDataset
-from .published_lists import origin_of
+from fgvc_datasets.files_below import FilesBelow
+from fgvc_datasets.named import OFFICIAL, NamedDataset
+from fgvc_datasets.published_lists import origin_of
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import ClassVar
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
 
-from .named import NamedDataset
-from .published_lists import DAMAGED, origin_of, pairs_of, value_of
+from fgvc_datasets.named import NamedDataset
+from fgvc_datasets.published_lists import DAMAGED, origin_of, pairs_of, value_of
 
 LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .canvas import Color, mix, shade
-from .plumage import vary
+from fgvc_datasets.demo.canvas import Color, mix, shade
+from fgvc_datasets.demo.plumage import vary
 
 # The backdrop holds no detail, so one small drawing serves every image size.
 _SIDE = 80

@@ -7,9 +7,9 @@ import cmath
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .canvas import Canvas, Color, Frame, Points, blob, closed_curve, mix, open_curve, points, ribbon, shade
-from .plumage import Plumage
-from .pose import HEAD_RADIUS, Anatomy
+from fgvc_datasets.demo.canvas import Canvas, Color, Frame, Points, blob, closed_curve, mix, open_curve, points, ribbon, shade
+from fgvc_datasets.demo.plumage import Plumage
+from fgvc_datasets.demo.pose import HEAD_RADIUS, Anatomy
 
 # Plumage has soft borders, so its colors are laid on at this small size, whatever the size of the image.
 _SIDE = 96

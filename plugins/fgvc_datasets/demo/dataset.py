@@ -13,8 +13,8 @@ from typing import Any, cast
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.errors import FgvcError
 
-from .generate import generate
-from .options import DemoOptions
+from fgvc_datasets.demo.generate import generate
+from fgvc_datasets.demo.options import DemoOptions
 
 DRAWING_VERSION = 1
 """Grows when the drawing changes, so that pictures of an older version in the cache are not taken for new ones."""

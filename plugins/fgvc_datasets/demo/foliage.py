@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from .backdrop import Season
-from .canvas import Canvas, Color, Frame, closed_curve, mix, open_curve, points, ribbon, shade
-from .plumage import vary
-from .pose import Anatomy
+from fgvc_datasets.demo.backdrop import Season
+from fgvc_datasets.demo.canvas import Canvas, Color, Frame, closed_curve, mix, open_curve, points, ribbon, shade
+from fgvc_datasets.demo.plumage import vary
+from fgvc_datasets.demo.pose import Anatomy
 
 _LEAF = closed_curve(points((0, 0), (0.22, -0.17), (0.58, -0.20), (1, 0), (0.58, 0.18), (0.22, 0.15)))
 _LEAF_HALF = closed_curve(points((0, 0), (0.22, 0.15), (0.58, 0.18), (1, 0), (0.6, 0.02), (0.25, 0.01)))

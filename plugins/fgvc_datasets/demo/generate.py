@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .canvas import Box
-from .scene import draw_scene
-from .species import CLASS_NAMES, SPECIES, deciding_parts
+from fgvc_datasets.demo.canvas import Box
+from fgvc_datasets.demo.scene import draw_scene
+from fgvc_datasets.demo.species import CLASS_NAMES, SPECIES, deciding_parts
 
 __all__ = ["CLASS_NAMES", "DemoImage", "draw_image", "generate"]
 

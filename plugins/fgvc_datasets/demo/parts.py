@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bird import draw_feather, feather
-from .canvas import Canvas, Points, arc, blob, closed_curve, mix, open_curve, points, ribbon, shade
-from .plumage import Plumage
-from .pose import HEAD_RADIUS, Anatomy
+from fgvc_datasets.demo.bird import draw_feather, feather
+from fgvc_datasets.demo.canvas import Canvas, Points, arc, blob, closed_curve, mix, open_curve, points, ribbon, shade
+from fgvc_datasets.demo.plumage import Plumage
+from fgvc_datasets.demo.pose import HEAD_RADIUS, Anatomy
 
 # Each beak: outline, lower mandible, line between the mandibles, in the frame of the head.
 _BEAKS: dict[str, tuple[Points, Points, Points]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Color, mix, shade
+from fgvc_datasets.demo.canvas import Color, mix, shade
 
 # (back, belly) of birds one could meet in a garden.
 _FAMILIES: tuple[tuple[Color, Color], ...] = (

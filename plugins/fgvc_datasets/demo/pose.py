@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Frame, Points, points
+from fgvc_datasets.demo.canvas import Frame, Points, points
 
 HEAD_RADIUS = 0.29
 # What the longest beak, tail and crest reach, so that a bird's size and place say nothing about its species.

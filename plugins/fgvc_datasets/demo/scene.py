@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from . import parts
-from .backdrop import paint_backdrop, sample_season
-from .bird import draw_body_feathers, draw_legs, draw_toes, draw_trunk, draw_wing
-from .canvas import Box, Canvas, Points, box_around
-from .foliage import draw_front_leaves, draw_perch
-from .light import expose, light_direction
-from .plumage import Plumage, sample_plumage
-from .pose import Anatomy, Pose, guarded, sample_pose, stand
-from .species import Traits
+from fgvc_datasets.demo.parts import draw_beak, draw_breast, draw_crest, draw_eye, draw_tail, draw_wing_mark
+from fgvc_datasets.demo.backdrop import paint_backdrop, sample_season
+from fgvc_datasets.demo.bird import draw_body_feathers, draw_legs, draw_toes, draw_trunk, draw_wing
+from fgvc_datasets.demo.canvas import Box, Canvas, Points, box_around
+from fgvc_datasets.demo.foliage import draw_front_leaves, draw_perch
+from fgvc_datasets.demo.light import expose, light_direction
+from fgvc_datasets.demo.plumage import Plumage, sample_plumage
+from fgvc_datasets.demo.pose import Anatomy, Pose, guarded, sample_pose, stand
+from fgvc_datasets.demo.species import Traits
 
 
 def _draw_bird(
@@ -21,16 +21,16 @@ def _draw_bird(
 ) -> dict[str, Points]:
     """Draws the bird from back to front; returns the outline of each part in image widths."""
     offsets = rng.uniform(-0.018, 0.018, (40, 2)) @ np.array([1, 1j])
-    outlines = {"tail": parts.draw_tail(canvas, anatomy, plumage, traits.tail, pose.tail_spread)}
+    outlines = {"tail": draw_tail(canvas, anatomy, plumage, traits.tail, pose.tail_spread)}
     draw_legs(canvas, anatomy, plumage.legs)
-    outlines["crest"] = parts.draw_crest(canvas, anatomy, plumage, traits.crest)
+    outlines["crest"] = draw_crest(canvas, anatomy, plumage, traits.crest)
     draw_trunk(canvas, anatomy, plumage, pose.plumpness, light_direction(rng))
     draw_body_feathers(canvas, anatomy, plumage, offsets[:28])
-    outlines["breast"] = parts.draw_breast(canvas, anatomy, plumage, traits.breast, offsets[28:])
+    outlines["breast"] = draw_breast(canvas, anatomy, plumage, traits.breast, offsets[28:])
     draw_wing(canvas, anatomy.wing, plumage, pose.wing_spread)
-    outlines["wing"] = parts.draw_wing_mark(canvas, anatomy, plumage, traits.wing)
-    outlines["beak"] = parts.draw_beak(canvas, anatomy, plumage, traits.beak)
-    outlines["eye"] = parts.draw_eye(canvas, anatomy, plumage, traits.eye)
+    outlines["wing"] = draw_wing_mark(canvas, anatomy, plumage, traits.wing)
+    outlines["beak"] = draw_beak(canvas, anatomy, plumage, traits.beak)
+    outlines["eye"] = draw_eye(canvas, anatomy, plumage, traits.eye)
     draw_toes(canvas, anatomy, plumage.legs)
     return outlines
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .scene import draw_scene
-from .species import SPECIES
+from fgvc_datasets.demo.scene import draw_scene
+from fgvc_datasets.demo.species import SPECIES
 
 _COLUMNS, _GAP = 4, 4
 

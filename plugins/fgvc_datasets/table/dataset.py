@@ -14,8 +14,8 @@ from typing import Any
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 
-from .options import TableOptions
-from .rows import Row, read_table
+from fgvc_datasets.table.options import TableOptions
+from fgvc_datasets.table.rows import Row, read_table
 
 SPLITS = ("train", "val", "test")
 LOOKED_FOR = 20

@@ -9,9 +9,9 @@ from typing import NamedTuple, TextIO
 
 from fgvc_cli.errors import FgvcError, did_you_mean
 
-from ..layout import USUAL_NAMES
-from .columns import Columns, find_columns
-from .options import TableOptions
+from fgvc_datasets.layout import USUAL_NAMES
+from fgvc_datasets.table.columns import Columns, find_columns
+from fgvc_datasets.table.options import TableOptions
 
 DELIMITERS = {".tsv": "\t"}
 """What may stand between the columns, by the file's ending; one that is not here may have any of `ANY_DELIMITER`."""
