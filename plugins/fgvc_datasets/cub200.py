@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 from fgvc_cli.contracts import DatasetRequest, Download, Provision
-
 from fgvc_datasets.visipedia import VisipediaDataset, told_apart
 
 

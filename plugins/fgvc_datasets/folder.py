@@ -8,7 +8,6 @@ from typing import Any
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.image_files import find_images, visible_folders
 from fgvc_cli.errors import UsageError
-
 from fgvc_datasets.folder_options import FolderOptions
 from fgvc_datasets.layout import find_splits, loose_images
 from fgvc_datasets.named import names_digest

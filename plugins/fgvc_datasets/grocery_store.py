@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fgvc_cli.contracts import DatasetRequest, Download, Provision
 from fgvc_cli.errors import FgvcError
-
 from fgvc_datasets.grocery_store_options import GroceryStoreOptions
 from fgvc_datasets.named import NamedDataset
 from fgvc_datasets.published_lists import DAMAGED, lines_of, origin_of

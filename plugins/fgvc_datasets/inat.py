@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgvc_cli.contracts import DatasetRequest, Provision
-
 from fgvc_datasets.inat_files import VERSIONS
 from fgvc_datasets.inat_taxonomy import RANKS, distinct_names, lineage
 from fgvc_datasets.torchvision_set import Listing, TorchvisionDataset

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fgvc_cli.contracts.image_files import IMAGE_SUFFIXES, has_images, visible_folders
 from fgvc_cli.errors import FgvcError, did_you_mean
-
 from fgvc_datasets.folder_options import FolderOptions
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {

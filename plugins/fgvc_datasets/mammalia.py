@@ -16,7 +16,6 @@ from pathlib import Path
 from fgvc_cli.contracts import DatasetRequest, Provision
 from fgvc_cli.contracts.image_files import find_images, has_images, visible_folders
 from fgvc_cli.errors import FgvcError
-
 from fgvc_datasets.layout import loose_images
 from fgvc_datasets.mammalia_options import MammaliaOptions
 from fgvc_datasets.named import NamedDataset

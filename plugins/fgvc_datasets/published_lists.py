@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
-
 from fgvc_datasets.named import OFFICIAL
 
 DAMAGED = "the file is damaged: delete it, and get it again with fgvc data prepare"

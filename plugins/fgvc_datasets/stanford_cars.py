@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fgvc_cli.contracts import DatasetRequest, Provision
-
 from fgvc_datasets.torchvision_set import Listing, TorchvisionDataset
 
 ANNOTATIONS = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}

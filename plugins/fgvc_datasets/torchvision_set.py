@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
-
 from fgvc_datasets.files_below import FilesBelow
 from fgvc_datasets.named import OFFICIAL, NamedDataset
 from fgvc_datasets.published_lists import origin_of

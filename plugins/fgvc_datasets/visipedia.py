@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
-
 from fgvc_datasets.named import NamedDataset
 from fgvc_datasets.published_lists import DAMAGED, origin_of, pairs_of, value_of
 

@@ -7,7 +7,19 @@ import cmath
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from fgvc_datasets.demo.canvas import Canvas, Color, Frame, Points, blob, closed_curve, mix, open_curve, points, ribbon, shade
+from fgvc_datasets.demo.canvas import (
+    Canvas,
+    Color,
+    Frame,
+    Points,
+    blob,
+    closed_curve,
+    mix,
+    open_curve,
+    points,
+    ribbon,
+    shade,
+)
 from fgvc_datasets.demo.plumage import Plumage
 from fgvc_datasets.demo.pose import HEAD_RADIUS, Anatomy
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.errors import FgvcError
-
 from fgvc_datasets.demo.generate import generate
 from fgvc_datasets.demo.options import DemoOptions
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from fgvc_datasets.demo.parts import draw_beak, draw_breast, draw_crest, draw_eye, draw_tail, draw_wing_mark
 from fgvc_datasets.demo.backdrop import paint_backdrop, sample_season
 from fgvc_datasets.demo.bird import draw_body_feathers, draw_legs, draw_toes, draw_trunk, draw_wing
 from fgvc_datasets.demo.canvas import Box, Canvas, Points, box_around
 from fgvc_datasets.demo.foliage import draw_front_leaves, draw_perch
 from fgvc_datasets.demo.light import expose, light_direction
+from fgvc_datasets.demo.parts import draw_beak, draw_breast, draw_crest, draw_eye, draw_tail, draw_wing_mark
 from fgvc_datasets.demo.plumage import Plumage, sample_plumage
 from fgvc_datasets.demo.pose import Anatomy, Pose, guarded, sample_pose, stand
 from fgvc_datasets.demo.species import Traits

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from fgvc_cli.contracts.image_files import IMAGE_SUFFIXES
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
-
 from fgvc_datasets.table.options import TableOptions
 
 USUAL_COLUMNS = {

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from fgvc_cli.errors import FgvcError, did_you_mean
-
 from fgvc_datasets.layout import USUAL_NAMES
 from fgvc_datasets.table.columns import Columns, find_columns
 from fgvc_datasets.table.options import TableOptions
