@@ -26,11 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgvc_cli.devices import autocast, pick_device, resolve_precision
-from fgvc_heads.pim.losses import pim_loss
-from fgvc_heads.pim.output import PimOutput
-from fgvc_heads.pim.pooling import pool_kept
+from fgvc_heads.options import PimOptions
+from fgvc_heads.pim.combiner import pool_kept
+from fgvc_heads.pim.losses import PimOutput, pim_loss
 from fgvc_heads.pim.selector import Selector, most_confident
-from fgvc_heads.pim_options import PimOptions
 
 TOLERANCE = 1e-12
 """Of a gradient in float64, relative to its largest value."""

@@ -25,7 +25,7 @@ FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained
 """What timm's modules call the function that turns a published state dict into one for a model as it was built."""
 
 
-def published(full_name: str) -> PretrainedWeights | None:
+def published_weights(full_name: str) -> PretrainedWeights | None:
     """Return the weights that timm publishes under a full name ("resnet18.a1_in1k"), without asking the network.
 
     They count as cached in the Hugging Face cache, or in torch.hub's under the file name of their first address.

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from fgvc_backbones import checkpoints
 from fgvc_backbones.family import check_tag
-from fgvc_backbones.map_sources import MapSource, count_maps, stages
+from fgvc_backbones.map_sources import MapSource, count_maps, published_maps, stages
 from fgvc_backbones.options import TimmOptions
 from fgvc_backbones.plan import Plan, make_plan, refused
-from fgvc_backbones.published_maps import published
 from fgvc_backbones.survey import Survey, reached_parameters, read, runs, survey
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import Backbone, BackboneInfo, CamLayer, Features, PretrainedWeights, Reads, WeightsReport
@@ -109,7 +108,7 @@ class TimmBackbone(Backbone):
         """
         model = self._plan.model.partition(".")[0]
         if tag is None:
-            return checkpoints.published(self._plan.model)
+            return checkpoints.published_weights(self._plan.model)
         tag = tag.removeprefix(f"{model}.")
         check_tag(model, tag, self.info.name)
         full_name = f"{model}.{tag}"
@@ -118,7 +117,7 @@ class TimmBackbone(Backbone):
                 f"{full_name} wants images normalized in another way than {self.info.name} does: "
                 f"use --backbone timm/{full_name}."
             )
-        return checkpoints.published(full_name)
+        return checkpoints.published_weights(full_name)
 
     def fetch(self, weights: PretrainedWeights) -> dict[str, Tensor]:
         """Read published weights from the cache, downloading them if they are not there.
@@ -153,7 +152,7 @@ def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, M
     try:
         outline = plan.outline()
         count = count_maps(outline, image_size)
-        source = published(outline, count, name) if options.maps == "published" else stages(outline, count)
+        source = published_maps(outline, count, name) if options.maps == "published" else stages(outline, count)
         return plan, source, survey(outline, source, image_size)
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise refused(name, image_size, plan, error) from error

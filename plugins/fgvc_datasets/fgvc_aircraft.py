@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fgvc_cli.contracts import DatasetRequest, Download, Provision
-from fgvc_datasets.torchvision_set import Listing, TorchvisionDataset
+from fgvc_datasets.torchvision_dataset import Listing, TorchvisionDataset
 
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
 CLASSES = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from fgvc_cli.contracts import DatasetRequest, Download, Provision
 from fgvc_cli.errors import FgvcError
-from fgvc_datasets.grocery_store_options import GroceryStoreOptions
-from fgvc_datasets.named import NamedDataset
-from fgvc_datasets.published_lists import DAMAGED, lines_of, origin_of
+from fgvc_datasets.options import GroceryStoreOptions
+from fgvc_datasets.published import DAMAGED, PublishedDataset, lines_of, origin_of
 
 COMMIT = "fc80ba90f803d79d0383df52c5a4ac5de99ff6fc"
 REPOSITORY = "https://github.com/marcusklasson/GroceryStoreDataset"
@@ -19,7 +18,7 @@ COLUMNS = ("Class Name (str)", "Class ID (int)", "Coarse Class Name (str)", "Coa
 """The first columns of classes.csv."""
 
 
-class GroceryStoreDataset(NamedDataset):
+class GroceryStoreDataset(PublishedDataset):
     """5,421 photographs taken with a telephone: 2,640 for training, 296 for validation, 2,485 for the test.
 
     The validation split has images of 60 of the 81 fine classes. The published text counts 42 coarse classes, the

@@ -16,15 +16,15 @@ from pathlib import Path
 from fgvc_cli.contracts import DatasetRequest, Provision
 from fgvc_cli.contracts.image_files import find_images, has_images, visible_folders
 from fgvc_cli.errors import FgvcError
-from fgvc_datasets.layout import loose_images
-from fgvc_datasets.mammalia_options import MammaliaOptions
-from fgvc_datasets.named import NamedDataset
+from fgvc_datasets.folder import loose_images
+from fgvc_datasets.options import MammaliaOptions
+from fgvc_datasets.published import PublishedDataset
 
 SPLITS = ("train", "val", "test")
 REPORTED_CLASSES = 100
 
 
-class MammaliaDataset(NamedDataset):
+class MammaliaDataset(PublishedDataset):
     """Class folders in train/, and in val/ and test/ if they are there; or class folders alone.
 
     Of class folders alone, some images of each class are held out as test split: always the same ones, whatever the

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fgvc_cli.contracts import DatasetRequest, Provision
-from fgvc_datasets.torchvision_set import Listing, TorchvisionDataset
+from fgvc_datasets.torchvision_dataset import Listing, TorchvisionDataset
 
 ANNOTATIONS = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
 

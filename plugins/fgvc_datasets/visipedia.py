@@ -1,22 +1,23 @@
-"""The layout that CUB-200-2011 and NABirds share: four lists, and a folder of images."""
+"""X"""
 
 from __future__ import annotations
 
+import shlex
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
-from fgvc_cli.contracts import DatasetRequest
+from fgvc_cli.contracts import DatasetRequest, Download, Provision
 from fgvc_cli.errors import FgvcError
-from fgvc_datasets.named import NamedDataset
-from fgvc_datasets.published_lists import DAMAGED, origin_of, pairs_of, value_of
+from fgvc_datasets.published import DAMAGED, PublishedDataset, origin_of, pairs_of, value_of
 
 LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
-class VisipediaDataset(NamedDataset):
+class VisipediaDataset(PublishedDataset):
     """Images by `images.txt`, classes by `image_class_labels.txt` and `classes.txt`, splits by `train_test_split.txt`.
 
     Classes are those that have images, in the order of their published numbers.
@@ -80,3 +81,77 @@ def told_apart(names: Mapping[str, str]) -> dict[str, str]:
     """Return names by class number, with the number behind those that several classes have."""
     count = Counter(names.values())
     return {number: name if count[name] == 1 else f"{name} [{number}]" for number, name in names.items()}
+
+
+class Cub200Dataset(VisipediaDataset):
+    """11,788 photographs, of which the published list gives 5,994 to training and 5,794 to the test.
+
+    Class names are the published ones without their number and with blanks ("001.Black_footed_Albatross" becomes
+    "Black footed Albatross"); their order is that of the numbers. Whole photographs are used, as the field does; the
+    published bounding boxes are not. Nor are the published points of parts: nobody says which part decides a class.
+    """
+
+    title = "cub200"
+    below = "CUB_200_2011"
+    published = MappingProxyType({"train": 5994, "test": 5794})
+
+    @classmethod
+    def provision(cls, request: DatasetRequest, options: Any) -> Provision:  # noqa: ARG003
+        """Return what is needed and the official archive that has it."""
+        archive = Download(
+            url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+            file="CUB_200_2011.tgz",
+            checksum="md5:97eceeb196236b17998738112f37df78",
+            size=1_150_585_339,
+            unpack="",
+            gives=cls.needed(),
+        )
+        folder = request.root / cls.title
+        return Provision(
+            folder=folder,
+            needed=cls.needed(),
+            downloads=(archive,),
+            by_hand=f"Unpack CUB_200_2011.tgz in {folder}, or link a folder CUB_200_2011 that you have into it.",
+            homepage="https://www.vision.caltech.edu/datasets/cub_200_2011/",
+            license="photographs from Flickr, which belong to their photographers; see the homepage",
+        )
+
+    def readable_names(self, published: Mapping[str, str]) -> dict[str, str]:
+        """Return the names without number and underscores."""
+        return told_apart({number: _readable(name) for number, name in published.items()})
+
+
+def _readable(name: str) -> str:
+    number, dot, rest = name.partition(".")
+    return (rest if dot and number.isdecimal() and rest else name).replace("_", " ")
+
+
+class NabirdsDataset(VisipediaDataset):
+    """48,562 photographs of 555 classes, of which the published list gives 23,929 to training and 24,633 to the test.
+
+    The published numbers of the classes run to 1,010, because they also count groups of birds that have no images of
+    their own; only the 555 with images are classes here. Where classes should share a name, their number follows it.
+    """
+
+    title = "nabirds"
+    below = ""
+    published = MappingProxyType({"train": 23929, "test": 24633})
+
+    @classmethod
+    def provision(cls, request: DatasetRequest, options: Any) -> Provision:  # noqa: ARG003
+        """Return what is needed; the archive is given out by a form only."""
+        return Provision(
+            folder=request.root / cls.title,
+            needed=cls.needed(),
+            by_hand=(
+                "The archive has no public link. Fill in the form on https://dl.allaboutbirds.org/nabirds, accept the "
+                "terms, download nabirds.tar.gz (md5 df21a9e4db349a14e2b08adfd45873bd), and unpack it: "
+                f"tar xzf nabirds.tar.gz -C {shlex.quote(str(request.root))}"
+            ),
+            homepage="https://dl.allaboutbirds.org/nabirds",
+            license="the terms that the form asks you to accept",
+        )
+
+    def readable_names(self, published: Mapping[str, str]) -> dict[str, str]:
+        """Return the published names."""
+        return told_apart(published)

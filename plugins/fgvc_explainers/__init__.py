@@ -10,21 +10,21 @@ def fgvc_explainers() -> list[ExplainerSpec]:
     return [
         ExplainerSpec(
             "gradcam",
-            "fgvc_explainers.gradcam:GradCam",
+            "fgvc_explainers.cam:GradCam",
             "Grad-CAM: feature maps weighted by the mean gradient of the score",
             activations,
             "Selvaraju et al. 2020, Grad-CAM, IJCV 128(2), arXiv 1610.02391",
         ),
         ExplainerSpec(
             "gradcam++",
-            "fgvc_explainers.gradcam_plus_plus:GradCamPlusPlus",
+            "fgvc_explainers.cam:GradCamPlusPlus",
             "Grad-CAM++: weights from positive gradients, for objects in several places",
             activations,
             "Chattopadhay et al. 2018, Grad-CAM++, WACV, arXiv 1710.11063",
         ),
         ExplainerSpec(
             "layercam",
-            "fgvc_explainers.layercam:LayerCam",
+            "fgvc_explainers.cam:LayerCam",
             "LayerCAM: every point of the map weighted by its own gradient; also for shallow maps",
             activations,
             "Jiang et al. 2021, LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, TIP 30",

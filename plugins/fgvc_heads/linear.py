@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgvc_cli.contracts import BackboneInfo, Features, Head, Loss, Objective, Reads
-from fgvc_heads.linear_options import LinearOptions
+from fgvc_heads.options import LinearOptions
 
 
 class LinearHead(Head):

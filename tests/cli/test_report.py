@@ -234,7 +234,7 @@ def test_where_the_model_cannot_be_loaded_its_figures_still_can(fgvc, run, monke
 
 def test_an_explainer_that_cannot_is_refused_if_it_was_asked_for(fgvc, run, monkeypatch):
     from fgvc_cli.errors import UsageError
-    from fgvc_explainers.gradcam import GradCam
+    from fgvc_explainers.cam import GradCam
 
     def refuse(self: Any, classifier: Any) -> None:
         raise UsageError("gradcam explains no such head: use another.")

@@ -67,7 +67,7 @@ def test_the_images_of_each_split_are_those_that_the_code_expects(page):
 
 
 def test_the_images_of_each_version_of_inaturalist_are_those_that_the_code_expects(page):
-    from fgvc_datasets.inat_files import VERSIONS
+    from fgvc_datasets.inat import VERSIONS
 
     told = [row[2] for row in table_of_sets(page) if "inat" in row[0] or not row[0]]
     train, test = ({name: f"{v.published[s]:,}" for name, v in VERSIONS.items()} for s in ("train", "validation"))

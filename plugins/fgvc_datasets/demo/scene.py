@@ -1,19 +1,34 @@
-"""One scene: a bird of given traits in a garden that does not depend on them."""
+"""X"""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-from fgvc_datasets.demo.backdrop import paint_backdrop, sample_season
-from fgvc_datasets.demo.bird import draw_body_feathers, draw_legs, draw_toes, draw_trunk, draw_wing
+from fgvc_datasets.demo.anatomy import Anatomy, Plumage, Pose, guarded, sample_plumage, sample_pose, stand
+from fgvc_datasets.demo.bird import (
+    draw_beak,
+    draw_body_feathers,
+    draw_breast,
+    draw_crest,
+    draw_eye,
+    draw_legs,
+    draw_tail,
+    draw_toes,
+    draw_trunk,
+    draw_wing,
+    draw_wing_mark,
+)
 from fgvc_datasets.demo.canvas import Box, Canvas, Points, box_around
-from fgvc_datasets.demo.foliage import draw_front_leaves, draw_perch
-from fgvc_datasets.demo.light import expose, light_direction
-from fgvc_datasets.demo.parts import draw_beak, draw_breast, draw_crest, draw_eye, draw_tail, draw_wing_mark
-from fgvc_datasets.demo.plumage import Plumage, sample_plumage
-from fgvc_datasets.demo.pose import Anatomy, Pose, guarded, sample_pose, stand
-from fgvc_datasets.demo.species import Traits
+from fgvc_datasets.demo.garden import (
+    draw_front_leaves,
+    draw_perch,
+    expose,
+    light_direction,
+    paint_backdrop,
+    sample_season,
+)
+from fgvc_datasets.demo.species import SPECIES, Traits
 
 
 def _draw_bird(
@@ -54,3 +69,18 @@ def draw_scene(rng: np.random.Generator, traits: Traits, size: int) -> tuple[Ima
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         outlines = {part: 1 - outline.conj() for part, outline in outlines.items()}
     return image, {part: box_around(outlines[part], size) for part in sorted(outlines)}
+
+
+_COLUMNS, _GAP = 4, 4
+
+
+def contact_sheet(seed: int = 12, side: int = 196) -> Image.Image:
+    """One image of each species, `side` pixels wide, a group of siblings in each row."""
+    rows = -(-len(SPECIES) // _COLUMNS)
+    step = side + _GAP
+    sheet = Image.new("RGB", (_COLUMNS * step - _GAP, rows * step - _GAP), "white")
+    for index, traits in enumerate(SPECIES.values()):
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index])))
+        image, _ = draw_scene(rng, traits, 2 * side)
+        sheet.paste(image.reduce(2), (index % _COLUMNS * step, index // _COLUMNS * step))
+    return sheet

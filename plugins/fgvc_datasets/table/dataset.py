@@ -13,7 +13,7 @@ from typing import Any
 
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
-from fgvc_datasets.table.options import TableOptions
+from fgvc_datasets.options import TableOptions
 from fgvc_datasets.table.rows import Row, read_table
 
 SPLITS = ("train", "val", "test")

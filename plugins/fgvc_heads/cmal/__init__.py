@@ -7,6 +7,6 @@ this each of the five objectives needs.
 """
 
 from fgvc_heads.cmal.head import CmalHead
-from fgvc_heads.cmal.output import Attention, CmalOutput
+from fgvc_heads.cmal.objectives import Attention, CmalOutput
 
 __all__ = ["Attention", "CmalHead", "CmalOutput"]

@@ -11,14 +11,20 @@ from torch import Tensor, nn
 
 from fgvc_cli import UsageError
 from fgvc_cli.contracts import BackboneInfo, Features, Head, Loss, Model, Objective, PublishedState, Reads
-from fgvc_heads.cmal.attention import at_image_size, attention_map, to_unit_range
 from fgvc_heads.cmal.experts import Expert, PooledClassifier
-from fgvc_heads.cmal.losses import concat_loss, expert_loss, overall_loss
-from fgvc_heads.cmal.output import Attention, CmalOutput
-from fgvc_heads.cmal.parts import LEVELS, PARTS, full_passes
+from fgvc_heads.cmal.objectives import (
+    LEVELS,
+    PARTS,
+    Attention,
+    CmalOutput,
+    concat_loss,
+    expert_loss,
+    full_passes,
+    overall_loss,
+)
 from fgvc_heads.cmal.published import take_apart
-from fgvc_heads.cmal.regions import crop, region_boxes
-from fgvc_heads.cmal_options import CmalOptions
+from fgvc_heads.cmal.regions import at_image_size, attention_map, crop, region_boxes, to_unit_range
+from fgvc_heads.options import CmalOptions
 
 
 class CmalHead(Head):

@@ -6,6 +6,6 @@ plain matrix products, and channels-last maps need no copy.
 """
 
 from fgvc_heads.pim.head import PimHead
-from fgvc_heads.pim.output import PimOutput
+from fgvc_heads.pim.losses import PimOutput
 
 __all__ = ["PimHead", "PimOutput"]

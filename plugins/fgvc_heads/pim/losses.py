@@ -1,20 +1,32 @@
-"""PIM's four losses (arXiv 2202.03822), each in float32 at least, whatever the scores' precision.
-
-Targets are class indices B or probabilities B,K throughout. No loss waits for the device, and none loops over the
-images of a batch: dropped points are told by a mask, not gathered.
-"""
+"""X"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fgvc_cli.contracts import Loss
-from fgvc_heads.pim.output import PimOutput
-from fgvc_heads.pim_options import PimOptions
+from fgvc_heads.options import PimOptions
+
+
+class PimOutput(NamedTuple):
+    """Scores of the combiner and of every point, and which points were kept.
+
+    Attributes:
+        scores: B,K of the combiner: the prediction.
+        point_scores: for each map, shallow first, the scores B,N,K of its points, row by row.
+        kept: for each map, the indices B,S (int64, into its N points) of the points kept, most confident first.
+        confidences: for each map, the confidences B,S of the points kept, descending, in [0, 1].
+    """
+
+    scores: Tensor
+    point_scores: tuple[Tensor, ...]
+    kept: tuple[Tensor, ...]
+    confidences: tuple[Tensor, ...]
 
 
 def pim_loss(output: PimOutput, targets: Tensor, options: PimOptions) -> Loss:

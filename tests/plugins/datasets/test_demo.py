@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_datasets.demo import generate as generator
-from fgvc_datasets.demo.generate import CLASS_NAMES, draw_image, generate
-from fgvc_datasets.demo.scene import draw_scene
-from fgvc_datasets.demo.sheet import contact_sheet
+from fgvc_datasets.demo import dataset as generator
+from fgvc_datasets.demo.dataset import CLASS_NAMES, draw_image, generate
+from fgvc_datasets.demo.scene import contact_sheet, draw_scene
 from fgvc_datasets.demo.species import PARTS, SPECIES, deciding_parts, differing_parts
 
 SIZE = 64
@@ -77,7 +76,7 @@ def test_an_image_depends_on_its_arguments_alone():
 
 def test_an_image_is_the_same_in_another_process():
     code = (
-        "from fgvc_datasets.demo.generate import draw_image; import zlib;"
+        "from fgvc_datasets.demo.dataset import draw_image; import zlib;"
         f"print(zlib.crc32(draw_image(3, 'val', 5, {SIZE}).image.tobytes()))"
     )
     prints = {

@@ -14,7 +14,7 @@ from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
 from fgvc_datasets.demo import dataset as module
 from fgvc_datasets.demo.dataset import DemoDataset
-from fgvc_datasets.demo.options import DemoOptions
+from fgvc_datasets.options import DemoOptions
 
 SMALL = DemoOptions(train=2, val=1, test=1, size=32)
 
@@ -144,7 +144,7 @@ import sys
 from pathlib import Path
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_datasets.demo.dataset import DemoDataset
-from fgvc_datasets.demo.options import DemoOptions
+from fgvc_datasets.options import DemoOptions
 print("ready", flush=True)
 sys.stdin.readline()
 cache = Path(sys.argv[1])

@@ -8,7 +8,7 @@ from PIL import Image
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_datasets.folder import FolderDataset
-from fgvc_datasets.folder_options import FolderOptions
+from fgvc_datasets.options import FolderOptions
 
 
 def write(folder: Path, *names: str) -> None:

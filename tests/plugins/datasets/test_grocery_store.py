@@ -10,7 +10,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.options import build
 from fgvc_datasets import grocery_store
 from fgvc_datasets.grocery_store import GroceryStoreDataset
-from fgvc_datasets.grocery_store_options import GroceryStoreOptions
+from fgvc_datasets.options import GroceryStoreOptions
 
 # as published: lines end in \r\n, the last one in nothing
 CLASSES = (

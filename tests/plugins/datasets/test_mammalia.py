@@ -8,7 +8,7 @@ from PIL import Image
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
 from fgvc_datasets.mammalia import MammaliaDataset
-from fgvc_datasets.mammalia_options import MammaliaOptions
+from fgvc_datasets.options import MammaliaOptions
 
 
 def write(root: Path, *names: str) -> None:

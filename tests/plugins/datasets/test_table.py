@@ -7,8 +7,8 @@ from PIL import Image
 
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_datasets.options import TableOptions
 from fgvc_datasets.table.dataset import TableDataset
-from fgvc_datasets.table.options import TableOptions
 
 IMAGES = ("a.jpg", "b.jpg", "sub/c.png", "one, two.jpg", "Žluťásek č. 1.jpg")
 

@@ -11,9 +11,7 @@ from PIL import Image
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.options import NoOptions
-from fgvc_datasets.cub200 import Cub200Dataset
-from fgvc_datasets.nabirds import NabirdsDataset
-from fgvc_datasets.visipedia import VisipediaDataset
+from fgvc_datasets.visipedia import Cub200Dataset, NabirdsDataset, VisipediaDataset
 
 CUB = {
     "images.txt": "1 001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg\n"

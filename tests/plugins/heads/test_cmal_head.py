@@ -15,7 +15,7 @@ from fgvc_cli.contracts import MapInfo, Reads
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
 from fgvc_heads.cmal import CmalHead, CmalOutput
-from fgvc_heads.cmal_options import CmalOptions
+from fgvc_heads.options import CmalOptions
 
 SMALL = {"expert_width": 6, "map_channels": 16, "hidden_width": 12}
 ALL = (None, "e3", "e2", "e1", "overall", "concat")

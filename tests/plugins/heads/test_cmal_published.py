@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fgvc_cli.contracts import BackboneInfo
 from fgvc_heads.cmal import CmalHead
-from fgvc_heads.cmal_options import CmalOptions
+from fgvc_heads.options import CmalOptions
 
 CLASSES, EXPERT, MAP, HIDDEN = 5, 6, 8, 7
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fgvc_cli.contracts import BackboneInfo, Features, MapInfo, ParameterGroup, Reads
 from fgvc_cli.training.update import Update
 from fgvc_heads.cmal import CmalHead
-from fgvc_heads.cmal_options import CmalOptions
+from fgvc_heads.options import CmalOptions
 from fgvc_optimizers.adamw import AdamW
 from fgvc_optimizers.options import AdamWOptions, SamOptions, SgdOptions
 from fgvc_optimizers.sam import Sam

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fgvc_heads.cmal.attention import at_image_size, attention_map, to_unit_range
 from fgvc_heads.cmal.experts import PooledClassifier
-from fgvc_heads.cmal.regions import crop, region_boxes
+from fgvc_heads.cmal.regions import at_image_size, attention_map, crop, region_boxes, to_unit_range
 
 
 def span(first: int, last: int, size: int, padding: float = 0.1) -> tuple[int, int]:

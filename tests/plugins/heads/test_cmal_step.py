@@ -17,9 +17,8 @@ from fgvc_backbones.timm_backbone import TimmBackbone
 from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
 from fgvc_cli.training.update import Update
 from fgvc_heads.cmal import CmalHead, CmalOutput
-from fgvc_heads.cmal.losses import concat_loss, expert_loss, overall_loss
-from fgvc_heads.cmal.parts import PARTS
-from fgvc_heads.cmal_options import CmalOptions
+from fgvc_heads.cmal.objectives import PARTS, concat_loss, expert_loss, overall_loss
+from fgvc_heads.options import CmalOptions
 from fgvc_optimizers.adamw import AdamW
 from fgvc_optimizers.options import AdamWOptions, SgdOptions
 from fgvc_optimizers.sgd import Sgd

@@ -10,7 +10,7 @@ from fgvc_cli import UsageError
 from fgvc_cli.contracts import Reads
 from fgvc_cli.options import build
 from fgvc_heads.linear import LinearHead
-from fgvc_heads.linear_options import LinearOptions
+from fgvc_heads.options import LinearOptions
 
 
 @pytest.fixture

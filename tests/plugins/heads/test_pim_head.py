@@ -11,9 +11,9 @@ from torch.utils import _pytree as pytree
 from fgvc_cli import UsageError
 from fgvc_cli.contracts import MapInfo, Reads
 from fgvc_cli.options import build
+from fgvc_heads.options import PimOptions
 from fgvc_heads.pim import PimHead
 from fgvc_heads.pim.pyramid import BilinearUpsampling, TokenUpsampling
-from fgvc_heads.pim_options import PimOptions
 
 SMALL = {"fpn_size": 16, "num_selects": 4, "joints_divisor": 4}
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fgvc_heads.pim import pooling
-from fgvc_heads.pim.pooling import pool_gathered, pool_in_place, pool_kept
+from fgvc_heads.pim import combiner
+from fgvc_heads.pim.combiner import pool_gathered, pool_in_place, pool_kept
 
 IMAGES, WIDTH, JOINTS = 3, 7, 2
 SIZES = ((20, 18), (9, 2), (4, 4))
@@ -50,7 +50,7 @@ class Issued(TorchDispatchMode):
 
 @pytest.mark.parametrize("many", [0.0, 1 / 4, 2.0], ids=["all in place", "as it is", "all gathered"])
 def test_sums_and_gradients_are_the_plain_ones(given, many, monkeypatch):
-    monkeypatch.setattr(pooling, "MANY", many)
+    monkeypatch.setattr(combiner, "MANY", many)
     points, _, weight = given
     expected, found = one_by_one(*given), pool_kept(*given)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)

@@ -12,10 +12,9 @@ from torch import Tensor
 from fgvc_cli import FgvcError
 from fgvc_cli.contracts import BackboneInfo
 from fgvc_heads.linear import LinearHead
-from fgvc_heads.linear_options import LinearOptions
+from fgvc_heads.options import LinearOptions, PimOptions
 from fgvc_heads.pim import PimHead
 from fgvc_heads.pim.published import _levels
-from fgvc_heads.pim_options import PimOptions
 
 CLASSES, WIDTH = 5, 12
 KEEPS = (40, 12, 6, 9)  # 67 points: 2 joints

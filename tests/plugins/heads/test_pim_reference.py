@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fgvc_heads.options import PimOptions
 from fgvc_heads.pim import PimHead
-from fgvc_heads.pim_options import PimOptions
 
 IMAGES, CLASSES = 3, 5
 OPTIONS = PimOptions(

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fgvc_heads.options import PimOptions
 from fgvc_heads.pim import PimHead
-from fgvc_heads.pim_options import PimOptions
 
 OPTIONS = PimOptions(fpn_size=16, num_selects=4, joints_divisor=4, lambda_s=0.5)
 

@@ -7,8 +7,8 @@ import pytest
 
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.options import build, parse_setting
-from fgvc_datasets.inat_options import InatOptions
-from fgvc_datasets.inat_taxonomy import distinct_names, lineage
+from fgvc_datasets.inat import distinct_names, lineage
+from fgvc_datasets.options import InatOptions
 
 SPECIES = ("Oenanthe oenanthe", "Oenanthe hispanica", "Oenanthe crocata", "Daucus carota")
 

@@ -1,4 +1,4 @@
-"""What the datasets that torchvision knows have in common. It reads their lists; splits and errors are ours."""
+"""X"""
 
 from __future__ import annotations
 
@@ -10,13 +10,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
-from fgvc_datasets.files_below import FilesBelow
-from fgvc_datasets.named import OFFICIAL, NamedDataset
-from fgvc_datasets.published_lists import origin_of
+from fgvc_datasets.published import OFFICIAL, PublishedDataset, origin_of
+
+
+class FilesBelow(Sequence[Path]):
+    """Files by their names below a folder; each `Path` is made when it is asked for.
+
+    A list of the 2.7 million paths of iNaturalist 2021 takes 0.9 GB; the names are there anyway, as keys.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder, self.names = folder, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        if isinstance(index, slice):
+            return [self.folder / name for name in self.names[index]]
+        return self.folder / self.names[index]
 
 
 @dataclass(frozen=True)
@@ -34,7 +56,7 @@ class Listing:
     labels: Sequence[int]
 
 
-class TorchvisionDataset(NamedDataset):
+class TorchvisionDataset(PublishedDataset):
     """A dataset that lies as torchvision's own class lays it out, so that one that is there already is used.
 
     Labels are those of the published lists, which number the classes the same way in every split.

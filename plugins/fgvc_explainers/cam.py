@@ -1,4 +1,4 @@
-"""What Grad-CAM and its kin share: a layer's activations and gradients in, a map at the image's size out."""
+"""X"""
 
 from __future__ import annotations
 
@@ -93,3 +93,59 @@ class ActivationMap(Explainer):
                 f"{self.name} takes the activations of a layer. {error} "
                 "Use the explainer sliding_window, which needs none."
             ) from error
+
+
+class GradCam(ActivationMap):
+    """Grad-CAM (Selvaraju et al. 2020, IJCV 128(2), arXiv 1610.02391, section 3).
+
+    With A_k the k-th channel of the layer (N points) and y_c the class's score before the softmax:
+
+        alpha_k = 1/N sum_ij d y_c / d A_k,ij        map = ReLU(sum_k alpha_k A_k)
+    """
+
+    name = "gradcam"
+
+    def combine(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Weigh each channel by its mean gradient."""
+        weights = gradients.mean(dim=1)  # B,C
+        return (activations @ weights.unsqueeze(2)).squeeze(2)
+
+
+class GradCamPlusPlus(ActivationMap):
+    """Grad-CAM++ (Chattopadhay et al. 2018, WACV, arXiv 1710.11063).
+
+    The paper takes Y = exp(y_c), whose n-th derivative is exp(y_c) g^n with g = d y_c / d A_k,ij, the layers after A
+    being linear or ReLU. Its weights are then, with S_k = sum_ab A_k,ab,
+
+        a_k,ij = g^2 / (2 g^2 + S_k g^3) = 1 / (2 + S_k g)      (0 where g = 0)
+        w_k = sum_ij a_k,ij ReLU(g)        map = ReLU(sum_k w_k A_k)
+
+    where the factor exp(y_c) > 0 of each image is left out of w_k, since its map is scaled anyway. S_k is never
+    negative after a ReLU, as in the paper. After other layers (tokens, SiLU) a negative one is taken as 0: the
+    denominator could otherwise vanish or turn the sign.
+    """
+
+    name = "gradcam++"
+
+    def combine(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Weigh each channel by its positive gradients, each by its share."""
+        sums = activations.sum(dim=1, keepdim=True).clamp_min(0)  # B,1,C
+        positive = gradients.relu()
+        weights = (positive / (2 + sums * positive)).sum(dim=1)  # B,C
+        return (activations @ weights.unsqueeze(2)).squeeze(2)
+
+
+class LayerCam(ActivationMap):
+    """LayerCAM (Jiang et al. 2021, IEEE Transactions on Image Processing 30).
+
+    Every point of every channel has a weight of its own, which is what makes maps of shallow layers (the option `map`)
+    worth looking at:
+
+        map_ij = ReLU(sum_k ReLU(d y_c / d A_k,ij) A_k,ij)
+    """
+
+    name = "layercam"
+
+    def combine(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Weigh each activation by its own gradient, where that is positive."""
+        return (gradients.relu() * activations).sum(dim=2)
