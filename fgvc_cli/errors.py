@@ -1,4 +1,4 @@
-"""Errors a person can act on. The command line prints them in one line; `--debug` shows where they came from."""
+"""Errors that a user can act on. The command line prints them in one line; `--debug` adds the traceback."""
 
 from __future__ import annotations
 
@@ -7,20 +7,34 @@ from collections.abc import Iterable
 
 
 class FgvcError(Exception):
-    """It could not be done. The message says what was given, what is wrong with it and what to do."""
+    """Something could not be done. The message says what happened, with which value, and what to do."""
 
     exit_code = 1
 
 
-class UsageError(FgvcError):
-    """The command line or a configuration is wrong: nothing was started."""
+class UsageError(FgvcError, ValueError):
+    """An argument or a setting is wrong; nothing was started."""
 
     exit_code = 2
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the nearest known names, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.55)
-    if not near:
+    """Return `" Did you mean 'x'?"` for the closest known names, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.55)
+    if not close:
         return ""
-    return " Did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
+    return " Did you mean " + " or ".join(f"'{n}'" for n in close) + "?"
+
+
+def cause_of(error: BaseException) -> str:
+    """Describe an exception in one line, with its type unless it is an `FgvcError`."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # `__str__` of a third party's exception may raise
+        text = ""
+    text = text if len(text) <= 300 else text[:297] + "..."
+    if isinstance(error, FgvcError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

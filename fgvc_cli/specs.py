@@ -1,7 +1,7 @@
-"""What a plugin says about its components: small frozen records, free of torch.
+"""Specs: what a plugin declares about its components. Small frozen dataclasses that do not need torch.
 
-A spec names its component's code as text ("package.module:Name"); the host imports it when the component is used,
-so that listing a hundred plugins costs no import of theirs.
+A spec names a component's code as text ("package.module:Name"). The host imports it only when the component is used, so
+that listing a hundred plugins imports none of their components.
 """
 
 from __future__ import annotations
@@ -10,34 +10,40 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 API_VERSION = 1
-"""The version of the plugin interface that this host speaks. It grows when a plugin would have to change."""
+"""Version of the plugin interface. It is raised when plugins have to change."""
 
 Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe", "study"]
 KINDS: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe", "study")
-
-
-def plural(kind: str) -> str:
-    """Return the word for several components of a kind; the hook that registers them is `fgvc_` and that word."""
-    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+PLURALS: dict[str, str] = {
+    "backbone": "backbones",
+    "head": "heads",
+    "optimizer": "optimizers",
+    "dataset": "datasets",
+    "explainer": "explainers",
+    "tracker": "trackers",
+    "recipe": "recipes",
+    "study": "studies",
+}
+"""Plural of each kind; the hook that registers components of a kind is `fgvc_` and its plural."""
 
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """What every kind of component says of itself.
+    """Fields of the specs of all kinds.
 
     Attributes:
-        name: what a person types, such as "pim". Lower case, no ":"; a "/" only within a family of names.
-        target: "package.module:Name" of the class or function that makes the component.
+        name: what a user types, such as "pim". Lower case, without ":"; "/" only in members of a family.
+        target: "package.module:Name" of the class or function that creates the component.
         summary: one line for `fgvc list-plugins`.
-        options: "package.module:Name" of a frozen dataclass of options (see `fgvc_cli.option`) in a module that
-            does not import torch; empty if the component has none.
+        options: "package.module:Name" of a frozen dataclass of options (see `fgvc_cli.option`), in a module that does
+            not import torch; empty for a component without options.
         source: the paper or project that the component implements.
-        api: the `API_VERSION` that the plugin was written for; the host checks it before it imports the target.
+        api: the `API_VERSION` that the plugin was written for, checked before the target is imported.
     """
 
     kind: ClassVar[Kind]
     is_file: ClassVar[bool] = False
-    """Whether the target is a file of the package, "package:path/to/file.toml", and its text all there is."""
+    """Whether the target is a TOML file of the package, "package:path/to/file.toml"."""
 
     name: str
     target: str
@@ -49,11 +55,11 @@ class ComponentSpec:
 
 @dataclass(frozen=True)
 class BackboneSpec(ComponentSpec):
-    """A network that turns images into feature maps and an embedding.
+    """A network that computes feature maps and an embedding from images.
 
     Attributes:
-        strides: stride of each feature map it offers, shallow to deep; empty if that is known only once it is built.
-        pretrained: name of the weights that `--weights imagenet` means, for display; empty if there are none.
+        strides: stride of each feature map, shallow to deep; empty if unknown before the backbone is built.
+        pretrained: name of the weights that `weights="imagenet"` loads, for display; empty if there are none.
     """
 
     kind: ClassVar[Kind] = "backbone"
@@ -64,11 +70,11 @@ class BackboneSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class HeadSpec(ComponentSpec):
-    """What turns a backbone's features into class scores.
+    """A module that computes class scores from a backbone's features.
 
     Attributes:
-        maps: how many feature maps it needs at least; 0 if it reads the embedding alone.
-        distinct_strides: whether those maps must each have a different stride.
+        maps: minimum number of feature maps; 0 if the head reads only the embedding.
+        distinct_strides: whether each of these maps must have a different stride.
     """
 
     kind: ClassVar[Kind] = "head"
@@ -77,19 +83,18 @@ class HeadSpec(ComponentSpec):
     distinct_strides: bool = False
 
     def accepts(self, strides: tuple[int, ...]) -> bool:
-        """Say whether maps of these strides are enough; where they must differ, each stride counts once."""
+        """Return whether maps of these strides suffice."""
         return len(set(strides) if self.distinct_strides else strides) >= self.maps
 
 
 @dataclass(frozen=True)
 class OptimizerSpec(ComponentSpec):
-    """What minimizes an objective.
+    """An algorithm that minimizes objectives.
 
     Attributes:
-        passes: evaluations (forward and backward) that one step takes. Only one of a single pass can be the base
-            of another.
-        base: for an optimizer built over another one, which takes the steps: the one taken by default (a person
-            chooses with `--set optimizer.base=NAME`); empty: it takes its steps itself.
+        passes: forward and backward passes per step. Only an optimizer with one pass can be the base of another.
+        base: name of the default base optimizer, for an optimizer that wraps another one as SAM does (a user chooses
+            with `optimizer.base`); empty for an optimizer that updates the parameters itself.
     """
 
     kind: ClassVar[Kind] = "optimizer"
@@ -103,8 +108,8 @@ class DatasetSpec(ComponentSpec):
     """Named splits of labeled images.
 
     Attributes:
-        reads_folder: whether it is made from the folder that `--data` names (and needs one).
-        reads_files: endings, such as ".csv", of the files that it is made from when `--data` names one.
+        reads_folder: whether the dataset is read from the folder given as `data` (and requires one).
+        reads_files: suffixes, such as ".csv", of files given as `data` that the dataset is read from.
     """
 
     kind: ClassVar[Kind] = "dataset"
@@ -115,10 +120,10 @@ class DatasetSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class ExplainerSpec(ComponentSpec):
-    """What marks the pixels that a decision rests on.
+    """A method that computes saliency maps.
 
     Attributes:
-        baseline: whether it knows nothing of the classifier; over a dataset such a one is set beside every other.
+        baseline: whether its maps are independent of the model. Evaluations over a dataset include one for comparison.
     """
 
     kind: ClassVar[Kind] = "explainer"
@@ -128,7 +133,7 @@ class ExplainerSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class TrackerSpec(ComponentSpec):
-    """What is told how a training goes, where a person asks for it (`fgvc train --track NAME`)."""
+    """An experiment tracker, enabled per run with `train.track`."""
 
     kind: ClassVar[Kind] = "tracker"
 
@@ -143,7 +148,7 @@ class RecipeSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class StudySpec(ComponentSpec):
-    """A study for `fgvc sweep --study NAME`; its target is "package:path/to/file.toml" (see docs/studies.md)."""
+    """A study for `fgvc sweep`; its target is "package:path/to/file.toml" (see docs/studies.md)."""
 
     kind: ClassVar[Kind] = "study"
     is_file: ClassVar[bool] = True
@@ -151,15 +156,15 @@ class StudySpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class Family:
-    """A family of names, such as `timm/<any model>`, resolved when one of them is asked for.
+    """A family of names, such as `timm/<any model>`, that are resolved on demand.
 
     Attributes:
-        kind: the kind of component the names stand for.
-        prefix: what the names begin with, ending in "/".
-        resolver: "package.module:function", called with the whole name; returns a spec of that kind, or None if
-            the family has no such member.
+        kind: kind of the components.
+        prefix: common prefix of the names, ending in "/".
+        resolver: "package.module:function", called with the full name; returns a spec of that kind, or None if the
+            family has no such member.
         summary: one line for `fgvc list-plugins`.
-        api: as for `ComponentSpec`.
+        api: see `ComponentSpec`.
     """
 
     kind: Kind

@@ -23,7 +23,7 @@ from fgvc_cli.config.layering import Layer
 from fgvc_cli.data.cache.locks import FileLock, Locked
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
-from fgvc_cli.registry.error_origin import message_of
+from fgvc_cli.registry.error_origin import describe_error
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.settings import Settings
 from fgvc_cli.training import run as training
@@ -155,7 +155,7 @@ def _outcome(task: Task, told: Connection) -> Event:
         if isinstance(error, SystemExit) and error.code in STOPPED:
             return Stopped()
         traceback.print_exc()
-        return Failed(" ".join(message_of(error).split()).replace("(--debug shows where)", f"({task.log} shows where)"))
+        return Failed(" ".join(describe_error(error, f"{task.log} has the traceback").split()))
 
 
 def _trained(task: Task, view: _Telling) -> dict[str, Any]:

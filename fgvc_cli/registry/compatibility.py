@@ -1,4 +1,4 @@
-"""Which heads and backbones work together, according to their specs."""
+"""Compatibility of heads and backbones, according to their specs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fgvc_cli.specs import BackboneSpec, HeadSpec, Kind
 
 @dataclass(frozen=True)
 class Partners:
-    """What a component works with.
+    """Components that another component can be combined with.
 
     Attributes:
-        kind: the kind of the partners.
-        names: those that fit.
-        unfit: those that do not.
-        open: those that tell only once they are built, families of names included.
+        kind: kind of the partners.
+        names: those that are compatible.
+        unfit: those that are not.
+        open: those whose compatibility is known only once they are built, and families.
     """
 
     kind: Kind
@@ -27,16 +27,14 @@ class Partners:
 
 
 def fits(head: HeadSpec, backbone: BackboneSpec) -> bool | None:
-    """Tell whether a backbone offers the maps that a head needs; None if that is not known before it is built."""
+    """Return whether a backbone has the maps that a head needs; None if unknown before it is built."""
     if head.maps == 0:
         return True
-    if not backbone.strides:
-        return None
-    return head.accepts(backbone.strides)
+    return head.accepts(backbone.strides) if backbone.strides else None
 
 
 def partners(registry: Registry, component: Component) -> Partners | None:
-    """Return the backbones for a head, the heads for a backbone, and None for the other kinds, which go with all."""
+    """Return the backbones for a head or the heads for a backbone; None for other kinds, which fit everything."""
     spec = component.spec
     other: Kind
     verdicts: list[tuple[str, bool | None]] = []
@@ -52,11 +50,11 @@ def partners(registry: Registry, component: Component) -> Partners | None:
             verdicts.append((c.name, fits(c.spec, spec)))
     else:
         return None
-    # A family's members differ; only a head that needs no map is sure of them all.
-    sure = True if isinstance(spec, HeadSpec) and spec.maps == 0 else None
-    verdicts += [(family.pattern, sure) for family in registry.families(other)]
+    # Members of a family differ, so only a head that needs no map fits them all.
+    members = True if isinstance(spec, HeadSpec) and spec.maps == 0 else None
+    verdicts += [(family.pattern, members) for family in registry.families(other)]
 
-    def those(wanted: bool | None) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for name, verdict in verdicts if verdict is wanted))
+    def having(verdict: bool | None) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for name, found in verdicts if found is verdict))
 
-    return Partners(other, those(True), those(False), those(None))
+    return Partners(other, having(True), having(False), having(None))

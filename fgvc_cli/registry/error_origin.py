@@ -1,4 +1,4 @@
-"""Describe an unexpected error in one line, naming the plugin whose code raised it."""
+"""Describe an error in one line and name the plugin whose code raised it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import errno
 import os
 import traceback
 
-from fgvc_cli.errors import FgvcError
-from fgvc_cli.registry.lookup import Registry
+from fgvc_cli.errors import FgvcError, cause_of
+from fgvc_cli.registry.lookup import Registry, get_registry
 from fgvc_cli.registry.records import Origin
 
 
-def blamed(error: BaseException, registry: Registry) -> Origin | None:
-    """Return the plugin, not built in, whose code an error came through last; None: no such code was involved.
+def origin_of(error: BaseException, registry: Registry) -> Origin | None:
+    """Return the external plugin whose code is innermost in an error's traceback; None if there is none.
 
-    A plugin's code is what lies in the packages that it names, as its own module or as a component's target.
+    A plugin's code is everything in the packages of its own module and of its components' targets.
     """
     packages = {
         name.partition(":")[0].partition(".")[0]: plugin.origin
@@ -29,28 +29,22 @@ def blamed(error: BaseException, registry: Registry) -> Origin | None:
     return None
 
 
-def message_of(error: BaseException) -> str:
-    """Say in one line what went wrong, and where it can be told, what to do."""
+def describe_error(error: BaseException, hint: str) -> str:
+    """Describe an error in one line.
+
+    Args:
+        error: what was raised.
+        hint: where to find the traceback of an unexpected error, such as "--debug shows the traceback".
+    """
     if isinstance(error, FgvcError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" writing {error.filename}" if error.filename else ""
-        return f"no space left on the disk{where}: make room, or choose another place with --out."
+        where = f" to write {error.filename}" if error.filename else ""
+        return f"no space left on the disk{where}; free some, or choose another folder with `out`"
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}."
-    from fgvc_cli.registry.records import cause_of
-
-    return f"unexpected error{_whose(error)}: {cause_of(error)} (--debug shows where)"
-
-
-def _whose(error: BaseException) -> str:
-    """Say which plugin, not built in, an error comes from, if any."""
-    from fgvc_cli.registry import get_registry
-
-    pass
-
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     try:
-        origin = blamed(error, get_registry())
-    except FgvcError:  # the registry itself is what failed
-        return ""
-    return f" in {origin}" if origin is not None else ""
+        origin = origin_of(error, get_registry())
+    except FgvcError:  # the registry itself failed
+        origin = None
+    return f"unexpected error{f' in {origin}' if origin else ''}: {cause_of(error)} ({hint})"

@@ -1,16 +1,17 @@
-"""What the registry knows: components, families of names, and a record of each plugin."""
+"""What the registry holds: components, families of names, and one record per plugin."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.resources
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from fgvc_cli.errors import FgvcError, did_you_mean
+from fgvc_cli.errors import FgvcError, cause_of, did_you_mean
 from fgvc_cli.options import NoOptions
 from fgvc_cli.specs import ComponentSpec, Family, Kind
 
@@ -18,24 +19,21 @@ if TYPE_CHECKING:
     from pluggy import HookImpl
 
 BUILTIN_DISTRIBUTION = "fgvc-cli"
-"""The distribution whose plugins are the built-in ones."""
-
-HEAVY_MODULES = ("torch", "timm", "torchvision")
-"""What a plugin must not import only to register; the record says when it did."""
+"""The distribution of the built-in plugins."""
 
 Status = Literal["loaded", "failed", "disabled"]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where something comes from: a distribution and its version."""
+    """The distribution that something was installed with, and its version."""
 
     distribution: str
     version: str
 
     @property
     def builtin(self) -> bool:
-        """Whether it belongs to fgvc itself."""
+        """Whether it is fgvc's own distribution."""
         return normalized(self.distribution) == BUILTIN_DISTRIBUTION
 
     def __str__(self) -> str:
@@ -44,24 +42,24 @@ class Origin:
 
 @dataclass(frozen=True)
 class Component:
-    """One registered component: what its plugin says of it, and where it comes from."""
+    """A registered component: its spec and its origin."""
 
     spec: ComponentSpec
     origin: Origin
 
     @property
     def name(self) -> str:
-        """What a person types."""
+        """The name that a user types."""
         return self.spec.name
 
     @property
     def kind(self) -> Kind:
-        """Which kind of component it is."""
+        """The kind of component."""
         return self.spec.kind
 
     @property
     def distribution(self) -> str:
-        """The distribution that it comes with."""
+        """The distribution that registers it."""
         return self.origin.distribution
 
     @property
@@ -71,47 +69,53 @@ class Component:
 
     @property
     def builtin(self) -> bool:
-        """Whether it comes with fgvc itself."""
+        """Whether it is built in."""
         return self.origin.builtin
 
     @property
     def reference(self) -> str:
-        """The name that is never ambiguous, such as "fgvc-cli:pim"."""
+        """The unambiguous name, such as "fgvc-cli:pim"."""
         return f"{self.distribution}:{self.name}"
 
     def load(self) -> Any:
-        """Import and return what the spec's target names; for a recipe or a study, the text of its TOML file.
+        """Import and return the spec's target; for a recipe or a study, read its TOML file.
 
         Raises:
-            FgvcError: it cannot be imported, or is not there.
+            FgvcError: the target cannot be imported or read.
         """
         try:
-            return _resource(self.spec.target) if self.spec.is_file else import_name(self.spec.target)
+            if not self.spec.is_file:
+                return import_name(self.spec.target)
+            package, _, path = self.spec.target.partition(":")
+            file = importlib.resources.files(package).joinpath(path)
+            if not file.is_file():
+                raise FileNotFoundError(f"package {package} has no file {path}")
+            return file.read_text(encoding="utf-8")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a module can raise anything, SystemExit included
-            raise self._broken("could not be loaded", error) from error
+            raise FgvcError(f"{self._label} could not be loaded: {cause_of(error)}") from error
 
     def make(self, **arguments: Any) -> Any:
-        """Call what the spec's target names; arguments are passed by name.
+        """Call the spec's target with these arguments.
 
         Raises:
-            FgvcError: it cannot be imported, or does not take these arguments. The call raises what the target raises.
+            FgvcError: the target cannot be imported or does not take these arguments. Errors of the call propagate.
         """
         target = self.load()
-        if refusal := refusal_of(target, arguments):
+        if mismatch := signature_mismatch(target, arguments):
             given = ", ".join(f"{name}=..." for name in arguments)
             raise FgvcError(
-                f"{self.kind} '{self.name}' of {self.origin} breaks its contract: {self.spec.target} is called as "
-                f"target({given}) and {refusal}. Its author can mend it."
+                f"{self._label} breaks its contract: {self.spec.target} is called as target({given}), but {mismatch}. "
+                "Report this to the plugin's author."
             )
         return target(**arguments)
 
     def options_type(self) -> type:
-        """Import and return the dataclass of the component's options, `NoOptions` if it has none.
+        """Import and return the options dataclass; `NoOptions` for a component without options.
 
         Raises:
-            FgvcError: it cannot be imported, is not there, or is no dataclass.
+            FgvcError: it cannot be imported or is not a dataclass.
         """
         if not self.spec.options:
             return NoOptions
@@ -122,43 +126,44 @@ class Component:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise self._broken("has options that could not be loaded", error) from error
+            raise FgvcError(f"{self._label} has options that could not be loaded: {cause_of(error)}") from error
         return found
 
-    def _broken(self, what: str, error: BaseException) -> FgvcError:
-        return FgvcError(f"{self.kind} '{self.name}' of {self.origin} {what}: {cause_of(error)}")
+    @property
+    def _label(self) -> str:
+        return f"{self.kind} '{self.name}' of {self.origin}"
 
 
 @dataclass(frozen=True)
 class RegisteredFamily:
-    """A family of names such as `timm/<any model>`, and where it comes from."""
+    """A registered family of names, such as `timm/<any model>`, and its origin."""
 
     family: Family
     origin: Origin
 
     @property
     def pattern(self) -> str:
-        """How the family is shown: "timm/<name>"."""
+        """How the family is displayed: "timm/<name>"."""
         return f"{self.family.prefix}<name>"
 
 
 @dataclass(frozen=True)
 class PluginRecord:
-    """What became of one entry point.
+    """The result of loading one entry point.
 
     Attributes:
-        name: the entry point's name.
+        name: name of the entry point.
         origin: its distribution and version.
-        module: what the entry point names.
-        status: "loaded"; "failed", and then nothing of it is used; or "disabled", and then it was not imported.
-        milliseconds: what importing it and calling its hooks took.
-        heavy_modules: those of `HEAVY_MODULES` that it was the first to import.
-        cause: one line on why it failed, or what disables it.
-        traceback: where it failed, for `--debug`.
-        components: what it registered.
-        families: the families of names that it registered.
-        commands: the subcommands that it adds, by name, as click commands.
-        hooks: its implementations of the run events, by hook.
+        module: the module (or object) that the entry point names.
+        status: "loaded"; "failed", then nothing of it is used; "disabled", then it was not imported.
+        milliseconds: time to import it and to call its hooks.
+        heavy_modules: the modules of `discovery.HEAVY_MODULES` that it was the first to import.
+        cause: why it failed, in one line, or the setting that disables it.
+        traceback: traceback of the failure.
+        components: the components it registers.
+        families: the families of names it registers.
+        commands: the subcommands it adds, by name, as click commands.
+        hooks: its implementations of run events, by hook name.
     """
 
     name: str
@@ -186,26 +191,26 @@ class PluginRecord:
 
     @property
     def builtin(self) -> bool:
-        """Whether it comes with fgvc itself."""
+        """Whether it is built in."""
         return self.origin.builtin
 
     @cached_property
     def failure(self) -> str:
-        """One line that names it and says why it failed."""
+        """One line that names the plugin and the cause of its failure."""
         entry = "" if self.name == self.distribution else f" (entry point '{self.name}')"
         return f"{self.origin}{entry} failed to load: {self.cause}"
 
 
 def normalized(distribution: str) -> str:
-    """Write a distribution's name in the one form that `-`, `_`, `.` and case do not change."""
+    """Normalize a distribution's name: case, `-`, `_` and `.` make no difference."""
     return "-".join(part for part in distribution.lower().replace("_", "-").replace(".", "-").split("-") if part)
 
 
 def import_name(target: str) -> Any:
-    """Import "package.module:Name" and return what it names.
+    """Import "package.module:Name" and return the object.
 
     Raises:
-        AttributeError: the module has no such name. An import raises what the module raises.
+        AttributeError: the module has no such name. Errors of the import propagate.
     """
     module_name, _, names = target.partition(":")
     found: Any = importlib.import_module(module_name)
@@ -216,44 +221,14 @@ def import_name(target: str) -> Any:
     return found
 
 
-def refusal_of(target: Any, names: Iterable[str]) -> str:
-    """Say why something cannot be called with arguments of these names, such as "lacks 'options'"; empty: it can be."""
+def signature_mismatch(target: Any, names: Iterable[str]) -> str:
+    """Return why a callable does not accept keyword arguments of these names; empty if it does."""
     try:
         signature = inspect.signature(target)
-    except (TypeError, ValueError):  # it is not to be known, as of what is written in C; the call itself will tell
+    except (TypeError, ValueError):  # no signature, as for some C functions: the call itself will fail if it must
         return ""
     try:
         signature.bind(**dict.fromkeys(names))
     except TypeError as error:
         return f"its signature is {signature}: {error}"
     return ""
-
-
-def cause_of(error: BaseException) -> str:
-    """Say in one line what was raised."""
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
-    text = " ".join(_own_words(error).split())
-    text = text if len(text) <= 300 else text[:297] + "..."
-    if isinstance(error, FgvcError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _own_words(error: BaseException) -> str:
-    """Return an exception's message; none where asking for it raises, as those of other people's classes may."""
-    try:
-        return str(error)
-    except Exception:
-        return ""
-
-
-def _resource(target: str) -> str:
-    """Read the text file that "package:path/to/file" names."""
-    import importlib.resources
-
-    package, _, path = target.partition(":")
-    resource = importlib.resources.files(package).joinpath(path)
-    if not resource.is_file():
-        raise FileNotFoundError(f"the package {package} has no file {path}")
-    return resource.read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from fgvc_cli.registry.records import cause_of
+from fgvc_cli.errors import cause_of
 
 S = TypeVar("S")
 

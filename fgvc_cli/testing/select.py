@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.registry import Component, PluginRecord, Registry
-from fgvc_cli.registry.lookup import reasons, split_reference
+from fgvc_cli.registry.lookup import split_reference
 from fgvc_cli.registry.records import normalized
 from fgvc_cli.specs import KINDS
 
@@ -80,6 +80,6 @@ def _unknown(name: str, registry: Registry) -> UsageError:
     told = [
         f"'{name}': no distribution with a plugin and no component is called so.{near} "
         f"Distributions with plugins: {', '.join(distributions)}; fgvc list-plugins lists the components.",
-        *reasons(registry, name),
+        *registry.not_loaded(name),
     ]
     return UsageError(" ".join(told))

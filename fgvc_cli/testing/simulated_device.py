@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from fgvc_cli.registry.records import cause_of
+from fgvc_cli.errors import cause_of
 from fgvc_cli.testing.check import ContractBroken, NotApplicable, where_raised
 
 DEVICE = "cuda"

@@ -12,7 +12,9 @@ from typing import Any
 
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.options import NoOptions, as_toml, build, describe
-from fgvc_cli.registry.records import HEAVY_MODULES, cause_of, refusal_of
+from fgvc_cli.registry.loading import HEAVY_MODULES
+from fgvc_cli.registry.records import signature_mismatch
+from fgvc_cli.errors import cause_of
 from fgvc_cli.testing.check import Checks, ContractBroken, NotApplicable, expect
 from fgvc_cli.testing.subject import Subject
 
@@ -119,7 +121,7 @@ def target(subject: Subject) -> None:
         f"it is a {type(found).__name__}",
         "name what makes the component",
     )
-    refusal = refusal_of(found, arguments)
+    refusal = signature_mismatch(found, arguments)
     called = f"target({', '.join(f'{name}=...' for name in arguments)})"
     expect(not refusal, f"{named} to be called as {called}", refusal, "give its arguments those names")
 
@@ -207,9 +209,8 @@ class Absent:
             raise ImportError(f"{name} must not be imported only to register")
 
 sys.meta_path.insert(0, Absent())
-from fgvc_cli.registry.installed import InstalledPlugin
-from fgvc_cli.registry.loading import Loader
-from fgvc_cli.registry.records import cause_of
+from fgvc_cli.registry.loading import InstalledPlugin, Loader
+from fgvc_cli.errors import cause_of
 record = Loader().load(InstalledPlugin(*told["plugin"]))
 options = {}
 for component in record.components:

@@ -10,7 +10,7 @@ from typing import Any
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, PluginRecord, Registry
-from fgvc_cli.registry.records import refusal_of
+from fgvc_cli.registry.records import signature_mismatch
 from fgvc_cli.specs import Kind
 from fgvc_cli.testing.check import ContractBroken, NotApplicable
 
@@ -113,7 +113,7 @@ class Subject:
             arguments: of the target.
         """
         target = self.target()
-        if refusal_of(target, arguments):
+        if signature_mismatch(target, arguments):
             raise NotApplicable("its target does not take what it is given")
         made = target(**arguments)
         if not isinstance(made, contract):

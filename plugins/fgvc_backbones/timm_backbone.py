@@ -154,6 +154,8 @@ def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, M
         count = count_maps(outline, image_size)
         source = published_maps(outline, count, name) if options.maps == "published" else stages(outline, count)
         return plan, source, survey(outline, source, image_size)
+    except UsageError:
+        raise
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise refused(name, image_size, plan, error) from error
 

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from fgvc_cli.registry.error_origin import blamed
+from fgvc_cli.registry.error_origin import origin_of
 from fgvc_cli.registry.lookup import discover
 from fgvc_cli.settings import Settings
 
@@ -33,17 +33,17 @@ def test_it_is_the_plugin_whose_code_was_running_last(install):
     install("one", {"one_plugin.py": HEAD.format("one", "one_plugin:call") + CALLING})
     install("two", {"two_plugin.py": HEAD.format("two", "two_heads.deep:call"), "two_heads/deep.py": CALLING})
     registry = discover(Settings())
-    assert str(blamed(calling("one_plugin"), registry)) == "one==1.0"
-    assert str(blamed(calling("one_plugin", "two_heads.deep"), registry)) == "two==1.0"
-    assert str(blamed(calling("two_heads.deep", "one_plugin"), registry)) == "one==1.0"
+    assert str(origin_of(calling("one_plugin"), registry)) == "one==1.0"
+    assert str(origin_of(calling("one_plugin", "two_heads.deep"), registry)) == "two==1.0"
+    assert str(origin_of(calling("two_heads.deep", "one_plugin"), registry)) == "one==1.0"
 
 
 def test_it_is_no_plugin_where_code_of_the_host_or_of_a_stranger_was_running(install):
     install("one", {"one_plugin.py": HEAD.format("one", "one_plugin:call"), "stranger.py": CALLING})
     registry = discover(Settings())
-    assert blamed(calling("stranger"), registry) is None
+    assert origin_of(calling("stranger"), registry) is None
     builtin = {"__name__": "fgvc_heads.invented"}
     exec(CALLING, builtin)
     with pytest.raises(ZeroDivisionError) as raised:
         builtin["call"](lambda: 1 / 0)
-    assert blamed(raised.value, registry) is None
+    assert origin_of(raised.value, registry) is None

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from fgvc_cli import FgvcError, UsageError
-from fgvc_cli.registry.installed import InstalledPlugin, installed_plugins
+from fgvc_cli.registry.loading import InstalledPlugin, installed_plugins
 from fgvc_cli.registry.lookup import discover
 from fgvc_cli.settings import Settings, from_environment
 

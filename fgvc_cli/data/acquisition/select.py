@@ -15,7 +15,7 @@ from fgvc_cli.data.opening import open_dataset, request_for
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.registry.records import cause_of
+from fgvc_cli.errors import cause_of
 
 if TYPE_CHECKING:
     from fgvc_cli.data.cache.index import StoreInfo

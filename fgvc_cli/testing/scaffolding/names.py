@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.registry import Registry
-from fgvc_cli.specs import KINDS, Kind, plural
+from fgvc_cli.specs import KINDS, PLURALS, Kind
 
 HOST_PACKAGE = "fgvc_cli"
 PREFIX = "fgvc-"
@@ -55,9 +55,9 @@ def scaffold_kind(text: str | None) -> Kind:
     if text is None:
         raise UsageError(f"--kind: say what the plugin adds: {choices}.")
     for kind in SCAFFOLDED:
-        if text.lower() in (kind, plural(kind)):
+        if text.lower() in (kind, PLURALS[kind]):
             return kind
-    if any(text.lower() in (kind, plural(kind)) for kind in KINDS):
+    if any(text.lower() in (kind, PLURALS[kind]) for kind in KINDS):
         raise UsageError(
             f"--kind {text}: there is no scaffold for it, docs/plugins.md has an example. Here: {choices}."
         )
