@@ -21,7 +21,7 @@ from fgvc_cli.cli.global_options import take_global_options
 from fgvc_cli.cli.lazy import LazyCommand, QuickParameters, builtin_commands
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.launch import launched
-from fgvc_cli.registry.error_origin import message_of
+from fgvc_cli.registry.error_origin import describe_error
 
 if TYPE_CHECKING:
     from fgvc_cli.registry import Registry
@@ -51,7 +51,7 @@ def exit_code_of(error: BaseException, *, debug: bool) -> int:
 def _message_and_code(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ClickException):
         return _usage_message(error), getattr(error, "exit_code", 2)
-    message, code = message_of(error), error.exit_code if isinstance(error, FgvcError) else 1
+    message, code = describe_error(error, "--debug shows where"), error.exit_code if isinstance(error, FgvcError) else 1
     # The text of an unexpected error is not the library's, and stays as it is.
     return (as_options(message) if isinstance(error, FgvcError | OSError) else message), code
 

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer
 from fgvc_cli.devices import is_out_of_memory
-from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_cli.errors import FgvcError, UsageError, cause_of, did_you_mean
 from fgvc_cli.options import as_toml, build, parse_setting
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.errors import cause_of
 from fgvc_cli.specs import ExplainerSpec, Kind
 
 KIND: Kind = "explainer"

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import FgvcError, cause_of
 from fgvc_cli.options import NoOptions, as_toml, build, describe
 from fgvc_cli.registry.loading import HEAVY_MODULES
 from fgvc_cli.registry.records import signature_mismatch
-from fgvc_cli.errors import cause_of
 from fgvc_cli.testing.check import Checks, ContractBroken, NotApplicable, expect
 from fgvc_cli.testing.subject import Subject
 

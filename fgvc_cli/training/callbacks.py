@@ -13,9 +13,8 @@ from typing import Any
 
 from fgvc_cli.config.run_config import Choice
 from fgvc_cli.contracts import RunStart, Tracker
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import FgvcError, cause_of
 from fgvc_cli.registry import Component
-from fgvc_cli.errors import cause_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,9 @@ from fgvc_cli import settings
 from fgvc_cli.config.datasets import check_path, dataset_settings, made_from
 from fgvc_cli.contracts import Dataset, Provision
 from fgvc_cli.data.opening import open_dataset, request_for
-from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_cli.errors import FgvcError, UsageError, cause_of, did_you_mean
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.errors import cause_of
 
 if TYPE_CHECKING:
     from fgvc_cli.data.cache.index import StoreInfo
