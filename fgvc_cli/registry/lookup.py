@@ -236,7 +236,7 @@ def discover(settings: Settings, installed: Sequence[InstalledPlugin] | None = N
     ]
     failed = [record.failure for record in records if record.status == "failed"]
     if settings.strict and failed:
-        raise FgvcError(f"`strict_plugins`: {'; '.join(failed)}")
+        raise FgvcError(f"plugins failed in strict mode: {'; '.join(failed)}")
     return Registry(records)
 
 

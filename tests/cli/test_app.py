@@ -35,10 +35,10 @@ ENDS = {
     "disk full": (
         OSError(errno.ENOSPC, "No space left on device", "runs/x/model.safetensors"),
         1,
-        "fgvc: error: no space left on the disk writing runs/x/model.safetensors: make room, or choose another place "
-        "with --out.\n",
+        "fgvc: error: no space left on the disk to write runs/x/model.safetensors; free some, or choose another folder "
+        "with --out\n",
     ),
-    "a file": (FileNotFoundError(errno.ENOENT, "No such file", "x.jpg"), 1, "fgvc: error: x.jpg: No such file.\n"),
+    "a file": (FileNotFoundError(errno.ENOENT, "No such file", "x.jpg"), 1, "fgvc: error: x.jpg: No such file\n"),
     "unexpected": (
         ValueError("a\nb"),
         1,

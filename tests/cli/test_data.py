@@ -120,7 +120,7 @@ def test_one_that_is_here(fgvc, photos):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["info", "flowers101"], 2, "there is no such dataset. Did you mean 'flowers102' or"),
+        (["info", "flowers101"], 2, "Did you mean 'flowers102' or"),
         (["info", "{photos}"], 2, "is no dataset but a path: write --data {photos}."),
         (["info", "--data", "{photos}x"], 1, "{photos}x: there is no such folder. Did you mean 'photos'?"),
         (["info", "folder"], 2, "is made from a folder: name it with --data"),

@@ -93,7 +93,7 @@ def test_every_component_can_be_shown():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["haed", "pim"], "'haed' is no kind of component. Did you mean 'head'"),
+        (["haed", "pim"], "unknown kind of component 'haed'. Did you mean 'head'"),
         (["head", "pimm"], "Did you mean 'pim'?"),
         (["head"], "which one? Known: cmal, linear, pim"),
         (["settings", "runs"], "takes no name"),

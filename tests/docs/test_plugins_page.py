@@ -408,7 +408,7 @@ def test_a_clash_is_refused_as_the_page_says(page, fgvc, another):
     )
     (another / "fgvc_other.py").write_text(module)
     importlib.invalidate_caches()
-    (message,) = re.findall(r"\(`(head 'pim': .*)`\)", page(PAGE).text)
+    (message,) = re.findall(r"\(`(head 'pim' .*)`\)", page(PAGE).text)
     assert fgvc("show", "head", "pim").stderr == f"fgvc: error: {message}\n"
     assert fgvc("show", "head", "fgvc-cli:pim").exit_code == 0
 

@@ -151,7 +151,7 @@ def test_strict_plugins_ends_with_the_failure(install):
     result = run("--strict-plugins", "list-plugins")
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("fgvc: error: --strict-plugins: aa-broken==1.2 failed to load: ZeroDivisionError")
+    assert "aa-broken==1.2 failed to load: ZeroDivisionError" in result.stderr
 
 
 def test_a_broken_plugin_is_not_mentioned_in_every_run(install):

@@ -1,4 +1,4 @@
-"""Which entry points are found, and which of them the settings let load."""
+"""Which entry points are found, and which of them the settings allow."""
 
 import sys
 
@@ -62,11 +62,11 @@ def test_two_entry_points_of_one_module_say_so(install):
 def test_a_name_registered_by_two_plugins_of_one_distribution_is_refused(install):
     install("double", {"double_a.py": head("one"), "double_b.py": head("one")}, {"x": "double_a", "y": "double_b"})
     registry = discover(Settings())
-    assert "another plugin of double registers the head 'one' already" in [p.cause for p in registry.plugins]
+    assert "head 'one' is already registered by another plugin of double" in [p.cause for p in registry.plugins]
     assert registry.find("head", "double:one")
 
 
-def test_damaged_metadata_of_another_package_hurts_nothing(install):
+def test_damaged_metadata_of_another_package_is_skipped(install):
     install("damaged", {"damaged_plugin.py": head("one")}, "[fgvc]\nthis is no entry point\n")
     assert discover(Settings()).find("head", "pim")
 
@@ -80,9 +80,9 @@ def test_an_object_can_be_a_plugin(install):
     assert discover(Settings()).find("head", "of-object").distribution == "object"
 
 
-def test_without_built_ins_it_says_how_to_install_them():
+def test_missing_built_ins():
     stranger = InstalledPlugin("stranger", "x", "no_module", "1.0")
-    with pytest.raises(FgvcError, match=r"built-ins not found.*pip install -e \."):
+    with pytest.raises(FgvcError, match=r"built-in plugins are not installed.*pip install -e \."):
         discover(Settings(), [stranger])
 
 
@@ -97,7 +97,7 @@ def test_without_built_ins_it_says_how_to_install_them():
         ({"FGVC_ONLY_PLUGINS": "first,second-plugin", "FGVC_DISABLE_PLUGINS": "first"}, ["second.plugin"]),
     ],
 )
-def test_allow_and_deny_apply_before_import(install, environment, loaded):
+def test_allow_and_deny_lists_apply_before_import(install, environment, loaded):
     install("first", {"first_plugin.py": head("one")})
     install("second.plugin", {"second_plugin.py": head("two")})
 
@@ -121,7 +121,7 @@ def test_allow_and_deny_apply_before_import(install, environment, loaded):
         ({"FGVC_DISABLE_PLUGINS": "all,frist"}, "no installed distribution named 'frist'"),
     ],
 )
-def test_a_name_that_matches_nothing_is_an_error(install, environment, message):
+def test_setting_with_an_unknown_distribution_is_refused(install, environment, message):
     install("first", {"first_plugin.py": head("one")})
     with pytest.raises(UsageError, match=message):
         discover(from_environment(environment))

@@ -275,7 +275,7 @@ def test_the_last_layer_says_which_are_on_and_settings_of_the_others_are_dropped
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('train.track=["listner"]', "tracker 'listner': there is no such tracker. Did you mean 'listener'"),
+        ('train.track=["listner"]', "unknown tracker 'listner'. Did you mean 'listener'"),
         ("train.track=listener", "train.track=listener: expected list of text"),
         ("tracker.listener.volume=2", "tracker.listener: that tracker is not on. Turn it on with --track listener"),
         ("tracker.volume=2", "tracker.volume: write whose option it is, as tracker.NAME.volume"),
@@ -302,7 +302,7 @@ def test_resuming_takes_no_tracker(registry):
 
 def test_a_name_that_would_split_a_setting_is_refused():
     check_spec(TrackerSpec("a-b", "m:A"))
-    with pytest.raises(PluginError, match=r"the name of a tracker has no '\.'"):
+    with pytest.raises(PluginError, match=r"a tracker's name has no '\.'"):
         check_spec(TrackerSpec("a.b", "m:A"))
 
 

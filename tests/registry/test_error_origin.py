@@ -1,4 +1,4 @@
-"""Whose fault an unexpected error is: that of the plugin whose code was running last."""
+"""Which plugin an unexpected error is attributed to: the innermost in the traceback."""
 
 import importlib
 
@@ -29,7 +29,7 @@ def calling(*modules: str):
     raise AssertionError("nothing was raised")
 
 
-def test_it_is_the_plugin_whose_code_was_running_last(install):
+def test_innermost_plugin_is_named(install):
     install("one", {"one_plugin.py": HEAD.format("one", "one_plugin:call") + CALLING})
     install("two", {"two_plugin.py": HEAD.format("two", "two_heads.deep:call"), "two_heads/deep.py": CALLING})
     registry = discover(Settings())
@@ -38,7 +38,7 @@ def test_it_is_the_plugin_whose_code_was_running_last(install):
     assert str(origin_of(calling("two_heads.deep", "one_plugin"), registry)) == "one==1.0"
 
 
-def test_it_is_no_plugin_where_code_of_the_host_or_of_a_stranger_was_running(install):
+def test_host_built_ins_and_other_packages_are_not_named(install):
     install("one", {"one_plugin.py": HEAD.format("one", "one_plugin:call"), "stranger.py": CALLING})
     registry = discover(Settings())
     assert origin_of(calling("stranger"), registry) is None
