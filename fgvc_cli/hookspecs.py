@@ -1,7 +1,7 @@
-"""The hooks a plugin may implement. A plugin is a module (or object) named by an entry point in the group `fgvc`.
+"""The hooks that a plugin can implement. A plugin is a module (or object) named by an entry point in the group `fgvc`.
 
-The first ten say what a plugin adds and are called once, when plugins are found. The run events are called while any
-run goes on. docs/plugins.md has an example of each.
+The first ten register something and are called once, when plugins are loaded. The run events are called during every
+training run. docs/plugins.md has an example of each.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ def fgvc_commands(app: typer.Typer) -> None:
 
 @hookspec
 def fgvc_run_started(run: RunStart) -> None:
-    """Training is about to start (or to go on): `run` has the folder, the configuration and the class names."""
+    """Called before training starts or resumes, with the run folder, the configuration and the class names."""
 
 
 @hookspec
 def fgvc_epoch_finished(run: RunStart, metrics: Mapping[str, Any]) -> None:
-    """An epoch is done: `metrics` is the line that `metrics.jsonl` got."""
+    """Called after each epoch with its line of `metrics.jsonl`."""
 
 
 @hookspec
 def fgvc_run_finished(run: RunStart, summary: Mapping[str, Any]) -> None:
-    """The run is finished: `summary` is what `summary.json` holds."""
+    """Called after training has finished with the content of `summary.json`."""

@@ -1,6 +1,6 @@
-"""The contracts between the host and the kinds of component.
+"""Base classes of all kinds of component.
 
-Shapes everywhere: images B,3,H,W normalized; feature maps B,C,H,W whatever the architecture; scores B,K.
+Shapes throughout: normalized images B,3,H,W; feature maps B,C,H,W for every architecture; scores (logits) B,K.
 """
 
 from fgvc_cli.contracts.backbone import (

@@ -14,11 +14,11 @@ from fgvc_cli.errors import UsageError
 
 
 class Features(NamedTuple):
-    """What a backbone makes of a batch.
+    """Output of a backbone.
 
     Attributes:
-        maps: feature maps B,C,H,W by their index among `BackboneInfo.maps`; only those that were asked for.
-        embedding: the model's own pooled features B,D, or None if they were not asked for.
+        maps: the requested feature maps B,C,H,W by index into `BackboneInfo.maps`.
+        embedding: the model's pooled features B,D; None if not requested.
     """
 
     maps: Mapping[int, Tensor]
@@ -27,24 +27,29 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class Reads:
-    """What is read of a backbone: indices into `BackboneInfo.maps`, ascending, and whether the embedding is."""
+    """What a head reads of a backbone.
+
+    Attributes:
+        maps: indices into `BackboneInfo.maps`, ascending.
+        embedding: whether it reads the embedding.
+    """
 
     maps: tuple[int, ...] = ()
     embedding: bool = False
 
     def __or__(self, other: Reads) -> Reads:
-        """Return what the two read together."""
+        """Return the union of both."""
         return Reads(tuple(sorted({*self.maps, *other.maps})), self.embedding or other.embedding)
 
 
 @dataclass(frozen=True)
 class MapInfo:
-    """One feature map.
+    """Shape of a feature map.
 
     Attributes:
-        channels: its channels C.
-        stride: pixels of the image to one point of the map, nominally.
-        grid: its exact (H, W) at the image size that the backbone was built for.
+        channels: number of channels C.
+        stride: nominal stride, image pixels per point.
+        grid: exact (H, W) at the image size that the backbone was built for.
     """
 
     channels: int
@@ -53,41 +58,48 @@ class MapInfo:
 
     @property
     def points(self) -> int:
-        """How many points the map has."""
+        """Number of points, H times W."""
         return self.grid[0] * self.grid[1]
 
 
 @dataclass(frozen=True)
 class ImageSizes:
-    """The square image sizes (pixels) a backbone accepts: at least `minimum`, and a multiple of `multiple`."""
+    """Square image sizes, in pixels, that a backbone accepts.
+
+    Attributes:
+        minimum: smallest size.
+        multiple: the size must be a multiple of this.
+    """
 
     minimum: int = 32
     multiple: int = 1
 
     def check(self, size: int, name: str) -> None:
-        """Raise `UsageError` with the nearest sizes if `size` is not accepted by the backbone called `name`."""
+        """Check a size for the backbone called `name`.
+
+        Raises:
+            UsageError: the size is not accepted; names the nearest one that is.
+        """
         if size >= self.minimum and size % self.multiple == 0:
             return
         least = -(-self.minimum // self.multiple) * self.multiple
         nearest = max(least, round(size / self.multiple) * self.multiple)
         rule = f"at least {least}" + (f" and a multiple of {self.multiple}" if self.multiple > 1 else "")
-        raise UsageError(
-            f"{name} cannot take images of {size} px: the size must be {rule}. Try --image-size {nearest}."
-        )
+        raise UsageError(f"{name} cannot take images of {size} px: the size must be {rule}. Try `image_size={nearest}`")
 
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What a backbone tells the rest about itself at the image size it was built for.
+    """Description of a backbone at the image size that it was built for.
 
     Attributes:
-        name: the component's name.
-        architecture: whether its maps come from convolutions or from tokens.
+        name: name of the component.
+        architecture: whether the maps come from convolutions or from tokens.
         image_size: side of the square images, pixels.
-        maps: the feature maps it offers, shallow to deep.
-        embedding_width: D of the embedding.
-        mean, std: the normalization of its images, by channel, for pixel values in [0, 1].
-        channels_last: whether the channels-last memory format suits it.
+        maps: the available feature maps, shallow to deep.
+        embedding_width: width D of the embedding.
+        mean, std: normalization per channel, for pixel values in [0, 1].
+        channels_last: whether the channels-last memory format is recommended.
     """
 
     name: str
@@ -102,13 +114,13 @@ class BackboneInfo:
 
 @dataclass(frozen=True)
 class CamLayer:
-    """Where class activation maps are taken.
+    """Target layer of class activation maps.
 
     Attributes:
         module: the module whose output is hooked.
-        layout: how that output is laid out: "BCHW", "BHWC" or "BNC" (tokens).
-        prefix: leading tokens (class token, registers) to drop; for "BNC".
-        grid: (H, W) of the tokens; for "BNC".
+        layout: layout of that output: "BCHW", "BHWC" or "BNC" (tokens).
+        prefix: number of leading tokens (class token, registers) to drop; for "BNC".
+        grid: (H, W) of the remaining tokens; for "BNC".
     """
 
     module: nn.Module
@@ -122,9 +134,9 @@ class PretrainedWeights:
     """Published weights of a backbone.
 
     Attributes:
-        name: their full name, such as "swin_tiny_patch4_window7_224.ms_in1k".
-        url: where they would be downloaded from.
-        cached: the local file, if they are here already.
+        name: full name, such as "swin_tiny_patch4_window7_224.ms_in1k".
+        url: download URL.
+        cached: the local file, if already downloaded.
     """
 
     name: str
@@ -134,7 +146,13 @@ class PretrainedWeights:
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What became of a state dict's entries: names loaded, names the backbone lacks, names left as they were."""
+    """Result of loading a state dict.
+
+    Attributes:
+        loaded: names of the entries that were loaded.
+        unknown: names of entries that the backbone does not have.
+        missing: names of the backbone's entries that were not in the state dict and keep their values.
+    """
 
     loaded: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -142,42 +160,44 @@ class WeightsReport:
 
 
 class Backbone(nn.Module, ABC):
-    """Turns images B,3,H,W into `Features`.
+    """Computes `Features` from images B,3,H,W.
 
-    The host calls the component's target as `target(name=..., image_size=..., options=...)`: the name as resolved,
-    the side of the square images in pixels, and its options dataclass. It raises `UsageError` for a size that it
-    cannot take. Weights are random until the host loads some.
+    The host calls the component's target as `target(name=..., image_size=..., options=...)`, with the resolved name,
+    the side of the square images in pixels, and the options dataclass. Weights are random until the host loads some.
+
+    Raises:
+        UsageError: the image size is not supported.
     """
 
     info: BackboneInfo
 
     @abstractmethod
     def forward(self, images: Tensor, reads: Reads) -> Features:
-        """Compute what `reads` asks for, and stop after the deepest stage that is needed for it.
+        """Compute the requested features, running no stage deeper than necessary.
 
         Args:
-            images: B,3,H,W, normalized, of the size the backbone was built for.
-            reads: the maps wanted, and whether the embedding is.
+            images: B,3,H,W, normalized, of the size that the backbone was built for.
+            reads: which maps to compute, and whether to compute the embedding.
         """
 
     @abstractmethod
     def prune(self, reads: Reads) -> None:
-        """Drop the modules that nothing in `reads` needs, so that every parameter left gets a gradient."""
+        """Delete the modules that `reads` does not need, so that every remaining parameter gets a gradient."""
 
     @abstractmethod
     def cam_layer(self, map_index: int | None) -> CamLayer:
-        """Name the module to hook for a score read from that map (None: the embedding), or from what follows it."""
+        """Return the layer to hook for a score computed from that map (None: from the embedding)."""
 
     def pretrained(self, tag: str | None = None) -> PretrainedWeights | None:  # noqa: ARG002
-        """Return the published weights with that tag (None: ImageNet's default), or None if there are none."""
+        """Return the pretrained weights with that tag (None: the default on ImageNet), or None if there are none."""
         return None
 
     def fetch(self, weights: PretrainedWeights) -> dict[str, Tensor]:
-        """Read published weights from the cache, downloading them if they are not there."""
-        raise NotImplementedError(f"{type(self).__name__} publishes no weights, but was asked for {weights.name}")
+        """Return the state dict of pretrained weights, downloading them unless cached."""
+        raise NotImplementedError(f"{type(self).__name__} has no pretrained weights {weights.name}")
 
     def load_weights(self, state: Mapping[str, Any]) -> WeightsReport:
-        """Load a state dict in the backbone's published naming; entries of a classifier on top are ignored.
+        """Load a state dict in the naming of the pretrained weights; entries of a classification layer are ignored.
 
         Raises:
             FgvcError: an entry has the wrong shape, or nothing matches.

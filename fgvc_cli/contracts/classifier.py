@@ -1,4 +1,4 @@
-"""The classifier: backbone, head, class names and preprocessing, which is all that prediction needs."""
+"""The classifier: backbone, head, class names and preprocessing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fgvc_cli.errors import UsageError
 
 
 class Classifier(nn.Module):
-    """A backbone and a head that know their classes and how to look at a photograph.
+    """A backbone and a head with their class names and preprocessing: everything that prediction needs.
 
-    This is what a run saves, what `fgvc evaluate` and `fgvc predict` load, and what `fgvc_cli.load` returns.
+    A run saves one, and `fgvc_cli.load` returns it.
 
     Args:
         backbone: built for the image size of `preprocessing`.
-        head: built on that backbone for as many classes as there are names.
-        class_names: in the order of the scores.
-        preprocessing: how an image becomes what the backbone sees.
+        head: built for that backbone and for the number of `class_names`.
+        class_names: names of the classes, in the order of the scores.
+        preprocessing: resizing, cropping and normalization of images.
     """
 
     def __init__(
@@ -38,34 +38,32 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         return cast(Tensor, self.scale).device
 
     def forward(self, images: Tensor, part: str | None = None) -> Any:
         """Return the head's output for images B,3,S,S (normalized); `part` as in `Head.forward`.
 
         Raises:
-            UsageError: the images have not the size that backbone and head were built for.
+            UsageError: the images do not have the size that the classifier was built for.
         """
         size = self.preprocessing.image_size
         if images.shape[-2:] != (size, size):
             height, width = images.shape[-2:]
-            raise UsageError(
-                f"This classifier was built for images of {size}x{size} px and was given {height}x{width}."
-            )
+            raise UsageError(f"this classifier was built for images of {size}x{size} px, but got {height}x{width} px")
         return self.head(self.backbone(images, self.head.reads(part)), part)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 pixels B,3,S,S into what the backbone expects, on the classifier's device."""
+        """Normalize uint8 pixels B,3,S,S, on the classifier's device."""
         scale, shift = cast(Tensor, self.scale), cast(Tensor, self.shift)
         return pixels.to(scale.device, non_blocking=True) * scale + shift
 
     def scores(self, images: Tensor) -> Tensor:
-        """Return B,K scores (logits) of normalized images; their softmax is the prediction."""
+        """Return scores (logits) B,K of normalized images B,3,S,S."""
         return self.head.predict(self, images)
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Return B,K class probabilities of uint8 pixels B,3,S,S (see `preprocessing`); leaves training mode."""
+        """Return class probabilities B,K of uint8 pixels B,3,S,S; switches to evaluation mode."""
         self.eval()
         return self.scores(self.normalize(pixels)).float().softmax(dim=1)

@@ -1,4 +1,4 @@
-"""The dataset contract: named splits of labeled images, and how to obtain their files."""
+"""The dataset contract: named splits of labeled images, and where to get their files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fgvc_cli.errors import FgvcError
 
 @dataclass(frozen=True)
 class Download:
-    """A file that can be had by a link.
+    """A file to download.
 
     Attributes:
-        url: the link.
-        file: name to save it under, below the dataset's folder.
-        checksum: "md5:..." or "sha256:..." as published; empty if none is.
-        size: bytes; 0 if not known exactly.
-        about: bytes, roughly, where that is all that is published: told before downloading, never compared.
-        unpack: folder, relative to the dataset's, that the archive is unpacked in ("" is the folder itself); None
-            for a file that is used as it is. An archive is removed once it is unpacked.
-        strip: leading folders of the archive's names that are left off as it is unpacked (`tar --strip-components`).
-        gives: what there is once this is in place, relative to the dataset's folder. What is there already is not
-            downloaded again.
+        url: download URL.
+        file: path to save it at, relative to the dataset's folder.
+        checksum: the published "md5:..." or "sha256:..."; empty if there is none.
+        size: exact size in bytes; 0 if unknown.
+        about: approximate size in bytes, if only that is published; shown before downloading, not verified.
+        unpack: folder to extract the archive into, relative to the dataset's ("": the folder itself); None for a file
+            that is not an archive. The archive is deleted after extraction.
+        strip: number of leading folders to strip from the archive's names (`tar --strip-components`).
+        gives: files and folders that exist afterwards, relative to the dataset's folder. If they exist already, nothing
+            is downloaded.
     """
 
     url: str
@@ -41,26 +41,26 @@ class Download:
 
     @property
     def bytes(self) -> int:
-        """Bytes, exactly or roughly; 0 if not known at all."""
+        """Exact or approximate size in bytes; 0 if unknown."""
         return self.size or self.about
 
     @property
     def results(self) -> tuple[str, ...]:
-        """What there is once this is in place: `gives`, or the file itself."""
+        """Files and folders that exist afterwards: `gives`, or the file itself."""
         return self.gives or (self.file,)
 
 
 @dataclass(frozen=True)
 class Provision:
-    """What a dataset needs, and how it is had.
+    """The files of a dataset and how to get them.
 
     Attributes:
-        folder: where it lives; need not exist yet.
-        needed: files and folders, relative to `folder`, without which the set is not there.
-        downloads: links, if any work; what they do not give is had by hand.
-        by_hand: what a person does where a link is dead or asks for a form: where to get it, what to put where.
-        homepage: page of the dataset.
-        license: what one may do with it, in a line.
+        folder: the dataset's folder, which may not exist yet.
+        needed: files and folders, relative to `folder`, that the dataset requires.
+        downloads: files to download.
+        by_hand: instructions for files without a download: where to get them and where to put them.
+        homepage: URL of the dataset.
+        license: terms of use, in one line.
     """
 
     folder: Path
@@ -71,48 +71,48 @@ class Provision:
     license: str = ""
 
     def missing(self) -> tuple[str, ...]:
-        """Return what is needed and not there."""
+        """Return the required files and folders that do not exist."""
         return tuple(name for name in self.needed if not (self.folder / name).exists())
 
     def require(self, name: str, settings: str = "") -> Path:
-        """Return the folder if the set is there.
+        """Return the folder if it is complete.
 
         Args:
-            name: of the dataset, as a person types it.
-            settings: what stands behind the name on the command line, such as " --set dataset.version=2018".
+            name: name of the dataset.
+            settings: what follows the name on a command line, such as " --set dataset.version=2018".
 
         Raises:
-            FgvcError: something is missing; says what, and how it is had.
+            FgvcError: files are missing; names them and the command that gets them.
         """
         missing = self.missing()
         if not missing:
             return self.folder
         lacks = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise FgvcError(f"{name} is not here: {self.folder} lacks {lacks}. Next: fgvc data prepare {name}{settings}")
+        raise FgvcError(f"{name} not found: {self.folder} lacks {lacks}. Next: fgvc data prepare {name}{settings}")
 
 
 Box = tuple[int, int, int, int]
 
 
 def no_note(text: str) -> None:
-    """Tell nobody."""
+    """Discard a note."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """Show nothing."""
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
 class DatasetRequest:
-    """What the host tells a dataset.
+    """Arguments that the host passes to a dataset.
 
     Attributes:
-        folder: the folder or file that `--data` names, or None.
-        root: where named datasets live (`--data-root`, FGVC_DATA).
-        cache: where the program may keep what it makes (FGVC_CACHE).
-        seed: for a dataset that draws or splits.
-        note: takes a line that a person should know, such as what was ignored in a folder.
-        progress: takes how far long work is, as (what is being done, images done, images in all).
+        folder: the folder or file given as `data`, or None.
+        root: folder of named datasets (FGVC_DATA).
+        cache: folder for generated files (FGVC_CACHE).
+        seed: seed for a dataset that generates images or splits.
+        note: called with a line for the user, such as files that were ignored.
+        progress: called with the progress of long work: (description, images done, total images).
     """
 
     folder: Path | None
@@ -127,12 +127,12 @@ class Split:
     """Images of one split with their labels.
 
     Attributes:
-        name: "train", "val", "test" or the dataset's own name for it.
-        images: files (or uint8 arrays H,W,3), one an image.
-        labels: indices into the dataset's class names, one an image.
-        keys: a short name for each image, unique in the split, for tables and files.
-        parts: for each image the boxes (x0, y0, x1, y1 in its pixels) of named parts, where they are known.
-        origin: how the split came about: "official", "split off from train (seed 0)"; empty if it is a person's own.
+        name: "train", "val", "test" or the dataset's own name.
+        images: files (or uint8 arrays H,W,3), one per image.
+        labels: indices into the dataset's class names, one per image.
+        keys: a short name per image, unique in the split, for tables and files.
+        parts: boxes (x0, y0, x1, y1, in pixels) of named parts, one dict per image; None if unknown.
+        origin: origin of the split, such as "official" or "split off from train (seed 0)"; empty for a user's own.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Split:
         origin: str = "",
     ) -> None:
         if not len(images) == len(labels) == len(keys):
-            raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(keys)} keys do not go together")
+            raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(keys)} keys differ in number")
         self.name, self.images, self.labels, self.keys = name, images, labels, keys
         self.parts, self.origin = parts, origin
 
@@ -156,9 +156,12 @@ class Split:
 class Dataset(ABC):
     """Named splits of labeled images.
 
-    The host calls the component's target as `target(request=..., options=...)`. Labels are indices into
-    `class_names`, and come from the names of the classes, never from the order of a split's folders: a split may
-    lack classes. It raises `FgvcError` saying what to put where if the images are not there; it downloads nothing.
+    The host calls the component's target as `target(request=..., options=...)`. Labels are indices into `class_names`
+    and follow from the names of classes, not from the order of a split's folders, because a split may lack classes.
+    Opening a dataset downloads nothing.
+
+    Raises:
+        FgvcError: files are missing; says which, and how to get them.
     """
 
     name: str
@@ -166,24 +169,24 @@ class Dataset(ABC):
 
     @classmethod
     def provision(cls, request: DatasetRequest, options: Any) -> Provision | None:  # noqa: ARG003
-        """Return what files it needs and how they are had (`fgvc data prepare`), before it is opened.
+        """Return the required files and how to get them, for `fgvc data prepare`.
 
-        None for a dataset that a person brings along or that makes its images itself.
+        None for a user's own data and for generated images.
         """
         return None
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Return the names of the splits there are, "train" first."""
+        """Return the names of the splits, "train" first."""
 
     @abstractmethod
     def split(self, name: str) -> Split:
         """Return one split."""
 
     def deciding_parts(self) -> dict[str, tuple[str, ...]] | None:
-        """Return for each class the parts that tell it from the others, if the dataset knows them."""
+        """Return the discriminative parts of each class, if known."""
         return None
 
     def identity(self) -> dict[str, Any]:
-        """Return what a run should record of where the images are from; "folder" is where they lie, if in one."""
+        """Return what a run records about the origin of the images; "folder" is their folder, if there is one."""
         return {"name": self.name}

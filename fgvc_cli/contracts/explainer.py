@@ -1,4 +1,4 @@
-"""The explainer contract: which pixels a decision rests on."""
+"""The explainer contract: saliency maps for a classifier's scores."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fgvc_cli.contracts.classifier import Classifier
 
 
 class Explainer(ABC):
-    """Marks the pixels that a classifier's score for a class rests on.
+    """Computes saliency maps for a classifier's score of a class.
 
-    The host calls the component's target as `target(options=...)`. Occlusion and faithfulness scores are the host's
-    and work with any explainer.
+    The host calls the component's target as `target(options=...)`. Occlusion and faithfulness metrics are computed by
+    the host for any explainer.
     """
 
     @abstractmethod
@@ -22,11 +22,12 @@ class Explainer(ABC):
 
     @abstractmethod
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-        """Return saliency maps B,S,S (float32, on the images' device) in [0, 1], one for each image alone.
+        """Return saliency maps B,S,S in [0, 1] (float32, on the device of the images).
 
-        It leaves no trace: hooks are removed whatever happens, no parameter gets a gradient, `requires_grad` and
-        training modes are as found, and nothing is kept from call to call. The host calls it outside of
-        `torch.inference_mode`, with or without gradients enabled, perhaps under autocast.
+        The map of an image does not depend on the rest of the batch. There are no side effects: hooks are removed even
+        if an error occurs, no parameter gets a `.grad`, `requires_grad` and training modes are restored, and nothing is
+        kept between calls. The host calls it outside of `torch.inference_mode`, with or without gradients enabled,
+        possibly under autocast.
 
         Args:
             classifier: in evaluation mode.
@@ -35,11 +36,12 @@ class Explainer(ABC):
         """
 
     def check(self, classifier: Classifier) -> None:  # noqa: B027
-        """Raise `UsageError`, saying why and what would work, if this explainer cannot explain that classifier.
+        """Check that this explainer supports a classifier; called before the first image.
 
-        The host asks before it shows the first image. By default any classifier will do.
+        Raises:
+            UsageError: it does not; says why and what to use instead.
         """
 
     def notes(self, classifier: Classifier) -> list[str]:  # noqa: ARG002
-        """Return lines a person should know of how it explains that classifier."""
+        """Return notes for the user, one line each, on how this classifier is explained."""
         return []

@@ -1,4 +1,4 @@
-"""Finding image files in folders, for datasets and for commands that take folders of images."""
+"""Find image files in folders."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
-"""Endings of the files that are taken for images, in lower case."""
+"""Suffixes of image files, in lower case."""
 
 
 def find_images(folder: Path) -> list[Path]:
-    """List the image files in a folder and the folders below it, sorted by path.
+    """List the image files in a folder and its subfolders, sorted by path.
 
-    What is an image goes by `IMAGE_SUFFIXES`, in upper or lower case. Hidden files and folders and `__MACOSX` are
-    skipped. Links to folders are followed, but none twice.
+    Images are recognized by `IMAGE_SUFFIXES`, in upper or lower case. Hidden files and folders and `__MACOSX` are
+    skipped. Links to folders are followed, each folder once.
 
     Raises:
         FgvcError: a folder cannot be read.
@@ -28,7 +28,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def has_images(folder: Path) -> bool:
-    """Tell whether there is an image in a folder or below it, as `find_images` would find it.
+    """Return whether `find_images` would find an image in a folder.
 
     Raises:
         FgvcError: a folder cannot be read.
@@ -37,7 +37,7 @@ def has_images(folder: Path) -> bool:
 
 
 def visible_folders(folder: Path) -> list[Path]:
-    """List the folders directly below a folder, sorted by name; hidden ones and `__MACOSX` are skipped.
+    """List the subfolders of a folder, sorted by name, without hidden ones and `__MACOSX`.
 
     Raises:
         FgvcError: the folder cannot be read.
@@ -47,13 +47,13 @@ def visible_folders(folder: Path) -> list[Path]:
 
 def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
     real = os.path.realpath(folder)
-    if real in seen:  # a link that leads back up
+    if real in seen:  # a link to a folder already visited
         return
     seen.add(real)
     for entry in _entries(folder):
         if entry.is_dir():
             yield from _walk(folder / entry.name, seen)
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122  a Path a file is 3x slower
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122  a Path per file is 3x slower
             yield folder / entry.name
 
 
@@ -62,4 +62,4 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return [e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"]
     except OSError as error:
-        raise FgvcError(f"{folder}: this folder cannot be read: {error.strerror}.") from error
+        raise FgvcError(f"folder {folder} cannot be read: {error.strerror}") from error

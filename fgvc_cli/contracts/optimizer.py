@@ -16,44 +16,44 @@ from fgvc_cli.errors import FgvcError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of an objective: the head's outputs and losses, one a micro-batch."""
+    """Result of evaluating an objective: the head's outputs and the losses, one per micro-batch."""
 
     outputs: list[Any]
     losses: list[Loss]
 
 
 class Closure(Protocol):
-    """Evaluates the objective at the present weights and leaves its gradient in the parameters."""
+    """Evaluates the objective at the current weights and stores its gradient in the parameters."""
 
     @property
     def found_inf(self) -> Tensor:
-        """Scalar on the device: 1.0 if the last evaluation's loss or gradient was not finite, else 0.0."""
+        """Scalar on the device: 1.0 if the loss or gradient of the last evaluation was not finite, else 0.0."""
 
     def __call__(self) -> Evaluation:
-        """Evaluate for the update: reduced over workers, clipped if clipping is on."""
+        """Evaluate for the update: the gradient is reduced over processes and clipped if enabled."""
 
     def ascent(self) -> Evaluation:
-        """Evaluate for a look around: this worker's own gradient, not clipped."""
+        """Evaluate for an ascent step: the gradient is this process's own and is not clipped."""
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters of one part of the classifier, by name."""
+    """Parameters of the backbone or the head, by name."""
 
     part: Literal["backbone", "head"]
     parameters: Mapping[str, nn.Parameter]
 
 
 class Optimizer(ABC):
-    """Moves the parameters so as to minimize objectives.
+    """Updates parameters to minimize objectives.
 
-    The host calls the component's target as `target(groups=..., options=...)`. Its options have at least `lr` and
-    `head_lr` (learning rates of the backbone and of the head). One whose spec has a `base` is made differently: see
+    The host calls the component's target as `target(groups=..., options=...)`. The options have at least `lr` and
+    `head_lr`, the learning rates of the backbone and of the head. For an optimizer whose spec has a `base`, see
     `ComposedOptimizer`.
 
     Attributes:
-        coasts: whether a parameter that an objective lets coast is moved (by momentum and weight decay, given a zero
-            gradient); if not, it is skipped like any parameter without a gradient.
+        moves_without_grad: whether parameters without a gradient get a zero gradient in objectives with
+            `missing_grad="zero"`, so that momentum and weight decay apply; if not, they are skipped.
     """
 
     moves_without_grad: bool = True
@@ -63,15 +63,15 @@ class Optimizer(ABC):
 
     @abstractmethod
     def step(self, closure: Closure) -> Evaluation:
-        """Minimize one objective and return its first evaluation. Where `closure.found_inf` is 1.0, move nothing."""
+        """Minimize one objective and return its first evaluation; if `closure.found_inf` is 1.0, change nothing."""
 
     @abstractmethod
     def set_rate(self, factor: float) -> None:
-        """Set each learning rate to `factor` (the schedule's, 0 to 1) times its option."""
+        """Set each learning rate to `factor` (from the schedule, 0 to 1) times its option."""
 
     @abstractmethod
     def rates(self) -> dict[str, float]:
-        """Return the present learning rate by part, for the log."""
+        """Return the current learning rate of each part, for the log."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -79,21 +79,19 @@ class Optimizer(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
 
 
 class TorchOptimizer(Optimizer):
-    """An optimizer of `torch.optim` (or one built like them), one closure call a step.
+    """Wraps an optimizer with the interface of `torch.optim`; one closure call per step.
 
-    Its fused kernels skip the update on the device where the gradient is not finite; an optimizer without them is
-    asked, at the price of waiting for the device each step.
-
-    A plugin says in `make` which optimizer it is; torch's parameter groups carry the `part` they are of.
+    A plugin creates the optimizer in `make`. Fused optimizers skip an update with a non-finite gradient on the device;
+    for others the host synchronizes with the device in each step.
 
     Args:
         groups: parameters by part.
-        options: has `lr` and `head_lr` (None: the same), and may have `decay_norms`: if that is false, biases and
-            norm parameters (all that have one dimension) get a weight decay of 0.
+        options: has `lr` and `head_lr` (None: same as `lr`), and optionally `decay_norms`: if false, biases and norm
+            parameters (those with one dimension) get no weight decay.
     """
 
     optimizer: torch.optim.Optimizer
@@ -111,7 +109,7 @@ class TorchOptimizer(Optimizer):
 
     @abstractmethod
     def make(self, groups: list[dict[str, Any]], options: Any) -> torch.optim.Optimizer:
-        """Make the optimizer from parameter groups, each with its `lr`."""
+        """Return the optimizer for parameter groups, each with `params`, `lr` and `part`."""
 
     def step(self, closure: Closure) -> Evaluation:
         """Evaluate once and update."""
@@ -120,7 +118,7 @@ class TorchOptimizer(Optimizer):
         return evaluation
 
     def update(self, found_inf: Tensor) -> None:
-        """Apply the gradients that are in the parameters, unless `bad` (a scalar on the device) is 1.0."""
+        """Apply the gradients unless `found_inf` (a scalar on the device) is 1.0."""
         if self._gates_itself:
             self.optimizer.found_inf = found_inf  # type: ignore[attr-defined]
             self.optimizer.step()
@@ -128,23 +126,23 @@ class TorchOptimizer(Optimizer):
             self.optimizer.step()
 
     def set_rate(self, factor: float) -> None:
-        """Set the learning rate of each part to `factor` times its option."""
+        """Set each learning rate to `factor` times its option."""
         for group in self.optimizer.param_groups:
             group["lr"] = factor * self._rates[group["part"]]
 
     def rates(self) -> dict[str, float]:
-        """Return the present learning rates by part."""
+        """Return the current learning rate of each part."""
         return {group["part"]: float(group["lr"]) for group in self.optimizer.param_groups}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return torch's own state dict."""
+        """Return the state dict of the torch optimizer."""
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load torch's own state dict, each tensor into the memory format of its parameter.
+        """Load a state dict of the torch optimizer, each tensor in the memory format of its parameter.
 
-        Fused kernels walk through both as they lie in memory: a contiguous momentum (as files keep them) beside a
-        channels-last weight would be applied to the wrong entries, without an error.
+        Fused kernels iterate over both in memory order: a contiguous momentum (as stored in files) with a channels-last
+        weight would silently update the wrong entries.
         """
         self.optimizer.load_state_dict(dict(state))
         for parameter, entries in self.optimizer.state.items():
@@ -154,7 +152,7 @@ class TorchOptimizer(Optimizer):
 
 
 def _by_decay(group: ParameterGroup, decay_norms: bool) -> list[dict[str, Any]]:
-    """Split a part's parameters, as torch takes them, into those that decay and those that do not."""
+    """Split the parameters of a part into torch parameter groups with and without weight decay."""
     parameters = list(group.parameters.values())
     decaying = [p for p in parameters if decay_norms or p.ndim > 1]
     still = [p for p in parameters if not decay_norms and p.ndim <= 1]
@@ -163,15 +161,15 @@ def _by_decay(group: ParameterGroup, decay_norms: bool) -> list[dict[str, Any]]:
 
 
 class ComposedOptimizer(Optimizer):
-    """An optimizer whose steps another one takes, as SAM's are taken by SGD.
+    """An optimizer that wraps a base optimizer, as SAM wraps SGD.
 
-    The host calls the component's target as `target(groups=..., options=..., base=...)`, with the optimizer that a
-    person chose, made of the same groups. Rates and state are the base's; its options need no `lr`.
+    The host calls the component's target as `target(groups=..., options=..., base=...)`, with the base optimizer that
+    the user chose, created for the same groups. Learning rates and state are those of the base; the options need no `lr`.
 
     Args:
         groups: parameters by part.
-        options: its own options.
-        base: takes the steps; evaluates its objective once a step.
+        options: options of the wrapper.
+        base: updates the parameters; evaluates its objective once per step.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], options: Any, base: Optimizer) -> None:
@@ -179,30 +177,30 @@ class ComposedOptimizer(Optimizer):
         self.moves_without_grad = base.moves_without_grad
 
     def set_rate(self, factor: float) -> None:
-        """Set the base's rates."""
+        """Set the learning rates of the base."""
         self.base.set_rate(factor)
 
     def rates(self) -> dict[str, float]:
-        """Return the base's rates."""
+        """Return the learning rates of the base."""
         return self.base.rates()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base's state: nothing else outlives a step."""
+        """Return the state of the base; the wrapper keeps none between steps."""
         return self.base.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the base's state."""
+        """Restore the state of the base."""
         self.base.load_state_dict(state)
 
 
 class SingleEvaluation:
-    """A closure as a base gets it: the one evaluation left to it, and an error at any other.
+    """A closure for a base optimizer: it may be evaluated once.
 
-    A plugin that does something before or after that evaluation overrides `evaluate`.
+    Override `evaluate` to do something before or after that evaluation.
 
     Args:
-        closure: the host's.
-        base: whose step it is, for the message.
+        closure: the host's closure.
+        base: the base optimizer, for the error message.
     """
 
     def __init__(self, closure: Closure, base: Optimizer) -> None:
@@ -210,7 +208,7 @@ class SingleEvaluation:
 
     @property
     def found_inf(self) -> Tensor:
-        """As the host's closure says."""
+        """The value of the host's closure."""
         return self.closure.found_inf
 
     def evaluate(self) -> Evaluation:
@@ -218,10 +216,10 @@ class SingleEvaluation:
         return self.closure()
 
     def __call__(self) -> Evaluation:
-        """Evaluate for the update, the first time.
+        """Evaluate for the update.
 
         Raises:
-            FgvcError: it was evaluated before.
+            FgvcError: it has been evaluated before.
         """
         if self.done:
             raise self._refused()
@@ -229,11 +227,11 @@ class SingleEvaluation:
         return self.evaluate()
 
     def ascent(self) -> Evaluation:
-        """Refuse: a base that looks around evaluates more than once."""
+        """Raise `FgvcError`: an ascent step needs a second evaluation."""
         raise self._refused()
 
     def _refused(self) -> FgvcError:
         return FgvcError(
-            f"optimizer.base: {type(self.base).__name__} evaluates its objective more than once a step, and what is "
-            "built over it has one evaluation to give. Choose a base that takes one, such as sgd."
+            f"{type(self.base).__name__} evaluates its objective more than once per step and cannot be a base "
+            "optimizer; choose one that evaluates once, such as `optimizer.base=sgd`"
         )

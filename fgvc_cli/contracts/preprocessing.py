@@ -1,4 +1,4 @@
-"""From a photograph to what the backbone sees, when nothing is augmented."""
+"""Preprocessing of images for prediction: resize, crop and normalize, without augmentation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FILTERS = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, then crop the center; normalization follows on the device.
+    """Resize and center-crop; normalization follows on the device (`Classifier.normalize`).
 
     Attributes:
         image_size: side of the square crop, pixels.
         resize: length the image is resized to before the crop, pixels.
         crop_mode: "center" resizes the short side and keeps the aspect ratio; "squash" resizes to a square.
         interpolation: "bilinear" or "bicubic".
-        mean, std: by channel, for pixel values in [0, 1].
+        mean, std: normalization per channel, for pixel values in [0, 1].
     """
 
     image_size: int
@@ -39,7 +39,7 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return what an image of (width, height) is resized to before the crop."""
+        """Return the size (width, height) that an image of a size is resized to before the crop."""
         width, height = size
         if self.crop_mode == "squash":
             return self.resize, self.resize
@@ -47,21 +47,21 @@ class Preprocessing:
         return max(self.resize, round(width * scale)), max(self.resize, round(height * scale))
 
     def resized(self, image: PILImage) -> PILImage:
-        """Resize an RGB image so that the crop fits into it."""
+        """Resize an RGB image for the crop."""
         size = self.resized_size(image.size)
         return image if size == image.size else image.resize(size, FILTERS[self.interpolation])
 
     def crop_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return the center crop (left, top, right, bottom) of a resized image of (width, height)."""
+        """Return the center crop (left, top, right, bottom) of a resized image of a size (width, height)."""
         left, top = (size[0] - self.image_size) // 2, (size[1] - self.image_size) // 2
         return left, top, left + self.image_size, top + self.image_size
 
     def __call__(self, image: PILImage) -> Tensor:
-        """Turn an RGB image into a uint8 tensor 3,S,S."""
+        """Resize and crop an RGB image to a uint8 tensor 3,S,S."""
         resized = self.resized(image)
         return to_tensor(resized.crop(self.crop_box(resized.size)))
 
 
 def to_tensor(image: PILImage) -> Tensor:
-    """Turn an RGB image into a uint8 tensor 3,H,W."""
+    """Convert an RGB image to a uint8 tensor 3,H,W."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

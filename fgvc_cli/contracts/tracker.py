@@ -1,4 +1,4 @@
-"""The tracker contract: who is told how a training goes."""
+"""The tracker contract: log a training run to another program."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunStart:
-    """A training that starts or goes on.
+    """A training run that starts or resumes.
 
     Attributes:
         folder: the run folder.
-        config: what `config.toml` holds: settings by section, `recipe`, and the version of `fgvc`.
-        class_names: in the order of the scores.
-        resumed: whether it goes on from a saved state.
-        epochs_done: how many epochs that state has seen; 0 for a new training.
+        config: content of `config.toml`: settings by section, `recipe`, and the version of `fgvc`.
+        class_names: names of the classes, in the order of the scores.
+        resumed: whether the run resumes from a saved state.
+        epochs_done: number of epochs in that state; 0 for a new run.
     """
 
     folder: Path
@@ -28,19 +28,21 @@ class RunStart:
     epochs_done: int = 0
 
     def own_folder(self, name: str) -> Path:
-        """Make and return the folder, within the run folder, for what the tracker of that name keeps."""
+        """Create and return the folder for files of the tracker of that name, inside the run folder."""
         folder = self.folder / "trackers" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 
 class Tracker(ABC):
-    """Is told how a training goes, where a person asks for it: `fgvc train --track NAME`.
+    """Logs a training run; enabled with `train.track`.
 
-    The host calls the component's target as `target(options=...)` before anything else of the training: it imports the
-    package that it stands on and raises `FgvcError` where that is missing, but writes and reaches nothing yet. Of
-    several processes that train together the first alone tells it the rest. Once training goes on, a tracker that
-    raises is warned of once and stops nothing.
+    The host calls the component's target as `target(options=...)` before it does anything else. The constructor imports
+    the package that it depends on, and neither writes nor connects. In distributed training only the main process uses
+    trackers. After `started`, a tracker that raises is warned about once, and training continues.
+
+    Raises:
+        FgvcError: the package is not installed.
     """
 
     @abstractmethod
@@ -48,34 +50,31 @@ class Tracker(ABC):
 
     @abstractmethod
     def started(self, run: RunStart) -> None:
-        """Training is about to start, or to go on.
-
-        What it raises ends the training before it begins: whoever asked for a tracker wants it.
-        """
+        """Called before training starts or resumes; an error ends the run."""
 
     @abstractmethod
     def epoch_finished(self, metrics: Mapping[str, Any]) -> None:
-        """An epoch is done: `metrics` is the line that `metrics.jsonl` got."""
+        """Called after each epoch with its line of `metrics.jsonl`."""
 
     @abstractmethod
     def finished(self, summary: Mapping[str, Any] | None) -> None:
-        """Training has ended; this comes once, whatever happened after `started`.
+        """Called once after `started`, however training ends.
 
         Args:
-            summary: what `summary.json` holds; None: it was interrupted or failed, and may go on later.
+            summary: content of `summary.json`; None if training was interrupted or failed, and may be resumed.
         """
 
     def notes(self) -> list[str]:
-        """Return lines a person should know, such as where to look; asked after `started`."""
+        """Return notes for the user, one line each, such as a URL; called after `started`."""
         return []
 
 
 def scalars(document: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the numbers in nested tables by one name each: `{"train": {"top1": 0.5}}` is `{"train/top1": 0.5}`.
+    """Flatten the numbers in nested dicts: `{"train": {"top1": 0.5}}` becomes `{"train/top1": 0.5}`.
 
     Args:
-        document: such as the metrics of an epoch; what is neither number nor table is left out.
-        prefix: what the names begin with, without the "/".
+        document: such as the metrics of an epoch; values that are neither numbers nor dicts are skipped.
+        prefix: prefix of the names, without the "/".
     """
     found: dict[str, float] = {}
     for name, value in document.items():

@@ -123,6 +123,8 @@ class TorchvisionDataset(PublishedDataset):
         beside = f" (with {', '.join(path.name for path in files[1:])})" if files[1:] else ""
         try:
             yield
+        except FgvcError:  # a UsageError is a ValueError too
+            raise
         except _damage() as error:
             if isinstance(error, OSError) and error.errno is not None:  # scipy raises one without, on a short file
                 raise FgvcError(f"{error.filename or files[0]}: cannot be read: {error.strerror}.") from error

@@ -138,7 +138,7 @@ def test_the_example_of_a_data_set(birds, tmp_path):
     from fgvc_cli.errors import FgvcError
 
     request = DatasetRequest(None, tmp_path, tmp_path, 0)
-    with pytest.raises(FgvcError, match=r"birds is not here: .* lacks images\. Next: fgvc data prepare birds"):
+    with pytest.raises(FgvcError, match=r"birds not found: .* lacks images\. Next: fgvc data prepare birds"):
         birds(request=request, options=NoOptions())
     for name in ("robin/1.jpg", "wren/2.jpg"):
         (tmp_path / "birds/images" / name).parent.mkdir(parents=True)

@@ -287,7 +287,7 @@ def test_the_backbone_keeps_its_contract(site, name, stages):
     backbone.prune(Reads((0,)))
     backbone(images, Reads((0,))).maps[0].sum().backward()
     assert all(p.grad is not None for p in backbone.parameters())
-    with pytest.raises(UsageError, match=r"the size must be at least 32 and a multiple of .* Try --image-size"):
+    with pytest.raises(UsageError, match=r"the size must be at least 32 and a multiple of .* Try .image_size="):
         build_backbone(get_registry().find("backbone", name), None, 63)
 
 
@@ -365,7 +365,7 @@ def test_the_data_set_opens_or_says_what_to_put_where(site, photos, tmp_path, mo
     assert [test.keys[i].split("/")[1] for i in range(6)] == [dataset.class_names[label] for label in test.labels]
     assert all(path.is_file() for path in test.images) and len(set(test.keys)) == 6
     monkeypatch.setenv("FGVC_DATA", str(tmp_path))
-    with pytest.raises(FgvcError, match=r"lacks labels\.csv. Next: fgvc data prepare orchids"):
+    with pytest.raises(FgvcError, match=r"lacks labels\.csv\. Next: fgvc data prepare orchids"):
         open_dataset(component, None, None, 0)
 
 

@@ -17,32 +17,10 @@ from typer.testing import CliRunner
 from fgvc_cli.cli.app import build_app
 
 HEADS = "from fgvc_cli import HeadSpec, hookimpl\n\n\n@hookimpl\ndef fgvc_heads():\n    return {}\n"
-TRAIN = [
-    "train",
-    "--backbone",
-    "timm/test_resnet",
-    "--weights",
-    "none",
-    "--image-size",
-    "32",
-    "--batch-size",
-    "8",
-    "--epochs",
-    "1",
-    "--device",
-    "cpu",
-    "--workers",
-    "0",
-    "--no-cache",
-    "--set",
-    "dataset.train=2",
-    "--set",
-    "dataset.val=1",
-    "--set",
-    "dataset.test=1",
-    "--set",
-    "dataset.size=32",
-]
+TRAIN = (
+    "train --backbone timm/test_resnet --weights none --image-size 32 --batch-size 8 --epochs 1 --device cpu "
+    "--workers 0 --no-cache --set dataset.train=2 --set dataset.val=1 --set dataset.test=1 --set dataset.size=32"
+)
 
 CROOKED = """
 import torch.nn.functional as F
@@ -153,7 +131,7 @@ def test_list_plugins_reports_each(broken):
 
 
 def test_training_with_other_components_works(broken, tmp_path):
-    result = run(*TRAIN, "--head", "linear", "--out", tmp_path / "run")
+    result = run(*TRAIN.split(), "--head", "linear", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "run" / "summary.json").is_file()
     assert not [name for name in KINDS if f"fgvc-{name}" in result.output]
@@ -161,7 +139,7 @@ def test_training_with_other_components_works(broken, tmp_path):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_training_with_it_fails_in_one_line(broken, tmp_path, name):
-    result = run(*TRAIN, "--head", KINDS[name].head or f"{name}-head", "--out", tmp_path / "run")
+    result = run(*TRAIN.split(), "--head", KINDS[name].head or f"{name}-head", "--out", tmp_path / "run")
     assert result.exit_code in (1, 2)
     *notes, last = result.stderr.splitlines()
     assert last.startswith("fgvc: error: ") and KINDS[name].error in last and f"fgvc-{name}" in last
@@ -221,6 +199,6 @@ def test_wheels_installed_with_pip(make_wheel: Callable[..., Path], pip_install,
     pip_install(tmp_path / "site", wheels)
     listed = process(tmp_path / "site", "list-plugins")
     assert listed.returncode == 0 and listed.stderr == "" and "fgvc-import-error==1.0 failed to load" in listed.stdout
-    done = process(tmp_path / "site", *TRAIN, "--head", "linear", "--out", str(tmp_path / "run"))
+    done = process(tmp_path / "site", *TRAIN.split(), "--head", "linear", "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert not [name for name in KINDS if f"fgvc-{name}" in done.stdout + done.stderr]

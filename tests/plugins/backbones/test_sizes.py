@@ -16,7 +16,7 @@ def test_grids_are_exact_at_odd_sizes(build) -> None:
     ("name", "size", "nearest"), [("timm/test_vit", 100, 96), ("timm/test_resnet", 31, 32), ("timm/test_vit", 8, 32)]
 )
 def test_a_size_it_cannot_take_is_refused_with_the_nearest(build, name: str, size: int, nearest: int) -> None:
-    with pytest.raises(UsageError, match=rf"{name} cannot take images of {size} px.*Try --image-size {nearest}\."):
+    with pytest.raises(UsageError, match=rf"{name} cannot take images of {size} px.*Try .image_size={nearest}"):
         build(name, size)
 
 

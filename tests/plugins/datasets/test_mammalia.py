@@ -75,7 +75,7 @@ def test_ten_images_of_each_class_are_held_out_unless_told_otherwise(tmp_path: P
 
 
 def test_a_missing_set_says_that_it_is_not_public(tmp_path: Path) -> None:
-    with pytest.raises(FgvcError, match=r"mammalia is not here.*lacks train.*fgvc data prepare mammalia"):
+    with pytest.raises(FgvcError, match=r"mammalia not found.*lacks train.*fgvc data prepare mammalia"):
         opened(tmp_path)
     provision = MammaliaDataset.provision(DatasetRequest(None, tmp_path, tmp_path, 0), MammaliaOptions())
     assert provision.downloads == () and "not public" in provision.by_hand and str(tmp_path) in provision.by_hand
@@ -86,5 +86,5 @@ def test_a_missing_set_says_that_it_is_not_public(tmp_path: Path) -> None:
 
 def test_a_folder_for_a_split_is_no_class(tmp_path: Path) -> None:
     write(tmp_path, "test/fox/1.jpg", "test/wolf/1.jpg")  # train/ is still to come
-    with pytest.raises(FgvcError, match=r"mammalia is not here.*lacks train"):
+    with pytest.raises(FgvcError, match=r"mammalia not found.*lacks train"):
         opened(tmp_path)

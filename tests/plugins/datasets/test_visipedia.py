@@ -132,7 +132,7 @@ def test_a_damaged_list_is_named_in_one_line(name: str, text: str | bytes, messa
 
 @pytest.mark.parametrize("kind", [Cub200Dataset, NabirdsDataset])
 def test_a_missing_set_names_the_command_that_gets_it(kind: type[VisipediaDataset], tmp_path: Path) -> None:
-    with pytest.raises(FgvcError, match=f"{kind.title} is not here.*lacks .*Next: fgvc data prepare {kind.title}"):
+    with pytest.raises(FgvcError, match=f"{kind.title} not found.*lacks .*Next: fgvc data prepare {kind.title}"):
         opened(kind, tmp_path)
 
 

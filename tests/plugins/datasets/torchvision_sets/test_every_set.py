@@ -63,7 +63,7 @@ def test_without_files_it_says_what_is_missing_and_the_command_that_gets_it(sets
     with pytest.raises(FgvcError) as raised:
         sets.open(case.dataset, **case.options)
     message = str(raised.value)
-    assert message.startswith(f"{case.dataset} is not here: {sets.root / case.folder} lacks ")
+    assert message.startswith(f"{case.dataset} not found: {sets.root / case.folder} lacks ")
     assert message.endswith(f"Next: fgvc data prepare {case.dataset}{chosen}")
     assert not (sets.root / case.folder).exists()  # looking leaves nothing behind
 
