@@ -164,7 +164,7 @@ class ComposedOptimizer(Optimizer):
     """An optimizer that wraps a base optimizer, as SAM wraps SGD.
 
     The host calls the component's target as `target(groups=..., options=..., base=...)`, with the base optimizer that
-    the user chose, created for the same groups. Learning rates and state are those of the base; the options need no `lr`.
+    the user chose, created for the same groups. Learning rates and state are the base's; the options need no `lr`.
 
     Args:
         groups: parameters by part.
