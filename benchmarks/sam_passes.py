@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from in_turn import medians, option_parser, report
 
-from fgvc_cli.config.run_config import RunConfig, person_settings, resolve
+from fgvc_cli.config.run_config import RunConfig, resolve, user_settings
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.devices import autocast, pick_device, resolve_precision
 from fgvc_cli.registry import get_registry
@@ -52,7 +52,7 @@ def main() -> None:
         options = {kind: {"name": name} for kind, name in names.items()} | {
             "train": {"image_size": arguments.image_size}
         }
-        layers, _ = person_settings(None, options, arguments.settings)
+        layers, _ = user_settings(None, options, arguments.settings)
         config = resolve(layers, "scratch", {"device": device.type, "weights": "none"}, get_registry())
         updates[config.optimizer.title] = make_update(config, device, precision)
     images = torch.randn(arguments.batch_size, 3, arguments.image_size, arguments.image_size, device=device)

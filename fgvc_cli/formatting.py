@@ -18,6 +18,11 @@ def run_labels(runs: Sequence[str]) -> list[str]:
     return [name if times[name] == 1 else run for name, run in zip(names, runs, strict=True)]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 epoch`, `3 epochs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 SLOW = 0.2
 """Units a second below which the seconds of one are shown instead."""
 

@@ -2,9 +2,9 @@
 
     @dataclass(frozen=True)
     class BilinearOptions:
-        width: int = option(8192, "dimensions of the compact bilinear vector", minimum=1)
+        width: int = option(8192, "dimension of the compact bilinear vector", minimum=1)
 
-One syntax everywhere: `--set head.width=4096` on the command line, `width = 4096` under `[head]` in a file.
+The same setting is `--set head.width=4096` on the command line and `width = 4096` under `[head]` in a file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union
 
@@ -30,77 +30,104 @@ class NoOptions:
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """One option as `fgvc show` prints it; `type` is text such as "int", "a or b" or "list of int"."""
+    """Description of one option.
+
+    Attributes:
+        name: of the field.
+        type: as text, such as "int", "a or b" or "list of int".
+        default: value without a setting.
+        help: one line.
+        choices: values of a `Literal`; empty for other types.
+        minimum, maximum: bounds of a number, or of each number of a list; None without a bound.
+    """
 
     name: str
     type: str
     default: Any
     help: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
 
 
 def option(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
     """Return a dataclass field with a default and a help text.
 
     Args:
-        default: the value without a setting; must be immutable.
-        help: one line that says what it does and in which unit.
-        minimum: the least value allowed, for a number or each number of a list.
-        maximum: the largest value allowed.
+        default: value without a setting; must be immutable.
+        help: one line that says what the option does, with the unit.
+        minimum: lower bound of a number, or of each number of a list.
+        maximum: upper bound.
     """
     return dataclasses.field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum})
 
 
 def describe(options: type) -> list[OptionInfo]:
-    """List the options of an options dataclass, in the order of their definition."""
+    """Describe the options of an options dataclass, in the order of definition."""
     hints = typing.get_type_hints(options)
     return [
-        OptionInfo(field.name, type_text(hints[field.name]), field.default, field.metadata.get("help", ""))
+        OptionInfo(
+            field.name,
+            type_text(hints[field.name]),
+            field.default,
+            field.metadata.get("help", ""),
+            typing.get_args(hints[field.name]) if typing.get_origin(hints[field.name]) is Literal else (),
+            field.metadata.get("minimum"),
+            field.metadata.get("maximum"),
+        )
         for field in dataclasses.fields(options)
     ]
 
 
+def option_names(options: type) -> list[str]:
+    """Return the names of the options of an options dataclass."""
+    return [field.name for field in dataclasses.fields(options)]
+
+
 def build(options: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Make an options dataclass from settings.
+    """Build an options dataclass from settings.
 
     Args:
         options: the dataclass.
-        values: TOML values by option name; those not named keep their defaults.
-        where: what stands before the option in messages, such as "head" (for `head.fpn_size`).
+        values: TOML values by option name; options without a value keep their defaults.
+        where: prefix of option names in messages, such as "head" for `head.fpn_size`.
 
     Raises:
-        UsageError: an option does not exist, or a value does not fit its type or bounds.
+        UsageError: an option does not exist, or a value has the wrong type or is out of bounds.
     """
-    fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    infos = {info.name: info for info in describe(options)}
     hints = typing.get_type_hints(options)
-    checked = {}
+    converted = {}
     for name, value in values.items():
-        if name not in fields:
-            known = ", ".join(fields) or "none"
-            raise UsageError(
-                f"{where}.{name}: no such option.{did_you_mean(name, fields)} Options of {where}: {known}."
-            )
-        checked[name] = _checked(value, hints[name], fields[name].metadata, f"{where}.{name}")
+        if name not in infos:
+            known = ", ".join(infos) or "none"
+            raise UsageError(f"{where}.{name}: no such option.{did_you_mean(name, infos)} Options of {where}: {known}")
+        fits, converted[name] = _convert(value, hints[name])
+        if not fits:
+            raise UsageError(f"{where}.{name}={value_text(value)}: expected {infos[name].type}")
+        if required := _violated(converted[name], infos[name]):
+            raise UsageError(f"{where}.{name}={value_text(value)}: must be {required}")
     try:
-        return options(**checked)
+        return options(**converted)
     except ValueError as error:  # a dataclass may check its options against each other
         raise UsageError(f"{where}: {error}") from None
 
 
 def parse_setting(text: str) -> tuple[str, str, Any]:
-    """Split `kind.option=value` into its three parts; the value is read as TOML, or else as plain text.
+    """Split `kind.option=value` into its three parts; the value is parsed as TOML, or else taken as plain text.
 
     Raises:
-        UsageError: the text has not that form.
+        UsageError: the text does not have this form.
     """
     key, equals, raw = text.partition("=")
     kind, dot, name = key.strip().partition(".")
     if not (equals and dot and kind and name):
-        raise UsageError(f"--set {text}: write it as kind.option=value, for example --set head.fpn_size=1024.")
+        raise UsageError(f"setting '{text}': write kind.option=value, for example `head.fpn_size=1024`")
     return kind, name, parse_value(raw.strip())
 
 
 def parse_value(text: str) -> Any:
-    """Read one TOML value; what is no TOML (a bare word, a path) is taken as text."""
+    """Parse one TOML value; text that is not TOML (a bare word, a path) is returned as it is."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -108,45 +135,44 @@ def parse_value(text: str) -> Any:
 
 
 def type_text(hint: Any) -> str:
-    """Name a field's type as a person reads it."""
+    """Return the type of a field as text."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(str(a) for a in arguments)
     if origin in (Union, types.UnionType):
-        return " or ".join("nothing" if a is type(None) else type_text(a) for a in arguments)
+        return " or ".join("none" if a is type(None) else type_text(a) for a in arguments)
     if origin is tuple:
         return f"list of {type_text(arguments[0])}"
     return {int: "int", float: "float", bool: "true or false", str: "text"}.get(hint, str(hint))
 
 
+def value_text(value: Any) -> str:
+    """Return a value as it is written after `kind.option=`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(value_text, value))}]"
+    return "none" if value is None else str(value)
+
+
 def as_toml(options: Any) -> dict[str, Any]:
-    """Turn an options dataclass into TOML values; `None`, which TOML lacks, becomes "none"."""
-    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in _items(options)}
-    return {name: "none" if v is None else v for name, v in plain.items()}
+    """Return an options dataclass as TOML values; `None`, which TOML lacks, becomes "none"."""
+    values = {name: getattr(options, name) for name in option_names(type(options))}
+    return {n: "none" if v is None else list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
 
-def _items(options: Any) -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(options):
-        yield field.name, getattr(options, field.name)
-
-
-def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> Any:
-    fits, converted = _convert(value, hint)
-    if not fits:
-        raise UsageError(f"{where}={_shown(value)}: expected {type_text(hint)}.")
-    numbers = converted if isinstance(converted, tuple) else (converted,)
-    for number in numbers:
+def _violated(value: Any, info: OptionInfo) -> str:
+    """Return the condition that a number, or one in a list, does not meet; empty if there is none."""
+    for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
-        low, high = metadata.get("minimum"), metadata.get("maximum")
-        within = (low is None or number >= low) and (high is None or number <= high)
-        infinite = isinstance(number, float) and not math.isfinite(number)
-        if infinite or not within:
-            bounds = " and ".join(
-                text for text, bound in ((f"at least {low}", low), (f"at most {high}", high)) if bound is not None
-            )
-            raise UsageError(f"{where}={_shown(value)}: must be {'a finite number' if infinite else bounds}.")
-    return converted
+        if isinstance(number, float) and not math.isfinite(number):
+            return "a finite number"
+        low, high = info.minimum, info.maximum
+        if (low is not None and number < low) or (high is not None and number > high):
+            bounds = [(f"at least {low}", low), (f"at most {high}", high)]
+            return " and ".join(text for text, bound in bounds if bound is not None)
+    return ""
 
 
 def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
@@ -157,7 +183,7 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
             return True, str(value)
         return value in arguments and type(value) in {type(a) for a in arguments}, value
     if origin in (Union, types.UnionType):
-        for member in sorted(arguments, key=lambda a: a is not type(None)):  # "none" is nothing before it is text
+        for member in sorted(arguments, key=lambda a: a is not type(None)):  # "none" is None before it is text
             fits, converted = _convert(value, member)
             if fits:
                 return True, converted
@@ -175,7 +201,3 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return True, str(value)
     return isinstance(value, hint), value
-
-
-def _shown(value: Any) -> str:
-    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)

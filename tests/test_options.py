@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_refused(text, message):
 def test_options_describe_themselves():
     infos = {info.name: info for info in describe(Options)}
     assert infos["sizes"].type == "int or list of int" and infos["sizes"].default == (1, 2)
-    assert infos["head"].type == "float or nothing" and infos["kind"].type == "a or b"
+    assert infos["head"].type == "float or none" and infos["kind"].type == "a or b"
     assert all(info.help for info in infos.values()) and describe(NoOptions) == []
 
 

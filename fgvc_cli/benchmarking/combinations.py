@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import torch
 
-from fgvc_cli.config.applicable import MEASURED, Settings
+from fgvc_cli.config.applicable import MEASURED, SharedSettings
 from fgvc_cli.config.recipes import read_recipe
-from fgvc_cli.config.run_config import RunConfig, person_settings, resolve
+from fgvc_cli.config.run_config import RunConfig, resolve, user_settings
 from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.explaining.explainers import NamedExplainer, explainer_settings, make_explainers
@@ -210,7 +210,7 @@ class _Maker:
     def __init__(self, request: BenchRequest, texts: Sequence[str], device: torch.device, registry: Registry) -> None:
         self.request, self.registry = request, registry
         self.recipe = read_recipe(request.recipe, registry)
-        self.settings = Settings(texts, self.recipe, registry)
+        self.settings = SharedSettings(texts, self.recipe, registry)
         self.facts = {"device": device.type, "weights": "pretrained"}
         self.sizes = ON_CUDA if device.type == "cuda" else ELSEWHERE
         names = self.recipe.names()
@@ -274,7 +274,7 @@ class _Maker:
             "compile": request.compile or None,
             "workers": _unless(request.workers, -1),
         }
-        layers, _ = person_settings(None, options, self.settings.of(components))
+        layers, _ = user_settings(None, options, self.settings.of(components))
         return resolve(layers, request.recipe, self.facts, self.registry)
 
     def _name(self, component: Component) -> str:

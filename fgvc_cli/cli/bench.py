@@ -127,12 +127,7 @@ def measure(
     ] = False,
     image_size: Annotated[
         int | None,
-        typer.Option(
-            min=16,
-            help="Side of the images, pixels.",
-            show_default="by recipe on CUDA, else 64",
-            rich_help_panel=HOW,
-        ),
+        common.setting("train.image_size", HOW, "by recipe on CUDA, else 64"),
     ] = None,
     batch_size: Annotated[
         str | None,
@@ -152,7 +147,7 @@ def measure(
     ] = "finetune",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help=f"One setting, as kind.option=value. {common.SEVERAL}", rich_help_panel=HOW),
+        common.set_option(HOW),
     ] = None,
     seconds: Annotated[
         float | None,
@@ -167,15 +162,9 @@ def measure(
     precision: common.Precision = "auto",
     channels_last: Annotated[
         str,
-        typer.Option(
-            metavar="auto|on|off",
-            help="Memory format of images and weights; auto: where the backbone gains by it.",
-            rich_help_panel=common.COMPUTING,
-        ),
+        common.setting("train.channels_last", common.COMPUTING, shown_default=True),
     ] = "auto",
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile the model.", rich_help_panel=common.COMPUTING)
-    ] = False,
+    compile_: Annotated[bool, common.setting("train.compile", common.COMPUTING, shown_default=False)] = False,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -195,9 +184,7 @@ def measure(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=-1, help="Processes that read images; -1 chooses by device.", show_default="-1", rich_help_panel=IMAGES
-        ),
+        common.setting("train.workers", IMAGES, "-1"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -301,7 +288,5 @@ def _refuse_options(context: typer.Context) -> None:
     """Refuse options of `fgvc bench` before the name of a subcommand, which would be ignored."""
     from fgvc_cli.errors import UsageError
 
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"fgvc bench {context.invoked_subcommand} takes no {parameter.opts[0]}: leave it out.")
+    if given := common.given_options(context):
+        raise UsageError(f"fgvc bench {context.invoked_subcommand} takes no {given[0]}: leave it out.")

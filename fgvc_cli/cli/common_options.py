@@ -1,11 +1,11 @@
-"""Options that several commands share."""
+"""Options that several commands share; those that are settings take name, help, choices and bounds from there."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,17 +13,24 @@ from typing import Annotated, Any
 import typer
 
 from fgvc_cli.cli.lazy import COMMANDS, builtin_commands
+from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.options import OptionInfo, describe
 from fgvc_cli.specs import KINDS, Kind
 
 
 def component_names(kind: Kind) -> Callable[[str], list[tuple[str, str]]]:
-    """Return the completion of the names of a kind, for `typer.Option(autocompletion=component_names("head"))`."""
+    """Return the completion of component names, for `typer.Option(autocompletion=component_names("head"))`."""
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
         return _names(kind, incomplete)
 
     return complete
+
+
+def kinds(incomplete: str) -> list[str]:
+    """Complete the kind of a component."""
+    return [name for name in KINDS if name.startswith(incomplete)]
 
 
 def kinds_and_settings(incomplete: str) -> list[str]:
@@ -32,7 +39,7 @@ def kinds_and_settings(incomplete: str) -> list[str]:
 
 
 def names_of_kind_given(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Complete the name after a kind that is on the command line already."""
+    """Complete a component's name after its kind."""
     kind = context.params.get("kind")
     return next((_names(known, incomplete) for known in KINDS if known == kind), [])
 
@@ -55,7 +62,7 @@ def _names(kind: Kind, incomplete: str) -> list[tuple[str, str]]:
 
     try:
         registry = get_registry()
-    except FgvcError:  # completion has nowhere to say it; the command itself will
+    except FgvcError:  # completion cannot show an error; the command itself will
         return []
     clashing = registry.clashes(kind)
     names = [(c.reference if c.name in clashing else c.name, c.spec.summary) for c in registry.components(kind)]
@@ -64,31 +71,52 @@ def _names(kind: Kind, incomplete: str) -> list[tuple[str, str]]:
 
 
 COMPUTING = "Computing"
-SEVERAL = "May be given several times."
+SEVERAL = "Can be given several times."
 
-IMAGE_SIZE = "Side of the images that the backbone sees, pixels."
-EPOCHS = "Passes over the training images."
-BATCH_SIZE = "Images in a forward pass."
-WORKERS = "Processes that read images."
-DEVICE, PRECISION = "auto, cpu, cuda, cuda:N or mps.", "auto, fp32 or bf16."
-"""What these settings are, wherever they can be set."""
+SETTINGS: dict[str, OptionInfo] = {
+    f"{section}.{info.name}": info
+    for section, options in (("train", TrainOptions), ("augment", AugmentOptions))
+    for info in describe(options)
+}
 
-Device = Annotated[str, typer.Option(help=DEVICE, rich_help_panel=COMPUTING)]
-Precision = Annotated[str, typer.Option(help=PRECISION, rich_help_panel=COMPUTING)]
-BatchSize = Annotated[int, typer.Option(min=1, help=BATCH_SIZE, rich_help_panel=COMPUTING)]
-Workers = Annotated[
-    int, typer.Option(min=-1, help="Processes that read images; -1 chooses by device.", rich_help_panel=COMPUTING)
-]
+
+def setting(name: str, panel: str, shown_default: str | bool = "by recipe", **more: Any) -> Any:
+    """Return the option of a setting such as "train.epochs"; help, choices and bounds come from its dataclass.
+
+    Args:
+        name: section and name of the setting.
+        panel: heading in the command's help.
+        shown_default: default that the help shows; True for that of the command's parameter.
+        more: other arguments of `typer.Option`; a `help` is added to that of the setting.
+    """
+    info = SETTINGS[name]
+    more = {**more, "help": " ".join([as_sentence(info.help), *([more["help"]] if "help" in more else [])])}
+    if info.choices:
+        more.setdefault("metavar", "|".join(info.choices))
+    if info.minimum is not None or info.maximum is not None:
+        more.update(min=info.minimum, max=info.maximum)
+    return typer.Option("--" + info.name.replace("_", "-"), rich_help_panel=panel, show_default=shown_default, **more)
+
+
+def as_sentence(help: str) -> str:
+    """Write the help of a setting as that of an option."""
+    return help[0].upper() + help[1:] + "."
+
+
+Device = Annotated[str, setting("train.device", COMPUTING, shown_default=True)]
+Precision = Annotated[str, setting("train.precision", COMPUTING, shown_default=True)]
+BatchSize = Annotated[int, setting("train.batch_size", COMPUTING, shown_default=True)]
+Workers = Annotated[int, setting("train.workers", COMPUTING, shown_default=True)]
 
 Run = Annotated[
-    Path | None, typer.Option(help="Run folder or model.safetensors.", show_default="the newest finished run")
+    Path | None, typer.Option(help="Run folder or model.safetensors.", show_default="the latest finished run")
 ]
 
 
 def data_option(panel: str) -> Any:
     """Return `--data` for a command that takes another dataset than the run's own."""
     return typer.Option(
-        help="Another folder of class folders, or a CSV or TSV of path and label; classes are matched by name.",
+        help="Another folder with one folder per class, or a CSV or TSV of path and label; classes match by name.",
         rich_help_panel=panel,
         show_default="the run's own dataset",
     )
@@ -97,6 +125,7 @@ def data_option(panel: str) -> Any:
 def dataset_option(panel: str) -> Any:
     """Return `--dataset` for such a command."""
     return typer.Option(
+        metavar="NAME",
         help="Another dataset, by name.",
         autocompletion=component_names("dataset"),
         rich_help_panel=panel,
@@ -104,70 +133,69 @@ def dataset_option(panel: str) -> Any:
     )
 
 
-def split_option(panel: str, verb: str, default: str = "test, or val where there is none") -> Any:
-    """Return `--split`; `verb` says what is done to it."""
-    return typer.Option(help=f"Split to {verb}.", rich_help_panel=panel, show_default=default)
+def split_option(panel: str, verb: str, default: str = "test, or val without one") -> Any:
+    """Return `--split`; `verb` is what the command does with it."""
+    return typer.Option(metavar="NAME", help=f"Split to {verb}.", rich_help_panel=panel, show_default=default)
 
 
 def ignore_unknown_option(panel: str) -> Any:
     """Return `--ignore-unknown`."""
     return typer.Option(
-        "--ignore-unknown", help="Leave out classes that the classifier does not know.", rich_help_panel=panel
+        "--ignore-unknown", help="Skip classes that the classifier does not know.", rich_help_panel=panel
     )
 
 
-def named_option(kind: Kind, panel: str, default: str) -> Any:
-    """Return `--backbone` and its like for a command that takes several of them."""
+def component_option(kind: Kind, panel: str, help: str, default: str = "by recipe") -> Any:
+    """Return an option that names a component, such as `--backbone`."""
     return typer.Option(
-        help=f"{kind.capitalize()}, by name. {SEVERAL}",
+        metavar="NAME",
+        help=help,
         show_default=default,
         autocompletion=component_names(kind),
         rich_help_panel=panel,
     )
 
 
+def named_option(kind: Kind, panel: str, default: str) -> Any:
+    """Return `--backbone`, `--head` or `--optimizer` for a command that takes several."""
+    return component_option(kind, panel, f"{kind.capitalize()}, by name. {SEVERAL}", default)
+
+
 def trained_dataset_option(panel: str) -> Any:
     """Return `--dataset` for a command that trains."""
-    return typer.Option(
-        help="Dataset, by name.",
-        show_default="demo",
-        autocompletion=component_names("dataset"),
-        rich_help_panel=panel,
-    )
+    return component_option("dataset", panel, "Dataset, by name.", "demo")
 
 
 def trained_data_option(panel: str) -> Any:
     """Return `--data` for a command that trains."""
     return typer.Option(
-        help="A folder of class folders, with or without train, val and test; or a CSV or TSV of path, label "
-        "and, if it has them, splits.",
+        help="Folder with one folder per class, with or without train, val and test above them; or a CSV or TSV of "
+        "path, label and optionally split.",
         show_default=False,
-        rich_help_panel=panel,
-    )
-
-
-def weights_option(panel: str) -> Any:
-    """Return `--weights`."""
-    return typer.Option(
-        help="auto, imagenet, none, a file, or a tag of the backbone's weights.",
-        show_default="auto",
         rich_help_panel=panel,
     )
 
 
 def recipe_option(panel: str) -> Any:
     """Return `--recipe` for a command that trains."""
-    return typer.Option(
-        help="Named settings to begin from.",
-        show_default="finetune with weights, scratch without",
-        autocompletion=component_names("recipe"),
-        rich_help_panel=panel,
+    return component_option(
+        "recipe", panel, "Recipe: named settings to start from.", "finetune with weights, scratch without"
     )
 
 
-def setting_option(help: str, panel: str, default: str = "by recipe") -> Any:
-    """Return an option that sets one setting of a training; where it is not given, `default` says what holds."""
-    return typer.Option(help=help, show_default=default, rich_help_panel=panel)
+def set_option(panel: str, help: str = "A setting, as kind.option=value, such as head.fpn_size=1024.") -> Any:
+    """Return `--set`."""
+    return typer.Option("--set", metavar="SETTING", help=f"{help} {SEVERAL}", show_default=False, rich_help_panel=panel)
+
+
+def given_options(context: typer.Context, but: Collection[str] = ()) -> list[str]:
+    """Return the options that are on the command line, such as "--epochs", except the parameters named in `but`."""
+    sources = {parameter: context.get_parameter_source(parameter.name or "") for parameter in context.command.params}
+    return [
+        parameter.opts[0]
+        for parameter, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in but
+    ]
 
 
 SECTIONS = (*KINDS, "train", "augment")

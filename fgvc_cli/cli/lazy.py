@@ -1,4 +1,4 @@
-"""Built-in subcommands, imported on first use."""
+"""Built-in subcommands: what `fgvc --help` lists, each imported on first use."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+METAVARS = {"int": "N", "integer": "N", "float": "X", "path": "PATH"}
+"""What stands for a value in a help screen, by the name that typer gives its type; any other value is TEXT."""
+
 
 class QuickParameters:
-    """Mixed into a command class: a value that was not given is not converted.
-
-    Typer builds a converter for each option, and imports pydantic to build it, even to convert nothing; that alone
-    takes half as long as all of `fgvc --help`.
-    """
+    """Mixin for commands that start quickly, and whose help looks the same with every version of typer."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the command's options and arguments, the help option included."""
         parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for parameter in parameters:
+            _set_metavar(parameter)
             takes_one = not parameter.required and not parameter.multiple and parameter.nargs == 1
             if takes_one and "process_value" not in vars(parameter):
-                parameter.process_value = partial(_processed, parameter, parameter.process_value)
+                parameter.process_value = partial(_process, parameter, parameter.process_value)
         return parameters
 
 
@@ -36,17 +36,43 @@ class QuickGroup(QuickParameters, TyperGroup):
     """A group of subcommands that starts quickly."""
 
 
-def _processed(parameter: Any, convert: Any, context: Any, value: Any) -> Any:
+def _process(parameter: Any, convert: Any, context: Any, value: Any) -> Any:
+    """Convert a value only if one was given.
+
+    Typer builds a converter for each option, and imports pydantic to build it, even to convert nothing; that alone
+    takes half as long as all of `fgvc --help`.
+    """
     if value is not None:
         return convert(context, value)
     return parameter.callback(context, parameter, None) if parameter.callback else None
 
 
+def _set_metavar(parameter: Any) -> None:
+    """Show values in upper case, and none for a flag: typer 0.27 and later would show `--quiet <bool>`."""
+    is_argument = parameter.param_type_name == "argument"
+    if parameter.metavar is None and is_argument:
+        parameter.metavar = parameter.name.upper()
+    elif parameter.metavar is None:
+        parameter.metavar = "" if parameter.is_flag else METAVARS.get(_type_name(parameter), "TEXT")
+    if is_argument and hasattr(parameter, "display_type_rich"):  # its name says enough
+        parameter.display_type_rich = lambda ctx: ""  # noqa: ARG005
+
+
+def _type_name(parameter: Any) -> str:
+    name = parameter.bare_type() if hasattr(parameter, "bare_type") else parameter.type.name  # before typer 0.27
+    return str(name).lower().removeprefix("list[").removesuffix("]").removesuffix(" range")
+
+
 @dataclass(frozen=True)
 class BuiltinCommand:
-    """A subcommand: where its function (or Typer application) is, what `fgvc --help` says of it, under which heading.
+    """A built-in subcommand.
 
-    A module may say `EXAMPLE = "fgvc ..."`; it stands at the end of the command's help.
+    Its module may define `EXAMPLE = "fgvc ..."`, which is shown at the end of the command's help.
+
+    Attributes:
+        target: its function or Typer application, as "module:name".
+        summary: first paragraph of its help, and its line in `fgvc --help`.
+        panel: heading in `fgvc --help`.
     """
 
     target: str
@@ -54,87 +80,68 @@ class BuiltinCommand:
     panel: str
 
 
+CLASSIFIER, DATA, BENCHMARK = "Train and use a classifier", "Data", "Benchmark"
+STUDIES, PLUGINS, AUTHORS = "Studies and reports", "Plugins", "For plugin authors"
+
 COMMANDS = {
-    "train": BuiltinCommand(
-        "fgvc_cli.cli.train:train",
-        "Train a classifier; leave a run folder that every other command can use.",
-        "Train and use a classifier",
-    ),
+    "train": BuiltinCommand("fgvc_cli.cli.train:train", "Train a classifier into a run folder.", CLASSIFIER),
     "evaluate": BuiltinCommand(
-        "fgvc_cli.cli.evaluate:evaluate", "Score a run on a split or a folder.", "Train and use a classifier"
+        "fgvc_cli.cli.evaluate:evaluate", "Evaluate a run on a split or a folder of images.", CLASSIFIER
     ),
-    "predict": BuiltinCommand(
-        "fgvc_cli.cli.predict:predict",
-        "Name the likeliest classes of images.",
-        "Train and use a classifier",
-    ),
+    "predict": BuiltinCommand("fgvc_cli.cli.predict:predict", "Predict the top-k classes of images.", CLASSIFIER),
     "explain": BuiltinCommand(
-        "fgvc_cli.cli.explain:explain",
-        "Show what a decision rests on.",
-        "Train and use a classifier",
+        "fgvc_cli.cli.explain:explain", "Explain predictions with saliency maps and occlusion.", CLASSIFIER
     ),
     "data": BuiltinCommand(
-        "fgvc_cli.cli.data:data",
-        "See what datasets there are, get them, check them, clear the cache.",
-        "Data",
+        "fgvc_cli.cli.data:data", "List, prepare and verify datasets, and manage the image cache.", DATA
     ),
     "bench": BuiltinCommand(
-        "fgvc_cli.cli.bench:bench",
-        "Time combinations of backbone, head and optimizer on this machine.",
-        "Measure",
+        "fgvc_cli.cli.bench:bench", "Time combinations of backbone, head and optimizer on this machine.", BENCHMARK
     ),
     "sweep": BuiltinCommand(
-        "fgvc_cli.cli.sweep:sweep",
-        "Train every combination, each as an ordinary run, in one study folder; then compare them.",
-        "Compare and report",
+        "fgvc_cli.cli.sweep:sweep", "Train every combination of components in one study, and compare them.", STUDIES
     ),
     "compare": BuiltinCommand(
-        "fgvc_cli.cli.compare:compare",
-        "Set runs beside each other, and tell their differences from noise.",
-        "Compare and report",
+        "fgvc_cli.cli.compare:compare", "Compare runs and test differences for significance.", STUDIES
     ),
     "report": BuiltinCommand(
-        "fgvc_cli.cli.report:report",
-        "Make one HTML page of what a run is and does, or of a whole study.",
-        "Compare and report",
+        "fgvc_cli.cli.report:report", "Write a self-contained HTML report of a run or a study.", STUDIES
     ),
     "list-plugins": BuiltinCommand(
-        "fgvc_cli.cli.list_plugins:list_plugins", "List what is installed, by kind.", "See what there is"
+        "fgvc_cli.cli.list_plugins:list_plugins", "List installed components by kind.", PLUGINS
     ),
-    "show": BuiltinCommand(
-        "fgvc_cli.cli.show:show", "Show one component's options, source and partners.", "See what there is"
-    ),
+    "show": BuiltinCommand("fgvc_cli.cli.show:show", "Show a component's options, source and partners.", PLUGINS),
     "new-plugin": BuiltinCommand(
-        "fgvc_cli.cli.new_plugin:new_plugin",
-        "Write a plugin: a small, complete package to begin from.",
-        "Write a plugin",
+        "fgvc_cli.cli.new_plugin:new_plugin", "Create a small, complete plugin package.", AUTHORS
     ),
     "check-plugin": BuiltinCommand(
         "fgvc_cli.cli.check_plugin:check_plugin",
-        "Check that a plugin's components keep their contracts.",
-        "Write a plugin",
+        "Check that a plugin's components satisfy their contracts.",
+        AUTHORS,
     ),
 }
 
 
 class LazyCommand(TyperCommand):
-    """Stands for a subcommand in the list of commands until it is used."""
+    """Placeholder for a subcommand until it is used."""
 
     def __init__(self, name: str, command: BuiltinCommand) -> None:
         super().__init__(name, help=command.summary, rich_help_panel=command.panel)
         self.target = command.target
 
     def loaded(self) -> Any:
-        """Import the subcommand's module and return the command itself."""
+        """Import the subcommand's module and return the command."""
         module_name, _, attribute = self.target.partition(":")
         module = importlib.import_module(module_name)
-        found = getattr(module, attribute)
-        if isinstance(found, typer.Typer):
-            return typer.main.get_command(found)
-        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        example = getattr(module, "EXAMPLE", "").replace("[", r"\[")  # a bracket would be taken for rich markup
-        app.command(self.name, cls=QuickCommand, epilog=f"Example: {example}" if example else None)(found)
-        return typer.main.get_command(app)
+        app = getattr(module, attribute)
+        if not isinstance(app, typer.Typer):
+            function, app = app, typer.Typer(add_completion=False, rich_markup_mode="rich")
+            example = getattr(module, "EXAMPLE", "").replace("[", r"\[")  # a bracket would be taken for rich markup
+            app.command(self.name, cls=QuickCommand, epilog=f"Example: {example}" if example else None)(function)
+        command = typer.main.get_command(app)
+        _, *details = (command.help or "").split("\n\n")  # the docstring's first paragraph is for its readers
+        command.help = "\n\n".join([str(self.help), *details])
+        return command
 
 
 def builtin_commands() -> dict[str, LazyCommand]:

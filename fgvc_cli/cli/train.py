@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fgvc_cli.cli import common_options as common
-from fgvc_cli.cli.common_options import component_names
-from fgvc_cli.cli.console import note, out, progress
-from fgvc_cli.devices import describe_device
-from fgvc_cli.formatting import duration_text, percent, quoted
+from fgvc_cli.cli.common_options import setting
+from fgvc_cli.cli.console import note, out, print_json, progress
+from fgvc_cli.errors import UsageError
+from fgvc_cli.formatting import counted, duration_text, percent, quoted
 from fgvc_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 FIRST_STEPS = 3
-"""Batches of an epoch that say nothing of its pace."""
+"""Batches of an epoch that are too slow to estimate its duration from."""
 
 LONG_SECONDS = 600.0
-"""A training that will take longer than this is announced, with a shorter command."""
+"""Estimated duration of a training above which it is printed, with a shorter command."""
 
 
 class TrainingView:
@@ -45,7 +45,9 @@ class TrainingView:
         note(text)
 
     def started(self, job: Job, run: RunFolder, resumed_epoch: int | None) -> None:
-        """Say in four lines what will be done."""
+        """Print data, model, schedule and device."""
+        from fgvc_cli.devices import describe_device
+
         config, splits = job.config, job.splits
         counts = [f"{len(s)} {s.name}" for s in (splits.train, splits.val, splits.test) if s is not None]
         origins = _origins([s for s in (splits.train, splits.val, splits.test) if s is not None])
@@ -65,9 +67,9 @@ class TrainingView:
         times = f" x {train.grad_accum_steps}" if train.grad_accum_steps > 1 else ""
         if job.ranks.count > 1:
             images = train.batch_size * train.grad_accum_steps * job.ranks.count
-            times += f" on each of {job.ranks.count} processes ({images} images an update)"
+            times += f" on each of {job.ranks.count} processes ({images} images per update)"
         note(
-            f"training   {config.optimizer.title} (rates {rates}), {train.epochs} epochs in batches of "
+            f"training   {config.optimizer.title} (rates {rates}), {counted(train.epochs, 'epoch')} in batches of "
             f"{train.batch_size}{times}, {train.schedule} schedule, recipe {config.recipe}"
         )
         each = f"{job.ranks.count} processes, each on " if job.ranks.count > 1 else ""
@@ -75,19 +77,19 @@ class TrainingView:
         for line in job.notes:
             note(line)
         if resumed_epoch is not None:
-            note(f"going on after epoch {resumed_epoch} of {train.epochs}")
+            note(f"resuming after epoch {resumed_epoch} of {train.epochs}")
 
     def epoch_started(self, epoch: int, images: int, of: int) -> None:
-        """Put up the epoch's bar."""
+        """Start the epoch's progress bar."""
         self._close()
         self._images, self._done, self._batches, self._started = of, 0, 0, time.monotonic()
         self._epoch = epoch
         self._bar = self._stack.enter_context(progress(f"epoch {epoch}/{self._epochs}", images, "images"))
 
     def batch_done(self, images: int, metrics: dict[str, float] | None) -> None:
-        """Move the bar; announce a long training once its pace is known."""
+        """Advance the bar; estimate the duration of the training after the first batches."""
         self._batches += 1
-        if self._batches == FIRST_STEPS:  # the first are slower than those to come
+        if self._batches == FIRST_STEPS:  # the first ones are slower than the rest
             self._done, self._started = 0, time.monotonic()
         else:
             self._done += images
@@ -99,17 +101,17 @@ class TrainingView:
             self._announce((time.monotonic() - self._started) / self._done * self._images)
 
     def validation_started(self, images: int) -> None:
-        """Put up the bar of the validation."""
+        """Start the progress bar of the validation."""
         self._close()
         self._bar = self._stack.enter_context(progress("validation", images, "images"))
 
     def images_scored(self, images: int) -> None:
-        """Move the bar of validation or test."""
+        """Advance the bar of validation or test."""
         if self._bar is not None:
             self._bar.advance(images)
 
     def epoch_finished(self, line: dict[str, Any], is_best: bool) -> None:
-        """Print the epoch's line."""
+        """Print the epoch's metrics."""
         self._close()
         rates = " / ".join(f"{rate:.2g}" for rate in dict.fromkeys(line["rates"].values()))
         parts = [f"epoch {line['epoch']:>3}/{self._epochs}", f"train {_figures(line['train'])}"]
@@ -122,13 +124,13 @@ class TrainingView:
         )
 
     def testing(self, images: int) -> None:
-        """Put up the bar of the test split."""
+        """Start the progress bar of the test split."""
         self._close()
         if images:
             self._bar = self._stack.enter_context(progress("test", images, "images"))
 
     def close(self) -> None:
-        """Take down what is still up."""
+        """Remove the progress bar."""
         self._close()
 
     def _close(self) -> None:
@@ -139,11 +141,13 @@ class TrainingView:
         left = epoch_seconds * (self._epochs - self._epoch + 1)
         if left > LONG_SECONDS:
             fewer = max(1, int(self._epochs * LONG_SECONDS / left / 2))
-            note(f"This will take about {duration_text(left)}. Shorter: --epochs {fewer}, or a smaller --image-size.")
+            note(
+                f"This will take about {duration_text(left)}; for less, use --epochs {fewer} or a smaller --image-size"
+            )
 
 
 def show_outcome(outcome: Outcome) -> None:
-    """Print the table of a finished training, where it is, and what to try next."""
+    """Print the metrics of a finished training, its run folder, and the commands to run next."""
     from rich.table import Table
 
     summary = outcome.summary
@@ -156,14 +160,14 @@ def show_outcome(outcome: Outcome) -> None:
             macro = row.get("macro", {}).get("f1")
             label = f"{name} (augmented)" if name == "train" else name
             table.add_row(label, str(row["images"]), percent(row.get("top1")), percent(row.get("top5")), percent(macro))
-    if table.row_count:  # no epochs, and no test split: nothing was scored
+    if table.row_count:  # nothing was evaluated without epochs and without a test split
         out().print(table)
     for line in closing_lines(outcome):
         out().print(line, soft_wrap=True)
 
 
 def closing_lines(outcome: Outcome) -> list[str]:
-    """Return an honest word on the result, the run folder, and the commands most people would want next."""
+    """Return how the result compares with chance, the run folder, and the commands to run next."""
     summary, run = outcome.summary, outcome.run
     kind = "test" if summary["test"] else "val" if summary["val"] else None
     lines = []
@@ -174,10 +178,9 @@ def closing_lines(outcome: Outcome) -> list[str]:
             f" ({_whose_weights(summary)})."
         )
     if outcome.job.config.train.weights == "none":
-        lines.append("It learned from nothing: pretrained weights (--weights imagenet) do far better on few images.")
+        lines.append("Trained from scratch; pretrained weights (--weights imagenet) usually do much better.")
     if summary["unreadable"]:
-        count = len(summary["unreadable"])
-        lines.append(f"{count} {'image' if count == 1 else 'images'} could not be read; summary.json names them.")
+        lines.append(f"{counted(len(summary['unreadable']), 'image')} could not be read; see summary.json.")
     lines.append(f"run: {run.path}")
     commands = [f"fgvc evaluate {quoted(str(run.path))}"]
     if outcome.samples:
@@ -194,15 +197,15 @@ def _whose_weights(summary: dict[str, Any]) -> str:
 
 
 def _origins(splits: list[Split]) -> str:
-    """Say how the splits came about, in as few words as it takes."""
-    said = {s.origin for s in splits}
-    if len(said) == 1:
-        return f", {said.pop()}" if splits[0].origin else ""
+    """Describe the origins of the splits, once if they have the same."""
+    origins = {s.origin for s in splits}
+    if len(origins) == 1:
+        return f", {origins.pop()}" if splits[0].origin else ""
     return "".join(f"; {s.name} {s.origin}" for s in splits if s.origin)
 
 
 def _running(metrics: dict[str, float]) -> str:
-    """Say how the epoch goes so far; a head need not give scores, but it always has an objective."""
+    """Format the metrics of the epoch so far; a head may lack scores, but always has an objective."""
     if "top1" not in metrics:
         return f"objective {metrics['objective']:.3f}"
     return f"loss {metrics['loss']:.3f}, top-1 {100 * metrics['top1']:.1f} %"
@@ -222,69 +225,31 @@ COMPONENTS, DATA, TRAINING, RUN = "Components", "Data", "Training", "Run"
 
 
 def train(
+    context: typer.Context,
     backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="Network that turns images into features.",
-            show_default="by recipe",
-            autocompletion=component_names("backbone"),
-            rich_help_panel=COMPONENTS,
-        ),
+        str | None, common.component_option("backbone", COMPONENTS, "Backbone: computes features from images.")
     ] = None,
     head: Annotated[
-        str | None,
-        typer.Option(
-            help="What turns features into classes.",
-            show_default="by recipe",
-            autocompletion=component_names("head"),
-            rich_help_panel=COMPONENTS,
-        ),
+        str | None, common.component_option("head", COMPONENTS, "Head: predicts classes from features.")
     ] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(
-            help="What minimizes the loss.",
-            show_default="by recipe",
-            autocompletion=component_names("optimizer"),
-            rich_help_panel=COMPONENTS,
-        ),
-    ] = None,
-    weights: Annotated[str | None, common.weights_option(COMPONENTS)] = None,
+    optimizer: Annotated[str | None, common.component_option("optimizer", COMPONENTS, "Optimizer.")] = None,
+    weights: Annotated[str | None, setting("train.weights", COMPONENTS, "auto")] = None,
     dataset: Annotated[str | None, common.trained_dataset_option(DATA)] = None,
     data: Annotated[Path | None, common.trained_data_option(DATA)] = None,
-    train_on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="train|train+val",
-            help="train+val holds nothing out and keeps the last epoch.",
-            show_default="train",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    sampling: Annotated[
-        str | None,
-        typer.Option(
-            metavar="image|class|sqrt",
-            help="What comes up equally often: each image, each class, or in between.",
-            show_default="image",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    image_size: Annotated[int | None, common.setting_option(common.IMAGE_SIZE, DATA)] = None,
-    workers: Annotated[int | None, common.setting_option(common.WORKERS, DATA, "by device")] = None,
+    train_on: Annotated[str | None, setting("train.train_on", DATA, "train")] = None,
+    sampling: Annotated[str | None, setting("train.sampling", DATA, "image")] = None,
+    image_size: Annotated[int | None, setting("train.image_size", DATA)] = None,
+    workers: Annotated[int | None, setting("train.workers", DATA, "-1")] = None,
     no_cache: Annotated[
-        bool,
-        typer.Option("--no-cache", help="Decode every image in every epoch (fgvc data cache).", rich_help_panel=DATA),
+        bool, typer.Option("--no-cache", help="Decode every image again in every epoch.", rich_help_panel=DATA)
     ] = False,
-    strict_data: Annotated[
-        bool, typer.Option("--strict-data", help="Stop at the first unreadable image.", rich_help_panel=DATA)
-    ] = False,
-    epochs: Annotated[int | None, common.setting_option(common.EPOCHS, TRAINING)] = None,
-    batch_size: Annotated[int | None, common.setting_option(common.BATCH_SIZE, TRAINING)] = None,
+    strict_data: Annotated[bool, setting("train.strict_data", DATA, shown_default=False)] = False,
+    epochs: Annotated[int | None, setting("train.epochs", TRAINING)] = None,
+    batch_size: Annotated[int | None, setting("train.batch_size", TRAINING)] = None,
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Learning rate (of the backbone, if --head-lr differs).",
+            help="Learning rate (of the backbone only, with --head-lr).",
             show_default="by recipe",
             rich_help_panel=TRAINING,
         ),
@@ -292,59 +257,48 @@ def train(
     head_lr: Annotated[
         float | None,
         typer.Option(
-            help="Learning rate of the head.", show_default="by recipe, else as --lr", rich_help_panel=TRAINING
+            help="Learning rate of the head.", show_default="by recipe, else same as --lr", rich_help_panel=TRAINING
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Seeds weights, order, augmentation and dropout.", show_default="by recipe", rich_help_panel=TRAINING
-        ),
-    ] = None,
+    seed: Annotated[int | None, setting("train.seed", TRAINING)] = None,
     recipe: Annotated[str | None, common.recipe_option(TRAINING)] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="A TOML file of settings, such as a run's config.toml.", rich_help_panel=TRAINING),
+        typer.Option(help="TOML file of settings, such as a run's config.toml.", rich_help_panel=TRAINING),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="One setting, as kind.option=value, such as head.fpn_size=1024. May be given several times.",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    device: Annotated[str | None, common.setting_option(common.DEVICE, TRAINING, "auto")] = None,
-    precision: Annotated[str | None, common.setting_option(common.PRECISION, TRAINING, "auto")] = None,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile the model (pays on long trainings).", rich_help_panel=TRAINING)
-    ] = False,
+    set_: Annotated[list[str] | None, common.set_option(TRAINING)] = None,
+    device: Annotated[str | None, setting("train.device", TRAINING, "auto")] = None,
+    precision: Annotated[str | None, setting("train.precision", TRAINING, "auto")] = None,
+    compile_: Annotated[bool, setting("train.compile", TRAINING, shown_default=False)] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder to make.", show_default="a new one under runs/", rich_help_panel=RUN)
+        Path | None,
+        typer.Option(help="Run folder to create.", show_default="a new one under runs/", rich_help_panel=RUN),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the run that --out names.", rich_help_panel=RUN)
+        bool, typer.Option("--force", help="Replace an existing run at --out.", rich_help_panel=RUN)
     ] = False,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume this interrupted run.", rich_help_panel=RUN)] = None,
     track: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Tracker that is told how it goes. May be given several times.",
-            autocompletion=component_names("tracker"),
-            rich_help_panel=RUN,
+        setting(
+            "train.track",
+            RUN,
+            shown_default=False,
+            help=common.SEVERAL,
+            metavar="NAME",
+            autocompletion=common.component_names("tracker"),
         ),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=RUN)] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=RUN)] = False,
 ) -> None:
-    """Train a classifier; leave a run folder that every other command can use.
+    """Train a classifier into a run folder, which every other command can use.
 
-    Without --data or --dataset a small dataset is drawn on the spot.
+    Without --data or --dataset a small synthetic dataset is generated on first use.
+
+    Exit code 3: finished, but some images could not be read.
     """
-    from fgvc_cli.cli.console import print_json
-
-    pass
-    from fgvc_cli.config.run_config import person_settings, refuse_with_resume
+    from fgvc_cli.config.run_config import user_settings
     from fgvc_cli.launch import launched
     from fgvc_cli.registry import get_registry
     from fgvc_cli.training import run as training
@@ -374,15 +328,16 @@ def train(
     view = TrainingView()
     try:
         if resume is not None:
-            refuse_with_resume(options, recipe=recipe, config=config, out=out, set_=set_)
+            if others := common.given_options(context, but=("resume", "offline", "json")):
+                raise UsageError(f"--resume keeps the run's own settings; leave out {', '.join(others)}")
             outcome = training.resume(resume, get_registry(), view, offline)
         else:
-            settings, named = person_settings(config, options, set_ or [])
+            settings, named = user_settings(config, options, set_ or [])
             outcome = training.train(settings, recipe or named, out, offline, get_registry(), view, force)
     finally:
         view.close()
     if launched().rank > 0:
-        return  # the first process tells the outcome
+        return  # the first process prints the outcome
     if json:
         print_json(outcome.summary)
     else:

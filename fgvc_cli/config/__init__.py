@@ -1,1 +1,1 @@
-"""Every setting of a run: defaults, recipes, files and `--set`, merged and validated."""
+"""Settings of a run: defaults, recipes, files, options and `--set`, merged and validated."""

@@ -1,4 +1,4 @@
-"""Which dataset a path or a name means, and its options."""
+"""Which dataset reads a path, and settings of a dataset alone."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import DatasetSpec
 
 
-def made_from(path: Path, registry: Registry) -> Component:
-    """Return the dataset that is made from what `--data` names, a folder or a file; the built-in before others.
+def dataset_for(path: Path, registry: Registry) -> Component:
+    """Return the dataset that reads a folder or a file, preferably a built-in one.
 
     Raises:
-        UsageError: no dataset is made from such a thing.
+        UsageError: no dataset reads such a path.
     """
     found = [c for c in registry.components("dataset") if _reads(cast(DatasetSpec, c.spec), path)]
     if not found:
         known = sorted({e for c in registry.components("dataset") for e in cast(DatasetSpec, c.spec).reads_files})
         files = f" or a file that ends in {', '.join(known)}" if known else ""
-        raise UsageError(f"--data {path}: give a folder of images{files}; see fgvc list-plugins for what reads them.")
+        raise UsageError(f"`data={path}`: give a folder of images{files}")
     named = [c for c in found if path.suffix.lower() in cast(DatasetSpec, c.spec).reads_files and not path.is_dir()]
     return sorted(named or found, key=lambda c: not c.builtin)[0]
 
 
 def check_path(component: Component, folder: Path | None) -> None:
-    """Raise `UsageError` if a dataset needs what `--data` names and there is none, or cannot be made from it."""
+    """Raise `UsageError` if a dataset needs a path and has none, or cannot read the one given."""
     spec = cast(DatasetSpec, component.spec)
     takes = [*["a folder"] * spec.reads_folder, *(f"a {ending} file" for ending in spec.reads_files)]
     if takes and folder is None:
-        raise UsageError(f"The dataset '{component.name}' is made from {' or '.join(takes)}: name it with --data.")
+        raise UsageError(f"dataset '{component.name}' reads {' or '.join(takes)}; set `data`")
     if folder is not None and not takes:
-        raise UsageError(f"The dataset '{component.name}' takes no folder: leave out --data {folder}, or its name.")
+        raise UsageError(f"dataset '{component.name}' takes no folder; leave out `data={folder}` or the name")
     if folder is not None and folder.exists() and not _reads(spec, folder):
-        raise UsageError(f"The dataset '{component.name}' is made from {' or '.join(takes)}, which {folder} is not.")
+        raise UsageError(f"dataset '{component.name}' reads {' or '.join(takes)}, which {folder} is not")
 
 
 def _reads(spec: DatasetSpec, path: Path) -> bool:
-    """Say whether a dataset is made from such a path; one that is not there goes by its ending."""
+    """Return whether a dataset reads such a path; a path that does not exist is judged by its suffix."""
     is_file = path.is_file() or (path.suffix.lower() in spec.reads_files and not path.is_dir())
     return path.suffix.lower() in spec.reads_files if is_file else spec.reads_folder
 
 
 def dataset_settings(texts: Sequence[str]) -> Layer:
-    """Read `--set dataset.option=value`, of which evaluation takes no others.
+    """Parse settings of the form `dataset.option=value`.
 
     Raises:
-        UsageError: it is of another kind, or has not that form.
+        UsageError: a setting is not an option of a dataset, or is malformed.
     """
     settings: dict[str, Any] = {}
     for text in texts:
         kind, name, value = parse_setting(text)
         if kind != "dataset" or name in ("name", "data"):
-            raise UsageError(f"--set {text}: only options of the dataset can be set here, as dataset.option=value.")
+            raise UsageError(f"`{text}`: only options of the dataset can be set here, as dataset.option=value")
         settings[name] = value
     return settings

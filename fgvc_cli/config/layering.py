@@ -1,24 +1,27 @@
-"""Layers of settings: files, command-line options and `--set`, merged by precedence."""
+"""Layers of settings, merged by precedence."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.options import option_names
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.registry.lookup import split_reference
 from fgvc_cli.registry.records import normalized
 from fgvc_cli.specs import Kind, OptimizerSpec
 
+Layer = dict[str, dict[str, Any]]
+"""Settings by section."""
+
 
 def merge(tables: Sequence[Mapping[str, Any]], component: Component | None = None) -> dict[str, Any]:
-    """Lay tables of settings over each other, weakest first.
+    """Merge the tables of one section.
 
     Args:
-        tables: of one section; a component's may have its "name".
-        component: the one chosen in the end; settings that a table has for another one are dropped.
+        tables: weakest first; a component's table may have its "name".
+        component: the chosen component; tables for another one are dropped.
     """
     merged: dict[str, Any] = {}
     for table in tables:
@@ -28,7 +31,7 @@ def merge(tables: Sequence[Mapping[str, Any]], component: Component | None = Non
 
 
 def is_for(table: Mapping[str, Any], component: Component) -> bool:
-    """Say whether a table is for that component: it names it, or none."""
+    """Return whether a table names that component, or none."""
     if "name" not in table:
         return True
     distribution, name = split_reference(str(table["name"]))
@@ -37,19 +40,19 @@ def is_for(table: Mapping[str, Any], component: Component) -> bool:
 
 
 def own_name(kind: Kind, name: str, distribution: str, registry: Registry) -> str:
-    """Return the name by which a plugin's own text means a component: its own one, where it registers one so called.
+    """Return the reference of a distribution's own component of that name, or else the name.
 
-    What a recipe chooses, or an optimizer is built over, stays what it is when another plugin claims that name too.
+    A recipe or an optimizer keeps the components it was written for when another plugin claims the same name.
     """
     own = [c for c in registry.components(kind) if c.name == name and c.distribution == distribution]
     return own[0].reference if own else name
 
 
 def base_component(optimizer: Component, tables: Sequence[Mapping[str, Any]], registry: Registry) -> Component | None:
-    """Return the optimizer that another one is built over; None for one that takes its steps itself.
+    """Return the optimizer that another one wraps; None for one that wraps none.
 
     Raises:
-        UsageError: there is no optimizer of that name, or it is none that evaluates once a step.
+        UsageError: there is no optimizer of that name, or it evaluates more than once per step.
     """
     spec = _optimizer_spec(optimizer)
     if not spec.base:
@@ -58,11 +61,11 @@ def base_component(optimizer: Component, tables: Sequence[Mapping[str, Any]], re
     named = [table["name"] for table in inner if "name" in table]
     usual = own_name("optimizer", spec.base, optimizer.distribution, registry)
     base = registry.find("optimizer", str(named[-1]) if named else usual)
-    if (found := _optimizer_spec(base)).base or found.passes > 1:
+    if not _is_single(_optimizer_spec(base)):
         single = [c.name for c in registry.components("optimizer") if _is_single(_optimizer_spec(c))]
         raise UsageError(
-            f"optimizer.base={base.name}: it evaluates its objective more than once a step, and {optimizer.name} has "
-            f"one evaluation to give. Choose one of {', '.join(single)}."
+            f"optimizer.base={base.name}: {optimizer.name} cannot wrap an optimizer that evaluates its objective more "
+            f"than once per step; choose one of {', '.join(single)}"
         )
     return base
 
@@ -72,60 +75,59 @@ def split_base(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of an optimizer and those of its base.
 
-    The base's stand under "base"; settings that only the base has may also stand beside the optimizer's own
-    (`optimizer.lr`), and a table for the base's name alone, as a recipe has for SGD, is the base's.
+    The base's settings are in the table "base". Settings that only the base has may also be among the optimizer's own
+    (`optimizer.lr`), and a table for the base's name alone, as a recipe has for SGD, belongs to the base.
 
     Raises:
-        UsageError: neither has a setting of that name.
+        UsageError: neither has an option of that name.
     """
-    own_names, base_names = _option_names(optimizer), _option_names(base)
+    own_names, base_names = option_names(optimizer.options_type()), option_names(base.options_type())
     own: dict[str, Any] = {}
     base_tables: list[dict[str, Any]] = []
     for table in tables:
         if not is_for(table, optimizer):
             base_tables.append(dict(table))
             continue
-        beside = {k: v for k, v in table.items() if k not in ("name", "base") and k not in own_names}
-        for name in beside:
+        inherited = {k: v for k, v in table.items() if k not in ("name", "base") and k not in own_names}
+        for name in inherited:
             if name not in base_names:
                 raise UsageError(
                     f"optimizer.{name}: no such option.{did_you_mean(name, [*own_names, *base_names])} Options of "
-                    f"optimizer: base, {', '.join(own_names)}; of its base {base.name}: {', '.join(base_names)}."
+                    f"optimizer: base, {', '.join(own_names)}; of its base {base.name}: {', '.join(base_names)}"
                 )
         own.update({k: v for k, v in table.items() if k in own_names})
-        base_tables.append({**beside, **_base_table(table)})
+        base_tables.append({**inherited, **_base_table(table)})
     return own, merge(base_tables, base)
 
 
 def tracker_tables(
     trackers: Sequence[Component], tables: Sequence[Mapping[str, Any]], train: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Return the settings of each tracker that is on, by its name.
+    """Return the settings of each tracker in use, by its name.
 
     Args:
-        trackers: those that are on in the end.
+        trackers: those in use.
         tables: the `[tracker]` sections, weakest first: settings by tracker.
-        train: the `[train]` sections; settings for a tracker that one of them turned on, and a later one turned off
-            again, are dropped.
+        train: the `[train]` sections; settings of a tracker that one of them turns on and a later one off are dropped.
 
     Raises:
-        UsageError: two of one name are on, or settings are for none that was ever on.
+        UsageError: two trackers in use have the same name, or settings are for a tracker that was never on.
     """
     merged: dict[str, dict[str, Any]] = {}
     for tracker in trackers:
         if tracker.name in merged:
-            raise UsageError(f"train.track: two trackers are called '{tracker.name}'; only one of them can be on.")
+            raise UsageError(f"train.track: two trackers are called '{tracker.name}'; use only one of them")
         merged[tracker.name] = {}
     once_on = {split_reference(str(name))[1] for table in train for name in _listed(table.get("track"))}
     for table in tables:
         for name, settings in table.items():
             if not isinstance(settings, Mapping):
-                raise UsageError(f"tracker.{name}: write whose option it is, as tracker.NAME.{name}.")
+                raise UsageError(f"tracker.{name}: name the tracker, as in tracker.NAME.{name}")
             if name in merged:
                 merged[name].update(settings)
             elif name not in once_on:
                 near = did_you_mean(name, merged)
-                raise UsageError(f"tracker.{name}: that tracker is not on.{near} Turn it on with --track {name}.")
+                raise UsageError(f"tracker.{name}: this tracker is not in use.{near} Turn it on with `track={name}`")
     return merged
 
 
@@ -134,7 +136,7 @@ def _listed(value: Any) -> Sequence[Any]:
 
 
 def _base_table(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a table says of the base; `base = "adamw"` is short for its name."""
+    """Return the table of the base; `base = "adamw"` is short for its name."""
     base = table.get("base", {})
     return dict(base) if isinstance(base, Mapping) else {"name": base}
 
@@ -146,10 +148,3 @@ def _optimizer_spec(component: Component) -> OptimizerSpec:
 
 def _is_single(spec: OptimizerSpec) -> bool:
     return not spec.base and spec.passes == 1
-
-
-def _option_names(component: Component) -> list[str]:
-    return [field.name for field in dataclasses.fields(component.options_type())]
-
-
-Layer = dict[str, dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Recipes: named settings that apply by device, weights and component."""
+"""Recipes: named settings, some of them conditional on device, weights and components."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import KINDS
 
 Facts = Mapping[str, tuple[str, ...]]
-"""What conditions are compared with: names of components, "device" and "weights". An optimizer that is built over
-another one goes by both their names."""
+"""Values that conditions are matched against: names of components by kind, "device" and "weights". An optimizer that
+wraps another one has both names."""
 
 CONDITIONS = ("backbone", "head", "optimizer", "dataset", "device", "weights")
 
 
 @dataclass(frozen=True)
 class When:
-    """Settings that hold where every condition does; a condition's patterns are alternatives, "*" fits anything."""
+    """Settings that apply if every condition holds; patterns of a condition are alternatives, "*" matches anything."""
 
     conditions: Mapping[str, tuple[str, ...]]
     settings: Layer
 
     def holds(self, facts: Facts) -> bool:
-        """Say whether the block holds."""
+        """Return whether every condition holds."""
         return all(
             any(fnmatch(value, pattern) for value in facts.get(key, ("",)) for pattern in patterns)
             for key, patterns in self.conditions.items()
@@ -37,7 +37,14 @@ class When:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as read: settings for any case, then blocks in their order; `distribution` is its author's."""
+    """A recipe.
+
+    Attributes:
+        name: of the recipe.
+        settings: those that always apply.
+        whens: conditional settings, in their order.
+        distribution: that registers the recipe.
+    """
 
     name: str
     settings: Layer
@@ -49,21 +56,21 @@ class Recipe:
         return {kind: table["name"] for kind, table in self.settings.items() if "name" in table}
 
     def known_as(self, component: Component, registry: Registry) -> str:
-        """Return the name that conditions know a component by: not that of one which the recipe's author has."""
+        """Return the name of a component in conditions; a foreign one with the name of an own one has its reference."""
         meant = own_name(component.kind, component.name, self.distribution, registry)
         return component.name if meant in (component.name, component.reference) else component.reference
 
     def layers(self, facts: Facts) -> list[Layer]:
-        """Return the settings that hold, weakest first."""
+        """Return the settings that apply, weakest first."""
         return [self.settings, *(when.settings for when in self.whens if when.holds(facts))]
 
 
 def read_recipe(name: str, registry: Registry) -> Recipe:
-    """Read the recipe with that name.
+    """Read the recipe of that name.
 
     Raises:
-        UsageError: there is none.
-        FgvcError: its file is no valid recipe.
+        UsageError: there is no such recipe.
+        FgvcError: its file is not a valid recipe.
     """
     component = registry.find("recipe", name)
     try:
@@ -76,7 +83,7 @@ def read_recipe(name: str, registry: Registry) -> Recipe:
                 settings[kind]["name"] = own_name(kind, settings[kind]["name"], component.distribution, registry)
         return Recipe(component.spec.name, settings, whens, component.distribution)
     except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise FgvcError(f"recipe {component.reference} is broken: {error}. Its author can mend it.") from error
+        raise FgvcError(f"recipe {component.reference} is invalid: {error}") from error
 
 
 def _when(block: dict[str, Any]) -> When:

@@ -1,4 +1,4 @@
-"""Settings that older versions called something else, so that their runs still load."""
+"""Former names and values of settings, so that runs of older versions still load."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ NAMES = {
     ("preprocessing", "fit"): "crop_mode",
     ("head", "idle"): "missing_grad",
 }
-"""The current name by section and former name."""
+"""Current name by section and former name."""
 
 VALUES = {
     "crop_mode": {"short": "center", "stretch": "squash"},
     "missing_grad": {"coast": "zero"},
     "sampling": {"root": "sqrt"},
 }
-"""The current value by setting and former value."""
+"""Current value by setting and former value."""
 
 
 def current(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under their current names, with current values."""
+    """Return the settings of a section with current names and values."""
     renamed = {NAMES.get((section, name), name): value for name, value in settings.items()}
     return {
         name: VALUES[name].get(value, value) if name in VALUES and isinstance(value, str) else value

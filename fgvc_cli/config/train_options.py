@@ -1,4 +1,4 @@
-"""Settings of a training that no component owns: `[train]` and `[augment]`."""
+"""Settings that belong to no component: `[train]` and `[augment]`."""
 
 from __future__ import annotations
 
@@ -10,112 +10,126 @@ from fgvc_cli.options import option
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How long, how fast, on what and how carefully to train.
+    """Settings of a training.
 
     Raises:
         ValueError: `mean` or `std` are not three numbers.
     """
 
-    weights: str = option("auto", "auto, imagenet, none, a file, or a tag of the backbone's published weights")
-    epochs: int = option(30, "passes over the training images", minimum=0)
-    batch_size: int = option(32, "images in a forward pass, of each process under torchrun", minimum=1)
-    grad_accum_steps: int = option(1, "forward passes whose gradients make one update", minimum=1)
-    image_size: int = option(224, "side of the square images that the backbone sees, pixels", minimum=16)
-    crop_pct: float = option(0.875, "share of the resized length that the crop keeps", minimum=0.1, maximum=1)
-    resize: int = option(0, "length images are resized to before the crop, pixels; 0: by crop_pct", minimum=0)
-    crop_mode: Literal["center", "squash"] = option(
-        "center", "center: resize the short side to that length; squash: resize the whole image to a square"
+    weights: str = option(
+        "auto", "initial weights: auto, imagenet, none, a file, or a tag of the backbone's published weights"
     )
-    interpolation: Literal["bilinear", "bicubic"] = option("bilinear", "how images are resized")
+    epochs: int = option(30, "number of passes over the training images", minimum=0)
+    batch_size: int = option(32, "images per forward pass, in each process under torchrun", minimum=1)
+    grad_accum_steps: int = option(1, "forward passes whose gradients are accumulated for one update", minimum=1)
+    image_size: int = option(224, "side of the square input images in pixels", minimum=16)
+    crop_pct: float = option(0.875, "fraction of the resized side that the crop keeps", minimum=0.1, maximum=1)
+    resize: int = option(
+        0, "side in pixels that images are resized to before the crop; 0: image_size / crop_pct", minimum=0
+    )
+    crop_mode: Literal["center", "squash"] = option(
+        "center", "how images become square: center resizes the short side and crops, squash resizes both sides"
+    )
+    interpolation: Literal["bilinear", "bicubic"] = option("bilinear", "interpolation for resizing images")
     mean: tuple[float, float, float] | None = option(
-        None, "subtracted from pixel values in [0, 1], by channel; none: that of the backbone's weights", minimum=0
+        None, "per-channel mean of pixel values in [0, 1]; none: that of the backbone's weights", minimum=0
     )
     std: tuple[float, float, float] | None = option(
-        None, "pixel values are divided by it, by channel; none: that of the backbone's weights", minimum=0.001
+        None, "per-channel standard deviation of pixel values; none: that of the backbone's weights", minimum=0.001
     )
-    schedule: Literal["constant", "cosine", "step"] = option("cosine", "how the learning rate falls")
-    schedule_unit: Literal["step", "epoch"] = option("step", "whether it moves with each step or each epoch")
+    schedule: Literal["constant", "cosine", "step"] = option("cosine", "learning-rate schedule")
+    schedule_unit: Literal["step", "epoch"] = option("step", "whether the schedule advances per step or per epoch")
     cosine_over: Literal["rest", "all"] = option(
         "rest", "steps that the cosine spans: those after the warm-up, or all (it then ends above zero)"
     )
-    step_epochs: int = option(10, "schedule=step: epochs between two falls", minimum=1)
-    step_factor: float = option(0.1, "schedule=step: what each fall multiplies the rate by", minimum=0, maximum=1)
-    warmup_epochs: float = option(0.0, "epochs in which the rate rises linearly", minimum=0)
-    warmup_steps: int = option(0, "updates in which the rate rises linearly, instead of warmup_epochs", minimum=0)
-    label_smoothing: float = option(0.0, "share of the target spread over all classes", minimum=0, maximum=1)
-    clip_norm: float = option(0.0, "largest norm of the gradient of an update; 0: not clipped", minimum=0)
+    step_epochs: int = option(10, "with schedule=step: epochs between two drops of the learning rate", minimum=1)
+    step_factor: float = option(
+        0.1, "with schedule=step: factor of each drop of the learning rate", minimum=0, maximum=1
+    )
+    warmup_epochs: float = option(0.0, "epochs of linear learning-rate warm-up", minimum=0)
+    warmup_steps: int = option(0, "updates of linear learning-rate warm-up, instead of warmup_epochs", minimum=0)
+    label_smoothing: float = option(
+        0.0, "fraction of the target distribution spread over all classes", minimum=0, maximum=1
+    )
+    clip_norm: float = option(0.0, "maximum gradient norm of an update; 0: no clipping", minimum=0)
     patience: int = option(0, "epochs without a better validation top-1 before training stops; 0: never", minimum=0)
-    min_delta: float = option(0.001, "what counts as better for patience, a fraction", minimum=0)
+    min_delta: float = option(0.001, "smallest gain in top-1, a fraction, that counts for patience", minimum=0)
     val_fraction: float = option(
-        0.15, "share of the training images held out where the dataset has no validation split", minimum=0, maximum=0.9
+        0.15, "fraction of the training images held out if the dataset has no validation split", minimum=0, maximum=0.9
     )
     val_seed: int | None = option(
-        None, "seeds which images are held out (and a dataset that draws its splits); none: seed", minimum=0
+        None, "seed of the held-out images, and of splits that a dataset draws; none: seed", minimum=0
     )
     train_on: Literal["train", "train+val"] = option(
-        "train", "train+val: all but the test split; nothing is held out, and the last epoch is kept"
+        "train", "images to train on; train+val holds nothing out and keeps the last epoch"
     )
     sampling: Literal["image", "class", "sqrt"] = option(
-        "image",
-        "what comes up equally often in an epoch: image, each image; class, each class; sqrt, between the two",
+        "image", "sampling: uniform over images, class-balanced, or by the square root of the class size"
     )
     cache: Literal["auto", "on", "off"] = option(
-        "auto", "keep decoded images on disk from epoch to epoch; auto: where they fit (fgvc data cache)"
+        "auto", "cache decoded images on disk between epochs; auto: if they fit the cache limit"
     )
-    seed: int = option(0, "seeds weights, order, augmentation and dropout", minimum=0)
-    precision: Literal["auto", "fp32", "bf16"] = option("auto", "auto: bf16 where the GPU has it, else fp32")
-    channels_last: Literal["auto", "on", "off"] = option("auto", "memory format; auto: where the backbone gains by it")
+    seed: int = option(0, "random seed of weights, order, augmentation and dropout", minimum=0)
+    precision: Literal["auto", "fp32", "bf16"] = option("auto", "numeric precision; auto: bf16 on GPUs that support it")
+    channels_last: Literal["auto", "on", "off"] = option(
+        "auto", "channels-last memory format; auto: for backbones that gain from it"
+    )
     compile: bool = option(False, "compile the model with torch.compile")
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
-    track: tuple[str, ...] = option((), "who is told how it goes (fgvc list-plugins --kind tracker)")
-    workers: int = option(-1, "processes that read images; -1: by device, 0: the main process reads", minimum=-1)
-    strict_data: bool = option(False, "stop at the first image that cannot be read")
+    device: str = option("auto", "device: auto, cpu, cuda, cuda:N or mps")
+    track: tuple[str, ...] = option((), "experiment trackers to log to")
+    workers: int = option(-1, "data-loading processes; -1: by device, 0: load in the main process", minimum=-1)
+    strict_data: bool = option(False, "stop at the first unreadable image")
 
     @property
     def split_seed(self) -> int:
-        """What seeds the splits."""
+        """Seed of the splits."""
         return self.seed if self.val_seed is None else self.val_seed
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and len(values) != 3:
-                raise ValueError(
-                    f"{name}={list(values)}: give three numbers (red, green, blue), such as [0.5, 0.5, 0.5]."
-                )
+                raise ValueError(f"{name}={list(values)}: give three numbers (R, G, B), such as [0.5, 0.5, 0.5]")
 
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """Options of the augmentation. It applies to training images alone; evaluation never augments."""
+    """Settings of the augmentation of training images; evaluation never augments.
+
+    Raises:
+        ValueError: settings contradict each other.
+    """
 
     policy: Literal["none", "autoaugment", "randaugment", "trivialaugment"] = option(
-        "none", "a known set of random operations: AutoAugment (its ImageNet policy), RandAugment, TrivialAugment"
+        "none", "set of random operations: AutoAugment (its ImageNet policy), RandAugment or TrivialAugment"
     )
-    before_resize: bool = option(False, "apply the policy to the whole photograph, before resize and crop (slower)")
+    before_resize: bool = option(False, "apply the policy to the original image, before resize and crop (slower)")
     crop: Literal["random", "resized", "center"] = option(
-        "random", "random: a crop of the resized image; resized: of random size and shape; center: as in evaluation"
+        "random",
+        "training crop: random (position only), resized (size and aspect ratio too), center (as in evaluation)",
     )
-    scale_min: float = option(0.25, "least share of the image that a resized crop takes", minimum=0.01, maximum=1)
+    scale_min: float = option(0.25, "minimum area of a resized crop, as a fraction", minimum=0.01, maximum=1)
     padding: int = option(0, "black pixels added on each side before a random crop", minimum=0)
-    flip: float = option(0.5, "probability of a left-right flip", minimum=0, maximum=1)
-    randaugment_operations: int = option(2, "operations that RandAugment applies one after the other", minimum=1)
-    randaugment_magnitude: int = option(9, "strength of RandAugment's operations, 0 to 30", minimum=0, maximum=30)
+    flip: float = option(0.5, "probability of a horizontal flip", minimum=0, maximum=1)
+    randaugment_operations: int = option(2, "number of RandAugment operations per image", minimum=1)
+    randaugment_magnitude: int = option(9, "magnitude of RandAugment operations, 0 to 30", minimum=0, maximum=30)
     color_jitter: float = option(
-        0.0, "brightness, contrast and saturation are scaled by up to 1 +- this; 0: off", minimum=0, maximum=1
+        0.0, "maximum relative change of brightness, contrast and saturation; 0: off", minimum=0, maximum=1
     )
-    blur: float = option(0.0, "probability of a Gaussian blur (5 px wide, sigma 0.1 to 5)", minimum=0, maximum=1)
+    blur: float = option(0.0, "probability of a Gaussian blur (5 px kernel, sigma 0.1 to 5)", minimum=0, maximum=1)
     sharpen: float = option(0.0, "probability of sharpening (factor 1.5)", minimum=0, maximum=1)
-    erase: float = option(0.0, "probability that a random box is blanked with the mean color", minimum=0, maximum=1)
-    mixup: float = option(0.0, "alpha of mixup: each image is blended with another of its batch; 0: off", minimum=0)
+    erase: float = option(0.0, "probability of erasing a random box (filled with the mean color)", minimum=0, maximum=1)
+    mixup: float = option(0.0, "mixup alpha: each image is blended with another of its batch; 0: off", minimum=0)
     cutmix: float = option(
-        0.0, "alpha of CutMix: a box of each image is taken from another of its batch; 0: off", minimum=0
+        0.0, "CutMix alpha: a box of each image is taken from another of its batch; 0: off", minimum=0
     )
     where: Literal["auto", "workers", "device"] = option(
-        "auto", "what changes pixels after the crop: the processes that read, or the device by the batch; auto: a GPU"
+        "auto",
+        "where pixels are augmented after the crop: per image in the workers, or per batch on the device; "
+        "auto: on a GPU",
     )
     merge_geometry: bool = option(
-        False, "where=device: one resampling for all of an image's geometric operations, not one for each"
+        False, "with where=device: resample each image once for all of its geometric operations"
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli import settings
-from fgvc_cli.config.datasets import check_path, made_from
+from fgvc_cli.config.datasets import check_path, dataset_for
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.dataset import no_progress
 from fgvc_cli.data.splits import TrainingSplits, listed, subset, training_splits
@@ -19,7 +19,7 @@ from fgvc_cli.registry import Component
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["TrainingSplits", "check_path", "made_from", "open_dataset", "request_for", "subset", "training_splits"]
+__all__ = ["TrainingSplits", "check_path", "dataset_for", "open_dataset", "request_for", "subset", "training_splits"]
 
 
 def open_dataset(component: Component, options: Any, folder: Path | None, seed: int) -> Dataset:

@@ -8,10 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.config.applicable import Settings
+from fgvc_cli.config.applicable import SharedSettings
 from fgvc_cli.config.layering import Layer, own_name
 from fgvc_cli.config.recipes import read_recipe
-from fgvc_cli.config.run_config import RunConfig, person_settings
+from fgvc_cli.config.run_config import RunConfig, user_settings
 from fgvc_cli.errors import UsageError
 from fgvc_cli.experiments.study import COMBINED, Combination, Study, StudyFile, named, parse_study, read_study_file
 from fgvc_cli.registry import Component, Registry
@@ -98,9 +98,9 @@ class _Planner:
         self.request, self.registry = request, registry
         self.file = _file(request, registry)
         self.recipe = request.recipe or self.file.recipe
-        self.person = _merged(*person_settings(None, request.options, ())[0])
+        self.person = _merged(*user_settings(None, request.options, ())[0])
         self.begun = read_recipe(self.recipe or self._usual_recipe(), registry)
-        self.settings = Settings(request.texts, self.begun, registry)
+        self.settings = SharedSettings(request.texts, self.begun, registry)
 
     def study(self) -> Study:
         """Return the study."""
@@ -145,7 +145,7 @@ class _Planner:
     def _cell(self, layer: Layer, components: Mapping[Kind, Component]) -> Layer:
         """Return the settings of a combination: the file's, and over them those of the command line."""
         names = {str(kind): {"name": self._name(component)} for kind, component in components.items()}
-        typed = _merged(*person_settings(None, {}, self.settings.of(components))[0])
+        typed = _merged(*user_settings(None, {}, self.settings.of(components))[0])
         of_components: Layer = {kind: table for kind, table in typed.items() if kind in COMBINED}
         of_all = _merged(self.person, {kind: table for kind, table in typed.items() if kind not in COMBINED})
         again = {section: table for section, table in of_all.items() if section in layer}  # stronger than the cell's
@@ -154,7 +154,7 @@ class _Planner:
         return _absolute(_merged({kind: names[kind] for kind in COMBINED}, own, again, of_components, names))
 
     def _shared(self) -> Layer:
-        typed = _merged(*person_settings(None, {}, self.request.texts)[0])
+        typed = _merged(*user_settings(None, {}, self.request.texts)[0])
         of_all = {section: table for section, table in typed.items() if section not in COMBINED}
         return _absolute(_merged(self.file.shared, self.person, of_all))
 

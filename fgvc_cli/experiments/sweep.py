@@ -34,7 +34,7 @@ def begun_otherwise(study: Study, configs: Sequence[RunConfig], folder: StudyFol
     """
     found: dict[str, list[str]] = {}
     for run in study.runs():
-        now = tomllib.loads(configs[study.combinations.index(run.combination)].as_toml())
+        now = configs[study.combinations.index(run.combination)].as_document()
         if different := ", ".join(_different(run, now, folder)):
             found.setdefault(different, []).append(run.name)
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -142,18 +141,13 @@ def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits]:
 def _agreed(decide: Callable[[], Plan], ranks: Ranks, registry: Registry) -> Plan:
     """Return the plan of the first process: the others take its settings, and its weights when training begins."""
     plan = decide() if ranks.first else None
-    text, recipe, weights = ranks.from_first(lambda: _told(plan))
-    return plan or plan_again([_settings(text)], recipe, weights, registry, offline=True)
+    settings, recipe, weights = ranks.from_first(lambda: _told(plan))
+    return plan or plan_again([settings], recipe, weights, registry, offline=True)
 
 
-def _told(plan: Plan | None) -> tuple[str, str, str]:
+def _told(plan: Plan | None) -> tuple[Layer, str, str]:
     assert plan is not None  # only the first process tells
-    return plan.config.as_toml(), plan.config.recipe, plan.weights
-
-
-def _settings(text: str) -> Layer:
-    document = tomllib.loads(text)
-    return {section: table for section, table in document.items() if isinstance(table, dict)}
+    return plan.config.as_layer(), plan.config.recipe, plan.weights
 
 
 def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
@@ -166,7 +160,7 @@ def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
 def _go(job: Job, run: RunFolder, registry: Registry, view: View, trackers: Trackers, resumed: bool) -> Outcome:
     told = trackers if job.ranks.first else Trackers()
     with heard() as interrupt, _explained(job.config), closing(open_cache(job)) as cache, told:
-        event = RunStart(run.path, tomllib.loads(job.config.as_toml()), job.classifier.class_names, resumed)
+        event = RunStart(run.path, job.config.as_document(), job.classifier.class_names, resumed)
         trainer = Trainer(job, run, _description(job), event, registry, view, interrupt, cache=cache, trackers=told)
         if resumed:
             trainer.load()

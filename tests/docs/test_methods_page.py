@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fgvc_cli.cli.show import value_text
-from fgvc_cli.config.run_config import person_settings, resolve
+from fgvc_cli.config.run_config import resolve, user_settings
 from fgvc_cli.contracts import BackboneInfo, MapInfo, ParameterGroup
 from fgvc_cli.options import describe
 from fgvc_cli.registry import get_registry
@@ -188,7 +188,7 @@ def _resolve(command: str):
         if option in named:
             section, key = named[option]
             options.setdefault(section, {})[key] = float(value) if key == "lr" else value
-    settings, _ = person_settings(None, options, [value for option, value in pairs if option == "--set"])
+    settings, _ = user_settings(None, options, [value for option, value in pairs if option == "--set"])
     return resolve(settings, "finetune", {"device": "cuda", "weights": "pretrained"}, get_registry())
 
 

@@ -13,7 +13,7 @@ import typer
 from fgvc_cli.cli.show import value_text
 from fgvc_cli.cli.train import train as train_command
 from fgvc_cli.config.recipes import CONDITIONS
-from fgvc_cli.config.run_config import SECTIONS, person_settings, read_config, resolve
+from fgvc_cli.config.run_config import SECTIONS, read_config, resolve, user_settings
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.errors import UsageError
 from fgvc_cli.options import describe
@@ -133,7 +133,7 @@ def test_the_file_of_the_page_and_its_place_in_the_order(page, tmp_path):
     assert recipe == "finetune" and read["train"] == {"epochs": 12}
 
     def epochs(options: dict[str, Any], texts: list[str], config: Any = file) -> int:
-        settings, named = person_settings(config, options, texts)
+        settings, named = user_settings(config, options, texts)
         return resolve(settings, named or "finetune", {**FACTS, "device": "cpu"}, get_registry()).train.epochs
 
     of_the_recipe = resolve([], "finetune", FACTS, get_registry()).train.epochs
@@ -145,14 +145,14 @@ def test_the_file_of_the_page_and_its_place_in_the_order(page, tmp_path):
     assert epochs(given, ["train.epochs=14"]) == 14
     assert epochs(given, ["train.epochs=14", "train.epochs=15"]) == 15
 
-    settings, _ = person_settings(file, {}, [])
+    settings, _ = user_settings(file, {}, [])
     config = resolve(settings, "finetune", FACTS, get_registry())
     assert (config.head.name, config.head.options.fpn_size, config.dataset.name) == ("pim", 256, "folder")
     assert config.data is not None and config.data.name == "photos"
 
 
 def test_options_of_a_component_that_is_replaced_are_dropped(page):
-    settings, _ = person_settings(None, {"optimizer": {"name": "adamw"}}, [])
+    settings, _ = user_settings(None, {"optimizer": {"name": "adamw"}}, [])
     options = resolve(settings, "report", FACTS, get_registry()).optimizer.options
     assert options == type(options)()
     with pytest.raises(UsageError, match=r"optimizer\.momentum: no such option"):

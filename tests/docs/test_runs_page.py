@@ -202,7 +202,7 @@ def imports(page) -> list[list[str]]:
 
 def test_the_commands_for_public_checkpoints_make_what_the_authors_code_has(page):
     from fgvc_cli.cli.train import train as train_command
-    from fgvc_cli.config.run_config import person_settings, resolve
+    from fgvc_cli.config.run_config import resolve, user_settings
 
     app = typer.Typer(add_completion=False)
     app.command()(train_command)
@@ -215,7 +215,7 @@ def test_the_commands_for_public_checkpoints_make_what_the_authors_code_has(page
             "train": {"epochs": given["epochs"], "weights": given["weights"]},
             "dataset": {"data": given["data"]},
         }
-        settings, _ = person_settings(None, layer, given["set_"] or [])
+        settings, _ = user_settings(None, layer, given["set_"] or [])
         configs.append(resolve(settings, given["recipe"], {"device": "cpu", "weights": "pretrained"}, get_registry()))
     pim, cmal = configs
     assert (pim.head.name, pim.head.options.fpn_size, pim.head.options.num_selects) == (

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from fgvc_cli import FgvcError, TrackerSpec, UsageError
-from fgvc_cli.config.run_config import person_settings, refuse_with_resume, resolve
+from fgvc_cli.config.run_config import resolve, user_settings
 from fgvc_cli.contracts import RunStart, Tracker, scalars
 from fgvc_cli.evaluation.images import SubjectRequest, choose
 from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry
@@ -105,7 +105,7 @@ def photos_of(photos, split):
 
 def train(registry, photos, out, *texts, trackers=("listener",), view=None):
     train = {**TRAIN, "track": list(trackers)}
-    layers, _ = person_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, texts)
+    layers, _ = user_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, texts)
     return training.train(layers, "scratch", out, True, registry, view or Silent())
 
 
@@ -244,14 +244,14 @@ def test_a_recipe_may_choose_them_by_which_weights_there_are(registry, photos, t
     find = registry.find
     monkeypatch.setattr(registry, "find", lambda kind, name: chatty if kind == "recipe" else find(kind, name))
     train = {name: value for name, value in TRAIN.items() if name != "weights"}  # auto: there are none
-    layers, _ = person_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, [])
+    layers, _ = user_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, [])
     outcome = training.train(layers, "chatty", tmp_path / "run", True, registry, Silent())
     assert outcome.job.config.train.track == ("fgvc-listening:listener",)
     assert Listener.heard[-1] == ("finished", 2)
 
 
 def resolved(registry, *texts, layers=()):
-    own, _ = person_settings(None, {**TRAINING, "dataset": {"name": "demo"}}, texts)
+    own, _ = user_settings(None, {**TRAINING, "dataset": {"name": "demo"}}, texts)
     return resolve([*layers, *own], "scratch", FACTS, registry)
 
 
@@ -293,11 +293,6 @@ def test_an_option_that_does_not_exist_or_fit_is_refused(registry):
         resolved(registry, on, "tracker.listener.volume=-1")
     with pytest.raises(UsageError, match=r"tracker\.listener\.volum: no such option.*mean 'volume'"):
         resolved(registry, on, "tracker.listener.volum=1")
-
-
-def test_resuming_takes_no_tracker(registry):
-    with pytest.raises(UsageError, match="leave out --track"):
-        refuse_with_resume({"train": {"track": ["listener"]}})
 
 
 def test_a_name_that_would_split_a_setting_is_refused():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvc_cli import settings
-from fgvc_cli.config.datasets import check_path, dataset_settings, made_from
+from fgvc_cli.config.datasets import check_path, dataset_for, dataset_settings
 from fgvc_cli.contracts import Dataset, Provision
 from fgvc_cli.data.opening import open_dataset, request_for
 from fgvc_cli.errors import FgvcError, UsageError, cause_of, did_you_mean
@@ -117,7 +117,7 @@ def choose_dataset(name: str | None, data: Path | None, texts: Sequence[str], re
             check_path(component, path)
     else:
         assert path is not None
-        component = made_from(path, registry)
+        component = dataset_for(path, registry)
     options: Any = build(component.options_type(), dataset_settings(texts), "dataset")
     return ChosenDataset(component, options, path, tuple(texts))
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from fgvc_cli import OptimizerSpec, option
-from fgvc_cli.config.run_config import person_settings, read_config, resolve
+from fgvc_cli.config.run_config import read_config, resolve, user_settings
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Component, Registry, get_registry
 from fgvc_cli.registry.records import Origin, PluginRecord
@@ -18,7 +18,7 @@ FACTS = {"device": "cuda", "weights": "none"}
 
 def typed(*texts, optimizer="sam", recipe="scratch", registry=None, **options):
     """Resolve what a person typed after `--optimizer` and `--set`."""
-    settings, _ = person_settings(None, {"optimizer": {"name": optimizer, **options}}, texts)
+    settings, _ = user_settings(None, {"optimizer": {"name": optimizer, **options}}, texts)
     return resolve(settings, recipe, FACTS, registry or get_registry())
 
 
@@ -63,10 +63,10 @@ def test_the_base_of_an_optimizer_that_was_replaced_is_not_taken_over():
 def test_settings_of_a_base_that_was_replaced_are_dropped(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text('[optimizer]\nname = "sam"\nrho = 0.2\n[optimizer.base]\nname = "sgd"\nmomentum = 0.5\n')
-    settings, _ = person_settings(path, {}, ["optimizer.base=adamw"])
+    settings, _ = user_settings(path, {}, ["optimizer.base=adamw"])
     optimizer = resolve(settings, "scratch", FACTS, get_registry()).optimizer
     assert optimizer.title == "sam over adamw" and optimizer.options.rho == 0.2
-    settings, _ = person_settings(path, {"optimizer": {"name": "sgd"}}, [])
+    settings, _ = user_settings(path, {"optimizer": {"name": "sgd"}}, [])
     assert resolve(settings, "scratch", FACTS, get_registry()).optimizer.options.momentum == 0.9
 
 
@@ -84,7 +84,7 @@ def test_what_a_run_writes_resolves_to_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optimizer.base=sam", r"sam: it evaluates its objective more than once.* adamw, sgd\."),
+        ("optimizer.base=sam", r"base=sam: .*more than once per step; choose one of adamw, sgd"),
         ("optimizer.base=adamv", "no optimizer 'adamv'.*adamw|adamv.*Did you mean 'adamw'"),
         ("optimizer.base.momentun=0.5", "optimizer.base.momentun: no such option. Did you mean 'momentum'"),
         ("optimizer.rhoo=0.5", "optimizer.rhoo: no such option. Did you mean 'rho'.*base sgd: lr"),
@@ -107,7 +107,7 @@ def test_a_base_of_two_passes_is_refused_by_what_its_spec_says():
     other = Origin("other", "1.0")
     record = PluginRecord("other", other, "other", "loaded", components=(Component(spec, other),))
     registry = Registry([*get_registry().plugins, record])
-    with pytest.raises(UsageError, match="extragradient: it evaluates its objective more than once"):
+    with pytest.raises(UsageError, match="base=extragradient: .*more than once per step"):
         typed("optimizer.base=extragradient", registry=registry)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.config.recipes import read_recipe
-from fgvc_cli.config.run_config import person_settings, read_config, refuse_with_resume, resolve
+from fgvc_cli.config.run_config import read_config, resolve, user_settings
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
 
@@ -67,7 +67,7 @@ def test_a_file_chooses_the_data_set_that_reads_such_files(tmp_path):
     (tmp_path / "photos.csv").mkdir()  # a folder is one whatever its name
     assert resolved({"dataset": {"data": str(tmp_path / "photos.csv")}}).dataset.component.spec.name == "folder"
     (tmp_path / "photos.zip").touch()
-    with pytest.raises(UsageError, match=r"photos.zip: give a folder of images or a file that ends in .csv, .tsv"):
+    with pytest.raises(UsageError, match=r"photos.zip.*\.csv, \.tsv"):
         resolved({"dataset": {"data": str(tmp_path / "photos.zip")}})
 
 
@@ -96,7 +96,7 @@ def test_files_that_are_no_configuration_are_refused(tmp_path):
     with pytest.raises(FgvcError, match=r"none\.toml"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "a.toml").write_text("a = ")
-    with pytest.raises(FgvcError, match="no valid TOML"):
+    with pytest.raises(FgvcError, match="not valid TOML"):
         read_config(tmp_path / "a.toml")
     (tmp_path / "b.toml").write_text("[haed]\nname='pim'")
     with pytest.raises(UsageError, match="Did you mean 'head'"):
@@ -106,23 +106,15 @@ def test_files_that_are_no_configuration_are_refused(tmp_path):
 def test_the_command_line_goes_before_the_file_and_set_before_both(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text('recipe = "report"\n[train]\nepochs = 1\nseed = 1\nbatch_size = 4\n')
-    layers, recipe = person_settings(path, {"train": {"epochs": 2, "seed": 2, "device": None}}, ["train.epochs=3"])
+    layers, recipe = user_settings(path, {"train": {"epochs": 2, "seed": 2, "device": None}}, ["train.epochs=3"])
     train = resolved(*layers, recipe=recipe).train
     assert (recipe, train.epochs, train.seed, train.batch_size) == ("report", 3, 2, 4)
 
 
 @pytest.mark.parametrize("text", ["epochs=3", "train.epochs", "trian.epochs=3", "=", "train.=3"])
 def test_a_malformed_set_is_refused(text):
-    with pytest.raises(UsageError, match="--set"):
-        person_settings(None, {}, [text])
-
-
-def test_resume_refuses_other_settings():
-    refuse_with_resume({"train": {"epochs": None}}, recipe=None, set_=None)
-    with pytest.raises(UsageError, match="--epochs"):
-        refuse_with_resume({"train": {"epochs": 3}}, recipe=None)
-    with pytest.raises(UsageError, match="--set"):
-        refuse_with_resume({}, set_=["train.epochs=3"])
+    with pytest.raises(UsageError, match=r"kind\.option=value|no section 'trian'"):
+        user_settings(None, {}, [text])
 
 
 def test_a_person_may_choose_any_image_size_in_every_recipe():
