@@ -10,13 +10,13 @@ def fgvc_heads() -> list[HeadSpec]:
         HeadSpec(
             "linear",
             "fgvc_heads.linear:LinearHead",
-            "One linear layer on the backbone's own pooled embedding",
+            "One linear layer on the backbone's pooled embedding",
             "fgvc_heads.options:LinearOptions",
         ),
         HeadSpec(
             "pim",
             "fgvc_heads.pim:PimHead",
-            "Plug-in module: picks the most telling points of every map and combines them",
+            "Plug-in module: selects the most discriminative points of each map and combines them",
             "fgvc_heads.options:PimOptions",
             "Chou, Lin, Kao 2022, A Novel Plug-in Module for Fine-Grained Visual Classification, arXiv 2202.03822",
             maps=1,
@@ -24,7 +24,7 @@ def fgvc_heads() -> list[HeadSpec]:
         HeadSpec(
             "cmal",
             "fgvc_heads.cmal:CmalHead",
-            "Cross-layer mutual attention: three experts that train on what the others look at",
+            "Cross-layer mutual attention: three experts, each trained on the attention regions of the others",
             "fgvc_heads.options:CmalOptions",
             "Liu, Zhao, Wang, Kato 2023, Learn from Each Other to Classify Better: Cross-layer Mutual Attention "
             "Learning for Fine-grained Visual Classification, Pattern Recognition 140, 109550",

@@ -1,4 +1,4 @@
-"""The linear head: one linear layer on the backbone's own pooled embedding, the baseline of every comparison."""
+"""The linear head: one linear layer on the backbone's pooled embedding, the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fgvc_heads.options import LinearOptions
 
 
 class LinearHead(Head):
-    """Dropout and one linear layer: embedding B,D to scores B,K.
+    """Dropout and one linear layer: embedding B,D to logits B,K.
 
     It reads the embedding that the model's own classifier would read, never a pooled last map: in EfficientNet, Swin
     and ViT a convolution, a norm or a class token lies between the two.
 
     Args:
-        backbone: what the backbone says of itself; gives D.
-        classes: the number of classes K.
+        backbone: gives D.
+        classes: number of classes K.
         options: see `LinearOptions`.
     """
 
@@ -28,7 +28,7 @@ class LinearHead(Head):
         super().__init__(backbone, classes, options)
         self.dropout = nn.Dropout(options.dropout)
         self.classifier = nn.Linear(backbone.embedding_width, classes)
-        # Small weights: the first scores are nearly equal, so that the first steps do not shake pretrained features.
+        # Small weights make the initial logits nearly equal, so the first steps do not disturb pretrained features.
         nn.init.trunc_normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
@@ -37,10 +37,10 @@ class LinearHead(Head):
         return Reads(embedding=True)
 
     def forward(self, features: Features, part: str | None = None) -> Tensor:  # noqa: ARG002
-        """Return scores B,K."""
+        """Return logits B,K."""
         scores: Tensor = self.classifier(self.dropout(features.embedding))
         return scores
 
     def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
-        """Yield the cross entropy of the scores."""
+        """Yield the cross entropy of the logits."""
         yield Objective(images, lambda scores: Loss(F.cross_entropy(scores.float(), targets), scores))

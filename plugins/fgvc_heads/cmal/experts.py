@@ -1,4 +1,4 @@
-"""The modules of CMAL: three experts, each with a classifier, and the classifier of their concatenation."""
+"""The modules of CMAL: three experts with a classifier each, and the classifier of their concatenation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PooledClassifier(nn.Module):
-    """A pooled vector B,D to scores B,K: batch norm, linear, batch norm, ELU, linear.
+    """Classify pooled vectors B,D to logits B,K: batch norm, linear, batch norm, ELU, linear.
 
     Args:
         width: D.
@@ -23,19 +23,19 @@ class PooledClassifier(nn.Module):
         self.output = nn.Linear(hidden, classes)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Return scores B,K of vectors B,D."""
+        """Return logits B,K of vectors B,D."""
         scores: Tensor = self.output(F.elu(self.hidden_norm(self.hidden(self.norm(pooled)))))
         return scores
 
 
 class ConvNormRelu(nn.Module):
-    """A convolution that keeps the grid, batch norm and ReLU; the convolution has no bias.
+    """Convolution without bias that keeps the grid, batch norm, ReLU.
 
     Args:
-        channels: of the input.
-        width: channels of the output.
-        kernel: side of the convolution's kernel, odd.
-        momentum: share of a new batch in the running statistics.
+        channels: input channels.
+        width: output channels.
+        kernel: kernel size, odd.
+        momentum: of the batch norm.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, momentum: float) -> None:
@@ -49,7 +49,7 @@ class ConvNormRelu(nn.Module):
 
 
 class Expert(nn.Module):
-    """What looks at one feature map: a map of its own, from which its classifier and its attention are made.
+    """Turn one feature map into the expert's own map, which its classifier and its attention are computed from.
 
     Args:
         channels: C of the backbone's feature map.
@@ -57,7 +57,7 @@ class Expert(nn.Module):
         map_channels: D, channels of the expert's map.
         hidden: hidden width of its classifier.
         classes: K.
-        momentum: share of a new batch in the running statistics of the convolutions' norms.
+        momentum: of the convolutions' batch norms.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Expert(nn.Module):
         self.classifier = PooledClassifier(map_channels, hidden, classes)
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the expert's map B,D,H,W of a feature map B,C,H,W, and its largest value by channel, B,D."""
+        """Return the expert's map B,D,H,W of a feature map B,C,H,W, and its maximum per channel, B,D."""
         own_map = self.expand(self.reduce(feature_map))
-        # Of equal values one alone gets the gradient, as in the published max pooling; amax would share it out.
+        # On ties max pooling sends the gradient to one point, as in the published code; amax would split it.
         return own_map, F.adaptive_max_pool2d(own_map, 1).flatten(1)

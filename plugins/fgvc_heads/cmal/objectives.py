@@ -1,4 +1,8 @@
-"""The five objectives of CMAL: which parts of the head each runs, what it returns, and its loss."""
+"""The five objectives of CMAL: the parts of the head that each runs, the output, and the losses.
+
+Losses are cross entropies, computed in float32 whatever the precision of the logits. Targets are class indices B or
+probabilities B,K.
+"""
 
 from __future__ import annotations
 
@@ -11,57 +15,20 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Loss
 
-
-class CmalOutput(NamedTuple):
-    """Scores of the classifiers that the part in question has; None stands for what it has not.
-
-    Attributes:
-        expert_scores: B,K of each expert, e1 (shallow) to e3 (deep).
-        concat_scores: B,K of the experts' concatenation.
-        expert_maps: B,D,H,W of each expert, detached: what attention is computed from.
-    """
-
-    expert_scores: tuple[Tensor | None, Tensor | None, Tensor | None]
-    concat_scores: Tensor | None
-    expert_maps: tuple[Tensor, Tensor, Tensor] | None
-
-    def all_scores(self) -> list[Tensor]:
-        """Return the scores there are, the concatenation's last."""
-        return [scores for scores in (*self.expert_scores, self.concat_scores) if scores is not None]
-
-
-class Attention(NamedTuple):
-    """Where the experts look, all of it in float32 (boxes in int64) and without gradient.
-
-    Boxes are x0, y0, x1, y1 in pixels of the image; x1 and y1 are the first column and row outside.
-
-    Attributes:
-        expert_maps: B,3,H,W in [0, 1] at the size of the images, e1 to e3: each expert's attention map.
-        expert_boxes: B,3,4, their attention regions.
-        overall_map: B,H,W in [0, 1]: the three together.
-        overall_box: B,4, the overall attention region.
-    """
-
-    expert_maps: Tensor
-    expert_boxes: Tensor
-    overall_map: Tensor
-    overall_box: Tensor
-
-
 LEVELS = (0, 1, 2)
 """The experts e1, e2 and e3, shallow to deep."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is run for an objective.
+    """What an objective runs.
 
     Attributes:
-        experts: those that run; the backbone stops after the deepest map that they read.
-        watching: those of them that run without gradient, because only their attention is wanted.
+        experts: experts to run; the backbone stops after the deepest map that they read.
+        watching: those of them that run without gradient, because only their attention is needed.
         scored: whether the experts' own classifiers run.
-        concat: whether the concatenation's classifier runs.
-        attends: whether the experts' maps are kept for attention.
+        concat: whether the classifier of the concatenation runs.
+        attends: whether to keep the experts' maps for attention.
     """
 
     experts: tuple[int, ...] = LEVELS
@@ -79,16 +46,34 @@ PARTS: dict[str | None, Part] = {
     "overall": Part(concat=True),
     "concat": Part(scored=False, concat=True),
 }
-"""By the name that an objective gives; None: all that a prediction needs."""
+"""The parts by the name of the objective; None is the whole head, as prediction needs it."""
+
+FULL_PARTS = {
+    name: replace(part, experts=LEVELS, watching=(), scored=True, concat=True) for name, part in PARTS.items()
+}
+"""The same with the whole forward pass in each, as published: all batch-norm statistics are updated."""
 
 
-def full_passes() -> dict[str | None, Part]:
-    """Return the parts if each runs the whole forward pass, as published: all batch-norm statistics move."""
-    return {name: replace(part, experts=LEVELS, watching=(), scored=True, concat=True) for name, part in PARTS.items()}
+class CmalOutput(NamedTuple):
+    """Output of a part of the head; None for what the part does not compute.
+
+    Attributes:
+        expert_scores: logits B,K of each expert, e1 (shallow) to e3 (deep).
+        concat_scores: logits B,K of the experts' concatenation.
+        expert_maps: B,D,H,W of each expert, detached; attention is computed from them.
+    """
+
+    expert_scores: tuple[Tensor | None, Tensor | None, Tensor | None]
+    concat_scores: Tensor | None
+    expert_maps: tuple[Tensor, Tensor, Tensor] | None
+
+    def all_scores(self) -> list[Tensor]:
+        """Return all logits that were computed, the concatenation's last."""
+        return [scores for scores in (*self.expert_scores, self.concat_scores) if scores is not None]
 
 
 def expert_loss(output: CmalOutput, targets: Tensor, level: int) -> Loss:
-    """Return the cross entropy of one expert, by its level."""
+    """Return the cross entropy of the expert at `level`."""
     return Loss(_cross_entropy(output.expert_scores[level], targets))
 
 
@@ -101,10 +86,10 @@ def overall_loss(output: CmalOutput, targets: Tensor, concat_weight: float) -> L
 
 
 def concat_loss(output: CmalOutput, targets: Tensor, concat_weight: float) -> Loss:
-    """Return concat_weight * CE(concat); its scores are those that the training metrics show."""
+    """Return concat_weight * CE(concat), with the logits for the training metrics."""
     return Loss(concat_weight * _cross_entropy(output.concat_scores, targets), output.concat_scores)
 
 
 def _cross_entropy(scores: Tensor | None, targets: Tensor) -> Tensor:
-    assert scores is not None, "the part that was run has no such scores"
+    assert scores is not None, "this part does not compute these logits"
     return F.cross_entropy(scores.float(), targets)

@@ -1,9 +1,9 @@
-"""X"""
+"""The head `pim`: the plug-in module as a head."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Generator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,49 +15,39 @@ from fgvc_heads.options import PimOptions
 from fgvc_heads.pim.combiner import Combiner
 from fgvc_heads.pim.losses import PimOutput, pim_loss
 from fgvc_heads.pim.published import take_apart
-from fgvc_heads.pim.pyramid import FeaturePyramid
+from fgvc_heads.pim.pyramid import FeaturePyramid, TokenUpsampling
 from fgvc_heads.pim.selector import Selector
 
 
-def kept_points(output: PimOutput, grids: Sequence[tuple[int, int]], size: tuple[int, int]) -> Tensor:
-    """Return maps B,H,W (float32) in [0, 1]: the kept points of all maps, each as strong as its confidence.
-
-    Each map's are put on its grid, 0 elsewhere, and enlarged bilinearly to the image; the sum over the maps is divided
-    by its largest value.
-
-    Args:
-        output: of a forward pass.
-        grids: (rows, columns) of each map, shallow first.
-        size: (H, W) of the images.
-    """
-    total = output.scores.new_zeros((len(output.scores), *size), dtype=torch.float32)
-    for kept, confidences, grid in zip(output.kept, output.confidences, grids, strict=True):
-        points = total.new_zeros((len(kept), grid[0] * grid[1])).scatter_(1, kept, confidences.float())
-        total += F.interpolate(points.view(-1, 1, *grid), size, mode="bilinear", align_corners=False).squeeze(1)
-    return total / total.amax(dim=(1, 2), keepdim=True)  # a confidence is 1/K at least: never 0
-
-
 class PimHead(Head):
-    """Picks the most telling points of every map and combines them (arXiv 2202.03822).
+    """Select the most discriminative points of each map and combine them.
+
+    Reference: Chou, Lin, Kao 2022, arXiv 2202.03822.
 
     Args:
-        backbone: what the backbone says of itself; the head fits its maps' exact grids.
-        classes: the number of classes K.
+        backbone: description of the backbone; the head is built for the exact grids of its maps.
+        classes: number of classes K.
         options: see `PimOptions`.
 
     Raises:
-        UsageError: the backbone offers no maps, or `num_selects` lists a number for more or fewer maps than are used.
+        UsageError: the backbone offers no maps, or the length of `num_selects` is not the number of maps used.
     """
 
     def __init__(self, backbone: BackboneInfo, classes: int, options: PimOptions) -> None:
         super().__init__(backbone, classes, options)
         self.backbone_info, self.options = backbone, options
-        self.map_indices = _last_maps(backbone, options.maps)
-        maps = [backbone.maps[index] for index in self.map_indices]
-        self.asked = _num_selects(options, len(maps))
-        self.keeps = keeps = [min(asked, info.points) for asked, info in zip(self.asked, maps, strict=True)]
+        offered = len(backbone.maps)
+        if not offered:
+            raise UsageError(f"pim needs feature maps, and the backbone {backbone.name} has none; try `head=linear`")
+        self.map_indices = tuple(range(max(0, offered - options.maps), offered))
+        self.maps = [backbone.maps[index] for index in self.map_indices]
+        self.asked = _num_selects(options, len(self.maps))
+        keeps = [min(asked, info.points) for asked, info in zip(self.asked, self.maps, strict=True)]
 
-        self.pyramid = FeaturePyramid(maps, options.fpn_size, _upsampling(backbone, options))
+        upsampling = options.upsampling
+        if upsampling == "auto":
+            upsampling = "tokens" if backbone.architecture == "transformer" else "bilinear"
+        self.pyramid = FeaturePyramid(self.maps, options.fpn_size, upsampling)
         self.selectors = nn.ModuleList(Selector(options.fpn_size, classes, keep) for keep in keeps)
         self.combiner = Combiner(
             sum(keeps),
@@ -69,11 +59,11 @@ class PimHead(Head):
         )
 
     def reads(self, part: str | None = None) -> Reads:  # noqa: ARG002
-        """Read the last maps, as many as the options say; never the embedding."""
+        """Read the deepest maps, as many as `options.maps`; never the embedding."""
         return Reads(maps=self.map_indices)
 
     def forward(self, features: Features, part: str | None = None) -> PimOutput:  # noqa: ARG002
-        """Select the telling points of each map and combine them."""
+        """Select points of each map and combine them."""
         pyramid = self.pyramid([features.maps[index] for index in self.map_indices])
         selections = [select(points) for select, points in zip(self.selectors, pyramid, strict=True)]
         point_scores, kept, confidences = zip(*selections, strict=True)
@@ -84,76 +74,74 @@ class PimHead(Head):
         yield Objective(images, lambda output: pim_loss(output, targets, self.options))
 
     def predict(self, model: Model, images: Tensor) -> Tensor:
-        """Return the combiner's scores B,K."""
+        """Return the combiner's logits B,K."""
         output: PimOutput = model(images)
         return output.scores
 
     @torch.no_grad()
     def attention(self, model: Model, images: Tensor) -> Tensor | None:
-        """Return maps B,S,S in [0, 1] of the points kept: see `kept_points`; None where maps are rows of tokens."""
-        grids = [self.backbone_info.maps[index].grid for index in self.map_indices]
-        if any(rows == 1 < columns for rows, columns in grids):
+        """Return maps B,S,S (float32) in [0, 1]: the points kept, weighted by their confidence.
+
+        The points of each map are placed on its grid, 0 elsewhere, and upsampled bilinearly to the image; the sum over
+        the maps is divided by its maximum. Returns None if the maps are rows of tokens without a grid.
+        """
+        if any(info.grid[0] == 1 < info.grid[1] for info in self.maps):
             return None
-        return kept_points(model(images), grids, (images.shape[2], images.shape[3]))
+        output: PimOutput = model(images)
+        total = output.scores.new_zeros((len(images), *images.shape[2:]), dtype=torch.float32)
+        for kept, confidences, info in zip(output.kept, output.confidences, self.maps, strict=True):
+            points = total.new_zeros((len(kept), info.points)).scatter_(1, kept, confidences.float())
+            grid = points.view(-1, 1, *info.grid)
+            total += F.interpolate(grid, total.shape[1:], mode="bilinear", align_corners=False).squeeze(1)
+        return total / total.amax(dim=(1, 2), keepdim=True)  # a confidence is at least 1/K, never 0
 
     def all_scores(self, output: PimOutput) -> dict[str, Tensor]:
-        """Return every score that PIM could be read by, by name, each as log probabilities B,K.
+        """Return every score that the published evaluation considers, by name, as log probabilities B,K.
 
-        "combiner" is the prediction; "map0", "map1" ... are the mean scores of single maps, by their index in the
+        "combiner" is the prediction; "map0", "map1" ... are the mean logits of single maps, by their index in the
         backbone; "top1", "top2" ... average the probabilities of that many of these, the most confident ones of each
-        image. The published evaluation prints the best of such scores on the test set; only "combiner" is honest
-        there. (It also ranks them the other way round, so that only its average over all of them is comparable.)
+        image. The published evaluation reports the best of such scores on the test set; only "combiner" is an honest
+        result there. (It also ranks them in reverse, so only its average over all of them is comparable.)
         """
         names = ["combiner", *(f"map{index}" for index in self.map_indices)]
         means = [scores.mean(dim=1, dtype=torch.float32) for scores in output.point_scores]
-        single = torch.stack([output.scores.float(), *means], dim=1).log_softmax(dim=2)  # B,L+1,K
+        single = torch.stack([output.scores.float(), *means], dim=1).log_softmax(dim=2)  # (B, L + 1, K)
         order = single.amax(dim=2).argsort(dim=1, descending=True)
         ranked = single.exp().gather(1, order.unsqueeze(2).expand_as(single)).cumsum(dim=1)
         averages = {f"top{n + 1}": (ranked[:, n] / (n + 1)).log() for n in range(len(names))}
         return dict(zip(names, single.unbind(dim=1), strict=True)) | averages
 
     def notes(self) -> list[str]:
-        """Say what this backbone, at this image size, made of the options."""
+        """Report options that this backbone at this image size clamps."""
         lines = []
-        offered, size = len(self.backbone_info.maps), self.backbone_info.image_size
-        if self.options.maps > offered:
-            lines.append(f"pim: head.maps={self.options.maps}, but {self.backbone_info.name} has {offered}: uses all.")
+        info = self.backbone_info
+        if self.options.maps > len(info.maps):
+            lines.append(f"pim: `head.maps={self.options.maps}`, but {info.name} has {len(info.maps)}; using all")
         whole = [
-            f"map {index} ({self.backbone_info.maps[index].points} points, {asked} asked for)"
-            for index, asked in zip(self.map_indices, self.asked, strict=True)
-            if asked >= self.backbone_info.maps[index].points
+            f"map {index} ({found.points} points, {asked} requested)"
+            for index, found, asked in zip(self.map_indices, self.maps, self.asked, strict=True)
+            if asked >= found.points
         ]
         if whole:
-            lines.append(f"pim: at {size} px all points are kept of {', '.join(whole)}: none to drop, so no L_n there.")
+            lines.append(
+                f"pim: at {info.image_size} px every point is kept on {', '.join(whole)}; nothing is dropped there, "
+                "so there is no L_n"
+            )
         return lines
 
     def published(self, state: Mapping[str, Tensor]) -> PublishedState | None:
-        """Take apart a checkpoint of the public code."""
-        return take_apart(state, self)
-
-
-def _last_maps(backbone: BackboneInfo, wanted: int) -> tuple[int, ...]:
-    """Index the last maps that the backbone offers."""
-    offered = len(backbone.maps)
-    if not offered:
-        raise UsageError(f"pim reads feature maps, and the backbone {backbone.name} offers none: try --head linear.")
-    return tuple(range(max(0, offered - wanted), offered))
+        """Split a checkpoint of the public code into head and backbone."""
+        learned = any(isinstance(module, TokenUpsampling) for module in self.pyramid.upsamplers)
+        return take_apart(state, self.options, self.asked, self.backbone_info, self.maps, learned)
 
 
 def _num_selects(options: PimOptions, maps: int) -> tuple[int, ...]:
-    """Return how many points are asked for of each map, shallow first."""
+    """Return the number of points requested of each map, shallow first."""
     if isinstance(options.num_selects, int):
         return (options.num_selects,) * maps
     if len(options.num_selects) != maps:
         raise UsageError(
-            f"head.num_selects={list(options.num_selects)} has {len(options.num_selects)} numbers, and pim uses {maps} "
-            f"maps here: give {maps} numbers, or one for all maps."
+            f"`head.num_selects={list(options.num_selects)}` has {len(options.num_selects)} numbers, and pim uses "
+            f"{maps} maps here; give {maps} numbers, or one for all maps"
         )
     return options.num_selects
-
-
-def _upsampling(backbone: BackboneInfo, options: PimOptions) -> Literal["bilinear", "tokens"]:
-    """Choose how deep maps reach shallow grids."""
-    if options.upsampling == "auto":
-        return "tokens" if backbone.architecture == "transformer" else "bilinear"
-    return options.upsampling

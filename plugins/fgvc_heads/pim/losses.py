@@ -1,4 +1,8 @@
-"""X"""
+"""Output of PIM and its four losses (arXiv 2202.03822), each in float32 at least, whatever the precision of the logits.
+
+Targets are class indices B or probabilities B,K. No loss synchronizes with the device or loops over the images of a
+batch: dropped points are masked, not gathered.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ from fgvc_heads.options import PimOptions
 
 
 class PimOutput(NamedTuple):
-    """Scores of the combiner and of every point, and which points were kept.
+    """Logits of the combiner and of every point, and the points kept.
 
     Attributes:
-        scores: B,K of the combiner: the prediction.
-        point_scores: for each map, shallow first, the scores B,N,K of its points, row by row.
-        kept: for each map, the indices B,S (int64, into its N points) of the points kept, most confident first.
+        scores: logits B,K of the combiner: the prediction.
+        point_scores: for each map, shallow first, the logits B,N,K of its points, row by row.
+        kept: for each map, indices B,S (int64, into its N points) of the points kept, most confident first.
         confidences: for each map, the confidences B,S of the points kept, descending, in [0, 1].
     """
 
@@ -32,8 +36,8 @@ class PimOutput(NamedTuple):
 def pim_loss(output: PimOutput, targets: Tensor, options: PimOptions) -> Loss:
     """Return lambda_b L_b + lambda_s L_s + lambda_n L_n + lambda_c L_c, with the four as parts.
 
-    L_b, L_s and L_n are sums over the maps. A loss with weight 0 is not computed and is no part; a map of which
-    nothing is dropped has no L_n.
+    L_b, L_s and L_n are sums over the maps. A loss with weight 0 is neither computed nor a part; a map whose points
+    are all kept has no L_n.
     """
     maps = list(zip(output.point_scores, output.kept, strict=True))
     parts = {"L_c": combiner_loss(output.scores, targets)}
@@ -50,19 +54,19 @@ def pim_loss(output: PimOutput, targets: Tensor, options: PimOptions) -> Loss:
 
 
 def combiner_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """L_c: the cross entropy of the combiner's scores B,K."""
+    """L_c: cross entropy of the combiner's logits B,K."""
     return F.cross_entropy(_precise(scores), targets)
 
 
 def maps_loss(scores: Sequence[Tensor], targets: Tensor) -> Tensor:
-    """L_b: the cross entropy of the mean over a map's points, scores B,N,K, summed over the maps."""
-    means = torch.stack([of_map.mean(dim=1, dtype=_precision(of_map)) for of_map in scores])  # L,B,K
+    """L_b: cross entropy of the mean logits over a map's points, B,N,K, summed over the maps."""
+    means = torch.stack([of_map.mean(dim=1, dtype=_precision(of_map)) for of_map in scores])  # (L, B, K)
     total = F.cross_entropy(means.flatten(0, 1), torch.cat([targets] * len(means)), reduction="sum")
     return total / len(targets)
 
 
 def kept_loss(scores: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
-    """L_s of one map: the cross entropy of every kept point's scores against its image's target.
+    """L_s of one map: cross entropy of the logits of every point kept, with the target of its image.
 
     Args:
         scores: B,N,K.
@@ -74,7 +78,7 @@ def kept_loss(scores: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
 
 
 def dropped_loss(scores: Tensor, kept: Tensor) -> Tensor:
-    """L_n of one map: the mean squared distance of tanh(score) from -1, over the scores of points not kept.
+    """L_n of one map: mean squared error between tanh(logits of dropped points) and -1.
 
     Args:
         scores: B,N,K.
@@ -83,9 +87,9 @@ def dropped_loss(scores: Tensor, kept: Tensor) -> Tensor:
     images, points, classes = scores.shape
     bounded = _precise(scores).tanh()
     lowest = bounded.new_full((), -1.0).expand_as(bounded)
-    distance = F.mse_loss(bounded, lowest, reduction="none").sum(dim=2)  # B,N
-    share = 1 / (images * (points - kept.shape[1]) * classes)
-    return (distance * torch.full_like(distance, share).scatter_(1, kept, 0.0)).sum()
+    distance = F.mse_loss(bounded, lowest, reduction="none").sum(dim=2)  # (B, N)
+    weight = 1 / (images * (points - kept.shape[1]) * classes)
+    return (distance * torch.full_like(distance, weight).scatter_(1, kept, 0.0)).sum()
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:

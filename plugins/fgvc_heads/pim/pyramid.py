@@ -1,4 +1,4 @@
-"""PIM's feature pyramid: every map at one width, the deep ones added to the shallow ones."""
+"""PIM's feature pyramid: all maps at one width, deep ones added to shallow ones."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from fgvc_cli.contracts import MapInfo
 
 
 class FeaturePyramid(nn.Module):
-    """Feature maps B,C,H,W to points B,N,F of one width F (arXiv 2202.03822).
+    """Turn feature maps B,C,H,W into points B,N,F of one width F (arXiv 2202.03822).
 
-    Each map is projected to F channels point by point; then, from deep to shallow, the deeper map is brought to the
+    Each map is projected to F channels point by point; then, from deep to shallow, the deeper map is upsampled to the
     shallower one's grid and added to it.
 
     Args:
-        maps: the maps it will be given, shallow to deep.
-        width: F, the channels of the pyramid.
+        maps: its input maps, shallow to deep.
+        width: F, channels of the pyramid.
         upsampling: "bilinear" between grids, or a learned map over "tokens".
     """
 
     def __init__(self, maps: Sequence[MapInfo], width: int, upsampling: Literal["bilinear", "tokens"]) -> None:
         super().__init__()
-        self.projections = nn.ModuleList(_projection(info.channels, width) for info in maps)
+        self.projections = nn.ModuleList(
+            nn.Sequential(nn.Linear(m.channels, m.channels), nn.ReLU(inplace=True), nn.Linear(m.channels, width))
+            for m in maps
+        )
         self.upsamplers = nn.ModuleList(_upsampler(deep, shallow, upsampling) for shallow, deep in pairwise(maps))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -42,13 +45,13 @@ class FeaturePyramid(nn.Module):
 
 
 class BilinearUpsampling(nn.Module):
-    """Points of a deep map, B,N_deep,F, to a shallow map's grid, B,N_shallow,F, by bilinear interpolation.
+    """Upsample points of a deep map, B,N_deep,F, to a shallow map's grid, B,N_shallow,F.
 
-    It goes to the shallow grid's exact size: twice the deep one would miss an odd grid.
+    The target is the shallow grid's exact size: a factor of 2 would miss odd grids.
 
     Args:
-        deep: the deep map's (H, W).
-        shallow: the shallow map's (H, W).
+        deep: (H, W) of the deep map.
+        shallow: (H, W) of the shallow map.
     """
 
     def __init__(self, deep: tuple[int, int], shallow: tuple[int, int]) -> None:
@@ -57,13 +60,13 @@ class BilinearUpsampling(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """Return the points on the shallow grid."""
-        deep_map = points.unflatten(1, self.deep).permute(0, 3, 1, 2)  # B,F,H,W, channels-last in memory
+        deep_map = points.unflatten(1, self.deep).permute(0, 3, 1, 2)  # (B, F, H, W), channels-last in memory
         shallow_map = F.interpolate(deep_map, self.shallow, mode="bilinear", align_corners=False)
         return shallow_map.flatten(2).transpose(1, 2)
 
 
 class TokenUpsampling(nn.Module):
-    """Points of a deep map, B,N_deep,F, to B,N_shallow,F by a learned linear map over the points.
+    """Map points of a deep map, B,N_deep,F, to B,N_shallow,F by a learned linear map over the points.
 
     Args:
         deep: N_deep.
@@ -75,19 +78,14 @@ class TokenUpsampling(nn.Module):
         self.mix = nn.Conv1d(deep, shallow, kernel_size=1)
 
     def forward(self, points: Tensor) -> Tensor:
-        """Return the mixed points: the convolution as the matrix product that it is, which is quicker."""
+        """Return the mixed points; the 1x1 convolution is computed as a matrix product, which is faster."""
         weight, bias = self.mix.weight.squeeze(2), self.mix.bias
         assert bias is not None
         return torch.baddbmm(bias.unsqueeze(1), weight.expand(len(points), -1, -1), points)
 
 
-def _projection(channels: int, width: int) -> nn.Sequential:
-    """Two layers that act on each point alone: C -> C, ReLU, C -> F."""
-    return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, width))
-
-
 def _upsampler(deep: MapInfo, shallow: MapInfo, upsampling: Literal["bilinear", "tokens"]) -> nn.Module:
-    """Bring a deep map to a shallow one's grid; maps of one size (all of ViT's) need nothing."""
+    """Build the upsampler between two maps; maps of equal size (all of ViT's) need none."""
     if deep.grid == shallow.grid or (upsampling == "tokens" and deep.points == shallow.points):
         return nn.Identity()
     if upsampling == "bilinear":

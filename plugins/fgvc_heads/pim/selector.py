@@ -1,4 +1,4 @@
-"""PIM's weakly supervised selector: which points of a map are worth a closer look."""
+"""PIM's weakly supervised selector: keeps the most discriminative points of a map."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class Selection(NamedTuple):
-    """What a selector makes of one map.
+    """Output of a selector for one map.
 
     Attributes:
-        scores: B,N,K of all points.
+        scores: logits B,N,K of all points.
         kept: indices B,S of the points kept, most confident first.
         confidences: B,S of the points kept, descending, in [0, 1].
     """
@@ -23,14 +23,14 @@ class Selection(NamedTuple):
 
 
 class Selector(nn.Module):
-    """Scores every point of one map and keeps the most confident ones (arXiv 2202.03822).
+    """Classify every point of one map and keep the most confident ones (arXiv 2202.03822).
 
-    The labels of images alone train it: no one ever said which points matter, hence "weakly supervised".
+    It is weakly supervised: image labels alone train it, no annotation says which points matter.
 
     Args:
-        width: F, the channels of the points.
+        width: F, channels of the points.
         classes: K.
-        keep: S, how many points are kept; at most as many as there are.
+        keep: S, number of points kept, at most N.
     """
 
     def __init__(self, width: int, classes: int, keep: int) -> None:
@@ -47,8 +47,8 @@ class Selector(nn.Module):
         return Selection(scores, *most_confident(scores, self.keep))
 
     def scores(self, points: Tensor) -> Tensor:
-        """Return the scores B,N,K of points B,N,F."""
-        hidden = self.hidden(points).flatten(0, 1)  # B*N,F: the norm's statistics are over all points of all images
+        """Return the logits B,N,K of points B,N,F."""
+        hidden = self.hidden(points).flatten(0, 1)  # (B*N, F): batch norm over all points of all images
         scores: Tensor = self.classifier(self.relu(self.norm(hidden)))
         return scores.unflatten(0, points.shape[:2])
 
@@ -57,13 +57,13 @@ class Selector(nn.Module):
 def most_confident(scores: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     """Return the indices B,S of the S = `keep` most confident points, and their confidences (float32).
 
-    A point's confidence is its largest softmax probability. They descend, because the combiner's weights belong to
-    places in that order.
+    The confidence of a point is its largest softmax probability. Points are sorted by descending confidence, because
+    the combiner's weights belong to positions in that order.
 
     Args:
-        scores: B,N,K.
+        scores: logits B,N,K.
         keep: at most N.
     """
-    confidence = scores.softmax(dim=2, dtype=torch.float32).amax(dim=2)  # B,N
+    confidence = scores.softmax(dim=2, dtype=torch.float32).amax(dim=2)  # (B, N)
     confidences, kept = confidence.topk(keep, dim=1, sorted=True)
     return kept, confidences

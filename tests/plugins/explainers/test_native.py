@@ -21,11 +21,11 @@ def test_pim_marks_the_points_it_kept_by_their_confidence(classifier_of, explain
             side = round(scores.shape[1] ** 0.5)
             confidence = scores[number].softmax(dim=1).max(dim=1).values
             grid = torch.zeros(side * side)
-            for point in confidence.argsort(descending=True)[: classifier.head.keeps[level]]:
+            for point in confidence.argsort(descending=True)[: classifier.head.selectors[level].keep]:
                 grid[point] = confidence[point]
             expected += F.interpolate(grid.view(1, 1, side, side), (64, 64), mode="bilinear")[0, 0]
         torch.testing.assert_close(found, expected / expected.max())
-    assert classifier.head.keeps[0] < output.point_scores[0].shape[1]  # some points are dropped
+    assert classifier.head.selectors[0].keep < output.point_scores[0].shape[1]  # some points are dropped
 
 
 def test_cmal_shows_its_overall_attention(classifier_of, explainer_of, images_of):

@@ -8,13 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from fgvc_backbones.options import TimmOptions
-from fgvc_backbones.timm_backbone import TimmBackbone
 from fgvc_cli import UsageError
 from fgvc_cli.contracts import MapInfo, Reads
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_heads.cmal import CmalHead, CmalOutput
+from fgvc_heads.cmal import CmalHead
 from fgvc_heads.options import CmalOptions
 
 SMALL = {"expert_width": 6, "map_channels": 16, "hidden_width": 12}
@@ -60,22 +58,20 @@ class TestMaps:
         full = head_of(with_strides(cnn, 4, 8, 16, 32), full_passes=True)
         assert {full.reads(part).maps for part in ALL} == {whole}
 
-    def test_says_nothing_where_the_strides_differ_and_a_line_where_they_do_not(self, cnn):
+    def test_notes_maps_of_equal_stride(self, cnn):
         assert head_of(cnn).notes() == []
-        assert head_of(with_strides(cnn, 16, 16, 16, 16)).notes() == [
-            "cmal: fake has not three maps of different stride: the experts read its last three (strides 16, 16, 16) "
-            "and differ by depth, not by resolution as in the paper."
-        ]
+        (note,) = head_of(with_strides(cnn, 16, 16, 16, 16)).notes()
+        assert "fake" in note and "16, 16, 16" in note and "depth" in note
 
     @pytest.mark.parametrize("strides", [(), (32,), (16, 32)])
     def test_refuses_fewer_than_three(self, cnn, strides):
-        with pytest.raises(UsageError, match=f"cmal needs three feature maps, .* offers {len(strides) or 'none'}"):
+        with pytest.raises(UsageError, match=f"fake has {len(strides)};.*head=linear"):
             head_of(with_strides(cnn, *strides))
         spec = get_registry().find("head", "cmal").spec
         assert not spec.accepts(strides) and spec.accepts((16, 16, 16))
 
     def test_refuses_rows_of_tokens(self, vit):
-        with pytest.raises(UsageError, match=r"rows of 10 tokens.*backbone\.maps=stages"):
+        with pytest.raises(UsageError, match=r"rows of 10 tokens.*`backbone\.maps=stages`"):
             head_of(vit)
 
 
@@ -94,10 +90,6 @@ class TestModules:
         assert head.concat.hidden.weight.shape == (512, 3072)
         assert {name.split(".")[0] for name in head.state_dict()} == {"experts", "concat"}
 
-    def test_keep_the_grid(self, cnn, features_of):
-        maps = head_of(cnn)(features_of(cnn, 2)).expert_maps
-        assert [m.shape for m in maps] == [(2, 16, 9, 9), (2, 16, 5, 5), (2, 16, 3, 3)]
-
     def test_pool_the_largest_value_and_give_one_of_equals_the_gradient(self, cnn):
         expert = head_of(cnn).experts[0].eval()
         flat = torch.ones(1, 4, 9, 9, requires_grad=True)
@@ -106,14 +98,6 @@ class TestModules:
         own_map.retain_grad()
         pooled.sum().backward()
         assert set(own_map.grad.flatten().tolist()) <= {0.0, 1.0}
-
-    def test_weights_come_back_from_a_state_dict(self, cnn, features_of):
-        one, other = head_of(cnn), CmalHead(cnn, 5, CmalOptions(**SMALL))
-        one(features_of(cnn, 4))  # so that the statistics have moved
-        other.load_state_dict(one.state_dict())
-        features = features_of(cnn, 3, seed=1)
-        for ours, theirs in zip(one.eval()(features).all_scores(), other.eval()(features).all_scores(), strict=True):
-            assert torch.equal(ours, theirs)
 
 
 PRESENT = {  # experts' scores, the concatenation's scores, maps
@@ -164,12 +148,6 @@ class TestParts:
         assert taught == {"2"}
         assert [features.maps[index].grad is not None for index in (0, 1, 3)] == [False, False, True]
 
-    def test_maps_are_detached_and_nothing_has_a_gradient_in_evaluation(self, cnn, features_of):
-        head, features = head_of(cnn).eval(), features_of(cnn, 3)
-        assert not any(own_map.requires_grad for own_map in head(features).expert_maps)
-        with torch.no_grad():
-            assert not any(scores.requires_grad for scores in head(features, "e3").all_scores())
-
 
 class TestObjectives:
     @pytest.mark.parametrize("missing_grad", ["zero", "skip"])
@@ -187,12 +165,6 @@ class TestObjectives:
         assert {o.missing_grad for o in found} == {missing_grad}
         assert found[0].images is images and found[4].images is images
 
-    @pytest.mark.parametrize(("raw_share", "raw"), [(1.0, {True}), (0.0, {False}), (1 / 3, {True, False})])
-    def test_the_share_of_raw_images_is_an_option(self, raw_share, raw, cnn):
-        head, images = head_of(cnn, raw_share=raw_share), torch.randn(2, 3, 36, 36)
-        box = torch.tensor([[1, 2, 20, 21]] * 2)
-        assert {head._drawn(images, box, box) is images for _ in range(40)} == raw
-
     def test_regions_and_images_are_drawn_alike_often(self, cnn):
         head, images = head_of(cnn), torch.randn(1, 3, 4, 4)
         boxes = [torch.tensor([[0, 0, 1, 1]]), torch.tensor([[3, 3, 4, 4]])]
@@ -205,27 +177,6 @@ class TestObjectives:
 
 
 class TestPrediction:
-    def test_looks_at_the_images_first(self, cnn, features_of):
-        head, images, seen = head_of(cnn).eval(), torch.randn(3, 3, 36, 36), []
-
-        def model(x, part=None):
-            seen.append(x)
-            return head(features_of(cnn, 3, seed=len(seen)), part)
-
-        with torch.no_grad():
-            scores = head.predict(model, images)
-        assert len(seen) == 2 and seen[0] is images and seen[1].shape == images.shape
-        assert scores.shape == (3, 5)
-
-    def test_attention_is_between_0_and_1_at_the_size_of_the_images(self, cnn, features_of):
-        head = head_of(cnn).eval()
-        attention = head.attend(lambda x: head(features_of(cnn, 3)), torch.randn(3, 3, 36, 36))
-        assert attention.expert_maps.shape == (3, 3, 36, 36) and attention.overall_map.shape == (3, 36, 36)
-        assert attention.expert_boxes.shape == (3, 3, 4) and attention.overall_box.shape == (3, 4)
-        for maps in (attention.expert_maps, attention.overall_map):
-            assert maps.amin() == 0 and 0.99 < maps.amax() <= 1
-        assert not attention.overall_map.requires_grad
-
     def test_the_gradient_of_a_score_reaches_the_first_pass(self, cnn, features_of):
         """Grad-CAM reads it there; the region is held fixed."""
         head, images = head_of(cnn).eval(), torch.randn(2, 3, 36, 36)
@@ -236,28 +187,13 @@ class TestPrediction:
 
 
 class TestOptions:
-    def test_are_read_as_toml(self):
-        options = build(
-            CmalOptions, {"threshold": 0.4, "missing_grad": "skip", "full_passes": True, "padding": 0}, "head"
-        )
-        assert (options.threshold, options.missing_grad, options.full_passes, options.padding) == (
-            0.4,
-            "skip",
-            True,
-            0.0,
-        )
-
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            ({"map_channels": 0}, "must be at least 1"),
-            ({"threshold": 1.5}, "must be at least 0.0 and at most 1.0"),
-            ({"padding": -0.1}, "must be at least 0.0"),
-            ({"norm_momentum": 2}, "at most 1.0"),
-            ({"raw_share": 1.1}, "at most 1.0"),
-            ({"eps": 0}, "must be at least 1e-12"),
-            ({"missing_grad": "sleep"}, "expected zero or skip"),
-            ({"concat_weight": 0}, "head: concat_weight=0 leaves the concatenation untrained"),
+            ({"threshold": 1.5}, "threshold"),
+            ({"eps": 0}, "eps"),
+            ({"missing_grad": "sleep"}, "zero or skip"),
+            ({"concat_weight": 0}, "concat_weight=0"),
         ],
     )
     def test_refuse(self, values, message):
@@ -294,31 +230,3 @@ class TestOptions:
             torch.testing.assert_close(losses["concat"].value, weight * ce[3])
             torch.testing.assert_close([*losses["overall"].parts.values()], [c.detach() for c in ce])
             assert losses["concat"].scores is output.concat_scores
-
-
-@pytest.mark.parametrize("size", [160])
-def test_a_vision_transformer_trains_and_predicts_with_a_note(size):
-    torch.manual_seed(0)
-    backbone = TimmBackbone("timm/test_vit", size, TimmOptions())
-    head = CmalHead(backbone.info, 3, CmalOptions(**SMALL))
-    backbone.prune(head.reads())
-    (note,) = head.notes()
-    assert "timm/test_vit" in note and "differ by depth" in note and "\n" not in note
-
-    def model(images, part=None) -> CmalOutput:
-        return head(backbone(images, head.reads(part)), part)
-
-    images, targets = torch.randn(2, 3, size, size), torch.tensor([0, 2])
-    generator = head.objectives(images, targets)
-    objective, reached = next(generator), set()
-    for _ in range(5):
-        output = model(objective.images, objective.part)
-        objective.loss(output).value.backward()
-        reached |= {id(p) for p in (*backbone.parameters(), *head.parameters()) if p.grad is not None}
-        objective = generator.send(output) if objective.name != "concat" else None
-    trained = [p for p in (*backbone.parameters(), *head.parameters()) if p.requires_grad]
-    assert reached == {id(p) for p in trained}
-    for module in (backbone, head):
-        module.eval()
-    with torch.no_grad():
-        assert head.predict(model, images).isfinite().all()

@@ -99,21 +99,6 @@ def test_the_head_computes_what_the_public_tensors_do(info, features_of):
         torch.testing.assert_close(mine, reference, atol=1e-5, rtol=1e-5)
 
 
-def test_the_backbones_children_get_their_names(info):
-    state = public_state(info)
-    backbone = head_on(info).published(state).backbone
-    same = {
-        "conv1.weight": "net_layer_0.0.weight",
-        "bn1.running_mean": "net_layer_1.0.running_mean",
-        "layer1.0.conv1.weight": "net_layer_4.0.conv1.weight",
-        "layer3.5.downsample.0.weight": "net_layer_6.5.downsample.0.weight",
-        "layer4.2.bn3.bias": "net_layer_7.2.bn3.bias",
-    }
-    for ours, theirs in same.items():
-        assert torch.equal(backbone[ours], state[f"Features.{theirs}"]), ours
-    assert len(backbone) == sum(name.startswith("Features.") for name in state)
-
-
 def test_a_tresnets_children_get_their_names(info):
     state = {name: value for name, value in public_state(info).items() if not name.startswith("Features.")}
     state |= {
@@ -139,7 +124,7 @@ def test_an_incomplete_state_is_taken_apart_for_the_host_to_name_what_is_missing
 def test_the_setting_that_would_make_it_fit_is_named(info):
     assert head_on(info).published({"conv1.weight": torch.ones(1)}) is None
     parts = head_on(info, map_channels=16, hidden_width=9).published(public_state(info, classes=9))
-    assert parts.advice == "the file was trained with --set head.map_channels=8, --set head.hidden_width=7"
+    assert parts.advice == "the file was trained with `head.map_channels=8`, `head.hidden_width=7`"
     assert parts.classes == 9
     wider = replace(info, maps=tuple(replace(m, channels=2 * m.channels) for m in info.maps))
     advice = head_on(wider).published(public_state(info)).advice

@@ -42,13 +42,6 @@ def test_first_and_last_line_by_row_and_column():
     assert region_boxes(attention, 0.5, 0.1).tolist() == [[a, c, b, d], [e, 0, f, 50], [71, 44, 80, 50]]
 
 
-def test_leading_dimensions_stay():
-    attention = torch.rand(4, 3, 20, 30)
-    boxes = region_boxes(attention, 0.99, 0.1)
-    assert boxes.shape == (4, 3, 4) and boxes.dtype == torch.int64
-    assert torch.equal(boxes[2, 1], region_boxes(attention[2, 1], 0.99, 0.1))
-
-
 def test_a_map_in_which_nothing_passes_gives_the_whole_image():
     flat = to_unit_range(torch.full((2, 20, 30), 7.0), 1e-6)
     assert flat.abs().max() == 0
@@ -123,10 +116,3 @@ def test_attention_is_float32_under_autocast():
         enlarged = at_image_size(ours, (28, 28), 1e-6)
     assert ours.dtype == enlarged.dtype == torch.float32 and not ours.requires_grad
     torch.testing.assert_close(ours, torch.stack(exact).detach(), rtol=0, atol=1e-5)
-
-
-def test_channels_last_maps_give_the_same_attention():
-    classifier, scores = PooledClassifier(16, 8, 5), torch.randn(3, 5)
-    expert_map = torch.randn(3, 16, 5, 7)
-    ours = attention_map(expert_map.to(memory_format=torch.channels_last), scores, classifier)
-    torch.testing.assert_close(ours, attention_map(expert_map, scores, classifier))

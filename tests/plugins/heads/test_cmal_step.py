@@ -1,4 +1,4 @@
-"""What an update of CMAL costs and touches: operations, multiply-adds, batch-norm statistics, compiled graphs."""
+"""What an update of CMAL costs and touches: operations, MACs, batch-norm statistics, compiled graphs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fgvc_backbones.options import TimmOptions
 from fgvc_backbones.timm_backbone import TimmBackbone
 from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
 from fgvc_cli.training.update import Update
-from fgvc_heads.cmal import CmalHead, CmalOutput
-from fgvc_heads.cmal.objectives import PARTS, concat_loss, expert_loss, overall_loss
+from fgvc_heads.cmal import CmalHead
+from fgvc_heads.cmal.objectives import PARTS
 from fgvc_heads.options import CmalOptions
 from fgvc_optimizers.adamw import AdamW
 from fgvc_optimizers.options import AdamWOptions, SgdOptions
@@ -52,7 +52,7 @@ def update_of(model: Classifier, optimizer: str = "sgd", autocast=nullcontext) -
 
 
 class TestOperations:
-    @pytest.mark.parametrize("case", ["sgd", "adamw", "bf16", "soft targets", "full passes", "accumulated", "raw"])
+    @pytest.mark.parametrize("case", ["adamw", "bf16", "full passes", "accumulated"])
     def test_an_update_never_waits_and_has_no_loop_over_images(self, case, strict_device):
         options = {"full_passes": case == "full passes", "raw_share": float(case == "raw")}
         model = classifier_of(**SMALL, **options)
@@ -69,19 +69,11 @@ class TestOperations:
         assert any("backward" in name for name in operations[2])  # the backward pass was watched too
         assert operations[2] == operations[8]
 
-    def test_a_prediction_never_waits_and_has_no_loop_over_images(self, strict_device):
-        model, operations = classifier_of(**SMALL).eval(), []
-        for images in (2, 8):
-            with torch.inference_mode(), strict_device() as device:
-                model.scores(batch(images)[0])
-            operations.append(device.operations)
-        assert operations[0] == operations[1]
 
-
-class TestMultiplyAdds:
+class TestMacs:
     @staticmethod
     def counted(backbone: str, full_passes: bool) -> dict[str, int]:
-        """Multiply-adds of a batch by objective, forward and backward; no number is computed, only shapes."""
+        """MACs of a batch by objective, forward and backward; no number is computed, only shapes."""
         model = classifier_of(backbone, 448, 100, full_passes=full_passes)
         fake = FakeTensorMode()
         with FakeCopyMode(fake):
@@ -100,7 +92,8 @@ class TestMultiplyAdds:
                 objective = generator.send(output) if objective.name != "concat" else None
         return counts
 
-    @pytest.mark.parametrize("backbone", ["resnet50", pytest.param("swin_t", marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("backbone", ["resnet50", "swin_t"])
     def test_are_at_most_093_of_five_full_passes(self, backbone):
         needed, full = self.counted(backbone, False), self.counted(backbone, True)
         assert sum(needed.values()) <= 0.93 * sum(full.values())
@@ -156,50 +149,10 @@ class TestPrecision:
             assert step.losses[0].value.dtype == torch.float32 and step.losses[0].value.isfinite()
         assert done[-1].losses[0].scores.dtype == torch.bfloat16
 
-    def test_losses_are_of_float32_scores(self):
-        """Outside autocast too, where a cross entropy of bfloat16 would be kept to three digits."""
-        scores, targets = torch.randn(8, 5).bfloat16(), torch.arange(8) % 5
-        output = CmalOutput((scores, scores, scores), scores, None)
-        exact = F.cross_entropy(scores.float(), targets)
-        assert torch.equal(expert_loss(output, targets, 1).value, exact)
-        assert torch.equal(concat_loss(output, targets, 2.0).value, 2 * exact)
-        assert overall_loss(output, targets, 2.0).value.dtype == torch.float32
-
-    def test_bf16_predicts_nearly_the_same(self):
-        model, (images, _) = classifier_of(**SMALL), batch(4)
-        update = update_of(model)
-        for _ in range(3):
-            update([batch(8)])
-        model.eval()
-        with torch.no_grad():
-            exact = model.scores(images)
-            with bf16():
-                coarse = model.scores(images)
-        assert coarse.dtype == torch.float32
-        assert (exact - coarse).abs().max() < 0.1 * exact.std() + 0.05
-
 
 class TestTraining:
-    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-    def test_learns(self, optimizer):
-        model = classifier_of(size=32, **SMALL)
-        update, (images, targets) = update_of(model, optimizer), batch(10, size=32)
-        images += 2 * F.one_hot(targets % 3, 3).float()[:, :, None, None]
-        losses = [sum(step.losses[0].value.item() for step in update([(images, targets)])) for _ in range(20)]
-        assert losses[-1] < losses[0] / 2
-
     def test_the_metrics_scores_are_the_concatenations(self):
         model = classifier_of(**SMALL)
         done = update_of(model)([batch(4)])
         assert [step.losses[0].scores is not None for step in done] == [False] * 4 + [True]
         assert set(done[3].losses[0].parts) == {"e1", "e2", "e3", "concat"}
-
-
-def test_each_part_is_one_graph(cnn, features_of):
-    head, features = CmalHead(cnn, 5, CmalOptions(**SMALL)), features_of(cnn, 3)
-    for part in PARTS:
-        torch._dynamo.reset()
-        captured = torch.compile(head, fullgraph=True, backend="eager")
-        for ours, theirs in zip(captured(features, part).all_scores(), head(features, part).all_scores(), strict=True):
-            assert ours.requires_grad == theirs.requires_grad
-            torch.testing.assert_close(ours, theirs)

@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from torch.utils import _pytree as pytree
 
 from fgvc_cli import UsageError
 from fgvc_cli.contracts import MapInfo, Reads
@@ -40,16 +39,12 @@ class TestMaps:
     def test_uses_all_maps_of_a_backbone_with_fewer_and_says_so(self, cnn):
         head = head_of(dataclasses.replace(cnn, maps=cnn.maps[1:]))
         assert head.reads() == Reads(maps=(0, 1, 2))
-        assert head.notes() == ["pim: head.maps=4, but fake has 3: uses all."]
+        (note,) = head.notes()
+        assert "`head.maps=4`" in note and "fake has 3" in note
 
     def test_refuses_a_backbone_without_maps(self, cnn):
-        with pytest.raises(UsageError, match="fake offers none"):
+        with pytest.raises(UsageError, match="fake has none"):
             head_of(dataclasses.replace(cnn, maps=()))
-
-    def test_a_single_map_needs_no_upsampling(self, cnn, features_of):
-        head = head_of(cnn, maps=1)
-        assert len(head.pyramid.upsamplers) == 0
-        assert head(features_of(cnn, 2)).scores.shape == (2, 5)
 
 
 class TestUpsampling:
@@ -69,21 +64,10 @@ class TestUpsampling:
         assert self.kinds(head) == ["Identity"] * 3
         assert head(features_of(vit, 2)).scores.shape == (2, 5)
 
-    def test_the_choice_can_be_made(self, cnn, transformer):
-        assert self.kinds(head_of(cnn, upsampling="tokens"))[0] == "TokenUpsampling"
-        assert self.kinds(head_of(transformer, upsampling="bilinear"))[0] == "BilinearUpsampling"
-
     def test_bilinear_keeps_rows_and_columns_apart(self):
         ramp = torch.arange(3.0).repeat_interleave(5)[None, :, None]  # by row, on 3 x 5
         upsampled = BilinearUpsampling((3, 5), (3, 9))(ramp)
         assert torch.equal(upsampled.view(3, 9), torch.arange(3.0)[:, None].expand(3, 9))
-
-    def test_tokens_mix_points_not_channels(self):
-        mix = TokenUpsampling(2, 3)
-        points = torch.randn(1, 2, 7)
-        alone = mix(points[:, :, :1])
-        assert mix(points).shape == (1, 3, 7)
-        torch.testing.assert_close(mix(points)[:, :, :1], alone)
 
     def test_tokens_are_mixed_by_the_published_convolution(self):
         mix = TokenUpsampling(4, 9).double()
@@ -110,24 +94,17 @@ class TestSelection:
     def test_more_than_a_map_has_is_clamped_and_noted(self, cnn, features_of):
         head = head_of(cnn, num_selects=(32, 25, 9, 40))
         assert [kept.shape[1] for kept in head(features_of(cnn, 2)).kept] == [32, 25, 9, 9]
-        assert head.notes() == [
-            "pim: at 36 px all points are kept of map 1 (25 points, 25 asked for), map 2 (9 points, 9 asked for), "
-            "map 3 (9 points, 40 asked for): none to drop, so no L_n there."
-        ]
-
-    def test_nothing_to_note_where_points_are_dropped(self, cnn):
-        assert head_of(cnn).notes() == []
+        (note,) = head.notes()
+        assert "36 px" in note and "map 0" not in note
+        assert all(f"map {i} ({n} points, {asked} requested)" in note for i, n, asked in ((1, 25, 25), (3, 9, 40)))
 
     def test_at_least_one_joint(self, cnn, features_of):
         head = head_of(cnn, num_selects=1, joints_divisor=32)
         assert head.combiner.adjacency.shape == (1, 1)
         assert head(features_of(cnn, 2)).scores.isfinite().all()
 
-    def test_joints_are_the_points_divided(self, cnn):
-        assert head_of(cnn, num_selects=(40, 20, 4, 9), joints_divisor=32).combiner.adjacency.shape == (2, 2)
-
     def test_num_selects_must_fit_the_maps(self, cnn):
-        with pytest.raises(UsageError, match=r"num_selects=\[8, 4\] has 2 numbers, and pim uses 4 maps"):
+        with pytest.raises(UsageError, match=r"num_selects=\[8, 4\]` has 2 numbers.*4 maps"):
             head_of(cnn, num_selects=(8, 4))
 
 
@@ -162,41 +139,8 @@ class TestLoss:
         assert not any(part.requires_grad for part in loss.parts.values())
         assert loss.scores is output.scores
 
-    def test_float32_under_autocast(self, cnn, features_of):
-        head = head_of(cnn, lambda_s=1.0)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            output = head(features_of(cnn, 3))
-            loss = loss_of(head, output, torch.tensor([0, 1, 2]))
-        assert output.scores.dtype == torch.bfloat16
-        assert loss.value.dtype == torch.float32
-        assert {part.dtype for part in loss.parts.values()} == {torch.float32}
-        assert {confidences.dtype for confidences in output.confidences} == {torch.float32}
-
-    @pytest.mark.parametrize("architecture", ["cnn", "transformer", "vit"])
-    def test_every_parameter_and_every_map_gets_a_gradient(self, architecture, request, features_of):
-        info = request.getfixturevalue(architecture)
-        head, features = head_of(info), features_of(info, 3)
-        loss_of(head, head(features), torch.tensor([0, 1, 2])).value.backward()
-        without = [name for name, parameter in head.named_parameters() if parameter.grad is None]
-        still = [name for name, p in head.named_parameters() if p.grad is not None and not p.grad.any()]
-        assert without == []
-        # alpha starts at 0: what it multiplies moves once it has left 0.
-        assert {name.rsplit(".", 1)[0] for name in still} <= {"combiner.query", "combiner.key"}
-        assert all(m.grad is not None and m.grad.any() for m in features.maps.values())
-
 
 class TestOutput:
-    def test_is_a_tree_of_tensors(self, cnn, features_of):
-        output = head_of(cnn)(features_of(cnn, 2))
-        detached = pytree.tree_map(torch.Tensor.detach, output)
-        assert type(detached) is type(output)
-        assert len(pytree.tree_leaves(detached)) == 1 + 3 * 4
-
-    def test_predicts_the_combiners_scores(self, cnn, features_of):
-        head = head_of(cnn).eval()
-        output = head(features_of(cnn, 2))
-        assert head.predict(lambda images: output, torch.zeros(2, 3, 36, 36)) is output.scores
-
     def test_all_scores(self, cnn, features_of):
         head = head_of(cnn, maps=2).eval()
         output = head(features_of(cnn, 6))
@@ -215,49 +159,14 @@ class TestOutput:
             for n in (1, 2, 3):
                 torch.testing.assert_close(scores[f"top{n}"][image].exp(), sum(ranked[:n]) / n)
 
-    def test_evaluation_repeats_exactly(self, cnn, features_of):
-        head, features = head_of(cnn).eval(), features_of(cnn, 3)
-        first, second = head(features), head(features)
-        for one, other in zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True):
-            assert torch.equal(one, other)
-
-    def test_one_image_scores_the_same_alone(self, cnn, features_of):
-        head, features = head_of(cnn).eval(), features_of(cnn, 3)
-        alone = head(features._replace(maps={index: m[1:2] for index, m in features.maps.items()}))
-        torch.testing.assert_close(alone.scores, head(features).scores[1:2])
-
-    def test_state_dict_round_trip(self, transformer, features_of):
-        head, features = head_of(transformer), features_of(transformer, 3)
-        head(features)  # moves the batch norms' statistics
-        torch.manual_seed(1)
-        other = PimHead(transformer, 5, head.options)
-        other.load_state_dict(head.state_dict())
-        assert torch.equal(other.eval()(features).scores, head.eval()(features).scores)
-
-    def test_channels_last_maps_give_the_same(self, cnn, features_of):
-        head, features = head_of(cnn).eval(), features_of(cnn, 3)
-        maps = {index: m.to(memory_format=torch.channels_last) for index, m in features.maps.items()}
-        torch.testing.assert_close(head(features._replace(maps=maps)).scores, head(features).scores)
-
 
 class TestOptions:
-    def test_defaults_are_the_method_notes(self):
-        options = PimOptions()
-        assert (options.fpn_size, options.num_selects, options.dropout, options.joints_divisor) == (512, 32, 0.1, 32)
-        assert (options.lambda_b, options.lambda_s, options.lambda_n, options.lambda_c) == (0.5, 0.0, 5.0, 1.0)
-
-    def test_num_selects_is_a_number_or_a_list(self):
-        assert build(PimOptions, {"num_selects": 8}, "head").num_selects == 8
-        assert build(PimOptions, {"num_selects": [2048, 512, 128, 32]}, "head").num_selects == (2048, 512, 128, 32)
-
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            ({"num_selects": 0}, "must be at least 1"),
-            ({"num_selects": [4, 0]}, "must be at least 1"),
-            ({"upsampling": "cubic"}, "expected auto or bilinear or tokens"),
-            ({"lambda_c": 0}, "head: lambda_c=0 leaves the combiner untrained"),
-            ({"lambda_b": 0.0, "lambda_n": 0.0}, "nothing trains the selector"),
+            ({"num_selects": [4, 0]}, "num_selects"),
+            ({"lambda_c": 0}, "lambda_c=0"),
+            ({"lambda_b": 0.0, "lambda_n": 0.0}, "lambda_b, lambda_s and lambda_n"),
         ],
     )
     def test_refuses(self, values, message):
