@@ -25,20 +25,11 @@ from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import RunFolder
-from fgvc_cli.training.callbacks import RunStart
 from fgvc_cli.training.running_metrics import RunningMetrics
 from fgvc_cli.training.setup import Job, draft, plan_new, prepare
-from fgvc_cli.training.state import Interrupt
 from fgvc_cli.training.trainer import Trainer
 
 CLASSES = 10
-
-
-class SilentView:
-    """Shows nothing."""
-
-    def __getattr__(self, _: str) -> Any:
-        return lambda *_: None
 
 
 class ReadyBatches:
@@ -83,7 +74,7 @@ def make_job(arguments: argparse.Namespace) -> Job:
         }
     ]
     first = draft(settings, "scratch", get_registry())
-    plan = plan_new(first, offline=True, registry=get_registry(), announce=lambda _: None)
+    plan = plan_new(first, offline=True, registry=get_registry())
     dataset = SimpleNamespace(class_names=tuple(str(k) for k in range(CLASSES)))
     return prepare(plan, dataset, TrainingSplits(split, None, None))  # type: ignore[arg-type]
 
@@ -113,8 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     job = make_job(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        event = RunStart(Path(folder), {}, job.classifier.class_names, resumed=False)
-        trainer = Trainer(job, RunFolder(Path(folder)), {}, event, get_registry(), SilentView(), Interrupt())
+        trainer = Trainer(job, RunFolder(Path(folder)), {})
         with_loader = trainer.train_loader
         batches = list(with_loader.epoch(0))
         ready: Any = ReadyBatches(batches)

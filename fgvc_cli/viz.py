@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from fgvc_cli.files import write_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from fgvc_cli.runs.results import EpochMetrics
 
 # Blue and vermilion of Okabe and Ito's palette, which the usual kinds of color blindness keep apart.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
@@ -26,14 +28,12 @@ NAMED_CLASSES = 40
 """Up to so many classes each row and column has its name; above, only some have."""
 
 
-def learning_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def learning_curves(path: Path, lines: Sequence[EpochMetrics]) -> None:
     """Draw loss and top-1 accuracy by epoch, training beside validation, the best epoch marked.
 
     Args:
         path: PNG to write.
-        lines: of `metrics.jsonl`: "epoch", "train" and "val", the latter with "loss" and "top1" (a fraction, or None),
-            either nested or as "train.loss". What is missing is left out; the best epoch is the one with the highest
-            validation top-1 (of equals, the one with the lowest loss).
+        lines: metrics by epoch. Values that are None are left out.
     """
     figure = make_figure(10.0, 4.2)
     left, right = figure.subplots(1, 2)
@@ -49,7 +49,7 @@ def learning_curves(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         _mark_best(axes, lines, best, name, factor)
         dress(axes, title)
         if lines:
-            axes.set_xlim(lines[0]["epoch"] - 0.5, lines[-1]["epoch"] + 0.5)
+            axes.set_xlim(lines[0].epoch - 0.5, lines[-1].epoch + 0.5)
     right.set_ylim(0, max(1.0, min(103.0, 1.1 * _highest_top1(lines))))
     save_figure(figure, path)
 
@@ -120,40 +120,37 @@ def save_figure(figure: Figure, path: Path) -> None:
     write_bytes(path, data.getvalue())
 
 
-def _value(line: Mapping[str, Any], part: str, name: str) -> float:
-    value = line.get(f"{part}.{name}")
-    if value is None:
-        nested = line.get(part)
-        value = nested.get(name) if isinstance(nested, Mapping) else None
+def _value(line: EpochMetrics, split: str, name: str) -> float:
+    value = getattr(getattr(line, split), name, None)
     return float("nan") if value is None else float(value)
 
 
-def series(lines: Sequence[Mapping[str, Any]], part: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the epochs that have a finite value, and the values: of "train" or "val", "loss" or "top1"."""
-    pairs = [(line["epoch"], _value(line, part, name)) for line in lines]
+def series(lines: Sequence[EpochMetrics], split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the epochs that have a finite value, and the values: "loss" or "top1" of "train" or "val"."""
+    pairs = [(line.epoch, _value(line, split, name)) for line in lines]
     finite = [(epoch, value) for epoch, value in pairs if np.isfinite(value)]
     table = np.array(finite, dtype=float).reshape(-1, 2)
     return table[:, 0], table[:, 1]
 
 
-def best_epoch(lines: Sequence[Mapping[str, Any]]) -> int | None:
+def best_epoch(lines: Sequence[EpochMetrics]) -> int | None:
     """Return the epoch with the highest validation top-1, of equals the one with the lowest loss, then the earliest."""
 
-    def quality(line: Mapping[str, Any]) -> tuple[float, float, int]:
+    def quality(line: EpochMetrics) -> tuple[float, float, int]:
         loss = _value(line, "val", "loss")
-        return _value(line, "val", "top1"), -loss if np.isfinite(loss) else -np.inf, -int(line["epoch"])
+        return _value(line, "val", "top1"), -loss if np.isfinite(loss) else -np.inf, -line.epoch
 
     validated = [line for line in lines if np.isfinite(_value(line, "val", "top1"))]
-    return int(max(validated, key=quality)["epoch"]) if validated else None
+    return max(validated, key=quality).epoch if validated else None
 
 
-def _highest_top1(lines: Sequence[Mapping[str, Any]]) -> float:
+def _highest_top1(lines: Sequence[EpochMetrics]) -> float:
     """Return the highest top-1 accuracy of either part in %, 0 if there is none."""
     values = np.concatenate([series(lines, part, "top1")[1] for part in ("train", "val")])
     return 100.0 * float(values.max(initial=0.0))
 
 
-def _mark_best(axes: Axes, lines: Sequence[Mapping[str, Any]], best: int | None, name: str, factor: float) -> None:
+def _mark_best(axes: Axes, lines: Sequence[EpochMetrics], best: int | None, name: str, factor: float) -> None:
     epochs, values = series(lines, "val", name)
     if best is None or best not in epochs:
         return

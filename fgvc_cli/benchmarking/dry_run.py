@@ -9,7 +9,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -22,12 +21,9 @@ from fgvc_cli.data.cache.locks import FileLock, Locked
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import compile_in_place
-from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.model_file import build_backbone
-from fgvc_cli.training.callbacks import RunStart
 from fgvc_cli.training.setup import Job, Plan, open_cache, open_splits, prepare
-from fgvc_cli.training.state import Interrupt
 from fgvc_cli.training.trainer import Trainer
 
 PREFIX, IN_USE = "bench-", "use.lock"
@@ -69,25 +65,6 @@ Images = tuple[Dataset, TrainingSplits]
 FIRST_STEPS = 10**9
 """Of warm-up: the learning rate is next to nothing, so that random weights with settings that are meant for trained
 ones do not end in a loss that is not finite. An update is the same work at any rate."""
-
-
-class _Silent:
-    """A view that shows nothing."""
-
-    def epoch_started(self, epoch: int, images: int, of: int) -> None:
-        """Say nothing."""
-
-    def batch_done(self, images: int, metrics: dict[str, float] | None) -> None:
-        """Say nothing."""
-
-    def validation_started(self, images: int) -> None:
-        """Say nothing."""
-
-    def images_scored(self, images: int) -> None:
-        """Say nothing."""
-
-    def epoch_finished(self, line: dict[str, Any], is_best: bool) -> None:
-        """Say nothing."""
 
 
 def random_job(config: RunConfig, images: Images | None = None) -> Job:
@@ -132,9 +109,8 @@ def dry_run(job: Job, folder: Path, keep: bool = True) -> Iterator[Trainer]:
             with settings.in_force(settings.current().changed("fgvc bench", cache_given=folder)):
                 cache = open_cache(job)
             at_the_end.callback(cache.close)
-        event = RunStart(folder, {}, job.classifier.class_names, resumed=False)
         run = RunFolder(folder)  # which stays empty: states and models are for epochs that end
-        trainer = Trainer(job, run, {}, event, get_registry(), _Silent(), Interrupt(), cache=cache)
+        trainer = Trainer(job, run, {}, cache=cache)
         at_the_end.callback(trainer.close_loaders)
         yield trainer
 

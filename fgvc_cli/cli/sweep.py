@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fgvc_cli.experiments.study import PlannedRun, Study
     from fgvc_cli.experiments.sweep import Sweep
     from fgvc_cli.experiments.worker import Begun, Moved
+    from fgvc_cli.runs.results import TrainingSummary
 
 
 LINE_SECONDS = 60.0
@@ -69,11 +70,11 @@ class SweepView:
             going = "; ".join(f"{title}: {each.text}" for title, each in at_work.items())
             console.note(f"study: {self._done} of {self._of} runs, {_left(left)}{going}")
 
-    def finished(self, run: PlannedRun, summary: dict[str, Any], seconds: float, left: float | None) -> None:
+    def finished(self, run: PlannedRun, summary: TrainingSummary, seconds: float, left: float | None) -> None:
         """Print the run's line."""
         self._done += 1
-        split = next((name for name in ("test", "val") if summary[name] is not None), None)
-        top1 = "" if split is None else f"   {split} top-1 {percent(summary[split].get('top1'))}"
+        split, row = ("test", summary.test) if summary.test is not None else ("val", summary.val)
+        top1 = "" if row is None else f"   {split} top-1 {percent(row.top1)}"
         rest = f"   {_left(left)}".rstrip(", ") if self._done < self._of else ""
         console.note(f"run {self._done}/{self._of}   {run.title}{top1}   {duration_text(seconds)}{rest}")
 

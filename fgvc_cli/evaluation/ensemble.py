@@ -25,7 +25,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import choose_new_folder
 from fgvc_cli.runs.model_file import read_class_names
 from fgvc_cli.scoring import results
-from fgvc_cli.scoring.metrics import LEVEL, figures, mcnemar
+from fgvc_cli.scoring.metrics import LEVEL, mcnemar, split_metrics
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
 from fgvc_cli.scoring.results import Occasion
 from fgvc_cli.scoring.scores import Scores, score
@@ -289,7 +289,7 @@ def _notes(request: EvaluationRequest, subject: Subject, registry: Registry) -> 
 
 
 def _member(run: Path, scores: Scores, names: Sequence[str]) -> dict[str, Any]:
-    found = figures(scores, names)
+    found = split_metrics(scores, names).as_json()
     return {"run": str(run), **{figure: found[figure] for figure in OF_MEMBERS}}
 
 

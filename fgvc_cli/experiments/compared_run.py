@@ -19,6 +19,7 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.folder import FailedRun, read_failures
 from fgvc_cli.experiments.study import STUDY_FILE, runs_of
 from fgvc_cli.runs.folder import RunFolder, find_run
+from fgvc_cli.runs.results import TrainingSummary
 
 PREDICTIONS, SUMMARY = "predictions.csv", "summary.json"
 
@@ -30,62 +31,62 @@ class ComparedRun:
     Attributes:
         run: its folder.
         config: its settings by section, as in `config.toml`.
-        summary: what its `summary.json` holds.
+        summary: of its training.
         evaluation: what the `summary.json` of the evaluation holds.
         correct: whether each image was classified rightly, by key.
     """
 
     run: RunFolder
     config: Mapping[str, Any]
-    summary: Mapping[str, Any]
+    summary: TrainingSummary
     evaluation: Mapping[str, Any]
     correct: Mapping[str, bool]
 
     @property
     def backbone(self) -> str:
         """The backbone's name."""
-        return str(self.summary["components"]["backbone"]["name"])
+        return str(self.summary.components["backbone"]["name"])
 
     @property
     def head(self) -> str:
         """The head's name."""
-        return str(self.summary["components"]["head"]["name"])
+        return str(self.summary.components["head"]["name"])
 
     @property
     def optimizer(self) -> str:
         """The optimizer's name, and what it is built over: `sam over sgd`."""
-        component = self.summary["components"]["optimizer"]
+        component = self.summary.components["optimizer"]
         return f"{component['name']} over {component['base']['name']}" if "base" in component else component["name"]
 
     @property
     def seed(self) -> int:
         """Of weights, order, augmentation and dropout."""
-        return int(self.summary["seed"])
+        return int(self.summary.seed)
 
     @property
     def minutes(self) -> float:
         """Training time, over all resumptions."""
-        return float(self.summary["seconds"]) / 60
+        return self.summary.seconds / 60
 
     @property
     def images_per_second(self) -> float | None:
         """In training: the median over the epochs; None without any."""
-        return _number(self.summary["images_per_second"])
+        return self.summary.images_per_second
 
     @property
     def parameters(self) -> dict[str, int]:
         """Numbers of weights of "backbone" and "head", and the "total"."""
-        return {part: int(self.summary["parameters"][part]) for part in ("backbone", "head", "total")}
+        return {part: int(self.summary.parameters[part]) for part in ("backbone", "head", "total")}
 
     @property
     def device(self) -> str:
         """What it was trained on."""
-        return str(self.summary["device"])
+        return self.summary.device
 
     @property
     def version(self) -> str:
         """Of fgvc, that trained it."""
-        return str(self.summary["versions"]["fgvc-cli"])
+        return str(self.summary.versions["fgvc-cli"])
 
     @property
     def top1(self) -> float:
@@ -149,7 +150,7 @@ def read_run(run: RunFolder, evaluation: Path) -> ComparedRun:
         raise FgvcError(f"{run.config_file} cannot be read ({error}): restore it, or leave the run out.") from error
     settings = {section: table for section, table in config.items() if isinstance(table, dict)}
     evaluated = files.read_object(evaluation / SUMMARY, files.MADE_AGAIN)
-    found = ComparedRun(run, settings, run.summary(), evaluated, _correct(evaluation / PREDICTIONS))
+    found = ComparedRun(run, settings, run.summary, evaluated, _correct(evaluation / PREDICTIONS))
     _check(found, OF_THE_RUN, run.summary_file, "Restore it, or train again.")
     _check(found, OF_THE_EVALUATION, evaluation / SUMMARY, files.MADE_AGAIN)
     right = sum(found.correct.values())
@@ -252,7 +253,7 @@ def read(
         names = SPLITS if split is None else (split,)
         folders = [run.evaluation(name) for name in names]
         there = [folder for folder in folders if all((folder / name).is_file() for name in (SUMMARY, PREDICTIONS))]
-        has_test = run.summary().get("test") is not None
+        has_test = run.summary.test is not None
         usable = [folder for folder in there if split is not None or folder.name == "test" or not has_test]
         yield read_run(run, usable[0] if usable else evaluate(run, split))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fgvc_cli.experiments.comparison import Row
+from fgvc_cli.runs.results import EpochMetrics
 from fgvc_cli.viz import dress, make_figure, save_figure, series
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def overlaid_curves(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> N
     legend_lines = -(-len(rows) // 2)
     figure = make_figure(10.0, 7.4 + 0.22 * legend_lines)
     axes = figure.subplots(2, 2)
-    metrics = [[run.run.metrics() for run in row.runs] for row in rows]
+    metrics = [[run.run.metrics for run in row.runs] for row in rows]
     for panel, (part, name, title, factor) in zip(axes.flat, PANELS, strict=True):
         for number, of_runs in enumerate(metrics):
             _draw(panel, of_runs, part, name, factor, number)
@@ -52,7 +53,7 @@ def overlaid_curves(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> N
 
 
 def _draw(
-    axes: Axes, of_runs: Sequence[Sequence[Mapping[str, Any]]], part: str, name: str, factor: float, number: int
+    axes: Axes, of_runs: Sequence[Sequence[EpochMetrics]], part: str, name: str, factor: float, number: int
 ) -> None:
     """Draw one row: `number` chooses its color and stroke."""
     found = [series(lines, part, name) for lines in of_runs]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -21,6 +21,7 @@ from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.experiments.worker import Begun, Event, Failed, Finished, Moved, Task
 from fgvc_cli.experiments.worker_pool import WorkerPool
 from fgvc_cli.registry import Registry
+from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.training.state import Interrupted, heard
 
 TELLING = 0.02
@@ -86,7 +87,7 @@ class View(Protocol):
     def moved(self, at_work: Mapping[str, Moved], left: float | None) -> None:
         """The runs at work, by title, have come so far; so many seconds are left for the whole study."""
 
-    def finished(self, run: PlannedRun, summary: dict[str, Any], seconds: float, left: float | None) -> None:
+    def finished(self, run: PlannedRun, summary: TrainingSummary, seconds: float, left: float | None) -> None:
         """A run is done; it took so many seconds, and so many are left for the whole study."""
 
     def failed(self, run: PlannedRun, reason: str) -> None:
@@ -192,7 +193,9 @@ def run_study(
     if sweep.full:
         raise FgvcError(f"{sweep.full} Then go on with: {folder.resuming}")
     if passed_on:
-        raise Interrupted(f"Interrupted: what was trained is saved. Go on with: {folder.resuming}", passed_on)
+        raise Interrupted(
+            f"Interrupted: what was trained is saved. Go on with: {folder.resuming}", folder.path, passed_on
+        )
     return sweep.outcome()
 
 
@@ -213,7 +216,7 @@ class _Sweep:
         for run in self.runs:
             if folder.run(run.name).finished:
                 with suppress(FgvcError, KeyError, TypeError, ValueError):  # the comparison tells what is damaged
-                    self.pace.finished(run.combination.name, float(folder.run(run.name).summary()["seconds"]))
+                    self.pace.finished(run.combination.name, folder.run(run.name).summary.seconds)
         view.planned(len(self.runs) - len(self.waiting), len(self.runs))
 
     def begin(self) -> None:
@@ -242,7 +245,7 @@ class _Sweep:
         else:
             del self.at_work[name]
         if isinstance(event, Finished):
-            self.pace.finished(run.combination.name, float(event.summary["seconds"]))
+            self.pace.finished(run.combination.name, event.summary.seconds)
             self.view.finished(run, event.summary, at_work.seconds, self._left())
         elif isinstance(event, Failed) and event.disk_is_full:
             self.full = event.reason

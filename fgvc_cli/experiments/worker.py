@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -14,21 +15,25 @@ from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fgvc_cli import settings
 from fgvc_cli.config.layering import Layer
+from fgvc_cli.contracts import RunStart
 from fgvc_cli.data.cache.locks import FileLock, Locked
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.error_origin import describe_error
 from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.settings import Settings
 from fgvc_cli.training import run as training
+from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.setup import Job
 from fgvc_cli.training.state import Interrupted
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ class Finished:
     """It has come to its end.
 
     Attributes:
-        summary: what `summary.json` holds.
+        summary: of the run.
     """
 
-    summary: dict[str, Any]
+    summary: TrainingSummary
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def _outcome(task: Task, told: Connection) -> Event:
     try:
         with settings.in_force(task.settings):
             _wait_for_predecessor(task.log)
-            return Finished(_trained(task, _Telling(told)))
+            return Finished(_trained(task, _Reporter(told)))
     except (Interrupted, KeyboardInterrupt):
         return Stopped()
     except BaseException as error:  # a plugin may raise anything
@@ -158,15 +163,14 @@ def _outcome(task: Task, told: Connection) -> Event:
         return Failed(" ".join(describe_error(error, f"{task.log} has the traceback").split()))
 
 
-def _trained(task: Task, view: _Telling) -> dict[str, Any]:
-    """Train, and return what `summary.json` holds."""
+def _trained(task: Task, reporter: _Reporter) -> TrainingSummary:
     run, registry = RunFolder(task.folder), get_registry()
     if run.finished:  # by a predecessor
-        return run.summary()
+        return run.summary
     if run.config_file.is_file():
-        return training.resume(task.folder, registry, view, task.offline).summary
+        return training.resume(task.folder, registry, [reporter], task.offline).summary
     run.clear_parts()  # of a process that was killed while it wrote the settings
-    return training.train(task.layers, task.recipe, task.folder, task.offline, registry, view).summary
+    return training.train(task.layers, task.recipe, task.folder, task.offline, registry, [reporter]).summary
 
 
 def _wait_for_predecessor(log: Path) -> None:
@@ -195,6 +199,9 @@ def _print_to(log: Path) -> None:
         os.dup2(handle, number)
     os.close(handle)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    host = logging.getLogger("fgvc_cli")
+    host.setLevel(logging.INFO)
+    host.addHandler(logging.StreamHandler(sys.stderr))
 
 
 def _end_with_parent() -> None:
@@ -210,59 +217,47 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class _Telling:
-    """A view that tells the study how far the training is; see `fgvc_cli.training.run.View`."""
+class _Reporter(Callback):
+    """Reports the progress of a training to the process that runs the study, and writes the log."""
 
     def __init__(self, told: Connection) -> None:
         self._told = told
-        self._epochs = self._epoch = self._images = self._of = 0
+        self._epochs = self._epoch = self._done = self._images = 0
         self._due, self._loss = 0.0, ""
 
-    def announce(self, text: str) -> None:
-        """Keep a line about weights in the log."""
-        print(text)  # noqa: T201
-
-    def started(self, job: Job, run: RunFolder, resumed_epoch: int | None) -> None:
-        """Tell that it begins."""
-        print(f"{run.path}: {job.config.backbone.name} + {job.config.head.name}")  # noqa: T201
+    def on_train_start(self, run: RunStart, job: Job) -> None:
+        """Report the start."""
+        logger.info(f"{run.folder}: {job.config.backbone.name} + {job.config.head.name}")
         for line in job.notes:
-            print(line)  # noqa: T201
+            logger.info(line)
         self._epochs = job.config.train.epochs
-        self._tell(Begun(self._epochs, resumed_epoch or 0, tuple(job.notes)))
+        self._send(Begun(self._epochs, run.epochs_done, tuple(job.notes)))
 
-    def epoch_started(self, epoch: int, images: int, of: int) -> None:
-        """Begin to count an epoch's images."""
-        self._epoch, self._images, self._of = epoch, of - images, of
+    def on_epoch_start(self, epoch: int, images: int, remaining: int) -> None:
+        """Start to count the images of the epoch."""
+        self._epoch, self._done, self._images = epoch, images - remaining, images
 
-    def batch_done(self, images: int, metrics: dict[str, float] | None) -> None:
-        """Tell now and then how far it is."""
-        self._images += images
+    def on_batch_end(self, images: int, metrics: Mapping[str, float] | None) -> None:
+        """Report the progress now and then."""
+        self._done += images
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + TOLD_EVERY
             if metrics is not None and "loss" in metrics:
                 self._loss = f", loss {metrics['loss']:.3f}"
-            self._move(self._epoch - 1 + self._images / max(self._of, 1))
+            self._send_epochs(self._epoch - 1 + self._done / max(self._images, 1))
 
-    def validation_started(self, images: int) -> None:
-        """Say nothing: it is short beside an epoch."""
+    def on_epoch_end(self, metrics: EpochMetrics, is_best: bool) -> None:
+        """Report and log the epoch."""
+        logger.info(f"epoch {metrics.epoch}: {metrics.seconds:.1f} s{', best so far' if is_best else ''}")
+        self._send_epochs(self._epoch)
 
-    def images_scored(self, images: int) -> None:
-        """Say nothing."""
+    def on_test_start(self, images: int) -> None:
+        """Report that all epochs are done."""
+        self._send(Moved(1.0, f"test, {images} images"))
 
-    def epoch_finished(self, line: dict[str, Any], is_best: bool) -> None:
-        """Tell that an epoch is done."""
-        best = ", the best so far" if is_best else ""
-        print(f"epoch {line['epoch']}: {line['seconds']:.1f} s{best}")  # noqa: T201
-        self._move(self._epoch)
+    def _send_epochs(self, done: float) -> None:
+        self._send(Moved(done / max(self._epochs, 1), f"epoch {self._epoch}/{self._epochs}{self._loss}"))
 
-    def testing(self, images: int) -> None:
-        """Tell that all epochs are done."""
-        self._tell(Moved(1.0, f"test, {images} images"))
-
-    def _move(self, done: float) -> None:
-        """Tell that so many epochs are done."""
-        self._tell(Moved(done / max(self._epochs, 1), f"epoch {self._epoch}/{self._epochs}{self._loss}"))
-
-    def _tell(self, event: Event) -> None:
-        with suppress(OSError):  # nobody listens any more: the training is about to be stopped
+    def _send(self, event: Event) -> None:
+        with suppress(OSError):  # nobody reads any more: the training is about to be stopped
             self._told.send(event)

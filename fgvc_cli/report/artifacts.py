@@ -16,13 +16,8 @@ from fgvc_cli.report.examples import DEFAULT_EXPLAINER, ReportRequest
 from fgvc_cli.report.predictions import Scored, evaluate, read_scored
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.model_file import read_metadata
+from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.scoring.model import ReadyClassifier, load
-
-NEEDED = (
-    "dataset", "classes", "chance", "splits", "components", "parameters", "recipe", "weights", "epochs", "best_epoch",
-    "stopped_early", "test", "seconds", "images_per_second", "device", "precision", "processes", "seed", "versions",
-)  # fmt: skip
-"""Keys of `summary.json` that the page is made of."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +33,8 @@ class Recorded:
     """
 
     run: RunFolder
-    summary: dict[str, Any]
-    epochs: list[dict[str, Any]]
+    summary: TrainingSummary
+    epochs: list[EpochMetrics]
     config: str
     model: dict[str, Any]
 
@@ -58,19 +53,19 @@ class Recorded:
     @property
     def title(self) -> str:
         """The combination that was trained, and on what."""
-        names = {kind: str(component["name"]) for kind, component in self.summary["components"].items()}
+        names = {kind: str(component["name"]) for kind, component in self.summary.components.items()}
         return f"{names['backbone']} + {names['head']} on {self.dataset}"
 
     @property
     def dataset(self) -> str:
         """The dataset's name: of one that a person made, the folder's or file's that it is made from."""
         data = self.setting("dataset", "data")
-        return Path(data).name if isinstance(data, str) else str(self.summary["dataset"]["name"])
+        return Path(data).name if isinstance(data, str) else str(self.summary.dataset["name"])
 
     @property
     def optimizer(self) -> str:
         """The optimizer, and what it is built over: "sam over sgd"."""
-        component = self.summary["components"]["optimizer"]
+        component = self.summary.components["optimizer"]
         base = component.get("base")
         return f"{component['name']} over {base['name']}" if base else str(component["name"])
 
@@ -81,12 +76,8 @@ def read_recorded(run: RunFolder) -> Recorded:
     Raises:
         FgvcError: one of its files is damaged.
     """
-    summary = run.summary()
-    missing = [key for key in NEEDED if key not in summary]
-    if missing:
-        raise FgvcError(f"{run.summary_file} is damaged: it has no '{missing[0]}'. Restore it, or train again.")
     config = run.config_file.read_text(encoding="utf-8", errors="replace") if run.config_file.is_file() else ""
-    return Recorded(run, summary, run.metrics(), config, read_metadata(run.model_file))
+    return Recorded(run, run.summary, run.metrics, config, read_metadata(run.model_file))
 
 
 @dataclass
@@ -190,17 +181,17 @@ class RunArtifacts:
     def _summarized(self) -> Scored | None:
         """Return the figures of the test split that the run's own summary has."""
         summary = self.recorded.summary
-        if self.request.subject.split not in (None, "test") or not self.request.subject.is_own or not summary["test"]:
+        if self.request.subject.split not in (None, "test") or not self.request.subject.is_own or summary.test is None:
             return None
         self.missing.append("What was predicted for each image is not kept: there is no confusion matrix.")
-        data = summary["dataset"].get("folder")
+        data = summary.dataset.get("folder")
         described = {
             "split": "test",
-            "origin": summary["splits"].get("test", {}).get("origin", ""),
+            "origin": summary.splits.get("test", {}).get("origin", ""),
             "dataset": {"name": self.recorded.dataset, "data": data},
             "notes": [],
         }
-        return Scored({**described, **summary["test"]})
+        return Scored({**described, **summary.test.as_json()})
 
 
 def _sentence(error: FgvcError) -> str:

@@ -21,6 +21,7 @@ from fgvc_cli.report.page import Section
 from fgvc_cli.report.pictures import Picture
 from fgvc_cli.report.predictions import Scored, confused
 from fgvc_cli.report.templating import count, fragment, share
+from fgvc_cli.runs.results import EpochMetrics
 from fgvc_cli.viz import best_epoch, series
 
 EPOCHS_LISTED = 60
@@ -37,7 +38,7 @@ def curves_section(recorded: Recorded, anchor: str) -> Section:
     return Section(f"{anchor}curves", "Learning curves", body)
 
 
-def _chart(epochs: Sequence[dict[str, Any]], name: str, best: int | None) -> LineChart | None:
+def _chart(epochs: Sequence[EpochMetrics], name: str, best: int | None) -> LineChart | None:
     """Return the chart of a figure, or None if no epoch has it, as where a head gives no scores while it trains."""
     factor = 100.0 if name == "top1" else 1.0
     lines = []
@@ -67,20 +68,19 @@ def _course(points: Sequence[tuple[float, float]], name: str) -> str:
     )
 
 
-def _rows(epochs: Sequence[dict[str, Any]], best: int | None) -> list[list[str]]:
+def _rows(epochs: Sequence[EpochMetrics], best: int | None) -> list[list[str]]:
     """Return what the table says of each epoch, or of some."""
-    numbers = [int(line["epoch"]) for line in epochs]
+    numbers = [line.epoch for line in epochs]
     kept = (
         set(np.linspace(0, len(epochs) - 1, min(len(epochs), EPOCHS_LISTED)).astype(int).tolist()) if epochs else set()
     )
     return [_row(line) for i, line in enumerate(epochs) if i in kept or numbers[i] == best]
 
 
-def _row(line: dict[str, Any]) -> list[str]:
-    train, val = line["train"], line["val"] or {}
-    losses = [_loss(part.get("loss")) for part in (train, val)]
-    accuracies = [share(part.get("top1")) for part in (train, val)]
-    return [str(line["epoch"]), *losses, *accuracies, f"{line['rates']['backbone']:.2g}", f"{line['seconds']:.0f}"]
+def _row(line: EpochMetrics) -> list[str]:
+    losses = [_loss(line.train.loss), _loss(None if line.val is None else line.val.loss)]
+    accuracies = [share(line.train.top1), share(None if line.val is None else line.val.top1)]
+    return [str(line.epoch), *losses, *accuracies, f"{line.rates['backbone']:.2g}", f"{line.seconds:.0f}"]
 
 
 def _loss(value: float | None) -> str:

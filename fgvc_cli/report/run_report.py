@@ -17,6 +17,7 @@ from fgvc_cli.report.artifacts import Recorded, RunArtifacts, read_recorded
 from fgvc_cli.report.examples import Examples, ReportRequest, show_examples
 from fgvc_cli.report.predictions import Scored
 from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.results import EpochMetrics
 from fgvc_cli.scoring.model import run_of
 
 logger = logging.getLogger(__name__)
@@ -139,8 +140,8 @@ class StudyReport:
         paths = [report.recorded.run.path for report in self.runs]
         return paths.index(run.path) + 1
 
-    def epochs_of(self, run: RunFolder) -> list[dict[str, Any]]:
-        """Return the metrics of a run, a line an epoch."""
+    def epochs_of(self, run: RunFolder) -> list[EpochMetrics]:
+        """Return the metrics of a run by epoch."""
         return self.runs[self.number_of(run) - 1].recorded.epochs
 
     def as_json(self) -> dict[str, Any]:

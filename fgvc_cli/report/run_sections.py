@@ -23,6 +23,7 @@ from fgvc_cli.report.page import Section
 from fgvc_cli.report.predictions import Scored
 from fgvc_cli.report.run_report import RunReport
 from fgvc_cli.report.templating import NO_BREAK, count, fragment, share
+from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.scoring.results import images_text
 
 NAMES = {"test": "test", "val": "validation", "train": "training"}
@@ -55,9 +56,9 @@ def result(report: RunReport) -> Markup:
         scored=scored,
         split=NAMES.get(summary["split"], f"“{summary['split']}”"),
         images=images_text(summary),
-        chance=report.recorded.summary["chance"],
+        chance=report.recorded.summary.chance,
         statistics=_statistics(scored),
-        untrained=not report.recorded.summary["epochs"],
+        untrained=not report.recorded.summary.epochs,
         missing=report.missing,
     )
 
@@ -90,42 +91,42 @@ def summary_section(recorded: Recorded, anchor: str) -> Section:
 
 def _data_and_model(recorded: Recorded) -> Facts:
     summary, preprocessing = recorded.summary, recorded.model["preprocessing"]
-    splits = summary["splits"]
+    splits = summary.splits
     origins = dict.fromkeys(split["origin"] for split in splits.values() if split["origin"])
-    parameters = summary["parameters"]
+    parameters = summary.parameters
     facts = [
         ("dataset", recorded.dataset),
         ("where", str(recorded.setting("dataset", "data") or "")),
-        ("classes", count(summary["classes"])),
+        ("classes", count(summary.classes)),
         ("images", ", ".join(f"{name} {count(split['images'])}" for name, split in splits.items())),
         ("splits", "; ".join(origins)),
-        ("backbone", _component(summary["components"]["backbone"])),
-        ("head", _component(summary["components"]["head"])),
+        ("backbone", _component(summary.components["backbone"])),
+        ("head", _component(summary.components["head"])),
         (
             "parameters",
             f"{_amount(parameters['backbone'])} backbone + {_amount(parameters['head'])} head = "
             f"{_amount(parameters['total'])}",
         ),
         ("image size", f"{preprocessing['image_size']} px, from {preprocessing['resize']} px"),
-        ("weights", str(summary["weights"])),
+        ("weights", str(summary.weights)),
     ]
     return [fact for fact in facts if fact[1]]
 
 
 def _training(recorded: Recorded) -> Facts:
     summary, batch = recorded.summary, recorded.setting("train", "batch_size")
-    rate = summary["images_per_second"]
+    rate = summary.images_per_second
     facts = [
         ("optimizer", recorded.optimizer),
-        ("options", _options(summary["components"]["optimizer"])),
-        ("recipe", str(summary["recipe"])),
+        ("options", _options(summary.components["optimizer"])),
+        ("recipe", str(summary.recipe)),
         ("epochs", _epochs(summary)),
         ("batch", f"{batch} images" if batch else ""),
-        ("time", duration_text(summary["seconds"]) + (f", {rate:.0f} images/s" if rate else "")),
-        ("device", f"{summary['device']}, {summary['precision']}"),
-        ("processes", str(summary["processes"]) if summary["processes"] > 1 else ""),
-        ("seed", str(summary["seed"])),
-        ("versions", ", ".join(f"{name} {v}" for name in VERSIONED if (v := summary["versions"].get(name)))),
+        ("time", duration_text(summary.seconds) + (f", {rate:.0f} images/s" if rate else "")),
+        ("device", f"{summary.device}, {summary.precision}"),
+        ("processes", str(summary.processes) if summary.processes > 1 else ""),
+        ("seed", str(summary.seed)),
+        ("versions", ", ".join(f"{name} {v}" for name in VERSIONED if (v := summary.versions.get(name)))),
     ]
     return [fact for fact in facts if fact[1]]
 
@@ -146,11 +147,11 @@ def _value(value: object) -> str:
     return "yes" if value is True else "no" if value is False else str(value)
 
 
-def _epochs(summary: dict[str, Any]) -> str:
-    if not summary["epochs"]:
+def _epochs(summary: TrainingSummary) -> str:
+    if not summary.epochs:
         return "none: weights as they came from a file"
-    early = ", stopped early" if summary["stopped_early"] else ""
-    return f"{summary['epochs']}{early}; best: {summary['best_epoch']}"
+    early = ", stopped early" if summary.stopped_early else ""
+    return f"{summary.epochs}{early}; best: {summary.best_epoch}"
 
 
 def _amount(parameters: int) -> str:
@@ -164,13 +165,13 @@ def _amount(parameters: int) -> str:
 def reproducing_section(report: RunReport, anchor: str) -> Section:
     """Return the commands, `config.toml` and the versions."""
     recorded = report.recorded
-    components = recorded.summary["components"].values()
+    components = recorded.summary.components.values()
     versions = {component["distribution"]: component["version"] for component in components}
     body = fragment(
         "reproducing.html",
         commands=commands(report),
         config=recorded.config,
-        versions={**versions, **recorded.summary["versions"]},
+        versions={**versions, **recorded.summary.versions},
     )
     return Section(f"{anchor}reproduce", "How to reproduce it", body)
 

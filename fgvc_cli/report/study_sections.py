@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -31,6 +30,7 @@ from fgvc_cli.report.page import Section
 from fgvc_cli.report.run_report import StudyReport
 from fgvc_cli.report.run_sections import NAMES
 from fgvc_cli.report.templating import fragment, unbroken
+from fgvc_cli.runs.results import EpochMetrics
 from fgvc_cli.viz import series
 
 DRAWN = 2 * COLORS
@@ -152,9 +152,7 @@ def _curves(report: StudyReport, compared: Compared, number: str) -> Section | N
     return Section(f"curves{number}", "Learning curves over each other", body)
 
 
-def _mean(
-    of_runs: Sequence[Sequence[Mapping[str, Any]]], part: str, name: str, factor: float
-) -> list[tuple[float, float]]:
+def _mean(of_runs: Sequence[Sequence[EpochMetrics]], part: str, name: str, factor: float) -> list[tuple[float, float]]:
     """Return (epoch, mean over the runs that have it)."""
     found: dict[float, list[float]] = {}
     for lines in of_runs:

@@ -8,10 +8,10 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.settings import current
 
 MODEL_FILE = "model.safetensors"
@@ -78,16 +78,24 @@ class RunFolder:
         """Whether training has come to its end."""
         return self.summary_file.is_file() and self.model_file.is_file()
 
-    def summary(self) -> dict[str, Any]:
-        """Return the summary of a finished run.
+    @property
+    def summary(self) -> TrainingSummary:
+        """The summary of a finished run.
 
         Raises:
-            FgvcError: the file is damaged.
+            FgvcError: the file is missing or damaged.
         """
-        return files.read_object(self.summary_file, "Restore it, or train again.")
+        document = files.read_object(self.summary_file, "Restore it, or train again.")
+        try:
+            return TrainingSummary.from_json(document)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FgvcError(
+                f"{self.summary_file} is damaged ({type(error).__name__}: {error}). Restore it, or train again."
+            ) from error
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """Return the metrics by epoch.
+    @property
+    def metrics(self) -> list[EpochMetrics]:
+        """The metrics by epoch.
 
         Raises:
             FgvcError: the file is damaged.
@@ -119,12 +127,10 @@ class RunFolder:
         content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
         return [line for line in content.split(b"\n") if line.strip()]
 
-    def _epoch(self, line: bytes, number: int) -> dict[str, Any]:
+    def _epoch(self, line: bytes, number: int) -> EpochMetrics:
         try:
-            epoch = dict(json.loads(line))
-            _ = int(epoch["epoch"]), epoch["train"], epoch["val"]
-            return epoch
-        except (ValueError, TypeError, KeyError) as error:
+            return EpochMetrics.from_json(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FgvcError(
                 f"{self.metrics_file} is damaged in line {number}: restore the file, or begin again with "
                 f"fgvc train --config {self.config_file}."

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fgvc_cli.runs.results import Averages, ClassMetrics, SplitMetrics
 from fgvc_cli.scoring.scores import Scores
 
 BINS = 15
@@ -79,81 +80,56 @@ def most_confident_mistakes(scores: Scores, class_names: Sequence[str], n: int =
     ]
 
 
-__all__ = ["figures", "most_confident_mistakes", "most_confused", "per_class"]
-
-
-def figures(scores: Scores, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return what `summary.json` says of a split; all shares are fractions in [0, 1], all values fit into JSON.
-
-    - images, failed: how many were scored, and how many could not be read (they enter no figure).
-    - not_finite: images whose scores were not finite; they count as wrong.
-    - classes: K, the classes that the classifier knows; classes_present: how many the split has images of.
-    - top1, top5: share of images whose true class is the most probable, among the five most probable. Without more
-      than five classes top-5 says nothing and is None.
-    - loss: mean cross entropy in nats; None if it is not finite.
-    - macro, weighted: {"precision", "recall", "f1"}, averaged over the classes that the split has images of: equally,
-      and by their number of images. A class absent from the split enters neither average (though images wrongly
-      taken for it count against their own class), and a class that is never predicted has a precision of 0.
-    - calibration_error: expected calibration error, 15 bins.
-    - chance: {"uniform": 1 / K, "majority": share of the split's most frequent class}.
-    - per_class: see `per_class`.
-
-    Figures of a split without a scored image are None.
-    """
-    rows = per_class(scores, class_names)
-    present = [row for row in rows if row["images"]]
+def split_metrics(scores: Scores, class_names: Sequence[str]) -> SplitMetrics:
+    """Compute the metrics of a split."""
+    per_class = class_metrics(scores, class_names)
+    present = [row for row in per_class if row.images]
     images = len(scores)
     correct = scores.predicted == scores.labels
-    top5 = float((scores.ranks < 5).mean()) if images and scores.classes > 5 else None
-    return {
-        "images": images,
-        "failed": len(scores.failures),
-        "not_finite": int((scores.predicted < 0).sum()),
-        "classes": scores.classes,
-        "classes_present": len(present),
-        "top1": float(correct.mean()) if images else None,
-        "top5": top5,
-        "loss": scores.loss if math.isfinite(scores.loss) else None,
-        "macro": _average(present, [1] * len(present)),
-        "weighted": _average(present, [row["images"] for row in present]),
-        "calibration_error": expected_calibration_error(scores) if images else None,
-        "chance": {
+    return SplitMetrics(
+        images=images,
+        failed=len(scores.failures),
+        not_finite=int((scores.predicted < 0).sum()),
+        classes=scores.classes,
+        classes_present=len(present),
+        top1=float(correct.mean()) if images else None,
+        top5=float((scores.ranks < 5).mean()) if images and scores.classes > 5 else None,
+        loss=scores.loss if math.isfinite(scores.loss) else None,
+        macro=_average(present, [1] * len(present)),
+        weighted=_average(present, [row.images for row in present]),
+        calibration_error=expected_calibration_error(scores) if images else None,
+        chance={
             "uniform": 1 / scores.classes,
-            "majority": max(row["images"] for row in present) / images if images else None,
+            "majority": max(row.images for row in present) / images if images else None,
         },
-        "per_class": rows,
-    }
+        per_class=per_class,
+    )
 
 
-def per_class(scores: Scores, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return {"class", "images", "precision", "recall", "f1", "top1"} for every class, in the classifier's order.
-
-    `top1` is the share of the class's images that were classified rightly, which is its recall. Recall, F1 and top1
-    of a class without images are None, and so is its precision.
-    """
+def class_metrics(scores: Scores, class_names: Sequence[str]) -> list[ClassMetrics]:
+    """Compute the metrics of every class, in the classifier's order."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    labels = np.arange(scores.classes)
-    if len(scores):
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            scores.labels, scores.predicted, labels=labels, average=None, zero_division=0.0
-        )
-    else:
-        precision = recall = f1 = np.zeros(scores.classes)
+    if not len(scores):
+        return [ClassMetrics(name, 0) for name in class_names]
     images = np.bincount(scores.labels, minlength=scores.classes)
-    rows: list[dict[str, Any]] = []
-    for i, name in enumerate(class_names):
-        values = (float(precision[i]), float(recall[i]), float(f1[i])) if images[i] else (None, None, None)
-        figures_of = dict(zip(("precision", "recall", "f1"), values, strict=True))
-        rows.append({"class": name, "images": int(images[i]), **figures_of, "top1": values[1]})
-    return rows
+    columns = precision_recall_fscore_support(
+        scores.labels, scores.predicted, labels=np.arange(scores.classes), average=None, zero_division=0.0
+    )
+    precision, recall, f1 = (column.tolist() for column in columns[:3])
+    return [
+        ClassMetrics(name, int(images[i]), precision[i], recall[i], f1[i], recall[i])
+        if images[i]
+        else ClassMetrics(name, 0)
+        for i, name in enumerate(class_names)
+    ]
 
 
-def _average(rows: Sequence[dict[str, Any]], weights: Sequence[int]) -> dict[str, float | None]:
-    names = ("precision", "recall", "f1")
+def _average(rows: Sequence[ClassMetrics], weights: Sequence[int]) -> Averages:
     if not rows:
-        return dict.fromkeys(names)
-    return {name: float(np.average([row[name] for row in rows], weights=weights)) for name in names}
+        return Averages()
+    table = np.array([(row.precision, row.recall, row.f1) for row in rows], dtype=float)
+    return Averages(*(float(np.average(column, weights=weights)) for column in table.T))
 
 
 LEVEL = 0.05

@@ -14,7 +14,7 @@ from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.files import write_csv
-from fgvc_cli.scoring.metrics import confusion_matrix, figures, most_confident_mistakes, most_confused
+from fgvc_cli.scoring.metrics import confusion_matrix, most_confident_mistakes, most_confused, split_metrics
 from fgvc_cli.scoring.scores import Scores
 from fgvc_cli.viz import confusion_matrix as draw_confusion_matrix
 
@@ -54,7 +54,7 @@ class Occasion:
             "split": self.split.name,
             "origin": self.split.origin,
             "notes": list(self.notes),
-            **figures(scores, class_names),
+            **split_metrics(scores, class_names).as_json(),
             "most_confused": most_confused(scores, class_names, SUMMARIZED),
             "most_confident_mistakes": [
                 {**mistake, "file": self._file(mistake["key"])}

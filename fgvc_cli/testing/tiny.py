@@ -387,7 +387,11 @@ def summary_of() -> dict[str, Any]:
         "run": "run",
         "classes": 3,
         "chance": 1 / 3,
+        "dataset": {"name": "folder"},
+        "splits": {"train": {"images": 48, "origin": ""}},
         "components": {kind: {"name": CONFIG[kind]["name"]} for kind in ("backbone", "head", "optimizer", "dataset")},
+        "recipe": "scratch",
+        "weights": "Random weights: training from scratch.",
         "epochs": 2,
         "best_epoch": 2,
         "stopped_early": False,
@@ -399,8 +403,10 @@ def summary_of() -> dict[str, Any]:
         "images_per_second": 123.4,
         "unreadable": {},
         "device": "cpu",
+        "processes": 1,
         "precision": "fp32",
         "seed": 0,
+        "versions": {},
     }
 
 

@@ -1,130 +1,184 @@
-"""Experiment trackers and plugin hooks that follow a training."""
+"""Callbacks: the one channel through which a training reports what happens."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from fgvc_cli.config.run_config import Choice
 from fgvc_cli.contracts import RunStart, Tracker
 from fgvc_cli.errors import FgvcError, cause_of
-from fgvc_cli.registry import Component
+from fgvc_cli.registry import Component, Registry
+from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
+from fgvc_cli.training.setup import Job
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["RunStart", "Trackers", "make_trackers"]
 
+class Callback:
+    """Follows a training; override the methods you need.
 
-@dataclass
-class _Active:
-    """A tracker that is on, and whether what it raised was warned of."""
-
-    component: Component
-    tracker: Tracker
-    warned: bool = False
-
-
-class Trackers:
-    """The trackers of one training; each is told alone, and one that raises stops neither the others nor the run.
-
-    As a context, it sees to it that every one which was told of the start is told of the end.
+    Of several processes that train together, only the first calls them. An exception ends the training. Every callback
+    whose `on_train_start` returned gets exactly one call of `on_train_end` or `on_failure`.
     """
 
-    def __init__(self, made: Sequence[tuple[Component, Tracker]] = ()) -> None:
-        self._made = [_Active(component, tracker) for component, tracker in made]
-        self._listening: list[_Active] = []
+    def on_train_start(self, run: RunStart, job: Job) -> None:
+        """Training starts or resumes; lines added to `job.notes` are shown to the user by callbacks further on."""
 
-    def __enter__(self) -> Trackers:
+    def on_epoch_start(self, epoch: int, images: int, remaining: int) -> None:
+        """An epoch (from 1) of `images` images starts; `remaining` of them are left if it is resumed halfway."""
+
+    def on_batch_end(self, images: int, metrics: Mapping[str, float] | None) -> None:
+        """An update on `images` images is done; the running means of the epoch are given every few updates."""
+
+    def on_validation_start(self, images: int) -> None:
+        """The updates of the epoch are done and validation starts."""
+
+    def on_images_scored(self, images: int) -> None:
+        """A batch of the validation or the test split is scored."""
+
+    def on_epoch_end(self, metrics: EpochMetrics, is_best: bool) -> None:
+        """The epoch is done and everything is saved; `is_best` if its weights are the best so far."""
+
+    def on_test_start(self, images: int) -> None:
+        """All epochs are done and scoring of the test split starts (0 images: there is none)."""
+
+    def on_train_end(self, summary: TrainingSummary) -> None:
+        """The run is finished and its summary written."""
+
+    def on_failure(self, error: BaseException) -> None:
+        """Training failed or was interrupted (`Interrupted`); it may be resumed later."""
+
+
+class Callbacks:
+    """The callbacks of one training; iterating gives those that have started.
+
+    As a context, it calls their `on_failure` if the block raises.
+    """
+
+    def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+        self._all = list(callbacks)
+        self._active: list[Callback] = []
+
+    def __iter__(self) -> Iterator[Callback]:
+        return iter(self._active)
+
+    def __enter__(self) -> Callbacks:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.finished(None)
+        while error is not None and self._active:
+            self._active.pop(0).on_failure(error)
 
-    def started(self, run: RunStart) -> None:
-        """Tell them that training is about to start.
+    def start(self, run: RunStart, job: Job) -> None:
+        """Call `on_train_start` of each."""
+        for callback in self._all:
+            callback.on_train_start(run, job)
+            self._active.append(callback)
 
-        Raises:
-            FgvcError: one cannot be told; the run has not begun.
-        """
-        for one in self._made:
-            try:
-                with redirect_stdout(sys.stderr):
-                    one.tracker.started(replace(run, config=copy.deepcopy(run.config)))
-            except (Exception, SystemExit) as error:
-                raise FgvcError(
-                    f"{_named(one.component)} could not start: {cause_of(error)}. Mend that, or leave it out of "
-                    f"train.track in {run.folder / 'config.toml'} and go on with fgvc train --resume {run.folder}."
-                ) from error
-            self._listening.append(one)
-
-    def epoch_finished(self, metrics: Mapping[str, Any]) -> None:
-        """Tell them of an epoch: the line that `metrics.jsonl` got."""
-        for one in self._listening:
-            self._tell(one, "epoch_finished", metrics)
-
-    def finished(self, summary: Mapping[str, Any] | None) -> None:
-        """Tell them that training has ended, with its summary if it came to its end; they are told once."""
-        listening, self._listening = self._listening, []
-        for one in listening:
-            self._tell(one, "finished", summary)
-
-    def notes(self) -> list[str]:
-        """Return what they want a person to know."""
-        lines: list[str] = []
-        for one in self._listening:
-            told = self._tell(one, "notes")
-            if isinstance(told, list) and all(isinstance(line, str) for line in told):
-                lines.extend(told)
-            elif told is not None:
-                self._warn(one, "notes", f"it returned {told!r} instead of a list of lines")
-        return lines
-
-    def _tell(self, one: _Active, method: str, *arguments: Any) -> Any:
-        """Call a method with copies of the arguments: what one tracker changes in them nobody else is told.
-
-        What it prints goes to standard error, for standard output is the command's: the packages that trackers stand on
-        like to print links.
-        """
-        try:
-            with redirect_stdout(sys.stderr):
-                return getattr(one.tracker, method)(*copy.deepcopy(arguments))
-        except (Exception, SystemExit) as error:
-            self._warn(one, method, cause_of(error))
-            return None
-
-    def _warn(self, one: _Active, method: str, cause: str) -> None:
-        if not one.warned:
-            one.warned = True
-            logger.warning(f"{_named(one.component)}: its {method} failed, the run goes on: {cause}")
+    def end(self, summary: TrainingSummary) -> None:
+        """Call `on_train_end` of each."""
+        while self._active:
+            self._active.pop(0).on_train_end(summary)
 
 
-def make_trackers(choices: Sequence[Choice]) -> Trackers:
-    """Make the trackers of a configuration, so that one whose package is missing says so before anything begins.
+class PluginHooks(Callback):
+    """Calls the run events that plugins implement: `fgvc_run_started`, `fgvc_epoch_finished`, `fgvc_run_finished`."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def on_train_start(self, run: RunStart, job: Job) -> None:  # noqa: ARG002
+        """Call `fgvc_run_started`."""
+        self.run = run
+        self.registry.notify("fgvc_run_started", run=run)
+
+    def on_epoch_end(self, metrics: EpochMetrics, is_best: bool) -> None:  # noqa: ARG002
+        """Call `fgvc_epoch_finished`."""
+        self.registry.notify("fgvc_epoch_finished", run=self.run, metrics=metrics.as_json())
+
+    def on_train_end(self, summary: TrainingSummary) -> None:
+        """Call `fgvc_run_finished`."""
+        self.registry.notify("fgvc_run_finished", run=self.run, summary=summary.as_json())
+
+
+class TrackerCallback(Callback):
+    """Reports to an experiment tracker.
+
+    A tracker that cannot start ends the training before its first update. One that raises later is warned of once and
+    never stops the run. What it prints goes to standard error, because standard output belongs to the command: packages
+    behind trackers like to print links.
 
     Raises:
-        FgvcError: one cannot work here, or is none.
+        FgvcError: the tracker cannot be built, for example because its package is not installed, or is not a `Tracker`.
     """
-    return Trackers([(choice.component, _made(choice)) for choice in choices])
+
+    def __init__(self, choice: Choice) -> None:
+        self._name = f"tracker '{choice.component.name}' of {choice.component.origin}"
+        self._warned = False
+        self._tracker = _build(choice.component, choice.options, self._name)
+
+    def on_train_start(self, run: RunStart, job: Job) -> None:
+        """Start the tracker, and add its notes to those of the job."""
+        try:
+            with redirect_stdout(sys.stderr):
+                self._tracker.started(replace(run, config=copy.deepcopy(run.config)))
+        except (Exception, SystemExit) as error:
+            raise FgvcError(
+                f"{self._name} could not start: {cause_of(error)}. Fix that, or remove it from `train.track` in "
+                f"{run.folder / 'config.toml'}; then resume the run (`resume={run.folder}`)"
+            ) from error
+        notes = self._call("notes")
+        if isinstance(notes, list) and all(isinstance(line, str) for line in notes):
+            job.notes.extend(notes)
+        elif notes is not None:
+            self._warn("notes", f"it returned {notes!r} instead of a list of lines")
+
+    def on_epoch_end(self, metrics: EpochMetrics, is_best: bool) -> None:  # noqa: ARG002
+        """Report the line that `metrics.jsonl` got."""
+        self._call("epoch_finished", metrics.as_json())
+
+    def on_train_end(self, summary: TrainingSummary) -> None:
+        """Report the summary."""
+        self._call("finished", summary.as_json())
+
+    def on_failure(self, error: BaseException) -> None:  # noqa: ARG002
+        """Report that there is no summary."""
+        self._call("finished", None)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            with redirect_stdout(sys.stderr):
+                return getattr(self._tracker, method)(*arguments)
+        except (Exception, SystemExit) as error:
+            self._warn(method, cause_of(error))
+            return None
+
+    def _warn(self, method: str, cause: str) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(f"{self._name}: `{method}` failed, training continues: {cause}")
 
 
-def _made(choice: Choice) -> Tracker:
+def tracker_callbacks(choices: Sequence[Choice]) -> list[TrackerCallback]:
+    """Build the trackers of a configuration; see `TrackerCallback` for the errors."""
+    return [TrackerCallback(choice) for choice in choices]
+
+
+def _build(component: Component, options: Any, name: str) -> Tracker:
     try:
         with redirect_stdout(sys.stderr):
-            tracker = choice.component.make(options=choice.options)
+            tracker = component.make(options=options)
     except FgvcError:
-        raise  # the tracker's own word on what is missing
+        raise  # the tracker's own message about what is missing
     except (Exception, SystemExit) as error:
-        raise FgvcError(f"{_named(choice.component)} could not be made: {cause_of(error)}.") from error
+        raise FgvcError(f"{name} could not be built: {cause_of(error)}") from error
     if not isinstance(tracker, Tracker):
-        raise FgvcError(f"{choice.component.reference} breaks its contract: it makes a {type(tracker).__name__}.")
+        raise FgvcError(f"{component.reference} breaks its contract: it returns a {type(tracker).__name__}")
     return tracker
-
-
-def _named(component: Component) -> str:
-    return f"tracker '{component.name}' of {component.origin}"

@@ -163,14 +163,6 @@ class Ranks:
             for group, first in zip(groups, self.from_first(lambda: _on_cpu(groups)), strict=True):
                 torch._foreach_copy_(group, [value.to(group[0].device) for value in first])
 
-    def command(self, arguments: str) -> str:
-        """Return the command line that runs `fgvc` with these arguments in as many processes."""
-        if self.count == 1:
-            return f"fgvc {arguments}"
-        machines = self.count // self.launch.local_count
-        nodes = f"--nnodes {machines} " if machines > 1 else ""
-        return f"torchrun {nodes}--nproc-per-node {self.launch.local_count} -m fgvc_cli {arguments}"
-
 
 ALONE = Ranks()
 

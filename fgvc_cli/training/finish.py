@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +20,8 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs import tensors
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.model_file import load_state, save_classifier
-from fgvc_cli.scoring.metrics import figures
+from fgvc_cli.runs.results import TrainingSummary
+from fgvc_cli.scoring.metrics import split_metrics
 from fgvc_cli.scoring.results import Occasion, write
 from fgvc_cli.scoring.scores import Scores, score
 from fgvc_cli.training.setup import Job
@@ -34,7 +34,7 @@ SAMPLES = 4
 VERSIONED = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
 
-def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) -> dict[str, Any]:
+def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) -> TrainingSummary:
     """Score the best epoch on the test split, and write the summary and the curves.
 
     Without an epoch (`--epochs 0`) it is the weights as they came, which become the run's model.
@@ -49,14 +49,14 @@ def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) ->
     job, run = trainer.job, trainer.run
     if job.config.train.epochs:
         _load_best(job.classifier, run)
-        learning_curves(run.path / "curves.png", run.metrics())
+        learning_curves(run.path / "curves.png", run.metrics)
     else:  # the weights as they came from a file
         save_classifier(run.model_file, job.classifier, {**trainer.description, "epoch": 0})
     test = _test(trainer, on_batch)
     if test is not None:
         _write_test(trainer, test)
     summary = _summary(trainer, test)
-    files.write_json(run.summary_file, summary)
+    files.write_json(run.summary_file, summary.as_json())
     return summary
 
 
@@ -111,35 +111,35 @@ def _write_test(trainer: Trainer, scores: Scores) -> None:
     write(folder, occasion.summary(scores, class_names), scores, class_names, draw=False)
 
 
-def _summary(trainer: Trainer, test: Scores | None) -> dict[str, Any]:
-    job, progress, metrics = trainer.job, trainer.progress, trainer.run.metrics()
-    best = metrics[progress.best.epoch] if metrics else {"train": None, "val": None}
+def _summary(trainer: Trainer, test: Scores | None) -> TrainingSummary:
+    job, progress, metrics = trainer.job, trainer.progress, trainer.run.metrics
+    best = metrics[progress.best.epoch] if metrics else None
     classes = len(job.classifier.class_names)
-    return {
-        "run": trainer.run.name,
-        "classes": classes,
-        "chance": 1 / classes,
-        "dataset": job.dataset.identity(),
-        "splits": {s.name: {"images": len(s), "origin": s.origin} for s in _splits(job)},
-        "components": trainer.description["components"],
-        "recipe": job.config.recipe,
-        "weights": job.weights,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best.epoch + 1,
-        "stopped_early": trainer.stopped_early(),
-        "train": best["train"],
-        "val": best["val"],
-        "test": None if test is None else figures(test, job.classifier.class_names),
-        "parameters": _parameters(job.classifier),
-        "seconds": round(progress.seconds, 1),
-        "images_per_second": float(np.median([line["images_per_second"] for line in metrics])) if metrics else None,
-        "unreadable": progress.unreadable,
-        "device": describe_device(job.device),
-        "processes": job.ranks.count,
-        "precision": job.precision,
-        "seed": job.config.train.seed,
-        "versions": versions(),
-    }
+    return TrainingSummary(
+        run=trainer.run.name,
+        classes=classes,
+        chance=1 / classes,
+        dataset=job.dataset.identity(),
+        splits={s.name: {"images": len(s), "origin": s.origin} for s in _splits(job)},
+        components=trainer.description["components"],
+        recipe=job.config.recipe,
+        weights=job.weights,
+        epochs=progress.epoch,
+        best_epoch=progress.best.epoch + 1,
+        stopped_early=trainer.stopped_early(),
+        train=None if best is None else best.train,
+        val=None if best is None else best.val,
+        test=None if test is None else split_metrics(test, job.classifier.class_names),
+        parameters=_parameters(job.classifier),
+        seconds=round(progress.seconds, 1),
+        images_per_second=float(np.median([line.images_per_second for line in metrics])) if metrics else None,
+        unreadable=progress.unreadable,
+        device=describe_device(job.device),
+        processes=job.ranks.count,
+        precision=job.precision,
+        seed=job.config.train.seed,
+        versions=versions(),
+    )
 
 
 def versions() -> dict[str, str]:

@@ -1,61 +1,48 @@
-"""A whole training, from a person's settings to a finished run folder."""
+"""A whole training, from settings to a finished run folder."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fgvc_cli import files
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, read_run_config
-from fgvc_cli.contracts import Dataset
+from fgvc_cli.contracts import Dataset, RunStart
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import RunFolder, check_out, new_run
 from fgvc_cli.runs.model_file import describe_classifier, describe_component
-from fgvc_cli.training.callbacks import RunStart, Trackers, make_trackers
+from fgvc_cli.runs.results import TrainingSummary
+from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, tracker_callbacks
 from fgvc_cli.training.distributed import Ranks, joined
 from fgvc_cli.training.finish import finish, leave_samples, versions
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_again, plan_new, prepare
 from fgvc_cli.training.state import heard, saved_weights
 from fgvc_cli.training.trainer import Trainer
-from fgvc_cli.training.trainer import View as TrainerView
-
-
-class View(TrainerView, Protocol):
-    """What a whole training reports to."""
-
-    def announce(self, text: str) -> None:
-        """Say a line about weights: a download's name and size come before it begins."""
-
-    def started(self, job: Job, run: RunFolder, resumed_epoch: int | None) -> None:
-        """Training starts (or goes on after that many epochs)."""
-
-    def testing(self, images: int) -> None:
-        """Training is over and the test split is being scored."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """A finished training.
 
     Attributes:
         run: its folder.
         job: what was trained.
         summary: what `summary.json` holds.
-        samples: images to try the classifier on.
+        samples: images to try the classifier on; only the first of several processes has them.
     """
 
     run: RunFolder
     job: Job
-    summary: dict[str, Any]
-    samples: list[Path]
+    summary: TrainingSummary
+    samples: list[Path] = field(default_factory=list)
 
 
 def train(
@@ -64,57 +51,63 @@ def train(
     out: Path | None,
     offline: bool,
     registry: Registry,
-    view: View,
+    callbacks: Sequence[Callback] = (),
     force: bool = False,
-) -> Outcome:
+) -> TrainingResult:
     """Train a new run.
 
     Args:
-        settings: a person's settings, weakest first.
-        recipe: the recipe to begin from; None: by whether there are weights.
+        settings: settings of the user, weakest first.
+        recipe: the recipe to start from; None: by whether there are weights.
         out: the run folder; None: a new one under the runs folder.
         offline: whether downloads are forbidden.
         registry: finds components.
-        view: is told how far it is.
-        force: whether a run that stands at `out` may be replaced.
+        callbacks: follow the training.
+        force: whether a run at `out` may be replaced.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM was received; the state is saved.
+        UsageError: settings are wrong or do not fit together, or `out` cannot be used.
+        FgvcError: data or weights are missing, the loss is not finite, or memory or disk is full.
     """
     with joined() as ranks:
         if out is not None and ranks.first:
             check_out(out, force)
         first = draft(settings, recipe, registry)
-        trackers = make_trackers(first.config.trackers)
+        trackers = tracker_callbacks(first.config.trackers)
         dataset, splits = _open(first.config, ranks)
-        plan = _agreed(lambda: plan_new(first, offline, registry, view.announce), ranks, registry)
+        plan = _agreed(lambda: plan_new(first, offline, registry), ranks, registry)
         if plan.config.trackers != first.config.trackers:  # a recipe may choose them by which weights there are
-            trackers = make_trackers(plan.config.trackers)
+            trackers = tracker_callbacks(plan.config.trackers)
         job = prepare(plan, dataset, splits, ranks)
         run = RunFolder(ranks.from_first(lambda: _new_folder(plan.config, out, force)))
-        return _go(job, run, registry, view, trackers, resumed=False)
+        return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
 
 
-def resume(path: Path, registry: Registry, view: View, offline: bool = False) -> Outcome:
-    """Go on with a run that was interrupted or killed.
+def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), offline: bool = False) -> TrainingResult:
+    """Resume a run that was interrupted or killed.
 
     Raises:
-        FgvcError: there is no run, it is finished, or a tracker that it had is not installed any more.
+        FgvcError: there is no run, it is finished, or one of its trackers is no longer installed.
     """
     run = RunFolder(path)
     if not run.config_file.is_file():
-        raise FgvcError(f"--resume {path}: no run folder (it has no {run.config_file.name}). fgvc train makes one.")
+        raise FgvcError(f"`resume={path}`: not a run folder (it has no {run.config_file.name})")
     if run.finished:
         raise FgvcError(
-            f"--resume {path}: the run is finished. For a longer one: fgvc train --config {run.config_file} --epochs N."
+            f"`resume={path}`: the run is finished; for a longer one, train with `config={run.config_file}` and a "
+            "larger `epochs`"
         )
     settings, recipe = read_run_config(run.config_file)
     _expect_trackers(settings, run, registry)
     with joined() as ranks:
         if ranks.first:
             run.clear_parts()
-        begun = saved_weights(run.state_file) if run.state_file.is_file() else None
-        plan = _agreed(lambda: plan_again([settings], recipe, begun, registry, offline), ranks, registry)
-        trackers = make_trackers(plan.config.trackers)
-        dataset, splits = _open(plan.config, ranks)
-        return _go(prepare(plan, dataset, splits, ranks), run, registry, view, trackers, resumed=True)
+        weights = saved_weights(run.state_file) if run.state_file.is_file() else None
+        plan = _agreed(lambda: plan_again([settings], recipe, weights, registry, offline), ranks, registry)
+        trackers = tracker_callbacks(plan.config.trackers)
+        job = prepare(plan, *_open(plan.config, ranks), ranks)
+        return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
 
 
 def _expect_trackers(settings: Layer, run: RunFolder, registry: Registry) -> None:
@@ -157,27 +150,24 @@ def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
     return run.path
 
 
-def _go(job: Job, run: RunFolder, registry: Registry, view: View, trackers: Trackers, resumed: bool) -> Outcome:
-    told = trackers if job.ranks.first else Trackers()
-    with heard() as interrupt, _explained(job.config), closing(open_cache(job)) as cache, told:
-        event = RunStart(run.path, job.config.as_document(), job.classifier.class_names, resumed)
-        trainer = Trainer(job, run, _description(job), event, registry, view, interrupt, cache=cache, trackers=told)
+def _train(job: Job, run: RunFolder, callbacks: Callbacks, resumed: bool) -> TrainingResult:
+    if not job.ranks.first:
+        callbacks = Callbacks()
+    with heard() as interrupt, _explained(job.config), closing(open_cache(job)) as cache, callbacks:
+        trainer = Trainer(job, run, _description(job), callbacks, interrupt, cache=cache)
         if resumed:
             trainer.load()
-            trainer.event = event = replace(event, epochs_done=trainer.progress.epoch)
-        told.started(event)
-        job.notes.extend([*cache.notes, *trainer.schedule.notes(), *told.notes()])
-        view.started(job, run, trainer.progress.epoch if resumed else None)
-        if job.ranks.first:
-            registry.notify("fgvc_run_started", run=event)
+        job.notes.extend([*cache.notes, *trainer.schedule.notes()])
+        start = RunStart(
+            run.path, job.config.as_document(), job.classifier.class_names, resumed, trainer.progress.epoch
+        )
+        callbacks.start(start, job)
         trainer.fit()
-        view.testing(len(job.splits.test) if job.splits.test is not None else 0)
+        for callback in callbacks:
+            callback.on_test_start(0 if job.splits.test is None else len(job.splits.test))
         summary = job.ranks.from_first(lambda: finish(trainer, trainer.tested))
-        told.finished(summary)
-    if not job.ranks.first:
-        return Outcome(run, job, summary, [])
-    registry.notify("fgvc_run_finished", run=event, summary=summary)
-    return Outcome(run, job, summary, leave_samples(job, run, summary["unreadable"]))
+        callbacks.end(summary)
+    return TrainingResult(run, job, summary, leave_samples(job, run, summary.unreadable) if job.ranks.first else [])
 
 
 def _description(job: Job) -> dict[str, Any]:

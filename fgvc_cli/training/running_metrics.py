@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fgvc_cli.runs.results import TrainMetrics
 from fgvc_cli.training.distributed import Ranks
 from fgvc_cli.training.update import Step
 
@@ -59,6 +60,10 @@ class RunningMetrics:
         names = sorted(self.sums)
         values = torch.stack([self.sums[name] for name in names]).tolist() if names else []
         return {name: value / max(1, self.images) for name, value in zip(names, values, strict=True)}
+
+    def summary(self) -> TrainMetrics:
+        """Return the means as they are recorded; waits for the device."""
+        return TrainMetrics.from_json({**self.means(), "images": self.images})
 
     def state(self) -> dict[str, Any]:
         """Return what `load` needs to go on."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
 from fgvc_cli.training.distributed import ALONE, Ranks
 from fgvc_cli.training.weights import apply, choose
 from fgvc_cli.training.weights_parts import HeadInPlace, load_file
+
+logger = logging.getLogger(__name__)
 
 WITH_WEIGHTS, WITHOUT_WEIGHTS = "finetune", "scratch"
 """The recipes taken when none is named."""
@@ -98,24 +101,24 @@ def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> 
     return Draft(resolve(settings, base, facts, registry), settings, recipe, facts, wanted)
 
 
-def plan_new(first: Draft, offline: bool, registry: Registry, announce: Callable[[str], None]) -> Plan:
+def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
     """Decide on the weights of a new training, and load them if they are published ones.
 
-    Which weights there are decides the recipe if none is named, and may decide settings of one that is.
+    Which weights there are decides the recipe if none is named, and may decide settings of one that is. The weights are
+    logged, before a download with its name and size.
 
     Args:
         first: the settings so far.
         offline: whether downloads are forbidden.
         registry: finds the components.
-        announce: gets a line before a download begins, with its name and size, and others a person should know.
     """
     backbone = _backbone(first.config)
     choice = choose(backbone, first.weights, offline)
-    announce(choice.text)
+    logger.info(choice.text)
     if choice.path is not None:
         path = choice.path.absolute()
         return Plan(first.config.with_train(weights=str(path)), backbone, choice.text, path)
-    if apply(choice, backbone, lambda text: announce(text.rstrip())) is not None:
+    if apply(choice, backbone) is not None:
         weights = "imagenet" if first.weights == "auto" else first.weights
         return Plan(first.config.with_train(weights=weights), backbone, choice.text)
     if first.facts["weights"] == "none":

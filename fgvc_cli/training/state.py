@@ -22,11 +22,16 @@ from fgvc_cli.training.update import Update, random_state, set_random_state
 
 
 class Interrupted(FgvcError):  # noqa: N818, an interruption is no error
-    """Training was interrupted and its state saved."""
+    """Training was interrupted by a signal; its state is saved.
 
-    def __init__(self, message: str, number: int) -> None:
+    Attributes:
+        run: the run folder, from which to resume.
+        signal: number of the signal.
+    """
+
+    def __init__(self, message: str, run: Path, signal: int) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.run, self.signal, self.exit_code = run, signal, 128 + signal
 
 
 class Interrupt:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from fgvc_cli.data.cache.store import KeptImages
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.model_file import save_classifier
+from fgvc_cli.runs.results import EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score
-from fgvc_cli.training.callbacks import RunStart, Trackers
+from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.running_metrics import RunningMetrics
 from fgvc_cli.training.schedule import Schedule
 from fgvc_cli.training.setup import Job, uses_channels_last
@@ -37,25 +37,6 @@ READ_EVERY = 20
 """Updates between two looks at what the device has summed: the only waits in an epoch."""
 
 
-class View(Protocol):
-    """What a trainer reports to; `fgvc_cli.cli.train` shows it to a person."""
-
-    def epoch_started(self, epoch: int, images: int, of: int) -> None:
-        """An epoch (from 1) starts, in which `images` of its `of` images are still to come."""
-
-    def batch_done(self, images: int, metrics: dict[str, float] | None) -> None:
-        """A batch is done; the metrics of the epoch so far come now and then."""
-
-    def validation_started(self, images: int) -> None:
-        """The epoch's updates are done and validation begins."""
-
-    def images_scored(self, images: int) -> None:
-        """So many more images are validated."""
-
-    def epoch_finished(self, line: dict[str, Any], is_best: bool) -> None:
-        """The epoch is done; `line` is what `metrics.jsonl` got."""
-
-
 @dataclass
 class Trainer:
     """Trains a job into a run folder.
@@ -64,25 +45,19 @@ class Trainer:
         job: what to train.
         run: the folder.
         description: what the model file says of the classifier.
-        event: what run events carry.
-        registry: notifies plugins of run events.
-        view: is told how far it is.
+        callbacks: follow the training.
         interrupt: set when a signal asks for an end.
         progress: how far it is.
         cache: what it keeps of decoded images.
-        trackers: are told of each epoch, beside the plugins.
     """
 
     job: Job
     run: RunFolder
     description: dict[str, Any]
-    event: RunStart
-    registry: Registry
-    view: View
-    interrupt: Interrupt
+    callbacks: Iterable[Callback] = ()
+    interrupt: Interrupt = field(default_factory=Interrupt)
     progress: Progress = field(default_factory=Progress)
     cache: TrainingCache = field(default_factory=TrainingCache)
-    trackers: Trackers = field(default_factory=Trackers)
 
     def __post_init__(self) -> None:
         job, train = self.job, self.job.config.train
@@ -171,21 +146,22 @@ class Trainer:
             self.metrics.load(progress.metrics)
         images = len(self.job.splits.train)
         done = progress.batch * train.batch_size * self.ranks.count
-        self.view.epoch_started(progress.epoch + 1, max(0, images - done), images)
+        for callback in self.callbacks:
+            callback.on_epoch_start(progress.epoch + 1, images, max(0, images - done))
         trained = sum(self.updates_of_epoch())
         seconds = time.perf_counter() - started
         metrics = self.metrics.over_all(self.ranks)
         self.ranks.average(self.update.buffers)
         val = self._validate()
-        line = {
-            "epoch": progress.epoch + 1,
-            "train": {**metrics.means(), "images": metrics.images},
-            "val": val,
-            "rates": self.job.optimizer.rates(),
-            "processes": self.ranks.count,
-            "images_per_second": round(trained * self.ranks.count / max(seconds, 1e-9), 2),
-            "seconds": round(time.perf_counter() - started, 3),
-        }
+        line = EpochMetrics(
+            progress.epoch + 1,
+            metrics.summary(),
+            val,
+            self.job.optimizer.rates(),
+            self.ranks.count,
+            images_per_second=round(trained * self.ranks.count / max(seconds, 1e-9), 2),
+            seconds=round(time.perf_counter() - started, 3),
+        )
         self._finish_epoch(line)
 
     def updates_of_epoch(self) -> Generator[int, None, None]:
@@ -212,7 +188,9 @@ class Trainer:
                 self._check_finite(flags)
                 flags = []
             images = sum(len(b.labels) for b in group)
-            self.view.batch_done(images * self.ranks.count, self.metrics.means() if looking else None)
+            means = self.metrics.means() if looking else None
+            for callback in self.callbacks:
+                callback.on_batch_end(images * self.ranks.count, means)
             if number := self.ranks.greatest(self.interrupt.number):
                 self._check_finite(flags)
                 self._save_interrupted(number)
@@ -248,19 +226,20 @@ class Trainer:
     def _saved_epoch(self) -> int:
         return self.progress.epoch if self.run.state_file.is_file() else 0
 
-    def _validate(self) -> dict[str, Any] | None:
+    def _validate(self) -> ValMetrics | None:
         """Return the figures of the validation split, which the first process scores for all."""
         val, stopped_by = self.ranks.from_first(self._validated)
         if stopped_by:
             self._save_interrupted(stopped_by)
         return val
 
-    def _validated(self) -> tuple[dict[str, Any] | None, int]:
+    def _validated(self) -> tuple[ValMetrics | None, int]:
         """Score the validation split; return its figures, and the number of a signal that came meanwhile."""
         split = self.job.splits.val
         if split is None or self.val_loader is None or not len(split):
             return None, 0
-        self.view.validation_started(len(split))
+        for callback in self.callbacks:
+            callback.on_validation_start(len(split))
         try:
             scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self._scored)
         except _Stopped:
@@ -270,9 +249,9 @@ class Trainer:
             raise FgvcError(
                 f"None of the {len(split)} validation images can be read: replace them, or name another --data."
             )
-        top5 = {"top5": float((scores.ranks < 5).mean())} if scores.classes > 5 else {}
+        top5 = float((scores.ranks < 5).mean()) if scores.classes > 5 else None
         loss = scores.loss if math.isfinite(scores.loss) else None
-        return {"loss": loss, "top1": float((scores.ranks < 1).mean()), **top5, "images": len(scores)}, 0
+        return ValMetrics(len(scores), loss, float((scores.ranks < 1).mean()), top5), 0
 
     def evaluation_loader(self, split: Any, kept: KeptImages | None = None) -> EvaluationLoader:
         """Return a loader of a split as prediction sees its images; `kept`: where they are that were decoded before."""
@@ -292,43 +271,42 @@ class Trainer:
         return loader_workers(self.job.config.train.workers, self.device, self.ranks.launch.local_count)
 
     def _scored(self, images: int) -> None:
-        self.view.images_scored(images)
+        for callback in self.callbacks:
+            callback.on_images_scored(images)
         if self.interrupt:
             raise _Stopped
 
     def tested(self, images: int) -> None:
         """Count test images as scored; everything is saved by then, so an interruption only ends."""
-        self.view.images_scored(images)
+        for callback in self.callbacks:
+            callback.on_images_scored(images)
         if self.interrupt:
-            raise Interrupted(
-                f"Interrupted while the test split was scored. Go on with: {self._resuming()}",
-                self.interrupt.number,
-            )
+            raise Interrupted("Interrupted while scoring the test split", self.run.path, self.interrupt.number)
 
-    def _finish_epoch(self, line: dict[str, Any]) -> None:
+    def _finish_epoch(self, line: EpochMetrics) -> None:
         """Write the metrics, the best model and the state, in the order in which a kill between them does no harm."""
-        progress, val = self.progress, line["val"]
+        progress, val = self.progress, line.val
         for reasons in self.ranks.gathered({key: f.reason for key, f in self.train_loader.failures.items()}):
             self.train_loader.take_over(reasons)
         failed = {key: f.reason for key, f in self.train_loader.failures.items()}
         progress.note_unreadable(self.job.splits.train.name, failed)
-        found = Best(progress.epoch) if val is None else Best(progress.epoch, val["top1"], _loss_or_infinity(val))
+        found = Best(progress.epoch)
+        if val is not None:
+            found = Best(progress.epoch, val.top1, math.inf if val.loss is None else val.loss)
         is_best = val is None or (found.top1, -found.loss) > (progress.best.top1, -progress.best.loss)
         if is_best:
             progress.best = found
             self._save_best()
         last, least = progress.patience_best[0], progress.patience_best[1] + self.job.config.train.min_delta
-        if val is None or last < 0 or val["top1"] > least:
-            progress.patience_best = (progress.epoch, -1.0 if val is None else val["top1"])
+        if val is None or last < 0 or val.top1 > least:
+            progress.patience_best = (progress.epoch, -1.0 if val is None else val.top1)
         progress.epoch, progress.batch, progress.metrics = progress.epoch + 1, 0, {}
         self._count_time()
         if self.ranks.first:
-            files.append_line(self.run.metrics_file, line)
+            files.append_line(self.run.metrics_file, line.as_json())
         self._save()
-        self.view.epoch_finished(line, is_best)
-        if self.ranks.first:
-            self.registry.notify("fgvc_epoch_finished", run=self.event, metrics=line)
-            self.trackers.epoch_finished(line)
+        for callback in self.callbacks:
+            callback.on_epoch_end(line, is_best)
 
     def _save_best(self) -> None:
         if self.ranks.first:
@@ -339,13 +317,8 @@ class Trainer:
         self.progress.metrics = self.metrics.state()
         self._count_time()
         self._save()
-        raise Interrupted(
-            f"Interrupted in epoch {self.progress.epoch + 1}; the state is saved. Go on with: {self._resuming()}",
-            number,
-        )
-
-    def _resuming(self) -> str:
-        return self.ranks.command(f"train --resume {self.run.path}")
+        where = f"Interrupted in epoch {self.progress.epoch + 1}; the state is saved"
+        raise Interrupted(where, self.run.path, number)
 
     def _count_time(self) -> None:
         now = time.perf_counter()
@@ -358,10 +331,6 @@ class Trainer:
 
 class _Stopped(Exception):  # noqa: N818, an interruption is no error
     """A signal came while images were scored."""
-
-
-def _loss_or_infinity(val: dict[str, Any]) -> float:
-    return float("inf") if val["loss"] is None else float(val["loss"])
 
 
 def _groups(batches: Iterator[ImageBatch], size: int) -> Iterator[list[ImageBatch]]:

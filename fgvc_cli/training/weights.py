@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
-import sys
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, Literal
 from fgvc_cli.contracts import Backbone, PretrainedWeights, WeightsReport
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.sizes import bytes_text
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 2.0
 """Seconds that the whole question may take, the search for the server's address included."""
@@ -158,9 +159,7 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     return WeightsChoice("pretrained", line, weights, required=wanted != "auto")
 
 
-def apply(
-    choice: WeightsChoice, backbone: Backbone, note: Callable[[str], object] = sys.stderr.write
-) -> WeightsReport | None:
+def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
     """Load published weights that were chosen into the backbone, downloading them if need be.
 
     A file's weights are loaded once there is a head, which may get some of them: see `weights_parts.load_file`.
@@ -168,7 +167,6 @@ def apply(
     Args:
         choice: of `choose`.
         backbone: the same backbone.
-        note: gets a line, line break included, if a download failed and training starts from scratch instead.
 
     Returns:
         What became of the entries, or None if the backbone keeps its random weights.
@@ -183,7 +181,7 @@ def apply(
     except FgvcError as error:
         if choice.required:
             raise
-        note(f"{error} Training from scratch.\n")
+        logger.info(f"{error} Training from scratch.")
         return None
     return backbone.load_weights(state)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fgvc_cli.runs.results import EpochMetrics, TrainMetrics, ValMetrics
 from fgvc_cli.viz import best_epoch, confusion_matrix, learning_curves
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
@@ -24,8 +25,9 @@ def amount(path: Path, color: tuple[int, int, int], tolerance: int = 12) -> int:
     return int((np.abs(pixels(path) - color).max(axis=2) <= tolerance).sum())
 
 
-def line(epoch: int, loss: float | None, top1: float | None) -> dict:
-    return {"epoch": epoch, "train": {"loss": 1 / epoch, "top1": 0.5}, "val": {"loss": loss, "top1": top1}}
+def line(epoch: int, loss: float | None, top1: float | None) -> EpochMetrics:
+    val = None if top1 is None else ValMetrics(4, loss, top1)
+    return EpochMetrics(epoch, TrainMetrics(8, {}, 1 / epoch, 0.5), val)
 
 
 def test_learning_curves_show_training_and_validation(tmp_path: Path) -> None:
@@ -33,17 +35,6 @@ def test_learning_curves_show_training_and_validation(tmp_path: Path) -> None:
     learning_curves(path, [line(e, 2 / e, 0.1 * e) for e in range(1, 6)])
     assert amount(path, BLUE) > 500
     assert amount(path, ORANGE) > 500
-
-
-def test_nested_and_dotted_metrics_give_the_same_curves(tmp_path: Path) -> None:
-    nested, dotted = tmp_path / "nested.png", tmp_path / "dotted.png"
-    lines = [line(e, 2 / e, 0.1 * e) for e in range(1, 4)]
-    learning_curves(nested, lines)
-    learning_curves(
-        dotted,
-        [{"epoch": x["epoch"], **{f"{p}.{n}": v for p in ("train", "val") for n, v in x[p].items()}} for x in lines],
-    )
-    assert (pixels(nested) == pixels(dotted)).all()
 
 
 def test_curves_without_validation_or_with_one_epoch(tmp_path: Path) -> None:
@@ -104,5 +95,5 @@ def test_nothing_but_the_picture_is_left(tmp_path: Path) -> None:
         ([], None),
     ],
 )
-def test_the_best_epoch_is_the_one_whose_model_is_kept(lines: list[dict], best: int | None) -> None:
+def test_the_best_epoch_is_the_one_whose_model_is_kept(lines: list[EpochMetrics], best: int | None) -> None:
     assert best_epoch(lines) == best

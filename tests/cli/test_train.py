@@ -109,7 +109,7 @@ def wrong_lines(folder: Path = Path()) -> dict[str, tuple[list[object], int, str
         "config": (["--config", folder / "none.toml"], 1, "none.toml"),
         "weights file": (["--weights", folder / "none.pth"], 1, "none.pth"),
         "weights tag": (["--weights", "in22kk"], 2, "in22kk"),
-        "resume": (["--resume", folder / "none"], 1, "no run folder"),
+        "resume": (["--resume", folder / "none"], 1, "not a run folder"),
         "resume with more": (["--resume", folder, "--epochs", 3], 2, "--epochs"),
         "resume with a component": (["--resume", folder, "--head", "pim"], 2, "leave out --head"),
         "folder for demo": (["--dataset", "demo", "--data", folder / "empty"], 2, "takes no folder"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fgvc_cli.cli import train
-from fgvc_cli.cli.train import TrainingView, _origins
+from fgvc_cli.cli import training_view
+from fgvc_cli.cli.training_view import TrainingView, _origins
 from fgvc_cli.contracts import Split
+from fgvc_cli.runs.results import EpochMetrics, TrainMetrics, ValMetrics
 
 
 def split(name, origin=""):
@@ -19,37 +20,36 @@ def test_origins_are_said_once_if_they_are_one():
 
 def test_a_long_training_is_announced_once_with_a_shorter_command(monkeypatch, capsys):
     clock = [0.0]
-    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(training_view.time, "monotonic", lambda: clock[0])
     view = TrainingView()
     view._epochs = 100
-    view.epoch_started(1, 10_000, 10_000)
+    view.on_epoch_start(1, 10_000, 10_000)
     for _ in range(40):
         clock[0] += 0.1
-        view.batch_done(10, None)
-    view.close()
+        view.on_batch_end(10, None)
+    view.on_failure(KeyboardInterrupt())
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "This will take" in line]
     assert "about 2:46:40" in line and "--epochs 3" in line  # 100 images/s, 1,000,000 images
 
 
 def test_a_short_training_is_not_announced(monkeypatch, capsys):
     clock = [0.0]
-    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(training_view.time, "monotonic", lambda: clock[0])
     view = TrainingView()
     view._epochs = 1
-    view.epoch_started(1, 1000, 1000)
+    view.on_epoch_start(1, 1000, 1000)
     for _ in range(40):
         clock[0] += 0.1
-        view.batch_done(10, None)
-    view.close()
+        view.on_batch_end(10, None)
+    view.on_failure(KeyboardInterrupt())
     assert "This will take" not in capsys.readouterr().err
 
 
 def test_a_head_that_gives_no_scores_in_training_is_shown_by_its_objective(capsys):
     view = TrainingView()
     view._epochs = 1
-    view.epoch_started(1, 10, 10)
-    view.batch_done(10, {"objective": 1.5})
-    val = {"loss": 0.5, "top1": 0.25, "images": 4}
-    line = {"epoch": 1, "train": {"objective": 1.5, "images": 10}, "val": val, "rates": {"head": 0.1}}
-    view.epoch_finished({**line, "images_per_second": 5.0, "seconds": 2.0}, True)
+    view.on_epoch_start(1, 10, 10)
+    view.on_batch_end(10, {"objective": 1.5})
+    train, val = TrainMetrics(10, {"objective": 1.5}), ValMetrics(4, 0.5, 0.25)
+    view.on_epoch_end(EpochMetrics(1, train, val, {"head": 0.1}, 1, 5.0, 2.0), True)
     assert "train objective 1.500   val loss 0.500 top-1  25.0 % *" in capsys.readouterr().err

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fgvc_cli.runs.results import Averages, ClassMetrics, SplitMetrics
 from fgvc_cli.scoring.metrics import (
     confusion_matrix,
     expected_calibration_error,
-    figures,
     most_confident_mistakes,
     most_confused,
+    split_metrics,
 )
 
 NAMES = ("ant", "bee", "cat")
@@ -23,41 +25,39 @@ def certain(predictions: list[int], classes: int = 3, sure: float = 0.9) -> np.n
     return rows
 
 
-def test_figures_by_hand(made_scores) -> None:
-    # ant: 2 of 4 right, 1 taken for bee, 1 for cat. bee: 1 of 1 right. cat: 1 of 2 right, 1 taken for bee.
-    found = figures(made_scores(certain([0, 0, 1, 2, 1, 2, 1]), [0, 0, 0, 0, 1, 2, 2]), NAMES)
-    assert found["top1"] == pytest.approx(4 / 7)
+def test_metrics_by_hand(made_scores) -> None:
+    # ant: 2 of 4 correct, 1 predicted as bee, 1 as cat. bee: 1 of 1 correct. cat: 1 of 2 correct, 1 predicted as bee.
+    found = split_metrics(made_scores(certain([0, 0, 1, 2, 1, 2, 1]), [0, 0, 0, 0, 1, 2, 2]), NAMES)
+    assert found.top1 == pytest.approx(4 / 7)
     precision, recall = [2 / 2, 1 / 3, 1 / 2], [2 / 4, 1 / 1, 1 / 2]
     f1 = [2 * p * r / (p + r) for p, r in zip(precision, recall, strict=True)]
     for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
-        assert found["macro"][name] == pytest.approx(np.mean(values))
-        assert found["weighted"][name] == pytest.approx(np.average(values, weights=[4, 1, 2]))
-    assert found["chance"] == pytest.approx({"uniform": 1 / 3, "majority": 4 / 7})
-    assert found["per_class"][2] == pytest.approx(
-        {"class": "cat", "images": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5, "top1": 0.5}
-    )
-    assert (found["images"], found["classes"], found["classes_present"]) == (7, 3, 3)
+        assert getattr(found.macro, name) == pytest.approx(np.mean(values))
+        assert getattr(found.weighted, name) == pytest.approx(np.average(values, weights=[4, 1, 2]))
+    assert found.chance == pytest.approx({"uniform": 1 / 3, "majority": 4 / 7})
+    assert found.per_class[2] == ClassMetrics("cat", 2, 0.5, 0.5, 0.5, 0.5)
+    assert (found.images, found.classes, found.classes_present) == (7, 3, 3)
 
 
 def test_a_class_absent_from_the_split_enters_no_average(made_scores) -> None:
-    found = figures(made_scores(certain([0, 2]), [0, 1]), NAMES)  # "cat" has no image, but is predicted once
-    assert found["macro"] == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5})
-    assert found["classes_present"] == 2
-    assert found["per_class"][2] == {
-        "class": "cat", "images": 0, "precision": None, "recall": None, "f1": None, "top1": None,
-    }  # fmt: skip
+    found = split_metrics(made_scores(certain([0, 2]), [0, 1]), NAMES)  # "cat" has no image, but is predicted once
+    assert found.macro == Averages(0.5, 0.5, 0.5)
+    assert found.classes_present == 2 and found.per_class[2] == ClassMetrics("cat", 0)
+    assert SplitMetrics.from_json(json.loads(json.dumps(found.as_json()))) == replace(
+        found, per_class=tuple(found.per_class)
+    )
 
 
 def test_top5_needs_more_than_five_classes(made_scores) -> None:
     names = tuple("abcdef")
-    assert figures(made_scores(certain([0], 5), [4]), names[:5])["top5"] is None
+    assert split_metrics(made_scores(certain([0], 5), [4]), names[:5]).top5 is None
     rows = [[0.3, 0.2, 0.2, 0.1, 0.1, 0.1], [0.3, 0.2, 0.2, 0.15, 0.15, 0.0]]
-    assert figures(made_scores(rows, [4, 5]), names)["top5"] == 0.5
+    assert split_metrics(made_scores(rows, [4, 5]), names).top5 == 0.5
 
 
 def test_nothing_scored_gives_figures_that_fit_into_json(made_scores) -> None:
     scores = made_scores(np.empty((0, 3)), [], loss=float("nan"), failures={"x.jpg": "truncated"})
-    found = json.loads(json.dumps(figures(scores, NAMES), allow_nan=False))
+    found = json.loads(json.dumps(split_metrics(scores, NAMES).as_json(), allow_nan=False))
     assert found["top1"] is None
     assert found["loss"] is None
     assert found["macro"]["f1"] is None
@@ -69,7 +69,7 @@ def test_scores_that_are_not_finite_are_wrong_and_counted(made_scores) -> None:
     rows = certain([0, 0])
     rows[1] = np.nan
     scores = made_scores(rows, [0, 0], loss=float("nan"))
-    found = json.loads(json.dumps(figures(scores, NAMES), allow_nan=False))
+    found = json.loads(json.dumps(split_metrics(scores, NAMES).as_json(), allow_nan=False))
     assert (found["top1"], found["not_finite"], found["loss"]) == (0.5, 1, None)
     assert confusion_matrix(scores).sum() == 1
     assert most_confident_mistakes(scores, NAMES) == []

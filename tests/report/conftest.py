@@ -22,6 +22,7 @@ from fgvc_cli.report.pictures import Picture, picture
 from fgvc_cli.report.predictions import Prediction, Scored
 from fgvc_cli.report.run_report import RunReport, StudyReport
 from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.results import EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
 
 VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br", "input"}
 
@@ -118,14 +119,11 @@ def component(name: str, **options: Any) -> dict[str, Any]:
     return {"name": name, "distribution": "fgvc-cli", "version": "0.1.0", "options": options}
 
 
-def epoch_line(epoch: int, epochs: int) -> dict[str, Any]:
+def epoch_line(epoch: int, epochs: int) -> EpochMetrics:
     gone = epoch / epochs
-    return {
-        "epoch": epoch,
-        "train": {"loss": 2.5 - 1.5 * gone, "objective": 1.0, "top1": 0.1 + 0.7 * gone, "images": 768},
-        "val": {"loss": 2.6 - 1.2 * gone, "top1": 0.1 + 0.5 * gone, "images": 192},
-        "rates": {"backbone": 0.03, "head": 0.03}, "processes": 1, "images_per_second": 40.0, "seconds": 12.3,
-    }  # fmt: skip
+    train = TrainMetrics(768, {"objective": 1.0}, 2.5 - 1.5 * gone, 0.1 + 0.7 * gone)
+    val = ValMetrics(192, 2.6 - 1.2 * gone, 0.1 + 0.5 * gone)
+    return EpochMetrics(epoch, train, val, {"backbone": 0.03, "head": 0.03}, 1, 40.0, 12.3)
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +135,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recorded
         **summary: Any,
     ) -> Recorded:  # fmt: skip
         written = {
+            "run": name, "train": None, "val": None, "unreadable": {},
             "dataset": {"name": "demo"}, "classes": classes, "chance": 1 / classes,
             "splits": {"train": {"images": 768, "origin": "drawn (seed 0)"}, "test": {"images": 300, "origin": ""}},
             "components": {
@@ -152,7 +151,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recorded
         lines = [epoch_line(epoch, epochs) for epoch in range(1, epochs + 1)]
         text = 'recipe = "scratch"\n[dataset]\nname = "fgvc-cli:demo"\n[train]\nbatch_size = 16\n'
         model = {"classes": [], "preprocessing": {"image_size": 64, "resize": 73}}
-        return Recorded(RunFolder(Path("runs") / name), {**written, **summary}, lines, config or text, model)
+        summarized = TrainingSummary.from_json({**written, **summary})
+        return Recorded(RunFolder(Path("runs") / name), summarized, lines, config or text, model)
 
     return make
 

@@ -17,23 +17,21 @@ from fgvc_cli.data.cache.locks import FileLock
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training import run as training
+from fgvc_cli.training.callbacks import Callback
 
 
-class Silent:
+class Silent(Callback):
     """A view that keeps the notes, and may do something at the end of each epoch."""
 
     def __init__(self, do=None):
         self.notes, self.do = [], do
 
-    def started(self, job, *_):
+    def on_train_start(self, run, job):
         self.notes = list(job.notes)
 
-    def epoch_finished(self, line, is_best):
+    def on_epoch_end(self, metrics, is_best):
         if self.do is not None:
             self.do()
-
-    def __getattr__(self, _):
-        return lambda *_: None
 
 
 def train(photos: Path, out: Path, view: Silent | None = None, augment=None, **options):
@@ -55,7 +53,7 @@ def train(photos: Path, out: Path, view: Silent | None = None, augment=None, **o
         "augment": {"policy": "autoaugment", "where": "workers", **(augment or {})},
     }
     view = view or Silent()
-    training.train([layer], "scratch", out, True, get_registry(), view)
+    training.train([layer], "scratch", out, True, get_registry(), [view])
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     figures = [(line["train"], line["val"]) for line in lines]
     return view.notes, figures, load_file(out / "model.safetensors")
@@ -100,12 +98,12 @@ def test_with_and_without_a_cache_it_is_the_same_training(photos, tmp_path, cach
         FileLock(store.path / index.USE, shared=False).close()  # nobody holds it any more
 
 
-def test_a_cache_that_is_cleared_between_epochs_changes_nothing(photos, tmp_path, cache, capsys) -> None:
+def test_a_cache_that_is_cleared_between_epochs_changes_nothing(photos, tmp_path, cache, caplog) -> None:
     without = train(photos, tmp_path / "off", cache="off", epochs=3)
-    capsys.readouterr()
+    caplog.clear()
     clearing = Silent(lambda: index.clear(cache, index.stores(cache)))
     assert_same(train(photos, tmp_path / "auto", clearing, epochs=3, workers=1), without)
-    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(warnings) == 1 and "it was removed. Images are decoded instead." in warnings[0]
 
 
@@ -115,13 +113,13 @@ def test_a_run_goes_on_without_the_cache_it_began_with(photos, tmp_path, cache) 
     whole = train(photos, tmp_path / "whole", cache="off")
 
     class Stopping(Silent):
-        def batch_done(self, *_):
-            raise Interrupted("as a power cut would", 2)
+        def on_batch_end(self, *_):
+            raise Interrupted("as a power cut would", tmp_path, 2)
 
     with pytest.raises(Interrupted):
         train(photos, tmp_path / "part", Stopping())
     shutil.rmtree(cache / index.IMAGES)
-    training.resume(tmp_path / "part", get_registry(), Silent())
+    training.resume(tmp_path / "part", get_registry(), [Silent()])
     assert_same((None, whole[1], load_file(tmp_path / "part" / "model.safetensors")), whole)
 
 

@@ -18,6 +18,7 @@ from fgvc_cli.data.images import read_image
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training import run as training
+from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.state import Interrupted
 
 PUBLIC_NAMES = (
@@ -39,19 +40,16 @@ PUBLIC_NAMES = (
 """Names in our model file, and in PIM's public checkpoints (whose maps count from 1)."""
 
 
-class Watcher:
+class Watcher(Callback):
     """A view that keeps what is said, and does something at a chosen batch."""
 
     def __init__(self, at: int = 0, do=None) -> None:
         self.batches, self.at, self.do = 0, at, do
 
-    def batch_done(self, images, metrics) -> None:
+    def on_batch_end(self, images, metrics) -> None:
         self.batches += 1
         if self.batches == self.at:
             self.do()
-
-    def __getattr__(self, _):
-        return lambda *_: None
 
 
 def settings(photos: Path, weights: object, head: str = "pim", **train) -> list[dict]:
@@ -70,7 +68,7 @@ def settings(photos: Path, weights: object, head: str = "pim", **train) -> list[
 
 def train(photos: Path, out: Path, weights: object, head: str = "pim", view=None, **options):
     layers = settings(photos, weights, head, **options)
-    return training.train(layers, "finetune", out, True, get_registry(), view or Watcher())
+    return training.train(layers, "finetune", out, True, get_registry(), [view or Watcher()])
 
 
 def as_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -108,16 +106,16 @@ def test_no_epochs_make_a_run_of_the_file(photos, tmp_path, monkeypatch, source,
     ours, theirs = load_file(run.model_file), load_file(source.model_file)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     for figure in ("top1", "loss"):
-        assert summary["test"][figure] == pytest.approx(source.summary()["test"][figure])
-    assert (summary["epochs"], summary["train"], summary["val"], summary["images_per_second"]) == (0, None, None, None)
-    assert "head pim: 71 of 71 entries from the file. backbone timm/test_resnet: " in summary["weights"]
+        assert getattr(summary.test, figure) == pytest.approx(getattr(source.summary.test, figure))
+    assert (summary.epochs, summary.train, summary.val, summary.images_per_second) == (0, None, None, None)
+    assert "head pim: 71 of 71 entries from the file. backbone timm/test_resnet: " in summary.weights
     assert tomllib.loads(run.config_file.read_text())["train"]["weights"] == str(public)
     pixels = torch.stack(
         [load(run.path).preprocessing(read_image(p)) for p in sorted((photos / "test").rglob("*.png"))]
     )
     assert torch.equal(load(run.path).probabilities(pixels), load(source.path).probabilities(pixels))
     with pytest.raises(FgvcError, match="the run is finished"):
-        training.resume(run.path, get_registry(), Watcher())
+        training.resume(run.path, get_registry(), [Watcher()])
 
 
 def test_such_a_run_is_evaluated_and_predicts(photos, tmp_path, public):
@@ -161,8 +159,8 @@ def test_a_training_begins_from_the_file_and_resume_does_not_load_it_again(photo
     entry = "head.combiner.conv.weight"  # one small update away from the file, and far from random
     assert (state[f"model.{entry}"] - begun[entry]).abs().max() < 0.1 * begun[entry].std()
     moved.unlink()
-    run = training.resume(tmp_path / "run", get_registry(), Watcher()).run
-    assert run.summary()["epochs"] == 1 and "71 of 71 entries" in run.summary()["weights"]
+    run = training.resume(tmp_path / "run", get_registry(), [Watcher()]).run
+    assert run.summary.epochs == 1 and "71 of 71 entries" in run.summary.weights
 
 
 def test_with_another_head_the_backbone_alone_is_loaded(photos, tmp_path, source, public):
@@ -170,10 +168,10 @@ def test_with_another_head_the_backbone_alone_is_loaded(photos, tmp_path, source
     ours, theirs = load_file(run.model_file), load_file(source.model_file)
     shared = [name for name in ours if name.startswith("backbone.")]
     assert shared and all(torch.equal(ours[name], theirs[name]) for name in shared)
-    said = run.summary()["weights"]
+    said = run.summary.weights
     assert "71 entries of the file are not head linear's and are not used" in said
     assert "head linear has random weights, and with --epochs 0 nothing trains it" in said
-    assert "random weights" not in train(photos, tmp_path / "own", source.path, epochs=0).run.summary()["weights"]
+    assert "random weights" not in train(photos, tmp_path / "own", source.path, epochs=0).run.summary.weights
 
 
 def test_without_a_test_split_there_is_no_empty_table(photos, tmp_path, source):

@@ -6,7 +6,6 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -59,9 +58,9 @@ def trainer_of(photos, tmp_path_factory):
         registry = get_registry()
         first = draft([layer], "scratch", registry)
         dataset, splits = open_splits(first.config)
-        job = prepare(plan_new(first, True, registry, lambda _: None), dataset, splits)
+        job = prepare(plan_new(first, True, registry), dataset, splits)
         run = RunFolder(tmp_path_factory.mktemp("run"))
-        trainer = Trainer(job, run, {}, SimpleNamespace(), registry, SimpleNamespace(), SimpleNamespace())
+        trainer = Trainer(job, run, {})
         job.classifier.train()
         return trainer
 

@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fgvc_cli.cli import training_view
+from fgvc_cli.cli.training_view import resume_command
 from fgvc_cli.data.order import WHOLE, Share, batches_in_epoch, epoch_batches
 from fgvc_cli.errors import UsageError
 from fgvc_cli.launch import Launch, launched
@@ -206,9 +208,10 @@ def test_a_device_for_each_process(monkeypatch):
     assert ALONE.device(torch.device("cuda:5")) == torch.device("cuda:5")
 
 
-def test_the_command_that_goes_on():
-    assert ALONE.command("train --resume x") == "fgvc train --resume x"
-    assert Ranks(Launch(1, 4, 1, 2)).command("train") == "torchrun --nnodes 2 --nproc-per-node 2 -m fgvc_cli train"
+def test_the_command_that_resumes(monkeypatch):
+    assert resume_command(Path("x")) == "fgvc train --resume x"
+    monkeypatch.setattr(training_view, "launched", lambda: Launch(1, 4, 1, 2))
+    assert resume_command(Path("x")) == "torchrun --nnodes 2 --nproc-per-node 2 -m fgvc_cli train --resume x"
 
 
 # From here on with torchrun itself.

@@ -19,6 +19,7 @@ from fgvc_cli.errors import UsageError
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training import run as training
+from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.staging import Staging
 from fgvc_cli.training.state import Interrupted
 
@@ -42,19 +43,16 @@ class Normalizer:
         return pixels.to(self.device) / 51 - 2.5
 
 
-class Watcher:
+class Watcher(Callback):
     """A view that does something at a chosen batch."""
 
     def __init__(self, at=None, do=None):
         self.batches, self.at, self.do = 0, at, do
 
-    def batch_done(self, images, metrics):
+    def on_batch_end(self, images, metrics):
         self.batches += 1
         if self.batches == self.at:
             self.do()
-
-    def __getattr__(self, _):
-        return lambda *_: None
 
 
 @pytest.fixture
@@ -162,7 +160,7 @@ def settings(photos, head: dict, augment: dict, **train) -> list[dict]:
 
 def train(photos, out, view=None, head=None, augment=None, **options):
     given = settings(photos, head or {"name": "linear"}, augment or {}, **options)
-    return training.train(given, "scratch", out, True, get_registry(), view or Watcher()).run
+    return training.train(given, "scratch", out, True, get_registry(), [view or Watcher()]).run
 
 
 def figures(run) -> list[dict]:
@@ -183,7 +181,7 @@ def test_a_training_resumes_bit_for_bit_with_other_workers(photos, tmp_path) -> 
     stopping = Watcher(at=2, do=lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(Interrupted):
         train(photos, tmp_path / "run", stopping, workers=2, **options)
-    resumed = training.resume(tmp_path / "run", get_registry(), Watcher()).run
+    resumed = training.resume(tmp_path / "run", get_registry(), [Watcher()]).run
     assert_same(resumed, straight)
 
 

@@ -1,23 +1,25 @@
-"""Trackers: only those that are asked for, told of everything once, and none that fails stops a run."""
+"""Callbacks: trackers and plugin hooks follow a training, and one that fails never stops it."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import tomllib
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from fgvc_cli import FgvcError, TrackerSpec, UsageError
 from fgvc_cli.config.run_config import resolve, user_settings
 from fgvc_cli.contracts import RunStart, Tracker, scalars
-from fgvc_cli.evaluation.images import SubjectRequest, choose
 from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry
 from fgvc_cli.registry.loading import PluginError, check_spec
 from fgvc_cli.registry.records import Origin
+from fgvc_cli.runs.results import EpochMetrics, TrainingSummary, TrainMetrics
+from fgvc_cli.testing.tiny import summary_of
 from fgvc_cli.training import run as training
-from fgvc_cli.training.callbacks import make_trackers
+from fgvc_cli.training.callbacks import Callback, Callbacks, tracker_callbacks
 from fgvc_cli.training.state import Interrupted
 
 TRAINING = {
@@ -39,7 +41,7 @@ class Options:
 
 
 class Listener(Tracker):
-    """Writes down what it is told; raises where its options say so."""
+    """Records its calls; raises where its options say so."""
 
     heard: list = []  # noqa: RUF012  shared by all, as a server would be
 
@@ -86,31 +88,28 @@ def registry(monkeypatch) -> Registry:
     return Registry([*get_registry().plugins, plugin])
 
 
-class Silent:
-    """A view that shows nothing and may do something after a batch."""
+class Stop(Callback):
+    """Interrupts the training after a number of batches."""
 
-    def __init__(self, do=lambda: None):
-        self.do = do
+    def __init__(self, batches):
+        self.batches = batches
 
-    def batch_done(self, images, metrics):
-        self.do()
-
-    def __getattr__(self, _):
-        return lambda *_: None
-
-
-def photos_of(photos, split):
-    return list((photos / split).rglob("*.png"))
+    def on_batch_end(self, images, metrics):
+        self.batches -= 1
+        if self.batches == 0:
+            signal.raise_signal(signal.SIGINT)
 
 
-def train(registry, photos, out, *texts, trackers=("listener",), view=None):
+def train(registry, photos, out, *texts, trackers=("listener",), callbacks=()):
     train = {**TRAIN, "track": list(trackers)}
     layers, _ = user_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, texts)
-    return training.train(layers, "scratch", out, True, registry, view or Silent())
+    return training.train(layers, "scratch", out, True, registry, callbacks)
 
 
-def test_those_that_are_on_hear_all_of_it_and_no_other_is_made(registry, photos, tmp_path):
-    outcome = train(registry, photos, tmp_path / "run", "tracker.listener.volume=3")
+def test_trackers_follow_a_training_and_those_not_asked_for_are_not_built(registry, photos, tmp_path, monkeypatch):
+    hooks = []
+    monkeypatch.setattr(registry, "notify", lambda hook, **kw: hooks.append((hook, kw)))
+    result = train(registry, photos, tmp_path / "run", "tracker.listener.volume=3")
     (made, started, notes, *rest), run = Listener.heard, tmp_path / "run"
     assert made == ("made", 3) and notes == ("notes", None)
     assert rest == [("epoch_finished", 1), ("epoch_finished", 2), ("finished", 2)]
@@ -120,83 +119,72 @@ def test_those_that_are_on_hear_all_of_it_and_no_other_is_made(registry, photos,
     assert event.config == tomllib.loads((run / "config.toml").read_text())
     assert event.config["train"]["track"] == ["fgvc-listening:listener"]
     assert event.config["tracker"] == {"listener": {"volume": 3, "raises": ""}}
-    assert "the listener listens" in outcome.job.notes
+    assert "the listener listens" in result.job.notes
     assert Other.heard == []
-    subject = choose(SubjectRequest(), run, event.class_names, get_registry())  # evaluated without the plugin
-    assert len(subject.split) == len(photos_of(photos, "test"))
+    names = ["fgvc_run_started", "fgvc_epoch_finished", "fgvc_epoch_finished", "fgvc_run_finished"]
+    assert [name for name, _ in hooks] == names
+    assert hooks[1][1]["metrics"] == result.run.metrics[0].as_json() and hooks[0][1]["run"] == event
+    assert hooks[3][1]["summary"] == result.summary.as_json()
 
 
-def test_a_run_that_is_interrupted_ends_for_its_tracker_and_goes_on_where_it_was(registry, photos, tmp_path):
-    beats = iter(range(100))
-    stop = Silent(lambda: next(beats) == 8 and signal.raise_signal(signal.SIGINT))  # in the second epoch
-    with pytest.raises(Interrupted):
-        train(registry, photos, tmp_path / "run", trackers=("listener", "other"), view=stop)
+def test_an_interrupted_run_ends_for_its_trackers_and_resumes_with_them(registry, photos, tmp_path):
+    with pytest.raises(Interrupted) as caught:  # in the second epoch
+        train(registry, photos, tmp_path / "run", trackers=("listener", "other"), callbacks=[Stop(9)])
+    assert (caught.value.run, caught.value.signal) == (tmp_path / "run", signal.SIGINT)
     assert Listener.heard[-2:] == Other.heard[-2:] == [("epoch_finished", 1), ("finished", None)]
-    with pytest.raises(FgvcError) as caught:  # where the plugin is not installed any more
-        training.resume(tmp_path / "run", get_registry(), Silent())
-    assert "no distribution 'fgvc-listening' with a plugin is installed" in str(caught.value)
-    assert str(caught.value).endswith(f"or leave it out of train.track in {tmp_path / 'run' / 'config.toml'}.")
+    with pytest.raises(FgvcError, match="fgvc-listening") as caught:  # the plugin is no longer installed
+        training.resume(tmp_path / "run", get_registry())
+    assert "train.track" in str(caught.value) and str(tmp_path / "run" / "config.toml") in str(caught.value)
     Listener.heard.clear()
-    training.resume(tmp_path / "run", registry, Silent())
+    training.resume(tmp_path / "run", registry)
     assert [what for what, _ in Listener.heard] == ["made", "started", "notes", "epoch_finished", "finished"]
     event = Listener.heard[1][1]
     assert event.resumed and event.epochs_done == 1
     assert Listener.heard[-2:] == Other.heard[-2:] == [("epoch_finished", 2), ("finished", 2)]
 
 
-WARNING = "warning: tracker 'listener' of fgvc-listening==1.0: its {} failed, the run goes on: "
+class Told:
+    """A training that never was, for the callbacks of the listener and then the other tracker."""
 
+    def __init__(self, registry, folder, *texts):
+        choices = resolved(registry, 'train.track=["listener", "other"]', *texts).trackers
+        self.callbacks, self.job = Callbacks(tracker_callbacks(choices)), SimpleNamespace(notes=[])
+        self.start = RunStart(folder, {"head": {"name": "linear"}}, ("a", "b"), resumed=False)
 
-def test_one_that_raises_is_warned_of_once_and_stops_no_run(registry, photos, tmp_path, capsys):
-    text = "tracker.listener.raises=epoch_finished"
-    outcome = train(registry, photos, tmp_path / "run", text, trackers=("listener", "other"))
-    assert outcome.run.finished
-    assert capsys.readouterr().err.count(WARNING.format("epoch_finished")) == 1
-    assert Other.heard[-3:] == [("epoch_finished", 1), ("epoch_finished", 2), ("finished", 2)]
-
-
-def both(registry, *texts):
-    """The listener, and the other one after it."""
-    return make_trackers(resolved(registry, 'train.track=["listener", "other"]', *texts).trackers)
+    def run(self):
+        with self.callbacks as callbacks:
+            callbacks.start(self.start, self.job)
+            for epoch in (1, 2):
+                for callback in callbacks:
+                    callback.on_epoch_end(EpochMetrics(epoch, TrainMetrics(8), None), False)
+            callbacks.end(TrainingSummary.from_json(summary_of()))
+        return self.job.notes
 
 
 @pytest.mark.parametrize("method", ["epoch_finished", "finished", "notes"])
-def test_one_that_raises_keeps_nothing_from_the_others(registry, tmp_path, capsys, method):
-    with both(registry, f"tracker.listener.raises={method}") as trackers:
-        trackers.started(RunStart(tmp_path, {}, ("a", "b"), resumed=False))
-        assert trackers.notes() == ["the listener listens"] * (1 if method == "notes" else 2)
-        for epoch in (1, 2):
-            trackers.epoch_finished({"epoch": epoch})
-    assert Other.heard[-3:] == [("epoch_finished", 1), ("epoch_finished", 2), ("finished", None)]
-    assert capsys.readouterr().err == f"{WARNING.format(method)}RuntimeError: no {method}\n"
+def test_a_tracker_that_raises_is_warned_of_once_and_the_others_go_on(registry, tmp_path, caplog, method):
+    notes = Told(registry, tmp_path, f"tracker.listener.raises={method}").run()
+    assert notes == ["the listener listens"] * (1 if method == "notes" else 2)
+    assert Other.heard[-3:] == [("epoch_finished", 1), ("epoch_finished", 2), ("finished", 2)]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "tracker 'listener' of fgvc-listening==1.0" in warning and f"RuntimeError: no {method}" in warning
 
 
-@pytest.mark.parametrize("told", [7, "a line", [None]])
-def test_notes_that_are_no_lines_are_warned_of(registry, capsys, told, monkeypatch, tmp_path):
-    class Odd(Listener):
-        def notes(self):
-            return told
-
-    monkeypatch.setattr(sys.modules["listening_trackers"], "Listener", Odd)
-    with both(registry) as trackers:
-        trackers.started(RunStart(tmp_path, {}, ("a", "b"), resumed=False))
-        assert trackers.notes() == ["the listener listens"]
-    assert capsys.readouterr().err == f"{WARNING.format('notes')}it returned {told!r} instead of a list of lines\n"
+@pytest.mark.parametrize("notes", [7, [None]])
+def test_notes_that_are_not_lines_are_warned_of(registry, caplog, notes, monkeypatch, tmp_path):
+    monkeypatch.setattr(Listener, "notes", lambda self: notes)
+    assert Told(registry, tmp_path).run() == []
+    assert [repr(notes) in record.getMessage() for record in caplog.records] == [True, True]  # of either tracker
 
 
-def test_what_one_prints_goes_to_standard_error(registry, monkeypatch, tmp_path, capsys):
-    class Chatty(Listener):
-        def _hear(self, what, value):
-            sys.stdout.write(f"{what}\n")
-
-    monkeypatch.setattr(sys.modules["listening_trackers"], "Listener", Chatty)
-    with both(registry) as trackers:
-        trackers.started(RunStart(tmp_path, {}, ("a", "b"), resumed=False))
-        trackers.epoch_finished({"epoch": 1})
-    assert capsys.readouterr() == ("", "made\nstarted\nepoch_finished\nfinished\n")
+def test_what_a_tracker_prints_goes_to_standard_error(registry, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(Listener, "_hear", lambda self, what, value: sys.stdout.write(f"{what}\n"))
+    Told(registry, tmp_path).run()
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("epoch_finished") == 4
 
 
-def test_what_one_changes_no_other_is_told(registry, monkeypatch, tmp_path):
+def test_what_a_tracker_changes_reaches_no_other(registry, monkeypatch, tmp_path):
     class Greedy(Listener):
         def started(self, run):
             run.config.clear()
@@ -206,28 +194,45 @@ def test_what_one_changes_no_other_is_told(registry, monkeypatch, tmp_path):
 
         def finished(self, summary):
             summary["test"].clear()
+            summary["components"].clear()
 
     monkeypatch.setattr(sys.modules["listening_trackers"], "Listener", Greedy)
-    metrics, summary = {"epoch": 1}, {"epochs": 1, "test": {"top1": 0.5}}
-    with both(registry) as trackers:
-        trackers.started(RunStart(tmp_path, {"head": {"name": "linear"}}, ("a", "b"), resumed=False))
-        trackers.epoch_finished(metrics)
-        trackers.finished(summary)
+    monkeypatch.setattr(Other, "finished", lambda self, summary: Other.heard.append(("finished", summary)))
+    Told(registry, tmp_path).run()
     (started,) = [value for what, value in Other.heard if what == "started"]
     assert started.config == {"head": {"name": "linear"}} and ("epoch_finished", 1) in Other.heard
-    assert (metrics, summary) == ({"epoch": 1}, {"epochs": 1, "test": {"top1": 0.5}})
+    assert Other.heard[-1][1]["test"]["top1"] == 0.6 and Other.heard[-1][1]["components"]
 
 
-def test_one_that_cannot_be_made_ends_it_before_there_is_a_run(registry, photos, tmp_path):
-    with pytest.raises(FgvcError, match=r"tracker 'listener' of fgvc-listening==1\.0 could not be made: .*no made"):
+def test_a_failure_reaches_each_callback_that_started_once():
+    calls = []
+
+    class Recorder(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_train_start(self, run, job):
+            if self.name == "second":
+                raise FgvcError("cannot start")
+
+        def on_failure(self, error):
+            calls.append((self.name, str(error)))
+
+    with pytest.raises(FgvcError), Callbacks([Recorder("first"), Recorder("second"), Recorder("third")]) as callbacks:
+        callbacks.start(None, None)
+    assert calls == [("first", "cannot start")] and list(callbacks) == []
+
+
+def test_a_tracker_that_cannot_be_built_ends_it_before_there_is_a_run(registry, photos, tmp_path):
+    with pytest.raises(FgvcError, match=r"tracker 'listener' of fgvc-listening==1\.0 .*no made"):
         train(registry, photos, tmp_path / "run", "tracker.listener.raises=made")
-    with pytest.raises(FgvcError, match="fgvc-listening:nothing breaks its contract: it makes a int"):
+    with pytest.raises(FgvcError, match="fgvc-listening:nothing breaks its contract"):
         train(registry, photos, tmp_path / "run", trackers=("nothing",))
     assert not (tmp_path / "run").exists()
 
 
-def test_one_that_cannot_start_ends_it_before_the_first_batch(registry, photos, tmp_path):
-    with pytest.raises(FgvcError, match=r"could not start: RuntimeError: no started\. Mend that.*--resume") as caught:
+def test_a_tracker_that_cannot_start_ends_it_before_the_first_batch(registry, photos, tmp_path):
+    with pytest.raises(FgvcError, match=r"could not start: RuntimeError: no started.*`train\.track`") as caught:
         train(registry, photos, tmp_path / "run", "tracker.listener.raises=started", trackers=("other", "listener"))
     assert str(tmp_path / "run" / "config.toml") in str(caught.value)
     assert Other.heard[-1] == ("finished", None)
@@ -235,7 +240,7 @@ def test_one_that_cannot_start_ends_it_before_the_first_batch(registry, photos, 
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_recipe_may_choose_them_by_which_weights_there_are(registry, photos, tmp_path, monkeypatch):
+def test_a_recipe_may_choose_trackers_by_which_weights_there_are(registry, photos, tmp_path, monkeypatch):
     from fgvc_cli.specs import RecipeSpec
 
     text = '[[when]]\nweights = "none"\nset.train = { track = ["listener"] }\n'
@@ -245,8 +250,8 @@ def test_a_recipe_may_choose_them_by_which_weights_there_are(registry, photos, t
     monkeypatch.setattr(registry, "find", lambda kind, name: chatty if kind == "recipe" else find(kind, name))
     train = {name: value for name, value in TRAIN.items() if name != "weights"}  # auto: there are none
     layers, _ = user_settings(None, {**TRAINING, "dataset": {"data": str(photos)}, "train": train}, [])
-    outcome = training.train(layers, "chatty", tmp_path / "run", True, registry, Silent())
-    assert outcome.job.config.train.track == ("fgvc-listening:listener",)
+    result = training.train(layers, "chatty", tmp_path / "run", True, registry)
+    assert result.job.config.train.track == ("fgvc-listening:listener",)
     assert Listener.heard[-1] == ("finished", 2)
 
 
@@ -255,13 +260,13 @@ def resolved(registry, *texts, layers=()):
     return resolve([*layers, *own], "scratch", FACTS, registry)
 
 
-def test_none_is_on_unless_asked_for(registry):
+def test_no_tracker_is_on_by_default(registry):
     config = resolved(registry)
     assert (config.trackers, config.train.track) == ((), ())
     assert "tracker" not in tomllib.loads(config.as_toml())
 
 
-def test_the_last_layer_says_which_are_on_and_settings_of_the_others_are_dropped(registry):
+def test_the_last_layer_chooses_trackers_and_options_of_the_others_are_dropped(registry):
     file = {"train": {"track": ["listener", "tensorboard"]}, "tracker": {"listener": {"volume": 5, "raises": "x"}}}
     two = resolved(registry, "tracker.listener.volume=6", layers=[file])
     assert [choice.name for choice in two.trackers] == ["listener", "tensorboard"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import shutil
 import signal
@@ -18,25 +17,23 @@ from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import RunFolder, find_run
 from fgvc_cli.training import run as training
 from fgvc_cli.training import trainer as trainer_module
+from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.state import Interrupted
 
 
-class Watcher:
+class Watcher(Callback):
     """A view that counts, and does something at a chosen moment."""
 
     def __init__(self, at=None, do=None):
         self.batches, self.lines, self.at, self.do = 0, [], at, do
 
-    def batch_done(self, images, metrics):
+    def on_batch_end(self, images, metrics):
         self.batches += 1
         if self.batches == self.at:
             self.do()
 
-    def epoch_finished(self, line, is_best):
-        self.lines.append(line)
-
-    def __getattr__(self, _):
-        return lambda *_: None
+    def on_epoch_end(self, metrics, is_best):
+        self.lines.append(metrics)
 
 
 def settings(photos, **train):
@@ -62,13 +59,13 @@ def settings(photos, **train):
 
 
 def train(photos, out, view=None, **options):
-    return training.train(settings(photos, **options), "scratch", out, True, get_registry(), view or Watcher())
+    return training.train(settings(photos, **options), "scratch", out, True, get_registry(), [view or Watcher()])
 
 
 def figures(run):
     """The metrics by epoch without the wall times."""
     timed = ("seconds", "images_per_second")
-    return [{k: v for k, v in line.items() if k not in timed} for line in run.metrics()]
+    return [{k: v for k, v in line.as_json().items() if k not in timed} for line in run.metrics]
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +81,8 @@ def assert_same(run, whole):
         assert ours.keys() == theirs.keys()
         for name in ours:
             assert torch.equal(ours[name], theirs[name]), f"{file}: {name}"
-    assert run.summary()["test"] == whole.summary()["test"]
-    assert run.summary()["weights"] == whole.summary()["weights"]
+    assert run.summary.test == whole.summary.test
+    assert run.summary.weights == whole.summary.weights
 
 
 def test_a_run_folder_has_all_that_the_design_promises(whole):
@@ -94,37 +91,35 @@ def test_a_run_folder_has_all_that_the_design_promises(whole):
         "config.toml", "metrics.jsonl", "model.safetensors", "last/state.safetensors", "summary.json", "curves.png",
         *(f"evaluation/test/{name}" for name in ("summary.json", "predictions.csv", "per_class.csv")),
     }  # fmt: skip
-    summary = whole.summary()
-    assert summary["classes"] == 3 and 0 <= summary["test"]["top1"] <= 1
-    assert summary["val"]["images"] == 6 and summary["train"]["images"] == 27 and summary["epochs"] == 3
-    assert summary["components"]["head"] == {
-        **summary["components"]["head"], "name": "pim", "distribution": "fgvc-cli",
-    }  # fmt: skip
-    assert summary["parameters"]["total"] == summary["parameters"]["backbone"] + summary["parameters"]["head"]
-    assert {"torch", "timm", "fgvc-cli"} <= summary["versions"].keys()
+    summary = whole.summary
+    assert summary.classes == 3 and 0 <= summary.test.top1 <= 1
+    assert summary.val.images == 6 and summary.train.images == 27 and summary.epochs == 3
+    assert summary.components["head"]["name"] == "pim"
+    assert summary.parameters["total"] == summary.parameters["backbone"] + summary.parameters["head"]
+    assert {"torch", "timm", "fgvc-cli"} <= summary.versions.keys()
 
 
 def test_it_learns_and_its_model_file_alone_predicts(whole, tmp_path, photos):
     from fgvc_cli.data.images import read_image
 
-    assert whole.metrics()[-1]["train"]["objective"] < whole.metrics()[0]["train"]["objective"]
+    assert whole.metrics[-1].train.loss < whole.metrics[0].train.loss
     copy = shutil.copy(whole.model_file, tmp_path / "model.safetensors")
     classifier = load(copy)
     pixels = torch.stack([classifier.preprocessing(read_image(p)) for p in sorted((photos / "test").rglob("*.png"))])
     probabilities = classifier.probabilities(pixels)
     assert classifier.class_names == ("blue", "green", "red") and probabilities.shape == (12, 3)
     top1 = (probabilities.argmax(1) == torch.arange(12) // 4).float().mean().item()
-    assert top1 == pytest.approx(whole.summary()["test"]["top1"])
+    assert top1 == pytest.approx(whole.summary.test.top1)
 
 
 @pytest.mark.parametrize("at", [3, 7, 10, 21])
 def test_an_interrupted_run_goes_on_bit_for_bit(photos, tmp_path, whole, at):
     view = Watcher(at, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted, match="--resume") as caught:
+    with pytest.raises(Interrupted) as caught:
         train(photos, tmp_path / "run", view)
     assert caught.value.exit_code == 130 and not RunFolder(tmp_path / "run").finished
     torch.rand(17)  # whatever else a process drew must not matter
-    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, whole)
+    assert_same(training.resume(tmp_path / "run", get_registry(), [Watcher()]).run, whole)
 
 
 @pytest.mark.parametrize("at", [2, 7, 9, 16])
@@ -137,7 +132,7 @@ def test_a_killed_run_goes_on_bit_for_bit(photos, tmp_path, whole, at):
 
     with pytest.raises(Killed):
         train(photos, tmp_path / "run", Watcher(at, kill))
-    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, whole)
+    assert_same(training.resume(tmp_path / "run", get_registry(), [Watcher()]).run, whole)
 
 
 @pytest.mark.parametrize("step", ["save_classifier", "append_line", "save_state"])
@@ -156,7 +151,7 @@ def test_a_kill_between_two_writes_of_an_epoch_does_no_harm(photos, tmp_path, wh
         patch.setattr(owner, step, write_then_die)
         with pytest.raises(KeyboardInterrupt):
             train(photos, tmp_path / "run")
-    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, whole)
+    assert_same(training.resume(tmp_path / "run", get_registry(), [Watcher()]).run, whole)
 
 
 def test_sigterm_has_its_own_exit_code(photos, tmp_path):
@@ -171,22 +166,22 @@ def test_accumulation_and_workers_resume_bit_for_bit_too(photos, tmp_path):
     straight = train(photos, tmp_path / "straight", **options).run
     with pytest.raises(Interrupted):
         train(photos, tmp_path / "run", Watcher(2, lambda: signal.raise_signal(signal.SIGINT)), **options)
-    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, straight)
+    assert_same(training.resume(tmp_path / "run", get_registry(), [Watcher()]).run, straight)
 
 
 def test_a_run_is_reproduced_by_its_config_file(photos, tmp_path, whole):
     from fgvc_cli.config.run_config import read_config
 
     layer, recipe = read_config(whole.config_file)
-    again = training.train([layer], recipe, tmp_path / "again", True, get_registry(), Watcher()).run
+    again = training.train([layer], recipe, tmp_path / "again", True, get_registry(), [Watcher()]).run
     assert_same(again, whole)
 
 
 def test_a_finished_run_and_no_run_are_not_resumed(whole, tmp_path):
     with pytest.raises(FgvcError, match="finished"):
-        training.resume(whole.path, get_registry(), Watcher())
-    with pytest.raises(FgvcError, match="no run folder"):
-        training.resume(tmp_path, get_registry(), Watcher())
+        training.resume(whole.path, get_registry(), [Watcher()])
+    with pytest.raises(FgvcError, match="not a run folder"):
+        training.resume(tmp_path, get_registry(), [Watcher()])
 
 
 def test_a_loss_that_is_not_finite_stops_with_what_to_try(photos, tmp_path, monkeypatch):
@@ -204,12 +199,12 @@ def test_a_loss_that_is_not_finite_stops_with_what_to_try(photos, tmp_path, monk
         train(photos, run.path)
     state = load_file(run.state_file)
     assert all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point())
-    assert len(run.metrics()) == 1
+    assert len(run.metrics) == 1
 
 
 def test_early_stopping_stops(photos, tmp_path):
     run = train(photos, tmp_path / "run", epochs=9, patience=1, min_delta=1.0).run
-    assert run.summary()["epochs"] == 2 and run.summary()["stopped_early"]
+    assert run.summary.epochs == 2 and run.summary.stopped_early
 
 
 def test_out_of_memory_says_what_to_lower(photos, tmp_path, monkeypatch):
@@ -239,7 +234,7 @@ def test_a_full_disk_keeps_the_last_state(photos, tmp_path, monkeypatch):
         patch.setattr(trainer_module, "save_state", full_from_the_second)
         with pytest.raises(FgvcError, match="No space left"):
             train(photos, run.path)
-    assert training.resume(run.path, get_registry(), Watcher()).run.finished
+    assert training.resume(run.path, get_registry(), [Watcher()]).run.finished
 
 
 def test_a_batch_of_one_with_batch_norm_is_refused(photos, tmp_path):
@@ -257,18 +252,18 @@ def test_an_unreadable_image_is_counted_and_training_goes_on(photos, tmp_path):
     data = shutil.copytree(photos, tmp_path / "photos")
     (data / "train" / "red" / "3.png").write_bytes(b"not an image")
     run = train(data, tmp_path / "run", epochs=1).run
-    assert list(run.summary()["unreadable"]) == ["train/red/3.png"] and run.summary()["train"]["images"] == 26
+    assert list(run.summary.unreadable) == ["train/red/3.png"] and run.summary.train.images == 26
     with pytest.raises(FgvcError, match=r"3\.png"):
         train(data, tmp_path / "strict", epochs=1, strict_data=True)
 
 
-def test_an_unreadable_validation_image_is_warned_of_once(photos, tmp_path, capsys):
+def test_an_unreadable_validation_image_is_warned_of_once(photos, tmp_path, caplog):
     data = shutil.copytree(photos, tmp_path / "photos")
     (data / "val" / "red" / "1.png").write_bytes(b"not an image")
     run = train(data, tmp_path / "run", epochs=3).run
-    assert capsys.readouterr().err.count("1.png") == 1
-    assert [line["val"]["images"] for line in run.metrics()] == [5, 5, 5]
-    assert list(run.summary()["unreadable"]) == ["val/red/1.png"]
+    assert caplog.text.count("1.png") == 1
+    assert [line.val.images for line in run.metrics] == [5, 5, 5]
+    assert list(run.summary.unreadable) == ["val/red/1.png"]
 
 
 def test_unreadable_images_of_one_name_in_two_splits_are_two(photos, tmp_path):
@@ -276,12 +271,12 @@ def test_unreadable_images_of_one_name_in_two_splits_are_two(photos, tmp_path):
     for split in ("train", "test"):
         (data / split / "red" / "1.png").write_bytes(b"not an image")
     summary = train(data, tmp_path / "run", epochs=1).summary
-    assert sorted(summary["unreadable"]) == ["test/red/1.png", "train/red/1.png"]
+    assert sorted(summary.unreadable) == ["test/red/1.png", "train/red/1.png"]
 
 
 def test_a_run_into_the_working_directory_has_its_name(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert train(photos, Path(), epochs=1).summary["run"] == tmp_path.name
+    assert train(photos, Path(), epochs=1).summary.run == tmp_path.name
 
 
 def test_weights_by_relative_path_are_found_from_elsewhere(photos, tmp_path, monkeypatch, whole):
@@ -290,29 +285,26 @@ def test_weights_by_relative_path_are_found_from_elsewhere(photos, tmp_path, mon
     run.summary_file.unlink()
     run.state_file.unlink()
     monkeypatch.chdir(tmp_path)
-    training.resume(run.path, get_registry(), Watcher())
+    training.resume(run.path, get_registry(), [Watcher()])
     assert run.finished
 
 
-class Unscored:
+class Unscored(Callback):
     """A view that stops the training at a batch of the validation."""
 
     def __init__(self, at):
         self.at = at
 
-    def images_scored(self, images):
+    def on_images_scored(self, images):
         self.at -= 1
         if self.at == 0:
             signal.raise_signal(signal.SIGINT)
-
-    def __getattr__(self, _):
-        return lambda *_: None
 
 
 def test_a_run_interrupted_in_validation_goes_on_bit_for_bit(photos, tmp_path, whole):
     with pytest.raises(Interrupted, match="epoch 2"):
         train(photos, tmp_path / "run", Unscored(4))  # two batches an epoch
-    assert_same(training.resume(tmp_path / "run", get_registry(), Watcher()).run, whole)
+    assert_same(training.resume(tmp_path / "run", get_registry(), [Watcher()]).run, whole)
 
 
 def test_no_process_of_a_loader_outlives_the_training(photos, tmp_path, monkeypatch):
@@ -341,7 +333,7 @@ def test_the_processes_of_validation_start_once(photos, tmp_path):
     seen = []
 
     class Epochs(Watcher):
-        def epoch_finished(self, line, is_best):
+        def on_epoch_end(self, metrics, is_best):
             seen.append({child.pid for child in multiprocessing.active_children()})
 
     train(photos, tmp_path / "run", Epochs(), epochs=2, workers=1)
@@ -380,7 +372,7 @@ def test_damaged_metrics_are_one_clear_line(whole, tmp_path, content, words):
     run = unfinished(whole, tmp_path / "copy")
     run.metrics_file.unlink() if content is None else run.metrics_file.write_bytes(content)
     with pytest.raises(FgvcError, match=words) as caught:
-        training.resume(run.path, get_registry(), Watcher())
+        training.resume(run.path, get_registry(), [Watcher()])
     assert f"--config {run.config_file}" in str(caught.value)
 
 
@@ -388,7 +380,7 @@ def test_a_half_written_line_after_those_of_the_state_is_cut_off(whole, tmp_path
     run = unfinished(whole, tmp_path / "copy")
     with run.metrics_file.open("ab") as file:
         file.write(b'{"epoch": 4, "tr\xc3')
-    training.resume(run.path, get_registry(), Watcher())
+    training.resume(run.path, get_registry(), [Watcher()])
     assert_same(run, whole)
 
 
@@ -396,7 +388,7 @@ def test_an_emptied_config_is_damage_and_not_a_wish_for_the_defaults(whole, tmp_
     run = unfinished(whole, tmp_path / "copy")
     run.config_file.write_text("")
     with pytest.raises(FgvcError, match=r"damaged: it has no \[backbone\]"):
-        training.resume(run.path, get_registry(), Watcher())
+        training.resume(run.path, get_registry(), [Watcher()])
 
 
 def test_what_a_killed_training_had_half_written_goes_on_resuming(whole, tmp_path):
@@ -404,19 +396,8 @@ def test_what_a_killed_training_had_half_written_goes_on_resuming(whole, tmp_pat
     left = [run.path / ".model.safetensors.1.part", run.path / "last" / ".state.safetensors.1.part"]
     for path in left:
         path.write_bytes(b"half")
-    training.resume(run.path, get_registry(), Watcher())
+    training.resume(run.path, get_registry(), [Watcher()])
     assert not any(path.exists() for path in left)
-
-
-def test_run_events_reach_plugins(photos, tmp_path, monkeypatch):
-    registry, heard = get_registry(), []
-    monkeypatch.setattr(type(registry), "notify", lambda self, hook, **kw: heard.append((hook, kw)))
-    train(photos, tmp_path / "run", epochs=2)
-    assert [hook for hook, _ in heard] == [
-        "fgvc_run_started", "fgvc_epoch_finished", "fgvc_epoch_finished", "fgvc_run_finished",
-    ]  # fmt: skip
-    assert json.loads(json.dumps(heard[1][1]["metrics"]))["epoch"] == 1
-    assert heard[0][1]["run"].class_names == ("blue", "green", "red")
 
 
 def test_a_download_that_fails_under_auto_is_recorded_as_training_from_scratch(photos, tmp_path, monkeypatch):
@@ -426,8 +407,8 @@ def test_a_download_that_fails_under_auto_is_recorded_as_training_from_scratch(p
     monkeypatch.setattr(setup, "choose", lambda *_: WeightsChoice("pretrained", "downloading"))
     monkeypatch.setattr(setup, "apply", lambda *_: None)
     layers = settings(photos, epochs=1, weights="auto")
-    run = training.train(layers, None, tmp_path / "run", False, get_registry(), Watcher()).run
-    assert 'weights = "none"' in run.config_file.read_text() and run.summary()["recipe"] == "scratch"
+    run = training.train(layers, None, tmp_path / "run", False, get_registry(), [Watcher()]).run
+    assert 'weights = "none"' in run.config_file.read_text() and run.summary.recipe == "scratch"
 
 
 def test_a_run_is_replaced_only_with_force_and_other_folders_never(photos, tmp_path):
@@ -435,11 +416,11 @@ def test_a_run_is_replaced_only_with_force_and_other_folders_never(photos, tmp_p
     with pytest.raises(FgvcError, match="--force"):
         train(photos, first.path, epochs=1)
     layers = settings(photos, epochs=2)
-    again = training.train(layers, "scratch", first.path, True, get_registry(), Watcher(), force=True).run
-    assert again.summary()["epochs"] == 2
+    again = training.train(layers, "scratch", first.path, True, get_registry(), [Watcher()], force=True).run
+    assert again.summary.epochs == 2
     (first.path / "thesis.tex").write_text("mine")
     with pytest.raises(FgvcError, match=r"thesis\.tex"):
-        training.train(layers, "scratch", first.path, True, get_registry(), Watcher(), force=True)
+        training.train(layers, "scratch", first.path, True, get_registry(), [Watcher()], force=True)
     assert (first.path / "thesis.tex").read_text() == "mine"
 
 
@@ -448,7 +429,7 @@ def test_a_resumed_run_without_its_best_weights_is_refused_at_once(photos, tmp_p
         train(photos, tmp_path / "run", Watcher(9, lambda: signal.raise_signal(signal.SIGINT)))
     (tmp_path / "run/model.safetensors").unlink()
     with pytest.raises(FgvcError, match=r"model\.safetensors.*missing.*--config"):
-        training.resume(tmp_path / "run", get_registry(), Watcher())
+        training.resume(tmp_path / "run", get_registry(), [Watcher()])
 
 
 def test_a_model_that_cannot_be_compiled_here_is_one_clear_line(photos, tmp_path, monkeypatch):
@@ -466,6 +447,6 @@ def test_a_model_that_cannot_be_compiled_here_is_one_clear_line(photos, tmp_path
 def test_a_training_on_a_gpu_is_interrupted_resumed_and_finished(photos, tmp_path):
     with pytest.raises(Interrupted):
         train(photos, tmp_path / "run", Watcher(9, lambda: signal.raise_signal(signal.SIGINT)), device="cuda")
-    run = training.resume(tmp_path / "run", get_registry(), Watcher()).run
-    assert run.summary()["device"] == torch.cuda.get_device_name() and run.summary()["epochs"] == 3
+    run = training.resume(tmp_path / "run", get_registry(), [Watcher()]).run
+    assert run.summary.device == torch.cuda.get_device_name() and run.summary.epochs == 3
     assert load(run.path, "cuda").device.type == "cuda"

@@ -13,6 +13,7 @@ from fgvc_cli.data.cache.locks import locked
 from fgvc_cli.experiments import worker
 from fgvc_cli.experiments.worker import Failed, Finished
 from fgvc_cli.runs.folder import check_out
+from fgvc_cli.testing.tiny import summary_of
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def test_two_processes_never_train_one_run(outcome, tmp_path):
 
 def test_what_a_predecessor_finished_is_finished(outcome, tmp_path):
     (tmp_path / "run").mkdir()
-    for name, content in (("summary.json", json.dumps({"seconds": 1})), ("model.safetensors", "")):
-        (tmp_path / "run" / name).write_text(content)
-    assert outcome() == Finished({"seconds": 1})
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({**summary_of(), "seconds": 1}))
+    (tmp_path / "run" / "model.safetensors").write_text("")
+    assert outcome().summary.seconds == 1
 
 
 def test_settings_that_a_predecessor_had_half_written_are_in_nobodys_way(outcome, tmp_path, monkeypatch):

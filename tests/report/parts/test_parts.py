@@ -23,6 +23,7 @@ from fgvc_cli.report.detail_sections import (
 from fgvc_cli.report.examples import ReportRequest
 from fgvc_cli.report.predictions import confused
 from fgvc_cli.report.run_sections import commands, reproducing_section, result, summary_section
+from fgvc_cli.runs.results import TrainMetrics, ValMetrics
 
 
 def facts(section, read_page) -> dict[str, str]:
@@ -54,12 +55,11 @@ def test_other_splits_are_named_and_what_is_missing_is_said(run_report, scored, 
 
 def test_the_summary_has_the_facts(recorded, read_page):
     sam = {"name": "sam", "distribution": "fgvc-cli", "version": "0.1.0", "options": {"rho": 0.05}}
-    made = recorded()
-    made.summary["components"] |= {
-        "optimizer": {**sam, "base": made.summary["components"]["optimizer"]},
-        "head": {**made.summary["components"]["head"], "distribution": "fgvc-bilinear", "version": "2.0"},
-    }
-    made.summary.update(stopped_early=True, best_epoch=7, processes=2)
+    made = recorded(stopped_early=True, best_epoch=7, processes=2)
+    made.summary.components.update(
+        optimizer={**sam, "base": made.summary.components["optimizer"]},
+        head={**made.summary.components["head"], "distribution": "fgvc-bilinear", "version": "2.0"},
+    )
     found = facts(summary_section(made, ""), read_page)
     assert found["optimizer"] == "sam over sgd" and found["options"] == "rho 0.05, lr 0.03, nesterov yes"
     assert found["head"] == "linear (fgvc-bilinear 2.0)" and found["backbone"] == "timm/resnet18"
@@ -95,7 +95,7 @@ def test_curves_are_there_with_their_figures(recorded, read_page):
 
 def test_of_many_epochs_the_table_has_some_and_the_best(recorded, read_page):
     made = recorded(epochs=500)
-    made.epochs[122]["val"]["top1"] = 0.99
+    made.epochs[122] = replace(made.epochs[122], val=ValMetrics(5, 1.0, 0.99))
     page = read_page(curves_section(made, "").body)
     numbers = [row.one("th").text for row in page.one("tbody").all("tr")]
     assert len(numbers) <= EPOCHS_LISTED + 1 and {"1", "123 (best)", "500"} <= set(numbers)
@@ -103,10 +103,9 @@ def test_of_many_epochs_the_table_has_some_and_the_best(recorded, read_page):
 
 def test_without_scores_in_training_or_without_epochs_that_is_said(recorded, read_page):
     made = recorded(epochs=3)
-    for line in made.epochs:
-        line["train"], line["val"] = {"objective": 1.0, "images": 5}, None
+    made.epochs[:] = [replace(line, train=TrainMetrics(5, {"objective": 1.0}), val=None) for line in made.epochs]
     assert "there is no curve" in read_page(curves_section(made, "").body).text
-    made.epochs[0]["val"] = {"loss": None, "top1": 0.5, "images": 5}
+    made.epochs[0] = replace(made.epochs[0], val=ValMetrics(5, None, 0.5))
     page = read_page(curves_section(made, "").body)
     assert len(page.of_class("chart")) == 1, "accuracy, for the loss was not finite"
     assert "was not trained here" in read_page(curves_section(recorded(epochs=0), "").body).text
