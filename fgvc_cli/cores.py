@@ -1,4 +1,4 @@
-"""How many processor cores there are to work with."""
+"""Number of available processor cores."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use; fewer than the machine has, where it was given only some."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

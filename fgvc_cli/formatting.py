@@ -1,18 +1,19 @@
-"""Numbers and names as text, the same in the terminal, in pictures and in the HTML report."""
+"""Numbers, sizes and paths as text, the same in the terminal, in figures and in the HTML report."""
 
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.errors import UsageError
 
 
 def run_labels(runs: Sequence[str]) -> list[str]:
-    """Return the name of each run's folder, or its whole path where several folders have that name."""
+    """Return the name of each run's folder, or its path if several folders have that name."""
     names = [Path(run).absolute().name for run in runs]  # absolute: the name of "." is empty
     times = Counter(names)
     return [name if times[name] == 1 else run for name, run in zip(names, runs, strict=True)]
@@ -24,62 +25,94 @@ def counted(number: int, noun: str) -> str:
 
 
 SLOW = 0.2
-"""Units a second below which the seconds of one are shown instead."""
+"""Units per second below which seconds per unit are shown."""
 
 
 def pace_text(rate: float, unit: str) -> str:
-    """Write a rate of units a second, or where one takes long how long it does: `8.1 images/s`, `25 s each`."""
+    """Format a rate, or the time per unit if that is long: `8.1 images/s`, `25 s each`."""
     return f"{rate_text(rate)} {unit}/s" if rate >= SLOW else f"{1 / rate:.0f} s each"
 
 
 def rate_text(rate: float) -> str:
-    """Write a rate with three figures: `0.42`, `8.1`, `1250`."""
+    """Format a rate: `0.42`, `8.1`, `1250`."""
     return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 10 else f"{rate:.0f}"
 
 
 def duration_text(seconds: float) -> str:
-    """Write a duration as a clock does: `0:07`, `12:30`, `3:05:00`."""
+    """Format a duration: `0:07`, `12:30`, `3:05:00`."""
     minutes, rest = divmod(max(round(seconds), 0), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def percent(share: float | None) -> str:
-    """Write a fraction as a percentage; nothing for None."""
+    """Format a fraction as a percentage with one decimal; empty for None."""
     return "" if share is None else f"{100 * share:.1f} %"
 
 
 def quoted(path: str) -> str:
-    """Write a path so that it can be pasted into a shell, from the current folder if it is below that."""
+    """Quote a path for a shell, relative to the current folder if it is inside it."""
     below = Path(path).absolute()
     here = Path.cwd()
     return shlex.quote(str(below.relative_to(here)) if below.is_relative_to(here) else path)
 
 
 def rate(value: float) -> str:
-    """Write a rate with three figures: "0.0412", "5.13", "24.6", "1250"."""
+    """Format a rate with three significant digits: `0.0412`, `5.13`, `24.6`, `1250`."""
     if value >= 99.95 or value <= 0:
         return f"{value:.0f}"
     return f"{value:.{2 - math.floor(math.log10(value * 1.0005))}f}"
 
 
 def ratio(value: float | None) -> str:
-    """Write a ratio with two decimals, three where it is small; nothing for None."""
+    """Format a ratio with two decimals, or three if it is small; empty for None."""
     return "" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 def share(value: float | None) -> str:
-    """Write a fraction as a whole percentage; nothing for None."""
+    """Format a fraction as a whole percentage, or with one decimal if it is small; empty for None."""
     return "" if value is None else f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.1f} %"
 
 
+BYTES = {
+    "": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4,
+    "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "TIB": 1024**4,
+}  # fmt: skip
+
+
+def parse_bytes(text: str, where: str) -> int:
+    """Parse a size such as "50GB", "1.5 TB", "512MiB", "0" or a number of bytes.
+
+    Args:
+        text: the size.
+        where: option or variable that it is the value of, for the message.
+
+    Raises:
+        UsageError: it is not a size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
+    factor = BYTES.get(match[2].upper()) if match else None
+    if match is None or factor is None:
+        raise UsageError(f"{where} {text}: give a size such as 50GB, 1.5TB or 0")
+    return round(float(match[1]) * factor)
+
+
+def bytes_text(amount: float) -> str:
+    """Format bytes: "412 kB", "2.4 GB"."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if amount >= 0.9995 * factor:
+            value = amount / factor
+            return f"{value:.0f} {unit}" if value >= 99.5 or value == round(value) else f"{value:.1f} {unit}"
+    return f"{amount:.0f} bytes"
+
+
 def bytes_of(value: int | None) -> str:
-    """Write bytes; nothing for None."""
+    """Format bytes; empty for None."""
     return "" if value is None else bytes_text(value)
 
 
 def count(value: float | None) -> str:
-    """Write a large number with three figures: "23.5 M", "12.3 G"; nothing for None and 0."""
+    """Format a large number: `23.5 M`, `12.3 G`; empty for None and 0."""
     if not value:
         return ""
     for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -1,4 +1,4 @@
-"""What torchrun tells a process of the others: it starts the same command line in each, and the environment differs."""
+"""Rank of this process under torchrun, which runs the same command in each process with other variables."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class Launch:
-    """Which of how many processes this is.
+    """Rank of this process.
 
     Attributes:
-        rank: among all, from 0.
-        count: of all processes, on every machine (torch's world size).
-        local_rank: among those of this machine.
-        local_count: of those of this machine.
+        rank: among all processes, from 0.
+        count: number of processes on all machines (torch's world size).
+        local_rank: among the processes of this machine.
+        local_count: number of processes of this machine.
     """
 
     rank: int = 0
@@ -27,7 +27,7 @@ class Launch:
 
 
 def launched(environment: Mapping[str, str] | None = None) -> Launch:
-    """Read the environment; without torchrun, and under it with one process, the process is alone."""
+    """Return the rank that the environment gives; rank 0 of 1 without torchrun."""
     environment = os.environ if environment is None else environment
     if not all(name in environment for name in VARIABLES) or int(environment["WORLD_SIZE"]) < 2:
         return Launch()
@@ -40,11 +40,11 @@ _reporting = False
 
 
 def report_from_here() -> None:
-    """Make this process print although it is not the first: it is the first to fail, and knows why."""
+    """Let this process print although it is not the first, because it is the one that failed."""
     global _reporting
     _reporting = True
 
 
 def is_reporting() -> bool:
-    """Return whether this process prints: the first one does, and one that called `report_from_here`."""
+    """Return whether this process prints: the first one, and one that called `report_from_here`."""
     return _reporting or launched().rank == 0

@@ -1,25 +1,21 @@
-"""Progress of long-running work: the library reports it, and whoever calls the library may show it.
+"""Progress of long-running work. The library reports it; nothing is shown until a caller sets `display`.
 
-Nothing is shown unless a display is installed with `shown_by`; the command line installs bars. Notes and warnings go
-through `logging` (logger `fgvc_cli`), so a Python user sees warnings on standard error and nothing else.
+The command line sets it to progress bars. Notes and warnings go through `logging` (logger `fgvc_cli`), so a Python user
+sees warnings on standard error and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """What long-running work reports to."""
+    """Progress of one piece of work."""
 
     def advance(self, n: int = 1, text: str = "") -> None:
-        """Count `n` more units as done; `text` (a loss, a file name) is shown with them until the next call."""
-
-
-Display = Callable[[str, "int | None", str], AbstractContextManager[Progress]]
-"""Shows progress: called with a description, the number of units (None if unknown) and the unit, in the plural."""
+        """Count `n` more units as done; `text` (a loss, a file name) is shown until the next call."""
 
 
 class Silent:
@@ -29,11 +25,11 @@ class Silent:
         """Show nothing."""
 
 
-def _silent(description: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:  # noqa: ARG001
-    return nullcontext(Silent())
+Display = Callable[[str, "int | None", str], AbstractContextManager[Progress]]
+"""Shows progress; arguments as those of `progress`."""
 
-
-_display: Display = _silent
+display: Display | None = None
+"""Display in use; None shows nothing."""
 
 
 def progress(description: str, total: int | None, unit: str = "images") -> AbstractContextManager[Progress]:
@@ -44,19 +40,8 @@ def progress(description: str, total: int | None, unit: str = "images") -> Abstr
                 bar.advance(len(batch), f"loss {loss:.3f}")
 
     Args:
-        description: what is being done, in a word or two.
+        description: one or two words.
         total: number of units; None if unknown.
         unit: what is counted, in the plural.
     """
-    return _display(description, total, unit)
-
-
-@contextmanager
-def shown_by(display: Display) -> Iterator[None]:
-    """Show progress with a display while the block runs."""
-    global _display
-    before, _display = _display, display
-    try:
-        yield
-    finally:
-        _display = before
+    return nullcontext(Silent()) if display is None else display(description, total, unit)

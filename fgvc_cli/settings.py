@@ -1,6 +1,6 @@
-"""What holds for the whole program: where runs, data and caches live, and which plugins may load.
+"""Settings of the whole program: folders of runs, data and caches, and which plugins may load.
 
-Each value comes from the environment or an option, else from a default; `fgvc show settings` prints all of them.
+Each comes from the command line or the environment, or has a default; `fgvc show settings` prints all of them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from fgvc_cli.sizes import parse_bytes
+from fgvc_cli.formatting import parse_bytes
 
 ALL_PLUGINS = "all"
-"""In FGVC_DISABLE_PLUGINS: every plugin that is not built in."""
+"""In FGVC_DISABLE_PLUGINS: every external plugin."""
 
 CACHE_LIMIT = 64 * 10**9
-"""Bytes that decoded images may take, unless it is said otherwise."""
+"""Default size limit of the cache of decoded images, in bytes."""
 
 VARIABLES = {
     "runs": "FGVC_RUNS",
@@ -28,24 +28,24 @@ VARIABLES = {
     "disable_plugins": "FGVC_DISABLE_PLUGINS",
     "only_plugins": "FGVC_ONLY_PLUGINS",
 }
-"""The environment variable of each setting that has one."""
+"""Environment variable of each setting that has one."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings in force.
+    """Settings of the whole program.
 
     Attributes:
-        runs: folder that training puts its run folders in.
-        data_root_given: folder of named datasets, if one was given; see `data_root`.
-        cache_given: folder of the decode cache and the like, if one was given; see `cache`.
-        cache_limit: bytes that decoded images may take in the cache; 0: none are kept.
-        disable_plugins: distributions whose plugins are not imported; `("all",)` leaves the built-ins alone.
-        only_plugins: distributions whose plugins may be imported beside the built-ins; None for any.
-        strict: whether a plugin that fails to load is an error.
-        debug: whether an error shows its traceback.
-        quiet: whether notes and progress are kept back.
-        origins: where each value that is not a default came from, such as `{"runs": "FGVC_RUNS"}`.
+        runs: folder of run folders.
+        data_root_given: folder of named datasets, if given; see `data_root`.
+        cache_given: cache directory, if given; see `cache`.
+        cache_limit: maximum size of cached images in bytes; 0: no caching.
+        disable_plugins: distributions whose plugins are not imported; `("all",)` for all but the built-in ones.
+        only_plugins: distributions whose plugins are imported in addition to the built-in ones; None for any.
+        strict_plugins: whether a plugin that fails to load is an error.
+        debug: whether an error prints its traceback.
+        quiet: whether notes and progress are suppressed.
+        origins: source of each value that is not a default, such as `{"runs": "FGVC_RUNS"}`.
     """
 
     runs: Path = Path("runs")
@@ -54,23 +54,23 @@ class Settings:
     cache_limit: int = CACHE_LIMIT
     disable_plugins: tuple[str, ...] = ()
     only_plugins: tuple[str, ...] | None = None
-    strict: bool = False
+    strict_plugins: bool = False
     debug: bool = False
     quiet: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def data_root(self) -> Path:
-        """Folder that named datasets are kept in."""
+        """Folder of named datasets."""
         if self.data_root_given is not None:
             return self.data_root_given
-        import platformdirs  # only when it is asked for: `fgvc --help` should not pay for it
+        import platformdirs  # not for `fgvc --help`
 
         return platformdirs.user_data_path("fgvc") / "data"
 
     @cached_property
     def cache(self) -> Path:
-        """Folder for what can be made again."""
+        """Cache directory."""
         if self.cache_given is not None:
             return self.cache_given
         import platformdirs
@@ -78,11 +78,11 @@ class Settings:
         return platformdirs.user_cache_path("fgvc")
 
     def origin(self, name: str) -> str:
-        """Say where a setting came from: a variable, an option, or "default"."""
+        """Return the source of a setting: a variable, an option, or "default"."""
         return self.origins.get(name, "default")
 
     def changed(self, origin: str, **values: object) -> Settings:
-        """Return these settings with some values replaced, and where they came from noted."""
+        """Return a copy with other values, whose source is `origin`."""
         origins = {**self.origins, **dict.fromkeys((name.removesuffix("_given") for name in values), origin)}
         return replace(self, origins=origins, **values)  # type: ignore[arg-type]
 
@@ -91,7 +91,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from environment variables; an empty variable counts as not set.
 
     Raises:
-        UsageError: FGVC_CACHE_LIMIT is no amount of bytes.
+        UsageError: FGVC_CACHE_LIMIT is not a size.
     """
     environment = os.environ if environment is None else environment
     given = {name: environment[variable] for name, variable in VARIABLES.items() if environment.get(variable)}
@@ -119,19 +119,19 @@ _current: Settings | None = None
 
 
 def current() -> Settings:
-    """Return the settings in force; without `use`, those of the environment."""
+    """Return the current settings; without `use`, those of the environment."""
     return from_environment() if _current is None else _current
 
 
 def use(settings: Settings | None) -> None:
-    """Put settings in force from now on; None goes back to those of the environment."""
+    """Set the current settings; None for those of the environment."""
     global _current
     _current = settings
 
 
 @contextmanager
 def in_force(settings: Settings) -> Iterator[None]:
-    """Put settings in force for a while, and then what was in force before."""
+    """Use settings while the block runs."""
     before = _current
     use(settings)
     try:

@@ -26,7 +26,7 @@ from fgvc_cli.benchmarking.timing import Meter, beside
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.devices import is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError, cause_of
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.formatting import bytes_text
 
 ASKED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]i?B)", re.IGNORECASE)
 """In torch's message when memory runs out."""

@@ -1,4 +1,4 @@
-"""The command line: global options, subcommands, and how an error ends it."""
+"""The command line: global options, subcommands, and how errors end it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,49 +17,47 @@ from typer.core import TyperGroup
 
 from fgvc_cli import __version__, settings
 from fgvc_cli.cli import console
-from fgvc_cli.cli.common_options import as_options
-from fgvc_cli.cli.global_options import take_global_options
-from fgvc_cli.cli.lazy import LazyCommand, QuickParameters, builtin_commands
+from fgvc_cli.cli.lazy import LazyCommand, QuickParameters, as_options, builtin_commands
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.launch import launched
+from fgvc_cli.formatting import parse_bytes
 from fgvc_cli.registry.error_origin import describe_error
+from fgvc_cli.settings import ALL_PLUGINS, Settings, split_names
 
 if TYPE_CHECKING:
     from fgvc_cli.registry import Registry
 
-
 INTERRUPTED = 130
+
+WAIT_FOR_FIRST = 10.0
+"""Seconds that a process which prints nothing stays after an error: torchrun ends all processes when one ends, and the
+first one has to print the error."""
+
+# Typer exports only leaf classes of its command-line errors; their base belongs to click before Typer 0.27.
+ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def exit_code_of(error: BaseException, *, debug: bool) -> int:
-    """Say what went wrong, with the traceback under `--debug`, and return the exit code.
+    """Print an error, with its traceback if `debug`, and return the exit code.
 
-    0: done, 1: it could not be done, 2: the command line is wrong, 130: interrupted.
+    1: failed, 2: wrong command line, 130: interrupted.
     """
     if isinstance(error, BrokenPipeError):
-        _abandon_stdout()
+        _close_stdout()
         return 1
     if debug:
         sys.stderr.write("".join(traceback.format_exception(error)))
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return INTERRUPTED
-    message, code = _message_and_code(error)
+    if isinstance(error, ClickException):
+        message, code = _usage_message(error), getattr(error, "exit_code", 2)
+    else:
+        message = describe_error(error, "--debug shows where")
+        code = error.exit_code if isinstance(error, FgvcError) else 1
+        if isinstance(error, FgvcError | OSError):  # the text of another error is not the library's
+            message = as_options(message)
     if message:
         console.error(message)
     return code
-
-
-def _message_and_code(error: BaseException) -> tuple[str, int]:
-    if isinstance(error, ClickException):
-        return _usage_message(error), getattr(error, "exit_code", 2)
-    message, code = describe_error(error, "--debug shows where"), error.exit_code if isinstance(error, FgvcError) else 1
-    # The text of an unexpected error is not the library's, and stays as it is.
-    return (as_options(message) if isinstance(error, FgvcError | OSError) else message), code
-
-
-# Typer exports only the ends of its family of command-line errors; the root of it is found from one of them, for it
-# belongs to click in older releases of Typer and to Typer itself in newer ones.
-ClickException = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def _usage_message(error: BaseException) -> str:
@@ -70,26 +69,16 @@ def _usage_message(error: BaseException) -> str:
     return f"{message}{stop} See {context.command_path} --help."
 
 
-def _abandon_stdout() -> None:
-    """Point standard output at nothing: who read it has gone, and Python would complain again when it exits."""
+def _close_stdout() -> None:
+    """Redirect standard output to nowhere: its reader is gone, and Python would raise again at exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # a captured stream has no file number
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
-WHILE_ANOTHER_SPEAKS = 10.0
-"""Seconds that a silent process (see `fgvc_cli.launch`) stays after an error that all have: torchrun ends the others as
-soon as one ends, and the first has to say what went wrong."""
-
-PIPS_OWN = ("install", "uninstall")
-"""What a person may look for here."""
-
-PLUGIN_PANEL = "Commands of plugins"
-
-
 class FgvcGroup(QuickParameters, TyperGroup):
-    """The group of all subcommands; its `main` is where the program starts and where every error ends."""
+    """The group of all subcommands. Its `main` is the program."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -104,11 +93,10 @@ class FgvcGroup(QuickParameters, TyperGroup):
         windows_expand_args: bool = True,  # noqa: ARG002  (part of the signature; `sys.argv` is read here)
         **extra: Any,
     ) -> Any:
-        """Run the command line and exit with its code, having said in one line what went wrong if anything did."""
+        """Run the command line, print any error in one line, and exit."""
         try:
             arguments, chosen = take_global_options(sys.argv[1:] if args is None else args, settings.current())
-            others_speak = launched().rank > 0
-            with settings.in_force(chosen), console.active(quiet=chosen.quiet, muted=others_speak):
+            with settings.in_force(chosen), console.active(quiet=chosen.quiet):
                 return self._run(arguments, prog_name, complete_var, standalone_mode, extra)
         except FgvcError as error:  # the global options themselves are wrong
             if not standalone_mode:
@@ -120,7 +108,7 @@ class FgvcGroup(QuickParameters, TyperGroup):
     ) -> Any:
         try:
             self._add_plugin_commands()
-            # Never standalone: Typer would draw its errors as a box; here they are a line like any other.
+            # Never standalone: Typer would draw a box around its errors; here they are a line like any other.
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt) as error:
@@ -128,24 +116,24 @@ class FgvcGroup(QuickParameters, TyperGroup):
                 raise
             code = exit_code_of(error, debug=settings.current().debug)
             if console.is_muted():
-                time.sleep(WHILE_ANOTHER_SPEAKS)
+                time.sleep(WAIT_FOR_FIRST)
             sys.exit(code)
         if standalone:
             sys.exit(result if isinstance(result, int) else 0)
         return result
 
     def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
-        """Run the subcommand; what it returns is dropped, so that it is not taken for an exit code."""
+        """Run the subcommand; its return value is dropped, so that it is not taken for an exit code."""
         try:
             super().invoke(ctx)
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Find the subcommand that the arguments name, and import it."""
-        if args and args[0] in PIPS_OWN and args[0] not in self.commands:
-            what = " ".join(["pip", *args[:2], *(["NAME"] if len(args) == 1 else [])])
-            raise UsageError(f"{args[0]}: that is pip's business: {what}. fgvc list-plugins shows what is installed.")
+        """Find the subcommand in the arguments, and import it."""
+        if args and args[0] in ("install", "uninstall") and args[0] not in self.commands:
+            pip = " ".join(["pip", *args[:2], *(["NAME"] if len(args) == 1 else [])])
+            raise UsageError(f"plugins are installed with pip: {pip}; fgvc list-plugins lists the installed ones")
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.loaded() if isinstance(command, LazyCommand) else command, rest
 
@@ -153,14 +141,14 @@ class FgvcGroup(QuickParameters, TyperGroup):
         from fgvc_cli.registry import get_registry
 
         for name, command in plugin_commands(get_registry(), builtin=self.commands).items():
-            command.rich_help_panel = PLUGIN_PANEL
+            command.rich_help_panel = "Commands of plugins"
             self.commands[name] = command
 
 
 def plugin_commands(registry: Registry, builtin: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the subcommands that plugins add.
+    """Return the subcommands that plugins add, by name.
 
-    One that has the name of a built-in command, or of another plugin's, is reached as `distribution:name`.
+    A command with the name of a built-in command or of another plugin's is called `distribution:name`.
     """
     offered = [(p.distribution, name, command) for p in registry.plugins for name, command in p.commands.items()]
     names = [name for _, name, _ in offered]
@@ -170,11 +158,51 @@ def plugin_commands(registry: Registry, builtin: Mapping[str, Any]) -> dict[str,
     }
 
 
-FOLDERS_PANEL, PLUGINS_PANEL = "Folders", "Plugins"
+FLAGS = ("--debug", "--quiet", "--strict-plugins", "--no-external-plugins")
+LISTS = ("--disable-plugins", "--only-plugins")
+FOLDERS = {"--runs": "runs", "--data-root": "data_root_given", "--cache": "cache_given"}
+"""Options that name a folder, and the field of `Settings` that each sets."""
+
+
+def take_global_options(arguments: Sequence[str], current: Settings) -> tuple[list[str], Settings]:
+    """Take the global options out of the arguments; they may be anywhere before a `--`.
+
+    Returns:
+        The other arguments, and the settings with the options applied.
+
+    Raises:
+        UsageError: an option has no value, or an invalid amount of bytes.
+    """
+    rest: list[str] = []
+    pending = list(arguments)
+    while pending:
+        argument = pending.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            return [*rest, argument, *pending], current
+        if argument == "--no-external-plugins":
+            current = current.changed(argument, disable_plugins=(ALL_PLUGINS,))
+        elif argument in FLAGS:
+            current = current.changed(argument, **{argument[2:].replace("-", "_"): True})
+        elif name in LISTS or name in FOLDERS or name == "--cache-limit":
+            if not equals:
+                if not pending or pending[0].startswith("-"):
+                    kind = "distributions" if name in LISTS else "a folder" if name in FOLDERS else "a size like 50GB"
+                    raise UsageError(f"{name} needs a value: {kind}")
+                value = pending.pop(0)
+            if name in LISTS:
+                current = current.changed(name, **{name[2:].replace("-", "_"): split_names(value)})
+            elif name in FOLDERS:
+                current = current.changed(name, **{FOLDERS[name]: Path(value).expanduser()})
+            else:
+                current = current.changed(name, cache_limit=parse_bytes(value, name))
+        else:
+            rest.append(argument)
+    return rest, current
 
 
 def build_app() -> typer.Typer:
-    """Make the Typer application; plugins are loaded when it is run, for its arguments say which may."""
+    """Build the Typer application. Plugins are loaded when it runs, because its arguments choose which."""
     return typer.Typer(
         name="fgvc",
         cls=FgvcGroup,
@@ -193,70 +221,55 @@ def main() -> None:
 
 
 def _terminate(number: int, _: FrameType | None) -> None:
-    """End with the exit code of a signal, tidying up on the way; training hears it in its own way meanwhile."""
+    """Exit with the code of a signal, after cleaning up; training handles the signal itself."""
     sys.exit(128 + number)
+
+
+def _in_panel(panel: str, help: str, metavar: str | None = None, flag: str | None = None) -> Any:
+    return typer.Option(*([flag] if flag else []), metavar=metavar, help=help, rich_help_panel=panel)
 
 
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Keep back notes and progress.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
-    runs: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Where run folders are (FGVC_RUNS).", rich_help_panel=FOLDERS_PANEL),
-    ] = None,
-    data_root: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Where named datasets are (FGVC_DATA).", rich_help_panel=FOLDERS_PANEL),
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="Where to keep what can be made again (FGVC_CACHE).", rich_help_panel=FOLDERS_PANEL
-        ),
-    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Suppress notes and progress.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    runs: Annotated[str | None, _in_panel("Folders", "Folder of run folders (FGVC_RUNS).", "DIR")] = None,
+    data_root: Annotated[str | None, _in_panel("Folders", "Folder of named datasets (FGVC_DATA).", "DIR")] = None,
+    cache: Annotated[str | None, _in_panel("Folders", "Cache directory (FGVC_CACHE).", "DIR")] = None,
     cache_limit: Annotated[
         str | None,
-        typer.Option(
-            metavar="AMOUNT",
-            help="Disk space that decoded images may take, such as 50GB; 0: none (FGVC_CACHE_LIMIT; default 64GB).",
-            rich_help_panel=FOLDERS_PANEL,
+        _in_panel(
+            "Folders",
+            "Disk space for cached images, such as 50GB; 0: no caching (FGVC_CACHE_LIMIT; default 64GB).",
+            "SIZE",
         ),
     ] = None,
     no_external_plugins: Annotated[
-        bool,
-        typer.Option("--no-external-plugins", help="Use the built-in plugins alone.", rich_help_panel=PLUGINS_PANEL),
+        bool, _in_panel("Plugins", "Use only the built-in plugins.", flag="--no-external-plugins")
     ] = False,
     disable_plugins: Annotated[
         str | None,
-        typer.Option(
-            metavar="A,B",
-            help="Do not import the plugins of these distributions (FGVC_DISABLE_PLUGINS).",
-            rich_help_panel=PLUGINS_PANEL,
-        ),
+        _in_panel("Plugins", "Do not import plugins of these distributions (FGVC_DISABLE_PLUGINS).", "NAME,NAME"),
     ] = None,
     only_plugins: Annotated[
         str | None,
-        typer.Option(
-            metavar="A,B",
-            help="Import only the plugins of these distributions, beside the built-in ones (FGVC_ONLY_PLUGINS).",
-            rich_help_panel=PLUGINS_PANEL,
+        _in_panel(
+            "Plugins",
+            "Import plugins of these distributions only, and the built-in ones (FGVC_ONLY_PLUGINS).",
+            "NAME,NAME",
         ),
     ] = None,
     strict_plugins: Annotated[
-        bool,
-        typer.Option(
-            "--strict-plugins", help="A plugin that fails to load is an error.", rich_help_panel=PLUGINS_PANEL
-        ),
+        bool, _in_panel("Plugins", "Exit if a plugin fails to load.", flag="--strict-plugins")
     ] = False,
 ) -> None:
-    """Fine-grained visual classification: train a classifier, score it, and see what it looks at.
+    """Fine-grained visual classification: train, evaluate and explain image classifiers.
 
-    The options below stand before or after the subcommand.
+    The options below may come before or after the subcommand.
     """
-    # All but the version took effect before the command line was read (`FgvcGroup.main`), for it is they that say
-    # which plugins may add to it; here they are declared, so that the help shows them.
+    # All but the version took effect in `FgvcGroup.main`, because they decide which plugins may add commands; they are
+    # declared here for the help.
     del quiet, debug, runs, data_root, cache, cache_limit
     del no_external_plugins, disable_plugins, only_plugins, strict_plugins
     if version:

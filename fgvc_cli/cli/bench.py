@@ -14,7 +14,7 @@ from fgvc_cli.benchmarking.results import Row
 from fgvc_cli.benchmarking.text import failures, speed
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
-from fgvc_cli.cli.common_options import component_names
+from fgvc_cli.cli.completion import component_names
 from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
 from fgvc_cli.progress import Progress
 

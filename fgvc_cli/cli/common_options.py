@@ -2,73 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import sys
-from collections.abc import Callable, Collection
-from functools import cache
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fgvc_cli.cli.lazy import COMMANDS, builtin_commands
+from fgvc_cli.cli.completion import component_names
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
-from fgvc_cli.errors import FgvcError
 from fgvc_cli.options import OptionInfo, describe
-from fgvc_cli.specs import KINDS, Kind
-
-
-def component_names(kind: Kind) -> Callable[[str], list[tuple[str, str]]]:
-    """Return the completion of component names, for `typer.Option(autocompletion=component_names("head"))`."""
-
-    def complete(incomplete: str) -> list[tuple[str, str]]:
-        return _names(kind, incomplete)
-
-    return complete
-
-
-def kinds(incomplete: str) -> list[str]:
-    """Complete the kind of a component."""
-    return [name for name in KINDS if name.startswith(incomplete)]
-
-
-def kinds_and_settings(incomplete: str) -> list[str]:
-    """Complete the first argument of `fgvc show`."""
-    return [name for name in (*KINDS, "settings") if name.startswith(incomplete)]
-
-
-def names_of_kind_given(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Complete a component's name after its kind."""
-    kind = context.params.get("kind")
-    return next((_names(known, incomplete) for known in KINDS if known == kind), [])
-
-
-def plugins_and_components(incomplete: str) -> list[tuple[str, str]]:
-    """Complete the argument of `fgvc check-plugin`: a distribution with a plugin, or a component of any kind."""
-    from fgvc_cli.registry import get_registry
-
-    components = {name: summary for kind in KINDS for name, summary in _names(kind, incomplete)}
-    try:
-        plugins = get_registry().plugins
-    except FgvcError:
-        return []
-    distributions = {p.distribution: "a distribution" for p in plugins if p.distribution.startswith(incomplete)}
-    return [*distributions.items(), *components.items()]
-
-
-def _names(kind: Kind, incomplete: str) -> list[tuple[str, str]]:
-    from fgvc_cli.registry import get_registry
-
-    try:
-        registry = get_registry()
-    except FgvcError:  # completion cannot show an error; the command itself will
-        return []
-    clashing = registry.clashes(kind)
-    names = [(c.reference if c.name in clashing else c.name, c.spec.summary) for c in registry.components(kind)]
-    names += [(f.family.prefix, f.family.summary) for f in registry.families(kind)]
-    return [(name, summary) for name, summary in names if name.startswith(incomplete)]
-
+from fgvc_cli.specs import Kind
 
 COMPUTING = "Computing"
 SEVERAL = "Can be given several times."
@@ -196,51 +139,3 @@ def given_options(context: typer.Context, but: Collection[str] = ()) -> list[str
         for parameter, source in sources.items()
         if source is not None and source.name == "COMMANDLINE" and parameter.name not in but
     ]
-
-
-SECTIONS = (*KINDS, "train", "augment")
-"""What may come before the dot of a setting."""
-
-SETTING = re.compile(r"`(?P<name>[a-z][a-z0-9_]*(?:\.[\w./-]+)?)(?:=(?P<value>[^`]*))?`", re.ASCII)
-
-
-def as_options(message: str) -> str:
-    """Write the settings in a message of the library as command-line options.
-
-    The library names a setting in backticks, by its Python or TOML name. `` `batch_size=4` `` becomes `--batch-size 4`,
-    `` `data` `` becomes `--data`, and `` `train.clip_norm=1` `` becomes `--set train.clip_norm=1`. Anything else in
-    backticks stays as it is.
-    """
-    return SETTING.sub(lambda match: _as_option(match["name"], match["value"]) or match[0], message)
-
-
-def _as_option(name: str, value: str | None) -> str | None:
-    if "." in name:
-        value = "" if value is None else f"={value}"
-        return f"--set {shlex.quote(name + value)}" if name.partition(".")[0] in SECTIONS else None
-    spelling = "--" + name.replace("_", "-")
-    options = next((options for options in map(_options_of, _commands()) if spelling in options), None)
-    if options is None:
-        return None
-    if value is None:
-        return spelling
-    if not options[spelling]:
-        return f"{spelling} {shlex.quote(value)}"
-    return spelling if value.lower() == "true" else None
-
-
-def _commands() -> list[str]:
-    """Return the built-in commands, those whose modules are imported (the running one is) first."""
-    return sorted(COMMANDS, key=lambda name: COMMANDS[name].target.partition(":")[0] not in sys.modules)
-
-
-@cache
-def _options_of(name: str) -> dict[str, bool]:
-    """Return the options of a built-in command, which this imports, and whether each is a flag."""
-    pending: list[Any] = [builtin_commands()[name].loaded()]
-    options: dict[str, bool] = {}
-    while pending:
-        command = pending.pop()
-        pending += getattr(command, "commands", {}).values()
-        options |= {opt: bool(getattr(p, "is_flag", False)) for p in command.params for opt in p.opts}
-    return options

@@ -1,4 +1,4 @@
-"""Where text goes: results to standard output; notes, warnings and progress to standard error."""
+"""Output: results to standard output; notes, warnings and progress to standard error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fgvc_cli.cli.common_options import as_options
+from fgvc_cli import progress as library_progress
+from fgvc_cli.cli.lazy import as_options
 from fgvc_cli.formatting import SLOW, duration_text, pace_text
 from fgvc_cli.launch import is_reporting
-from fgvc_cli.progress import Progress, shown_by
-from fgvc_cli.progress import Silent as _Silent
+from fgvc_cli.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 SILENT_SECONDS = 10.0
-"""Work shorter than this gets no plain line at all."""
+"""Work shorter than this prints no line."""
 
 LINE_SECONDS = 20.0
-"""Time between two plain lines."""
+"""Time between two lines."""
 
 
 class _PlainLines:
-    """A line on standard error after `SILENT_SECONDS`, and then one every `LINE_SECONDS`."""
+    """Progress without a terminal: a line after `SILENT_SECONDS`, and then one every `LINE_SECONDS`."""
 
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
@@ -62,7 +62,7 @@ class _PlainLines:
 
 
 class _Bar:
-    """One bar of the rich display."""
+    """Progress on a terminal: one bar of the rich display."""
 
     def __init__(self, display: RichProgress, task: TaskID) -> None:
         self.display, self.task = display, task
@@ -76,7 +76,7 @@ _display: RichProgress | None = None
 
 @contextmanager
 def _bar(description: str, total: int | None, unit: str) -> Iterator[_Bar]:
-    """Add a bar to the display that is up, or put one up; only one can draw on a terminal at a time."""
+    """Add a bar to the current display or start one; a terminal has room for one display."""
     global _display
     outermost = _display is None
     if _display is None:
@@ -99,26 +99,24 @@ def _new_display() -> RichProgress:
     from rich.table import Column
     from rich.text import Text
 
-    pass
-
     class Description(ProgressColumn):
-        """What is being done."""
+        """Description of the work."""
 
         def render(self, task: Task) -> Text:
             return Text(task.description)
 
     class Count(ProgressColumn):
-        """Units done, of how many."""
+        """Units done and in total."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.completed:.0f}" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
 
     class Rate(ProgressColumn):
-        """Units a second, and the time that is left."""
+        """Units per second and remaining time."""
 
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed or 0.0
-            if speed < SLOW:  # the period below holds too few units: the mean since the start says more
+            if speed < SLOW:  # too few units in the period below: use the mean since the start
                 speed = task.completed / (task.elapsed or 1)
             if not speed:
                 return Text("")
@@ -128,7 +126,7 @@ def _new_display() -> RichProgress:
             return Text(text, style="cyan")
 
     class Latest(ProgressColumn):
-        """What is told beside the units; of all columns the one that is cut where the terminal is narrow."""
+        """Text of the last update; the only column that a narrow terminal truncates."""
 
         def render(self, task: Task) -> Text:
             return Text(task.fields["text"], style="dim", no_wrap=True, overflow="ellipsis")
@@ -143,44 +141,40 @@ def _new_display() -> RichProgress:
         Rate(table_column=whole()),
         Latest(),
         console=err(),
-        transient=True,  # what is left to read afterwards is the command's result, not its bars
+        transient=True,
         speed_estimate_period=15.0,
     )
 
 
 WIDTH_WITHOUT_TERMINAL = 120
-"""Columns of a table that goes to a file or a pipe, unless COLUMNS says otherwise."""
+"""Width of output to a file or a pipe, unless COLUMNS is set."""
 
 _quiet = False
-_muted = False
 
 
 @contextmanager
-def active(*, quiet: bool = False, muted: bool = False) -> Iterator[None]:
-    """Show what the library logs and reports while the block runs.
+def active(*, quiet: bool = False) -> Iterator[None]:
+    """Show what the library logs and its progress while the block runs.
 
     Args:
         quiet: suppress notes and progress; warnings and errors still appear.
-        muted: print nothing to standard error, because another process of the training prints.
     """
-    global _quiet, _muted
-    before = _quiet, _muted
-    _quiet, _muted = quiet, muted
+    global _quiet
     logger, handler = logging.getLogger("fgvc_cli"), _Handler()
-    level = logger.level
+    before = _quiet, logger.level, library_progress.display
+    _quiet, library_progress.display = quiet, progress
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
-        with shown_by(progress):
-            yield
+        yield
     finally:
         logger.removeHandler(handler)
+        _quiet, level, library_progress.display = before
         logger.setLevel(level)
-        _quiet, _muted = before
 
 
 class _Handler(logging.Handler):
-    """Prints what the library logs: INFO as a note, anything above as a warning."""
+    """Prints log records: INFO as a note, anything above as a warning."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
@@ -188,8 +182,8 @@ class _Handler(logging.Handler):
 
 
 def is_muted() -> bool:
-    """Return whether nothing is printed to standard error."""
-    return _muted and not is_reporting()
+    """Return whether another process of a distributed training prints notes and errors."""
+    return not is_reporting()
 
 
 def out() -> Console:
@@ -198,63 +192,51 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Return the rich console of standard error, for everything that is not a result."""
+    """Return the rich console of standard error, for everything else."""
     return _console(stderr=True, terminal=_is_terminal(sys.stderr), columns=os.environ.get("COLUMNS"))
 
 
 def draws() -> bool:
-    """Say whether standard error is a terminal on which bars may be drawn now."""
+    """Return whether progress bars may be drawn on standard error."""
     return _is_terminal(sys.stderr) and not (_quiet or is_muted())
 
 
 def note(text: str) -> None:
-    """Print a line to standard error that a person may like to know; nothing under `--quiet`."""
+    """Print a note to standard error, unless `--quiet`."""
     if not _quiet:
         _write_line(text)
 
 
 def warn(text: str) -> None:
-    """Print a warning to standard error, quiet or not."""
+    """Print a warning to standard error."""
     _write_line(text, label="warning: ", style="yellow")
 
 
 def error(text: str) -> None:
-    """Print the one line that says why a command failed to standard error."""
+    """Print the one line of an error to standard error."""
     _write_line(text, label="fgvc: error: ", style="bold red")
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document, and nothing else, to standard output.
+    """Print one JSON document to standard output.
 
-    Dataclasses, paths, tuples, sets and scalars of numpy or torch become what JSON has; numbers that JSON lacks (not a
-    number, infinity) become null.
+    Dataclasses become objects, paths strings, tuples, sets and arrays lists; NaN and infinity become null.
     """
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
     sys.stdout.write(json.dumps(_plain(document), indent=2, ensure_ascii=not utf8, allow_nan=False) + "\n")
 
 
 def progress(description: str, total: int | None, unit: str = "images") -> AbstractContextManager[Progress]:
-    """Show how far a piece of work is, how fast it goes and how long still, on standard error.
+    """Show progress on standard error; see `fgvc_cli.progress.progress`.
 
-        with progress("test", len(images)) as bar:
-            for batch in batches:
-                bar.advance(len(batch), f"loss {loss:.3f}")
-
-    On a terminal that is a bar, elsewhere a plain line every 20 seconds (none for work under 10 seconds), and nothing
-    under `--quiet`.
-
-    Args:
-        description: what is being done, in a word or two.
-        total: units in all; None if that is unknown.
-        unit: what is counted, in the plural.
+    On a terminal that is a bar, elsewhere a line every 20 seconds (none for work under 10 seconds), and nothing under
+    `--quiet`.
     """
     if _quiet or is_muted():
-        return nullcontext(_Silent())
-    return (
-        _bar(description, total, unit)
-        if _is_terminal(sys.stderr)
-        else nullcontext(_PlainLines(description, total, unit))
-    )
+        return nullcontext(Silent())
+    if _is_terminal(sys.stderr):
+        return _bar(description, total, unit)
+    return nullcontext(_PlainLines(description, total, unit))
 
 
 def _write_line(text: str, label: str = "", style: str = "") -> None:
@@ -266,27 +248,27 @@ def _write_line(text: str, label: str = "", style: str = "") -> None:
         return
     from rich.text import Text
 
-    # soft_wrap: a path or a command in the line must stay whole when it is copied
+    # soft_wrap keeps paths and commands in one piece for copying
     err().print(Text.assemble((label, style), text), soft_wrap=True)
 
 
 def _is_terminal(stream: TextIO) -> bool:
-    """Tell whether a stream can show colors and move its cursor."""
+    """Return whether a stream can show colors and move its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @cache
 def _console(stderr: bool, terminal: bool, columns: str | None) -> Console:
-    """Return a console; `columns` is what COLUMNS, which rich reads, has to say."""
+    """Return a console; `columns` is the variable COLUMNS, which rich reads itself."""
     from rich.console import Console
 
     fixed = None if terminal or columns is not None else WIDTH_WITHOUT_TERMINAL
-    # Rich would force a terminal where FORCE_COLOR or TTY_COMPATIBLE is set; a pipe stays a pipe here.
+    # force_terminal overrides FORCE_COLOR and TTY_COMPATIBLE: a pipe gets no colors.
     return Console(stderr=stderr, force_terminal=terminal, width=fixed, highlight=False, markup=False, emoji=False)
 
 
 def _plain(value: Any) -> Any:
-    """Turn a value into what JSON has."""
+    """Convert a value to JSON types."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -301,6 +283,6 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if hasattr(value, "tolist"):  # a scalar or array of numpy, a tensor of torch
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays, tensors
         return _plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fgvc_cli.cli.common_options import component_names
+from fgvc_cli.cli.completion import component_names
 from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
 
 EXAMPLES = {
@@ -173,7 +173,7 @@ def cache(
     from fgvc_cli.cli import console, data_tables
     from fgvc_cli.data.acquisition.select import stores_of
     from fgvc_cli.data.cache import index
-    from fgvc_cli.sizes import bytes_text
+    from fgvc_cli.formatting import bytes_text
 
     folder = settings.current().cache.absolute()
     chosen = stores_of(names or [], index.stores(folder))

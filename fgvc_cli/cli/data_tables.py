@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.cli import console
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.formatting import bytes_text
 
 if TYPE_CHECKING:
     from rich.table import Table

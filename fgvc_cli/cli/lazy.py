@@ -1,14 +1,19 @@
-"""Built-in subcommands: what `fgvc --help` lists, each imported on first use."""
+"""Built-in subcommands, each imported on first use, and how the library's messages name their options."""
 
 from __future__ import annotations
 
 import importlib
+import re
+import shlex
+import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from fgvc_cli.specs import KINDS
 
 METAVARS = {"int": "N", "integer": "N", "float": "X", "path": "PATH"}
 """What stands for a value in a help screen, by the name that typer gives its type; any other value is TEXT."""
@@ -147,3 +152,51 @@ class LazyCommand(TyperCommand):
 def builtin_commands() -> dict[str, LazyCommand]:
     """Return the built-in subcommands by name, in the order of the help."""
     return {name: LazyCommand(name, command) for name, command in COMMANDS.items()}
+
+
+SECTIONS = (*KINDS, "train", "augment")
+"""What may come before the dot of a setting."""
+
+SETTING = re.compile(r"`(?P<name>[a-z][a-z0-9_]*(?:\.[\w./-]+)?)(?:=(?P<value>[^`]*))?`", re.ASCII)
+
+
+def as_options(message: str) -> str:
+    """Write the settings in a message of the library as command-line options.
+
+    The library names a setting in backticks, by its Python or TOML name. `` `batch_size=4` `` becomes `--batch-size 4`,
+    `` `data` `` becomes `--data`, and `` `train.clip_norm=1` `` becomes `--set train.clip_norm=1`. Anything else in
+    backticks stays as it is.
+    """
+    return SETTING.sub(lambda match: _as_option(match["name"], match["value"]) or match[0], message)
+
+
+def _as_option(name: str, value: str | None) -> str | None:
+    if "." in name:
+        value = "" if value is None else f"={value}"
+        return f"--set {shlex.quote(name + value)}" if name.partition(".")[0] in SECTIONS else None
+    spelling = "--" + name.replace("_", "-")
+    options = next((options for options in map(_options_of, _commands()) if spelling in options), None)
+    if options is None:
+        return None
+    if value is None:
+        return spelling
+    if not options[spelling]:
+        return f"{spelling} {shlex.quote(value)}"
+    return spelling if value.lower() == "true" else None
+
+
+def _commands() -> list[str]:
+    """Return the built-in commands, those whose modules are imported (the running one is) first."""
+    return sorted(COMMANDS, key=lambda name: COMMANDS[name].target.partition(":")[0] not in sys.modules)
+
+
+@cache
+def _options_of(name: str) -> dict[str, bool]:
+    """Return the options of a built-in command, which this imports, and whether each is a flag."""
+    pending: list[Any] = [builtin_commands()[name].loaded()]
+    options: dict[str, bool] = {}
+    while pending:
+        command = pending.pop()
+        pending += getattr(command, "commands", {}).values()
+        options |= {opt: bool(getattr(p, "is_flag", False)) for p in command.params for opt in p.opts}
+    return options

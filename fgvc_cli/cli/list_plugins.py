@@ -10,7 +10,7 @@ import typer
 
 from fgvc_cli import settings
 from fgvc_cli.cli import console
-from fgvc_cli.cli.common_options import kinds_and_settings
+from fgvc_cli.cli.completion import kinds
 from fgvc_cli.registry import Component, PluginRecord, RegisteredFamily, Registry, get_registry
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.registry.records import Origin
@@ -171,7 +171,7 @@ EXAMPLE = "fgvc list-plugins --kind head"
 def list_plugins(
     kind: Annotated[
         str | None,
-        typer.Option(help=f"Only this kind: {', '.join(KINDS)}.", autocompletion=kinds_and_settings),
+        typer.Option(help=f"Only this kind: {', '.join(KINDS)}.", autocompletion=kinds),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fgvc_cli.cli import common_options as common
-from fgvc_cli.cli.common_options import component_names
+from fgvc_cli.cli.completion import component_names
 from fgvc_cli.cli.console import out, warn
-from fgvc_cli.formatting import percent, quoted
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.formatting import bytes_text, percent, quoted
 
 if TYPE_CHECKING:
     from fgvc_cli.report.report import Report

@@ -10,15 +10,15 @@ import typer
 
 from fgvc_cli import settings
 from fgvc_cli.cli import console
-from fgvc_cli.cli.common_options import kinds_and_settings, names_of_kind_given
+from fgvc_cli.cli.completion import kinds_and_settings, names_of_kind_given
 from fgvc_cli.cli.list_plugins import component_document, origin_text
 from fgvc_cli.errors import UsageError
+from fgvc_cli.formatting import bytes_text
 from fgvc_cli.options import describe
 from fgvc_cli.registry import Component, Registry, get_registry
 from fgvc_cli.registry.compatibility import partners
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.settings import Settings
-from fgvc_cli.sizes import bytes_text
 from fgvc_cli.specs import ComponentSpec
 
 OWN_TEXT = {
@@ -92,7 +92,7 @@ def settings_document(settings: Settings) -> dict[str, Any]:
         "cache_limit": settings.cache_limit,
         "disable_plugins": settings.disable_plugins,
         "only_plugins": only,
-        "strict_plugins": settings.strict,
+        "strict_plugins": settings.strict_plugins,
     }
     origins = {"strict_plugins": settings.origin("strict")}
     return {name: {"value": value, "from": origins.get(name, settings.origin(name))} for name, value in values.items()}

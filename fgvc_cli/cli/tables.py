@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 GAP = 2
-"""Blanks between two columns, and before the name of a row."""
-LEAST_NAME = 16
-"""Characters that the names of rows get even where figures would fill the terminal."""
+"""Spaces between two columns, and before the name of a row."""
+MIN_NAME_WIDTH = 16
+"""Minimum width of the column of row names."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, beside the names of its rows.
+    """A column of a table.
 
     Attributes:
         heading: one or two lines.
-        cells: one a row.
-        words: whether the cells are words, not figures: they begin below each other, and a long one is broken.
-        joined: whether it stays beside the column before it.
+        cells: one per row.
+        words: whether the cells are text, which is left-aligned and wraps, rather than numbers.
+        joined: whether it stays next to the column before it.
     """
 
     heading: str
@@ -37,22 +37,22 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Characters of the longest cell, and the gap before it."""
+        """Width of the longest cell with the gap before it."""
         return GAP + max(len(line) for text in (self.heading, *self.cells) for line in text.split("\n"))
 
 
 def print_sections(heading: str, names: Sequence[str], sections: Sequence[str], columns: Sequence[Column]) -> None:
-    """Print a table whose rows fall into sections; one that is too wide for the terminal is printed in parts.
+    """Print a table with rows in sections; a table wider than the terminal is split into several.
 
     Args:
-        heading: over the names.
+        heading: of the row names.
         names: of the rows.
-        sections: the title of the section that each row is in; "": none.
-        columns: beside the names; one without a single filled cell is left out.
+        sections: title of each row's section; empty for none.
+        columns: those without any text are left out.
     """
     console = out()
     label = Column(heading, names)
-    name_width = max(min(label.width, console.width // 2), LEAST_NAME)
+    name_width = max(min(label.width, console.width // 2), MIN_NAME_WIDTH)
     parts = split([column for column in columns if any(column.cells)], console.width - name_width)
     for number, part in enumerate(parts):
         if number:
@@ -62,9 +62,9 @@ def print_sections(heading: str, names: Sequence[str], sections: Sequence[str], 
 
 
 def split(columns: Sequence[Column], room: int) -> list[list[Column]]:
-    """Return the columns, in their order, in as few parts of at most `room` characters as it takes, evenly filled.
+    """Split columns, in their order, into as few parts of at most `room` characters as possible, evenly filled.
 
-    Columns that are joined stay together; what is wider than `room` gets a part of its own.
+    Joined columns stay together; a block wider than `room` is a part of its own.
     """
     blocks: list[list[Column]] = []
     for column in columns:
@@ -78,7 +78,7 @@ def split(columns: Sequence[Column], room: int) -> list[list[Column]]:
 
 
 def _filled(blocks: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
-    """Fill one part after the other."""
+    """Fill the parts greedily."""
     parts: list[list[Column]] = []
     for block in blocks:
         if parts and sum(column.width for column in (*parts[-1], *block)) <= room:
@@ -89,7 +89,7 @@ def _filled(blocks: Sequence[Sequence[Column]], room: int) -> list[list[Column]]
 
 
 def _print_part(label: Column, sections: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> None:
-    """Print a heading and each section as tables of the same widths, so that a section's title may be of any length."""
+    """Print the heading and each section as tables of the same widths, so that section titles may have any length."""
     from rich.text import Text
 
     console = out()
@@ -109,11 +109,11 @@ def _print_part(label: Column, sections: Sequence[str], columns: Sequence[Column
 def _grid(columns: Sequence[Column], widths: Sequence[int], vertical: VerticalAlignMethod = "top") -> Table:
     from rich.table import Table
 
-    # not collapsed: rich would take the gap from a fixed width, and cells would be cut
+    # collapsed padding would reduce the fixed widths, and cut cells
     table = Table.grid(padding=(0, 0, 0, GAP), collapse_padding=False, pad_edge=True)
     table.add_column(width=widths[0] - GAP, overflow="fold", vertical=vertical)
     for column, width in zip(columns, widths[1:], strict=True):
         side: JustifyMethod = "left" if column.words else "right"
-        whole = not column.words and column.width <= width  # else rich would cut it
+        whole = not column.words and column.width <= width  # otherwise rich would cut it
         table.add_column(width=width - GAP, justify=side, overflow="fold", no_wrap=whole, vertical=vertical)
     return table

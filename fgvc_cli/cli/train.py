@@ -9,6 +9,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.common_options import setting
+from fgvc_cli.cli.completion import component_names
 from fgvc_cli.errors import UsageError
 
 EXAMPLE = "fgvc train --backbone swin_t --head pim --data photos/"
@@ -78,7 +79,7 @@ def train(
             shown_default=False,
             help=common.SEVERAL,
             metavar="NAME",
-            autocompletion=common.component_names("tracker"),
+            autocompletion=component_names("tracker"),
         ),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=RUN)] = False,

@@ -235,7 +235,7 @@ def discover(settings: Settings, installed: Sequence[InstalledPlugin] | None = N
         for p in plugins
     ]
     failed = [record.failure for record in records if record.status == "failed"]
-    if settings.strict and failed:
+    if settings.strict_plugins and failed:
         raise FgvcError(f"plugins failed in strict mode: {'; '.join(failed)}")
     return Registry(records)
 
@@ -243,7 +243,7 @@ def discover(settings: Settings, installed: Sequence[InstalledPlugin] | None = N
 def get_registry() -> Registry:
     """Return the registry of this process; plugins are discovered on first use, by the settings in force."""
     settings = settings_module.current()
-    return _discovered(settings.disable_plugins, settings.only_plugins, settings.strict)
+    return _discovered(settings.disable_plugins, settings.only_plugins, settings.strict_plugins)
 
 
 @cache

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from fgvc_cli.contracts import Backbone, PretrainedWeights, WeightsReport
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.formatting import bytes_text
 
 logger = logging.getLogger(__name__)
 

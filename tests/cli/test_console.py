@@ -145,7 +145,7 @@ def on_terminal(program: str, **variables: str) -> str:
 
 
 BAR = (
-    "import time\nfrom fgvc_cli.display import console\nwith console.progress('train', 40) as bar:\n"
+    "import time\nfrom fgvc_cli.cli import console\nwith console.progress('train', 40) as bar:\n"
     "    for _ in range(40):\n        time.sleep(0.01); bar.advance(1, 'loss 0.5')\n"
     "    console.note('a line amid the bar')\n"
     "    with console.progress('inner', None) as other: other.advance(); time.sleep(0.2)\n"
@@ -162,7 +162,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time():
 
 def test_on_a_narrow_terminal_the_bar_stays_one_line_and_the_text_beside_it_is_cut():
     program = (
-        "import time\nfrom fgvc_cli.display import console\n"
+        "import time\nfrom fgvc_cli.cli import console\n"
         "with console.progress('bench', 45, 'combinations') as bar:\n"
         "    time.sleep(0.2); bar.advance(4, 'efficientnet_b5 + linear + sam: 0.747 images/s'); time.sleep(0.2)"
     )
@@ -173,6 +173,6 @@ def test_on_a_narrow_terminal_the_bar_stays_one_line_and_the_text_beside_it_is_c
 
 @pytest.mark.parametrize(("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 def test_color_is_for_those_who_want_it(variables, colored):
-    written = on_terminal("from fgvc_cli.display import console\nconsole.warn('done')", **variables)
+    written = on_terminal("from fgvc_cli.cli import console\nconsole.warn('done')", **variables)
     assert ("\x1b[33m" in written) is colored
     assert "warning: " in written

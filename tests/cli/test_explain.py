@@ -274,7 +274,7 @@ def test_pictures_of_images_with_one_name_do_not_replace_each_other(fgvc, bee_ru
 
 
 def test_the_shell_completes_names(fgvc):
-    from fgvc_cli.cli.common_options import component_names
+    from fgvc_cli.cli.completion import component_names
 
     assert {"gradcam", "gradcam++"} <= {name for name, _ in component_names("explainer")("grad")}
     text = fgvc("explain", "--help").stdout

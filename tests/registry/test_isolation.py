@@ -119,10 +119,10 @@ def test_api_version_is_checked_before_the_target_is_imported(install):
 
 def test_strict_mode_raises_for_a_failed_plugin(install):
     install("good", {"good_plugin.py": GOOD})
-    assert discover(Settings(strict=True)).find("head", "good-head")
+    assert discover(Settings(strict_plugins=True)).find("head", "good-head")
     install("aa-broken", {"aa_broken_plugin.py": "import no_such_module_anywhere"}, version="1.2")
     with pytest.raises(FgvcError, match=r"aa-broken==1\.2 failed to load: ModuleNotFound"):
-        discover(Settings(strict=True))
+        discover(Settings(strict_plugins=True))
 
 
 def test_output_of_an_import_goes_to_stderr(install, capsys):

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from fgvc_cli._version import __version__
 from fgvc_cli.data.acquisition.plan import require_room
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.formatting import bytes_text
 from fgvc_cli.progress import progress
-from fgvc_cli.sizes import bytes_text
 
 logger = logging.getLogger(__name__)
 

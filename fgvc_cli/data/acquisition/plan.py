@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from fgvc_cli.contracts import Download, Provision
 from fgvc_cli.data.acquisition.select import ChosenDataset
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.formatting import bytes_text
 
 
 def wanted(provision: Provision) -> list[Download]:

@@ -20,7 +20,7 @@ from fgvc_cli import files, settings
 from fgvc_cli.data.cache.locks import FileLock, Locked
 from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.formatting import bytes_text
 
 IMAGES, ABOUT, USE = "images", "about.json", "use.lock"
 """Names: the folder of all stores below the cache, and files in a store."""

@@ -36,8 +36,8 @@ from fgvc_cli.data.cache.locks import FileLock, Locked
 from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import ImageStore, KeptImages
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.formatting import bytes_text
 from fgvc_cli.launch import launched
-from fgvc_cli.sizes import bytes_text
 
 Wanted = Literal["auto", "on", "off"]
 """What `train.cache` may be."""

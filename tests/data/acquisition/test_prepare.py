@@ -23,7 +23,7 @@ import pytest
 
 from fgvc_cli.data.acquisition import download, unpacking
 from fgvc_cli.data.acquisition import prepare as obtaining
-from fgvc_cli.sizes import bytes_text
+from fgvc_cli.formatting import bytes_text
 
 
 def test_whole(insects):

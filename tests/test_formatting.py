@@ -1,7 +1,7 @@
 import pytest
 
 from fgvc_cli.errors import UsageError
-from fgvc_cli.sizes import bytes_text, parse_bytes
+from fgvc_cli.formatting import bytes_text, parse_bytes
 
 
 @pytest.mark.parametrize(
