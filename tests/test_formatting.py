@@ -14,7 +14,7 @@ def test_amounts(text, amount):
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "5 apples", "1e9", "5GBs", "0x10", "1,5GB"])
 def test_what_is_no_amount(text):
-    with pytest.raises(UsageError, match=r"--cache-limit .*: write an amount such as 50GB, 1\.5TB or 0\."):
+    with pytest.raises(UsageError, match="--cache-limit .*50GB"):
         parse_bytes(text, "--cache-limit")
 
 

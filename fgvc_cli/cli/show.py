@@ -94,8 +94,7 @@ def settings_document(settings: Settings) -> dict[str, Any]:
         "only_plugins": only,
         "strict_plugins": settings.strict_plugins,
     }
-    origins = {"strict_plugins": settings.origin("strict")}
-    return {name: {"value": value, "from": origins.get(name, settings.origin(name))} for name, value in values.items()}
+    return {name: {"value": value, "from": settings.origin(name)} for name, value in values.items()}
 
 
 def print_settings(document: Mapping[str, Any]) -> None:

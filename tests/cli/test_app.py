@@ -118,15 +118,15 @@ def test_global_options_after_two_dashes_belong_to_the_command():
     ("arguments", "message"),
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'? See fgvc --help."),
-        (["install", "fgvc-bilinear"], "that is pip's business: pip install fgvc-bilinear. fgvc list-plugins shows"),
+        (["install", "fgvc-bilinear"], "pip install fgvc-bilinear"),
         (["uninstall"], "pip uninstall NAME"),
         (["--verison"], "No such option: --verison"),
         (["list-plugins", "--knid", "head"], "No such option: --knid"),
         (["list-plugins", "--kind"], "Option '--kind' requires an argument."),
         (["list-plugins", "head"], "Got unexpected extra argument"),
         (["show"], "Missing argument"),
-        (["list-plugins", "--disable-plugins"], "--disable-plugins: write the distributions after it"),
-        (["list-plugins", "--only-plugins", "--json"], "--only-plugins: write the distributions after it"),
+        (["list-plugins", "--disable-plugins"], "--disable-plugins needs a value"),
+        (["list-plugins", "--only-plugins", "--json"], "--only-plugins needs a value"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_2(arguments, message):
@@ -215,8 +215,8 @@ def test_the_limit_of_the_cache(monkeypatch):
     for wrong in (["--cache-limit"], ["--cache-limit", "much"]):
         result = run("show", "settings", *wrong)
         assert result.exit_code == 2
-        assert "such as 50GB" in result.stderr
+        assert "50GB" in result.stderr
     monkeypatch.setenv("FGVC_CACHE_LIMIT", "lots")
     result = run("show", "settings")
     assert result.exit_code == 2
-    assert result.stderr == "fgvc: error: FGVC_CACHE_LIMIT lots: write an amount such as 50GB, 1.5TB or 0.\n"
+    assert "FGVC_CACHE_LIMIT lots" in result.stderr

