@@ -1,4 +1,4 @@
-"""The head's own attention."""
+"""The head's own attention as a saliency map."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fgvc_cli.options import NoOptions
 
 
 class Native(Explainer):
-    """Shows where the head itself looks (`Head.attention`), which is the same whatever the target class.
+    """Show the head's attention (`Head.attention`), which does not depend on the target class.
 
     Args:
         options: none.
@@ -20,29 +20,27 @@ class Native(Explainer):
     def __init__(self, options: NoOptions) -> None:
         self.options = options
 
+    @torch.no_grad()
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
         """Return maps B,S,S in [0, 1] of images B,3,S,S.
 
         Raises:
-            UsageError: as `check`.
+            UsageError: the head has no attention on this backbone.
         """
-        return self._attention(classifier, images)
-
-    def check(self, classifier: Classifier) -> None:
-        """Refuse a head that has no attention of its own, or none on its backbone: a black image tells.
-
-        Raises:
-            UsageError: it is so.
-        """
-        size = classifier.preprocessing.image_size
-        self._attention(classifier, torch.zeros(1, 3, size, size, device=classifier.device))
-
-    @torch.no_grad()
-    def _attention(self, classifier: Classifier, images: Tensor) -> Tensor:
         maps = classifier.head.attention(classifier, images)
         if maps is None:
             raise UsageError(
                 f"native shows the head's own attention, and {type(classifier.head).__name__} on "
-                f"{classifier.backbone.info.name} has none: use gradcam, which needs none."
+                f"{classifier.backbone.info.name} has none; use the explainer gradcam, which works with any head"
             )
         return maps
+
+    def check(self, classifier: Classifier) -> None:
+        """Explain a black image, to find out whether the head has attention.
+
+        Raises:
+            UsageError: the head has no attention on this backbone.
+        """
+        size = classifier.preprocessing.image_size
+        black = torch.zeros(1, 3, size, size, device=classifier.device)
+        self.explain(classifier, black, torch.zeros(1, dtype=torch.int64))

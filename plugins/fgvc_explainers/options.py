@@ -13,14 +13,11 @@ class ActivationOptions:
     """Options of `gradcam`, `gradcam++` and `layercam`."""
 
     map: int | None = option(
-        None,
-        "which of the backbone's feature maps, counted from 0, shallow first; none: where the score is read",
-        minimum=0,
+        None, "index of the backbone's feature map, 0 is the shallowest; none: the layer of the score", minimum=0
     )
     least_side: int = option(
         6,
-        "map=none: if the map there has fewer points a side, as on small images, the deepest one that has so many; 1: "
-        "never another",
+        "for map=none: if that layer has fewer points per side, the deepest map that has as many; 1: always that layer",
         minimum=1,
     )
 
@@ -30,20 +27,22 @@ class SlidingWindowOptions:
     """Options of `sliding_window`.
 
     Raises:
-        ValueError: the patches would leave gaps.
+        ValueError: `stride` is larger than `window`.
     """
 
-    window: float = option(0.2, "side of the patch, as a share of the image's side", minimum=0.001, maximum=1.0)
+    window: float = option(0.2, "side of the patch, as a fraction of the image side", minimum=0.001, maximum=1.0)
     stride: float = option(
-        0.1, "distance between patches, as a share of the image's side; half of it costs 4 times", minimum=0.001
+        0.1,
+        "distance between patches, as a fraction of the image side; half of it takes 4 times as long",
+        minimum=0.001,
     )
-    fill: Literal["mean", "gray"] = option("mean", "what covers: the image's own mean color, or mid gray")
-    passes: int = option(64, "covered images in a forward pass; what bounds the memory", minimum=1)
+    fill: Literal["mean", "gray"] = option("mean", "fill color: the mean color of the image, or mid gray")
+    passes: int = option(64, "masked images per forward pass, which bounds the memory", minimum=1)
 
     def __post_init__(self) -> None:
         if self.stride > self.window:
             raise ValueError(
-                f"stride={self.stride} is larger than window={self.window}: some pixels would be left out."
+                f"stride={self.stride} is larger than window={self.window}, so some pixels would never be masked"
             )
 
 
@@ -51,8 +50,6 @@ class SlidingWindowOptions:
 class RandomOptions:
     """Options of `random`."""
 
-    seed: int = option(0, "another seed draws other maps", minimum=0, maximum=2**32 - 1)
-    by: Literal["image", "position"] = option(
-        "image", "what a map is drawn anew for: each image's content, or each place in the batch"
-    )
-    grid: int = option(0, "cells a side, drawn and then enlarged as a feature map is; 0: every pixel alone", minimum=0)
+    seed: int = option(0, "seed of the maps", minimum=0, maximum=2**32 - 1)
+    by: Literal["image", "position"] = option("image", "one map per image content, or per position in the batch")
+    grid: int = option(0, "cells per side, upsampled to the image as feature maps are; 0: a value per pixel", minimum=0)

@@ -1,8 +1,8 @@
-"""Activations of one module, and the gradient of a class's score there, for a batch in one pass.
+"""Record a module's activations and the gradient of a class's score there, for a batch in one pass.
 
-What comes before the module runs without gradients. From there on a graph is recorded that leads to the module's
-output alone: parameters are frozen meanwhile, so that none of their gradients is computed or prepared for, and a
-second pass through the model (over a crop, say) records nothing.
+Everything before the module runs without gradients. From there on, the graph leads to the module's output only:
+parameters are frozen meanwhile, so none of their gradients is computed, and a second pass through the model (over a
+crop, for instance) records nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fgvc_cli.contracts import CamLayer, Classifier
 
 
 class Recording(NamedTuple):
-    """What was recorded at a layer, in float32 at least.
+    """Activations and gradients at a layer, in float32 at least.
 
     Attributes:
         activations: B,N,C, the N points of the grid row by row.
@@ -33,35 +33,35 @@ class Recording(NamedTuple):
 
 
 def record(classifier: Classifier, layer: CamLayer, images: Tensor, targets: Tensor) -> Recording:
-    """Run the classifier as for a prediction, and back from the targets' scores to that layer.
+    """Predict, then backpropagate from the targets' scores to a layer.
 
-    Where a prediction takes several passes, the recording is of the first, over the images as they are. Nothing here
-    waits for the device, and no operation is issued for each image.
+    If a prediction takes several passes, the first is recorded, the one over the images as they are. Nothing here
+    synchronizes with the device or loops over the images.
 
     Args:
         classifier: in evaluation mode.
-        layer: where.
+        layer: where to record.
         images: B,3,S,S, normalized.
-        targets: B class indices.
+        targets: class indices B.
 
     Raises:
-        FgvcError: the layer is not run, its output is no tensor, or the score does not depend on it.
+        FgvcError: the layer does not run, its output is not a tensor, or the score does not depend on it.
     """
     images = images.detach()
     leaf = _Leaf()
     with _frozen(classifier), torch.compiler.set_stance("force_eager"), torch.no_grad():  # compiled code skips hooks
         handle = layer.module.register_forward_hook(leaf)
         try:
-            scores = classifier.scores(images)  # from the layer on with gradients
+            scores = classifier.scores(images)  # with gradients from the layer on
         finally:
             handle.remove()
-        activations, gradients = _back(scores, leaf, targets.to(images.device))
+        activations, gradients = _backward(scores, leaf.activations, targets.to(images.device))
     points, grid = _as_points(activations, layer)
     return Recording(points, _as_points(gradients, layer)[0], grid)
 
 
 class _Leaf:
-    """A forward hook that cuts the graph at a module's first output, and starts it anew from there."""
+    """Forward hook that detaches a module's first output and starts the graph there."""
 
     def __init__(self) -> None:
         self.activations: Tensor | None = None
@@ -70,31 +70,29 @@ class _Leaf:
         if self.activations is not None:
             return None
         if not isinstance(output, Tensor):
-            raise FgvcError(
-                f"The backbone names a {type(module).__name__} for activation maps, which gives out no tensor."
-            )
+            raise FgvcError(f"the backbone's layer for activation maps, a {type(module).__name__}, returns no tensor")
         self.activations = output.detach().requires_grad_()
         torch.set_grad_enabled(True)  # until the end of the `no_grad` around the whole pass
-        return self.activations.clone()  # the next module may write into what it gets
+        return self.activations.clone()  # the next module may modify its input in place
 
 
-def _back(scores: Tensor, leaf: _Leaf, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _backward(scores: Tensor, activations: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the activations, and the gradient there of the sum of each image's score for its target."""
-    if leaf.activations is None:
-        raise FgvcError("The module that the backbone names for activation maps is not run in a prediction.")
+    if activations is None:
+        raise FgvcError("the backbone's layer for activation maps does not run in a prediction")
     with torch.enable_grad(), torch.autocast(scores.device.type, enabled=False):
-        chosen = scores.gather(1, targets.unsqueeze(1)).sum()  # of each image alone: others have no say in it
+        chosen = scores.gather(1, targets.unsqueeze(1)).sum()  # a score depends on its own image only
     if not chosen.requires_grad:
-        raise FgvcError("No gradient leads from the prediction's scores to the backbone: the head computes without.")
+        raise FgvcError("the scores have no gradient with respect to the backbone: the head computes without gradients")
     with torch.autocast(scores.device.type, enabled=False):
-        (gradients,) = torch.autograd.grad(chosen, leaf.activations, allow_unused=True)
+        (gradients,) = torch.autograd.grad(chosen, activations, allow_unused=True)
     if gradients is None:
-        raise FgvcError("The prediction's scores do not depend on the module that the backbone names.")
-    return leaf.activations.detach(), gradients
+        raise FgvcError("the scores do not depend on the backbone's layer for activation maps")
+    return activations.detach(), gradients
 
 
 def _as_points(tensor: Tensor, layer: CamLayer) -> tuple[Tensor, tuple[int, int]]:
-    """Bring a layer's output, or its gradient, to B,N,C without prefix tokens; return it with its grid."""
+    """Return a layer's output or gradient as B,N,C without prefix tokens, and its grid."""
     tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
     if layer.layout == "BCHW":
         return tensor.flatten(2).transpose(1, 2), (tensor.shape[2], tensor.shape[3])
@@ -103,15 +101,15 @@ def _as_points(tensor: Tensor, layer: CamLayer) -> tuple[Tensor, tuple[int, int]
     tokens = tensor[:, layer.prefix :]
     if layer.grid is None or tokens.shape[1] != layer.grid[0] * layer.grid[1]:
         raise FgvcError(
-            f"The backbone names a module of {tokens.shape[1]} tokens (without {layer.prefix} leading ones) on a grid "
-            f"of {layer.grid}: they do not fit together."
+            f"the backbone's layer for activation maps has {tokens.shape[1]} tokens after {layer.prefix} prefix "
+            f"tokens, which do not fit its grid {layer.grid}"
         )
     return tokens, layer.grid
 
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Let no parameter require a gradient meanwhile."""
+    """Disable gradients of all parameters, and enable them again for those that had one."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in parameters:

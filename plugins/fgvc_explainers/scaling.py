@@ -1,4 +1,4 @@
-"""From a small map of whatever range to one at the image's size in [0, 1]."""
+"""Resize saliency maps to the image and scale them to [0, 1]."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def at_image_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def to_unit_range(maps: Tensor) -> Tensor:
-    """Divide each of the maps B,H,W, none negative, by its largest value; one that is all zero stays so.
+    """Divide non-negative maps B,H,W by their maximum per image; an all-zero map stays zero.
 
-    Nothing is subtracted: 0 goes on meaning "no support for the class", and proportions are kept.
+    Nothing is subtracted: 0 keeps its meaning of "no evidence for the class", and proportions are preserved.
     """
     largest = maps.amax(dim=(1, 2), keepdim=True)
     return maps / torch.where(largest > 0, largest, 1)

@@ -24,7 +24,7 @@ def fgvc_optimizers() -> list[OptimizerSpec]:
         OptimizerSpec(
             "sam",
             "fgvc_optimizers.sam:Sam",
-            "Sharpness-aware minimization over another optimizer: two passes a step, flat minima",
+            "Sharpness-aware minimization on top of another optimizer: flat minima, two passes per step",
             "fgvc_optimizers.options:SamOptions",
             "Foret et al. 2021, arXiv 2010.01412; adaptive: Kwon et al. 2021, arXiv 2102.11600",
             passes=2,

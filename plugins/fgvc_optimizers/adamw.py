@@ -13,7 +13,7 @@ from fgvc_optimizers.options import AdamWOptions
 class AdamW(TorchOptimizer):
     """AdamW as `torch.optim.AdamW` defines it. Loshchilov, Hutter 2019, arXiv 1711.05101.
 
-    Idle parameters are skipped: coasting is SGD's, whose published uses in this field rest on it.
+    Parameters without a gradient are skipped; the published trainings that move them all use SGD.
     """
 
     moves_without_grad = False

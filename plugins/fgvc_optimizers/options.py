@@ -13,15 +13,15 @@ class SgdOptions:
 
     lr: float = option(
         0.003,
-        "learning rate of the backbone; the default suits pretrained weights and batches of 16 to 32",
+        "learning rate of the backbone; the default suits pretrained weights and batch sizes of 16 to 32",
         minimum=0.0,
     )
     head_lr: float | None = option(None, "learning rate of the head; none: the same as lr", minimum=0.0)
-    momentum: float = option(0.9, "share of the last step's direction that is kept", minimum=0.0, maximum=0.9999)
-    nesterov: bool = option(True, "look ahead along the momentum (no difference without momentum)")
-    weight_decay: float = option(0.0005, "L2 penalty: the gradient gets this times the weights", minimum=0.0)
+    momentum: float = option(0.9, "momentum", minimum=0.0, maximum=0.9999)
+    nesterov: bool = option(True, "use Nesterov momentum")
+    weight_decay: float = option(0.0005, "L2 penalty, added to the gradient", minimum=0.0)
     decay_norms: bool = option(
-        True, "whether biases and norm parameters decay too; true as in the published recipes of this field"
+        True, "apply weight decay to biases and norm parameters; the published recipes of this field do"
     )
 
 
@@ -30,7 +30,7 @@ class AdamWOptions:
     """Options of `adamw`.
 
     Raises:
-        ValueError: `betas` are not two numbers.
+        ValueError: the number of `betas` is not 2.
     """
 
     lr: float = option(
@@ -38,27 +38,30 @@ class AdamWOptions:
     )
     head_lr: float | None = option(None, "learning rate of the head; none: the same as lr", minimum=0.0)
     betas: tuple[float, float] = option(
-        (0.9, 0.999), "decay of the running means of the gradient and of its square", minimum=0.0, maximum=0.999999
+        (0.9, 0.999),
+        "decay rates of the averages of the gradient and its square",
+        minimum=0.0,
+        maximum=0.999999,
     )
-    eps: float = option(1e-8, "added to the root of the mean square, against division by zero", minimum=0.0)
-    weight_decay: float = option(0.05, "each step takes lr times this off the weights", minimum=0.0)
-    decay_norms: bool = option(False, "whether biases and norm parameters decay too; false as usual for transformers")
+    eps: float = option(1e-8, "added to the denominator for numerical stability", minimum=0.0)
+    weight_decay: float = option(0.05, "decoupled weight decay", minimum=0.0)
+    decay_norms: bool = option(False, "apply weight decay to biases and norm parameters; usually off for transformers")
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2:
-            raise ValueError(f"betas={list(self.betas)}: give two numbers, such as [0.9, 0.999].")
+            raise ValueError(f"betas={list(self.betas)}: give two numbers, such as [0.9, 0.999]")
 
 
 @dataclass(frozen=True)
 class SamOptions:
-    """Options of `sam`; learning rates and decay are its base's."""
+    """Options of `sam`; learning rates and weight decay are those of its base optimizer."""
 
     rho: float | None = option(
-        None, "radius of the climb, in the weights' own units; none: 0.05, or 2 if adaptive", minimum=0.0
+        None, "radius of the perturbation, in units of the weights; none: 0.05, or 2 if adaptive", minimum=0.0
     )
-    adaptive: bool = option(False, "ASAM: measure the radius relative to the weights")
+    adaptive: bool = option(False, "ASAM: scale the perturbation by the weights")
 
     @property
     def radius(self) -> float:
-        """The radius that holds."""
+        """The effective radius."""
         return self.rho if self.rho is not None else 2.0 if self.adaptive else 0.05

@@ -1,4 +1,4 @@
-"""SAM, sharpness-aware minimization: the gradient is taken uphill of the weights, a base takes the step."""
+"""SAM, sharpness-aware minimization: a step along the gradient at perturbed weights, taken by a base optimizer."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from fgvc_cli.contracts import Closure, ComposedOptimizer, Evaluation, Optimizer
 from fgvc_optimizers.options import SamOptions
 
 TINY = 1e-12
-"""Added to the norm of the gradient, which may be 0."""
+"""Added to the gradient norm, which may be 0."""
 
 
 class Sam(ComposedOptimizer):
-    """Minimizes the loss at the worst point nearby, which leads to flat minima (Foret et al. 2021, arXiv 2010.01412).
+    """Minimize the loss at the worst point nearby, which leads to flat minima (Foret et al. 2021, arXiv 2010.01412).
 
-    From the weights w and their gradient g it climbs to w + e, e = rho * g / ||g||, with one norm over all
-    parameters; the gradient there moves w by the base's rule. Adaptive (ASAM, Kwon et al. 2021, arXiv 2102.11600): e
-    = rho * w^2 * g / || |w| * g ||, which is large where weights are. Weight decay and clipping belong to the step
-    and have no part in the climb. Weights come back exactly: they are kept, not computed back.
+    From the weights w and their gradient g it ascends to w + e, e = rho * g / ||g||, with one norm over all
+    parameters; the base optimizer updates w with the gradient found there. Adaptive (ASAM, Kwon et al. 2021, arXiv
+    2102.11600): e = rho * w^2 * g / || |w| * g ||, which is large where weights are. Weight decay and clipping apply to
+    the update, not to the ascent. The weights are restored from a copy, so they come back exactly.
 
-    Two evaluations a step. The launches around them do not grow with the number of parameter tensors, and nothing
-    waits for the device: a gradient that is not finite makes the second one so too, and the base moves nothing.
+    A step takes two evaluations. The number of kernel launches around them does not grow with the number of parameter
+    tensors, and nothing synchronizes with the device: a non-finite gradient makes the second one non-finite too, and
+    the base skips the update.
 
     Args:
         groups: parameters by part.
         options: see `SamOptions`.
-        base: takes the steps.
+        base: optimizer that updates the weights.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], options: SamOptions, base: Optimizer) -> None:
@@ -38,20 +39,20 @@ class Sam(ComposedOptimizer):
         self._copies: dict[Tensor, Tensor] = {}
 
     def step(self, closure: Closure) -> Evaluation:
-        """Evaluate at the weights, climb, and let the base step by the gradient found there."""
+        """Evaluate at the weights, ascend, and let the base update with the gradient found there."""
         first = closure.ascent()
-        climbing = [w for w in self.weights if w.grad is not None]
-        descent = _Descent(closure, self.base, climbing, self._keep(climbing))
+        perturbed = [w for w in self.weights if w.grad is not None]
+        descent = _Descent(closure, self.base, perturbed, self._copy(perturbed))
         try:
-            self._climb(climbing)
+            self._ascend(perturbed)
             self.base.step(descent)
-        finally:  # whatever failed: what is saved then must be the weights
-            descent.come_back()
+        finally:  # after a failure, too, the weights that are saved must be the unperturbed ones
+            descent.restore()
         return first
 
     @torch.no_grad()
-    def _keep(self, weights: list[Tensor]) -> list[Tensor]:
-        """Copy the weights to where the last step's copies were."""
+    def _copy(self, weights: list[Tensor]) -> list[Tensor]:
+        """Copy the weights into buffers that are reused from step to step."""
         for weight in weights:
             if weight not in self._copies:
                 self._copies[weight] = torch.empty_like(weight)
@@ -60,8 +61,8 @@ class Sam(ComposedOptimizer):
         return copies
 
     @torch.no_grad()
-    def _climb(self, weights: list[Tensor]) -> None:
-        """Add e to the weights; the gradients become e on the way, and the next evaluation makes new ones."""
+    def _ascend(self, weights: list[Tensor]) -> None:
+        """Add e to the weights. The gradients are overwritten with e; the next evaluation computes new ones."""
         gradients = [w.grad for w in weights if w.grad is not None]
         if self.adaptive:
             torch._foreach_mul_(gradients, weights)
@@ -73,21 +74,21 @@ class Sam(ComposedOptimizer):
 
 
 class _Descent(SingleEvaluation):
-    """The evaluation uphill; after it the weights are again where the climb began."""
+    """The evaluation at the perturbed weights; it restores the weights afterwards."""
 
-    def __init__(self, closure: Closure, base: Optimizer, weights: list[Tensor], kept: list[Tensor]) -> None:
+    def __init__(self, closure: Closure, base: Optimizer, weights: list[Tensor], copies: list[Tensor]) -> None:
         super().__init__(closure, base)
-        self.weights, self.kept, self.uphill = weights, kept, True
+        self.weights, self.copies, self.perturbed = weights, copies, True
 
     def evaluate(self) -> Evaluation:
-        """Evaluate for the update, and come back."""
+        """Evaluate for the update, then restore the weights."""
         evaluation = super().evaluate()
-        self.come_back()
+        self.restore()
         return evaluation
 
     @torch.no_grad()
-    def come_back(self) -> None:
-        """Put back the weights that were kept, unless that is done: the base's step is not undone."""
-        if self.uphill:
-            torch._foreach_copy_(self.weights, self.kept)
-            self.uphill = False
+    def restore(self) -> None:
+        """Restore the weights once: calling it again must not undo the base's update."""
+        if self.perturbed:
+            torch._foreach_copy_(self.weights, self.copies)
+            self.perturbed = False

@@ -24,23 +24,20 @@ class Sgd(TorchOptimizer):
             groups,
             lr=options.lr,
             momentum=options.momentum,
-            nesterov=options.nesterov and options.momentum > 0,  # without momentum the two are one
+            nesterov=options.nesterov and options.momentum > 0,  # the same without momentum
             weight_decay=options.weight_decay,
             fused=True,
         )
 
     def update(self, found_inf: Tensor) -> None:
-        """Apply the gradients, unless `bad` is 1.0."""
-        self._start_from_rest()
-        super().update(found_inf)
+        """Apply the gradients, unless `found_inf` is 1.0.
 
-    def _start_from_rest(self) -> None:
-        """Give every parameter a momentum of 0 before its first update, which comes to the same.
-
-        Torch would set it aside unfilled and write it in that update: called off, it would leave noise there.
+        Momentum buffers start at 0, which is equivalent: torch would allocate them uninitialized and fill them in the
+        first update, which leaves garbage if that update is skipped.
         """
         state = self.optimizer.state
         for group in self.optimizer.param_groups:
             for parameter in group["params"] if group["momentum"] else ():
                 if parameter.grad is not None and "momentum_buffer" not in state[parameter]:
                     state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        super().update(found_inf)

@@ -1,8 +1,8 @@
-"""The built-in studies: comparisons that are ready to be run, each a TOML file beside this module."""
+"""The built-in studies: sets of runs for `fgvc sweep`, each a TOML file in this package."""
 
 from fgvc_cli import StudySpec, hookimpl
 
-REPORT = "The report's {count} combinations on {images}, ten epochs each, with one seed"
+REPORT = "The {count} combinations of the June 2024 report on {images}, ten epochs each, one seed"
 
 
 @hookimpl

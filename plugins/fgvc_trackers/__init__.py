@@ -10,7 +10,7 @@ def fgvc_trackers() -> list[TrackerSpec]:
         TrackerSpec(
             "tensorboard",
             "fgvc_trackers.tensorboard:TensorBoard",
-            'Curves in TensorBoard; needs pip install "fgvc-cli[tensorboard]"',
+            'Log curves to TensorBoard; needs pip install "fgvc-cli[tensorboard]"',
             "fgvc_trackers.options:TensorBoardOptions",
             "TensorBoard, github.com/tensorflow/tensorboard",
         )

@@ -9,8 +9,8 @@ from fgvc_cli import option
 
 @dataclass(frozen=True)
 class TensorBoardOptions:
-    """Where TensorBoard's files go."""
+    """Options of `tensorboard`."""
 
     folder: str = option(
-        "", "folder of event files, one folder a run in it; empty: trackers/tensorboard in the run folder"
+        "", "folder for event files, with one folder per run; empty: trackers/tensorboard in the run folder"
     )

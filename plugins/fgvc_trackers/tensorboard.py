@@ -1,4 +1,4 @@
-"""Curves of a training in TensorBoard."""
+"""Log training curves to TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fgvc_trackers.options import TensorBoardOptions
 
 
 class TensorBoard(Tracker):
-    """Writes what `metrics.jsonl` has as curves over epochs, the settings as text, and the figures of the test split.
+    """Log the metrics of each epoch as curves, the settings as text, and the test metrics.
 
-    A training that goes on after it was killed hides what was written of the epochs that it does again.
+    A resumed training hides the points of epochs that it repeats.
 
     Args:
         options: see `TensorBoardOptions`.
@@ -30,7 +30,7 @@ class TensorBoard(Tracker):
         except ImportError as error:
             raise FgvcError(
                 "tracker 'tensorboard' needs a package that is not installed: "
-                f'pip install "fgvc-cli[tensorboard]" ({error}).'
+                f'pip install "fgvc-cli[tensorboard]" ({error})'
             ) from error
         self.options, self._writer_type = options, SummaryWriter
 
@@ -43,18 +43,18 @@ class TensorBoard(Tracker):
         self._runs = shared if self.options.folder else run.folder.parent
 
     def epoch_finished(self, metrics: Mapping[str, Any]) -> None:
-        """Write one point of each curve."""
+        """Write a point of each curve."""
         step = metrics["epoch"]
         self._write({name: value for name, value in metrics.items() if name != "epoch"}, step)
 
     def finished(self, summary: Mapping[str, Any] | None) -> None:
-        """Write the figures of the test split at the epoch that they are of, and close the file."""
+        """Write the test metrics at the best epoch, and close the file."""
         if summary is not None and summary["test"] is not None:
             self._write({"test": summary["test"]}, summary["best_epoch"])
         self.writer.close()
 
     def notes(self) -> list[str]:
-        """Say how to look at the curves."""
+        """Return the command that shows the curves."""
         return [f"curves: tensorboard --logdir {self._runs}"]
 
     def _write(self, document: Mapping[str, Any], step: int) -> None:
@@ -64,5 +64,5 @@ class TensorBoard(Tracker):
 
 
 def _as_code(config: Mapping[str, Any]) -> str:
-    """Write the settings as Markdown that keeps their lines: indented by four."""
+    """Format the settings as a Markdown code block (indented by four spaces)."""
     return "".join(f"    {line}\n" for line in json.dumps(config, indent=2).splitlines())

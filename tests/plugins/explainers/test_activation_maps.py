@@ -60,12 +60,6 @@ def test_it_is_the_papers_formula(name, slow, tiny, explainer_of):
     assert all(m.any() for m in maps)
 
 
-def test_the_three_methods_differ(tiny, explainer_of):
-    images = torch.randn(3, 3, 6, 6, generator=torch.Generator().manual_seed(5))
-    maps = [explainer_of(name).explain(tiny, images, TARGETS) for name in METHODS]
-    assert all(not torch.allclose(a, b, atol=1e-2) for a, b in zip(maps, maps[1:] + maps[:1], strict=True))
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_where_nothing_speaks_for_the_class_the_map_is_zero(name, tiny, explainer_of):
     with torch.no_grad():
@@ -96,7 +90,7 @@ def test_any_map_of_the_backbone_can_be_chosen(classifier_of, explainer_of):
     for classifier in (pim, cmal, classifier_of("timm/test_resnet", "linear")):  # cmal reads maps 1 to 3
         for index in range(4):
             explainer_of("layercam", map=index).check(classifier)
-    with pytest.raises(UsageError, match=r"explainer\.map=4: timm/test_resnet has the maps 0, 1, 2, 3\."):
+    with pytest.raises(UsageError, match=r"explainer\.map=4`: maps of timm/test_resnet: 0, 1, 2, 3"):
         explainer_of("layercam", map=4).check(pim)
 
 
@@ -104,7 +98,7 @@ def test_a_map_of_a_stage_that_was_left_out_is_refused(classifier_of, explainer_
     classifier = classifier_of("timm/test_resnet", "pim")
     classifier.backbone.prune(Reads((0, 1)))
     explainer_of("gradcam", map=0).check(classifier)
-    with pytest.raises(UsageError, match="Use --explainer sliding_window"):
+    with pytest.raises(UsageError, match="explainer sliding_window"):
         explainer_of("gradcam", map=2).check(classifier)
 
 
@@ -112,11 +106,9 @@ def test_a_map_of_a_stage_that_was_left_out_is_refused(classifier_of, explainer_
     ("head", "size", "least", "index"),
     [
         ("linear", 64, 6, 1),  # maps of 16, 8, 4 and 2 points a side
-        ("pim", 64, 6, 1),
         ("cmal", 64, 4, 2),
         ("linear", 64, 1, None),
         ("linear", 64, 99, None),
-        ("pim", 64, 2, 3),
         ("linear", 224, 6, None),
     ],
 )
@@ -130,10 +122,10 @@ def test_on_small_images_the_deepest_map_with_enough_points_is_taken(
     assert torch.equal(chosen.explain(classifier, images, targets), explicit.explain(classifier, images, targets))
     told = chosen.notes(classifier)
     assert bool(told) == (index in (1, 2)) and not explicit.notes(classifier)
-    assert not told or f"map {index} with" in told[0]
+    assert not told or f"map {index} (" in told[0]
 
 
 def test_by_default_a_map_has_six_points_a_side(classifier_of):
     component = get_registry().find("explainer", "gradcam")
     explainer = component.load()(options=component.options_type()())
-    assert "map 1 with 8x8 is taken" in explainer.notes(classifier_of("timm/test_resnet", "linear"))[0]
+    assert "map 1 (8x8)" in explainer.notes(classifier_of("timm/test_resnet", "linear"))[0]

@@ -10,7 +10,6 @@ from fgvc_cli.registry import get_registry
 
 EXPLAINERS = [c.name for c in get_registry().components("explainer") if c.builtin]
 HEADS = [c.name for c in get_registry().components("head") if c.builtin]
-BACKBONES = ("timm/test_resnet", "timm/test_vit", "timm/test_efficientnet")
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +28,22 @@ def made(explainer_of, name: str):
     return explainer_of(name, **({"window": 0.5, "stride": 0.25} if name == "sliding_window" else {}))
 
 
-def test_those_that_were_promised_are_there():
-    assert {"gradcam", "gradcam++", "layercam", "sliding_window", "native", "random"} <= set(EXPLAINERS)
-
-
 @pytest.mark.parametrize("name", EXPLAINERS)
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    ("backbone", "head"),
+    [
+        *(("timm/test_resnet", head) for head in HEADS),
+        ("timm/test_vit", "linear"),
+        ("timm/test_efficientnet", "linear"),
+        *(pytest.param("timm/test_vit", head, marks=pytest.mark.slow) for head in ("pim", "cmal")),
+    ],
+)
 def test_maps_are_in_range_and_each_image_has_its_own(name, head, backbone, classifiers, explainer_of, images_of):
     classifier, explainer = classifiers(backbone, head), made(explainer_of, name)
     images, targets = images_of(4)
     if (name, head) == ("native", "linear"):
         for asked in (lambda: explainer.check(classifier), lambda: explainer.explain(classifier, images, targets)):
-            with pytest.raises(UsageError, match=r"LinearHead on .* has none: use gradcam"):
+            with pytest.raises(UsageError, match="LinearHead on .* has none"):
                 asked()
         return
     explainer.check(classifier)

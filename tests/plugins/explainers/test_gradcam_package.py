@@ -38,7 +38,7 @@ def package():
     return explain
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ["cnn", "vit", pytest.param("swin", marks=pytest.mark.slow)])
 def test_the_maps_agree(kind, package, classifier_of, explainer_of, images_of):
     name, size, module, reshape = MODELS[kind]
     classifier = classifier_of(name, "linear", size)

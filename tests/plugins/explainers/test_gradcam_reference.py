@@ -50,8 +50,16 @@ def double(classifier: Classifier, images: Tensor) -> tuple[Classifier, Tensor]:
     return classifier.double(), images.double()
 
 
-@pytest.mark.parametrize("head", ["linear", "pim", "cmal"])
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        *(("cnn", head) for head in ("linear", "pim", "cmal")),
+        ("vit", "linear"),
+        ("vit", "pim"),
+        ("swin", "linear"),
+        *(pytest.param(kind, head, marks=pytest.mark.slow) for kind, head in (("vit", "cmal"), ("swin", "pim"))),
+    ],
+)
 def test_it_is_the_definition(kind, head, classifier_of, explainer_of, images_of):
     name, size, modules = MODELS[kind]
     classifier = classifier_of(name, head, size)

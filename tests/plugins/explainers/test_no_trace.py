@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 import torch
 
 from fgvc_cli import FgvcError
 
-METHODS = ("gradcam", "gradcam++", "layercam")
-EVERY = (*METHODS, "sliding_window", "native", "random")
+EVERY = ("gradcam", "gradcam++", "layercam", "sliding_window", "native", "random")
+PAIRS = [*((name, "linear") for name in EVERY if name != "native"), ("gradcam", "cmal"), ("native", "pim")]
 
 
 def hooks(model: torch.nn.Module) -> int:
@@ -55,30 +53,12 @@ def test_the_classifier_is_as_it_was(name, grad, classifier_of, explainer_of, im
     assert torch.equal(images, given) and not images.requires_grad
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("where", ["before", "after"])
-def test_so_it_is_after_an_error_in_the_model(name, where, classifier_of, explainer_of, images_of, monkeypatch):
-    classifier = classifier_of("timm/test_resnet", "linear", 32)
-    before = snapshot(classifier)
-
-    def fail(*args, **kwargs):
-        raise RuntimeError("out of luck")
-
-    module = classifier.backbone.model.layer2 if where == "before" else classifier.head
-    monkeypatch.setattr(module, "forward", fail)
-    with torch.no_grad():
-        with pytest.raises(RuntimeError, match="out of luck"):
-            explainer_of(name).explain(classifier, *images_of(2, 32))
-        assert not torch.is_grad_enabled()
-    assert_same(before, snapshot(classifier))
-
-
 def test_a_module_that_is_never_run_is_an_error(tiny, explainer_of, monkeypatch):
     from fgvc_cli.contracts import CamLayer
 
     aside = torch.nn.ReLU()
     monkeypatch.setattr(tiny.backbone, "cam_layer", lambda index: CamLayer(aside, "BCHW"))
-    with pytest.raises(FgvcError, match="not run"):
+    with pytest.raises(FgvcError, match="does not run"):
         explainer_of("gradcam").explain(tiny, torch.randn(2, 3, 6, 6), torch.tensor([0, 1]))
     assert hooks(aside) == 0
 
@@ -86,31 +66,8 @@ def test_a_module_that_is_never_run_is_an_error(tiny, explainer_of, monkeypatch)
 def test_a_head_that_cuts_the_gradient_is_an_error(tiny, explainer_of, monkeypatch):
     scores = tiny.head.predict
     monkeypatch.setattr(tiny.head, "predict", lambda model, images: scores(model, images).detach())
-    with pytest.raises(FgvcError, match="No gradient"):
+    with pytest.raises(FgvcError, match="no gradient"):
         explainer_of("gradcam").explain(tiny, torch.randn(2, 3, 6, 6), torch.tensor([0, 1]))
-
-
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("head", ["linear", "cmal"])
-def test_memory_is_flat_over_hundreds_of_batches(name, head, classifier_of, explainer_of, images_of):
-    """Without the garbage collector, so that even cycles would add up."""
-    classifier, explainer = classifier_of("timm/test_resnet", head, 32), explainer_of(name)
-    images, targets = images_of(2, 32)
-
-    def alive() -> int:
-        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
-
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(5):
-            explainer.explain(classifier, images, targets)
-        before = alive()
-        for _ in range(200):
-            explainer.explain(classifier, images, targets)
-        assert alive() <= before
-    finally:
-        gc.enable()
 
 
 def test_no_graph_outlives_its_batch(classifier_of, explainer_of, images_of):
@@ -148,10 +105,7 @@ def test_nothing_before_the_layer_and_nothing_of_a_second_pass_is_recorded(class
     assert largest[2] == classifier.backbone.info.maps[-1].grid[0]  # the deepest map's grid, nothing of a shallower
 
 
-@pytest.mark.parametrize(
-    ("name", "head"),
-    [(n, h) for n in EVERY for h in ("linear", "pim", "cmal") if (n, h) != ("native", "linear")],
-)
+@pytest.mark.parametrize(("name", "head"), PAIRS)
 def test_nothing_waits_for_the_device_and_operations_do_not_grow_with_the_batch(
     name, head, classifier_of, explainer_of, images_of, strict_device
 ):
@@ -168,10 +122,7 @@ def test_nothing_waits_for_the_device_and_operations_do_not_grow_with_the_batch(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("name", "head"),
-    [(n, h) for n in EVERY for h in ("linear", "pim", "cmal") if (n, h) != ("native", "linear")],
-)
+@pytest.mark.parametrize(("name", "head"), PAIRS)
 def test_torch_itself_sees_no_wait_on_a_gpu(name, head, classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", head, 32).to("cuda")
     given = {"window": 0.5, "stride": 0.5, "passes": 100} if name == "sliding_window" else {}
@@ -184,20 +135,6 @@ def test_torch_itself_sees_no_wait_on_a_gpu(name, head, classifier_of, explainer
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert maps.isfinite().all()
-
-
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("head", ["linear", "pim", "cmal"])
-def test_under_bf16_autocast_the_map_is_nearly_the_same(name, head, classifier_of, explainer_of, images_of):
-    classifier, explainer = classifier_of("timm/test_resnet", head, 64), explainer_of(name)
-    images, targets = images_of(6, 64)
-    expected = explainer.explain(classifier, images, targets)
-    with torch.autocast("cpu", torch.bfloat16):
-        maps = explainer.explain(classifier, images, targets)
-    assert maps.dtype == torch.float32 and maps.isfinite().all()
-    assert not torch.equal(maps, expected)  # else autocast was not in force
-    alike = [torch.corrcoef(torch.stack((a.flatten(), b.flatten())))[0, 1] for a, b in zip(maps, expected, strict=True)]
-    assert torch.tensor(alike).nanmedian() > 0.9
 
 
 def test_a_compiled_classifier_is_explained_like_any_other(classifier_of, explainer_of, images_of):

@@ -1,4 +1,4 @@
-"""Occlusion sensitivity against a loop over patches, and on a classifier that is known to look at one place."""
+"""Sliding-window occlusion against a loop over patches, and on a classifier that reads one corner only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fgvc_cli import UsageError
 
 
 def slow_sliding_window(classifier, image: Tensor, target: int, fill: Tensor, window: int, stride: int) -> Tensor:
-    """Cover one patch after the other; a pixel has the mean loss of those that covered it."""
+    """Mask one patch after the other; the value of a pixel is the mean drop over the patches that contain it."""
     side = image.shape[1]
     count = math.ceil((side - window) / stride) + 1
     places = [round(i * (side - window) / (count - 1)) for i in range(count)]
@@ -31,8 +31,7 @@ def slow_sliding_window(classifier, image: Tensor, target: int, fill: Tensor, wi
     return mean / mean.max() if mean.max() > 0 else mean
 
 
-@pytest.mark.parametrize("fill", ["mean", "gray"])
-@pytest.mark.parametrize("passes", [1, 7, 1000])
+@pytest.mark.parametrize(("fill", "passes"), [("mean", 7), ("gray", 1000)])
 def test_it_is_the_slow_loop(fill, passes, classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", "linear", 32)
     images, targets = images_of(3, 32)

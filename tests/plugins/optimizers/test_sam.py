@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fgvc_cli import FgvcError
 from fgvc_cli.contracts import Evaluation, Head, Loss, Objective, ParameterGroup, Reads
 from fgvc_cli.runs import tensors
 from fgvc_cli.training.update import Update
@@ -189,23 +188,6 @@ def test_without_a_radius_it_is_its_base_to_the_bit():
         assert torch.equal(value, theirs.state_dict()[name]), name
 
 
-def test_with_a_radius_it_is_not_its_base():
-    (ours, with_sam), (theirs, with_sgd) = make(drop=0.0), make(lambda model: sgd(groups_of(model)), drop=0.0)
-    for update in (with_sam, with_sgd):
-        update([batch()])
-    assert largest_difference(ours.parameters(), theirs.parameters()) > 1e-4
-    assert torch.equal(ours.backbone[1].running_mean, theirs.backbone[1].running_mean)  # both of the first pass
-
-
-def test_it_is_exactly_two_forward_and_two_backward_passes():
-    model, update = make()
-    backward = []
-    model.classifier.weight.register_hook(lambda gradient: backward.append(1))
-    for step in range(3):
-        update([batch(step)])
-    assert (model.calls, len(backward)) == (6, 6)
-
-
 def test_the_metrics_are_of_the_first_pass():
     model, update = make(drop=0.0)
     first = F.cross_entropy(copy.deepcopy(model)(batch()[0]), batch()[1])
@@ -327,45 +309,6 @@ def test_its_state_goes_through_a_file_and_on(base, tmp_path):
         rest([batch(step)])
     for name, value in straight.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
-
-
-def test_rates_are_its_bases_and_idle_parameters_do_as_the_base_says():
-    model = Net()
-    optimizer = sam(model)
-    optimizer.set_rate(0.5)
-    assert optimizer.rates() == {"backbone": 0.05, "head": 0.1} and optimizer.moves_without_grad
-    over_adamw = sam(model, lambda groups: AdamW(groups=groups, options=AdamWOptions()))
-    assert not over_adamw.moves_without_grad
-
-
-def test_a_parameter_without_a_gradient_stays_where_it_is():
-    model, update = make(drop=0.0)
-    model.classifier.bias.requires_grad_(False)
-    before = model.classifier.bias.detach().clone()
-    update.parameters = [p for p in model.parameters() if p.requires_grad]
-    update([batch()])
-    assert torch.equal(model.classifier.bias, before)
-
-
-class Twice(Sgd):
-    def step(self, closure):
-        closure()
-        return super().step(closure)
-
-
-class Looks(Sgd):
-    def step(self, closure):
-        closure.ascent()
-        return super().step(closure)
-
-
-@pytest.mark.parametrize("kind", [Twice, Looks])
-def test_a_base_that_evaluates_more_than_once_is_refused_and_the_weights_stay(kind):
-    model, update = make(lambda model: sam(model, lambda groups: kind(groups=groups, options=SgdOptions())))
-    before = weights(model)
-    with pytest.raises(FgvcError, match=f"{kind.__name__} evaluates its objective more than once"):
-        update([batch()])
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 def over(parameters, **options):
