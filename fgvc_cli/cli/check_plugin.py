@@ -1,4 +1,4 @@
-"""`fgvc check-plugin`: check that a plugin's components meet their contracts."""
+"""`fgvc check-plugin`: check that a plugin's components satisfy their contracts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fgvc_cli import settings
 from fgvc_cli.cli import console
 from fgvc_cli.cli.completion import plugins_and_components
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.formatting import counted as counted_text
 from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.lookup import check_kind
@@ -24,12 +25,12 @@ STYLES: Mapping[Status, str] = {"kept": "green", "broken": "bold red", "advice":
 
 
 def print_examination(results: Sequence[Examined]) -> None:
-    """Print each check and its result, then the reason of each that was not kept, and how many there are."""
+    """Print each check with its result, the reasons of those that did not pass, and a summary."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("what", no_wrap=True)
+    table.add_column("component", no_wrap=True)
     table.add_column("check", overflow="fold")
     table.add_column("result", no_wrap=True)
     for index, result in enumerate(results):
@@ -67,7 +68,7 @@ def examination_document(name: str, results: Sequence[Examined]) -> dict[str, An
 
 
 def print_traces(results: Sequence[Examined]) -> None:
-    """Print, to standard error, where each broken check's component raised; a trace that is known is not repeated."""
+    """Print the traceback of each broken check to standard error, each traceback once."""
     seen: set[str] = set()
     for result in results:
         planned, trace = result.planned, result.outcome.trace
@@ -77,22 +78,22 @@ def print_traces(results: Sequence[Examined]) -> None:
 
 
 def summary_line(results: Sequence[Examined]) -> str:
-    """Say how many checks were kept, broken and so on."""
+    """Return the number of checks by result."""
     counts = counted(results)
     others = [f"{counts[status]} {status}" for status in ("broken", "advice", "not applicable") if counts[status]]
     return ", ".join([f"{counts['kept']} of {len(results)} checks kept", *others]) + "."
 
 
 def failure_line(name: str, results: Sequence[Examined]) -> str:
-    """Say, for standard error, which checks are broken."""
+    """Return the error that names the broken checks."""
     broken = [result for result in results if result.outcome.status == "broken"]
     first = broken[0].planned
     more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-    return f"{name} does not keep its contract: {first.what}: {first.check.title}{more}. The reasons are above."
+    return f"{name} breaks its contract: {first.what}: {first.check.title}{more} (see the reasons above)"
 
 
 def _print_reasons(status: Status, results: Sequence[Examined]) -> None:
-    """Print why; what does not apply for one reason is told once, for it is nobody's fault."""
+    """Print the reasons of one status; those of checks that do not apply are grouped."""
     out = console.out()
     if status == "not applicable":
         for reason in dict.fromkeys(result.outcome.reason for result in results):
@@ -100,16 +101,17 @@ def _print_reasons(status: Status, results: Sequence[Examined]) -> None:
             titles = same[0].planned.check.title if len(same) == 1 else f"{len(same)} checks"
             out.print(f"\nnot applicable: {titles}\n  {reason}", soft_wrap=True, style="dim")
         return
-    for first, *alike in _by_cause(results):
+    for first, *same_cause in _by_cause(results):
         planned = first.planned
         text = f"{planned.what}: {planned.check.title}\n  {first.outcome.reason}\n  Why: {planned.check.about}"
-        if alike:
-            text += f"\n  So it is with {len(alike)} more: {'; '.join(other.planned.check.title for other in alike)}"
+        if same_cause:
+            titles = "; ".join(other.planned.check.title for other in same_cause)
+            text += f"\n  The same for {counted_text(len(same_cause), 'more check')}: {titles}"
         out.print(f"\n{status}: {text}", soft_wrap=True, style=STYLES[status])
 
 
 def _by_cause(results: Sequence[Examined]) -> list[list[Examined]]:
-    """Put together those of one component that found the same: a constructor that raises fails nearly every check."""
+    """Group the results of a component with the same cause: a constructor that raises fails nearly every check."""
     found: dict[tuple[str, str], list[Examined]] = {}
     for result in results:
         found.setdefault((result.planned.what, result.outcome.found), []).append(result)
@@ -130,33 +132,34 @@ def check_plugin(
         str,
         typer.Argument(
             metavar="NAME",
-            help="A distribution, a component, or distribution:component.",
+            help="Distribution, component, or distribution:component.",
             autocompletion=plugins_and_components,
             show_default=False,
         ),
     ],
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out the checks with built-in partners.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the checks with built-in partners.")] = False,
     only: Annotated[
-        str, typer.Option(metavar="TEXT", help="Only the checks whose title has this text.", show_default=False)
+        str, typer.Option(metavar="TEXT", help="Run only checks whose title contains this text.", show_default=False)
     ] = "",
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="An option to check with, as kind.option=value. May be given several times.",
+            metavar="SETTING",
+            help="Option to check with, as kind.option=value. Can be given several times.",
             show_default=False,
         ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="What a dataset is made from that reads a folder or a file.", show_default="a small folder"),
+        typer.Option(help="Folder or file for a dataset that reads one.", show_default="a small folder"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check that a plugin's components keep their contracts.
+    """Check that a plugin's components satisfy their contracts.
 
-    On the CPU, with small partners, and then with the built-in components. A plugin's own tests run the same checks by
-    `fgvc_cli.testing.contract`.
+    Checks run on the CPU, with small partners and then with the built-in components. `fgvc_cli.testing.contract` runs
+    the same checks in a plugin's own tests.
     """
     registry = get_registry()
     examination = Examination(choose(name, registry), registry, _options(set_ or []), data, not quick, only)
@@ -177,7 +180,7 @@ def check_plugin(
 
 
 def _examine(name: str, planned: Sequence[Planned], results: list[Examined]) -> None:
-    """Run the checks one after the other, and put what comes of each into a list."""
+    """Run the checks in order and append their results."""
     with console.progress(f"checking {name}", len(planned), "checks") as bar:
         for each in planned:
             bar.advance(0, f"{each.what}: {each.check.title}")
@@ -186,7 +189,7 @@ def _examine(name: str, planned: Sequence[Planned], results: list[Examined]) -> 
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read what `--set` says: values by kind, those of trackers by "tracker.NAME"."""
+    """Parse `--set`: values by kind, or by "tracker.NAME"."""
     options: dict[str, dict[str, Any]] = {}
     for text in texts:
         kind, option, value = parse_setting(text)
@@ -194,7 +197,7 @@ def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         if section == "tracker":
             tracker, dot, option = option.partition(".")
             if not dot:
-                raise UsageError(f"--set {text}: write whose option it is, as tracker.NAME.{tracker}.")
+                raise UsageError(f"--set {text}: name the tracker, as in tracker.NAME.{tracker}")
             section = f"tracker.{tracker}"
         options.setdefault(section, {})[option] = value
     return options

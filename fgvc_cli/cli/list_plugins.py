@@ -18,12 +18,12 @@ from fgvc_cli.specs import KINDS, Kind
 
 
 def print_plugins(registry: Registry, kinds: Sequence[Kind]) -> None:
-    """Print the components of some kinds as one table, below it external plugins and what is wrong."""
+    """Print the components of some kinds in one table, then the external plugins, failures and advice."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("kind", "name", "what it is", "from"):
+    for heading in ("kind", "name", "description", "from"):
         table.add_column(heading, no_wrap=heading in ("kind", "name"), overflow="fold")
     for kind in kinds:
         rows = list(_rows(registry, kind))
@@ -36,12 +36,12 @@ def print_plugins(registry: Registry, kinds: Sequence[Kind]) -> None:
     out = console.out()
     out.print(table)
     _print_external([plugin for plugin in registry.plugins if not plugin.builtin])
-    for line in _remarks(registry.plugins):
+    for line in _problems(registry.plugins):
         out.print(line, soft_wrap=True)
 
 
 def print_tracebacks(plugins: Sequence[PluginRecord]) -> None:
-    """Print, to standard error, where each plugin that failed to load did so."""
+    """Print the traceback of each plugin that failed to load to standard error."""
     for plugin in plugins:
         if plugin.traceback:
             sys.stderr.write(f"\n{plugin.failure}\n{plugin.traceback}")
@@ -63,7 +63,7 @@ def plugins_document(registry: Registry, kinds: Sequence[Kind]) -> dict[str, Any
 
 
 def component_document(component: Component) -> dict[str, Any]:
-    """Return what JSON says of one component."""
+    """Return the JSON form of a component."""
     return {
         "name": component.name,
         "reference": component.reference,
@@ -74,12 +74,12 @@ def component_document(component: Component) -> dict[str, Any]:
 
 
 def origin_text(origin: Origin) -> str:
-    """Say where something is from."""
+    """Return the distribution and version of a component, or "built in"."""
     return "built in" if origin.builtin else f"{origin.distribution} {origin.version}"
 
 
 def _print_external(plugins: Sequence[PluginRecord]) -> None:
-    """Print the plugins that are not built in: what became of each, what loading it took, and what it adds."""
+    """Print the state, load time and contents of external plugins."""
     from rich import box
     from rich.table import Table
 
@@ -103,37 +103,32 @@ def _added(plugin: PluginRecord) -> str:
     added = [f"{component.kind} {component.name}" for component in plugin.components]
     added += [f"{family.family.kind}s {family.pattern}" for family in plugin.families]
     added += [f"command {name}" for name in plugin.commands]
-    added += ["a listener to every run"] if plugin.hooks else []
+    added += ["hooks of every run"] if plugin.hooks else []
     return ", ".join(added)
 
 
 def _rows(registry: Registry, kind: Kind) -> Iterator[tuple[Origin, str, str]]:
     clashes = registry.clashes(kind)
     for component in registry.components(kind):
-        note = f"\n(the name is claimed twice: write {component.reference})" if component.name in clashes else ""
+        note = f"\n(name registered twice: use {component.reference})" if component.name in clashes else ""
         yield component.origin, component.name, component.spec.summary + note
     for family in registry.families(kind):
         yield family.origin, family.pattern, family.family.summary
 
 
-def _remarks(plugins: Sequence[PluginRecord]) -> Iterator[str]:
-    """Say what a table of components does not show: failures and how to mend them, and the like."""
+def _problems(plugins: Sequence[PluginRecord]) -> Iterator[str]:
+    """Return a line for each plugin that failed, is disabled, or is slow to load."""
     for plugin in plugins:
         if plugin.status == "failed":
             name = plugin.distribution
-            mend = (
-                "fgvc itself is damaged: install it again"
-                if plugin.builtin
-                else f"pip uninstall {name}, or FGVC_DISABLE_PLUGINS={name}"
-            )
-            yield f"\n{plugin.failure}\n  to mend it: {mend}"
+            fix = "reinstall fgvc" if plugin.builtin else f"pip uninstall {name}, or FGVC_DISABLE_PLUGINS={name}"
+            yield f"\n{plugin.failure}\n  fix: {fix}"
         elif plugin.status == "disabled":
             yield f"\n{plugin.origin} is disabled ({plugin.cause}) and was not imported"
         if plugin.heavy_modules:
             yield (
-                f"\n{plugin.origin} imports {', '.join(plugin.heavy_modules)} only to register, which takes "
-                f"{plugin.milliseconds:.0f} ms from every command; its author can keep that to the modules that its "
-                "specs name"
+                f"\n{plugin.origin} imports {', '.join(plugin.heavy_modules)} when it registers, which slows every "
+                f"command by {plugin.milliseconds:.0f} ms; the plugin should import it only in the modules of its specs"
             )
 
 
@@ -171,13 +166,13 @@ EXAMPLE = "fgvc list-plugins --kind head"
 def list_plugins(
     kind: Annotated[
         str | None,
-        typer.Option(help=f"Only this kind: {', '.join(KINDS)}.", autocompletion=kinds),
+        typer.Option(metavar="KIND", help=f"Only this kind: {', '.join(KINDS)}.", autocompletion=kinds),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List what is installed, by kind.
+    """List installed components by kind.
 
-    Each component with where it is from, and below them the plugins that failed to load, why, and how to mend it.
+    External plugins follow, with those that failed to load, why, and how to fix them.
     """
     kinds = KINDS if kind is None else (check_kind(kind),)
     registry = get_registry()

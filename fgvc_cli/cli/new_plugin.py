@@ -14,7 +14,7 @@ from fgvc_cli.testing.scaffolding.names import SCAFFOLDED
 
 
 def show_scaffold(scaffold: Scaffold) -> None:
-    """Print what was written, and the commands that come next, ready to paste."""
+    """Print the written files and the commands to run next."""
     names, out = scaffold.names, console.out()
     out.print(f"written: {scaffold.folder}, the plugin {names.distribution} with the {names.kind} '{names.component}'")
     for file in scaffold.files:
@@ -51,22 +51,24 @@ def _kinds(incomplete: str) -> list[str]:
 def new_plugin(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="What the component is to be called, with or without 'fgvc-' before it."),
+        typer.Argument(help="Name of the component, with or without the prefix 'fgvc-'."),
     ],
     kind: Annotated[
         str | None,
-        typer.Option(help=f"What it adds: {', '.join(SCAFFOLDED)}.", autocompletion=_kinds, show_default=False),
+        typer.Option(
+            metavar="KIND",
+            help=f"Kind of the component: {', '.join(SCAFFOLDED)}.",
+            autocompletion=_kinds,
+            show_default=False,
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to make.", show_default="NAME in the current folder")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to create.", show_default="NAME")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Write a plugin: a small, complete package to begin from.
+    """Create a small, complete plugin package.
 
-    It installs, is listed, works and passes its own tests as it is written; change what it does from there.
+    The package installs, runs and passes its own tests as it is; change the component from there.
     """
-    from fgvc_cli.cli import console
-
-    pass
     from fgvc_cli.registry import get_registry
     from fgvc_cli.testing.scaffolding import plugin_names, refuse_taken, scaffold_kind, write_plugin
     from fgvc_cli.testing.scaffolding.names import taken_elsewhere

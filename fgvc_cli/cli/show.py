@@ -1,4 +1,4 @@
-"""`fgvc show`: one component, or the settings in force."""
+"""`fgvc show`: one component, or the settings of the program."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from fgvc_cli.cli.completion import kinds_and_settings, names_of_kind_given
 from fgvc_cli.cli.list_plugins import component_document, origin_text
 from fgvc_cli.errors import UsageError
 from fgvc_cli.formatting import bytes_text
-from fgvc_cli.options import describe
+from fgvc_cli.options import describe, value_text
 from fgvc_cli.registry import Component, Registry, get_registry
 from fgvc_cli.registry.compatibility import partners
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.settings import Settings
-from fgvc_cli.specs import ComponentSpec
+from fgvc_cli.specs import KINDS, ComponentSpec
 
 OWN_TEXT = {
     "strides": "strides of its feature maps",
     "pretrained": "pretrained weights",
-    "maps": "feature maps it needs",
-    "distinct_strides": "each of another stride",
-    "passes": "passes a step",
-    "base": "built over",
-    "baseline": "knows nothing of the model",
-    "reads_folder": "made from the folder of --data",
-    "reads_files": "made from a file of --data",
+    "maps": "feature maps needed",
+    "distinct_strides": "of distinct strides",
+    "passes": "evaluations per step",
+    "base": "wraps",
+    "baseline": "independent of the model",
+    "reads_folder": "reads a folder (--data)",
+    "reads_files": "reads files (--data)",
 }
-"""How the fields that only one kind of spec has are called."""
+"""Labels of the fields that only one kind of spec has."""
 
 
 def component_details(registry: Registry, component: Component) -> dict[str, Any]:
-    """Return all that `fgvc show KIND NAME --json` prints.
+    """Return what `fgvc show KIND NAME --json` prints.
 
     Raises:
         FgvcError: the component's options, or a recipe's file, cannot be loaded.
@@ -51,7 +51,10 @@ def component_details(registry: Registry, component: Component) -> dict[str, Any
         "target": spec.target,
         "api": spec.api,
         "properties": {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in shared},
-        "options": [asdict(info) for info in describe(component.options_type())],
+        "options": [
+            {"name": info.name, "type": info.type, "default": info.default, "help": info.help}
+            for info in describe(component.options_type())
+        ],
         "works_with": None if works_with is None else asdict(works_with),
     }
     return {**details, "toml": component.load()} if component.spec.is_file else details
@@ -62,28 +65,32 @@ def print_component(details: Mapping[str, Any]) -> None:
     out = console.out()
     out.print(f"{details['kind']} {details['name']}", style="bold")
     facts = {"": details["summary"], "from": f"{details['from']} ({details['reference']})", "source": details["source"]}
-    facts |= {OWN_TEXT.get(name, name): value_text(value) for name, value in details["properties"].items() if value}
+    facts |= {
+        OWN_TEXT.get(name, name): ", ".join(map(value_text, value if isinstance(value, tuple) else [value]))
+        for name, value in details["properties"].items()
+        if value
+    }
     if base := details["properties"].get("base"):
-        facts[OWN_TEXT["base"]] = f"{base}; another: --set optimizer.base=NAME, its options: optimizer.base.OPTION"
+        facts[OWN_TEXT["base"]] = f"{base} (--set optimizer.base=NAME, --set optimizer.base.OPTION=VALUE)"
     if details["works_with"] is not None:
         kind = details["works_with"]["kind"]
         facts |= {
-            f"{kind}s that fit": ", ".join(details["works_with"]["names"]) or "none",
-            f"{kind}s that do not": ", ".join(details["works_with"]["unfit"]),
-            "known once built": ", ".join(details["works_with"]["open"]),
+            f"compatible {kind}s": ", ".join(details["works_with"]["names"]) or "none",
+            f"incompatible {kind}s": ", ".join(details["works_with"]["unfit"]),
+            "decided when built": ", ".join(details["works_with"]["open"]),
         }
     _print_facts({name: value for name, value in facts.items() if value})
     if details["options"]:
         where = f"tracker.{details['name']}" if details["kind"] == "tracker" else details["kind"]
         _print_options(where, details["options"])
     elif "toml" not in details:
-        out.print("\nIt has no options.")
+        out.print("\nno options")
     if "toml" in details:
         out.print(f"\n{details['toml'].strip()}", soft_wrap=True)
 
 
 def settings_document(settings: Settings) -> dict[str, Any]:
-    """Return what `fgvc show settings --json` prints: each setting's value and where it came from."""
+    """Return what `fgvc show settings --json` prints: the value and source of each setting."""
     only = settings.only_plugins
     values: dict[str, Any] = {
         "runs": settings.runs.absolute(),
@@ -102,18 +109,10 @@ def print_settings(document: Mapping[str, Any]) -> None:
     table = _plain_table("setting", "value", "from")
     for name, entry in document.items():
         empty = {"disable_plugins": "none", "only_plugins": "any"}.get(name, "")
-        value = bytes_text(entry["value"]) if name == "cache_limit" else entry["value"]
-        table.add_row(name, empty if value is None or value == () else value_text(value), entry["from"])
+        value = entry["value"]
+        text = bytes_text(value) if name == "cache_limit" else ", ".join(value) if isinstance(value, tuple) else value
+        table.add_row(name, empty if value in (None, ()) else value_text(text), entry["from"])
     console.out().print(table)
-
-
-def value_text(value: Any) -> str:
-    """Write a value as a person would type it after `--set`."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return ", ".join(value_text(item) for item in value)
-    return "none" if value is None else str(value)
 
 
 def _print_facts(facts: Mapping[str, str]) -> None:
@@ -128,11 +127,9 @@ def _print_facts(facts: Mapping[str, str]) -> None:
 
 
 def _print_options(where: str, options: list[dict[str, Any]]) -> None:
-    table = _plain_table(f"--set {where}.", "type", "default", "")
+    table = _plain_table(f"--set {where}.", "type", "default", "description")
     for info in options:
-        default = info["default"]
-        shown = f"[{value_text(default)}]" if isinstance(default, tuple) else value_text(default)
-        table.add_row(info["name"], info["type"], shown, info["help"])
+        table.add_row(info["name"], info["type"], value_text(info["default"]), info["help"])
     console.out().print("")
     console.out().print(table)
 
@@ -151,22 +148,22 @@ EXAMPLE = "fgvc show head pim"
 
 
 def show(
-    kind: Annotated[str, typer.Argument(help="backbone, head, ..., or 'settings'.", autocompletion=kinds_and_settings)],
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}, or settings.", autocompletion=kinds_and_settings)],
     name: Annotated[
         str | None,
         typer.Argument(
-            help="The component, such as pim, fgvc-cli:pim or timm/resnet18.", autocompletion=names_of_kind_given
+            help="Component, such as pim, fgvc-cli:pim or timm/resnet18.", autocompletion=names_of_kind_given
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show one component's options, source and partners.
+    """Show a component's options, source and partners.
 
-    `fgvc show settings` shows where runs, data and caches live and which plugins may load.
+    `fgvc show settings` shows the folders of runs, data and caches, and which plugins may load.
     """
     if kind == "settings":
         if name is not None:
-            raise UsageError(f"fgvc show settings takes no name, and '{name}' was given.")
+            raise UsageError(f"fgvc show settings takes no name, got '{name}'")
         document = settings_document(settings.current())
         console.print_json(document) if as_json else print_settings(document)
         return
@@ -174,6 +171,6 @@ def show(
     checked = check_kind(kind)
     if name is None:
         known = ", ".join(component.name for component in registry.components(checked)) or "none"
-        raise UsageError(f"fgvc show {checked}: which one? Known: {known}.")
+        raise UsageError(f"fgvc show {checked} needs a name: {known}")
     document = component_details(registry, registry.find(checked, name))
     console.print_json(document) if as_json else print_component(document)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fgvc_cli import BackboneSpec
-
 TARGET = "fgvc_backbones.timm_backbone:TimmBackbone"
 OPTIONS = "fgvc_backbones.options:TimmOptions"
 FAMILY_PREFIX = "timm/"
@@ -28,12 +26,6 @@ class Architecture:
     strides: tuple[int, ...]
     summary: str
     source: str
-
-    def spec(self) -> BackboneSpec:
-        """Describe it to the host."""
-        return BackboneSpec(
-            self.name, TARGET, self.summary, OPTIONS, self.source, strides=self.strides, pretrained=self.timm
-        )
 
 
 ARCHITECTURES = (

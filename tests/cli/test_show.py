@@ -77,9 +77,9 @@ def test_show_a_recipe_prints_its_toml():
 
 def test_show_sam_says_how_its_base_is_chosen():
     text = " ".join(run("show", "optimizer", "sam").stdout.split())
-    assert "sgd; another: --set optimizer.base=NAME, its options: optimizer.base.OPTION" in text
+    assert "--set optimizer.base=NAME" in text
     assert shown("optimizer", "sam")["properties"]["base"] == "sgd"
-    assert "optimizer.base" not in run("show", "optimizer", "sgd").stdout
+    assert "optimizer.base=" not in run("show", "optimizer", "sgd").stdout
 
 
 def test_every_component_can_be_shown():
@@ -95,7 +95,7 @@ def test_every_component_can_be_shown():
     [
         (["haed", "pim"], "unknown kind of component 'haed'. Did you mean 'head'"),
         (["head", "pimm"], "Did you mean 'pim'?"),
-        (["head"], "which one? Known: cmal, linear, pim"),
+        (["head"], "cmal, linear, pim"),
         (["settings", "runs"], "takes no name"),
     ],
 )

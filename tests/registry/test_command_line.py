@@ -62,7 +62,7 @@ def test_the_list_says_what_a_plugin_adds(install):
     )
     install("wide", {"wide_plugin.py": module + COMMAND.format(name="greet")})
     (row,) = [line for line in run("list-plugins").stdout.splitlines() if line.startswith("wide==1.0")]
-    assert "backbones wide/<name>, command greet, a listener to every run" in row
+    assert "backbones wide/<name>, command greet, hooks of every run" in row
 
 
 def test_a_plugin_adds_a_group_of_commands(install):
@@ -123,7 +123,7 @@ def test_list_plugins_shows_clashes_and_disabled_plugins(install):
     install("ours", {"ours_plugin.py": HEAD.format(name="pim")})
     install("theirs", {"theirs_plugin.py": "raise AssertionError('imported')"})
     text = run("list-plugins", "--disable-plugins", "theirs").stdout
-    assert "write ours:pim" in text
+    assert "ours:pim" in text
     assert "write fgvc-cli:pim" in text
     assert "theirs==1.0 is disabled (--disable-plugins) and was not imported" in text
     (row,) = [line for line in text.splitlines() if line.startswith("theirs==1.0  ")]
@@ -189,7 +189,7 @@ def test_a_heavy_import_is_recorded_and_named(install):
     )
     text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert " ms (torch, timm, torchvision) " in text
-    assert "heavy==1.0 imports torch, timm, torchvision only to register" in text
+    assert "heavy==1.0 imports torch, timm, torchvision when it registers" in text
     output = subprocess.run([sys.executable, "-c", program, "--json"], capture_output=True, text=True, check=True)
     heavy = {plugin["distribution"]: plugin["heavy_modules"] for plugin in json.loads(output.stdout)["plugins"]}
     assert heavy == {"fgvc-cli": [], "heavy": list(names)}

@@ -87,10 +87,7 @@ def test_a_component_that_keeps_its_contract(fgvc):
 def test_one_that_does_not_is_told_in_full_with_what_to_do(fgvc):
     result = fgvc("check-plugin", "no-class", "--only", "scores every")
     assert result.exit_code == 1
-    assert result.stderr == (
-        "fgvc: error: no-class does not keep its contract: head no-class: it scores every class. "
-        "The reasons are above.\n"
-    )
+    assert result.stderr.startswith("fgvc: error: no-class breaks its contract: head no-class: it scores every class")
     assert "broken: head no-class: it scores every class\n  Expected floating-point scores" in result.stdout
     assert "  Why: predict must return B,K numbers" in result.stdout
     assert result.stdout.endswith("0 of 1 checks kept, 1 broken.\n")
@@ -275,7 +272,9 @@ def test_checks_that_fail_for_one_cause_are_told_together(fgvc):
     assert first == "broken: head unbuilt: it scores every class"
     assert "ZeroDivisionError: division by zero was raised (" in reason and "heads.py:" in reason
     assert why.startswith("  Why: predict must return B,K numbers")
-    assert re.match(r"  So it is with \d\d more: the same seed makes the same head; an image is scored alone; ", others)
+    assert re.match(
+        r"  The same for \d\d more checks: the same seed makes the same head; an image is scored alone; ", others
+    )
 
 
 def test_debug_shows_where_a_component_raised_and_where_a_plugin_failed(fgvc):
@@ -307,7 +306,7 @@ def test_options_of_a_tracker_are_written_as_everywhere(fgvc):
     result = fgvc("check-plugin", "tensorboard", "--set", "tracker.tensorboard.flder=logs")
     assert result.exit_code == 2 and "tracker.tensorboard.flder: no such option. Did you mean" in result.stderr
     result = fgvc("check-plugin", "tensorboard", "--set", "tracker.folder=logs")
-    assert result.exit_code == 2 and "write whose option it is, as tracker.NAME.folder" in result.stderr
+    assert result.exit_code == 2 and "as in tracker.NAME.folder" in result.stderr
 
 
 @pytest.mark.parametrize(
