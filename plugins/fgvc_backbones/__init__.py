@@ -1,16 +1,13 @@
 """The built-in backbones: five by name, and `timm/<any model with intermediate maps>`."""
 
-from fgvc_backbones.zoo import ARCHITECTURES, FAMILY_PREFIX, OPTIONS, TARGET
+from fgvc_backbones.zoo import BACKBONES, FAMILY_PREFIX
 from fgvc_cli import BackboneSpec, Family, hookimpl
 
 
 @hookimpl
 def fgvc_backbones() -> list[BackboneSpec]:
     """Register the built-in backbones."""
-    return [
-        BackboneSpec(a.name, TARGET, a.summary, OPTIONS, a.source, strides=a.strides, pretrained=a.timm)
-        for a in ARCHITECTURES
-    ]
+    return list(BACKBONES)
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Published weights of timm models: where they are, reading them, and fitting a state dict to a model."""
+"""Published weights of timm models: find them, read them, and load a state dict into a model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from fgvc_cli.contracts import PretrainedWeights, WeightsReport
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
-"""What timm's modules call the function that turns a published state dict into one for a model as it was built."""
+"""Names in timm's modules of the function that converts a published state dict for a model."""
 
 
 def published_weights(full_name: str) -> PretrainedWeights | None:
-    """Return the weights that timm publishes under a full name ("resnet18.a1_in1k"), without asking the network.
+    """Return the weights that timm publishes under a full name ("resnet18.a1_in1k"), without network access.
 
-    They count as cached in the Hugging Face cache, or in torch.hub's under the file name of their first address.
+    They count as cached if they are in the Hugging Face cache, or in torch.hub's under the file name of their URL.
     """
     config = timm.get_pretrained_cfg(full_name)
     if not config.has_weights:
@@ -54,22 +54,22 @@ def read_published(weights: PretrainedWeights) -> dict[str, Tensor]:
         try:
             with quiet():
                 path = _download(weights)
-        except Exception as error:  # each transport has errors of its own, without a common base
+        except Exception as error:  # each transport raises its own errors, without a common base class
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise FgvcError(f"{weights.name}: the download failed ({reason}).") from error
+            raise FgvcError(f"{weights.name}: the download failed ({reason})") from error
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return unwrapped(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise FgvcError(f"{weights.name}: the cached file {path} cannot be read; delete it and try again.") from error
+        raise FgvcError(f"{weights.name}: the cached file {path} cannot be read; delete it and try again") from error
 
 
 def load_into(model: nn.Module, plan: Plan, state: Mapping[str, Any]) -> WeightsReport:
     """Load a state dict in timm's naming (or in the backbone's own, with `model.` before it) into a model.
 
-    Position embeddings and relative position tables of another image size are resized, as timm does it. Entries
-    of a classifier, and of modules that were pruned, are left out without a word.
+    Position embeddings and relative position tables of another image size are resized by timm. Entries of a
+    classifier and of pruned modules are ignored.
 
     Raises:
         FgvcError: an entry has the wrong shape, or nothing matches.
@@ -82,7 +82,7 @@ def load_into(model: nn.Module, plan: Plan, state: Mapping[str, Any]) -> Weights
         if name in given and given[name].shape != own[name].shape:
             raise FgvcError(
                 f"The weights are not for {plan.model}: {name} has shape {_shape(given[name])}, "
-                f"and {_shape(own[name])} is needed."
+                f"expected {_shape(own[name])}"
             )
     loaded = tuple(name for name in own if name in given)
     if not any(name in given for name, _ in model.named_parameters()):
@@ -96,7 +96,7 @@ def load_into(model: nn.Module, plan: Plan, state: Mapping[str, Any]) -> Weights
 
 
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict inside a checkpoint that keeps it under "model" or "state_dict"."""
+    """Return the state dict inside a checkpoint that has it under "model" or "state_dict"."""
     for key in ("state_dict", "model"):
         if isinstance(state.get(key), Mapping):
             return unwrapped(state[key])
@@ -105,7 +105,7 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what the hub's client, timm and torch note on the way; what matters comes as an error."""
+    """Silence the notes and warnings of the hub client, timm and torch; failures still raise."""
     loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
     levels = [logger.level for logger in loggers]
     try:
@@ -144,7 +144,7 @@ def _download(weights: PretrainedWeights) -> Path:
 
 
 def _fitted(state: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
-    """Apply timm's own checkpoint filter for the model, if it has one."""
+    """Apply timm's checkpoint filter for the model, if it has one."""
     module = sys.modules[timm.model_entrypoint(plan.model).__module__]
     apply = next((vars(module)[name] for name in FILTERS if name in vars(module)), None)
     if apply is None:
@@ -153,7 +153,7 @@ def _fitted(state: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     try:
         with quiet():
             fitted: dict[str, Tensor] = apply(state, outline)
-    except TypeError:  # an older form takes the state dict alone
+    except TypeError:  # an older signature takes the state dict only
         fitted = apply(state)
     except (AttributeError, KeyError, RuntimeError, ValueError, AssertionError) as error:
         raise FgvcError(f"The weights are not for {plan.model}: {str(error).splitlines()[0]}") from error
@@ -166,12 +166,12 @@ def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
 
 
 def _foreign(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:
-    """Say that no entry of a state dict is a model's own, and how both name theirs."""
+    """Describe a state dict without a single entry of the model."""
     if not state:
-        return "they have no entry of a backbone."
+        return "the file has no backbone entries"
     return (
-        f"none of their {len(state)} entries is one of its own. They have names such as {next(iter(state))}, and its "
-        f"own are such as {next(iter(own))}."
+        f"none of the {len(state)} entries matches; they have names such as {next(iter(state))}, the model's are such "
+        f"as {next(iter(own))}"
     )
 
 

@@ -1,4 +1,4 @@
-"""X"""
+"""Where the feature maps of a timm model come from: its stages, or the maps that the public code of PIM reads."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from torch import Tensor
 from fgvc_cli import UsageError
 
 MAPS_OFFERED = 4
-"""At most; a model with more stages or blocks offers its last four."""
+"""Maximum number of maps; a model with more stages or blocks offers its last four."""
 
 TimmModel: TypeAlias = Any
 """A `torch.nn.Module` with timm's methods, which timm does not declare."""
 
-Run = Callable[[TimmModel, Tensor, Sequence[int], bool], tuple[list[Tensor], Tensor | None]]
+MapsAndFinal: TypeAlias = tuple[list[Tensor], Tensor | None]
+Run = Callable[[TimmModel, Tensor, Sequence[int], bool], MapsAndFinal]
 
 
 @dataclass(frozen=True)
 class MapSource:
-    """How the maps that a backbone offers are computed.
+    """How to compute the maps that a backbone offers.
 
     Attributes:
         modules: for each map, shallow to deep, the name of the module whose output it is ("" if unknown).
-        strides: for each map, pixels of the image to a point, nominally (0 if unknown).
-        run: called with the model, images B,3,H,W, ascending indices of the maps wanted and whether to go on to
-            the final features; returns the maps B,C,H,W and the final features (or None).
+        strides: for each map, its nominal stride in pixels (0 if unknown).
+        run: called with the model, images B,3,H,W, ascending indices of the requested maps, and whether to compute the
+            final features; returns the maps B,C,H,W and the final features (or None).
     """
 
     modules: tuple[str, ...]
@@ -41,30 +42,20 @@ class MapSource:
 
 
 def count_maps(outline: TimmModel, image_size: int) -> int:
-    """Return how many intermediate maps a timm model (on the meta device) has."""
+    """Return the number of intermediate maps of a timm model on the meta device."""
     images = torch.empty(1, 3, image_size, image_size, device="meta")
     with torch.no_grad():
         return len(outline.forward_intermediates(images, intermediates_only=True))
 
 
 def stages(model: TimmModel, count: int) -> MapSource:
-    """Return the source of the last four of a timm model's `count` intermediate maps.
-
-    Final norms are not applied to them. If the final features are not wanted, nothing past the deepest map is run.
-    """
+    """Return the source of the last four of a timm model's `count` intermediate maps, without final norms."""
     first = max(0, count - MAPS_OFFERED)
     known = list(getattr(model, "feature_info", []))
     known = known[first:] if len(known) == count else [{}] * (count - first)
 
-    def run(
-        model: TimmModel, images: Tensor, indices: Sequence[int], final: bool
-    ) -> tuple[list[Tensor], Tensor | None]:
-        wanted = [first + index for index in indices]
-        if not final:
-            maps = model.forward_intermediates(images, indices=wanted, stop_early=True, intermediates_only=True)
-            return maps, None
-        features, maps = model.forward_intermediates(images, indices=wanted)
-        return maps, features
+    def run(model: TimmModel, images: Tensor, indices: Sequence[int], final: bool) -> MapsAndFinal:
+        return _intermediates(model, images, [first + index for index in indices], final)
 
     return MapSource(
         tuple(info.get("module", "") for info in known), tuple(int(info.get("reduction", 0)) for info in known), run
@@ -72,10 +63,13 @@ def stages(model: TimmModel, count: int) -> MapSource:
 
 
 def published_maps(model: TimmModel, count: int, name: str) -> MapSource:
-    """Return the source of the published maps of a model that has `count` intermediate maps.
+    """Return the source of the maps that the public code of PIM reads (arXiv 2202.03822), without final norms.
+
+    Swin: the outputs of its three patch mergings and of its last stage, strides 8, 16, 32, 32. EfficientNet: its last
+    four block stages, strides 16, 16, 32, 32. ViT: its last four blocks, class token included. ResNet: its stages.
 
     Raises:
-        UsageError: the published code has no such architecture.
+        UsageError: the public code has no such architecture.
     """
     if isinstance(model, SwinTransformer):
         return swin_after_merging(model)
@@ -86,21 +80,19 @@ def published_maps(model: TimmModel, count: int, name: str) -> MapSource:
     if isinstance(model, ResNet):
         return stages(model, count)
     raise UsageError(
-        f"backbone.maps=published: the published code knows ResNet, EfficientNet, ViT and Swin; {name} is none. "
-        "Use maps=stages."
+        f"`backbone.maps=published`: the published maps exist for ResNet, EfficientNet, ViT and Swin, not for {name}; "
+        "use `backbone.maps=stages`"
     )
 
 
 def swin_after_merging(model: TimmModel) -> MapSource:
     """Return Swin's maps after patch merging, and the last stage's.
 
-    timm merges at the start of a stage where the original merges at the end of the one before: the same maps.
+    timm merges at the start of a stage, the original at the end of the previous one: the maps are the same.
     """
     last = len(model.layers) - 1
 
-    def run(
-        model: TimmModel, images: Tensor, indices: Sequence[int], final: bool
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def run(model: TimmModel, images: Tensor, indices: Sequence[int], final: bool) -> MapsAndFinal:
         maps = []
         tokens = model.patch_embed(images)  # (B, H, W, C)
         for number, stage in enumerate(model.layers):
@@ -120,21 +112,13 @@ def swin_after_merging(model: TimmModel) -> MapSource:
 
 
 def efficientnet_blocks(model: TimmModel) -> MapSource:
-    """Return the maps of EfficientNet's last four block stages, whether or not the stride grows between them."""
+    """Return the maps of EfficientNet's last four block stages, including consecutive ones of equal stride."""
     count = len(model.blocks)
     first = max(0, count - MAPS_OFFERED)
 
-    def run(
-        model: TimmModel, images: Tensor, indices: Sequence[int], final: bool
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def run(model: TimmModel, images: Tensor, indices: Sequence[int], final: bool) -> MapsAndFinal:
         wanted = [first + index + 1 for index in indices]  # 0 is the stem
-        if not final:
-            maps = model.forward_intermediates(
-                images, indices=wanted, stop_early=True, intermediates_only=True, extra_blocks=True
-            )
-            return maps, None
-        features, maps = model.forward_intermediates(images, indices=wanted, extra_blocks=True)
-        return maps, features
+        return _intermediates(model, images, wanted, final, extra_blocks=True)
 
     strides = {info["stage"]: info["reduction"] for info in model.feature_info}  # by the last block of that stride
     reached = [next(strides[end] for end in sorted(strides) if end >= number + 1) for number in range(first, count)]
@@ -142,29 +126,14 @@ def efficientnet_blocks(model: TimmModel) -> MapSource:
 
 
 def vit_with_prefix(model: TimmModel) -> MapSource:
-    """Return the tokens of a ViT's last four blocks as B,C,1,N, class token (and other prefix tokens) first."""
+    """Return the tokens of a ViT's last four blocks as B,C,1,N, class token and other prefix tokens first."""
     count = len(model.blocks)
     first = max(0, count - MAPS_OFFERED)
 
-    def run(
-        model: TimmModel, images: Tensor, indices: Sequence[int], final: bool
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def run(model: TimmModel, images: Tensor, indices: Sequence[int], final: bool) -> MapsAndFinal:
         wanted = [first + index for index in indices]
-        if final:
-            features, tokens = model.forward_intermediates(
-                images, indices=wanted, output_fmt="NLC", return_prefix_tokens=True
-            )
-        else:
-            features = None
-            tokens = model.forward_intermediates(
-                images,
-                indices=wanted,
-                output_fmt="NLC",
-                return_prefix_tokens=True,
-                stop_early=True,
-                intermediates_only=True,
-            )
-        return [_as_row(block) for block in tokens], features
+        blocks, features = _intermediates(model, images, wanted, final, output_fmt="NLC", return_prefix_tokens=True)
+        return [_as_row(block) for block in blocks], features
 
     stride = model.feature_info[-1]["reduction"]
     return MapSource(
@@ -172,11 +141,22 @@ def vit_with_prefix(model: TimmModel) -> MapSource:
     )
 
 
+def _intermediates(
+    model: TimmModel, images: Tensor, indices: list[int], final: bool, **options: Any
+) -> tuple[list[Any], Tensor | None]:
+    """Call timm's `forward_intermediates`, which stops after the deepest map unless the final features are needed."""
+    if final:
+        features, maps = model.forward_intermediates(images, indices=indices, **options)
+        return maps, features
+    options |= {"stop_early": True, "intermediates_only": True}
+    return model.forward_intermediates(images, indices=indices, **options), None
+
+
 def _channels_first(tokens: Tensor) -> Tensor:
     return tokens.permute(0, 3, 1, 2).contiguous()  # (B, H, W, C) -> (B, C, H, W)
 
 
 def _as_row(block: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """Join a block's patch tokens and prefix tokens, given as timm returns them, to B,C,1,N."""
+    """Join a block's prefix tokens and patch tokens, as timm returns them, to B,C,1,N."""
     tokens = block if isinstance(block, Tensor) else torch.cat((block[1], block[0]), dim=1)
     return tokens.transpose(1, 2).unsqueeze(2).contiguous()

@@ -1,4 +1,4 @@
-"""What a model turns out to do, seen on the meta device: shapes of its maps, and where activation maps are taken."""
+"""Inspect a model on the meta device: the shapes of its maps, and the modules that Grad-CAM hooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Layout = Literal["BCHW", "BHWC", "BNC"]
 
 @dataclass(frozen=True)
 class CamPoint:
-    """Name of a module whose output lies on a score's path, and how that output is laid out (see `CamLayer`)."""
+    """Name of a module whose output the score depends on, and the layout of that output (see `CamLayer`)."""
 
     module: str
     layout: Layout
@@ -26,20 +26,20 @@ class CamPoint:
     grid: tuple[int, int] | None = None
 
     def layer(self, model: nn.Module) -> CamLayer:
-        """Return it for that model."""
+        """Return the layer of a model."""
         return CamLayer(model.get_submodule(self.module), self.layout, self.prefix, self.grid)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """Result of the inspection.
 
     Attributes:
         maps: channels, stride and grid of each map.
         embedding_width: D of the embedding.
-        cam_maps: for each map, where activation maps of a score read from it are taken; None if no module has it.
+        cam_maps: for each map, the module to hook for a score read from it; None if no module outputs it.
         cam_embedding: the same for the embedding.
-        architecture: whether the maps come from convolutions or from tokens.
+        architecture: "transformer" if the maps come from tokens.
     """
 
     maps: tuple[MapInfo, ...]
@@ -50,7 +50,7 @@ class Survey:
 
 
 def read(model: TimmModel, source: MapSource, images: Tensor, reads: Reads) -> Features:
-    """Compute what `reads` asks for: maps and embedding in one pass, or only what one of them needs."""
+    """Compute the maps and the embedding in `reads`, in one pass that stops as early as possible."""
     if reads.maps:
         maps, final = source.run(model, images, reads.maps, reads.embedding)
     else:
@@ -60,11 +60,11 @@ def read(model: TimmModel, source: MapSource, images: Tensor, reads: Reads) -> F
 
 
 def survey(outline: TimmModel, source: MapSource, image_size: int) -> Survey:
-    """Run the model once on the meta device and note what there is.
+    """Run the model once on the meta device.
 
     Args:
         outline: the model, on the meta device, in evaluation mode.
-        source: where its maps come from.
+        source: of its maps.
         image_size: side of the square images, pixels.
 
     Raises:
@@ -77,7 +77,7 @@ def survey(outline: TimmModel, source: MapSource, image_size: int) -> Survey:
         plain, plain_outputs = _with_outputs(outline, lambda: outline.forward_features(images))
         embedding = outline.forward_head(final, pre_logits=True)
     if embedding.ndim != 2 or any(m.ndim != 4 for m in maps):
-        raise FgvcError(f"{type(outline).__name__}: its feature maps or its pooled features have an unexpected shape.")
+        raise FgvcError(f"{type(outline).__name__}: its feature maps or its pooled features have an unexpected shape")
     points = tuple(_map_point(outline, *named, outputs) for named in zip(source.modules, maps, strict=True))
     pooled = [name for name, output in outputs.items() if output is final and plain_outputs.get(name) is plain]
     pooled = pooled if isinstance(final, Tensor) and final.ndim == 4 else []
@@ -91,9 +91,9 @@ def survey(outline: TimmModel, source: MapSource, image_size: int) -> Survey:
 
 
 def reached_parameters(outline: TimmModel, source: MapSource, image_size: int, reads: Reads) -> frozenset[str]:
-    """Name the parameters that get a gradient when `reads` is read of the model (on the meta device)."""
+    """Return the names of the parameters that get a gradient if only `reads` is used (on the meta device)."""
     images = torch.empty(1, 3, image_size, image_size, device="meta")
-    with torch.enable_grad():  # a classifier may be loaded within torch.no_grad()
+    with torch.enable_grad():  # the caller may be within torch.no_grad()
         features = read(outline, source, images, reads)
         tensors = [*features.maps.values(), *([] if features.embedding is None else [features.embedding])]
         if tensors:
@@ -102,18 +102,18 @@ def reached_parameters(outline: TimmModel, source: MapSource, image_size: int, r
 
 
 def runs(outline: TimmModel, source: MapSource, image_size: int, reads: Reads) -> bool:
-    """Say whether a model (on the meta device) still gives what `reads` asks for."""
+    """Check whether a pruned model (on the meta device) still computes `reads`."""
     images = torch.empty(1, 3, image_size, image_size, device="meta")
     try:
         with torch.no_grad():
             read(outline, source, images, reads)
-    except Exception:  # what a model stumbles over, where a module is gone, is anything
+    except Exception:  # a model without one of its modules may raise anything
         return False
     return True
 
 
 def _with_outputs(model: TimmModel, call: Callable[[], Any]) -> tuple[Any, dict[str, Tensor]]:
-    """Return a call's result and the tensor that each module gave out in it, in the order they finished."""
+    """Return a call's result, and the output of each module by name, in the order in which they finished."""
     outputs: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -138,7 +138,7 @@ def _map_info(feature_map: Tensor, stride: int, image_size: int) -> MapInfo:
 
 
 def _map_point(model: TimmModel, name: str, feature_map: Tensor, outputs: dict[str, Tensor]) -> CamPoint | None:
-    """Find the module whose output is a map (or what the map is a rearranged copy of)."""
+    """Find the module whose output is a map, or of whose output the map is a permuted copy."""
     same = [module for module, output in outputs.items() if output is feature_map]
     if name not in outputs:
         return CamPoint(same[-1], "BCHW") if same else None
@@ -157,17 +157,17 @@ def _map_point(model: TimmModel, name: str, feature_map: Tensor, outputs: dict[s
 def _embedding_point(
     model: TimmModel, deepest: CamPoint | None, pooled: list[str], finished: list[str]
 ) -> CamPoint | None:
-    """Choose where activation maps for the embedding are taken.
+    """Choose the module to hook for a score of the embedding.
 
-    A convolutional net: what its pooling reads (EfficientNet: the output of its last 1x1 convolution, `bn2`).
-    Tokens that are averaged: the last stage's or block's output. A class token: the first norm of the last
-    block, since the patch tokens that leave the block have no say any more.
+    Convolutional network: the input of its pooling (EfficientNet: the output of its last 1x1 convolution, `bn2`).
+    Averaged tokens: the output of the last stage or block. Class token: the first norm of the last block, because the
+    score no longer depends on the patch tokens that leave that block.
 
     Args:
         model: the model.
-        deepest: the point of its deepest map.
-        pooled: modules whose output is the final feature map, in the order they finished.
-        finished: all modules in the order they finished.
+        deepest: of its deepest map.
+        pooled: modules whose output is the final feature map, in the order in which they finished.
+        finished: all modules in that order.
     """
     if deepest is not None and deepest.layout == "BNC" and deepest.prefix and model.global_pool == "token":
         return _before_last_attention(deepest, finished)
@@ -177,17 +177,17 @@ def _embedding_point(
 
 
 def _before_last_attention(last_block: CamPoint, finished: list[str]) -> CamPoint:
-    """Return the last point at which patch tokens still act on the class token."""
+    """Return the last module from whose output patch tokens still reach the class token."""
     norm, attention = f"{last_block.module}.norm1", f"{last_block.module}.attn"
     if norm in finished and attention in finished and finished.index(norm) < finished.index(attention):
         return replace(last_block, module=norm)
-    blocks, _, number = last_block.module.rpartition(".")  # a block that norms after its attention
+    blocks, _, number = last_block.module.rpartition(".")  # a post-norm block
     return replace(last_block, module=f"{blocks}.{int(number) - 1}")
 
 
 def _has_tokens(model: TimmModel, deepest: CamPoint | None) -> bool:
     if deepest is None or deepest.layout == "BCHW":
         return False
-    if deepest.layout == "BHWC":  # convolutions, too, may be written channels last
+    if deepest.layout == "BHWC":  # convolutional networks may be channels-last, too
         return any("Attention" in type(module).__name__ for module in model.modules())
     return True

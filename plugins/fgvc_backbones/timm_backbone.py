@@ -1,4 +1,4 @@
-"""The adapter over timm that all built-in backbones share."""
+"""The adapter for timm models that all built-in backbones share."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from fgvc_cli.contracts import Backbone, BackboneInfo, CamLayer, Features, Pretr
 class TimmBackbone(Backbone):
     """A timm model as a backbone.
 
-    It offers up to four maps, shallow to deep (the last four of an architecture that has more), always B,C,H,W. The
-    embedding is what the model's own classifier would read, never a map pooled anew.
+    It offers up to four maps B,C,H,W, shallow to deep (the last four of an architecture that has more). The embedding
+    is the input of the model's own classifier, never a re-pooled map.
 
     Args:
         name: "swin_t", "timm/resnet18" or "timm/resnet18.a1_in1k".
@@ -31,7 +31,7 @@ class TimmBackbone(Backbone):
         options: see `TimmOptions`.
 
     Raises:
-        UsageError: the architecture cannot take images of that size, or an option is not for it.
+        UsageError: the architecture does not accept that image size, or an option does not apply to it.
         FgvcError: it has no intermediate maps.
     """
 
@@ -55,23 +55,23 @@ class TimmBackbone(Backbone):
         )
 
     def forward(self, images: Tensor, reads: Reads) -> Features:
-        """Compute what `reads` asks for, in one pass that stops after the deepest stage it needs.
+        """Compute the maps and the embedding in `reads`, in one pass that stops after the deepest stage needed.
 
         Args:
             images: B,3,H,W, normalized, of the size the backbone was built for.
-            reads: the maps wanted, and whether the embedding is.
+            reads: the maps to compute, and whether to compute the embedding.
 
         Raises:
-            ValueError: a map or the embedding was pruned, or there is no such map.
+            ValueError: a map does not exist, or it or the embedding was pruned.
         """
         self._check_kept(reads)
         return read(self.model, self._source, images, reads)
 
     def prune(self, reads: Reads) -> None:
-        """Drop the modules that nothing in `reads` needs, so that every parameter left gets a gradient.
+        """Drop the modules that `reads` does not need, so that every remaining parameter gets a gradient.
 
-        Which those are is seen from a backward pass on the meta device, not from a list by architecture. Where the
-        model runs them all the same (HRNet, CrossViT), and would not run without them, they are frozen instead.
+        They are found by a backward pass on the meta device, not from a list by architecture. If the forward pass of
+        the model calls them anyway and fails without them (HRNet, CrossViT), they are frozen instead.
         """
         self._check_kept(reads)
         reached, droppable = _reached(*self._key, reads)
@@ -82,18 +82,18 @@ class TimmBackbone(Backbone):
         self._kept = reads
 
     def cam_layer(self, map_index: int | None) -> CamLayer:
-        """Name the module to hook for a score read from that map (None: from the embedding), or from what follows it.
+        """Return the module to hook for a score read from that map (None: the embedding) or from a deeper one.
 
         Raises:
-            ValueError: that map or the embedding was pruned, and so is all that follows it.
-            FgvcError: no module's output is that map.
+            ValueError: that map or the embedding was pruned, and everything deeper too.
+            FgvcError: no module outputs that map.
         """
         kept = self._kept
         if map_index is None or not (kept.embedding or map_index < max(kept.maps, default=-1)):
             self._check_kept(Reads(embedding=True) if map_index is None else Reads((map_index,)))
         point = self._survey.cam_embedding if map_index is None else self._survey.cam_maps[map_index]
         if point is None:
-            raise FgvcError(f"{self.info.name}: no module of it gives out that map, so it has no activation maps.")
+            raise FgvcError(f"{self.info.name}: no module outputs that map, so it cannot be hooked")
         return point.layer(self.model)
 
     def pretrained(self, tag: str | None = None) -> PretrainedWeights | None:
@@ -104,7 +104,7 @@ class TimmBackbone(Backbone):
                 the architecture's default.
 
         Raises:
-            UsageError: the model has no such weights, or they want images normalized in another way.
+            UsageError: the model has no such weights, or they need another normalization.
         """
         model = self._plan.model.partition(".")[0]
         if tag is None:
@@ -114,13 +114,12 @@ class TimmBackbone(Backbone):
         full_name = f"{model}.{tag}"
         if _normalization(full_name) != (self.info.mean, self.info.std):
             raise UsageError(
-                f"{full_name} wants images normalized in another way than {self.info.name} does: "
-                f"use --backbone timm/{full_name}."
+                f"{full_name} needs another normalization than {self.info.name}; use `backbone=timm/{full_name}`"
             )
         return checkpoints.published_weights(full_name)
 
     def fetch(self, weights: PretrainedWeights) -> dict[str, Tensor]:
-        """Read published weights from the cache, downloading them if they are not there.
+        """Read published weights from the cache, or download them into it.
 
         Raises:
             FgvcError: the download failed or the file is damaged.
@@ -128,9 +127,9 @@ class TimmBackbone(Backbone):
         return checkpoints.read_published(weights)
 
     def load_weights(self, state: Mapping[str, Any]) -> WeightsReport:
-        """Load a state dict in timm's naming or the backbone's own, from any image size the architecture takes.
+        """Load a state dict in timm's naming or the backbone's own, of any image size.
 
-        Entries of a classifier and of pruned modules are left out of the report.
+        Entries of a classifier and of pruned modules are ignored.
 
         Raises:
             FgvcError: an entry has the wrong shape, or nothing matches.
@@ -140,14 +139,13 @@ class TimmBackbone(Backbone):
     def _check_kept(self, reads: Reads) -> None:
         kept = self._kept
         if not set(reads.maps) <= set(kept.maps) or (reads.embedding and not kept.embedding):
-            raise ValueError(f"{self.info.name}: {reads} was asked for, but only {kept} is there.")
+            raise ValueError(f"{self.info.name}: {reads} was requested, but only {kept} is left after pruning")
 
 
-# A model is looked at once in a process, however many are built: a study, a benchmark and an ensemble build it again
-# and again.
+# Cached, because a study, a benchmark and an ensemble build the same model many times.
 @lru_cache(maxsize=128)
 def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, MapSource, Survey]:
-    """Plan a backbone, choose where its maps come from and see what they are at that image size."""
+    """Plan a backbone, choose the source of its maps and inspect them at that image size."""
     plan = make_plan(name, image_size, options)
     try:
         outline = plan.outline()
@@ -162,7 +160,7 @@ def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, M
 
 @lru_cache(maxsize=128)
 def _reached(name: str, image_size: int, options: TimmOptions, reads: Reads) -> tuple[frozenset[str], bool]:
-    """Name the parameters that `reads` needs, and say whether the model runs without the modules of the others."""
+    """Return the parameters that `reads` needs, and whether the model runs without the modules of the others."""
     plan, source, _ = _examined(name, image_size, options)
     outline = plan.outline()
     reached = reached_parameters(outline, source, image_size, reads)
@@ -171,13 +169,13 @@ def _reached(name: str, image_size: int, options: TimmOptions, reads: Reads) -> 
 
 
 def _normalization(full_name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return mean and standard deviation by channel of the images that a model's weights were trained on."""
+    """Return the per-channel mean and standard deviation that a model's weights were trained with."""
     config = timm.get_pretrained_cfg(full_name)
     return tuple(config.mean), tuple(config.std)
 
 
 def _drop_unreached(module: nn.Module, path: str, reached: frozenset[str]) -> None:
-    """Replace the outermost modules none of whose parameters is reached; freeze a lone parameter that is not."""
+    """Replace the outermost modules without a reached parameter; freeze single parameters that are not reached."""
     for name, parameter in module.named_parameters(recurse=False):
         if path + name not in reached:
             parameter.requires_grad_(False)

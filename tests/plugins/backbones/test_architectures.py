@@ -99,8 +99,3 @@ def test_published_vit_maps_keep_the_class_token(build) -> None:
     assert (layer.layout, layer.prefix, layer.grid) == ("BNC", 1, (10, 10))
     class_token = backbone.model.norm(kept.maps[3][:, :, 0, 0])
     torch.testing.assert_close(class_token, kept.embedding)
-
-
-def test_published_resnet_maps_are_its_stages(build) -> None:
-    backbone, plain = build("timm/test_resnet", maps="published"), build("timm/test_resnet")
-    assert backbone.info.maps == plain.info.maps

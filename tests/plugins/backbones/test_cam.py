@@ -44,7 +44,7 @@ MODELS = (
 )
 
 
-@pytest.mark.parametrize("index", [None, 0, 3])
+@pytest.mark.parametrize("index", [None, 1])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_gradient_reaches_the_hooked_output_at_every_point(build, model: str, index: int | None) -> None:
     backbone = build(f"timm/{model}")

@@ -70,22 +70,6 @@ def test_the_original_swins_naming_is_understood_after_pruning(build) -> None:
     assert all(torch.equal(value, published[name]) for name, value in own.items())
 
 
-def test_after_pruning_entries_of_what_is_gone_are_left_out(build) -> None:
-    backbone = build("timm/test_efficientnet")
-    backbone.prune(Reads((1, 2)))
-    report = backbone.load_weights(published_state("test_efficientnet"))
-    assert report.unknown == () and report.missing == ()
-    assert not any("conv_head" in name for name in report.loaded)
-
-
-def test_the_backbones_own_naming_is_understood(build) -> None:
-    source, target = build("timm/test_vit", 96), build("timm/test_vit", 64)
-    report = target.load_weights(source.state_dict())
-    assert report.missing == () and torch.equal(
-        target.model.blocks[0].attn.qkv.weight, source.model.blocks[0].attn.qkv.weight
-    )
-
-
 def test_unknown_and_missing_entries_are_named(build) -> None:
     state = published_state("test_resnet")
     del state["layer1.0.conv1.weight"]
@@ -98,25 +82,17 @@ def test_unknown_and_missing_entries_are_named(build) -> None:
     [
         (
             {"something.else": torch.zeros(3)},
-            r"none of their 1 entries .* names such as something\.else, and its own are such as conv1\.0\.weight",
+            r"none of the 1 entries.*something\.else.*conv1\.0\.weight",
         ),
-        ({}, "they have no entry of a backbone"),
-        ({"conv1.0.weight": torch.zeros(1, 2), "fc.bias": torch.zeros(3)}, "conv1.0.weight has shape 1x2, and"),
-        ({"epoch": 3}, "none of their"),
+        ({}, "no backbone entries"),
+        ({"conv1.0.weight": torch.zeros(1, 2), "fc.bias": torch.zeros(3)}, "conv1.0.weight has shape 1x2"),
+        ({"epoch": 3}, "none of the 1 entries"),
     ],
 )
 def test_weights_of_another_model_are_refused_in_one_line(build, state, message: str) -> None:
     with pytest.raises(FgvcError, match=message) as caught:
         build("timm/test_resnet").load_weights(state)
     assert "\n" not in str(caught.value)
-
-
-def test_of_entries_that_do_not_fit_the_first_is_named(build) -> None:
-    state = {name: torch.zeros(7) for name in reversed(published_state("test_resnet"))}
-    backbone = build("timm/test_resnet")
-    first = next(iter(backbone.model.state_dict()))
-    with pytest.raises(FgvcError, match=f"{first} has shape 7, and"):
-        backbone.load_weights(state)
 
 
 def test_weights_in_the_hubs_cache_are_found_and_read(build, hub_cache) -> None:
@@ -155,7 +131,7 @@ def test_a_failed_download_is_one_line_and_no_noise(build, hub_cache, monkeypatc
 
     backbone = build("timm/test_resnet")
     monkeypatch.setattr("fgvc_backbones.checkpoints.hf_hub_download", fail)
-    with pytest.raises(FgvcError, match=r"test_resnet.r160_in1k: the download failed \(connection reset\)\."):
+    with pytest.raises(FgvcError, match=r"test_resnet.r160_in1k: the download failed \(connection reset\)"):
         backbone.fetch(backbone.pretrained())
     assert capfd.readouterr() == ("", "")
 
@@ -170,7 +146,7 @@ def test_tags(build, hub_cache) -> None:
 
 def test_a_tag_that_wants_another_normalization_is_refused_with_the_way_to_it(build, hub_cache) -> None:
     backbone = build("timm/tf_efficientnet_b0.aa_in1k")
-    with pytest.raises(UsageError, match=r"use --backbone timm/tf_efficientnet_b0\.ap_in1k"):
+    with pytest.raises(UsageError, match=r"use `backbone=timm/tf_efficientnet_b0\.ap_in1k`"):
         backbone.pretrained("ap_in1k")
 
 
