@@ -6,12 +6,14 @@ import csv
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fgvc_cli.errors import FgvcError
+
+Parsed = TypeVar("Parsed")
 
 PART = ".part"
 """How the name of a file ends that is being written."""
@@ -116,6 +118,26 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise FgvcError(f"{path} is damaged: it is no JSON object. {remedy}")
     return document
+
+
+def read_as(path: Path, parse: Callable[[dict[str, Any]], Parsed], remedy: str) -> Parsed:
+    """Read a JSON object and parse it.
+
+    Args:
+        path: of the file.
+        parse: turns the object into the result; raises KeyError, TypeError, ValueError or AttributeError if it cannot.
+        remedy: what to do if the file is damaged, for the message: "Restore it, or train again."
+
+    Raises:
+        FgvcError: the file is missing or damaged.
+    """
+    document = read_object(path, remedy)
+    try:
+        return parse(document)
+    except KeyError as error:
+        raise FgvcError(f"{path} is damaged: it has no {error}. {remedy}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise FgvcError(f"{path} is damaged: {error}. {remedy}") from error
 
 
 def append_line(path: Path, document: Any) -> None:

@@ -36,12 +36,12 @@ def evaluate_scores(request: EvaluationRequest, ensemble: bool, per_class: bool,
         console.note(f"run        {run}")
     evaluation = evaluate_ensemble(request, get_registry()) if ensemble else _evaluate_run(request)
     if json:
-        console.print_json(evaluation.summary)
+        console.print_json(evaluation.summary.as_json())
     elif ensemble:
         show_ensemble(evaluation, per_class)
     else:
         show_evaluation(evaluation, per_class)
-    if evaluation.summary["failed"]:
+    if evaluation.summary.failed:
         raise typer.Exit(3)
 
 

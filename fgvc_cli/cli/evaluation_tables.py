@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fgvc_cli.cli.console import out
 from fgvc_cli.cli.tables import Column, print_sections
@@ -14,8 +14,11 @@ from fgvc_cli.scoring.results import images_text
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fgvc_cli.evaluation.ensemble import EnsembleSummary
     from fgvc_cli.evaluation.evaluate import Evaluation
     from fgvc_cli.evaluation.sharpness import SharpnessReport
+    from fgvc_cli.runs.results import ClassMetrics, SplitMetrics
+    from fgvc_cli.scoring.results import ConfusedPair, EvaluationSummary, Mistake
 
 
 WORST_CLASSES = 10
@@ -33,7 +36,7 @@ def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
     """
     summary = evaluation.summary
     console = out()
-    console.print(f"{summary['run']} on {images_text(summary)}\n", soft_wrap=True)
+    console.print(f"{summary.runs[0]} on {summary.images_text}\n", soft_wrap=True)
     console.print(_overall(summary))
     console.print()
     console.print(_averages(summary))
@@ -43,11 +46,11 @@ def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
         console.print(line, soft_wrap=True)
 
 
-def show_hardest(summary: Mapping[str, Any], all_classes: bool) -> None:
+def show_hardest(summary: EvaluationSummary, all_classes: bool) -> None:
     """Print the classes and pairs that are hardest, and the surest mistakes."""
-    print_titled(*_classes(summary["per_class"], all_classes))
-    print_titled("Most confused", _confused(summary["most_confused"]))
-    print_titled("Most confident mistakes", _mistakes(summary["most_confident_mistakes"]))
+    print_titled(*_classes(summary.per_class, all_classes))
+    print_titled("Most confused", _confused(summary.most_confused))
+    print_titled("Most confident mistakes", _mistakes(summary.most_confident_mistakes))
 
 
 def closing_lines(evaluation: Evaluation, all_classes: bool) -> list[str]:
@@ -57,32 +60,31 @@ def closing_lines(evaluation: Evaluation, all_classes: bool) -> list[str]:
     commands = []
     mistakes = files_of_mistakes(summary)
     if mistakes:
-        commands.append(f"fgvc predict {quoted(mistakes[0])} --run {quoted(summary['run'])}")
-    if not all_classes and summary["classes_present"] > WORST_CLASSES:
-        commands.append(f"fgvc evaluate {quoted(summary['run'])} --split {summary['split']} --per-class")
+        commands.append(f"fgvc predict {quoted(mistakes[0])} --run {quoted(summary.runs[0])}")
+    if not all_classes and summary.classes_present > WORST_CLASSES:
+        commands.append(f"fgvc evaluate {quoted(summary.runs[0])} --split {summary.split} --per-class")
     return lines + next_lines(commands)
 
 
-def left_out_lines(summary: Mapping[str, Any]) -> list[str]:
+def left_out_lines(summary: EvaluationSummary) -> list[str]:
     """Return which images enter no figure, and how many count as wrong because their scores are no numbers."""
     lines = []
-    if summary["failed"]:
-        lines.append(left_out_line(summary))
-    if summary["not_finite"]:
-        lines.append(f"{summary['not_finite']} images got scores that are not finite; they count as wrong.")
+    if summary.failed:
+        lines.append(left_out_line(list(summary.failures)))
+    if summary.not_finite:
+        lines.append(f"{summary.not_finite} images got scores that are not finite; they count as wrong.")
     return lines
 
 
-def left_out_line(summary: Mapping[str, Any]) -> str:
+def left_out_line(keys: Sequence[str]) -> str:
     """Name the images that could not be read, the first few of many."""
-    keys = [failure["key"] for failure in summary["failures"]]
     more = f" and {len(keys) - 5} more, see {SUMMARY_FILE}" if len(keys) > 5 else ""
     return f"left out, for they cannot be read ({len(keys)}): {', '.join(keys[:5])}{more}"
 
 
-def files_of_mistakes(summary: Mapping[str, Any]) -> list[str]:
+def files_of_mistakes(summary: EvaluationSummary) -> list[str]:
     """Return the files of the most confident mistakes, the most confident first."""
-    return [mistake["file"] for mistake in summary["most_confident_mistakes"] if mistake["file"]]
+    return [mistake.file for mistake in summary.most_confident_mistakes if mistake.file]
 
 
 def written_line(files: Sequence[Path]) -> str:
@@ -95,59 +97,57 @@ def next_lines(commands: Sequence[str]) -> list[str]:
     return [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
 
 
-def _overall(summary: Mapping[str, Any]) -> Table:
-    chance = summary["chance"]
+def _overall(summary: EvaluationSummary) -> Table:
+    chance = summary.chance
     table = figure_table(
         "split", "images:", "classes:", "top-1:", "top-5:", "chance:", "majority:", "loss:", "calibration error:"
     )
     table.add_row(
-        summary["split"],
-        str(summary["images"]),
-        str(summary["classes_present"])
-        + (f" of {summary['classes']}" if summary["classes_present"] != summary["classes"] else ""),
-        percent(summary["top1"]),
-        percent(summary["top5"]),
+        summary.split,
+        str(summary.images),
+        str(summary.classes_present) + (f" of {summary.classes}" if summary.classes_present != summary.classes else ""),
+        percent(summary.top1),
+        percent(summary.top5),
         percent(chance["uniform"]),
         percent(chance["majority"]),
-        "" if summary["loss"] is None else f"{summary['loss']:.3f}",
-        percent(summary["calibration_error"]),
+        "" if summary.loss is None else f"{summary.loss:.3f}",
+        percent(summary.calibration_error),
     )
     return table
 
 
-def _averages(summary: Mapping[str, Any]) -> Table:
+def _averages(summary: EvaluationSummary) -> Table:
     table = figure_table("average", "precision:", "recall:", "F1:")
-    for name in ("macro", "weighted"):
-        table.add_row(name, *(percent(summary[name][figure]) for figure in ("precision", "recall", "f1")))
+    for name, row in (("macro", summary.macro), ("weighted", summary.weighted)):
+        table.add_row(name, percent(row.precision), percent(row.recall), percent(row.f1))
     return table
 
 
-def _classes(rows: Sequence[Mapping[str, Any]], all_classes: bool) -> tuple[str, Table]:
+def _classes(rows: Sequence[ClassMetrics], all_classes: bool) -> tuple[str, Table]:
     """Return all classes in their order, or of those with images the worst by F1, and a title that says so."""
-    present = [row for row in rows if row["images"]]
+    present = [row for row in rows if row.images]
     shown, title = list(rows) if all_classes else present, "Classes"
     if not all_classes and len(present) > WORST_CLASSES:
-        shown = sorted(present, key=lambda row: row["f1"])[:WORST_CLASSES]
+        shown = sorted(present, key=lambda row: row.f1 or 0.0)[:WORST_CLASSES]
         title = f"Worst {WORST_CLASSES} of {len(present)} classes by F1 (all: --per-class)"
     table = figure_table("class", "images:", "precision:", "recall:", "F1:")
     for row in shown:
-        figures = (percent(row[name]) for name in ("precision", "recall", "f1"))
-        table.add_row(row["class"], str(row["images"]), *figures)
+        table.add_row(row.name, str(row.images), percent(row.precision), percent(row.recall), percent(row.f1))
     return title, table
 
 
-def _confused(pairs: Sequence[Mapping[str, Any]]) -> Table:
+def _confused(pairs: Sequence[ConfusedPair]) -> Table:
     table = figure_table("true", "taken for", "images:", "of the true class:")
     for pair in pairs:
-        table.add_row(pair["true"], pair["predicted"], str(pair["images"]), percent(pair["share"]))
+        table.add_row(pair.true, pair.predicted, str(pair.images), percent(pair.share))
     return table
 
 
-def _mistakes(mistakes: Sequence[Mapping[str, Any]]) -> Table:
+def _mistakes(mistakes: Sequence[Mistake]) -> Table:
     table = figure_table("image", "true", "predicted", "probability:", "of the true class:")
     for mistake in mistakes:
-        probabilities = percent(mistake["probability"]), percent(mistake["probability_true"])
-        table.add_row(mistake["key"], mistake["true"], mistake["predicted"], *probabilities)
+        probabilities = percent(mistake.probability), percent(mistake.probability_true)
+        table.add_row(mistake.key, mistake.true, mistake.predicted, *probabilities)
     return table
 
 
@@ -190,13 +190,13 @@ def show_ensemble(evaluation: Evaluation, all_classes: bool) -> None:
         evaluation: as `evaluate_ensemble` returned it.
         all_classes: whether to list every class, or the worst few.
     """
-    summary, console = evaluation.summary, out()
-    labels = dict(zip(summary["runs"], run_labels(summary["runs"]), strict=True))
-    console.print(f"Ensemble of {len(labels)} runs on {images_text(summary)}\n", soft_wrap=True)
-    names = [*(labels[member["run"]] for member in summary["members"]), "ensemble"]
-    print_sections("run", names, [""] * len(names), _scores([*summary["members"], summary]))
-    pairs = most_complementary(summary["pairs"])
-    print_title(_pairs_title(len(pairs), len(summary["pairs"])))
+    summary, console = cast("EnsembleSummary", evaluation.summary), out()
+    labels = dict(zip(summary.runs, run_labels(summary.runs), strict=True))
+    console.print(f"Ensemble of {len(labels)} runs on {summary.images_text}\n", soft_wrap=True)
+    names = [*labels.values(), "ensemble"]
+    print_sections("run", names, [""] * len(names), _scores([*summary.members, summary]))
+    pairs = most_complementary(summary.pairs)
+    print_title(_pairs_title(len(pairs), len(summary.pairs)))
     names = [" + ".join(labels[run] for run in pair["runs"]) for pair in pairs]
     print_sections("runs", names, [""] * len(names), _pairs(pairs))
     console.print()
@@ -208,18 +208,18 @@ def show_ensemble(evaluation: Evaluation, all_classes: bool) -> None:
         console.print(line, soft_wrap=True)
 
 
-def together_line(summary: Mapping[str, Any]) -> str:
+def together_line(summary: EnsembleSummary) -> str:
     """Say how much the runs get right between them."""
-    together = summary["together"]
+    together = summary.together
     return (
         f"right in at least one run: {percent(together['any_right'])} of the images, in every one: "
         f"{percent(together['all_right'])}, in none: {percent(1 - together['any_right'])}"
     )
 
 
-def over_best_line(summary: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+def over_best_line(summary: EnsembleSummary, labels: Mapping[str, str]) -> str:
     """Say whether the ensemble beats its best member, and whether that may be chance."""
-    best = summary["over_best"]
+    best = summary.over_best
     verdict = "beyond noise" if best["significant"] else "within noise"
     return (
         f"ensemble over the best run ({labels[best['run']]}): {100 * best['difference']:+.1f} points "
@@ -243,14 +243,14 @@ def _pairs_title(shown: int, of: int) -> str:
     return f"Two runs at a time: share of the images{some}"
 
 
-def _scores(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+def _scores(rows: Sequence[SplitMetrics]) -> list[Column]:
     return [
-        Column("images", [str(row["images"]) for row in rows]),
-        Column("top-1", [percent(row["top1"]) for row in rows]),
-        Column("top-5", [percent(row["top5"]) for row in rows]),
-        Column("macro F1", [percent(row["macro"]["f1"]) for row in rows]),
-        Column("loss", ["" if row["loss"] is None else f"{row['loss']:.3f}" for row in rows]),
-        Column("calibration\nerror", [percent(row["calibration_error"]) for row in rows]),
+        Column("images", [str(row.images) for row in rows]),
+        Column("top-1", [percent(row.top1) for row in rows]),
+        Column("top-5", [percent(row.top5) for row in rows]),
+        Column("macro F1", [percent(row.macro_f1) for row in rows]),
+        Column("loss", ["" if row.loss is None else f"{row.loss:.3f}" for row in rows]),
+        Column("calibration\nerror", [percent(row.calibration_error) for row in rows]),
     ]
 
 
@@ -265,9 +265,9 @@ def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[Column]:
     return [*columns, Column("Yule's Q", ["" if pair["q"] is None else f"{pair['q']:.2f}" for pair in pairs])]
 
 
-def _commands(summary: Mapping[str, Any]) -> list[str]:
+def _commands(summary: EnsembleSummary) -> list[str]:
     """Return what shows where the runs look when the ensemble is surest and wrong."""
-    runs = " ".join(f"--run {quoted(run)}" for run in summary["runs"])
+    runs = " ".join(f"--run {quoted(run)}" for run in summary.runs)
     return [f"fgvc explain {quoted(file)} {runs}" for file in files_of_mistakes(summary)[:1]]
 
 
@@ -302,7 +302,7 @@ def sharpness_closing_lines(report: SharpnessReport) -> list[str]:
     """Return what is missing, where the files are, and what most people would want next."""
     summary = report.summary
     lines = ["interrupted: what had not been measured is missing."] * summary["interrupted"]
-    lines += [left_out_line(summary)] * bool(summary["failed"])
+    lines += [left_out_line([failure["key"] for failure in summary["failures"]])] * bool(summary["failed"])
     runs = " ".join(quoted(run["run"]) for run in summary["runs"])
     command = f"fgvc evaluate {runs}" + (" --ensemble" if len(summary["runs"]) > 1 else "")
     return [*lines, written_line(report.files), *next_lines([command])]

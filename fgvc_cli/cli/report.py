@@ -38,7 +38,7 @@ def closing_lines(report: Report) -> list[str]:
         image = quoted(str(next(iter(run.files.values()))))
         commands.append(f"fgvc explain {image} --run {path} --occlude --steps 3")
     if run.scored is not None:
-        commands.append(f"fgvc evaluate {path} --split {run.scored.summary['split']} --per-class")
+        commands.append(f"fgvc evaluate {path} --split {run.scored.summary.split} --per-class")
     return lines + [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
 
 
@@ -48,7 +48,7 @@ def _outcome(run: RunReport) -> str:
         return f"{name}: no split is scored"
     summary = scored.summary
     error = percent(scored.standard_error)
-    return f"{name}: {summary['split']} top-1 {percent(summary['top1'])} ± {error}, {summary['images']} images"
+    return f"{name}: {summary.split} top-1 {percent(summary.top1)} ± {error}, {summary.images} images"
 
 
 EXAMPLE = "fgvc report runs/RUN --images 4"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import choose_new_folder
 from fgvc_cli.runs.model_file import read_class_names
+from fgvc_cli.runs.results import SplitMetrics
 from fgvc_cli.scoring import results
 from fgvc_cli.scoring.metrics import LEVEL, mcnemar, split_metrics
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
-from fgvc_cli.scoring.results import Occasion
+from fgvc_cli.scoring.results import EvaluationSummary, summarize
 from fgvc_cli.scoring.scores import Scores, score
 
 logger = logging.getLogger(__name__)
@@ -221,6 +222,33 @@ OF_MEMBERS = ("images", "not_finite", "top1", "top5", "loss", "macro", "weighted
 """What a summary says of each run; classes and single images are the ensemble's alone."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnsembleSummary(EvaluationSummary):
+    """`summary.json` of an ensemble.
+
+    Attributes:
+        members: metrics of each run, in their order.
+        pairs: see `pair_figures`; with "runs".
+        together: see `together`.
+        over_best: see `over_best`.
+    """
+
+    members: Sequence[SplitMetrics]
+    pairs: Sequence[Mapping[str, Any]]
+    together: Mapping[str, Any]
+    over_best: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form that `summary.json` has."""
+        metrics = [member.as_json() for member in self.members]
+        members = [
+            {"run": run, **{name: row[name] for name in OF_MEMBERS}}
+            for run, row in zip(self.runs, metrics, strict=True)
+        ]
+        own = {"members": members, "pairs": list(self.pairs), "together": self.together, "over_best": self.over_best}
+        return {**super().as_json(), **own}
+
+
 def evaluate_ensemble(request: EvaluationRequest, registry: Registry) -> Evaluation:
     """Average the predictions of several runs, and write the results.
 
@@ -244,16 +272,24 @@ def evaluate_ensemble(request: EvaluationRequest, registry: Registry) -> Evaluat
         logger.info(line)
     members = score_members(request.models, subject.split, request.computing)
     ensemble = averaged(members.scores)
-    occasion = Occasion(
-        request.runs, subject.dataset, subject.data, subject.split, members.device, members.precision, tuple(notes)
+    evaluated = summarize(
+        ensemble,
+        names,
+        subject.split,
+        runs=request.runs,
+        dataset=subject.dataset,
+        data=subject.data,
+        device=members.device,
+        precision=members.precision,
+        notes=notes,
     )
-    summary = {
-        **occasion.summary(ensemble, names),
-        "members": [_member(run, scores, names) for run, scores in zip(request.runs, members.scores, strict=True)],
-        "pairs": _pairs(request.runs, members.scores),
-        "together": together(members.scores),
-        "over_best": over_best(request.runs, members.scores, ensemble),
-    }
+    summary = EnsembleSummary(
+        **{f.name: getattr(evaluated, f.name) for f in fields(evaluated)},
+        members=[split_metrics(scores, names) for scores in members.scores],
+        pairs=_pairs(request.runs, members.scores),
+        together=together(members.scores),
+        over_best=over_best(request.runs, members.scores, ensemble),
+    )
     return Evaluation(summary, results.write(folder, summary, ensemble, names))
 
 
@@ -286,11 +322,6 @@ def _notes(request: EvaluationRequest, subject: Subject, registry: Registry) -> 
     runs = [(str(run), model.parent) for run, model in zip(request.runs, request.models, strict=True)]
     stands_in = [f"{runs[0][0]}: {subject.stands_in}" if subject.is_own else subject.stands_in]
     return stands_in * bool(subject.stands_in) + notes_of_runs(runs, subject.split, registry)
-
-
-def _member(run: Path, scores: Scores, names: Sequence[str]) -> dict[str, Any]:
-    found = split_metrics(scores, names).as_json()
-    return {"run": str(run), **{figure: found[figure] for figure in OF_MEMBERS}}
 
 
 def _pairs(runs: Sequence[Path], members: Sequence[Scores]) -> list[dict[str, Any]]:

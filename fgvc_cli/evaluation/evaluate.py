@@ -12,7 +12,7 @@ from fgvc_cli.evaluation.images import Subject, SubjectRequest, choose, choose_f
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring import results
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
-from fgvc_cli.scoring.results import Occasion
+from fgvc_cli.scoring.results import EvaluationSummary, summarize
 from fgvc_cli.scoring.scores import score
 
 
@@ -70,11 +70,11 @@ class Evaluation:
     """A finished evaluation.
 
     Attributes:
-        summary: what `summary.json` holds.
+        summary: the metrics, and what they are of.
         files: what was written.
     """
 
-    summary: dict[str, Any]
+    summary: EvaluationSummary
     files: list[Path]
 
     @property
@@ -116,23 +116,21 @@ class PreparedEvaluation:
         if not len(scores):
             raise FgvcError(f"None of the {len(split)} images of {self.subject.dataset} ({split.name}) can be read.")
         class_names = ready.classifier.class_names
-        summary = self._occasion().summary(scores, class_names)
+        subject = self.subject
+        summary = summarize(
+            scores,
+            class_names,
+            split,
+            runs=[ready.run],
+            dataset=subject.dataset,
+            data=subject.data,
+            device=ready.classifier.device,
+            precision=ready.precision,
+            notes=subject.notes,
+            preprocessing=ready.classifier.preprocessing,
+        )
         written = results.write(self.folder, summary, scores, class_names)
         return Evaluation(summary, written)
-
-    def _occasion(self) -> Occasion:
-        ready, subject = self.ready, self.subject
-        classifier = ready.classifier
-        return Occasion(
-            ready.run,
-            subject.dataset,
-            subject.data,
-            subject.split,
-            classifier.device,
-            ready.precision,
-            subject.notes,
-            classifier.preprocessing,
-        )
 
 
 def images_note(subject: Subject) -> str:

@@ -20,6 +20,7 @@ from fgvc_cli.experiments.folder import FailedRun, read_failures
 from fgvc_cli.experiments.study import STUDY_FILE, runs_of
 from fgvc_cli.runs.folder import RunFolder, find_run
 from fgvc_cli.runs.results import TrainingSummary
+from fgvc_cli.scoring.results import EvaluationSummary
 
 PREDICTIONS, SUMMARY = "predictions.csv", "summary.json"
 
@@ -32,14 +33,14 @@ class ComparedRun:
         run: its folder.
         config: its settings by section, as in `config.toml`.
         summary: of its training.
-        evaluation: what the `summary.json` of the evaluation holds.
+        evaluation: its metrics on the split.
         correct: whether each image was classified rightly, by key.
     """
 
     run: RunFolder
     config: Mapping[str, Any]
     summary: TrainingSummary
-    evaluation: Mapping[str, Any]
+    evaluation: EvaluationSummary
     correct: Mapping[str, bool]
 
     @property
@@ -91,40 +92,38 @@ class ComparedRun:
     @property
     def top1(self) -> float:
         """Share of the images that were classified rightly."""
-        return float(self.evaluation["top1"])
+        return float(self.evaluation.top1)  # type: ignore[arg-type]  # None and text are refused by `_check`
 
     @property
     def macro_f1(self) -> float | None:
         """F1, averaged over the classes that the split has images of."""
-        return _number(self.evaluation["macro"]["f1"])
+        return self.evaluation.macro_f1
 
     @property
     def precision(self) -> str:
         """What it was evaluated in: "fp32" or "bf16"."""
-        return str(self.evaluation["precision"])
+        return self.evaluation.precision
 
     @property
     def source(self) -> tuple[str, str]:
         """The dataset and the split that it was evaluated on."""
-        return str(self.evaluation["dataset"]["name"]), str(self.evaluation["split"])
+        return str(self.evaluation.dataset["name"]), self.evaluation.split
 
     @property
     def described(self) -> str:
         """The images in a phrase: "test of demo, drawn (seed 0): 300 images, 12 classes"."""
-        dataset, origin = self.evaluation["dataset"], self.evaluation["origin"]
-        said = f"{self.evaluation['split']} of {dataset['data'] or dataset['name']}{f', {origin}' if origin else ''}"
-        return f"{said}: {self.evaluation['images']} images, {self.evaluation['classes']} classes"
+        return f"{self.evaluation.images_text}: {self.evaluation.images} images, {self.evaluation.classes} classes"
 
     @property
     def notes(self) -> list[str]:
         """What a person should know before using the figures."""
-        return list(self.evaluation["notes"])
+        return list(self.evaluation.notes)
 
     @cached_property
     def images(self) -> str:
         """What images it was evaluated on, and into which classes: equal for runs that can be compared by image."""
-        keys = sorted([*self.correct, *(failure["key"] for failure in self.evaluation["failures"])])
-        classes = sorted(row["class"] for row in self.evaluation["per_class"])
+        keys = sorted([*self.correct, *self.evaluation.failures])
+        classes = sorted(row.name for row in self.evaluation.per_class)
         return hashlib.sha256("\0".join([*keys, "", *classes]).encode()).hexdigest()
 
     def correct_at(self, keys: Sequence[str]) -> np.ndarray:
@@ -149,12 +148,12 @@ def read_run(run: RunFolder, evaluation: Path) -> ComparedRun:
     except (OSError, ValueError) as error:
         raise FgvcError(f"{run.config_file} cannot be read ({error}): restore it, or leave the run out.") from error
     settings = {section: table for section, table in config.items() if isinstance(table, dict)}
-    evaluated = files.read_object(evaluation / SUMMARY, files.MADE_AGAIN)
+    evaluated = EvaluationSummary.read(evaluation / SUMMARY)
     found = ComparedRun(run, settings, run.summary, evaluated, _correct(evaluation / PREDICTIONS))
     _check(found, OF_THE_RUN, run.summary_file, "Restore it, or train again.")
     _check(found, OF_THE_EVALUATION, evaluation / SUMMARY, files.MADE_AGAIN)
     right = sum(found.correct.values())
-    if len(found.correct) != evaluated["images"] or abs(right - found.top1 * len(found.correct)) > 0.5:
+    if len(found.correct) != evaluated.images or abs(right - found.top1 * len(found.correct)) > 0.5:
         raise FgvcError(
             f"{evaluation / PREDICTIONS} does not belong to {SUMMARY} beside it: it has {right} of "
             f"{len(found.correct)} images right. Delete both, and they are made again."
@@ -170,10 +169,6 @@ def _check(run: ComparedRun, names: Sequence[str], file: Path, remedy: str) -> N
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = name.replace("_", " ")
             raise FgvcError(f"{file} is damaged: it does not tell the {what}. {remedy}") from error
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def _correct(path: Path) -> dict[str, bool]:

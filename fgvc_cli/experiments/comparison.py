@@ -16,6 +16,7 @@ from fgvc_cli.experiments.compared_run import ComparedRun
 from fgvc_cli.experiments.folder import FailedRun
 from fgvc_cli.experiments.statistics import Difference, differences, letters
 from fgvc_cli.scoring.metrics import LEVEL
+from fgvc_cli.scoring.results import EvaluationSummary
 
 COMPONENTS = ("backbone", "head", "optimizer")
 SHARED = ("dataset", "train", "augment")
@@ -204,8 +205,8 @@ class Section:
     differences: tuple[Difference, ...]
 
     @property
-    def evaluation(self) -> Mapping[str, Any]:
-        """Return a summary that says which images they are: split, dataset, origin, images, classes."""
+    def evaluation(self) -> EvaluationSummary:
+        """The evaluation of the first run, which has the split and dataset of all."""
         return self.rows[0].runs[0].evaluation
 
     @cached_property
@@ -237,9 +238,9 @@ class Section:
             if len(values) > 1:
                 then = ": minutes and images a second do not compare" if what == "device" else ""
                 notes.append(f"Not every run had the same {what} ({', '.join(sorted(values))}){then}.")
-        if seen := _different([run.evaluation.get("preprocessing") or {} for run in runs]):
+        if seen := _different([run.evaluation.preprocessing or {} for run in runs]):
             notes.append(f"Not every run saw its images alike: {', '.join(seen)}.")
-        if len(folders := sorted({str(run.evaluation["dataset"]["data"]) for run in runs})) > 1:
+        if len(folders := sorted({str(run.evaluation.dataset["data"]) for run in runs})) > 1:
             notes.append(f"Images of one name are taken for one image, and come from {' and '.join(folders)}.")
         if any(len(set(row.seeds)) < len(row.seeds) for row in self.rows):
             notes.append("Runs of one row have the same seed: their spread is not that of seeds.")
@@ -250,7 +251,7 @@ class Section:
     @property
     def standard_error(self) -> float:
         """What sampling so many test images leaves uncertain in a top-1 of a half, a fraction; others have less."""
-        return float(0.5 / np.sqrt(max(1, self.evaluation["images"])))
+        return float(0.5 / np.sqrt(max(1, self.evaluation.images)))
 
 
 @dataclass(frozen=True)
@@ -337,11 +338,11 @@ def _descending(spread: Spread | None) -> float:
 def _section_json(section: Section) -> dict[str, Any]:
     evaluation = section.evaluation
     return {
-        "dataset": evaluation["dataset"],
-        "split": evaluation["split"],
-        "origin": evaluation["origin"],
-        "images": evaluation["images"],
-        "classes": evaluation["classes"],
+        "dataset": evaluation.dataset,
+        "split": evaluation.split,
+        "origin": evaluation.origin,
+        "images": evaluation.images,
+        "classes": evaluation.classes,
         "notes": section.notes,
         "level": LEVEL,
         "rows": [_row_json(section, place) for place in range(len(section.rows))],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.model_file import read_metadata
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.scoring.model import ReadyClassifier, load
+from fgvc_cli.scoring.results import EvaluationSummary
 
 
 @dataclass(frozen=True)
@@ -184,14 +185,10 @@ class RunArtifacts:
         if self.request.subject.split not in (None, "test") or not self.request.subject.is_own or summary.test is None:
             return None
         self.missing.append("What was predicted for each image is not kept: there is no confusion matrix.")
-        data = summary.dataset.get("folder")
-        described = {
-            "split": "test",
-            "origin": summary.splits.get("test", {}).get("origin", ""),
-            "dataset": {"name": self.recorded.dataset, "data": data},
-            "notes": [],
-        }
-        return Scored({**described, **summary.test.as_json()})
+        metrics = {f.name: getattr(summary.test, f.name) for f in fields(summary.test)}
+        dataset = {"name": self.recorded.dataset, "data": summary.dataset.get("folder")}
+        origin = summary.splits.get("test", {}).get("origin", "")
+        return Scored(EvaluationSummary(**metrics, dataset=dataset, split="test", origin=origin))
 
 
 def _sentence(error: FgvcError) -> str:

@@ -7,7 +7,6 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -21,7 +20,7 @@ from fgvc_cli.report.page import Section
 from fgvc_cli.report.pictures import Picture
 from fgvc_cli.report.predictions import Scored, confused
 from fgvc_cli.report.templating import count, fragment, share
-from fgvc_cli.runs.results import EpochMetrics
+from fgvc_cli.runs.results import ClassMetrics, EpochMetrics
 from fgvc_cli.viz import best_epoch, series
 
 EPOCHS_LISTED = 60
@@ -105,14 +104,14 @@ class Group:
     """
 
     title: str
-    rows: Sequence[dict[str, Any]]
+    rows: Sequence[ClassMetrics]
 
 
 def classes_section(scored: Scored, anchor: str) -> Section:
     """Return the tables with their bars; classes without images are named apart."""
-    per_class = scored.summary["per_class"]
-    rows = sorted((row for row in per_class if row["images"]), key=lambda row: (row["top1"], row["f1"]))
-    absent = [row["class"] for row in per_class if not row["images"]]
+    per_class = scored.summary.per_class
+    rows = sorted((row for row in per_class if row.images), key=lambda row: (row.top1 or 0.0, row.f1 or 0.0))
+    absent = [row.name for row in per_class if not row.images]
     if len(rows) <= SHOWN:
         groups = [Group("All classes, worst first", rows)]
     else:
@@ -132,12 +131,12 @@ def classes_section(scored: Scored, anchor: str) -> Section:
     return Section(f"{anchor}classes", "Accuracy by class", body, said=f"{count(len(rows))} classes")
 
 
-def _outline(rows: Sequence[dict[str, Any]]) -> Markup:
-    accuracies = [row["top1"] for row in rows]
+def _outline(rows: Sequence[ClassMetrics]) -> Markup:
+    accuracies = [row.top1 or 0.0 for row in rows]
     return skyline(accuracies, sum(accuracies) / len(accuracies))
 
 
-def _rest(rows: Sequence[dict[str, Any]]) -> Group | None:
+def _rest(rows: Sequence[ClassMetrics]) -> Group | None:
     """Return the whole list, or its worst part, if not all are shown anyway."""
     if len(rows) <= SHOWN:
         return None

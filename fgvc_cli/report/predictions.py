@@ -9,15 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from fgvc_cli import files
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.evaluate import PreparedEvaluation
 from fgvc_cli.evaluation.images import Subject
 from fgvc_cli.progress import progress
 from fgvc_cli.scoring.model import ReadyClassifier
-from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY
+from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +77,6 @@ def _prediction(row: dict[str, str]) -> Prediction:
     )
 
 
-NEEDED = (
-    "split", "origin", "dataset", "images", "classes", "classes_present", "top1", "top5", "macro", "weighted",
-    "calibration_error", "per_class", "notes",
-)  # fmt: skip
-"""Keys of an evaluation's summary without which there is nothing to report."""
-
-
 @dataclass(frozen=True)
 class Scored:
     """What a run's classifier is worth on a split.
@@ -96,20 +87,20 @@ class Scored:
         folder: where both are kept, or None.
     """
 
-    summary: dict[str, Any]
+    summary: EvaluationSummary
     predictions: list[Prediction] = field(default_factory=list)
     folder: Path | None = None
 
     @property
     def class_names(self) -> list[str]:
         """The classes, in the classifier's order."""
-        return [row["class"] for row in self.summary["per_class"]]
+        return [row.name for row in self.summary.per_class]
 
     @property
     def standard_error(self) -> float:
         """Standard error of the top-1 accuracy, a fraction: of a share p of n images the root of p (1 - p) / n."""
-        top1, images = self.summary["top1"], self.summary["images"]
-        return math.sqrt(top1 * (1 - top1) / images)
+        top1 = self.summary.top1 or 0.0
+        return math.sqrt(top1 * (1 - top1) / self.summary.images)
 
 
 def read_scored(folder: Path) -> Scored | None:
@@ -121,11 +112,7 @@ def read_scored(folder: Path) -> Scored | None:
     summary_file, predictions_file = folder / SUMMARY, folder / PREDICTIONS
     if not (summary_file.is_file() and predictions_file.is_file()):
         return None
-    summary = files.read_object(summary_file, files.MADE_AGAIN)
-    missing = [key for key in NEEDED if key not in summary]
-    if missing:
-        raise FgvcError(f"{summary_file} is damaged: it has no '{missing[0]}'. {files.MADE_AGAIN}")
-    scored = Scored(summary, read_predictions(predictions_file), folder)
+    scored = Scored(EvaluationSummary.read(summary_file), read_predictions(predictions_file), folder)
     known = {*scored.class_names, ""}
     strange = next((p for p in scored.predictions if not {p.true, p.predicted} <= known), None)
     if strange is not None:

@@ -49,9 +49,9 @@ class RunReport:
         return {
             "run": str(run_of(self.recorded.run.model_file)),
             "title": self.recorded.title,
-            "split": None if scored is None else scored.summary["split"],
-            "images": None if scored is None else scored.summary["images"],
-            "top1": None if scored is None else scored.summary["top1"],
+            "split": None if scored is None else scored.summary.split,
+            "images": None if scored is None else scored.summary.images,
+            "top1": None if scored is None else scored.summary.top1,
             "standard_error": None if scored is None else scored.standard_error,
             "evaluation": None if scored is None or scored.folder is None else str(scored.folder),
             "explainer": None if examples is None else examples.explainer,

@@ -24,7 +24,6 @@ from fgvc_cli.report.predictions import Scored
 from fgvc_cli.report.run_report import RunReport
 from fgvc_cli.report.templating import NO_BREAK, count, fragment, share
 from fgvc_cli.runs.results import TrainingSummary
-from fgvc_cli.scoring.results import images_text
 
 NAMES = {"test": "test", "val": "validation", "train": "training"}
 """What a split is called in a sentence."""
@@ -54,8 +53,8 @@ def result(report: RunReport) -> Markup:
     return fragment(
         "result.html",
         scored=scored,
-        split=NAMES.get(summary["split"], f"“{summary['split']}”"),
-        images=images_text(summary),
+        split=NAMES.get(summary.split, f"“{summary.split}”"),
+        images=summary.images_text,
         chance=report.recorded.summary.chance,
         statistics=_statistics(scored),
         untrained=not report.recorded.summary.epochs,
@@ -64,16 +63,16 @@ def result(report: RunReport) -> Markup:
 
 
 def _statistics(scored: Scored) -> list[Statistic]:
-    summary: dict[str, Any] = scored.summary
-    macro, weighted = summary["macro"], summary["weighted"]
-    present, classes = summary["classes_present"], summary["classes"]
+    summary = scored.summary
+    macro, weighted = summary.macro, summary.weighted
+    present, classes = summary.classes_present, summary.classes
     shown = [
-        Statistic("top-1", share(summary["top1"]), f"± {share(scored.standard_error)}"),
-        Statistic("top-5", share(summary["top5"])) if summary["top5"] is not None else None,
-        Statistic("macro F1", share(macro["f1"]), "classes weigh alike"),
-        Statistic("weighted F1", share(weighted["f1"]), "images weigh alike"),
-        Statistic("calibration error", share(summary["calibration_error"]), "15 bins"),
-        Statistic("images", count(summary["images"]), f"{present} of {classes} classes"),
+        Statistic("top-1", share(summary.top1), f"± {share(scored.standard_error)}"),
+        Statistic("top-5", share(summary.top5)) if summary.top5 is not None else None,
+        Statistic("macro F1", share(macro.f1), "classes weigh alike"),
+        Statistic("weighted F1", share(weighted.f1), "images weigh alike"),
+        Statistic("calibration error", share(summary.calibration_error), "15 bins"),
+        Statistic("images", count(summary.images), f"{present} of {classes} classes"),
     ]
     return [statistic for statistic in shown if statistic is not None]
 
@@ -250,7 +249,7 @@ def run_section(report: RunReport, number: int, title: str | None = None, folded
         folded: whether only heading and accuracy are to be seen until a reader opens it.
     """
     scored = report.scored
-    said = "" if scored is None else f"{scored.summary['split']} top-1 {share(scored.summary['top1'])}"
+    said = "" if scored is None else f"{scored.summary.split} top-1 {share(scored.summary.top1)}"
     parts = run_parts(report, f"run-{number}-")
     name = report.recorded.run.name if title is None else title
     return Section(f"run-{number}", f"{number}. {name}", result(report), parts, folded, said)
@@ -267,5 +266,5 @@ class _Row:
 def glance_section(reports: Sequence[RunReport]) -> Section:
     """Return a table with a line a run that leads to its section."""
     rows = [_Row(f"run-{number}", report) for number, report in enumerate(reports, 1)]
-    scored_on = {images_text(report.scored.summary) for report in reports if report.scored is not None}
+    scored_on = {report.scored.summary.images_text for report in reports if report.scored is not None}
     return Section("runs", "The runs at a glance", fragment("glance.html", rows=rows, several=len(scored_on) > 1))

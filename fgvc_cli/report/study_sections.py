@@ -68,7 +68,7 @@ def comparison_section(report: StudyReport, place: int) -> Section:
     compared = report.comparison.sections[place]
     number = "" if place == 0 else f"-{place + 1}"
     several = len(report.comparison.sections) > 1
-    title = f"Compared on {compared.evaluation['split']} of {_source(compared)}" if several else "Comparison"
+    title = f"Compared on {compared.evaluation.split} of {_source(compared)}" if several else "Comparison"
     lines = [_line(report, compared, i) for i in range(len(compared.rows))]
     columns = [name for name in lines[0].cells if any(line.cells[name] for line in lines)]
     body = fragment(
@@ -109,7 +109,7 @@ def _costs(compared: Compared, number: str) -> Section | None:
     names = labels(compared)
     lines = [Line(names[i], sorted(_points(row)), i % COLORS + 1, dashed=i >= COLORS, joined=False) for i, row in drawn]
     said = "; ".join(f"{line.name}: {_pairs(line.points)}" for line in lines)
-    title = f"{str(compared.evaluation['split']).capitalize()} top-1 accuracy, %"
+    title = f"{str(compared.evaluation.split).capitalize()} top-1 accuracy, %"
     chart = LineChart(
         title, f"{title} against minutes. {said}.", lines, "minutes of training, a point a run", whole=False
     )
@@ -162,7 +162,7 @@ def _mean(of_runs: Sequence[Sequence[EpochMetrics]], part: str, name: str, facto
 
 
 def _source(compared: Compared) -> str:
-    dataset = compared.evaluation["dataset"]
+    dataset = compared.evaluation.dataset
     return Path(dataset["data"]).name if dataset["data"] else str(dataset["name"])
 
 
@@ -170,12 +170,12 @@ def study_lede(report: StudyReport) -> Markup:
     """Return which combination is ahead, whether clearly, and what is missing."""
     first = report.comparison.sections[0]
     behind = [first.behind(place) for place in range(1, len(first.rows))]
-    split = str(first.evaluation["split"])
+    split = str(first.evaluation.split)
     return fragment(
         "study_lede.html",
         best=first.rows[0].title,
         top1=unbroken(share_text(first.rows[0].top1)),
-        images=first.evaluation["images"],
+        images=first.evaluation.images,
         split=NAMES.get(split, f"“{split}”"),
         lone=len(first.rows) == 1,
         others=len(behind),

@@ -85,13 +85,7 @@ class RunFolder:
         Raises:
             FgvcError: the file is missing or damaged.
         """
-        document = files.read_object(self.summary_file, "Restore it, or train again.")
-        try:
-            return TrainingSummary.from_json(document)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise FgvcError(
-                f"{self.summary_file} is damaged ({type(error).__name__}: {error}). Restore it, or train again."
-            ) from error
+        return files.read_as(self.summary_file, TrainingSummary.from_json, "Restore it, or train again.")
 
     @property
     def metrics(self) -> list[EpochMetrics]:

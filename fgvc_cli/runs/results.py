@@ -215,13 +215,13 @@ class SplitMetrics:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> SplitMetrics:
         """Undo `as_json`; other keys are ignored."""
-        return SplitMetrics(**_split_metrics(document))
+        return SplitMetrics(**split_metrics_arguments(document))
 
 
 _PLAIN_METRICS = ("images", "failed", "not_finite", "classes", "classes_present", "top1", "top5", "loss")
 
 
-def _split_metrics(document: Mapping[str, Any]) -> dict[str, Any]:
+def split_metrics_arguments(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `SplitMetrics` from its JSON form."""
     found = {name: document[name] for name in (*_PLAIN_METRICS, "calibration_error", "chance") if name in document}
     averages = {name: Averages(**document[name]) for name in ("macro", "weighted") if name in document}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fgvc_cli import files
@@ -14,108 +15,245 @@ from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.files import write_csv
-from fgvc_cli.scoring.metrics import confusion_matrix, most_confident_mistakes, most_confused, split_metrics
+from fgvc_cli.formatting import percent
+from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
+from fgvc_cli.scoring.metrics import confusion_matrix, split_metrics
 from fgvc_cli.scoring.scores import Scores
 from fgvc_cli.viz import confusion_matrix as draw_confusion_matrix
 
 SUMMARIZED = 10
-"""How many confused pairs and confident mistakes a summary names."""
+"""Number of confused pairs and confident mistakes in a summary."""
 
 
 @dataclass(frozen=True)
-class Occasion:
-    """What was evaluated on which images, and where it was computed.
+class ConfusedPair:
+    """Images of one class that were classified as another.
 
     Attributes:
-        run: what a person names the classifier by; several, if their predictions are averaged.
-        dataset: the dataset's name.
-        data: the folder or file that it was made from, or None.
-        split: the images.
-        device: computed the scores.
-        precision: "fp32" or "bf16".
-        notes: what a person should know when reading the figures.
-        preprocessing: how images were made fit for the classifier; None of several, each of which has its own.
+        true, predicted: names of the classes.
+        images: number of images.
+        share: fraction of the images of the true class.
     """
 
-    run: Path | tuple[Path, ...]
-    dataset: str
-    data: Path | None
-    split: Split
-    device: torch.device
-    precision: str
-    notes: tuple[str, ...] = ()
-    preprocessing: Preprocessing | None = None
+    true: str
+    predicted: str
+    images: int
+    share: float
 
-    def summary(self, scores: Scores, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return what `summary.json` holds: what the figures are of, and those of `metrics.figures`."""
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrongly classified image.
+
+    Attributes:
+        key: name of the image in its split.
+        true, predicted: names of the classes.
+        probability: of the predicted class.
+        probability_true: of the true class.
+        file: path of the image; None if it is not a file.
+    """
+
+    key: str
+    true: str
+    predicted: str
+    probability: float
+    probability_true: float
+    file: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSummary(SplitMetrics):
+    """`summary.json` of an evaluation: the metrics, what was evaluated on which images, and where.
+
+    Attributes:
+        runs: paths of the runs; several if their predictions were averaged.
+        dataset: "name", and "data": the folder or file it was made from, or None.
+        split: name of the split.
+        origin: where the split comes from: "official", "drawn (seed 0)".
+        notes: what a user should know when reading the metrics.
+        most_confused: pairs of classes with the most mistakes.
+        most_confident_mistakes: wrongly classified images with the highest probability.
+        failures: why an image could not be read, by its key.
+        seconds: wall time.
+        device: name of the device.
+        precision: "fp32" or "bf16".
+        preprocessing: fields of `Preprocessing`; None for several runs, each of which has its own.
+        version: of fgvc.
+    """
+
+    runs: tuple[str, ...] = ()
+    dataset: Mapping[str, str | None]
+    split: str
+    origin: str = ""
+    notes: Sequence[str] = ()
+    most_confused: Sequence[ConfusedPair] = ()
+    most_confident_mistakes: Sequence[Mistake] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    device: str = ""
+    precision: str = "fp32"
+    preprocessing: Mapping[str, Any] | None = None
+    version: str = __version__
+
+    @property
+    def images_text(self) -> str:
+        """The images that the metrics are of; see `images_text`."""
+        return images_text({"split": self.split, "dataset": self.dataset, "origin": self.origin})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form that `summary.json` has."""
         return {
-            **self._runs(),
-            "dataset": dataset_record(self.dataset, self.data),
-            "split": self.split.name,
-            "origin": self.split.origin,
+            **({"run": self.runs[0]} if len(self.runs) == 1 else {"runs": list(self.runs)}),
+            "dataset": dict(self.dataset),
+            "split": self.split,
+            "origin": self.origin,
             "notes": list(self.notes),
-            **split_metrics(scores, class_names).as_json(),
-            "most_confused": most_confused(scores, class_names, SUMMARIZED),
-            "most_confident_mistakes": [
-                {**mistake, "file": self._file(mistake["key"])}
-                for mistake in most_confident_mistakes(scores, class_names, SUMMARIZED)
-            ],
-            "failures": [{"key": key, "reason": reason} for key, reason in scores.failures.items()],
-            "seconds": round(scores.seconds, 3),
-            "device": describe_device(self.device),
+            **super().as_json(),
+            "most_confused": [asdict(pair) for pair in self.most_confused],
+            "most_confident_mistakes": [asdict(mistake) for mistake in self.most_confident_mistakes],
+            "failures": [{"key": key, "reason": reason} for key, reason in self.failures.items()],
+            "seconds": self.seconds,
+            "device": self.device,
             "precision": self.precision,
-            **({} if self.preprocessing is None else {"preprocessing": asdict(self.preprocessing)}),
-            "fgvc": __version__,
+            **({} if self.preprocessing is None else {"preprocessing": dict(self.preprocessing)}),
+            "fgvc": self.version,
         }
 
-    def _runs(self) -> dict[str, Any]:
-        return {"run": str(self.run)} if isinstance(self.run, Path) else {"runs": [str(run) for run in self.run]}
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> EvaluationSummary:
+        """Undo `as_json`.
 
-    def _file(self, key: str) -> str | None:
-        image = self.split.images[list(self.split.keys).index(key)]
-        return str(image) if isinstance(image, Path) else None
+        Raises:
+            KeyError, TypeError, AttributeError: something is missing or has another type.
+        """
+        plain = ("dataset", "split", "origin", "notes", "seconds", "device", "precision", "preprocessing")
+        return EvaluationSummary(
+            **split_metrics_arguments(document),
+            **{name: document[name] for name in plain if name in document},
+            runs=tuple(document["runs"] if "runs" in document else [document["run"]]),
+            most_confused=[ConfusedPair(**pair) for pair in document.get("most_confused", ())],
+            most_confident_mistakes=[Mistake(**mistake) for mistake in document.get("most_confident_mistakes", ())],
+            failures={failure["key"]: failure["reason"] for failure in document.get("failures", ())},
+            version=document.get("fgvc", ""),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> EvaluationSummary:
+        """Read a `summary.json`.
+
+        Raises:
+            FgvcError: it is missing or damaged.
+        """
+        return files.read_as(path, cls.from_json, files.MADE_AGAIN)
 
 
-def dataset_record(name: str, data: Path | None) -> dict[str, Any]:
+def summarize(
+    scores: Scores,
+    class_names: Sequence[str],
+    split: Split,
+    *,
+    runs: Sequence[Path],
+    dataset: str,
+    data: Path | None,
+    device: torch.device,
+    precision: str,
+    notes: Sequence[str] = (),
+    preprocessing: Preprocessing | None = None,
+) -> EvaluationSummary:
+    """Summarize an evaluation; see `EvaluationSummary` for the arguments."""
+    images = dict(zip(split.keys, split.images, strict=True))
+    mistakes = most_confident_mistakes(scores, class_names, SUMMARIZED)
+    metrics = split_metrics(scores, class_names)
+    return EvaluationSummary(
+        **{f.name: getattr(metrics, f.name) for f in fields(metrics)},
+        runs=tuple(map(str, runs)),
+        dataset=dataset_record(dataset, data),
+        split=split.name,
+        origin=split.origin,
+        notes=tuple(notes),
+        most_confused=most_confused(scores, class_names, SUMMARIZED),
+        most_confident_mistakes=[
+            replace(m, file=str(image) if isinstance(image := images[m.key], Path) else None) for m in mistakes
+        ],
+        failures=scores.failures,
+        seconds=round(scores.seconds, 3),
+        device=describe_device(device),
+        precision=precision,
+        preprocessing=None if preprocessing is None else asdict(preprocessing),
+    )
+
+
+def most_confused(scores: Scores, class_names: Sequence[str], n: int = 10) -> list[ConfusedPair]:
+    """Return the n pairs of classes with the most mistakes, most first; at equal numbers the larger share first."""
+    classes = scores.classes
+    wrong = (scores.predicted >= 0) & (scores.predicted != scores.labels)
+    # Only pairs that occur: a dense matrix of ten thousand classes would take 800 MB.
+    codes, counts = np.unique(scores.labels[wrong] * classes + scores.predicted[wrong], return_counts=True)
+    shares = counts / np.bincount(scores.labels, minlength=classes)[codes // classes]
+    order = np.lexsort((codes, -shares, -counts))[:n]
+    return [
+        ConfusedPair(
+            class_names[codes[i] // classes], class_names[codes[i] % classes], int(counts[i]), float(shares[i])
+        )
+        for i in order
+    ]
+
+
+def most_confident_mistakes(scores: Scores, class_names: Sequence[str], n: int = 10) -> list[Mistake]:
+    """Return the n wrongly classified images with the highest probability of the predicted class, highest first."""
+    wrong = np.flatnonzero((scores.predicted >= 0) & (scores.predicted != scores.labels))
+    order = wrong[np.argsort(-scores.confidence[wrong], kind="stable")][:n]
+    return [
+        Mistake(
+            scores.keys[i],
+            class_names[scores.labels[i]],
+            class_names[scores.predicted[i]],
+            float(scores.confidence[i]),
+            float(scores.probabilities[i, scores.labels[i]]),
+        )
+        for i in order
+    ]
+
+
+def dataset_record(name: str, data: Path | None) -> dict[str, str | None]:
     """Return what a summary records of a dataset: its name, and the folder or file that it was made from."""
     return {"name": name, "data": None if data is None else str(data)}
 
 
 SUMMARY, PREDICTIONS, PER_CLASS, CONFUSION = "summary.json", "predictions.csv", "per_class.csv", "confusion.png"
 SHARPNESS = "sharpness.json"
-"""What `fgvc evaluate --sharpness` writes beside the others."""
+"""What a sharpness measurement writes to the same folder."""
 
 LISTED = 5
-"""How many classes a line of `predictions.csv` names."""
+"""Number of classes in a row of `predictions.csv`."""
 DRAWN_CLASSES = 2000
-"""Up to so many classes the confusion matrix is drawn: above, a class would be smaller than a pixel."""
+"""Maximum number of classes for which the confusion matrix is drawn; with more, a class is smaller than a pixel."""
 
 
 def write(
-    folder: Path, summary: dict[str, Any], scores: Scores, class_names: Sequence[str], draw: bool = True
+    folder: Path, summary: EvaluationSummary, scores: Scores, class_names: Sequence[str], draw: bool = True
 ) -> list[Path]:
-    """Write an evaluation's files; each replaces its predecessor whole, the summary last.
+    """Write the files of an evaluation atomically, the summary last.
 
     Args:
-        folder: where to; it is made.
+        folder: created if needed.
         summary: for `summary.json`.
-        scores: what it is of.
+        scores: that it summarizes.
         class_names: in the order of the scores.
-        draw: whether the confusion matrix is drawn too.
+        draw: whether to draw the confusion matrix.
 
     Returns:
         The files.
     """
     written = [folder / PREDICTIONS, folder / PER_CLASS]
     write_csv(written[0], _prediction_header(scores), _prediction_rows(scores, class_names))
-    columns = ("class", "images", "precision", "recall", "f1", "top1")
-    write_csv(written[1], columns, ([row[column] for column in columns] for row in summary["per_class"]))
+    write_csv(written[1], CLASS_COLUMNS, (list(row.as_json().values()) for row in summary.per_class))
     if draw and scores.classes <= DRAWN_CLASSES:
         written.append(folder / CONFUSION)
-        title = f"{summary['split']}: {100 * summary['top1']:.1f} % of {summary['images']} images right"
+        title = f"{summary.split}: top-1 {percent(summary.top1)} on {summary.images} images"
         draw_confusion_matrix(written[-1], confusion_matrix(scores), class_names, title)
     written.append(folder / SUMMARY)
-    files.write_json(written[-1], summary)
+    files.write_json(written[-1], summary.as_json())
     return written
 
 
@@ -126,7 +264,7 @@ def _prediction_header(scores: Scores) -> list[str]:
 
 
 def _prediction_rows(scores: Scores, class_names: Sequence[str]) -> Iterator[list[Any]]:
-    """Give a line an image, the most probable classes after it; ranks count from 1."""
+    """Yield a row per image with its most probable classes; ranks count from 1."""
     top = scores.top(LISTED)
     for i, key in enumerate(scores.keys):
         probabilities, label = scores.probabilities[i], int(scores.labels[i])
@@ -140,6 +278,6 @@ def _prediction_rows(scores: Scores, class_names: Sequence[str]) -> Iterator[lis
 
 
 def images_text(summary: Mapping[str, Any]) -> str:
-    """Name the images that figures are of: split, dataset, and how the split came about."""
+    """Return the split, the dataset and the origin of the split of a summary: "test of photos, drawn (seed 0)"."""
     source = summary["dataset"]["data"] or summary["dataset"]["name"]
     return f"{summary['split']} of {source}" + (f", {summary['origin']}" if summary["origin"] else "")

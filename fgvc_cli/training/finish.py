@@ -22,7 +22,7 @@ from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.model_file import load_state, save_classifier
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.scoring.metrics import split_metrics
-from fgvc_cli.scoring.results import Occasion, write
+from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import Scores, score
 from fgvc_cli.training.setup import Job
 from fgvc_cli.training.trainer import Trainer
@@ -104,11 +104,19 @@ def _write_test(trainer: Trainer, scores: Scores) -> None:
     """Keep the prediction for each image, as `fgvc evaluate` does, so that runs can be compared image by image."""
     job, split = trainer.job, trainer.job.splits.test
     assert split is not None
-    class_names, data, preprocessing = job.classifier.class_names, job.config.data, job.classifier.preprocessing
-    run, dataset = trainer.run.path, job.dataset.name
-    occasion = Occasion(run, dataset, data, split, job.device, job.precision, preprocessing=preprocessing)
-    folder = trainer.run.evaluation(split.name)
-    write(folder, occasion.summary(scores, class_names), scores, class_names, draw=False)
+    class_names = job.classifier.class_names
+    summary = summarize(
+        scores,
+        class_names,
+        split,
+        runs=[trainer.run.path],
+        dataset=job.dataset.name,
+        data=job.config.data,
+        device=job.device,
+        precision=job.precision,
+        preprocessing=job.classifier.preprocessing,
+    )
+    write(trainer.run.evaluation(split.name), summary, scores, class_names, draw=False)
 
 
 def _summary(trainer: Trainer, test: Scores | None) -> TrainingSummary:

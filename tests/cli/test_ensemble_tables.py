@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from fgvc_cli.cli.evaluation_tables import SHOWN_PAIRS, _pairs_title, most_complementary, over_best_line, p_text
@@ -17,12 +19,12 @@ def test_p_values_have_two_figures(p_value: float, text: str) -> None:
 
 def test_the_verdict_follows_the_test() -> None:
     best = {"run": "r/a", "difference": 0.021, "ensemble_only": 9, "member_only": 1, "p_value": 0.02}
-    line = over_best_line({"over_best": {**best, "significant": True}}, {"r/a": "a"})
+    line = over_best_line(SimpleNamespace(over_best={**best, "significant": True}), {"r/a": "a"})
     assert line == (
         "ensemble over the best run (a): +2.1 points (images that only the ensemble has right: 9, only the run: 1), "
         "beyond noise (exact McNemar test, p = 0.02)"
     )
-    assert "within noise" in over_best_line({"over_best": {**best, "significant": False}}, {"r/a": "a"})
+    assert "within noise" in over_best_line(SimpleNamespace(over_best={**best, "significant": False}), {"r/a": "a"})
 
 
 def pair(one_right: float) -> dict:

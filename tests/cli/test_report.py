@@ -269,7 +269,7 @@ def test_what_cannot_be_reported_of_is_said_in_one_line(fgvc, run, tmp_path):
     finish(run)
     (run / "summary.json").write_text("{}")
     damaged = fgvc("report", run)
-    assert damaged.exit_code == 1 and "summary.json is damaged: it has no 'dataset'" in damaged.stderr
+    assert damaged.exit_code == 1 and "summary.json is damaged: it has no 'run'" in damaged.stderr
     unknown = fgvc("report", run, "--split", "tets")
     assert unknown.exit_code != 0
     finish(run)

@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 
 from fgvc_cli.runs.results import Averages, ClassMetrics, SplitMetrics
-from fgvc_cli.scoring.metrics import (
-    confusion_matrix,
-    expected_calibration_error,
-    most_confident_mistakes,
-    most_confused,
-    split_metrics,
-)
+from fgvc_cli.scoring.metrics import confusion_matrix, expected_calibration_error, split_metrics
+from fgvc_cli.scoring.results import most_confident_mistakes, most_confused
 
 NAMES = ("ant", "bee", "cat")
 
@@ -84,21 +79,21 @@ def test_most_confused_pairs_come_by_number_then_share(made_scores) -> None:
     labels = [0, 0, 0, 0, 1, 1, 2]
     scores = made_scores(certain([1, 1, 2, 0, 0, 1, 0]), labels)
     found = most_confused(scores, NAMES, 3)
-    assert [(pair["true"], pair["predicted"], pair["images"]) for pair in found] == [
+    assert [(pair.true, pair.predicted, pair.images) for pair in found] == [
         ("ant", "bee", 2),
         ("cat", "ant", 1),
         ("bee", "ant", 1),
     ]
-    assert [pair["share"] for pair in found] == [0.5, 1.0, 0.5]
+    assert [pair.share for pair in found] == [0.5, 1.0, 0.5]
 
 
 def test_most_confident_mistakes_name_file_classes_and_probabilities(made_scores) -> None:
     rows = [[0.6, 0.3, 0.1], [0.05, 0.05, 0.9], [0.8, 0.15, 0.05]]
     found = most_confident_mistakes(made_scores(rows, [1, 2, 1]), NAMES, 5)
-    assert [mistake["key"] for mistake in found] == ["2.jpg", "0.jpg"]
+    assert [mistake.key for mistake in found] == ["2.jpg", "0.jpg"]
     first = found[0]
-    assert (first["true"], first["predicted"]) == ("bee", "ant")
-    assert (first["probability"], first["probability_true"]) == pytest.approx((0.8, 0.15))
+    assert (first.true, first.predicted) == ("bee", "ant")
+    assert (first.probability, first.probability_true) == pytest.approx((0.8, 0.15))
 
 
 def test_calibration_error_by_hand(made_scores) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from fgvc_cli.report.pictures import Picture, picture
 from fgvc_cli.report.predictions import Prediction, Scored
 from fgvc_cli.report.run_report import RunReport, StudyReport
 from fgvc_cli.runs.folder import RunFolder
-from fgvc_cli.runs.results import EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
+from fgvc_cli.runs.results import Averages, ClassMetrics, EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
+from fgvc_cli.scoring.results import EvaluationSummary
 
 VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br", "input"}
 
@@ -173,7 +174,8 @@ def scored() -> Callable[..., Scored]:
                 probability = float(rng.uniform(0.4, 1.0))
                 true = probability if predicted == name else (1 - probability) / 2
                 predictions.append(Prediction(f"{name}/{i:04}.png", name, predicted, probability, true))
-        return Scored({**_figures(predictions, names), "split": split, **summary}, predictions)
+        evaluated = EvaluationSummary(**{**_figures(predictions, names), "split": split, **summary})
+        return Scored(evaluated, predictions)
 
     return make
 
@@ -183,11 +185,9 @@ def _figures(predictions: list[Prediction], names: list[str]) -> dict[str, Any]:
     for name in names:
         own = [p for p in predictions if p.true == name]
         share = sum(p.is_right for p in own) / len(own) if own else None
-        rows.append(
-            {"class": name, "images": len(own), "precision": share, "recall": share, "f1": share, "top1": share}
-        )
+        rows.append(ClassMetrics(name, len(own), share, share, share, share))
     top1 = sum(p.is_right for p in predictions) / len(predictions)
-    average = {"precision": top1, "recall": top1, "f1": top1}
+    average = Averages(top1, top1, top1)
     return {
         "origin": "drawn (seed 0)", "dataset": {"name": "demo", "data": None}, "notes": [], "images": len(predictions),
         "failed": 0, "classes": len(names), "classes_present": len(names), "top1": top1, "top5": None, "macro": average,
@@ -238,12 +238,7 @@ def study_report(recorded: Any, scored: Any, run_report: Any) -> Callable[..., S
                 figures = scored(4, 40)
                 worse = figures.predictions[: 30 * place]
                 right = {p.key: p.is_right and p not in worse for p in figures.predictions}
-                summary = {
-                    **figures.summary,
-                    "top1": sum(right.values()) / len(right),
-                    "failures": [],
-                    "precision": "fp32",
-                }
+                summary = replace(figures.summary, top1=sum(right.values()) / len(right))
                 config = {"head": {"name": head}, "train": {"epochs": 10, "seed": seed}}
                 compared.append(ComparedRun(training.run, config, training.summary, summary, right))
                 reports.append(

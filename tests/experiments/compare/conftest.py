@@ -67,7 +67,7 @@ def make_run(
         "split": split,
         "origin": "official", "notes": [], "images": len(correct), "classes": 2, "top1": top1,
         "macro": {"f1": top1 / 2}, "precision": "fp32", "preprocessing": {"image_size": facts.get("size", 64)},
-        "per_class": [{"class": name} for name in CLASSES],
+        "per_class": [{"class": name, "images": 1} for name in CLASSES],
         "failures": [{"key": key, "reason": "broken"} for key in facts.get("failures", ())],
     }  # fmt: skip
     place = run.evaluation(split)

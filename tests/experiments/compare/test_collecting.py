@@ -83,7 +83,7 @@ def test_a_run_without_one_is_evaluated(tmp_path, made_run):
         return elsewhere
 
     (found,) = read([run], None, evaluate)
-    assert asked == [("run", None)] and found.evaluation["top1"] == 0.5
+    assert asked == [("run", None)] and found.evaluation.top1 == 0.5
     list(read([run], "val", evaluate))
     assert asked[1:] == [("run", "val")]
 
@@ -91,7 +91,7 @@ def test_a_run_without_one_is_evaluated(tmp_path, made_run):
 def test_a_run_without_a_test_split_is_compared_on_val(tmp_path, made_run):
     run = made_run(tmp_path / "run", [True], split="val")
     (found,) = read([run], None, evaluate)
-    assert found.evaluation["split"] == "val"
+    assert found.evaluation.split == "val"
 
 
 def test_a_run_with_a_test_split_is_not_compared_on_val_because_that_is_there(tmp_path, made_run):

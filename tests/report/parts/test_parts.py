@@ -23,7 +23,7 @@ from fgvc_cli.report.detail_sections import (
 from fgvc_cli.report.examples import ReportRequest
 from fgvc_cli.report.predictions import confused
 from fgvc_cli.report.run_sections import commands, reproducing_section, result, summary_section
-from fgvc_cli.runs.results import TrainMetrics, ValMetrics
+from fgvc_cli.runs.results import ClassMetrics, TrainMetrics, ValMetrics
 
 
 def facts(section, read_page) -> dict[str, str]:
@@ -141,8 +141,7 @@ def test_a_very_long_list_is_cut_and_says_so(scored, read_page):
 
 def test_classes_without_images_are_named_apart(scored, read_page):
     found = scored(3, 5)
-    lacking = {"class": "rare", "images": 0, "precision": None, "recall": None, "f1": None, "top1": None}
-    found.summary["per_class"].append(lacking)
+    found.summary.per_class.append(ClassMetrics("rare", 0))
     page = read_page(classes_section(found, "").body)
     assert (
         "rare" not in page.one("table").text and page.one("details").text == "1 class has no image in this split rare"
