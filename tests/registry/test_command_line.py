@@ -124,7 +124,7 @@ def test_list_plugins_shows_clashes_and_disabled_plugins(install):
     install("theirs", {"theirs_plugin.py": "raise AssertionError('imported')"})
     text = run("list-plugins", "--disable-plugins", "theirs").stdout
     assert "ours:pim" in text
-    assert "write fgvc-cli:pim" in text
+    assert "fgvc-cli:pim" in text
     assert "theirs==1.0 is disabled (--disable-plugins) and was not imported" in text
     (row,) = [line for line in text.splitlines() if line.startswith("theirs==1.0  ")]
     assert "disabled" in row and " ms" not in row
