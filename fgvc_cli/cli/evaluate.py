@@ -193,15 +193,15 @@ def evaluate(
     pass
     from fgvc_cli.config.datasets import dataset_settings
     from fgvc_cli.evaluation.evaluate import EvaluationRequest, refuse_what_does_not_go_together
-    from fgvc_cli.evaluation.images import SubjectRequest
     from fgvc_cli.evaluation.sharpness import sharpness_request
+    from fgvc_cli.evaluation.split_selection import SplitRequest
     from fgvc_cli.scoring.model import Computing, find_model, find_models, one_run
 
     runs = [*(run_argument or []), *(run or [])]
     around = {"rho": rho, "adaptive_rho": adaptive_rho, "limit": limit, "points": points, "seed": seed}
     refuse_what_does_not_go_together(runs, ensemble, sharpness, around, per_class)
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
-    subject = SubjectRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
+    subject = SplitRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
     request = EvaluationRequest(models, subject, Computing(device, precision, batch_size, workers), out, force)
     if sharpness:
         evaluate_sharpness(sharpness_request(request, around), json)

@@ -1,104 +1,31 @@
-"""`fgvc explain`: saliency maps of images, or their scores over a dataset."""
+"""`fgvc explain`: explain images with saliency maps, or measure the maps over a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fgvc_cli.cli import common_options as common
+from fgvc_cli.cli import console
 from fgvc_cli.cli.completion import component_names
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.formatting import percent, quoted
+from fgvc_cli.runs.folder import CONFIG_FILE
 
 if TYPE_CHECKING:
-    from fgvc_cli.explaining.request import ExplainRequest, SetRequest
+    from rich.table import Table
 
-
-def explain_dataset(request: ExplainRequest, wanted: SetRequest, json: bool) -> None:
-    """Score explainers over a dataset.
-
-    Raises:
-        FgvcError: it cannot be done.
-        typer.Exit: 3 if some images could not be read; 130 if it was interrupted.
-    """
-    from fgvc_cli.cli import console
-    from fgvc_cli.cli.explanation_tables import gallery_lines, show_study
-    from fgvc_cli.explaining.dataset import study
-    from fgvc_cli.explaining.gallery import draw_gallery
-    from fgvc_cli.registry import get_registry
-    from fgvc_cli.scoring.model import run_of
-
-    study_request = wanted.study(request)
-    for model in study_request.models:
-        console.note(f"run        {run_of(model)}")
-    done = study(study_request, get_registry())
-    if json:
-        console.print_json(done.summary)
-    else:
-        show_study(done)
-    if done.interrupted:
-        raise typer.Exit(130)
-    # after the figures, so that they are shown even if drawing is interrupted, or the disk is full
-    pictures = draw_gallery(done, study_request, get_registry())
-    if not json:
-        for line in gallery_lines(pictures, done.gallery):
-            console.out().print(line, soft_wrap=True)
-    if done.failed:
-        raise typer.Exit(3)
-
-
-def explain_images(images: Sequence[Path], request: ExplainRequest, occlude: bool, json: bool) -> None:
-    """Explain images; what is done when it is interrupted, or when the disk is full, is shown.
-
-    Raises:
-        FgvcError: no image could be explained, or a picture not be written.
-        typer.Exit: 3 if some images were left out; 130 if it was interrupted.
-    """
-    from fgvc_cli.cli import console
-    from fgvc_cli.cli.explanation_tables import ExplanationWriter
-    from fgvc_cli.data.images import ImageError
-    from fgvc_cli.errors import FgvcError
-    from fgvc_cli.explaining.images import prepare_images
-    from fgvc_cli.explaining.panels import write_panel
-    from fgvc_cli.registry import get_registry
-
-    prepared = prepare_images(images, request, occlude, get_registry())
-    for line in prepared.notes:
-        console.note(line)
-    explaining, failures = prepared.explaining, prepared.explaining.failures
-    for name, reason in failures.items():
-        console.warn(f"left out: {name}: {reason}.")
-    writer = ExplanationWriter(prepared.description, explaining.cover, json)
-    explained = 0
-    try:
-        with console.progress("explain", len(explaining.subjects)) as bar:
-            for batch in explaining:
-                for image in batch:
-                    picture = prepared.pictures[image.subject.name]
-                    try:
-                        write_panel(picture, image, explaining.cover)
-                    except ImageError as error:
-                        failures[image.subject.name] = error.cause
-                        console.warn(f"left out: {error}")
-                    else:
-                        writer.image(image, picture)
-                        explained += 1
-                    bar.advance()
-    except KeyboardInterrupt:
-        console.note(f"interrupted after {explained} of {len(explaining.subjects)} images")
-        raise typer.Exit(130) from None
-    finally:
-        writer.close(failures)
-    if explained == 0:
-        raise FgvcError("No image could be explained: see above.")
-    if failures:
-        raise typer.Exit(3)
-
+    from fgvc_cli.explaining.dataset import DatasetExplanationRequest
+    from fgvc_cli.explaining.explanation import ExplainedImage, OcclusionStep
+    from fgvc_cli.explaining.masking import Masking
+    from fgvc_cli.scoring.model import Computing
 
 EXAMPLE = "fgvc explain photo.jpg --occlude --steps 2"
-EXPLAINING, OCCLUSION, SET, RESULTS = (
-    "What is explained",
+EXPLAINING, OCCLUSION, DATASET, RESULTS = (
+    "Explanation",
     "Occlusion test",
     "Over a dataset, instead of IMAGES",
     "Results",
@@ -109,7 +36,7 @@ DEFAULT_EXPLAINER = "gradcam"
 def explain(
     images: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="IMAGES", help="Image files, and folders that are searched for them."),
+        typer.Argument(metavar="IMAGES", help="Image files, and folders to search for images."),
     ] = None,
     run: Annotated[
         list[Path] | None,
@@ -122,7 +49,7 @@ def explain(
     explainer: Annotated[
         list[str] | None,
         typer.Option(
-            help="What draws the heat map. May be given several times, to compare them.",
+            help="Explainer, by name. May be given several times, to compare explainers.",
             show_default=DEFAULT_EXPLAINER,
             autocompletion=component_names("explainer"),
             rich_help_panel=EXPLAINING,
@@ -131,7 +58,7 @@ def explain(
     target: Annotated[
         str,
         typer.Option(
-            help="Class that the map is of: predicted, true (of labeled images), or the name of a class.",
+            help="Class to explain: predicted, true (labeled images only), or the name of a class.",
             rich_help_panel=EXPLAINING,
         ),
     ] = "predicted",
@@ -147,18 +74,18 @@ def explain(
         bool,
         typer.Option(
             "--occlude",
-            help="Cover what the map marks most, predict again, and draw the map again.",
+            help="Mask the most salient pixels, predict again, and explain the new prediction.",
             rich_help_panel=OCCLUSION,
         ),
     ] = False,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="How often more is covered.", show_default="1", rich_help_panel=OCCLUSION),
+        typer.Option(min=1, help="Number of occlusion steps.", show_default="1", rich_help_panel=OCCLUSION),
     ] = None,
     cover: Annotated[
         str | None,
         typer.Option(
-            help="What covers it: mean (the image's mean color), blur or gray.",
+            help="Fill of masked pixels: mean (the mean color of the image), blur or gray.",
             show_default="mean",
             rich_help_panel=OCCLUSION,
         ),
@@ -166,7 +93,7 @@ def explain(
     cover_area: Annotated[
         float | None,
         typer.Option(
-            help="Share of the image that a step covers, above 0 and at most 1.",
+            help="Fraction of the image that a step masks, above 0 and at most 1.",
             show_default="0.2",
             rich_help_panel=OCCLUSION,
         ),
@@ -174,36 +101,39 @@ def explain(
     cover_threshold: Annotated[
         float | None,
         typer.Option(
-            help="Instead of a share: cover what is marked at least so much, above 0 and at most 1.",
+            help="Instead of a fraction: mask pixels with saliency at or above this value, above 0 and at most 1.",
             show_default=False,
             rich_help_panel=OCCLUSION,
         ),
     ] = None,
-    data: Annotated[Path | None, common.data_option(SET)] = None,
-    dataset: Annotated[str | None, common.dataset_option(SET)] = None,
-    split: Annotated[str | None, common.split_option(SET, "explain")] = None,
+    data: Annotated[Path | None, common.data_option(DATASET)] = None,
+    dataset: Annotated[str | None, common.dataset_option(DATASET)] = None,
+    split: Annotated[str | None, common.split_option(DATASET, "explain")] = None,
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, help="So many images at most, spread over the classes.", show_default="all", rich_help_panel=SET
+            min=1,
+            help="Maximum number of images, balanced across classes.",
+            show_default="all",
+            rich_help_panel=DATASET,
         ),
     ] = None,
     class_: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Only images of this class. May be given several times.", rich_help_panel=SET),
+        typer.Option("--class", help="Only images of this class. May be given several times.", rich_help_panel=DATASET),
     ] = None,
     differ: Annotated[
         bool,
         typer.Option(
             "--differ",
-            help="Only images that the first of two runs gets right and the second wrong.",
-            rich_help_panel=SET,
+            help="Only images that the first of two runs classifies correctly and the second does not.",
+            rich_help_panel=DATASET,
         ),
     ] = False,
-    ignore_unknown: Annotated[bool, common.ignore_unknown_option(SET)] = False,
+    ignore_unknown: Annotated[bool, common.ignore_unknown_option(DATASET)] = False,
     device: common.Device = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or auto; gradients like fp32.", rich_help_panel=common.COMPUTING)
+        str, typer.Option(help="fp32, bf16 or auto, of gradients too.", rich_help_panel=common.COMPUTING)
     ] = "fp32",
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
@@ -216,50 +146,296 @@ def explain(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace pictures or results that are there.", rich_help_panel=RESULTS)
+        bool, typer.Option("--force", help="Overwrite existing pictures or results.", rich_help_panel=RESULTS)
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RESULTS)] = False,
 ) -> None:
-    """Show what a decision rests on.
+    """Explain predictions with saliency maps.
 
-    For images, a picture each: the photograph and a heat map over it.
+    For images: draw a panel of each, the photograph and its saliency map.
 
-    With --occlude also: does the decision survive without what the map marks?
+    With --occlude: test whether the prediction survives when the most salient pixels are masked.
 
-    Over a dataset, figures: how far the heat maps can be trusted.
+    Over a dataset: measure how faithful the saliency maps are.
 
-    Exit code 3: done, but some images were left out; 1: all were.
+    Exit code 3: done, but some images were skipped; 1: all were.
 
     """
-    pass
-    pass
-    from fgvc_cli.config.datasets import dataset_settings
-    from fgvc_cli.evaluation.images import SubjectRequest
     from fgvc_cli.explaining.explainers import explainer_settings
-    from fgvc_cli.explaining.request import ExplainRequest, SetRequest, covered, refuse_what_does_not_go_together
-    from fgvc_cli.scoring.model import Computing
+    from fgvc_cli.explaining.masking import Masking
+    from fgvc_cli.scoring.model import Computing, find_model
 
-    over_set = {
-        "--data": data, "--dataset": dataset, "--split": split, "--limit": limit, "--class": class_,
-        "--differ": differ, "--ignore-unknown": ignore_unknown,
-    }  # fmt: skip
-    covering = {"--steps": steps, "--cover": cover, "--cover-area": cover_area, "--cover-threshold": cover_threshold}
     settings, others = explainer_settings(set_ or [])
-    options = dataset_settings(others)
-    refuse_what_does_not_go_together(images or [], run or [], {**over_set, "--set dataset": options}, covering, occlude)
-    request = ExplainRequest(
-        runs=run or [],
-        explainers=explainer or [DEFAULT_EXPLAINER],
+    of_dataset = {
+        "--data": data, "--dataset": dataset, "--split": split, "--limit": limit, "--class": class_,
+        "--differ": differ, "--ignore-unknown": ignore_unknown, "--set dataset": others,
+    }  # fmt: skip
+    of_test = {"--steps": steps, "--cover": cover, "--cover-area": cover_area, "--cover-threshold": cover_threshold}
+    _check_options(bool(images), of_dataset, of_test, occlude)
+    if differ and len(set(run or [])) != 2:
+        raise UsageError("--differ compares two runs; name them with --run A --run B")
+    if cover_area is not None and cover_threshold is not None:
+        raise UsageError("--cover-area and --cover-threshold exclude each other")
+    given = {"fill": cover, "area": cover_area, "threshold": cover_threshold}
+    masking = Masking(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    computing = Computing(device, precision, batch_size, workers)
+    explainers = explainer or [DEFAULT_EXPLAINER]
+    models = list(dict.fromkeys(map(find_model, run))) if run else [find_model(None)]
+    if images:
+        explain_images(
+            images, models, explainers, settings, target, masking if occlude else None, steps or 1, computing, out,
+            force, json,
+        )  # fmt: skip
+        return
+    from fgvc_cli.config.datasets import dataset_settings
+    from fgvc_cli.evaluation.split_selection import SplitRequest
+    from fgvc_cli.explaining.dataset import DatasetExplanationRequest
+
+    request = DatasetExplanationRequest(
+        models=models,
+        split=SplitRequest(split, data, dataset, dataset_settings(others), ignore_unknown),
+        explainers=explainers,
         settings=settings,
         target=target,
-        cover=covered(cover, cover_area, cover_threshold),
+        masking=masking,
         steps=steps or 1,
-        computing=Computing(device, precision, batch_size, workers),
+        limit=limit,
+        classes=class_ or [],
+        differ=differ,
+        computing=computing,
         out=out,
         force=force,
     )
-    if images:
-        explain_images(images, request, occlude, json)
+    explain_dataset(request, json)
+
+
+def _check_options(has_images: bool, of_dataset: Mapping[str, Any], of_test: Mapping[str, Any], occlude: bool) -> None:
+    """Refuse options that would be ignored.
+
+    Args:
+        has_images: whether images are given.
+        of_dataset: options that select a dataset, by name.
+        of_test: options of the occlusion test, by name; None: not given.
+        occlude: whether the occlusion test is requested.
+    """
+    dataset_options = [name for name, value in of_dataset.items() if value]
+    if has_images and dataset_options:
+        raise UsageError(f"IMAGES and {dataset_options[0]} exclude each other; give images or a dataset")
+    if not has_images and not dataset_options:
+        raise UsageError(
+            "nothing to explain; give images (fgvc explain photo.jpg --occlude), or a dataset with --data, --dataset "
+            "or --split"
+        )
+    test_options = [name for name, value in of_test.items() if value is not None]
+    if has_images and test_options and not occlude:
+        raise UsageError(f"{test_options[0]} is an option of the occlusion test; add --occlude")
+
+
+def explain_images(
+    paths: Sequence[Path],
+    models: Sequence[Path],
+    explainers: Sequence[str],
+    settings: Mapping[str, Any],
+    target: str,
+    masking: Masking | None,
+    steps: int,
+    computing: Computing,
+    out: Path | None,
+    force: bool,
+    json: bool,
+) -> None:
+    """Explain images; on an interruption or a full disk, print what is done.
+
+    Raises:
+        FgvcError: no image could be explained, or a picture could not be written.
+        typer.Exit: 3 if some images were skipped; 130 if interrupted.
+    """
+    from fgvc_cli.data.images import ImageError, find_inputs
+    from fgvc_cli.explaining.explainers import make_explainers
+    from fgvc_cli.explaining.explanation import ImageExplanations, InputImage, true_class
+    from fgvc_cli.explaining.gallery import PANEL_SUFFIX, panel_files, without_panels
+    from fgvc_cli.explaining.panels import write_panel
+    from fgvc_cli.registry import get_registry
+    from fgvc_cli.scoring.model import load
+
+    made = make_explainers(explainers, settings, get_registry())
+    found, failures = find_inputs(paths)
+    images = without_panels(found, set(paths))
+    panels = dict(zip(map(str, images), panel_files(images, out, force), strict=True))
+    runs = [load(model, computing) for model in models]
+    inputs = [InputImage(str(path), path, true_class(path, runs[0].classifier.class_names)) for path in images]
+    explanations = ImageExplanations(runs, made, inputs, target, masking, steps if masking else 0, failures)
+    for ready in runs:
+        console.note(f"run        {ready.run}")
+    for line in dict.fromkeys(line for ready in runs for e in made for line in e.notes(ready.classifier)):
+        console.note(line)
+    if len(found) > len(images):
+        console.note(f"skipped {len(found) - len(images)} earlier pictures (*{PANEL_SUFFIX})")
+    for name, reason in failures.items():
+        console.warn(f"skipped: {name}: {reason}")
+    request = {
+        "runs": [str(ready.run) for ready in runs],
+        "explainers": [{"name": e.name, "options": dict(e.options)} for e in made],
+        "target": target,
+        "occlusion": None if masking is None else {**vars(masking), "steps": steps},
+    }
+    writer, explained = ExplanationWriter(request, json), 0
+    try:
+        with console.progress("explain", len(explanations.images)) as bar:
+            for batch in explanations:
+                for image in batch:
+                    try:
+                        write_panel(panels[image.input.name], image)
+                    except ImageError as error:
+                        failures[image.input.name] = error.cause
+                        console.warn(f"skipped: {error}")
+                    else:
+                        writer.image(image, panels[image.input.name])
+                        explained += 1
+                    bar.advance()
+    except KeyboardInterrupt:
+        console.note(f"interrupted after {explained} of {len(explanations.images)} images")
+        raise typer.Exit(130) from None
+    finally:
+        writer.close(failures)
+    if explained == 0:
+        raise FgvcError("no image could be explained, see above")
+    if failures:
+        raise typer.Exit(3)
+
+
+def explain_dataset(request: DatasetExplanationRequest, json: bool) -> None:
+    """Explain a dataset, print the figures and draw the gallery.
+
+    Raises:
+        FgvcError: it failed.
+        typer.Exit: 3 if some images could not be read; 130 if interrupted.
+    """
+    from fgvc_cli.cli.explanation_tables import gallery_lines, show_dataset_explanation
+    from fgvc_cli.explaining import dataset
+    from fgvc_cli.registry import get_registry
+    from fgvc_cli.scoring.model import run_of
+
+    for model in request.models:
+        console.note(f"run        {run_of(model)}")
+    result = dataset.explain_dataset(request, get_registry())
+    if json:
+        console.print_json(result.summary.as_json())
     else:
-        subject = SubjectRequest(split, data, dataset, options, ignore_unknown)
-        explain_dataset(request, SetRequest(subject, limit, class_ or [], differ), json)
+        show_dataset_explanation(result)
+    if result.summary.interrupted:
+        raise typer.Exit(130)
+    # after the figures, so that they are shown even if drawing is interrupted or the disk is full
+    pictures = dataset.draw_gallery(result, request, get_registry())
+    if not json:
+        for line in gallery_lines(pictures, result.summary.gallery):
+            console.out().print(line, soft_wrap=True)
+    if result.summary.failures:
+        raise typer.Exit(3)
+
+
+class ExplanationWriter:
+    """Writes explained images to standard output: tables one by one, or one JSON document at the end.
+
+    Args:
+        request: the settings, at the start of the JSON document.
+        json: whether to write the document instead of tables.
+    """
+
+    def __init__(self, request: Mapping[str, Any], json: bool) -> None:
+        self._request, self._json = request, json
+        self._documents: list[dict[str, Any]] = []
+        self._survived: dict[str, list[bool]] = {}
+
+    def image(self, explained: ExplainedImage, picture: Path) -> None:
+        """Write an explained image and the path of its picture."""
+        from fgvc_cli.explaining.explanation import decision_sentence
+
+        self._documents.append({**explained.as_json(), "picture": str(picture)})
+        labeled = list(zip(explained.labels(), explained.explanations, strict=True))
+        for label, explanation in labeled:
+            if explanation.survived is not None:
+                self._survived.setdefault(label, []).append(explanation.survived)
+        if self._json:
+            return
+        out, true_class = console.out(), explained.input.true_class
+        known = f"   true class: {true_class}" if true_class else ""
+        out.print(f"{explained.input.name}{known}", style="bold", soft_wrap=True)
+        out.print(image_table(explained))
+        for label, explanation in labeled:
+            if explained.masking is not None:
+                prefix = f"{label}: " if len(labeled) > 1 else ""
+                out.print(prefix + decision_sentence(explanation, true_class), soft_wrap=True)
+        out.print(f"picture: {quoted(str(picture))}\n", soft_wrap=True)
+
+    def close(self, failures: Mapping[str, str]) -> None:
+        """Write the end: the JSON document, or in how many images the prediction survived and the next commands."""
+        if self._json:
+            failed = [{"image": image, "reason": reason} for image, reason in failures.items()]
+            console.print_json({**self._request, "images": self._documents, "failures": failed})
+        elif self._documents:
+            for line in self._closing_lines():
+                console.out().print(line, soft_wrap=True)
+
+    def _closing_lines(self) -> list[str]:
+        lines = []
+        if len(self._documents) > 1:
+            for label, survived in self._survived.items():
+                prefix = f"{label}: " if len(self._survived) > 1 else ""
+                lines.append(f"{prefix}The prediction survived in {sum(survived)} of {len(survived)} images.")
+            folder = Path(self._documents[0]["picture"]).parent
+            lines.append(f"pictures: {len(self._documents)} in {quoted(str(folder.absolute()))}/")
+        occluded = self._request["occlusion"] is not None
+        commands = next_commands(self._documents[0]["image"], self._request["runs"], occluded)
+        return lines + [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
+
+
+def next_commands(image: str, runs: Sequence[str], occluded: bool) -> list[str]:
+    """Return the commands that most users would run next."""
+    named = " ".join(f"--run {quoted(run)}" for run in runs)
+    commands = [] if occluded else [f"fgvc explain {quoted(image)} {named} --occlude"]
+    if (Path(runs[0]) / CONFIG_FILE).is_file():  # it names the dataset
+        commands.append(f"fgvc explain --limit 100 {named} --occlude")
+    return commands
+
+
+def image_table(explained: ExplainedImage) -> Table:
+    """Return a table with a row for each occlusion step; columns that would add nothing are omitted."""
+    from rich.table import Table
+
+    explanations, true_class = explained.explanations, explained.input.true_class
+    every = [step for explanation in explanations for step in explanation.steps]
+    columns = {
+        "explained by": len(explanations) > 1,
+        "step": any(len(e.steps) > 1 for e in explanations),
+        "masked": any(len(e.steps) > 1 for e in explanations),
+        "predicted": True,
+        "probability": True,
+        "of the true class": true_class is not None,
+        "map of": any(step.target not in (step.predicted, true_class) for step in every),
+        "its probability": any(step.target not in (step.predicted, true_class) for step in every),
+    }
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for name, is_shown in columns.items():
+        if is_shown and name in ("explained by", "predicted", "map of"):
+            table.add_column(name, overflow="fold")
+        elif is_shown:
+            table.add_column(name, justify="right", no_wrap=True)
+    for label, explanation in zip(explained.labels(), explanations, strict=True):
+        for number, step in enumerate(explanation.steps):
+            cells = _cells(label if number == 0 else "", number, step)
+            table.add_row(*(cell for cell, is_shown in zip(cells, columns.values(), strict=True) if is_shown))
+    return table
+
+
+def _cells(label: str, number: int, step: OcclusionStep) -> list[str]:
+    return [
+        label,
+        str(number),
+        percent(step.masked) if number else "nothing",
+        step.predicted,
+        percent(step.probability),
+        percent(step.true_probability),
+        step.target,
+        percent(step.target_probability),
+    ]

@@ -124,7 +124,7 @@ def report(
 
     pass
     from fgvc_cli.config.datasets import dataset_settings
-    from fgvc_cli.evaluation.images import SubjectRequest
+    from fgvc_cli.evaluation.split_selection import SplitRequest
     from fgvc_cli.explaining.explainers import explainer_settings
     from fgvc_cli.registry import get_registry
     from fgvc_cli.report.examples import ReportRequest
@@ -133,7 +133,7 @@ def report(
 
     settings, others = explainer_settings(set_ or [])
     request = ReportRequest(
-        subject=SubjectRequest(split, data, dataset, dataset_settings(others), ignore_unknown),
+        subject=SplitRequest(split, data, dataset, dataset_settings(others), ignore_unknown),
         explainer=explainer,
         settings=settings,
         images=images,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgvc_cli.cli.console import out
+from fgvc_cli.formatting import quoted
 
 if TYPE_CHECKING:
     from rich.align import VerticalAlignMethod
@@ -117,3 +119,47 @@ def _grid(columns: Sequence[Column], widths: Sequence[int], vertical: VerticalAl
         whole = not column.words and column.width <= width  # otherwise rich would cut it
         table.add_column(width=width - GAP, justify=side, overflow="fold", no_wrap=whole, vertical=vertical)
     return table
+
+
+def figure_table(*titles: str) -> Table:
+    """Make a table; a title that ends in a colon is the heading of a column of figures."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for title in titles:
+        is_figure = title.endswith(":")
+        table.add_column(
+            title.rstrip(":"), justify="right" if is_figure else "left", overflow="fold", no_wrap=is_figure
+        )
+    return table
+
+
+def print_titled(title: str, table: Table) -> None:
+    """Print a table below its title and an empty line; nothing if it has no rows."""
+    if table.row_count:
+        print_title(title)
+        out().print(table)
+
+
+def print_title(title: str) -> None:
+    """Print the title of a table, after an empty line."""
+    from rich.text import Text
+
+    out().print()
+    out().print(Text(title, style="bold cyan"))
+
+
+def skipped_line(keys: Sequence[str], shown: int = 5) -> str:
+    """Name the images that could not be read, the first few of many."""
+    more = f" and {len(keys) - shown} more, see summary.json" if len(keys) > shown else ""
+    return f"skipped, cannot be read ({len(keys)}): {', '.join(keys[:shown])}{more}"
+
+
+def written_line(files: Sequence[Path]) -> str:
+    """Name the files written, which are in one folder."""
+    return f"written: {quoted(str(files[-1].parent))}/ ({', '.join(file.name for file in files)})"
+
+
+def next_lines(commands: Sequence[str]) -> list[str]:
+    """Return the commands that most users would run next, one or two, ready to paste."""
+    return [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import stat
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -182,3 +183,33 @@ def _formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow was built with."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def find_inputs(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """List the images that files and folders name, without duplicates; folders are searched recursively.
+
+    A file counts as an image whatever its suffix.
+
+    Returns:
+        The image files, and the reason for each path that does not exist or has no image.
+
+    Raises:
+        FgvcError: there is no image at all.
+    """
+    images: dict[Path, None] = {}
+    failures: dict[str, str] = {}
+    for path in paths:
+        if not path.exists():
+            failures[str(path)] = "no such file or folder"
+            continue
+        try:
+            found = find_images(path) if path.is_dir() else [path]
+        except FgvcError as error:
+            failures[str(path)] = str(error)
+            continue
+        if not found:
+            failures[str(path)] = "no image in this folder"
+        images.update(dict.fromkeys(found))
+    if not images:
+        raise FgvcError("no images: " + "; ".join(f"{path}: {reason}" for path, reason in failures.items()))
+    return list(images), failures

@@ -17,7 +17,7 @@ from fgvc_cli.data.opening import match_classes
 from fgvc_cli.data.splits import by_keys, listed
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.evaluate import Evaluation, EvaluationRequest, images_note
-from fgvc_cli.evaluation.images import Subject, choose
+from fgvc_cli.evaluation.split_selection import SelectedSplit, select_split
 from fgvc_cli.evaluation.training_history import notes_of_runs
 from fgvc_cli.formatting import run_labels
 from fgvc_cli.progress import progress
@@ -34,7 +34,7 @@ from fgvc_cli.scoring.scores import Scores, score
 logger = logging.getLogger(__name__)
 
 
-def aligned(scores: Scores, own_names: Sequence[str], names: Sequence[str], left_out: frozenset[str]) -> Scores:
+def align(scores: Scores, own_names: Sequence[str], names: Sequence[str], left_out: frozenset[str]) -> Scores:
     """Return scores with their classes in another order, without some images.
 
     Args:
@@ -53,7 +53,7 @@ def aligned(scores: Scores, own_names: Sequence[str], names: Sequence[str], left
     return replace(scores, probabilities=probabilities, labels=labels, keys=keys, loss=loss)
 
 
-def averaged(members: Sequence[Scores]) -> Scores:
+def average(members: Sequence[Scores]) -> Scores:
     """Return the scores of the ensemble: the mean of the members' probabilities, each member counting alike.
 
     Where a member's probabilities are not finite the mean is not either, and the image counts as wrong. An image that
@@ -86,7 +86,7 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
         return float(-np.log(true).mean()) if len(true) else float("nan")
 
 
-def pair_figures(first: Scores, second: Scores) -> dict[str, Any]:
+def pair_diversity(first: Scores, second: Scores) -> dict[str, Any]:
     """Return how two classifiers' mistakes go together; all but `q` are shares of the images, in [0, 1].
 
     - both_right; first_only, second_only: right where the other is wrong.
@@ -107,24 +107,24 @@ def pair_figures(first: Scores, second: Scores) -> dict[str, Any]:
     both_right, both_wrong = first_right & second_right, ~first_right & ~second_right
     first_only, second_only = first_right & ~second_right, second_right & ~first_right
     return {
-        "both_right": _share(both_right),
-        "first_only": _share(first_only),
-        "second_only": _share(second_only),
-        "one_right": _share(first_right != second_right),
-        "both_wrong": _share(both_wrong),
-        "both_wrong_same_class": _share(both_wrong & same),
-        "different_predictions": _share(~same),
+        "both_right": _fraction(both_right),
+        "first_only": _fraction(first_only),
+        "second_only": _fraction(second_only),
+        "one_right": _fraction(first_right != second_right),
+        "both_wrong": _fraction(both_wrong),
+        "both_wrong_same_class": _fraction(both_wrong & same),
+        "different_predictions": _fraction(~same),
         "q": yules_q(*(int(which.sum()) for which in (both_right, both_wrong, first_only, second_only))),
     }
 
 
 def yules_q(both_right: int, both_wrong: int, first_only: int, second_only: int) -> float | None:
     """Return Yule's Q statistic of numbers of images; None where it is not defined."""
-    together, apart = both_right * both_wrong, first_only * second_only
-    return (together - apart) / (together + apart) if together + apart else None
+    joint_accuracy, apart = both_right * both_wrong, first_only * second_only
+    return (joint_accuracy - apart) / (joint_accuracy + apart) if joint_accuracy + apart else None
 
 
-def together(members: Sequence[Scores]) -> dict[str, Any]:
+def joint_accuracy(members: Sequence[Scores]) -> dict[str, Any]:
     """Return what the members get right between them.
 
     - any_right: share of the images that at least one gets right, the oracle: what a perfect choice among the members
@@ -141,7 +141,7 @@ def together(members: Sequence[Scores]) -> dict[str, Any]:
     }
 
 
-def _share(which: np.ndarray) -> float:
+def _fraction(which: np.ndarray) -> float:
     return float(which.mean())
 
 
@@ -205,7 +205,7 @@ def score_members(models: Sequence[Path], split: Split, computing: Computing) ->
             raise FgvcError(f"None of the {available} images ({split.name}) can be read.")
         found.append((scores, ready.classifier.class_names))
     left_out = frozenset(key for scores, _ in found for key in scores.failures)
-    members = [aligned(scores, own_names, names, left_out) for scores, own_names in found]
+    members = [align(scores, own_names, names, left_out) for scores, own_names in found]
     return Members(members, ready.classifier.device, ready.precision)
 
 
@@ -265,13 +265,13 @@ def evaluate_ensemble(request: EvaluationRequest, registry: Registry) -> Evaluat
         FgvcError: a run or the images are not there, none can be read, memory runs out, or nothing can be written.
     """
     names = class_names_of(request.models)
-    subject = choose(request.subject, request.models[0].parent, names, registry)
+    subject = select_split(request.subject, request.models[0].parent, names, registry)
     folder = choose_new_folder(request.out, request.force, FOLDER, "the results")
     notes = _notes(request, subject, registry)
     for line in (images_note(subject), *notes):
         logger.info(line)
     members = score_members(request.models, subject.split, request.computing)
-    ensemble = averaged(members.scores)
+    ensemble = average(members.scores)
     evaluated = summarize(
         ensemble,
         names,
@@ -287,13 +287,13 @@ def evaluate_ensemble(request: EvaluationRequest, registry: Registry) -> Evaluat
         **{f.name: getattr(evaluated, f.name) for f in fields(evaluated)},
         members=[split_metrics(scores, names) for scores in members.scores],
         pairs=_pairs(request.runs, members.scores),
-        together=together(members.scores),
-        over_best=over_best(request.runs, members.scores, ensemble),
+        together=joint_accuracy(members.scores),
+        over_best=compare_with_best(request.runs, members.scores, ensemble),
     )
     return Evaluation(summary, results.write(folder, summary, ensemble, names))
 
 
-def over_best(runs: Sequence[Path], members: Sequence[Scores], ensemble: Scores) -> dict[str, Any]:
+def compare_with_best(runs: Sequence[Path], members: Sequence[Scores], ensemble: Scores) -> dict[str, Any]:
     """Return how the ensemble compares with the member that gets most of these images right.
 
     - run: that member's, of equals the one with the lowest loss.
@@ -317,7 +317,7 @@ def over_best(runs: Sequence[Path], members: Sequence[Scores], ensemble: Scores)
     }
 
 
-def _notes(request: EvaluationRequest, subject: Subject, registry: Registry) -> list[str]:
+def _notes(request: EvaluationRequest, subject: SelectedSplit, registry: Registry) -> list[str]:
     """Return what is to be known of the images: which they are, and which runs have met them in training."""
     runs = [(str(run), model.parent) for run, model in zip(request.runs, request.models, strict=True)]
     stands_in = [f"{runs[0][0]}: {subject.stands_in}" if subject.is_own else subject.stands_in]
@@ -326,4 +326,4 @@ def _notes(request: EvaluationRequest, subject: Subject, registry: Registry) -> 
 
 def _pairs(runs: Sequence[Path], members: Sequence[Scores]) -> list[dict[str, Any]]:
     both = combinations(zip(runs, members, strict=True), 2)
-    return [{"runs": [str(a), str(b)], **pair_figures(first, second)} for (a, first), (b, second) in both]
+    return [{"runs": [str(a), str(b)], **pair_diversity(first, second)} for (a, first), (b, second) in both]

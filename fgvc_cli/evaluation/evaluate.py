@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.images import Subject, SubjectRequest, choose, choose_folder
+from fgvc_cli.evaluation.split_selection import SelectedSplit, SplitRequest, results_folder, select_split
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring import results
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
@@ -29,7 +29,7 @@ class EvaluationRequest:
     """
 
     models: Sequence[Path]
-    subject: SubjectRequest = field(default_factory=SubjectRequest)
+    subject: SplitRequest = field(default_factory=SplitRequest)
     computing: Computing = field(default_factory=Computing)
     out: Path | None = None
     force: bool = False
@@ -94,7 +94,7 @@ class PreparedEvaluation:
     """
 
     ready: ReadyClassifier
-    subject: Subject
+    subject: SelectedSplit
     folder: Path
 
     def notes(self) -> list[str]:
@@ -133,7 +133,7 @@ class PreparedEvaluation:
         return Evaluation(summary, written)
 
 
-def images_note(subject: Subject) -> str:
+def images_note(subject: SelectedSplit) -> str:
     """Return the line that says which images will be classified."""
     return f"images     {len(subject.split)}, {subject.split.name} of {subject.data or subject.dataset}"
 
@@ -152,6 +152,6 @@ def prepare(request: EvaluationRequest, registry: Registry) -> PreparedEvaluatio
     (model_file,) = request.models
     ready = load(model_file, request.computing)
     run_folder = model_file.parent
-    subject = choose(request.subject, run_folder, ready.classifier.class_names, registry)
-    folder = choose_folder(run_folder, subject, request.out, request.force)
+    subject = select_split(request.subject, run_folder, ready.classifier.class_names, registry)
+    folder = results_folder(run_folder, subject, request.out, request.force)
     return PreparedEvaluation(ready, subject, folder)

@@ -21,7 +21,6 @@ from fgvc_cli.data.splits import spread, subset
 from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.evaluate import EvaluationRequest
-from fgvc_cli.evaluation.images import Subject, choose, choose_folder
 from fgvc_cli.evaluation.landscape import draw_landscape
 from fgvc_cli.evaluation.loss_surface import (
     Direction,
@@ -36,6 +35,7 @@ from fgvc_cli.evaluation.loss_surface import (
     random_direction,
     read_images,
 )
+from fgvc_cli.evaluation.split_selection import SelectedSplit, results_folder, select_split
 from fgvc_cli.formatting import run_labels
 from fgvc_cli.progress import Progress, progress
 from fgvc_cli.registry import Registry
@@ -120,7 +120,7 @@ def sharpness_request(evaluation: EvaluationRequest, around: Mapping[str, Any]) 
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RunImages:
     """The images for a run.
 
     Attributes:
@@ -128,7 +128,7 @@ class Chosen:
         split: so many of them as are wanted, spread over the classes.
     """
 
-    subject: Subject
+    subject: SelectedSplit
     split: Split
 
     @property
@@ -139,7 +139,7 @@ class Chosen:
         return f"{chosen}, {source}" + f", spread over its {available}" * (chosen < available)
 
 
-def choose_images(request: SharpnessRequest, registry: Registry) -> list[Chosen]:
+def select_images(request: SharpnessRequest, registry: Registry) -> list[RunImages]:
     """Choose the images for each run: of those it was trained on, unless others are named.
 
     Raises:
@@ -149,13 +149,13 @@ def choose_images(request: SharpnessRequest, registry: Registry) -> list[Chosen]
     wanted = replace(request.evaluation.subject, learnt=True)
     chosen = []
     for model in request.evaluation.models:
-        subject = choose(wanted, model.parent, read_class_names(model), registry)
+        subject = select_split(wanted, model.parent, read_class_names(model), registry)
         indices = spread(subject.split.labels, request.limit)
-        chosen.append(Chosen(subject, subset(subject.split, indices, subject.split.name, subject.split.origin)))
+        chosen.append(RunImages(subject, subset(subject.split, indices, subject.split.name, subject.split.origin)))
     return chosen
 
 
-def notes_on_images(chosen: Sequence[Chosen], runs: Sequence[Path]) -> list[str]:
+def image_notes(chosen: Sequence[RunImages], runs: Sequence[Path]) -> list[str]:
     """Return lines on runs that are measured on images they were not trained on, or on other images than each other."""
     notes = [
         f"{run}: these are not images that it was trained on, whose loss was minimized."
@@ -308,7 +308,7 @@ def _plane(
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRun:
     """What was measured of a run.
 
     Attributes:
@@ -321,21 +321,23 @@ class Measured:
     """
 
     run: str
-    images: Chosen
+    images: RunImages
     failures: dict[str, str]
     sharpness: Sharpness
     device: str
     precision: str
 
     @classmethod
-    def of(cls, ready: ReadyClassifier, images: Chosen, failures: dict[str, str], sharpness: Sharpness) -> Measured:
+    def of(
+        cls, ready: ReadyClassifier, images: RunImages, failures: dict[str, str], sharpness: Sharpness
+    ) -> MeasuredRun:
         """Keep what outlives the classifier."""
         device = describe_device(ready.classifier.device)
         return cls(str(ready.run), images, failures, sharpness, device, ready.precision)
 
 
 def summarize(
-    measured: Sequence[Measured], request: SharpnessRequest, notes: Sequence[str], interrupted: bool, seconds: float
+    measured: Sequence[MeasuredRun], request: SharpnessRequest, notes: Sequence[str], interrupted: bool, seconds: float
 ) -> dict[str, Any]:
     """Return what `sharpness.json` holds; losses and rises in nats, None where they are not finite.
 
@@ -366,7 +368,7 @@ def summarize(
     }
 
 
-def _entry(measured: Measured, request: SharpnessRequest) -> dict[str, Any]:
+def _entry(measured: MeasuredRun, request: SharpnessRequest) -> dict[str, Any]:
     subject, found = measured.images.subject, measured.sharpness
     return {
         "run": measured.run,
@@ -451,9 +453,9 @@ def measure_sharpness(request: SharpnessRequest, registry: Registry) -> Sharpnes
         KeyboardInterrupt: before anything was measured.
     """
     started = time.perf_counter()
-    chosen, runs = choose_images(request, registry), request.evaluation.runs
+    chosen, runs = select_images(request, registry), request.evaluation.runs
     folder = _folder(request, chosen)
-    notes = [*notes_on_images(chosen, runs), *_notes_on_networks(request.evaluation.models)]
+    notes = [*image_notes(chosen, runs), *_network_notes(request.evaluation.models)]
     for line in dict.fromkeys((*(f"images     {images.words}" for images in chosen), *notes)):
         logger.info(line)
     measured, interrupted = _measure_each(request, chosen)
@@ -472,13 +474,13 @@ def _write(folder: Path, summary: dict[str, Any]) -> list[Path]:
     return [document, picture]
 
 
-def _measure_each(request: SharpnessRequest, chosen: Sequence[Chosen]) -> tuple[list[Measured], bool]:
+def _measure_each(request: SharpnessRequest, chosen: Sequence[RunImages]) -> tuple[list[MeasuredRun], bool]:
     """Measure one run after the other; return those that were, and whether that was interrupted.
 
     Raises:
         KeyboardInterrupt: before anything was measured.
     """
-    measured: list[Measured] = []
+    measured: list[MeasuredRun] = []
     try:
         for model, images in zip(request.evaluation.models, chosen, strict=True):
             measured.append(_measure_one(request, model, images))
@@ -491,7 +493,7 @@ def _measure_each(request: SharpnessRequest, chosen: Sequence[Chosen]) -> tuple[
     return measured, False
 
 
-def _measure_one(request: SharpnessRequest, model: Path, images: Chosen) -> Measured:
+def _measure_one(request: SharpnessRequest, model: Path, images: RunImages) -> MeasuredRun:
     ready = load(model, _computing(request.evaluation.computing))
     (name,), count = run_labels([str(ready.run)]), len(images.split)
     with progress(f"{name}: reading", count) as bar:
@@ -499,21 +501,21 @@ def _measure_one(request: SharpnessRequest, model: Path, images: Chosen) -> Meas
     readable = count - len(failures)
     with progress(name, request.passes * readable) as bar:
         sharpness = measure(ready, batches, request, bar)
-    return Measured.of(ready, images, failures, sharpness)
+    return MeasuredRun.of(ready, images, failures, sharpness)
 
 
 def _computing(computing: Computing) -> Computing:
     return replace(computing, precision="fp32") if computing.precision == "auto" else computing
 
 
-def _folder(request: SharpnessRequest, chosen: Sequence[Chosen]) -> Path:
+def _folder(request: SharpnessRequest, chosen: Sequence[RunImages]) -> Path:
     evaluation = request.evaluation
     if len(evaluation.models) > 1:
         return choose_new_folder(evaluation.out, evaluation.force, FOLDER, "the results")
-    return choose_folder(evaluation.models[0].parent, chosen[0].subject, evaluation.out, evaluation.force)
+    return results_folder(evaluation.models[0].parent, chosen[0].subject, evaluation.out, evaluation.force)
 
 
-def _notes_on_networks(models: Sequence[Path]) -> list[str]:
+def _network_notes(models: Sequence[Path]) -> list[str]:
     """Say where the runs are not the same network, of which no radius says the same."""
     networks = []
     for model in models:

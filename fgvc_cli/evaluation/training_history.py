@@ -14,13 +14,13 @@ from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.opening import TrainingSplits, open_dataset, training_splits
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.evaluation.images import SubjectRequest, dataset_config
+from fgvc_cli.evaluation.split_selection import SplitRequest, dataset_config
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import CONFIG_FILE
 
 
 @dataclass(frozen=True)
-class History:
+class TrainingHistory:
     """What a run was trained on.
 
     Attributes:
@@ -33,7 +33,7 @@ class History:
 
 
 @dataclass
-class Histories:
+class TrainingHistories:
     """Reads what runs were trained on; a dataset that several share is opened once.
 
     Attributes:
@@ -43,7 +43,7 @@ class Histories:
     registry: Registry
     _splits: dict[tuple[Any, ...], TrainingSplits] = field(default_factory=dict)
 
-    def of(self, run_folder: Path) -> History:
+    def of(self, run_folder: Path) -> TrainingHistory:
         """Read what a run was trained on.
 
         Raises:
@@ -51,9 +51,9 @@ class Histories:
         """
         if not (run_folder / CONFIG_FILE).is_file():
             raise FgvcError(f"it has no {CONFIG_FILE}.")
-        config = dataset_config(SubjectRequest(), run_folder, self.registry)
+        config = dataset_config(SplitRequest(), run_folder, self.registry)
         source = str(config.data or config.dataset.name)
-        return History(source, self._training_splits(config) if config.train.epochs else None)
+        return TrainingHistory(source, self._training_splits(config) if config.train.epochs else None)
 
     def _training_splits(self, config: RunConfig) -> TrainingSplits:
         dataset, train = config.dataset, config.train
@@ -73,7 +73,7 @@ def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Regi
         split: the images.
         registry: finds datasets.
     """
-    histories, images = Histories(registry), {_identity(image) for image in split.images}
+    histories, images = TrainingHistories(registry), {_identity(image) for image in split.images}
     notes, sources = [], {}
     for name, folder in runs:
         try:
@@ -89,10 +89,10 @@ def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Regi
     return notes
 
 
-def _notes_of_one(name: str, history: History, images: set[str]) -> list[str]:
+def _notes_of_one(name: str, history: TrainingHistory, images: set[str]) -> list[str]:
     if history.splits is None:
         return []
-    learnt, chosen_on = _met(history.splits.train, images), _met(history.splits.val, images)
+    learnt, chosen_on = _count_seen(history.splits.train, images), _count_seen(history.splits.val, images)
     notes = []
     if learnt:
         notes.append(f"{name} has learnt {learnt} of these {len(images)} images: its figures say nothing of others.")
@@ -104,7 +104,7 @@ def _notes_of_one(name: str, history: History, images: set[str]) -> list[str]:
     return notes
 
 
-def _met(split: Split | None, images: set[str]) -> int:
+def _count_seen(split: Split | None, images: set[str]) -> int:
     return 0 if split is None else sum(_identity(image) in images for image in split.images)
 
 

@@ -188,12 +188,12 @@ def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 3
 
     def evaluate(run: RunFolder, split: str | None) -> Path:
         from fgvc_cli.evaluation.evaluate import EvaluationRequest, prepare
-        from fgvc_cli.evaluation.images import SubjectRequest
+        from fgvc_cli.evaluation.split_selection import SplitRequest
         from fgvc_cli.registry import get_registry
         from fgvc_cli.scoring.model import Computing
 
         computing = Computing(device, precision, batch_size, workers)
-        request = EvaluationRequest([run.model_file], SubjectRequest(split), computing)
+        request = EvaluationRequest([run.model_file], SplitRequest(split), computing)
         prepared = prepare(request, get_registry())
         images = prepared.subject.split
         with progress(f"{run.name}, {images.name}", len(images)) as bar:

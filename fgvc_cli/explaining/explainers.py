@@ -1,4 +1,4 @@
-"""From the names of explainers to explainers with their options."""
+"""Build explainers by name, with their options, and check what they return."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from fgvc_cli.specs import ExplainerSpec, Kind
 KIND: Kind = "explainer"
 
 ROUNDING = 1e-3
-"""How far outside of [0, 1] a map's values may lie: interpolation rounds."""
+"""Tolerance of the range [0, 1]: interpolation rounds."""
 
 
 @dataclass(frozen=True)
 class NamedExplainer:
-    """An explainer, and what a person calls it.
+    """An explainer with its name.
 
     Attributes:
-        name: as it was asked for.
+        name: the name it was requested by.
         explainer: the component.
         options: its options, as TOML values.
-        is_baseline: whether it knows nothing of the classifier.
+        is_baseline: whether its maps are independent of the classifier.
     """
 
     name: str
@@ -38,51 +38,51 @@ class NamedExplainer:
     is_baseline: bool = False
 
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-        """Return saliency maps B,S,S in [0, 1]; see `Explainer.explain`.
+        """Compute saliency maps B,S,S in [0, 1]; see `Explainer.explain`.
 
         Raises:
-            FgvcError: the component fails, or gives something else than one map an image, of the size of the images.
+            FgvcError: the component raises, or does not return one map per image at the size of the images.
         """
         try:
             maps = self.explainer.explain(classifier, images, targets)
         except FgvcError:
             raise
-        except Exception as error:  # a component can raise anything; the person who reads it chose a name
+        except Exception as error:  # third-party code can raise anything
             if is_out_of_memory(error):
                 raise
             raise FgvcError(
-                f"explainer {self.name} failed: {cause_of(error)}. Its author can mend it (--debug shows where); "
-                "another --explainer may do."
+                f"explainer {self.name} failed: {cause_of(error)}. Try another `explainer`, or report this to its "
+                "author (`debug` shows the traceback)"
             ) from error
         expected = (len(images), *images.shape[-2:])
         if not isinstance(maps, Tensor) or maps.shape != expected:
             found = f"a tensor of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
             raise FgvcError(
-                f"explainer {self.name} breaks its contract: it gave {found} where maps of shape {expected} are meant. "
-                "Its author can mend it."
+                f"explainer {self.name} breaks its contract: it returned {found} instead of maps of shape {expected}. "
+                "Please report this to its author"
             )
         return maps
 
     def out_of_range(self) -> FgvcError:
-        """Return the error of maps that `is_in_range` finds wanting."""
+        """Return the error for maps that fail `is_in_range`."""
         return FgvcError(
-            f"explainer {self.name} breaks its contract: its maps have values outside of [0, 1], or that are not "
-            "numbers. Its author can mend it."
+            f"explainer {self.name} breaks its contract: its maps have values that are NaN or outside of [0, 1]. "
+            "Please report this to its author"
         )
 
     def check(self, classifier: Classifier) -> None:
-        """Raise `UsageError`, saying why, if this classifier cannot be explained by it."""
+        """Raise `UsageError` if the explainer cannot explain this classifier."""
         self.explainer.check(classifier)
 
     def notes(self, classifier: Classifier) -> list[str]:
-        """Return lines a person should know of how it explains that classifier."""
+        """Return notes on how it explains this classifier."""
         return self.explainer.notes(classifier)
 
 
 def is_in_range(maps: Tensor) -> Tensor:
-    """Return whether all values of each of the maps B,S,S lie in [0, 1], as the contract has it: bool B.
+    """Return whether all values of each map B,S,S are in [0, 1]: bool B. NaN is not.
 
-    What is not a number does not. That is the explainer's fault only where the classifier's own scores are numbers.
+    NaN is the explainer's fault only if the classifier's scores are finite.
     """
     return ((maps >= -ROUNDING) & (maps <= 1 + ROUNDING)).flatten(1).all(dim=1)
 
@@ -90,27 +90,27 @@ def is_in_range(maps: Tensor) -> Tensor:
 def with_baseline(
     explainers: Sequence[NamedExplainer], registry: Registry
 ) -> tuple[list[NamedExplainer], NamedExplainer]:
-    """Add an explainer that knows nothing of the classifier, if none is among them, last; return all, and it.
+    """Append a baseline explainer unless there is one already; return all explainers and the baseline.
 
     Raises:
-        FgvcError: there is none; the built-in one was disabled or failed.
+        FgvcError: no baseline explainer is installed, because the built-in one is disabled or failed to load.
     """
     asked = next((explainer for explainer in explainers if explainer.is_baseline), None)
     if asked is not None:
         return list(explainers), asked
     known = sorted(filter(_is_baseline, registry.components(KIND)), key=lambda component: not component.builtin)
     if not known:
-        raise FgvcError("No explainer that knows nothing of the model is installed to compare with: fgvc list-plugins.")
+        raise FgvcError("No baseline explainer is installed to compare with (the built-in one is `random`)")
     baseline = make_explainer(known[0].reference, {}, registry)
     baseline = replace(baseline, name=known[0].name)
     return [*explainers, baseline], baseline
 
 
 def explainer_settings(texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Pick `explainer.option=value` out of the texts of `--set`; return the options, and the other texts.
+    """Separate settings `explainer.option=value` from others; return the explainer options, and the other texts.
 
     Raises:
-        UsageError: a text has not the form `kind.option=value`.
+        UsageError: a text does not have the form `kind.option=value`.
     """
     settings: dict[str, Any] = {}
     others = []
@@ -127,54 +127,50 @@ def make_explainer(name: str, settings: Mapping[str, Any], registry: Registry) -
     """Build an explainer.
 
     Args:
-        name: of a registered explainer.
+        name: a registered explainer.
         settings: options as TOML values, by name.
-        registry: finds it.
+        registry: resolves the name.
 
     Raises:
-        UsageError: there is no such explainer or option, or a value does not fit.
-        FgvcError: the component cannot be loaded, or is none.
+        UsageError: the explainer or an option does not exist, or a value is invalid.
+        FgvcError: the component cannot be loaded, or is not an `Explainer`.
     """
     component = registry.find(KIND, name)
     options: Any = build(component.options_type(), settings, KIND)
     explainer = component.make(options=options)
     if not isinstance(explainer, Explainer):
         raise FgvcError(
-            f"{component.reference} {component.version} breaks its contract: {component.spec.target} makes a "
-            f"{type(explainer).__name__}, not an Explainer. Its author can mend it."
+            f"{component.reference} {component.version} breaks its contract: {component.spec.target} returns a "
+            f"{type(explainer).__name__}, not an Explainer. Please report this to its author"
         )
     return NamedExplainer(name, explainer, as_toml(options), _is_baseline(component))
 
 
 def make_explainers(names: Sequence[str], settings: Mapping[str, Any], registry: Registry) -> list[NamedExplainer]:
-    """Build several explainers to be compared; an option goes to each of them that has it.
+    """Build several explainers; each option is passed to the explainers that have it.
 
     Args:
-        names: of registered explainers; one that is named twice counts once.
+        names: registered explainers; duplicates are dropped.
         settings: options as TOML values, by name.
-        registry: finds them.
+        registry: resolves the names.
 
     Raises:
-        UsageError: there is no such explainer, none of them has an option, or a value does not fit.
-        FgvcError: a component cannot be loaded, or is none.
+        UsageError: an explainer does not exist, none of them has an option, or a value is invalid.
+        FgvcError: a component cannot be loaded, or is not an `Explainer`.
     """
     asked = list(dict.fromkeys(names))
-    known = {name: _option_names(registry.find(KIND, name)) for name in asked}
+    known = {name: [field.name for field in fields(registry.find(KIND, name).options_type())] for name in asked}
     everything = dict.fromkeys(option for options in known.values() for option in options)
     for option in settings:
         if option not in everything:
             listed = ", ".join(f"{name}: {', '.join(options) or 'none'}" for name, options in known.items())
             raise UsageError(
-                f"explainer.{option}: no such option.{did_you_mean(option, everything)} Options of {listed}."
+                f"`explainer.{option}` does not exist.{did_you_mean(option, everything)} Options of {listed}"
             )
     return [
         make_explainer(name, {option: settings[option] for option in settings if option in known[name]}, registry)
         for name in asked
     ]
-
-
-def _option_names(component: Component) -> list[str]:
-    return [field.name for field in fields(component.options_type())]
 
 
 def _is_baseline(component: Component) -> bool:

@@ -1,122 +1,160 @@
-"""Explained images: for each run and explainer, the prediction at every occlusion step."""
+"""Explain images: saliency maps and predictions of one or several runs, batched over images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from fgvc_cli.contracts import Preprocessing
+from fgvc_cli.contracts import Preprocessing, Split
+from fgvc_cli.data.loading import ImageBatch
+from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.explaining.explainers import NamedExplainer
+from fgvc_cli.explaining.masking import Masking, StepBatch, fill_image, occlusion_steps
 from fgvc_cli.formatting import percent
+from fgvc_cli.runs.folder import MODEL_FILE
+from fgvc_cli.scoring.model import ReadyClassifier
+
+logger = logging.getLogger(__name__)
+
+PREDICTED, TRUE = "predicted", "true"
+"""Values of `target` besides the name of a class."""
+SAMPLES = "samples"
+"""The folder of a run that holds the sample images."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One look of a classifier at one image.
+class InputImage:
+    """An image to explain.
 
     Attributes:
-        covered: share of the classifier's crop that is covered.
-        predicted: the most probable class, and its `probability`.
-        explained: the class that the map is of, and its probability.
-        true_probability: of the true class, if that is known.
-        map: float32 S,S in [0, 1], what the score of the explained class rests on.
-        mask: bool S,S, what is covered.
+        name: its file name, or any other name.
+        source: a file, or a uint8 array H,W,3.
+        true_class: its true class, if known.
     """
 
-    covered: float
+    name: str
+    source: Path | np.ndarray
+    true_class: str | None = None
+
+
+@dataclass(frozen=True)
+class OcclusionStep:
+    """The prediction and saliency map of an image at one occlusion step; at step 0 nothing is masked.
+
+    Attributes:
+        masked: fraction of the classifier's crop that is masked.
+        predicted: the predicted class.
+        probability: of the predicted class.
+        target: the class that the saliency map explains.
+        target_probability: of that class.
+        true_probability: of the true class, if known.
+        saliency: float32 S,S in [0, 1].
+        mask: bool S,S, the masked pixels.
+    """
+
+    masked: float
     predicted: str
     probability: float
-    explained: str
-    explained_probability: float
+    target: str
+    target_probability: float
     true_probability: float | None
-    map: np.ndarray
+    saliency: np.ndarray
     mask: np.ndarray
+
+    def as_json(self, step: int) -> dict[str, Any]:
+        """Return the JSON form, without the map and the mask."""
+        return {
+            "step": step,
+            "covered": round(self.masked, 6),
+            "predicted": self.predicted,
+            "probability": round(self.probability, 6),
+            "true_probability": None if self.true_probability is None else round(self.true_probability, 6),
+            "explained": self.target,
+            "explained_probability": round(self.target_probability, 6),
+        }
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one explainer shows of one run's decision.
+    """The explanation of one run's prediction by one explainer.
 
     Attributes:
-        run: what a person calls the run.
+        run: the run folder or model file.
         explainer: its name.
-        preprocessing: how the run's classifier crops a photograph.
-        fill: uint8 S,S,3, the crop if it were covered whole.
-        sights: the image as it is, then with more and more of it covered.
+        preprocessing: how the run's classifier crops the image.
+        fill: uint8 S,S,3, the crop fully masked.
+        steps: the unmasked image, then the occlusion steps.
     """
 
     run: str
     explainer: str
     preprocessing: Preprocessing
     fill: np.ndarray
-    sights: Sequence[Sight]
+    steps: Sequence[OcclusionStep]
+
+    @property
+    def saliency(self) -> np.ndarray:
+        """The saliency map of the unmasked image, float32 S,S in [0, 1]."""
+        return self.steps[0].saliency
 
     @property
     def survived(self) -> bool | None:
-        """Whether the class predicted at first was predicted at every step; None without covering."""
-        first, *later = (sight.predicted for sight in self.sights)
+        """Whether the predicted class is the same at every step; None without occlusion steps."""
+        first, *later = (step.predicted for step in self.steps)
         return all(predicted == first for predicted in later) if later else None
 
 
 @dataclass(frozen=True)
-class Subject:
-    """An image to explain.
-
-    Attributes:
-        name: what a person calls it.
-        source: a file, or a uint8 array H,W,3.
-        true: its true class, if that is known.
-    """
-
-    name: str
-    source: Path | np.ndarray
-    true: str | None = None
-
-
-@dataclass(frozen=True)
 class ExplainedImage:
-    """An image and all that was found out about it.
+    """An image with its explanations.
 
     Attributes:
-        subject: the image.
-        explanations: one for each run and explainer, the explainers of a run together.
+        input: the image.
+        explanations: one for each run and explainer, those of a run together.
+        masking: how the occlusion steps mask the image; None without occlusion steps.
     """
 
-    subject: Subject
+    input: InputImage
     explanations: Sequence[Explanation]
+    masking: Masking | None = None
 
     def labels(self) -> list[str]:
-        """Name each explanation by what sets it apart from the others: run, explainer, or both."""
-        names = dict(zip(self.runs, _short(self.runs), strict=True))
+        """Name each explanation by what distinguishes it from the others: run, explainer, or both."""
+        names = [Path(run).absolute().name for run in self.runs]
+        short = dict(zip(self.runs, names if len(set(names)) == len(names) else self.runs, strict=True))
         if len(self.runs) == 1:
             return [e.explainer for e in self.explanations]
         if len(self.explainers) == 1:
-            return [names[e.run] for e in self.explanations]
-        return [f"{e.explainer}, {names[e.run]}" for e in self.explanations]
+            return [short[e.run] for e in self.explanations]
+        return [f"{e.explainer}, {short[e.run]}" for e in self.explanations]
 
     @property
     def runs(self) -> list[str]:
-        """The runs, each once."""
+        """The runs, without duplicates."""
         return list(dict.fromkeys(e.run for e in self.explanations))
 
     @property
     def explainers(self) -> list[str]:
-        """The explainers, each once."""
+        """The explainers, without duplicates."""
         return list(dict.fromkeys(e.explainer for e in self.explanations))
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain values, without maps."""
+        """Return the JSON form, without saliency maps."""
         return {
-            "image": self.subject.name,
-            "true": self.subject.true,
+            "image": self.input.name,
+            "true": self.input.true_class,
             "explanations": [
                 {
                     "run": explanation.run,
                     "explainer": explanation.explainer,
-                    "looks": [_look(step, sight) for step, sight in enumerate(explanation.sights)],
+                    "looks": [step.as_json(number) for number, step in enumerate(explanation.steps)],
                     "survived": explanation.survived,
                 }
                 for explanation in self.explanations
@@ -124,47 +162,179 @@ class ExplainedImage:
         }
 
 
-def _short(runs: Sequence[str]) -> list[str]:
-    """Call runs by their folders' names, or as they were given if that does not tell them apart."""
-    names = [Path(run).absolute().name for run in runs]
-    return names if len(set(names)) == len(names) else list(runs)
-
-
-def _look(step: int, sight: Sight) -> dict[str, Any]:
-    return {
-        "step": step,
-        "covered": round(sight.covered, 6),
-        "predicted": sight.predicted,
-        "probability": round(sight.probability, 6),
-        "true_probability": None if sight.true_probability is None else round(sight.true_probability, 6),
-        "explained": sight.explained,
-        "explained_probability": round(sight.explained_probability, 6),
-    }
-
-
-def decision_sentence(explanation: Explanation, true: str | None) -> str:
-    """Say whether the decision survived the covering."""
-    first, last = explanation.sights[0], explanation.sights[-1]
-    if last.covered == 0:
-        return "Nothing was covered, for the heat map marks nothing: the test says nothing of this decision."
-    marked = f"with the most marked {percent(last.covered)} covered"
+def decision_sentence(explanation: Explanation, true_class: str | None) -> str:
+    """Summarize the occlusion test: whether the prediction survived, and whether it was right."""
+    first, last = explanation.steps[0], explanation.steps[-1]
+    if last.masked == 0:
+        return "Nothing was masked, because the saliency map is zero everywhere: the occlusion test is void."
     if explanation.survived:
+        wrong = true_class is not None and first.predicted != true_class
         return (
-            f"The decision survived: {marked} it is still {first.predicted}, "
-            f"at {percent(last.probability)} where it was {percent(first.probability)}."
-            + ("" if true in (None, first.predicted) else f" It {_truth(False, False)}.")
-        )
-    step, changed = next((i, s) for i, s in enumerate(explanation.sights) if s.predicted != first.predicted)
-    at_step = f" step {step}" if len(explanation.sights) > 2 else ""
-    truth = "" if true is None else f" It {_truth(first.predicted == true, changed.predicted == true)}."
+            f"The prediction survived: with the most salient {percent(last.masked)} masked it is still "
+            f"{first.predicted} ({percent(last.probability)}, before {percent(first.probability)})."
+        ) + (" It is wrong in both cases." if wrong else "")
+    number, changed = next((i, s) for i, s in enumerate(explanation.steps) if s.predicted != first.predicted)
+    at_step = f" at step {number}" if len(explanation.steps) > 2 else ""
+    verdicts = {
+        (True, False): " It was right and is now wrong.",
+        (False, True): " It was wrong and is now right.",
+        (False, False): " It is wrong in both cases.",
+    }
+    verdict = "" if true_class is None else verdicts[first.predicted == true_class, changed.predicted == true_class]
     return (
-        f"The decision did not survive{at_step}: with the most marked {percent(changed.covered)} covered it is "
-        f"{changed.predicted} ({percent(changed.probability)}) instead of {first.predicted}.{truth}"
+        f"The prediction changed{at_step}: with the most salient {percent(changed.masked)} masked it is "
+        f"{changed.predicted} ({percent(changed.probability)}) instead of {first.predicted}.{verdict}"
     )
 
 
-def _truth(before: bool, now: bool) -> str:
-    """Say what became of a decision that was right or wrong; one that is right and changes is not right any more."""
-    if before:
-        return "was right, and is wrong now"
-    return "was wrong, and is right now" if now else "was wrong, and still is"
+def true_class(path: Path, class_names: Collection[str]) -> str | None:
+    """Infer the true class of an image file from its folders, or None.
+
+    It is the innermost folder named after a class, among those given in the path and the one that contains the file.
+    Sample images in a run folder are named after their class.
+    """
+    folder = path.absolute().parent
+    for name in (folder.name, *reversed(path.parent.parts)):
+        if name in class_names:
+            return name
+    stem, _, number = path.stem.rpartition("-")
+    is_sample = folder.name == SAMPLES and (folder.parent / MODEL_FILE).is_file()
+    return stem if is_sample and number.isdigit() and stem in class_names else None
+
+
+def class_index(name: str, class_names: Sequence[str], setting: str) -> int:
+    """Return the index of a class.
+
+    Args:
+        name: of the class.
+        class_names: of the classifier.
+        setting: what the name was given as, for the message.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if name not in class_names:
+        raise UsageError(f"`{setting}={name}`: the run has no such class.{did_you_mean(name, class_names)}")
+    return list(class_names).index(name)
+
+
+@dataclass
+class ImageExplanations:
+    """Explains images when iterated over, batch by batch, with a few batches in memory at a time.
+
+    Attributes:
+        runs: the classifiers, with the same batch size.
+        explainers: each explains every run.
+        images: the images, with different names.
+        target: the class to explain: "predicted" (at each step), "true" or the name of a class.
+        masking: how to mask the most salient pixels; None: no occlusion test.
+        steps: number of occlusion steps; 0 without `masking`.
+        failures: why an image was skipped, by name; complete after the iteration.
+
+    Raises:
+        UsageError: an explainer cannot explain a run, or a run does not have the target class.
+    """
+
+    runs: Sequence[ReadyClassifier]
+    explainers: Sequence[NamedExplainer]
+    images: Sequence[InputImage]
+    target: str = PREDICTED
+    masking: Masking | None = None
+    steps: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for ready in self.runs:
+            for explainer in self.explainers:
+                explainer.check(ready.classifier)
+        if self.target == TRUE:
+            unlabeled = "its true class is unknown; put it into a folder named after one of the run's classes"
+            self.failures |= {image.name: unlabeled for image in self.images if image.true_class is None}
+            self.images = [image for image in self.images if image.true_class is not None]
+        elif self.target != PREDICTED:
+            for ready in self.runs:
+                class_index(self.target, ready.classifier.class_names, "target")
+
+    def __iter__(self) -> Iterator[list[ExplainedImage]]:
+        """Yield the explained images batch by batch, in order; images that cannot be read are skipped."""
+        for indices, pixels in self._batches():
+            images = [self.images[i] for i in indices]
+            explanations = [
+                self._explain(ready, explainer, crops, images)
+                for ready, crops in zip(self.runs, pixels, strict=True)
+                for explainer in self.explainers
+            ]
+            explained = [ExplainedImage(im, [e[i] for e in explanations], self.masking) for i, im in enumerate(images)]
+            yield [image for image in explained if self._is_finite(image)]
+
+    def _batches(self) -> Iterator[tuple[list[int], list[Tensor]]]:
+        """Yield the positions of images that every run could read, and their pixels for each run."""
+        names = [image.name for image in self.images]
+        split = Split("images", [image.source for image in self.images], [0] * len(names), names)
+        loaders = [ready.loader(split) for ready in self.runs]
+        streams = [iter(loader) for loader in loaders]
+        waiting: list[ImageBatch | None] = [None] * len(loaders)
+        while True:
+            for k, (loader, stream) in enumerate(zip(loaders, streams, strict=True)):
+                loader.failures.update(loaders[0].failures)  # so that it does not warn about the same images again
+                waiting[k] = waiting[k] or next(stream, None)
+            self.failures |= {key: failure.reason for loader in loaders for key, failure in loader.failures.items()}
+            batches = [batch for batch in waiting if batch is not None]
+            if len(batches) < len(loaders):
+                return
+            # A loader skips a batch of which it can read nothing, so the loaders may be at different batches.
+            places = [
+                int(batch.indices[0]) // loader.batch_size for batch, loader in zip(batches, loaders, strict=True)
+            ]
+            waiting = [batch if place > min(places) else None for batch, place in zip(batches, places, strict=True)]
+            held = [batch.indices.tolist() for batch in batches]
+            common = sorted(set(held[0]).intersection(*held[1:]))
+            if common:
+                yield common, [b.pixels[[h.index(i) for i in common]] for b, h in zip(batches, held, strict=True)]
+
+    def _explain(
+        self, ready: ReadyClassifier, explainer: NamedExplainer, pixels: Tensor, images: Sequence[InputImage]
+    ) -> list[Explanation]:
+        """Explain the predictions of one run for a batch."""
+        names, targets = ready.classifier.class_names, None
+        if self.target != PREDICTED:
+            wanted = [image.true_class or "" if self.target == TRUE else self.target for image in images]
+            targets = torch.tensor([class_index(name, names, "target") for name in wanted])
+        masking = self.masking or Masking()
+        batches = occlusion_steps(explainer, ready, pixels, targets, masking, self.steps if self.masking else 0)
+        steps = [_per_image(batch, names, images) for batch in batches]
+        fills = fill_image(pixels, masking.fill).permute(0, 2, 3, 1).cpu().numpy()
+        preprocessing = ready.classifier.preprocessing
+        return [
+            Explanation(str(ready.run), explainer.name, preprocessing, fill, list(of_image))
+            for fill, of_image in zip(fills, zip(*steps, strict=True), strict=True)
+        ]
+
+    def _is_finite(self, image: ExplainedImage) -> bool:
+        if all(np.isfinite(step.probability) for e in image.explanations for step in e.steps):
+            return True
+        self.failures[image.input.name] = "the classifier's scores are not finite"
+        logger.warning(f"skipped: {image.input.name}: {self.failures[image.input.name]}")
+        return False
+
+
+def _per_image(batch: StepBatch, class_names: Sequence[str], images: Sequence[InputImage]) -> list[OcclusionStep]:
+    """Split an occlusion step of a batch into those of its images."""
+    found = []
+    for i, image in enumerate(images):
+        probabilities = batch.probabilities[i].numpy()
+        predicted, target = int(probabilities.argmax()), int(batch.targets[i])
+        true = class_names.index(image.true_class) if image.true_class in class_names else None
+        found.append(
+            OcclusionStep(
+                masked=float(batch.masks[i].float().mean()),
+                predicted=class_names[predicted],
+                probability=float(probabilities[predicted]),
+                target=class_names[target],
+                target_probability=float(probabilities[target]),
+                true_probability=None if true is None else float(probabilities[true]),
+                saliency=batch.maps[i].numpy(),
+                mask=batch.masks[i].numpy(),
+            )
+        )
+    return found

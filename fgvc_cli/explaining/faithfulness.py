@@ -13,20 +13,20 @@ from torch import Tensor
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.contracts.dataset import Box
 from fgvc_cli.data.images import read_image
-from fgvc_cli.explaining.masking import filling
-from fgvc_cli.explaining.photograph import crop_box
+from fgvc_cli.explaining.masking import fill_image
+from fgvc_cli.explaining.overlays import crop_box
 
 Probability = Callable[[Tensor], Tensor]
-"""From uint8 pixels B,3,S,S to p, float32 B."""
+"""Maps uint8 pixels B,3,S,S to the probability of the explained class, float32 B."""
 
 
 @dataclass(frozen=True)
 class CurveEnds:
-    """What deletion and insertion begin and end with, the same for every map of a batch.
+    """The end points of the deletion and insertion curves, shared by all maps of a batch.
 
     Attributes:
         pixels: uint8 B,3,S,S, the images.
-        mean, blurred: the images filled with their mean color, and blurred.
+        mean, blurred: uint8 B,3,S,S, the images filled with their mean color, and blurred.
         p, p_mean, p_blurred: float32 B, the probabilities of the three.
     """
 
@@ -39,41 +39,50 @@ class CurveEnds:
 
     @classmethod
     def of(cls, pixels: Tensor, p: Tensor, probability: Probability) -> CurveEnds:
-        """Make them for images whose probabilities are known."""
-        mean, blurred = filling(pixels, "mean"), filling(pixels, "blur")
+        """Compute them for images with known probabilities."""
+        mean, blurred = fill_image(pixels, "mean"), fill_image(pixels, "blur")
         return cls(pixels, mean, blurred, p, probability(mean), probability(blurred))
 
 
 def deletion_auc(order: Tensor, ends: CurveEnds, probability: Probability, steps: int) -> Tensor:
     """Return the area under the deletion curve, float32 B in [0, 1].
 
+    Pixels are replaced by the mean color in the order of saliency.
+
     Args:
         order: int64 B,S,S, see `saliency_order`.
         ends: of the images.
         probability: of the explained class.
-        steps: equal parts that the pixels are replaced in; the curve has one point more.
+        steps: number of steps, each of which replaces an equal part of the pixels.
+
+    Reference: Petsiuk et al. (2018), RISE, https://arxiv.org/abs/1806.07421.
     """
     return _area(order, (ends.pixels, ends.p), (ends.mean, ends.p_mean), probability, steps)
 
 
 def insertion_auc(order: Tensor, ends: CurveEnds, probability: Probability, steps: int) -> Tensor:
-    """Return the area under the insertion curve, float32 B in [0, 1]; arguments as for `deletion_auc`."""
+    """Return the area under the insertion curve, float32 B in [0, 1].
+
+    Pixels of the blurred image are restored in the order of saliency; arguments as for `deletion_auc`.
+    """
     return _area(order, (ends.blurred, ends.p_blurred), (ends.pixels, ends.p), probability, steps)
 
 
 def curve_passes(steps: int) -> int:
-    """Return how many forward passes one curve takes beyond its ends."""
+    """Return the number of forward passes of a curve, without its end points."""
     return steps - 1
 
 
-def average_drop(p: Tensor, p_of_marked: Tensor) -> Tensor:
-    """Return max(0, Y - O) / Y, float32 B in [0, 1].
+def average_drop(p: Tensor, p_weighted: Tensor) -> Tensor:
+    """Return the average drop max(0, Y - O) / Y of each image, float32 B in [0, 1].
 
     Args:
-        p: Y, of the images.
-        p_of_marked: O, of the normalized images times their maps.
+        p: Y, the probability for the images.
+        p_weighted: O, the probability for the normalized images times their maps.
+
+    Reference: Chattopadhay et al. (2018), Grad-CAM++, https://arxiv.org/abs/1710.11063.
     """
-    return (p - p_of_marked).clamp(min=0) / p.clamp(min=torch.finfo(p.dtype).tiny)
+    return (p - p_weighted).clamp(min=0) / p.clamp(min=torch.finfo(p.dtype).tiny)
 
 
 def _area(
@@ -83,34 +92,34 @@ def _area(
     probability: Probability,
     steps: int,
 ) -> Tensor:
-    """Replace pixels of the first images by those of the last in the order of saliency; the trapezoid rule."""
-    places, pixels = order[:, None], order.shape[1] * order.shape[2]  # (B, 1, S, S)
+    """Integrate with the trapezoidal rule while pixels of the first images are replaced by those of the last."""
+    ranks, pixels = order[:, None], order.shape[1] * order.shape[2]  # (B, 1, S, S)
     counts = [round(pixels * step / steps) for step in range(steps + 1)]
     area = torch.zeros_like(first[1])
     before = first[1]
     for count, previous in zip(counts[1:], counts, strict=False):
-        after = last[1] if count == pixels else probability(torch.where(places < count, last[0], first[0]))
+        after = last[1] if count == pixels else probability(torch.where(ranks < count, last[0], first[0]))
         area += (before + after) * ((count - previous) / (2 * pixels))
         before = after
     return area
 
 
 SAME_VALUE = 1e-6
-"""Values of a map that lie so near to its maximum are the maximum: interpolation rounds."""
+"""Tolerance for ties with the maximum of a map: interpolation rounds."""
 
 CropBox = tuple[float, float, float, float]
 
 
 def box_on_crop(box: Box, size: tuple[int, int], preprocessing: Preprocessing) -> CropBox | None:
-    """Bring a box (x0, y0, x1, y1) of a photograph to the crop.
+    """Convert a box (x0, y0, x1, y1) to pixels of the crop.
 
     Args:
-        box: in pixels of the photograph; x1 and y1 are just outside of it.
+        box: in pixels of the photograph; x1 and y1 are exclusive.
         size: width and height of the photograph.
-        preprocessing: makes the crop.
+        preprocessing: defines the crop.
 
     Returns:
-        The box in pixels of the crop, not cut off at the crop's edges; None if it lies outside of the crop.
+        The box in pixels of the crop, not clipped to it; None if it lies outside of the crop.
     """
     left, top, right, bottom = crop_box(size, preprocessing)
     side = preprocessing.image_size
@@ -121,13 +130,13 @@ def box_on_crop(box: Box, size: tuple[int, int], preprocessing: Preprocessing) -
     return on_crop if inside else None
 
 
-def mask_of(boxes: Sequence[CropBox], side: int, tolerance: float) -> np.ndarray:
-    """Return which pixels of a crop have their center in a box: bool S,S.
+def mask_of_boxes(boxes: Sequence[CropBox], side: int, tolerance: float) -> np.ndarray:
+    """Return which pixels of a crop have their center within a box: bool S,S.
 
     Args:
         boxes: in pixels of the crop.
         side: S.
-        tolerance: how far outside of a box still counts, in sides of the crop.
+        tolerance: margin around each box, in sides of the crop.
     """
     mask = np.zeros((side, side), bool)
     centers, margin = np.arange(side) + 0.5, tolerance * side
@@ -138,12 +147,16 @@ def mask_of(boxes: Sequence[CropBox], side: int, tolerance: float) -> np.ndarray
     return mask
 
 
-def hits(maps: Tensor, masks: Tensor) -> Tensor:
-    """Return the hit of each map, float32 B in [0, 1]; a map that marks nothing points nowhere and scores 0.
+def pointing_hits(maps: Tensor, masks: Tensor) -> Tensor:
+    """Score the pointing game: the fraction of each map's maxima within the mask, float32 B in [0, 1].
+
+    A map that is zero everywhere scores 0.
 
     Args:
         maps: B,S,S in [0, 1].
-        masks: bool B,S,S, what counts.
+        masks: bool B,S,S.
+
+    Reference: Zhang et al. (2016), Top-down Neural Attention by Excitation Backprop, https://arxiv.org/abs/1608.00507.
     """
     highest = maps.amax(dim=(1, 2), keepdim=True)
     pointed = (maps >= highest - SAME_VALUE) & (highest > 0)
@@ -151,8 +164,8 @@ def hits(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The true parts of a batch, on its crops.
+class PartMasks:
+    """The true parts of the images of a batch, within their crops.
 
     Attributes:
         deciding: bool B,S,S, the parts that decide the true class.
@@ -164,15 +177,15 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class KnownParts:
-    """Where the parts of a split's images are, and which decide.
+class PartLocations:
+    """Where the parts of a split's images are, and which of them decide the class.
 
     Attributes:
-        split: has parts.
-        deciding: the parts that decide each class, by its name.
-        class_names: what the split's labels index.
-        preprocessing: makes the crops.
-        tolerance: see `mask_of`.
+        split: its images have parts.
+        deciding: names of the parts that decide each class, by class name.
+        class_names: of the split's labels.
+        preprocessing: defines the crops.
+        tolerance: see `mask_of_boxes`.
     """
 
     split: Split
@@ -181,11 +194,11 @@ class KnownParts:
     preprocessing: Preprocessing
     tolerance: float = 0.0
 
-    def of(self, indices: Sequence[int]) -> Parts:
-        """Return the parts of the images at these positions of the split, on the CPU."""
+    def masks(self, indices: Sequence[int]) -> PartMasks:
+        """Return the parts of the images at some positions of the split, on the CPU."""
         pairs = [self._masks(index) for index in indices]
         deciding, everything = zip(*pairs, strict=True) if pairs else ((), ())
-        return Parts(self._stacked(deciding), self._stacked(everything))
+        return PartMasks(self._stacked(deciding), self._stacked(everything))
 
     def _masks(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         assert self.split.parts is not None
@@ -195,7 +208,7 @@ class KnownParts:
         seen = {name: box for name, box in boxes.items() if box is not None}
         side = self.preprocessing.image_size
         deciding = [box for name, box in seen.items() if name in decide]
-        return mask_of(deciding, side, self.tolerance), mask_of(list(seen.values()), side, self.tolerance)
+        return mask_of_boxes(deciding, side, self.tolerance), mask_of_boxes(list(seen.values()), side, self.tolerance)
 
     def _stacked(self, masks: Sequence[np.ndarray]) -> Tensor:
         side = self.preprocessing.image_size
@@ -203,5 +216,5 @@ class KnownParts:
 
 
 def _size(image: Path | np.ndarray) -> tuple[int, int]:
-    """Return width and height of a photograph as it stands upright."""
+    """Return width and height of the upright photograph."""
     return (image.shape[1], image.shape[0]) if isinstance(image, np.ndarray) else read_image(image).size

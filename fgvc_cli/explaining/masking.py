@@ -1,4 +1,4 @@
-"""Mask the most salient pixels: the occlusion test, batched on the device."""
+"""Mask the most salient pixels and predict again: the occlusion test, batched on the device."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ Fill = Literal["mean", "blur", "gray"]
 
 MID_GRAY = 128
 BLUR_SIGMA = 0.1
-"""Standard deviation of the blur, in sides of the image: nothing that tells two species apart survives it."""
+"""Standard deviation of the blur as a fraction of the image side; no detail that tells species apart survives it."""
 
 
 @dataclass(frozen=True)
-class Cover:
-    """How much of an image is covered, and with what.
+class Masking:
+    """How much of an image an occlusion step masks, and with what.
 
     Attributes:
-        fill: "mean" is the image's own mean color, "blur" a strong Gaussian blur of the image, "gray" mid gray (128).
-        area: share of the image that is covered: its most marked pixels.
-        threshold: or, if given, every pixel that is marked at least so much; maps are in [0, 1].
+        fill: "mean" (the mean color of the image), "blur" (a strong Gaussian blur of the image) or "gray" (128).
+        area: fraction of the image to mask, in (0, 1]: the most salient pixels.
+        threshold: if given, mask every pixel with saliency at or above it instead, in (0, 1].
+
+    Raises:
+        UsageError: `fill` is unknown, or `area` or `threshold` is out of range.
     """
 
     fill: Fill = "mean"
@@ -40,51 +43,50 @@ class Cover:
 
     def __post_init__(self) -> None:
         if self.fill not in get_args(Fill):
-            raise UsageError(f"--cover {self.fill}: use {', '.join(get_args(Fill))}.")
-        if not 0 < self.area <= 1:
-            raise UsageError(f"--cover-area {self.area:g}: it must be above 0 and at most 1, a share of the image.")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise UsageError(f"--cover-threshold {self.threshold:g}: it must be above 0 and at most 1.")
+            raise UsageError(f"`cover={self.fill}`: use {', '.join(get_args(Fill))}")
+        for name, value in (("cover_area", self.area), ("cover_threshold", self.threshold)):
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"`{name}={value:g}`: must be above 0 and at most 1")
 
 
 def saliency_order(maps: Tensor) -> Tensor:
-    """Return each pixel's place in the order of saliency: int64 B,S,S, 0 for the most marked pixel of an image.
+    """Rank the pixels of each map: int64 B,S,S, 0 for the most salient pixel of an image.
 
-    Pixels of equal value come in the order of reading, left to right and top to bottom, on every device.
+    Equal pixels rank in row-major order on every device.
 
     Args:
-        maps: B,S,S; what is not a number counts as not marked.
+        maps: B,S,S; NaN counts as 0.
     """
     flat = torch.nan_to_num(maps, nan=0.0).flatten(1)
     order = torch.sort(flat, dim=1, descending=True, stable=True).indices
-    places = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).view_as(maps)
+    ranks = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, ranks).view_as(maps)
 
 
-def most_marked(maps: Tensor, cover: Cover, taken: Tensor | None = None) -> Tensor:
-    """Return which pixels a covering takes: bool B,S,S.
+def most_salient(maps: Tensor, masking: Masking, masked: Tensor | None = None) -> Tensor:
+    """Select the pixels to mask: bool B,S,S.
 
-    By area that is exactly `round(area * S * S)` pixels of each image, or fewer where fewer are marked at all: a pixel
-    of value 0 is never taken. Equal pixels are taken as in `saliency_order`.
+    By area these are exactly `round(area * S * S)` pixels of each image, or fewer if fewer have a saliency above 0.
+    Ties are broken as in `saliency_order`.
 
     Args:
         maps: B,S,S in [0, 1].
-        cover: how much.
-        taken: bool B,S,S: pixels that are covered already, and so are not to be had.
+        masking: how many.
+        masked: bool B,S,S, pixels that are already masked and cannot be selected again.
     """
-    free = maps if taken is None else maps.masked_fill(taken, 0.0)
-    if cover.threshold is not None:
-        return free >= cover.threshold
-    wanted = round(cover.area * free[0].numel()) if len(free) else 0
+    free = maps if masked is None else maps.masked_fill(masked, 0.0)
+    if masking.threshold is not None:
+        return free >= masking.threshold
+    wanted = round(masking.area * free[0].numel()) if len(free) else 0
     return (saliency_order(free) < wanted) & (free > 0)
 
 
-def filling(pixels: Tensor, fill: str) -> Tensor:
-    """Return what covers each image: uint8 B,3,S,S.
+def fill_image(pixels: Tensor, fill: str) -> Tensor:
+    """Return each image fully masked: uint8 B,3,S,S.
 
     Args:
         pixels: uint8 B,3,S,S.
-        fill: as in `Cover`.
+        fill: see `Masking`.
     """
     if fill == "gray":
         return torch.full_like(pixels, MID_GRAY)
@@ -95,28 +97,28 @@ def filling(pixels: Tensor, fill: str) -> Tensor:
         return ((2 * total + count) // (2 * count)).to(torch.uint8).expand_as(pixels)
     if fill == "blur":
         return _blurred(pixels)
-    raise ValueError(f"{fill!r} is no filling")
+    raise ValueError(f"unknown fill {fill!r}")
 
 
-def cover_pixels(pixels: Tensor, masks: Tensor, fill: str) -> Tensor:
-    """Return the images with the masked pixels covered: uint8 B,3,S,S.
+def mask_pixels(pixels: Tensor, masks: Tensor, fill: str) -> Tensor:
+    """Replace the masked pixels: uint8 B,3,S,S.
 
     Args:
-        pixels: uint8 B,3,S,S; the filling is made of these.
+        pixels: uint8 B,3,S,S, unmasked; the fill is computed from them.
         masks: bool B,S,S.
-        fill: as in `Cover`.
+        fill: see `Masking`.
     """
-    return torch.where(masks[:, None], filling(pixels, fill), pixels)
+    return torch.where(masks[:, None], fill_image(pixels, fill), pixels)
 
 
 def _blurred(pixels: Tensor) -> Tensor:
-    """Blur along rows and columns in turn; at its edges an image is mirrored."""
+    """Blur with a separable Gaussian filter and reflected edges."""
     side = pixels.shape[-1]
     sigma = BLUR_SIGMA * side
     radius = max(1, math.ceil(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, device=pixels.device, dtype=torch.float32)
     weights = torch.exp(-(offsets**2) / (2 * sigma**2))
-    weights = (weights / weights.sum()).expand(3, 1, 1, -1)  # one filter a channel
+    weights = (weights / weights.sum()).expand(3, 1, 1, -1)  # one filter per channel
     with torch.autocast(pixels.device.type, enabled=False):
         padded = F.pad(pixels.float(), (radius, radius, radius, radius), mode="reflect")
         across = F.conv2d(padded, weights, groups=3)
@@ -124,104 +126,108 @@ def _blurred(pixels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look of a classifier at a batch of images, all tensors on the CPU.
+class StepBatch:
+    """One occlusion step of a batch of images, all tensors on the CPU.
 
     Attributes:
-        pixels: uint8 B,3,S,S as the classifier saw them.
+        pixels: uint8 B,3,S,S, the (masked) images.
         probabilities: float32 B,K.
-        targets: int64 B, the class that each map explains.
+        targets: int64 B, the classes the maps explain.
         maps: float32 B,S,S in [0, 1].
-        covered: bool B,S,S, everything that is covered in this look.
+        masks: bool B,S,S, all pixels masked so far.
     """
 
     pixels: Tensor
     probabilities: Tensor
     targets: Tensor
     maps: Tensor
-    covered: Tensor
+    masks: Tensor
 
 
-class Occlusion:
-    """Images of which more and more is covered.
+class ProgressiveMasking:
+    """Images that are masked step by step.
 
     Attributes:
-        seen: uint8 B,3,S,S, the images as they are now.
-        covered: bool B,S,S, what of them is covered.
+        masked: uint8 B,3,S,S, the images in their present state.
+        masks: bool B,S,S, the pixels masked so far.
 
     Args:
-        pixels: uint8 B,3,S,S, the images as they are; the filling is made of these.
-        cover: how much is covered each time, and with what.
+        pixels: uint8 B,3,S,S, the unmasked images; the fill is computed from them.
+        masking: how much each step masks, and with what.
     """
 
-    def __init__(self, pixels: Tensor, cover: Cover) -> None:
-        self.pixels, self.cover = pixels, cover
-        self.seen = pixels
-        self.covered = torch.zeros_like(pixels[:, 0], dtype=torch.bool)
+    def __init__(self, pixels: Tensor, masking: Masking) -> None:
+        self.pixels, self.masking = pixels, masking
+        self.masked = pixels
+        self.masks = torch.zeros_like(pixels[:, 0], dtype=torch.bool)
 
-    def cover_most_marked(self, maps: Tensor) -> None:
-        """Cover what maps B,S,S mark most, on top of what is covered already."""
-        self.covered = self.covered | most_marked(maps, self.cover, self.covered)
-        self.seen = cover_pixels(self.pixels, self.covered, self.cover.fill)
+    def step(self, maps: Tensor) -> None:
+        """Mask the most salient pixels of maps B,S,S, in addition to those masked already."""
+        self.masks = self.masks | most_salient(maps, self.masking, self.masks)
+        self.masked = mask_pixels(self.pixels, self.masks, self.masking.fill)
 
 
-def looks(
+def occlusion_steps(
     explainer: NamedExplainer,
     ready: ReadyClassifier,
     pixels: Tensor,
     targets: Tensor | None,
-    cover: Cover,
+    masking: Masking,
     steps: int,
-) -> Iterator[Look]:
-    """Give a classifier's looks at a batch: at the images as they are, then with more and more of them covered.
+) -> Iterator[StepBatch]:
+    """Predict and explain a batch, unmasked first, then with its most salient pixels masked step by step.
 
     Args:
-        explainer: marks the pixels.
+        explainer: computes the saliency maps.
         ready: the classifier.
         pixels: uint8 B,3,S,S.
-        targets: the class to explain of each image (int64 B); None: the one that is predicted in that very look.
-        cover: how much is covered each time, and with what: the most marked pixels of the look before, on top of what
-            is covered already.
-        steps: looks after the first.
+        targets: the class to explain for each image (int64 B); None: the class predicted at each step.
+        masking: how much each step masks: the most salient pixels of the previous step's map.
+        steps: number of steps after the first, unmasked one.
 
     Yields:
-        `steps` + 1 looks, on the CPU.
+        `steps` + 1 batches.
 
     Raises:
-        FgvcError: memory runs out, or a map has values that the contract does not allow.
+        FgvcError: memory runs out, or a map has values outside of [0, 1].
     """
     device = ready.classifier.device
     wanted = None if targets is None else targets.to(device, non_blocking=True)
-    occlusion = Occlusion(pixels.to(device, non_blocking=True), cover)
+    state = ProgressiveMasking(pixels.to(device, non_blocking=True), masking)
     for step in range(steps + 1):
         with ready.memory_explained():
-            probabilities = class_probabilities(ready, occlusion.seen)
+            probabilities = class_probabilities(ready, state.masked)
             explained = probabilities.argmax(dim=1) if wanted is None else wanted
-            maps = explained_maps(explainer, ready, occlusion.seen, explained)
-            look = Look(*(t.cpu() for t in (occlusion.seen, probabilities, explained, maps, occlusion.covered)))
-            if (~is_in_range(look.maps) & look.probabilities.isfinite().all(dim=1)).any():
+            maps = saliency_maps(explainer, ready, state.masked, explained)
+            batch = StepBatch(*(t.cpu() for t in (state.masked, probabilities, explained, maps, state.masks)))
+            if (~is_in_range(batch.maps) & batch.probabilities.isfinite().all(dim=1)).any():
                 raise explainer.out_of_range()
             if step < steps:
-                occlusion.cover_most_marked(maps)
-        yield look
+                state.step(maps)
+        yield batch
 
 
 @torch.no_grad()
 def class_probabilities(ready: ReadyClassifier, pixels: Tensor) -> Tensor:
-    """Return float32 B,K on the device, for uint8 pixels B,3,S,S."""
+    """Predict: float32 B,K on the device, for uint8 pixels B,3,S,S."""
     return scores_of(ready.classifier, pixels, ready.precision).softmax(dim=1)
 
 
-def explained_maps(explainer: NamedExplainer, ready: ReadyClassifier, pixels: Tensor, targets: Tensor) -> Tensor:
-    """Return float32 maps B,S,S on the device, for uint8 pixels B,3,S,S and B class indices."""
+def saliency_maps(explainer: NamedExplainer, ready: ReadyClassifier, pixels: Tensor, targets: Tensor) -> Tensor:
+    """Explain: float32 maps B,S,S on the device, for uint8 pixels B,3,S,S and B class indices."""
     classifier = ready.classifier
     with autocast(classifier.device, ready.precision):
         return explainer.explain(classifier, classifier.normalize(pixels), targets).detach().float()
 
 
 @torch.no_grad()
-def marked_probabilities(ready: ReadyClassifier, pixels: Tensor, maps: Tensor) -> Tensor:
-    """Return float32 B,K on the device, for the normalized images times their maps (uint8 B,3,S,S and B,S,S)."""
+def weighted_probabilities(ready: ReadyClassifier, pixels: Tensor, maps: Tensor) -> Tensor:
+    """Predict for the normalized images times their maps: float32 B,K on the device.
+
+    Args:
+        pixels: uint8 B,3,S,S.
+        maps: B,S,S in [0, 1].
+    """
     classifier = ready.classifier
     images = classifier.normalize(pixels) * maps[:, None]
     with autocast(classifier.device, ready.precision):

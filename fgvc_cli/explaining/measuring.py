@@ -1,58 +1,58 @@
-"""Every figure of every image, for one classifier and one explainer: taken batch by batch, numbers alone are kept."""
+"""Measure occlusion, faithfulness and pointing of each image, batch by batch; the maps themselves are not kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fgvc_cli.explaining.explainers import NamedExplainer, is_in_range
+from fgvc_cli.explaining.explanation import PREDICTED, TRUE
 from fgvc_cli.explaining.faithfulness import (
     CurveEnds,
-    Parts,
+    PartMasks,
     average_drop,
     curve_passes,
     deletion_auc,
-    hits,
     insertion_auc,
+    pointing_hits,
 )
 from fgvc_cli.explaining.masking import (
-    Cover,
-    Occlusion,
+    Masking,
+    ProgressiveMasking,
     class_probabilities,
-    explained_maps,
-    marked_probabilities,
+    saliency_maps,
     saliency_order,
+    weighted_probabilities,
 )
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.scores import Batch
 
-WAITING_BATCHES = 64
-"""Batches whose figures may wait on the device before they are copied: one synchronization for that many."""
+PENDING_BATCHES = 64
+"""Number of batches whose figures stay on the device before they are copied, with a single synchronization."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Figures of N images (tensors on the device while they are taken, then arrays); T = 1 + the number of coverings.
+class Measurements:
+    """Figures of N images; T = 1 + the number of occlusion steps.
 
     Attributes:
         indices: int64 N, positions in the split.
         labels: int64 N, the true classes.
-        targets: int64 N, the class that is explained: of the image as it is.
-        predicted: int64 N,T, the most probable class at first, and after each covering.
+        targets: int64 N, the class explained for the unmasked image.
+        predicted: int64 N,T, the predicted class at each step.
         probability: float32 N,T, of the explained class.
         true_probability: float32 N,T, of the true class.
-        covered: float32 N,T, share of the image that is covered.
-        marked: float32 N, share of the image that the first map marks at all.
-        in_range: bool N, whether all maps are what the contract allows, see `is_in_range`; True where the scores of
-            the classifier are not numbers, so that no map could be.
+        masked: float32 N,T, fraction of the image that is masked.
+        salient: float32 N, fraction of the image with saliency above 0 in the first map.
+        in_range: bool N, whether all maps satisfy `is_in_range`; True if the scores are not finite, because then no
+            map can.
         deletion, insertion, drop: float32 N, see `faithfulness`.
-        pointing, pointing_any: float32 N, see `pointing`: hits on deciding parts, on any; not a number where there is
-            none on the crop.
-        chance, chance_any: float32 N, what a point drawn by lot would score.
+        pointing, pointing_any: float32 N, see `pointing_hits`: on deciding parts, on any part; NaN without such a part
+            within the crop.
+        chance, chance_any: float32 N, expected hits of a random point.
     """
 
     indices: Tensor
@@ -61,8 +61,8 @@ class Measured:
     predicted: Tensor
     probability: Tensor
     true_probability: Tensor
-    covered: Tensor
-    marked: Tensor
+    masked: Tensor
+    salient: Tensor
     in_range: Tensor
     deletion: Tensor
     insertion: Tensor
@@ -75,184 +75,174 @@ class Measured:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def array(self, name: str) -> np.ndarray:
-        """Return a field as an array."""
-        values: np.ndarray = getattr(self, name).cpu().numpy()
-        return values
-
 
 @dataclass(frozen=True)
-class Measuring:
-    """What is measured.
+class MeasureSettings:
+    """What to measure.
 
     Attributes:
-        cover: how much is covered, and with what.
-        steps: how often.
-        curve_steps: points of a curve after the first.
-        target: "predicted", "true" or the index of a class.
+        masking: how each occlusion step masks the images.
+        steps: number of occlusion steps.
+        curve_steps: number of steps of the deletion and insertion curves.
+        target: the class to explain: "predicted", "true" or the index of a class.
     """
 
-    cover: Cover
+    masking: Masking
     steps: int
     curve_steps: int
     target: str | int
 
     def passes(self, explainers: int) -> int:
-        """Return how many passes an image takes; the first map of an explainer counts as one."""
+        """Return the number of passes per image; the first map of each explainer counts as one."""
         return 3 + explainers * (2 + self.steps + 2 * curve_passes(self.curve_steps))
 
 
-def measure(
+def measure_batch(
     ready: ReadyClassifier,
     explainers: Sequence[NamedExplainer],
     batch: Batch,
-    parts: Parts | None,
-    measuring: Measuring,
+    parts: PartMasks | None,
+    settings: MeasureSettings,
     on_pass: Callable[[int], object],
-) -> list[Measured]:
-    """Measure a batch with each explainer, without waiting for the device.
+) -> list[Measurements]:
+    """Measure each explainer on a batch, without synchronizing with the device.
 
     Args:
         ready: the classifier.
-        explainers: whose maps are measured.
+        explainers: to measure.
         batch: images of a split.
-        parts: where the true parts are, if that is known.
-        measuring: what to measure.
+        parts: the true parts, if known.
+        settings: what to measure.
         on_pass: called with the number of images of each pass.
     """
     device = ready.classifier.device
     pixels, labels, indices = (t.to(device, non_blocking=True) for t in (batch.pixels, batch.labels, batch.indices))
-    there = None if parts is None else Parts(parts.deciding.to(device), parts.any.to(device))
+    masks = None if parts is None else PartMasks(parts.deciding.to(device), parts.any.to(device))
 
-    def predict(seen: Tensor) -> Tensor:
-        on_pass(len(seen))
-        return class_probabilities(ready, seen)
+    def predict(images: Tensor) -> Tensor:
+        on_pass(len(images))
+        return class_probabilities(ready, images)
 
     first = predict(pixels)
-    targets = _targets(measuring.target, first, labels)
+    if settings.target == PREDICTED:
+        targets = first.argmax(dim=1)
+    else:
+        targets = labels if settings.target == TRUE else torch.full_like(labels, int(settings.target))
 
-    def probability(seen: Tensor) -> Tensor:
-        return _of(predict(seen), targets)
+    def probability(images: Tensor) -> Tensor:
+        return _of_class(predict(images), targets)
 
-    ends = CurveEnds.of(pixels, _of(first, targets), probability)
+    ends = CurveEnds.of(pixels, _of_class(first, targets), probability)
     measured = []
     for explainer in explainers:
-        maps = explained_maps(explainer, ready, pixels, targets)
+        maps = saliency_maps(explainer, ready, pixels, targets)
         on_pass(len(pixels))
-        occlusion = Occlusion(pixels, measuring.cover)
-        looks, covered, in_range = _occlude(explainer, ready, first, maps, targets, occlusion, measuring, predict)
+        state = ProgressiveMasking(pixels, settings.masking)
+        steps, masked, in_range = _occlude(explainer, ready, first, maps, targets, state, settings, predict)
         order = saliency_order(maps)
         measured.append(
-            Measured(
+            Measurements(
                 indices=indices,
                 labels=labels,
                 targets=targets,
-                predicted=torch.stack([look.argmax(dim=1) for look in looks], dim=1),
-                probability=torch.stack([_of(look, targets) for look in looks], dim=1),
-                true_probability=torch.stack([_of(look, labels) for look in looks], dim=1),
-                covered=torch.stack(covered, dim=1),
-                marked=(maps > 0).float().mean(dim=(1, 2)),
+                predicted=torch.stack([step.argmax(dim=1) for step in steps], dim=1),
+                probability=torch.stack([_of_class(step, targets) for step in steps], dim=1),
+                true_probability=torch.stack([_of_class(step, labels) for step in steps], dim=1),
+                masked=torch.stack(masked, dim=1),
+                salient=(maps > 0).float().mean(dim=(1, 2)),
                 in_range=in_range,
-                deletion=deletion_auc(order, ends, probability, measuring.curve_steps),
-                insertion=insertion_auc(order, ends, probability, measuring.curve_steps),
-                drop=average_drop(ends.p, _of(marked_probabilities(ready, pixels, maps), targets)),
-                **_pointing(maps, there),
+                deletion=deletion_auc(order, ends, probability, settings.curve_steps),
+                insertion=insertion_auc(order, ends, probability, settings.curve_steps),
+                drop=average_drop(ends.p, _of_class(weighted_probabilities(ready, pixels, maps), targets)),
+                **_pointing(maps, masks),
             )
         )
         on_pass(len(pixels))
     return measured
 
 
-class Gathering:
-    """Measured batches: on the device until there are enough of them, then on the CPU.
+class Accumulator:
+    """Collects measured batches: on the device until there are enough of them, then on the CPU.
 
-    A batch counts whole or not at all, whenever an interruption comes.
+    A batch is included as a whole or not at all, whenever an interruption occurs.
     """
 
     def __init__(self) -> None:
-        self._batches: tuple[list[list[Measured]], list[list[Measured]]] = [], []  # copied, and waiting on the device
+        self._batches: tuple[list[list[Measurements]], list[list[Measurements]]] = [], []  # copied, pending
 
-    def add(self, batch: list[Measured]) -> None:
-        """Take the figures of a batch, an entry for each explainer."""
-        copied, waiting = self._batches
-        if len(waiting) + 1 < WAITING_BATCHES:
-            waiting.append(batch)
+    def add(self, batch: list[Measurements]) -> None:
+        """Add the figures of a batch, one entry for each explainer."""
+        copied, pending = self._batches
+        if len(pending) + 1 < PENDING_BATCHES:
+            pending.append(batch)
             return
-        self._batches = [*copied, _joined([*waiting, batch])], []
+        self._batches = [*copied, _joined([*pending, batch])], []
 
-    def all(self) -> list[Measured]:
-        """Return the figures of all batches so far, an entry for each explainer; nothing if there was no batch."""
-        copied, waiting = self._batches
-        return _joined([*copied, *waiting]) if copied or waiting else []
-
-
-def _joined(batches: list[list[Measured]]) -> list[Measured]:
-    return [_concatenated(list(of_explainer)) for of_explainer in zip(*batches, strict=True)]
+    def all(self) -> list[Measurements]:
+        """Return the figures of all batches so far on the CPU, one entry for each explainer; empty without batches."""
+        copied, pending = self._batches
+        return _joined([*copied, *pending]) if copied or pending else []
 
 
-def _concatenated(batches: list[Measured]) -> Measured:
-    names = [field.name for field in fields(Measured)]
-    return Measured(**{name: _on_cpu([getattr(batch, name) for batch in batches]) for name in names})
+def _joined(batches: list[list[Measurements]]) -> list[Measurements]:
+    names = [field.name for field in fields(Measurements)]
+    return [
+        Measurements(**{name: _on_cpu([getattr(batch, name) for batch in of_explainer]) for name in names})
+        for of_explainer in zip(*batches, strict=True)
+    ]
 
 
 def _on_cpu(tensors: list[Tensor]) -> Tensor:
-    """Concatenate tensors, those on the device before they are copied."""
-    waiting = [tensor for tensor in tensors if tensor.device.type != "cpu"]
-    there = [tensor for tensor in tensors if tensor.device.type == "cpu"]
-    return torch.cat([*there, *([torch.cat(waiting).cpu()] if waiting else [])])
+    """Concatenate tensors; those on the device are concatenated before they are copied."""
+    on_device = [tensor for tensor in tensors if tensor.device.type != "cpu"]
+    on_cpu = [tensor for tensor in tensors if tensor.device.type == "cpu"]
+    return torch.cat([*on_cpu, *([torch.cat(on_device).cpu()] if on_device else [])])
 
 
-def _of(probabilities: Tensor, classes: Tensor) -> Tensor:
-    """Return float32 B, the probability of a class for each image."""
+def _of_class(probabilities: Tensor, classes: Tensor) -> Tensor:
+    """Select the probability of a class for each image, float32 B."""
     return probabilities.gather(1, classes[:, None]).squeeze(1)
-
-
-def _targets(target: str | int, first: Tensor, labels: Tensor) -> Tensor:
-    if target == "predicted":
-        return first.argmax(dim=1)
-    return labels if target == "true" else torch.full_like(labels, int(target))
 
 
 def _occlude(
     explainer: NamedExplainer,
     ready: ReadyClassifier,
     first: Tensor,
-    first_maps: Tensor,
+    maps: Tensor,
     targets: Tensor,
-    occlusion: Occlusion,
-    measuring: Measuring,
+    state: ProgressiveMasking,
+    settings: MeasureSettings,
     predict: Callable[[Tensor], Tensor],
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Cover the most marked pixels in turn.
+    """Mask the most salient pixels step by step.
 
     Returns:
-        The probabilities B,K and the shares B covered at each look, and whether all maps were in range (bool B).
+        The probabilities B,K and the masked fractions B at each step, and whether all maps were in range (bool B).
     """
-    looks, covered = [first], [occlusion.covered.float().mean(dim=(1, 2))]
-    maps, in_range = first_maps, _is_lawful(first_maps, first)
-    for step in range(measuring.steps):
-        occlusion.cover_most_marked(maps)
-        looks.append(predict(occlusion.seen))
-        covered.append(occlusion.covered.float().mean(dim=(1, 2)))
-        if step + 1 < measuring.steps:
-            explained = looks[-1].argmax(dim=1) if measuring.target == "predicted" else targets
-            maps = explained_maps(explainer, ready, occlusion.seen, explained)
-            in_range = in_range & _is_lawful(maps, looks[-1])
-    return looks, covered, in_range
+    steps, masked, in_range = [first], [state.masks.float().mean(dim=(1, 2))], _is_valid(maps, first)
+    for step in range(settings.steps):
+        state.step(maps)
+        steps.append(predict(state.masked))
+        masked.append(state.masks.float().mean(dim=(1, 2)))
+        if step + 1 < settings.steps:
+            explained = steps[-1].argmax(dim=1) if settings.target == PREDICTED else targets
+            maps = saliency_maps(explainer, ready, state.masked, explained)
+            in_range = in_range & _is_valid(maps, steps[-1])
+    return steps, masked, in_range
 
 
-def _is_lawful(maps: Tensor, probabilities: Tensor) -> Tensor:
+def _is_valid(maps: Tensor, probabilities: Tensor) -> Tensor:
     return is_in_range(maps) | ~probabilities.isfinite().all(dim=1)
 
 
-def _pointing(maps: Tensor, parts: Parts | None) -> dict[str, Tensor]:
-    """Return hits on deciding parts and on any, and the chance of each; not a number where an image has none."""
+def _pointing(maps: Tensor, parts: PartMasks | None) -> dict[str, Tensor]:
+    """Return hits on deciding parts and on any, and those expected by chance; NaN if an image has no such part."""
     unknown = torch.full_like(maps[:, 0, 0], torch.nan)
     if parts is None:
         return dict.fromkeys(("pointing", "pointing_any", "chance", "chance_any"), unknown)
     found = {}
     for suffix, masks in (("", parts.deciding), ("_any", parts.any)):
-        share = masks.float().mean(dim=(1, 2))
-        found[f"pointing{suffix}"] = torch.where(share > 0, hits(maps, masks), unknown)
-        found[f"chance{suffix}"] = torch.where(share > 0, share, unknown)
+        area = masks.float().mean(dim=(1, 2))
+        found[f"pointing{suffix}"] = torch.where(area > 0, pointing_hits(maps, masks), unknown)
+        found[f"chance{suffix}"] = torch.where(area > 0, area, unknown)
     return found

@@ -1,160 +1,203 @@
-"""From per-image scores to totals per run, class and explainer, and their files."""
+"""Average the measurements of images per run, explainer and class, and write the result files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
 from fgvc_cli import files
 from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Split
-from fgvc_cli.devices import describe_device
-from fgvc_cli.evaluation.images import Subject
 from fgvc_cli.explaining.explainers import NamedExplainer
-from fgvc_cli.explaining.measuring import Measured
-from fgvc_cli.explaining.request import StudyRequest
-from fgvc_cli.explaining.selection import Chosen
-from fgvc_cli.files import write_csv
+from fgvc_cli.explaining.masking import Masking
+from fgvc_cli.explaining.measuring import Measurements
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.results import SUMMARY, dataset_record
 
-COMPARED = (
-    "probability_after",
-    "flipped",
-    "deletion_auc",
-    "insertion_auc",
-    "average_drop",
-    "pointing",
-    "pointing_any",
-)
-"""Figures that are set beside the random map's, image by image."""
+T = TypeVar("T")
+U = TypeVar("U")
 
 
-def by_image(measured: Measured) -> dict[str, np.ndarray]:
-    """Return what is averaged, as arrays of N; not a number where an image does not count.
+@dataclass(frozen=True)
+class Figures(Generic[T]):
+    """The figures of an explanation: of each image (arrays of N, NaN where one does not apply), or their means.
 
-    - probability_before, probability_after: of the explained class, as the image is and after the last covering.
-    - true_probability_before, true_probability_after: of the true class.
-    - flipped: 1 if the predicted class has changed after the last covering.
-    - right_before: 1 if the true class was predicted at first.
-    - survived: of those images alone, 1 if it is still predicted after the last covering.
-    - covered: share of the image that is covered in the end.
-    - marked: share of the image that the map marks at all.
-    - deletion_auc, insertion_auc, average_drop: see `faithfulness`.
-    - pointing, pointing_any, pointing_chance, pointing_chance_any: see `pointing`.
-    - pointing_gain, pointing_gain_any: pointing less its chance, which is what a random map scores on average; nearer
-      to the truth than one random map, whose own luck is left out.
+    Attributes:
+        probability_before, probability_after: of the explained class, unmasked and at the last occlusion step.
+        true_probability_before, true_probability_after: of the true class.
+        flipped: 1 if the predicted class is another one at the last step.
+        right_before: 1 if the unmasked image is classified correctly.
+        survived: of the images classified correctly, 1 if the last step is too.
+        covered: fraction of the image masked at the last step.
+        marked: fraction of the image with saliency above 0.
+        deletion_auc, insertion_auc, average_drop: see `faithfulness`.
+        pointing, pointing_any: hits of the pointing game, on parts that decide the class and on any part.
+        pointing_chance, pointing_chance_any: expected hits of a random point.
+        pointing_gain, pointing_gain_any: hits minus those expected by chance, which has less variance than a
+            comparison with the hits of a single random map.
     """
-    arrays = {name: measured.array(name).astype(np.float64) for name in ("probability", "true_probability", "covered")}
-    predicted, labels = measured.array("predicted"), measured.array("labels")
+
+    probability_before: T
+    probability_after: T
+    true_probability_before: T
+    true_probability_after: T
+    flipped: T
+    right_before: T
+    survived: T
+    covered: T
+    marked: T
+    deletion_auc: T
+    insertion_auc: T
+    average_drop: T
+    pointing: T
+    pointing_any: T
+    pointing_chance: T
+    pointing_chance_any: T
+    pointing_gain: T
+    pointing_gain_any: T
+
+    def map(self, function: Callable[[T], U]) -> Figures[U]:
+        """Apply a function to each figure."""
+        return Figures(*(function(value) for value in self.as_json().values()))
+
+    def as_json(self) -> dict[str, T]:
+        """Return the figures by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+COLUMNS = tuple(field.name for field in fields(Figures) if not field.name.startswith("pointing_gain"))
+"""The figures in the columns of both tables."""
+COUNTS = ("images", "right_images", "pointing_images", "pointing_any_images", "nothing_marked")
+COMPARED = (
+    "probability_after", "flipped", "deletion_auc", "insertion_auc", "average_drop", "pointing", "pointing_any",
+)  # fmt: skip
+"""The figures that are compared with the random map's, image by image."""
+
+
+def per_image(measured: Measurements) -> Figures[np.ndarray]:
+    """Compute the figures of each image, float64 N."""
+    predicted, labels = measured.predicted.numpy(), measured.labels.numpy()
+    probability, true_probability = measured.probability.double().numpy(), measured.true_probability.double().numpy()
     right = predicted[:, 0] == labels
-    figures = {
-        "probability_before": arrays["probability"][:, 0],
-        "probability_after": arrays["probability"][:, -1],
-        "true_probability_before": arrays["true_probability"][:, 0],
-        "true_probability_after": arrays["true_probability"][:, -1],
-        "flipped": (predicted[:, -1] != predicted[:, 0]).astype(np.float64),
-        "right_before": right.astype(np.float64),
-        "survived": np.where(right, predicted[:, -1] == labels, np.nan),
-        "covered": arrays["covered"][:, -1],
-    }
-    names = {
-        "marked": "marked",
-        "deletion_auc": "deletion",
-        "insertion_auc": "insertion",
-        "average_drop": "drop",
-        "pointing": "pointing",
-        "pointing_any": "pointing_any",
-        "pointing_chance": "chance",
-        "pointing_chance_any": "chance_any",
-    }
-    figures |= {name: measured.array(field).astype(np.float64) for name, field in names.items()}
-    figures["pointing_gain"] = figures["pointing"] - figures["pointing_chance"]
-    figures["pointing_gain_any"] = figures["pointing_any"] - figures["pointing_chance_any"]
-    return figures
-
-
-def finite(measured: Measured) -> np.ndarray:
-    """Return which images count, bool N: those whose scores are all numbers."""
-    names = ("probability", "true_probability", "deletion", "insertion", "drop")
-    return np.logical_and.reduce(
-        [np.isfinite(measured.array(name).reshape(len(measured), -1)).all(1) for name in names]
+    pointing, chance = measured.pointing.double().numpy(), measured.chance.double().numpy()
+    pointing_any, chance_any = measured.pointing_any.double().numpy(), measured.chance_any.double().numpy()
+    return Figures(
+        probability_before=probability[:, 0],
+        probability_after=probability[:, -1],
+        true_probability_before=true_probability[:, 0],
+        true_probability_after=true_probability[:, -1],
+        flipped=(predicted[:, -1] != predicted[:, 0]).astype(np.float64),
+        right_before=right.astype(np.float64),
+        survived=np.where(right, predicted[:, -1] == labels, np.nan),
+        covered=measured.masked.double().numpy()[:, -1],
+        marked=measured.salient.double().numpy(),
+        deletion_auc=measured.deletion.double().numpy(),
+        insertion_auc=measured.insertion.double().numpy(),
+        average_drop=measured.drop.double().numpy(),
+        pointing=pointing,
+        pointing_any=pointing_any,
+        pointing_chance=chance,
+        pointing_chance_any=chance_any,
+        pointing_gain=pointing - chance,
+        pointing_gain_any=pointing_any - chance_any,
     )
 
 
-def totals(figures: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, Any]:
-    """Return the figures of some images, all of which fit into JSON; see `by_image`.
+def finite(measured: Measurements) -> np.ndarray:
+    """Return which images count, bool N: those whose scores are finite."""
+    of_scores = (
+        measured.probability, measured.true_probability, measured.deletion, measured.insertion, measured.drop,
+    )  # fmt: skip
+    return np.logical_and.reduce([t.isfinite().reshape(len(measured), -1).all(1).numpy() for t in of_scores])
 
-    Each figure is the mean over the images that count for it, None if there is none. Beside them:
 
-    - images: how many count. right_images, survived_images, flipped_images, pointing_images, pointing_any_images: how
-      many there are of these (of the pointing game: how many have a part on the crop).
-    - nothing_marked: images whose map marks nothing at all.
-    - standard_errors: of each mean, by the same name; None below two images.
+@dataclass(frozen=True)
+class Totals:
+    """The figures of some images.
 
-    Args:
-        figures: as `by_image` returns them.
-        rows: which images, bool N.
+    Attributes:
+        images: how many.
+        means: over the images that each figure applies to; None if there is none.
+        right_images, survived_images, flipped_images: number of images that were.
+        pointing_images, pointing_any_images: number of images with a (deciding) part within the crop.
+        nothing_marked: number of images whose saliency map is zero.
+        standard_errors: of the means; None with fewer than two images.
     """
-    values = {name: array[rows] for name, array in figures.items()}
-    return {
-        "images": int(rows.sum()),
-        **{name: _mean(array) for name, array in values.items()},
-        "right_images": int(values["right_before"].sum()),
-        "survived_images": int(np.nansum(values["survived"])),
-        "flipped_images": int(values["flipped"].sum()),
-        "pointing_images": int(np.isfinite(values["pointing"]).sum()),
-        "pointing_any_images": int(np.isfinite(values["pointing_any"]).sum()),
-        "nothing_marked": int((values["marked"] == 0).sum()),
-        "standard_errors": {name: _standard_error(array) for name, array in values.items()},
-    }
+
+    images: int
+    means: Figures[float | None]
+    right_images: int
+    survived_images: int
+    flipped_images: int
+    pointing_images: int
+    pointing_any_images: int
+    nothing_marked: int
+    standard_errors: Figures[float | None]
+
+    @classmethod
+    def of(cls, figures: Figures[np.ndarray], rows: np.ndarray) -> Totals:
+        """Compute them for the images selected by `rows`, bool N."""
+        values = figures.map(lambda array: array[rows])
+        return cls(
+            images=int(rows.sum()),
+            means=values.map(_mean),
+            right_images=int(values.right_before.sum()),
+            survived_images=int(np.nansum(values.survived)),
+            flipped_images=int(values.flipped.sum()),
+            pointing_images=int(np.isfinite(values.pointing).sum()),
+            pointing_any_images=int(np.isfinite(values.pointing_any).sum()),
+            nothing_marked=int((values.marked == 0).sum()),
+            standard_errors=values.map(_standard_error),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form: the means beside the counts."""
+        counts = {field.name: getattr(self, field.name) for field in fields(self)}
+        means, errors = counts.pop("means"), counts.pop("standard_errors")
+        return {"images": counts.pop("images"), **means.as_json(), **counts, "standard_errors": errors.as_json()}
 
 
-def by_step(measured: Measured, rows: np.ndarray) -> list[dict[str, Any]]:
-    """Return means for the images as they are and after each covering.
+@dataclass(frozen=True)
+class StepMeans:
+    """Means of an occlusion step; see `Figures`."""
 
-    Each is {"covered", "probability", "true_probability", "flipped", "survived"}, as in `by_image`.
-    """
-    predicted, labels = measured.array("predicted")[rows], measured.array("labels")[rows]
+    covered: float | None
+    probability: float | None
+    true_probability: float | None
+    flipped: float | None
+    survived: float | None
+
+
+def by_step(measured: Measurements, rows: np.ndarray) -> list[StepMeans]:
+    """Average the images selected by `rows` (bool N) at each occlusion step, the unmasked images first."""
+    predicted, labels = measured.predicted.numpy()[rows], measured.labels.numpy()[rows]
     right = predicted[:, 0] == labels
-    columns = {name: measured.array(name)[rows] for name in ("covered", "probability", "true_probability")}
+    masked, probability, true_probability = (
+        t.numpy()[rows] for t in (measured.masked, measured.probability, measured.true_probability)
+    )
     return [
-        {
-            **{name: _mean(array[:, step]) for name, array in columns.items()},
-            "flipped": _mean(predicted[:, step] != predicted[:, 0]),
-            "survived": _mean((predicted[:, step] == labels)[right]),
-        }
+        StepMeans(
+            covered=_mean(masked[:, step]),
+            probability=_mean(probability[:, step]),
+            true_probability=_mean(true_probability[:, step]),
+            flipped=_mean(predicted[:, step] != predicted[:, 0]),
+            survived=_mean((predicted[:, step] == labels)[right]),
+        )
         for step in range(predicted.shape[1])
     ]
 
 
-def per_class(
-    figures: Mapping[str, np.ndarray], labels: np.ndarray, rows: np.ndarray, class_names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return {"class", **totals} for each class with images, in the classifier's order; `labels`: the true classes."""
-    present = np.unique(labels[rows])
-    return [{"class": class_names[label], **totals(figures, rows & (labels == label))} for label in present]
+@dataclass(frozen=True)
+class Difference:
+    """The mean paired difference between two explainers over the same images, with its standard error."""
 
-
-def beside(
-    figures: Mapping[str, np.ndarray], baseline: Mapping[str, np.ndarray], rows: np.ndarray
-) -> dict[str, dict[str, float | None]]:
-    """Return how far figures lie from the baseline's: {"difference", "standard_error"} of the mean, image by image.
-
-    Args:
-        figures, baseline: of the same images, as `by_image` returns them.
-        rows: which count, bool N.
-    """
-    differences = {name: figures[name][rows] - baseline[name][rows] for name in COMPARED}
-    return {
-        name: {"difference": _mean(array), "standard_error": _standard_error(array)}
-        for name, array in differences.items()
-    }
+    difference: float | None
+    standard_error: float | None
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -169,191 +212,107 @@ def _standard_error(values: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class Scored:
-    """What was measured with one run and one explainer.
+    """The measurements of one run and one explainer.
 
     Attributes:
         ready: the run's classifier.
-        explainer: whose maps they are.
-        is_baseline: whether that is the random map.
+        explainer: that computed the maps.
+        is_baseline: whether it is the baseline of the comparison, the random map.
         split: the images.
-        class_names: the run's.
-        measured: the figures of the images that could be read.
+        measured: of the images that could be read.
     """
 
     ready: ReadyClassifier
     explainer: NamedExplainer
     is_baseline: bool
     split: Split
-    class_names: Sequence[str]
-    measured: Measured
+    measured: Measurements
 
     @property
-    def run(self) -> Path:
-        """What a person names the run by."""
-        return self.ready.run
+    def class_names(self) -> Sequence[str]:
+        """The class names of the run."""
+        return self.ready.classifier.class_names
 
 
-def summarize(
-    scored: Sequence[Scored],
-    request: StudyRequest,
-    subject: Subject,
-    chosen: Chosen,
-    failures: Mapping[str, str],
-    interrupted: bool,
-    seconds: float,
-) -> dict[str, Any]:
-    """Return what `summary.json` holds; all shares are fractions in [0, 1], figures that there are none of are None.
+@dataclass(frozen=True)
+class ExplainerSummary:
+    """The figures of one run and one explainer.
 
-    `explainers` has an entry for each run and explainer: {"run", "explainer", "options", "is_baseline"}, the figures of
-    `totals`, `not_finite` (images whose scores are not numbers; they enter no figure), `steps` (see `by_step`),
-    `over_random` (see `beside`; not for the random map itself) and `per_class`.
-
-    Args:
-        scored: of all runs and explainers.
-        request: what was asked for.
-        subject, chosen: the images.
-        failures: why images could not be read, by key.
-        interrupted: whether it ended early.
-        seconds: wall time.
+    Attributes:
+        run: the run folder or model file.
+        explainer, options: its name, and its options as TOML values.
+        is_baseline: whether it is the random map.
+        totals: over all images with finite scores.
+        not_finite: number of images with non-finite scores; they enter no figure.
+        steps: means for each occlusion step.
+        over_random: differences to the random map by figure (see `COMPARED`); None for the random map itself.
+        per_class: totals of each class with images, by name, in the order of the classifier.
     """
-    first = scored[0].ready
-    return {
-        "runs": [str(run) for run in dict.fromkeys(entry.run for entry in scored)],
-        "dataset": dataset_record(subject.dataset, subject.data),
-        "split": subject.split.name,
-        "origin": subject.split.origin,
-        "notes": list(subject.notes),
-        "images_available": chosen.available,
-        "images_chosen": len(chosen.splits[0]),
-        "chosen": chosen.how,
-        "target": request.target,
-        "cover": asdict(request.cover),
-        "cover_steps": request.steps,
-        "curve_steps": request.curve_steps,
-        "tolerance": request.tolerance,
-        "interrupted": interrupted,
-        "explainers": [_entry(entry, _baseline(entry, scored)) for entry in scored],
-        "failures": [{"key": key, "reason": reason} for key, reason in failures.items()],
-        "seconds": round(seconds, 3),
-        "device": describe_device(first.classifier.device),
-        "precision": first.precision,
-        "fgvc": __version__,
-    }
 
+    run: str
+    explainer: str
+    options: Mapping[str, Any]
+    is_baseline: bool
+    totals: Totals
+    not_finite: int
+    steps: Sequence[StepMeans]
+    over_random: Mapping[str, Difference] | None
+    per_class: Mapping[str, Totals]
 
-def _baseline(entry: Scored, scored: Sequence[Scored]) -> Scored | None:
-    return next((other for other in scored if other.is_baseline and other.run == entry.run), None)
+    @classmethod
+    def of(cls, scored: Scored, baseline: Scored | None) -> ExplainerSummary:
+        """Average measurements and compare them with those of the baseline."""
+        measured, names = scored.measured, scored.class_names
+        figures, rows, labels = per_image(measured), finite(measured), measured.labels.numpy()
+        over = None
+        if baseline is not None and not scored.is_baseline:
+            both = rows & finite(baseline.measured)
+            ours, theirs = figures.as_json(), per_image(baseline.measured).as_json()
+            differences = {name: ours[name][both] - theirs[name][both] for name in COMPARED}
+            over = {name: Difference(_mean(array), _standard_error(array)) for name, array in differences.items()}
+        return cls(
+            run=str(scored.ready.run),
+            explainer=scored.explainer.name,
+            options=dict(scored.explainer.options),
+            is_baseline=scored.is_baseline,
+            totals=Totals.of(figures, rows),
+            not_finite=int((~rows).sum()),
+            steps=by_step(measured, rows),
+            over_random=over,
+            per_class={names[c]: Totals.of(figures, rows & (labels == c)) for c in np.unique(labels[rows])},
+        )
 
-
-def _entry(entry: Scored, baseline: Scored | None) -> dict[str, Any]:
-    figures, rows = by_image(entry.measured), finite(entry.measured)
-    over = None
-    if baseline is not None and not entry.is_baseline:
-        both = rows & finite(baseline.measured)
-        over = beside(figures, by_image(baseline.measured), both)
-    return {
-        "run": str(entry.run),
-        "explainer": entry.explainer.name,
-        "options": dict(entry.explainer.options),
-        "is_baseline": entry.is_baseline,
-        **totals(figures, rows),
-        "not_finite": int((~rows).sum()),
-        "steps": by_step(entry.measured, rows),
-        "over_random": over,
-        "per_class": per_class(figures, entry.measured.array("labels"), rows, entry.class_names),
-    }
-
-
-IMAGES, PER_CLASS = "images.csv", "per_class.csv"
-
-FIGURES = (
-    "probability_before",
-    "probability_after",
-    "true_probability_before",
-    "true_probability_after",
-    "flipped",
-    "right_before",
-    "survived",
-    "covered",
-    "marked",
-    "deletion_auc",
-    "insertion_auc",
-    "average_drop",
-    "pointing",
-    "pointing_any",
-    "pointing_chance",
-    "pointing_chance_any",
-)
-"""Columns of both tables: an image's figure, and the mean over a class; see `study_figures.by_image`."""
-COUNTS = ("images", "right_images", "pointing_images", "pointing_any_images", "nothing_marked")
-
-
-def write(folder: Path, summary: dict[str, Any], scored: Sequence[Scored]) -> list[Path]:
-    """Write a study's files; each replaces its predecessor whole, the summary last.
-
-    Args:
-        folder: where to; it is made.
-        summary: for `summary.json`.
-        scored: what it is of.
-
-    Returns:
-        The files.
-
-    Raises:
-        FgvcError: the folder cannot be written.
-    """
-    written = [folder / IMAGES, folder / PER_CLASS, folder / SUMMARY]
-    write_csv(
-        written[0], ["run", "explainer", "key", "true", "predicted", "after", "explained", *FIGURES], _rows(scored)
-    )
-    classes = (
-        [entry["run"], entry["explainer"], row["class"], *(row[name] for name in (*COUNTS, *FIGURES))]
-        for entry in summary["explainers"]
-        for row in entry["per_class"]
-    )
-    write_csv(written[1], ["run", "explainer", "class", *COUNTS, *FIGURES], classes)
-    files.write_json(written[2], summary)
-    return written
-
-
-def _rows(scored: Sequence[Scored]) -> Iterator[list[Any]]:
-    """Give a line for each run, explainer and image; a figure that an image does not have is an empty cell."""
-    for entry in scored:
-        measured, names = entry.measured, entry.class_names
-        figures = by_image(measured)
-        for row, index in enumerate(measured.indices.tolist()):
-            classes = (
-                measured.labels[row],
-                measured.predicted[row, 0],
-                measured.predicted[row, -1],
-                measured.targets[row],
-            )
-            values = (float(figures[name][row]) for name in FIGURES)
-            cells = ["" if value != value else f"{value:.6g}" for value in values]
-            yield [
-                str(entry.run),
-                entry.explainer.name,
-                entry.split.keys[index],
-                *(names[int(c)] for c in classes),
-                *cells,
-            ]
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form: the totals beside the rest."""
+        over = self.over_random
+        return {
+            "run": self.run,
+            "explainer": self.explainer,
+            "options": dict(self.options),
+            "is_baseline": self.is_baseline,
+            **self.totals.as_json(),
+            "not_finite": self.not_finite,
+            "steps": [asdict(step) for step in self.steps],
+            "over_random": None if over is None else {name: asdict(value) for name, value in over.items()},
+            "per_class": [{"class": name, **totals.as_json()} for name, totals in self.per_class.items()],
+        }
 
 
 Reason = Literal["largest drop", "survived", "hit", "miss"]
 
 
 @dataclass(frozen=True)
-class Telling:
-    """An image that is worth a look, and why.
+class GalleryImage:
+    """An example image, and why it was selected.
 
     Attributes:
-        key: the image's name in the split.
-        file: where it is; None where the dataset holds it in memory.
-        run: the run that looked at it.
-        explainer: whose map it is.
+        key: its name in the split.
+        file: None if the dataset holds it in memory.
+        run: the run folder or model file.
+        explainer: that computed the saliency map.
         true, predicted: class names.
-        reason: why it was chosen.
-        words: the same as a sentence with figures.
+        reason: why it was selected.
+        words: the reason as a sentence with figures.
     """
 
     key: str
@@ -366,78 +325,130 @@ class Telling:
     words: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        file = None if self.file is None else str(self.file)
-        return {**asdict(self), "file": file, "run": str(self.run)}
+        """Return the JSON form."""
+        return {**asdict(self), "file": None if self.file is None else str(self.file), "run": str(self.run)}
 
 
-def most_telling(scored: Sequence[Scored], each: int) -> list[Telling]:
-    """Return the most telling images of each run, by the first explainer that was asked for; none comes twice.
+@dataclass(frozen=True)
+class DatasetSummary:
+    """The figures of a dataset explanation, as in `summary.json`.
 
-    - largest drop: the probability of the true class falls most when the most marked part is covered.
-    - survived: the true class is predicted at first, and through most coverings (of something: a map that marks nothing
-      covers nothing); of equals the one with the highest probability in the end.
-    - hit, miss: where the parts are known, the map points at a deciding part, or at none of them; the surest first.
-
-    Args:
-        scored: of all runs and explainers.
-        each: how many images of each kind, at most.
+    Attributes:
+        dataset, data: name of the dataset, and the folder or file it was made from.
+        split, origin: name of the split, and how it was made.
+        notes: what to know when reading the figures.
+        images_available, images_chosen: number of images of the split, and of those selected.
+        chosen: how they were selected.
+        target: the explained class: "predicted", "true" or the name of a class.
+        masking: how the occlusion steps mask the images.
+        cover_steps: number of occlusion steps.
+        curve_steps: number of steps of the deletion and insertion curves.
+        tolerance: of the pointing game, in sides of the crop.
+        interrupted: whether some images are missing because of Ctrl-C.
+        explainers: one entry for each run and explainer.
+        failures: why images could not be read, by key.
+        seconds: wall time.
+        device, precision: of the computation.
+        gallery: the example images.
     """
-    firsts: dict[Path, Scored] = {}
-    for entry in scored:
-        if entry.run not in firsts or (firsts[entry.run].is_baseline and not entry.is_baseline):
-            firsts[entry.run] = entry
-    return [telling for entry in firsts.values() for telling in _of_run(entry, each)]
+
+    dataset: str
+    data: Path | None
+    split: str
+    origin: str
+    notes: Sequence[str]
+    images_available: int
+    images_chosen: int
+    chosen: str
+    target: str
+    masking: Masking
+    cover_steps: int
+    curve_steps: int
+    tolerance: float
+    interrupted: bool
+    explainers: Sequence[ExplainerSummary]
+    failures: Mapping[str, str]
+    seconds: float
+    device: str
+    precision: str
+    gallery: Sequence[GalleryImage]
+
+    @property
+    def runs(self) -> list[str]:
+        """The runs, without duplicates."""
+        return list(dict.fromkeys(entry.run for entry in self.explainers))
+
+    @property
+    def images_measured(self) -> int:
+        """Number of images that could be read and were measured before an interruption."""
+        return max(entry.totals.images + entry.not_finite for entry in self.explainers)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form; fractions are in [0, 1], missing figures are None."""
+        return {
+            "runs": self.runs,
+            "dataset": dataset_record(self.dataset, self.data),
+            "split": self.split,
+            "origin": self.origin,
+            "notes": list(self.notes),
+            "images_available": self.images_available,
+            "images_chosen": self.images_chosen,
+            "chosen": self.chosen,
+            "target": self.target,
+            "cover": asdict(self.masking),
+            "cover_steps": self.cover_steps,
+            "curve_steps": self.curve_steps,
+            "tolerance": self.tolerance,
+            "interrupted": self.interrupted,
+            "explainers": [entry.as_json() for entry in self.explainers],
+            "failures": [{"key": key, "reason": reason} for key, reason in self.failures.items()],
+            "seconds": round(self.seconds, 3),
+            "device": self.device,
+            "precision": self.precision,
+            "fgvc": __version__,
+            "gallery": [image.as_json() for image in self.gallery],
+        }
 
 
-def _of_run(scored: Scored, each: int) -> list[Telling]:
-    figures, rows = by_image(scored.measured), finite(scored.measured)
-    before, after = figures["true_probability_before"], figures["true_probability_after"]
-    right, hit = figures["right_before"] == 1, figures["pointing"]
-    kinds: list[tuple[Reason, np.ndarray, np.ndarray]] = [
-        ("largest drop", rows & (before > after), before - after),
-        ("survived", rows & right & (figures["covered"] > 0) & (_survived(scored) > 0), _survived(scored) + after),
-        ("hit", rows & (hit >= 0.5), figures["probability_before"]),
-        ("miss", rows & (hit == 0) & (figures["marked"] > 0), figures["probability_before"]),
-    ]
-    chosen: dict[int, Reason] = {}
-    for reason, candidates, rank in kinds:
-        free = [i for i in np.flatnonzero(candidates).tolist() if i not in chosen]
-        best = sorted(free, key=lambda i: -rank[i])[:each]
-        chosen.update(dict.fromkeys(best, reason))
-    return [_telling(scored, figures, int(row), reason) for row, reason in chosen.items()]
+IMAGES, PER_CLASS = "images.csv", "per_class.csv"
 
 
-def _survived(scored: Scored) -> np.ndarray:
-    """Return through how many coverings the true class stays predicted without a break, int64 N."""
-    predicted, labels = scored.measured.array("predicted"), scored.measured.array("labels")
-    return np.cumprod(predicted[:, 1:] == labels[:, None], axis=1).sum(axis=1)
+def write(folder: Path, summary: DatasetSummary, scored: Sequence[Scored]) -> list[Path]:
+    """Write the result files, each atomically and the summary last.
 
+    Returns:
+        The files.
 
-def _telling(scored: Scored, figures: dict[str, np.ndarray], row: int, reason: Reason) -> Telling:
-    measured, split, names = scored.measured, scored.split, scored.class_names
-    index = int(measured.indices[row])
-    image = split.images[index]
-    true, predicted = names[int(measured.labels[row])], names[int(measured.predicted[row, 0])]
-    return Telling(
-        split.keys[index],
-        image if isinstance(image, Path) else None,
-        scored.run,
-        scored.explainer.name,
-        true,
-        predicted,
-        reason,
-        _words(reason, {name: float(values[row]) for name, values in figures.items()}, int(_survived(scored)[row])),
+    Raises:
+        FgvcError: the folder cannot be written to.
+    """
+    written = [folder / IMAGES, folder / PER_CLASS, folder / SUMMARY]
+    head = ["run", "explainer", "key", "true", "predicted", "after", "explained", *COLUMNS]
+    files.write_csv(written[0], head, _rows(scored))
+    columns = (*COUNTS, *COLUMNS)
+    classes = (
+        [entry.run, entry.explainer, name, *map(totals.as_json().get, columns)]
+        for entry in summary.explainers
+        for name, totals in entry.per_class.items()
     )
+    files.write_csv(written[1], ["run", "explainer", "class", *columns], classes)
+    files.write_json(written[2], summary.as_json())
+    return written
 
 
-def _words(reason: Reason, figures: dict[str, float], survived: int) -> str:
-    before, after = figures["true_probability_before"], figures["true_probability_after"]
-    covered = f"with {100 * figures['covered']:.0f} % covered"
-    if reason == "largest drop":
-        return f"true class from {100 * before:.0f} to {100 * after:.0f} % {covered}"
-    if reason == "survived":
-        times = f"{survived} covering{'' if survived == 1 else 's'}"
-        return f"true class survives {times}: from {100 * before:.0f} to {100 * after:.0f} % {covered}"
-    where = "at a deciding part" if reason == "hit" else "at no deciding part"
-    return f"points {where}, {100 * figures['probability_before']:.0f} % sure"
+def _rows(scored: Sequence[Scored]) -> Iterator[list[Any]]:
+    """Yield a row for each run, explainer and image; figures that do not apply are empty cells."""
+    for entry in scored:
+        measured, names = entry.measured, entry.class_names
+        figures = per_image(measured).as_json()
+        for row, index in enumerate(measured.indices.tolist()):
+            predicted = measured.predicted[row]
+            classes = (measured.labels[row], predicted[0], predicted[-1], measured.targets[row])
+            values = (float(figures[name][row]) for name in COLUMNS)
+            yield [
+                str(entry.ready.run),
+                entry.explainer.name,
+                entry.split.keys[index],
+                *(names[int(c)] for c in classes),
+                *("" if math.isnan(value) else f"{value:.6g}" for value in values),
+            ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.images import Subject, choose, choose_folder
+from fgvc_cli.evaluation.split_selection import SelectedSplit, results_folder, select_split
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
 from fgvc_cli.registry import Registry
 from fgvc_cli.report.examples import DEFAULT_EXPLAINER, ReportRequest
@@ -100,7 +100,7 @@ class RunArtifacts:
         self.missing: list[str] = []
 
     @cached_property
-    def subject(self) -> Subject | None:
+    def subject(self) -> SelectedSplit | None:
         """The images, or None if the run's own dataset is not to be had any more.
 
         Raises:
@@ -109,7 +109,7 @@ class RunArtifacts:
         """
         recorded, wanted = self.recorded, self.request.subject
         try:
-            return choose(wanted, recorded.run.path, recorded.model["classes"], self.registry)
+            return select_split(wanted, recorded.run.path, recorded.model["classes"], self.registry)
         except FgvcError as error:
             is_mistake = isinstance(error, UsageError) and wanted.split is not None
             if not wanted.is_own or wanted.options or (is_mistake and self._kept_without_images() is None):
@@ -166,7 +166,7 @@ class RunArtifacts:
         """
         if self.subject is None:
             return self._kept_without_images() or self._summarized()
-        folder = choose_folder(self.recorded.run.path, self.subject, None, False)
+        folder = results_folder(self.recorded.run.path, self.subject, None, False)
         kept = read_scored(folder)
         if kept is not None or self.ready is None:
             return kept or self._summarized()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from fgvc_cli.explaining.panels import scale_bar
+from fgvc_cli.explaining.overlays import color_scale
 from fgvc_cli.report.artifacts import Recorded
 from fgvc_cli.report.charts import Line, LineChart, Mark, skyline
 from fgvc_cli.report.confusion_chart import COUNTED_CLASSES, Confused, confusion_picture, confusion_table
@@ -204,7 +204,7 @@ def occlusion_section(examples: Examples, anchor: str) -> Section:
 
 def _scale() -> Picture:
     """Return the colors of a heat map from 0 to 1."""
-    bar, data = scale_bar(160, 8), io.BytesIO()
+    bar, data = color_scale(160, 8), io.BytesIO()
     bar.save(data, format="png", optimize=True)
     uri = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
     return Picture(uri, bar.width, bar.height, "from dark violet at 0 over red to pale yellow at 1")

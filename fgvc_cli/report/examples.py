@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.images import ImageError
 from fgvc_cli.data.splits import spread
-from fgvc_cli.evaluation.images import SubjectRequest
+from fgvc_cli.evaluation.split_selection import SplitRequest
 from fgvc_cli.explaining.explainers import NamedExplainer
-from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Subject, decision_sentence
-from fgvc_cli.explaining.images import PREDICTED, TRUE, ExplainingImages
-from fgvc_cli.explaining.masking import Cover
-from fgvc_cli.explaining.panels import cover_tile, heat_tile
-from fgvc_cli.explaining.photograph import open_photograph
+from fgvc_cli.explaining.explanation import (
+    PREDICTED,
+    TRUE,
+    ExplainedImage,
+    Explanation,
+    ImageExplanations,
+    InputImage,
+    decision_sentence,
+)
+from fgvc_cli.explaining.masking import Masking
+from fgvc_cli.explaining.overlays import masked_tile, open_photograph, saliency_tile
 from fgvc_cli.formatting import percent
 from fgvc_cli.progress import progress
 from fgvc_cli.report.pictures import LONGEST_SIDE, Picture, picture, strongest
@@ -44,7 +50,7 @@ class ReportRequest:
         computing: where and how.
     """
 
-    subject: SubjectRequest = field(default_factory=SubjectRequest)
+    subject: SplitRequest = field(default_factory=SplitRequest)
     explainer: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     images: int = IMAGES
@@ -104,7 +110,7 @@ class Examples:
     """
 
     explainer: str
-    cover: Cover
+    cover: Masking
     notes: Sequence[str]
     mistakes: Sequence[Example]
     panels: Sequence[Example]
@@ -135,7 +141,7 @@ def show_examples(
     confident = mistakes(predicted)[:images]
     typical = choose_typical(predicted, images)
     left_out = {p.key: "the dataset has no such image any more" for p in predictions if p.key not in there}
-    showing = _Showing(ready, explainer, split, Cover(), left_out)
+    showing = _Showing(ready, explainer, split, Masking(), left_out)
     with progress("heat maps", 2 * len(confident) + len(typical)) as bar:
         of_predicted = showing.explained(confident, PREDICTED, None, bar.advance)
         of_true = showing.explained(confident, TRUE, None, bar.advance)
@@ -176,20 +182,20 @@ class _Showing:
     ready: ReadyClassifier
     explainer: NamedExplainer
     split: Split
-    cover: Cover
+    cover: Masking
     left_out: dict[str, str]
 
     def explained(
-        self, chosen: Sequence[Prediction], target: str, cover: Cover | None, advance: Callable[[int], object]
+        self, chosen: Sequence[Prediction], target: str, cover: Masking | None, advance: Callable[[int], object]
     ) -> dict[str, ExplainedImage]:
         """Return what was found out about the images, by key."""
         place = {key: i for i, key in enumerate(self.split.keys)}
-        subjects = [Subject(p.key, self.split.images[place[p.key]], p.true) for p in chosen]
+        subjects = [InputImage(p.key, self.split.images[place[p.key]], p.true) for p in chosen]
         steps = 0 if cover is None else 1
-        explaining = ExplainingImages([self.ready], [self.explainer], subjects, target, cover, steps)
+        explaining = ImageExplanations([self.ready], [self.explainer], subjects, target, cover, steps)
         found = {}
         for batch in explaining:
-            found.update({image.subject.name: image for image in batch})
+            found.update({image.input.name: image for image in batch})
             advance(len(batch))
         self.left_out.update(explaining.failures)
         return found
@@ -213,44 +219,44 @@ class _Showing:
         if photograph is None:
             return None
         explanation = image.explanations[0]
-        after = explanation.sights[1]
+        after = explanation.steps[1]
         covered = picture(
-            cover_tile(photograph, explanation, after),
-            f"The same photograph with the most marked {percent(after.covered)} covered by its mean color.",
+            masked_tile(photograph, explanation, after),
+            f"The same photograph with the most marked {percent(after.masked)} covered by its mean color.",
         )
         tiles = [
             _plain(photograph, image),
             _heat(photograph, explanation, 0, "heat map"),
-            Tile(f"{percent(after.covered)} covered", covered, after.predicted, after.probability),
+            Tile(f"{percent(after.masked)} covered", covered, after.predicted, after.probability),
             _heat(photograph, explanation, 1, "heat map again"),
         ]
-        return _example(image, tiles, unbroken(decision_sentence(explanation, image.subject.true)))
+        return _example(image, tiles, unbroken(decision_sentence(explanation, image.input.true_class)))
 
     def _photograph(self, image: ExplainedImage) -> PILImage | None:
         try:
-            return open_photograph(image.subject.source, LONGEST_SIDE).image
+            return open_photograph(image.input.source, LONGEST_SIDE).image
         except ImageError as error:
-            self.left_out[image.subject.name] = error.cause
+            self.left_out[image.input.name] = error.cause
             return None
 
 
 def _plain(photograph: PILImage, image: ExplainedImage) -> Tile:
-    return Tile("photograph", picture(photograph, f"Photograph {image.subject.name}, of {image.subject.true}."))
+    return Tile("photograph", picture(photograph, f"Photograph {image.input.name}, of {image.input.true_class}."))
 
 
 def _heat(photograph: PILImage, explanation: Explanation, look: int, title: str) -> Tile:
-    sight = explanation.sights[look]
-    alt = f"Heat map of the class {sight.explained}, {strongest(sight.map)}."
-    tile = picture(heat_tile(photograph, explanation, sight), alt)
-    return Tile(title, tile, sight.explained, sight.explained_probability)
+    sight = explanation.steps[look]
+    alt = f"Heat map of the class {sight.target}, {strongest(sight.saliency)}."
+    tile = picture(saliency_tile(photograph, explanation, sight), alt)
+    return Tile(title, tile, sight.target, sight.target_probability)
 
 
 def _example(image: ExplainedImage, tiles: Sequence[Tile], sentence: str = "") -> Example:
     explanation = image.explanations[0]
-    first = explanation.sights[0]
+    first = explanation.steps[0]
     return Example(
-        image.subject.name,
-        image.subject.true or "",
+        image.input.name,
+        image.input.true_class or "",
         first.predicted,
         first.probability,
         first.true_probability or 0.0,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.evaluate import PreparedEvaluation
-from fgvc_cli.evaluation.images import Subject
+from fgvc_cli.evaluation.split_selection import SelectedSplit
 from fgvc_cli.progress import progress
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary
@@ -123,7 +123,7 @@ def read_scored(folder: Path) -> Scored | None:
     return scored
 
 
-def evaluate(ready: ReadyClassifier, subject: Subject, folder: Path) -> Scored:
+def evaluate(ready: ReadyClassifier, subject: SelectedSplit, folder: Path) -> Scored:
     """Evaluate as `fgvc evaluate` does, and keep the results where it keeps them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`fgvc predict` from end to end, on a classifier that always says "bee"."""
+"""`fgvc predict` from end to end, on a classifier that always predicts "bee"."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import json
 from pathlib import Path
 
 import pytest
-
-from fgvc_cli.scoring import model
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def test_json_is_one_document(fgvc, bee_run: Path, photos: Path) -> None:
     assert document["run"] == str(bee_run)
 
 
-def test_csv_has_a_line_an_image(fgvc, bee_run: Path, photos: Path) -> None:
+def test_csv_has_a_line_per_image(fgvc, bee_run: Path, photos: Path) -> None:
     result = fgvc("predict", photos, "--run", bee_run, "--csv", "--top-k", 9)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert len(rows) == 2
@@ -63,7 +61,7 @@ def test_csv_has_a_line_an_image(fgvc, bee_run: Path, photos: Path) -> None:
     assert "class_4" not in rows[0]  # there are three classes
 
 
-def test_bad_inputs_are_named_and_the_rest_goes_on(fgvc, bee_run: Path, photos: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_reported_and_skipped(fgvc, bee_run: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     (tmp_path / "empty").mkdir()
     result = fgvc("predict", photos, tmp_path / "gone.png", tmp_path / "empty", "--run", bee_run, "--json")
@@ -72,19 +70,18 @@ def test_bad_inputs_are_named_and_the_rest_goes_on(fgvc, bee_run: Path, photos: 
     assert len(document["predictions"]) == 2
     failed = {failure["image"]: failure["reason"] for failure in document["failures"]}
     assert failed.keys() == {str(tmp_path / "gone.png"), str(tmp_path / "empty"), str(photos / "broken.jpg")}
-    for name in failed:
-        assert f"left out: {name}" in result.stderr
+    assert all(f": {name}: " in result.stderr for name in failed)
 
 
-def test_all_bad_is_exit_code_1(fgvc, bee_run: Path, photos: Path) -> None:
+def test_without_any_prediction_the_exit_code_is_1(fgvc, bee_run: Path, photos: Path) -> None:
     (photos / "a.png").write_bytes(b"broken")
     result = fgvc("predict", photos / "a.png", "--run", bee_run, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["predictions"] == []
-    assert "No image got a prediction: see above." in result.stderr
+    assert "no image could be classified" in result.stderr
 
 
-def test_scores_that_are_not_finite_are_said_to_be_so(fgvc, bee_run: Path, photos: Path) -> None:
+def test_scores_that_are_not_finite_are_reported(fgvc, bee_run: Path, photos: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
@@ -95,15 +92,14 @@ def test_scores_that_are_not_finite_are_said_to_be_so(fgvc, bee_run: Path, photo
     save_file(tensors, file, metadata)
     result = fgvc("predict", photos / "a.png", "--run", bee_run)
     assert result.exit_code == 1
-    assert f"left out: {photos / 'a.png'}: the classifier's scores are not finite" in result.stderr
-    assert "No image got a prediction: see above." in result.stderr and "could be read" not in result.stderr
+    assert f"{photos / 'a.png'}: the classifier's scores are not finite" in result.stderr
 
 
 def test_no_image_at_all_is_a_clear_error(fgvc, bee_run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = fgvc("predict", tmp_path / "empty", tmp_path / "gone", "--run", bee_run)
     assert result.exit_code == 1
-    assert f"{tmp_path / 'gone'}: there is no such file or folder" in result.stderr
+    assert f"{tmp_path / 'gone'}: no such file" in result.stderr and f"{tmp_path / 'empty'}: no image" in result.stderr
     assert result.stdout == ""
 
 
@@ -114,12 +110,6 @@ def test_an_image_named_twice_is_predicted_once(fgvc, bee_run: Path, photos: Pat
 
 def test_json_and_csv_exclude_each_other(fgvc, bee_run: Path, photos: Path) -> None:
     assert fgvc("predict", photos, "--run", bee_run, "--json", "--csv").exit_code == 2
-
-
-def test_a_wrong_run_is_refused(fgvc, photos: Path, tmp_path: Path) -> None:
-    result = fgvc("predict", photos, "--run", tmp_path / "nowhere")
-    assert result.exit_code == 1
-    assert "nowhere" in result.stderr
 
 
 def test_batches_and_workers_change_nothing(fgvc, bee_run: Path, photos: Path) -> None:
@@ -137,10 +127,9 @@ def test_running_out_of_memory_says_what_to_lower(fgvc, bee_run: Path, photos: P
     result = fgvc("predict", photos, "--run", bee_run, "--batch-size", 8)
     assert result.exit_code == 1
     assert "--batch-size 4" in result.stderr
-    assert model.Computing().batch_size == 32
 
 
-def test_long_names_get_a_line_of_their_own(fgvc, bee_run: Path, photos: Path) -> None:
+def test_long_file_names_have_a_line_of_their_own(fgvc, bee_run: Path, photos: Path) -> None:
     long = photos / ("x" * 90 + ".png")
     (photos / "a.png").rename(long)
     lines = fgvc("predict", long, "--run", bee_run, "--top-k", 1).stdout.splitlines()

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.cli.explain import explain as explain_command
-from fgvc_cli.explaining import panels, photograph
+from fgvc_cli.explaining import overlays, panels
 from fgvc_cli.explaining.masking import BLUR_SIGMA
-from fgvc_cli.explaining.panels import COLORS
+from fgvc_cli.explaining.overlays import COLORMAP
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION
 
@@ -94,8 +94,8 @@ def test_the_keys_of_the_json_document(page, fgvc, at_home, tmp_path):
 
 def test_the_sizes_and_colors_are_those_of_the_code(page):
     text = " ".join(page(PAGE).section("## The picture").split())
-    assert f"over {photograph.LONGEST_SIDE} px" in text and f"under {photograph.SMALL_SIDE} px" in text
-    assert f"{panels.PANEL_PIXELS // 10**6} million pixels" in text and f"`{COLORS}`" in text
+    assert f"over {overlays.LONGEST_SIDE} px" in text and f"under {overlays.SMALL_SIDE} px" in text
+    assert f"{panels.PANEL_PIXELS // 10**6} million pixels" in text and f"`{COLORMAP}`" in text
     assert BLUR_SIGMA == 0.1 and "a tenth of its side" in " ".join(page(PAGE).section("## Options").split())
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.contracts import Split
-from fgvc_cli.evaluation.images import SubjectRequest, choose
+from fgvc_cli.evaluation.split_selection import SplitRequest, select_split
 from fgvc_cli.evaluation.training_history import notes_of_runs
 from fgvc_cli.registry import get_registry
 
@@ -45,7 +45,7 @@ def run_on(tmp_path: Path):
 
 
 def split_of(run: tuple[str, Path], name: str) -> Split:
-    return choose(SubjectRequest(name), run[1], CLASSES, get_registry()).split
+    return select_split(SplitRequest(name), run[1], CLASSES, get_registry()).split
 
 
 def test_images_held_out_by_one_run_are_learnt_by_another_with_another_seed(insects, run_on) -> None:
@@ -68,7 +68,7 @@ def test_of_images_that_nobody_has_met_nothing_is_said(insects, run_on) -> None:
 
 def test_a_folder_named_anew_holds_the_images_that_were_learnt_all_the_same(insects, run_on) -> None:
     run = run_on("first", insects, train_on="train+val")
-    subject = choose(SubjectRequest("train", data=insects), run[1], CLASSES, get_registry())
+    subject = select_split(SplitRequest("train", data=insects), run[1], CLASSES, get_registry())
     assert "first has learnt 24 of these 24 images" in notes_of_runs([run], subject.split, get_registry())[0]
 
 

@@ -1,13 +1,13 @@
-"""A classifier that sees one patch alone, explainers that know or do not know it, and run folders for both."""
+"""A classifier that sees a single patch, explainers that do or do not find it, and run folders."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from fgvc_cli.contracts import (
 from fgvc_cli.errors import UsageError
 from fgvc_cli.explaining import dataset
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
+from fgvc_cli.progress import shown_by
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.records import Component, Origin, PluginRecord
 from fgvc_cli.scoring.model import ReadyClassifier
@@ -42,7 +43,7 @@ CORNER = (slice(0, 4), slice(0, 4))
 
 
 class PatchBackbone(Backbone):
-    """The embedding is the share of the patch's pixels that are bright red."""
+    """The embedding is the fraction of bright red pixels in the patch."""
 
     def __init__(self, patch: tuple[slice, slice]) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class PatchBackbone(Backbone):
 
 
 class LitHead(Head):
-    """The probability of "lit" is the embedding, that of "dark" the rest; others get next to nothing."""
+    """Predicts "lit" with the embedding as probability, "dark" with the rest, other classes with almost 0."""
 
     def __init__(self, backbone: BackboneInfo, classes: int, options: Any = None) -> None:
         super().__init__(backbone, classes, options)
@@ -87,8 +88,8 @@ class Softness:
     softness: float = option(0.0, "added everywhere", minimum=0.0, maximum=1.0)
 
 
-class Knowing(Explainer):
-    """Marks what is bright red, and nothing else."""
+class Perfect(Explainer):
+    """Marks exactly the bright red pixels."""
 
     def __init__(self, options: Softness) -> None:
         self.options = options
@@ -98,7 +99,7 @@ class Knowing(Explainer):
 
 
 class Inverted(Explainer):
-    """Marks everything but what is bright red."""
+    """Marks all pixels except the bright red ones."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -108,7 +109,7 @@ class Inverted(Explainer):
 
 
 class Center(Explainer):
-    """Marks the pixel right below the middle of the image."""
+    """Marks the central pixel."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -120,21 +121,21 @@ class Center(Explainer):
 
 
 class Refusing(Inverted):
-    """Explains nothing."""
+    """Refuses every classifier."""
 
     def check(self, classifier: Classifier) -> None:
-        raise UsageError("refusing explains no classifier: use another.")
+        raise UsageError("refusing explains no classifier")
 
 
 class Misshapen(Inverted):
-    """Gives maps of another size."""
+    """Returns maps of the wrong size."""
 
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
         return torch.zeros(len(images), 2, 2)
 
 
 class NotANumber(Inverted):
-    """Marks the first image of a batch with what is not a number."""
+    """Returns NaN in the map of the first image."""
 
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
         maps = super().explain(classifier, images, targets)
@@ -143,14 +144,14 @@ class NotANumber(Inverted):
 
 
 class TooHigh(Inverted):
-    """Marks with more than 1."""
+    """Returns values above 1."""
 
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
         return 10 * super().explain(classifier, images, targets)
 
 
 EXPLAINERS = {
-    "knowing": Knowing,
+    "perfect": Perfect,
     "inverted": Inverted,
     "center": Center,
     "refusing": Refusing,
@@ -162,7 +163,7 @@ EXPLAINERS = {
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """What is installed, and the explainers of this file."""
+    """The installed components and the explainers of this file."""
     module = ModuleType("made_explainers")
     vars(module).update({"Softness": Softness, **{c.__name__: c for c in EXPLAINERS.values()}})
     monkeypatch.setitem(sys.modules, "made_explainers", module)
@@ -172,7 +173,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
             ExplainerSpec(
                 name,
                 f"made_explainers:{target.__name__}",
-                options="made_explainers:Softness" if target is Knowing else "",
+                options="made_explainers:Softness" if target is Perfect else "",
             ),
             origin,
         )
@@ -184,7 +185,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 @pytest.fixture
 def ready() -> Callable[..., ReadyClassifier]:
-    """A function that makes a classifier of one patch, by default the corner."""
+    """Function that builds a classifier of one patch, by default the corner."""
 
     def make(
         patch: tuple[slice, slice] = CORNER,
@@ -202,7 +203,7 @@ def ready() -> Callable[..., ReadyClassifier]:
 
 
 def lit_image(pixels: int = 16) -> np.ndarray:
-    """Return a dark image uint8 S,S,3 with so many of the corner's pixels lit, in the order of reading."""
+    """Return a dark image uint8 S,S,3 with a number of pixels of the corner lit, in row-major order."""
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
     for i in range(pixels):
         image[i // 4, i % 4, 0] = 255
@@ -214,31 +215,19 @@ def as_pixels(*images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-@dataclass
-class Seen:
-    """A view that remembers."""
-
-    notes: list[str] = field(default_factory=list)
-    bars: list[tuple[str, int | None, int]] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+@pytest.fixture
+def bars() -> Iterator[list[tuple[str, int | None, list[int]]]]:
+    """The progress bars shown: description, total, and the numbers of units they were advanced by."""
+    shown: list[tuple[str, int | None, list[int]]] = []
 
     @contextmanager
-    def progress(self, description: str, total: int | None, unit: str = "images") -> Iterator[Any]:
-        bar = _Bar()
-        try:
-            yield bar
-        finally:
-            self.bars.append((description, total, bar.done))
+    def display(description: str, total: int | None, unit: str) -> Iterator[Any]:
+        advanced: list[int] = []
+        shown.append((description, total, advanced))
+        yield SimpleNamespace(advance=lambda n=1, text="": advanced.append(n))
 
-
-@dataclass
-class _Bar:
-    done: int = 0
-
-    def advance(self, n: int = 1, text: str = "") -> None:
-        self.done += n
+    with shown_by(display):
+        yield shown
 
 
 @pytest.fixture
@@ -264,7 +253,7 @@ def _save(path: Path, image: np.ndarray) -> None:
 def run_of(
     lamps: Path, tmp_path: Path, ready: Callable[..., ReadyClassifier], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Path]:
-    """A function that makes a run on the lamps, whose model file "loads" as the classifier of a patch."""
+    """Function that makes a run on the lamps whose model file "loads" as the classifier of a patch."""
     made: dict[Path, ReadyClassifier] = {}
     monkeypatch.setattr(dataset, "load", lambda model_file, computing: made[model_file])
 
@@ -284,16 +273,11 @@ def run_of(
 
 @pytest.fixture
 def lamp() -> Callable[..., Tensor]:
-    """A function that makes images uint8 B,3,S,S with so many of the corner's pixels lit."""
+    """Function that makes images uint8 B,3,S,S with a number of pixels of the corner lit."""
     return lambda *counts: as_pixels(*(lit_image(count) for count in counts))
 
 
 @pytest.fixture
 def named(registry: Registry) -> Callable[..., NamedExplainer]:
-    """A function that makes one of this file's explainers."""
+    """Function that builds one of this file's explainers."""
     return lambda name, **settings: make_explainer(name, settings, registry)
-
-
-@pytest.fixture
-def view() -> Seen:
-    return Seen()

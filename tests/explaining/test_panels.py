@@ -1,4 +1,4 @@
-"""Panels: the photograph untouched, words that keep to their room, and what is said of each look."""
+"""Panels: the photograph unchanged, text that fits, and a caption for each occlusion step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.explaining import panels
-from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, Sight, Subject
-from fgvc_cli.explaining.masking import Cover
-from fgvc_cli.explaining.panels import cover_tile, draw_panel, heat_tile, scale_bar, write_panel
-from fgvc_cli.explaining.photograph import crop_box, whole_box
+from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, InputImage, OcclusionStep
+from fgvc_cli.explaining.masking import Masking
+from fgvc_cli.explaining.overlays import color_scale, crop_box, masked_tile, pixel_box, saliency_tile
+from fgvc_cli.explaining.panels import ELLIPSIS, draw_panel, text_width, truncated, wrapped, write_panel
 
 SIDE = 32
 NAMES = ("Bar-winged-Finch", "Bar-winged-Shrike", "Ring-eyed-Forktail")
@@ -25,20 +25,22 @@ LONG = (
     "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogochsupercalifragilistic",
     "x",
 )
+LONG_RUN = "r/20261123-213938-a-very-long-data-set-timm-resnet18-linear-sgd"
 
 
 def noise(width: int, height: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def sight(step: int, names: Sequence[str], true: str | None, explained: str | None = None) -> Sight:
-    heat, mask = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), np.bool_)
-    heat[8:16, 8 + 4 * step : 16 + 4 * step] = 1
-    mask[8:16, 8 : 8 + 4 * step] = True
-    predicted = names[step % len(names)]
+def occlusion_step(number: int, names: Sequence[str], true: str | None, target: str | None = None) -> OcclusionStep:
+    saliency, mask = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), np.bool_)
+    saliency[8:16, 8 + 4 * number : 16 + 4 * number] = 1
+    mask[8:16, 8 : 8 + 4 * number] = True
+    predicted = names[number % len(names)]
     true_probability = None if true is None else 0.032
-    return Sight(
-        float(mask.mean()), predicted, 0.873 - 0.2 * step, explained or predicted, 0.01, true_probability, heat, mask
+    probability = 0.873 - 0.2 * number
+    return OcclusionStep(
+        float(mask.mean()), predicted, probability, target or predicted, 0.01, true_probability, saliency, mask
     )
 
 
@@ -50,20 +52,18 @@ def explained(
     runs: Sequence[str] = ("runs/a",),
     explainers: Sequence[str] = ("gradcam",),
     target: str | None = None,
+    resize: int = 36,
 ) -> ExplainedImage:
-    preprocessing = Preprocessing(SIDE, 36, (0.0,) * 3, (1.0,) * 3)
+    preprocessing = Preprocessing(SIDE, resize, (0.0,) * 3, (1.0,) * 3)
     fill = np.full((SIDE, SIDE, 3), 77, np.uint8)
-    explanations = [
-        Explanation(run, explainer, preprocessing, fill, [sight(s, names, true, target) for s in range(steps + 1)])
-        for run in runs
-        for explainer in explainers
-    ]
-    return ExplainedImage(Subject("photos/bird.jpg", source, true), explanations)
+    of_steps = [occlusion_step(number, names, true, target) for number in range(steps + 1)]
+    explanations = [Explanation(run, e, preprocessing, fill, of_steps) for run in runs for e in explainers]
+    return ExplainedImage(InputImage("photos/bird.jpg", source, true), explanations, Masking() if steps else None)
 
 
 @dataclass
 class Drawn:
-    """What was put onto a panel: texts with their boxes, and the boxes of pictures."""
+    """What was drawn on a panel: texts with their boxes, and the boxes of pictures."""
 
     texts: list[tuple[str, tuple[float, float, float, float]]] = field(default_factory=list)
     pictures: list[tuple[float, float, float, float]] = field(default_factory=list)
@@ -98,155 +98,127 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-@pytest.mark.parametrize("size", [(64, 64), (30, 300), (500, 40), (640, 480), (300, 900)])
-@pytest.mark.parametrize("names", [NAMES, LONG], ids=["short", "long"])
 @pytest.mark.parametrize(
-    ("steps", "runs", "explainers"),
+    ("size", "names", "steps", "runs", "explainers"),
     [
-        (0, ["runs/a"], ["gradcam"]),
-        (1, ["runs/a"], ["gradcam"]),
-        (3, ["runs/a"], ["gradcam"]),
-        (0, ["runs/a"], ["gradcam", "layercam", "native"]),
-        (0, ["r/20261123-213938-a-very-long-data-set-timm-resnet18-linear-sgd", "r/b"], ["gradcam"]),
-        (2, ["r/20261123-213938-a-very-long-data-set-timm-resnet18-linear-sgd", "r/b"], ["gradcam", "layercam"]),
+        ((64, 64), LONG, 0, ["runs/a"], ["gradcam"]),
+        ((30, 300), LONG, 1, ["runs/a"], ["gradcam"]),
+        ((500, 40), NAMES, 3, ["runs/a"], ["gradcam"]),
+        ((300, 200), LONG, 0, ["runs/a"], ["gradcam", "layercam", "native"]),
+        ((200, 300), NAMES, 0, [LONG_RUN, "r/b"], ["gradcam"]),
+        ((128, 96), LONG, 2, [LONG_RUN, "r/b"], ["gradcam", "layercam"]),
     ],
 )
-def test_no_words_overlap_or_leave_the_panel(drawn, size, names, steps, runs, explainers):
-    image = explained(noise(*size), steps, names, names[1], runs, explainers)
-    panel = draw_panel(image, Cover() if steps else None)
+def test_no_text_overlaps_or_leaves_the_panel(drawn, size, names, steps, runs, explainers):
+    panel = draw_panel(explained(noise(*size), steps, names, names[1], runs, explainers))
     boxes = [box for _, box in drawn.texts]
-    assert all(box[0] >= 0 and box[1] >= 0 and box[2] <= panel.width and box[3] <= panel.height for box in boxes)
-    pictures = drawn.pictures
-    everything = boxes + pictures
-    clashes = [(a, b) for i, a in enumerate(everything) for b in everything[i + 1 :] if overlap(a, b)]
-    assert not clashes
-    assert all(box[2] <= panel.width and box[3] <= panel.height for box in pictures)
+    everything = boxes + drawn.pictures
+    assert all(min(box) >= 0 for box in boxes)
+    assert all(box[2] <= panel.width and box[3] <= panel.height for box in everything)
+    assert not [(a, b) for i, a in enumerate(everything) for b in everything[i + 1 :] if overlap(a, b)]
 
 
-def test_titles_of_two_lines_have_room_for_both(drawn):
-    runs = ["r/20261123-213938-a-very-long-data-set-timm-resnet18-linear-sgd", "r/b"]
-    draw_panel(explained(noise(200, 200), runs=runs), None)
+def test_a_title_of_two_lines_has_room(drawn):
+    draw_panel(explained(noise(200, 200), runs=[LONG_RUN, "r/b"]))
     places = dict(drawn.texts)
-    header = places["heat maps: gradcam"]
     (first,) = [box for text, box in places.items() if text.startswith("20261123")]
-    assert first[1] > header[3] and places["b"][1] > first[3]  # the short title stands beside the last line
+    assert first[1] > places["saliency maps: gradcam"][3]
+    assert places["b"][1] > first[3]  # the short title is next to the last line
 
 
-@pytest.mark.parametrize("size", [(300, 400), (640, 333), (1600, 20)])
-def test_the_photographs_pixels_are_in_the_panel_as_they_are(drawn, size):
+@pytest.mark.parametrize("size", [(300, 400), (1600, 20)])
+def test_the_pixels_of_the_photograph_are_unchanged(drawn, size):
     array = noise(*size)
-    panel = np.asarray(draw_panel(explained(array, 1), Cover()))
+    panel = np.asarray(draw_panel(explained(array, 1)))
     left, top, right, bottom = (int(edge) for edge in drawn.pictures[0])
     assert (right - left, bottom - top) == size
     assert (panel[top:bottom, left:right] == array).all()
 
 
-def test_what_is_predicted_and_what_is_true_is_said_in_words(drawn):
-    draw_panel(explained(noise(300, 300), 2, NAMES, NAMES[1]), Cover())
+def test_captions_have_the_predicted_and_the_true_class(drawn):
+    draw_panel(explained(noise(100, 100), 2, NAMES, NAMES[1]))
     words = drawn.words
     for text in ("predicted", "now predicted", "true class", "the same", "87.3 %", "67.3 %", "47.3 %", "3.2 %", *NAMES):
         assert text in words, text
-    assert "step 1: 3.1 % covered (mean)" in words and "step 2: 6.2 % covered (mean)" in words
-    assert "still predicted" not in words
-    assert words[0] == "photos/bird.jpg" and "run a, heat maps: gradcam" in words
+    assert "step 1: 3.1 % masked (mean)" in words and "step 2: 6.2 % masked (mean)" in words
+    assert words[0] == "photos/bird.jpg" and "run a, saliency maps: gradcam" in words
 
 
-def test_a_decision_that_stays_is_said_to(drawn):
-    draw_panel(explained(noise(300, 300), 1, ("finch",)), Cover("gray"))
+def test_captions_name_another_target_and_a_map_of_zeros(drawn):
+    image = explained(noise(100, 100), 1, ("finch",), None, target="Owl")
+    image.explanations[0].steps[0].saliency[:] = 0
+    draw_panel(image)
     assert "still predicted" in drawn.words and "true class" not in drawn.words
-    assert "step 1: 3.1 % covered (gray)" in drawn.words
+    assert drawn.words.count("map of") == 2 and "Owl" in drawn.words and "1.0 %" in drawn.words
+    assert drawn.words.count("the map is zero") == 1
 
 
-def test_the_class_of_the_map_is_named_where_it_is_another(drawn):
-    draw_panel(explained(noise(300, 300), 0, NAMES, None, target="Owl"), None)
-    assert drawn.words.count("map of") == 1 and "Owl" in drawn.words and "1.0 %" in drawn.words
-
-
-def test_a_map_that_marks_nothing_is_said_to(drawn):
-    image = explained(noise(300, 300))
-    image.explanations[0].sights[0].map[:] = 0
-    draw_panel(image, None)
-    assert "nothing is marked" in drawn.words
-
-
-def test_several_are_labeled_by_what_sets_them_apart(drawn):
-    draw_panel(explained(noise(300, 300), explainers=("gradcam", "native")), None)
+def test_several_explanations_are_labeled_by_what_distinguishes_them(drawn):
+    draw_panel(explained(noise(100, 100), explainers=("gradcam", "native")))
     assert {"gradcam", "native", "run a"} <= set(drawn.words)
-    assert len(drawn.pictures) == 4  # the photograph once, two maps and the scale
-    drawn.texts.clear()
-    draw_panel(explained(noise(300, 300), runs=("x/a", "x/b")), None)
-    assert {"a", "b", "heat maps: gradcam"} <= set(drawn.words)
-    drawn.texts.clear()
-    draw_panel(explained(noise(300, 300), runs=("x/a", "y/a"), explainers=("gradcam", "native")), None)
+    assert len(drawn.pictures) == 4  # the photograph once, two maps and the color scale
+    draw_panel(explained(noise(100, 100), runs=("x/a", "x/b")))
+    assert {"a", "b", "saliency maps: gradcam"} <= set(drawn.words)
+    draw_panel(explained(noise(100, 100), runs=("x/a", "y/a"), explainers=("gradcam", "native")))
     assert {"gradcam, x/a", "native, y/a"} <= set(drawn.words)
 
 
-def test_a_long_run_takes_nothing_from_the_step(drawn):
-    runs = ["r/20261123-213938-a-very-long-data-set-timm-resnet18-linear-sgd", "r/b"]
-    draw_panel(explained(noise(200, 200), 1, runs=runs), Cover())
-    assert sum(word.startswith("step 1: 3.1 % covered") for word in drawn.words) == 2
-
-
-def test_the_heat_lies_over_the_photograph_and_the_rest_is_dimmed():
-    image = explained(np.full((200, 300, 3), 100, np.uint8)).explanations[0]
+def test_saliency_is_drawn_over_the_photograph_and_the_rest_is_dimmed():
+    explanation = explained(np.full((200, 300, 3), 100, np.uint8)).explanations[0]
     photograph = Image.fromarray(np.full((200, 300, 3), 100, np.uint8))
-    tile = np.asarray(heat_tile(photograph, image, image.sights[0])).astype(int)
-    left, top, right, bottom = whole_box(photograph.size, crop_box(photograph.size, image.preprocessing))
+    tile = np.asarray(saliency_tile(photograph, explanation, explanation.steps[0])).astype(int)
+    left, top, right, bottom = pixel_box(photograph.size, crop_box(photograph.size, explanation.preprocessing))
     assert (tile[0, 0] == tile[-1, -1]).all() and tile[0, 0].min() > 180  # pale
     hot = tile[top + (bottom - top) * 12 // SIDE, left + (right - left) * 12 // SIDE]
     cold = tile[bottom - 5, right - 5]
     assert hot[0] > hot[2] + 40 and cold.max() - cold.min() < 12
     line = tile[100, left - 4 : left].max(axis=1)
-    assert line.max() == 255 and line.min() == 0  # light and dark, outside of the crop
+    assert line.max() == 255 and line.min() == 0  # white and black, outside of the crop
     assert (tile[100, left + 1] == cold).all()
 
 
-def test_no_line_is_drawn_where_the_classifier_sees_everything(drawn):
-    image = explained(noise(256, 256))
-    whole = Preprocessing(SIDE, SIDE, (0.0,) * 3, (1.0,) * 3)
-    (e,) = image.explanations
-    image = ExplainedImage(image.subject, [Explanation(e.run, e.explainer, whole, e.fill, e.sights)])
-    panel = np.asarray(draw_panel(image, None))
+def test_the_crop_is_not_outlined_if_it_is_the_whole_photograph(drawn):
+    draw_panel(explained(noise(256, 256)))
+    assert any("outlined" in word for word in drawn.words)
+    drawn.texts.clear()
+    draw_panel(explained(noise(256, 256), resize=SIDE))
     assert not any("outlined" in word for word in drawn.words)
-    left, top, right, bottom = (int(edge) for edge in drawn.pictures[1])
-    heat = heat_tile(Image.fromarray(noise(256, 256)), image.explanations[0], e.sights[0])
-    assert (panel[top:bottom, left:right] == np.asarray(heat)).all()
 
 
-def test_what_was_covered_has_the_filling_and_the_rest_its_own_colors():
+def test_masked_pixels_have_the_fill_and_others_their_own_color():
     array = noise(360, 360)
-    (e,) = explained(array, 1).explanations
-    tile = np.asarray(cover_tile(Image.fromarray(array), e, e.sights[1]))
-    box = crop_box((360, 360), e.preprocessing)  # 320 px for 32: ten a pixel, from 20
+    (explanation,) = explained(array, 1).explanations
+    tile = np.asarray(masked_tile(Image.fromarray(array), explanation, explanation.steps[1]))
+    box = crop_box((360, 360), explanation.preprocessing)  # 320 px for 32: ten per pixel, from 20
     assert box == pytest.approx((20, 20, 340, 340))
     assert (tile[105:175, 105:135] == 77).all()
     assert (tile[200:330, 30:330] == array[200:330, 30:330]).all()
 
 
-def test_the_scale_gets_lighter_all_the_way():
-    gray = np.asarray(scale_bar(200, 5).convert("L")).astype(int)
+def test_the_color_scale_gets_lighter_monotonically():
+    gray = np.asarray(color_scale(200, 5).convert("L")).astype(int)
     assert (gray[0] == gray[4]).all() and gray[0, -1] - gray[0, 0] > 80
     assert (np.diff(gray[0, 60:]) >= -1).all()
 
 
 def test_many_pictures_are_drawn_smaller(drawn, monkeypatch):
-    monkeypatch.setattr(panels, "PANEL_PIXELS", 1_000_000)
-    draw_panel(explained(noise(700, 700), 3), Cover())
-    tiles = drawn.pictures[:8]
-    assert sum((b[2] - b[0]) * (b[3] - b[1]) for b in tiles) <= 1_000_000
-    assert any("smaller than it is" in word for word in drawn.words)
+    monkeypatch.setattr(panels, "PANEL_PIXELS", 100_000)
+    draw_panel(explained(noise(300, 300), 3))
+    assert sum((b[2] - b[0]) * (b[3] - b[1]) for b in drawn.pictures[:8]) <= 100_000
+    assert any("downscaled" in word for word in drawn.words)
 
 
-@pytest.mark.parametrize("size", [(200, 1200), (1200, 200), (700, 700)])
-def test_a_panel_of_many_pictures_is_neither_a_tower_nor_a_street(size):
-    panel = draw_panel(explained(noise(*size), 3), Cover())
+@pytest.mark.parametrize("size", [(100, 600), (600, 100), (300, 300)])
+def test_a_panel_of_many_pictures_is_neither_very_tall_nor_very_wide(size):
+    panel = draw_panel(explained(noise(*size), 3))
     assert 1 / 6 < panel.width / panel.height < 6
 
 
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    write_panel(tmp_path / "a.png", explained(noise(64, 64)), None)
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.format == "PNG"
+def test_a_panel_is_written_atomically(tmp_path, monkeypatch):
+    image = explained(noise(64, 64))
+    write_panel(tmp_path / "a.png", image)
+    with Image.open(tmp_path / "a.png") as panel:
+        assert panel.format == "PNG"
 
     def full(self, file, *more, **options):
         Path(file).write_bytes(b"half")
@@ -255,5 +227,24 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", full)
     before = (tmp_path / "a.png").read_bytes()
     with pytest.raises(FgvcError, match="No space left"):
-        write_panel(tmp_path / "a.png", explained(noise(64, 64)), None)
+        write_panel(tmp_path / "a.png", image)
     assert [f.name for f in tmp_path.iterdir()] == ["a.png"] and (tmp_path / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["b", *LONG[:2], "Größe-Æther-Ångström Ωmega Жук", " many   blanks and\nlines "])
+@pytest.mark.parametrize("width", [40, 150, 400])
+def test_every_line_fits(text, width):
+    lines = wrapped(text, width, 13, bold=True)
+    assert 1 <= len(lines) <= 2
+    assert all(text_width(line, 13, bold=True) <= width for line in lines)
+    whole, shown = "".join(text.split()), "".join("".join(lines).split())
+    assert shown == whole or (shown.endswith(ELLIPSIS) and whole.startswith(shown.removesuffix(ELLIPSIS)))
+
+
+def test_lines_break_at_words_and_text_is_truncated_only_if_necessary():
+    text = "Northern Rough-winged Swallow"
+    assert wrapped(text, text_width("Northern Rough-wing", 13), 13) == ["Northern Rough-", "winged Swallow"]
+    assert truncated("short", 200, 13) == "short" and wrapped("", 200, 13) == []
+    assert truncated("word", 3, 13) == ""
+    path = truncated("photographs/of/the/holiday/in/the/north/bird.jpg", 150, 13, middle=True)
+    assert path.startswith("photo") and path.endswith("bird.jpg") and text_width(path, 13) <= 150

@@ -15,7 +15,7 @@ from PIL import Image
 from fgvc_cli.experiments.compared_run import ComparedRun
 from fgvc_cli.experiments.comparison import compare
 from fgvc_cli.experiments.folder import FailedRun
-from fgvc_cli.explaining.masking import Cover
+from fgvc_cli.explaining.masking import Masking
 from fgvc_cli.report.artifacts import Recorded
 from fgvc_cli.report.examples import IMAGES, Example, Examples, ReportRequest, Tile
 from fgvc_cli.report.pictures import Picture, picture
@@ -214,7 +214,7 @@ def examples(busy_picture: Picture) -> Callable[..., Examples]:
             return Example(key, true, predicted, 0.7, 0.2, shown, **more)
 
         panels = [example(4, sentence="The decision survived.", survived=True) for _ in range(images)]
-        return Examples("gradcam", Cover(), ["gradcam: map 1 with 8x8 is taken"], [example(3)] * images, panels)
+        return Examples("gradcam", Masking(), ["gradcam: map 1 with 8x8 is taken"], [example(3)] * images, panels)
 
     return make
 

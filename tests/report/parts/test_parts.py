@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.evaluation.images import SubjectRequest
+from fgvc_cli.evaluation.split_selection import SplitRequest
 from fgvc_cli.report.detail_sections import (
     CLASSES_LISTED,
     EPOCHS_LISTED,
@@ -188,7 +188,7 @@ def test_pictures_say_what_they_show(examples, read_page):
 
 def test_commands_ask_for_what_was_asked_for(run_report, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    subject = SubjectRequest("final", Path("other photos"), None, {"test": "final", "strict": True}, True)
+    subject = SplitRequest("final", Path("other photos"), None, {"test": "final", "strict": True}, True)
     request = ReportRequest(subject, "layercam", {"map": 0}, images=3)
     report = run_report(request=request, files={"a": Path("a b.png")})
     asked = "--split final --data 'other photos' --set dataset.test=final --set dataset.strict=true --ignore-unknown"

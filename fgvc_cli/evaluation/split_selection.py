@@ -1,4 +1,4 @@
-"""Which images a run is evaluated on."""
+"""Which images a run is evaluated on: a split of its own dataset, or of another one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fgvc_cli.training.setup import WITHOUT_WEIGHTS
 ALL = "all"
 """What a folder without split folders is called when a run is evaluated on it."""
 
-Met = Literal["", "learnt", "chosen"]
-MET_NOTES: dict[Met, str] = {
+TrainingRole = Literal["", "learnt", "chosen"]
+ROLE_NOTES: dict[TrainingRole, str] = {
     "": "",
     "learnt": "The classifier has learnt these very images: the figures say nothing of others.",
     "chosen": "The checkpoint was chosen on val: expect a little less on images it has never seen.",
@@ -30,7 +30,7 @@ MET_NOTES: dict[Met, str] = {
 
 
 @dataclass(frozen=True)
-class SubjectRequest:
+class SplitRequest:
     """What a person wants a run to be evaluated on.
 
     Attributes:
@@ -56,7 +56,7 @@ class SubjectRequest:
 
 
 @dataclass(frozen=True)
-class Subject:
+class SelectedSplit:
     """The images that a run is evaluated on.
 
     Attributes:
@@ -75,17 +75,19 @@ class Subject:
     data: Path | None
     is_own: bool
     stands_in: str = ""
-    met: Met = ""
+    met: TrainingRole = ""
     opened: Dataset | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know when reading the figures."""
-        said = " ".join(text for text in (self.stands_in, MET_NOTES[self.met]) if text)
+        said = " ".join(text for text in (self.stands_in, ROLE_NOTES[self.met]) if text)
         return (said,) if said else ()
 
 
-def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str], registry: Registry) -> Subject:
+def select_split(
+    request: SplitRequest, run_folder: Path, class_names: Sequence[str], registry: Registry
+) -> SelectedSplit:
     """Open the dataset that is meant and take the split that is meant.
 
     Args:
@@ -102,15 +104,15 @@ def choose(request: SubjectRequest, run_folder: Path, class_names: Sequence[str]
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
     name = request.split or _default_split(request, dataset, config)
     split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
-    stands_in = "" if request.split or request.learnt else _stand_in(name, request.is_own)
-    met: Met = _met(name, config) if request.is_own else ""
+    stands_in = "" if request.split or request.learnt else _fallback_note(name, request.is_own)
+    met: TrainingRole = _training_role(name, config) if request.is_own else ""
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
         split = Split(ALL, split.images, split.labels, split.keys, split.parts)
     matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
-    return Subject(matched, dataset.name, config.data, request.is_own, stands_in, met, dataset)
+    return SelectedSplit(matched, dataset.name, config.data, request.is_own, stands_in, met, dataset)
 
 
-def dataset_config(request: SubjectRequest, run_folder: Path, registry: Registry) -> RunConfig:
+def dataset_config(request: SplitRequest, run_folder: Path, registry: Registry) -> RunConfig:
     """Resolve the run's settings as far as they concern data, another dataset laid over them.
 
     Raises:
@@ -134,7 +136,7 @@ def dataset_config(request: SubjectRequest, run_folder: Path, registry: Registry
     return resolve([{"dataset": dataset, "train": train}], WITHOUT_WEIGHTS, {}, registry)
 
 
-def _default_split(request: SubjectRequest, dataset: Dataset, config: RunConfig) -> str:
+def _default_split(request: SplitRequest, dataset: Dataset, config: RunConfig) -> str:
     """Choose a split: what was trained on, or "test" and what comes nearest to it."""
     names, train_on = dataset.splits(), config.train.train_on
     if request.learnt:
@@ -163,14 +165,14 @@ def _split(dataset: Dataset, name: str, known: Sequence[str]) -> Split:
     return dataset.split(name)
 
 
-def _stand_in(name: str, is_own: bool) -> str:
+def _fallback_note(name: str, is_own: bool) -> str:
     """Say which split is taken where there is no test split; of a folder without splits, nothing."""
     if is_own and name != "test":
         return f"The run's dataset has no test split, so this is {'its validation split' if name == 'val' else name}."
     return f"There is no test split: this is {name}." if name == "val" else ""
 
 
-def _met(name: str, config: RunConfig) -> Met:
+def _training_role(name: str, config: RunConfig) -> TrainingRole:
     """Say what part a split of the run's own dataset had in its training."""
     if not config.train.epochs:  # the weights are a file's, and what that has seen is not known
         return ""
@@ -179,7 +181,9 @@ def _met(name: str, config: RunConfig) -> Met:
     return "chosen" if name == "val" else ""
 
 
-def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: bool, what: str = "evaluation") -> Path:
+def results_folder(
+    run_folder: Path, subject: SelectedSplit, out: Path | None, force: bool, what: str = "evaluation"
+) -> Path:
     """Return the folder for the results: `--out`, or one in the run that is named after the split.
 
     The folder in the run belongs to that split of that dataset, and a new evaluation replaces the one before.
@@ -203,14 +207,14 @@ def choose_folder(run_folder: Path, subject: Subject, out: Path | None, force: b
         return out
     other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
     folder = run_folder / what / f"{other}{subject.split.name}"
-    for before in _recorded(folder):
+    for before in _recorded_datasets(folder):
         if before != dataset_record(subject.dataset, subject.data):
             data = (before or {}).get("data") or "another dataset"
             raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
     return folder
 
 
-def _recorded(folder: Path) -> Iterator[Any]:
+def _recorded_datasets(folder: Path) -> Iterator[Any]:
     """Give what the results in a folder say of their dataset."""
     if (folder / SUMMARY).is_file():
         yield files.read_object(folder / SUMMARY, files.MADE_AGAIN).get("dataset")

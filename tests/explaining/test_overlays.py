@@ -1,4 +1,4 @@
-"""Geometry between a photograph and the crop that a classifier sees of it."""
+"""Geometry between a photograph and the classifier's crop of it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,9 @@ from PIL import Image
 
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.data.images import ImageError
-from fgvc_cli.explaining.photograph import (
-    covered_photograph,
-    crop_box,
-    on_photograph,
-    open_photograph,
-    whole_box,
-)
+from fgvc_cli.explaining.overlays import crop_box, masked_photograph, open_photograph, pixel_box, to_photograph
 
-SIZES = [(300, 200), (200, 300), (640, 640), (64, 64), (50, 400), (2000, 1333)]
+SIZES = [(300, 200), (64, 64), (50, 400)]
 
 
 def preprocessing(side: int = 64, resize: int = 73, crop_mode: str = "center") -> Preprocessing:
@@ -26,7 +20,7 @@ def preprocessing(side: int = 64, resize: int = 73, crop_mode: str = "center") -
 
 
 def gradient(size: tuple[int, int]) -> Image.Image:
-    """A picture whose red tells how far right a pixel is, and whose green how far down."""
+    """Return a picture whose red increases from left to right, and whose green from top to bottom."""
     width, height = size
     across = np.broadcast_to((np.arange(width) + 0.5) / width * 255, (height, width))
     down = np.broadcast_to(((np.arange(height) + 0.5) / height * 255)[:, None], (height, width))
@@ -36,7 +30,7 @@ def gradient(size: tuple[int, int]) -> Image.Image:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("crop_mode", ["center", "squash"])
 @pytest.mark.parametrize("resize", [64, 73])
-def test_the_box_is_what_the_preprocessing_crops(size, crop_mode, resize):
+def test_the_box_is_that_of_the_preprocessing(size, crop_mode, resize):
     steps = preprocessing(64, resize, crop_mode)
     left, top, right, bottom = crop_box(size, steps)
     seen = steps(gradient(size)).numpy()[:2].astype(float)
@@ -49,7 +43,7 @@ def test_the_box_is_what_the_preprocessing_crops(size, crop_mode, resize):
     assert np.array(found) / 255 == pytest.approx(np.array(expected), abs=0.5 / 64 + 0.004)
 
 
-def test_the_box_of_a_landscape_and_a_portrait_in_figures():
+def test_boxes_of_a_landscape_and_a_portrait():
     assert crop_box((300, 200), preprocessing(64, 64)) == pytest.approx((50, 0, 250, 200))
     assert crop_box((200, 300), preprocessing(64, 64)) == pytest.approx((0, 50, 200, 250))
     assert crop_box((300, 200), preprocessing(64, 128)) == pytest.approx((100, 50, 200, 150))
@@ -57,12 +51,12 @@ def test_the_box_of_a_landscape_and_a_portrait_in_figures():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_marked_pixel_lies_where_the_classifier_saw_it(size):
+def test_salient_pixels_are_drawn_at_their_place(size):
     steps = preprocessing()
     values = np.zeros((64, 64), np.float32)
     values[10:20, 40:50] = 1
     box = crop_box(size, steps)
-    brought = on_photograph(values, size, box)
+    brought = to_photograph(values, size, box)
     assert brought.shape == size[::-1] and brought.dtype == np.float32
     y, x = np.mgrid[: size[1], : size[0]] + 0.5
     center = (brought * x).sum() / brought.sum(), (brought * y).sum() / brought.sum()
@@ -73,47 +67,47 @@ def test_a_marked_pixel_lies_where_the_classifier_saw_it(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_nothing_is_outside_of_the_crop(size):
+def test_values_are_zero_outside_of_the_crop(size):
     box = crop_box(size, preprocessing())
-    brought = on_photograph(np.ones((64, 64), np.bool_), size, box)
-    left, top, right, bottom = whole_box(size, box)
+    brought = to_photograph(np.ones((64, 64), np.bool_), size, box)
+    left, top, right, bottom = pixel_box(size, box)
     assert brought[top:bottom, left:right].all()
     assert brought.sum() == (right - left) * (bottom - top)
 
 
-def test_a_crop_that_reaches_beyond_the_photograph_is_cut_at_its_edges():
+def test_a_crop_beyond_the_photograph_is_clipped():
     values = np.zeros((10, 10), np.float32)
     values[:, 5:] = 1
-    brought = on_photograph(values, (10, 20), (-10.0, 0.0, 10.0, 20.0))
+    brought = to_photograph(values, (10, 20), (-10.0, 0.0, 10.0, 20.0))
     assert brought.shape == (20, 10)
     assert brought[:, 1:].min() == 1  # the left half of the crop is not on the photograph
-    assert not on_photograph(values, (10, 20), (30.0, 0.0, 40.0, 10.0)).any()
+    assert not to_photograph(values, (10, 20), (30.0, 0.0, 40.0, 10.0)).any()
 
 
-def test_covering_paints_the_filling_within_the_mask_and_nothing_else():
+def test_only_masked_pixels_are_filled():
     photograph = gradient((300, 200))
     masks = np.zeros((64, 64), np.bool_)
     masks[16:48, 16:48] = True
     fills = np.full((64, 64, 3), (9, 8, 7), np.uint8)
     box = crop_box(photograph.size, preprocessing(64, 64))
-    painted = np.asarray(covered_photograph(photograph, masks, fills, box))
+    painted = np.asarray(masked_photograph(photograph, masks, fills, box))
     before = np.asarray(photograph)
     assert (painted[55:145, 105:195] == (9, 8, 7)).all()
     outside = np.ones((200, 300), bool)
     outside[49:151, 99:201] = False
     assert (painted[outside] == before[outside]).all()
-    unmasked = covered_photograph(photograph, np.zeros((64, 64), np.bool_), fills, box)
+    unmasked = masked_photograph(photograph, np.zeros((64, 64), np.bool_), fills, box)
     assert (np.asarray(unmasked) == before).all()
 
 
-def test_a_photograph_is_drawn_as_it_is(tmp_path: Path):
+def test_a_photograph_is_unchanged(tmp_path: Path):
     gradient((400, 300)).save(tmp_path / "a.png")
     photograph = open_photograph(tmp_path / "a.png")
     assert (np.asarray(photograph.image) == np.asarray(gradient((400, 300)))).all()
     assert (photograph.times, photograph.is_reduced, photograph.note) == (1, False, "")
 
 
-def test_each_pixel_of_a_small_one_becomes_a_square(tmp_path: Path):
+def test_a_small_photograph_is_enlarged(tmp_path: Path):
     array = np.asarray(gradient((64, 40)))
     photograph = open_photograph(array)
     assert photograph.size == (256, 160)
@@ -121,23 +115,23 @@ def test_each_pixel_of_a_small_one_becomes_a_square(tmp_path: Path):
     assert "64 x 40 px" in photograph.note and "4 times" in photograph.note
 
 
-def test_a_large_one_is_bounded_and_says_so():
+def test_a_large_photograph_is_downscaled():
     photograph = open_photograph(np.zeros((1000, 3200, 3), np.uint8))
     assert photograph.size == (1600, 500) and "1600 x 500 px" in photograph.note
     assert open_photograph(np.zeros((1000, 3200, 3), np.uint8), 320).size == (320, 100)
 
 
-def test_a_photograph_stands_upright(tmp_path: Path):
+def test_a_photograph_is_upright(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
     gradient((400, 300)).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     photograph = open_photograph(tmp_path / "turned.jpg")
     assert photograph.size == (300, 400)
-    corner = photograph.image.getpixel((295, 5))  # what the sensor had at its upper left
+    corner = photograph.image.getpixel((295, 5))  # the upper left corner of the file
     assert max(corner) < 30  # type: ignore[arg-type]
 
 
-def test_what_cannot_be_read_is_an_image_error(tmp_path: Path):
+def test_an_unreadable_photograph_is_an_image_error(tmp_path: Path):
     (tmp_path / "no.jpg").write_text("no image")
     with pytest.raises(ImageError):
         open_photograph(tmp_path / "no.jpg")
