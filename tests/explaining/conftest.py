@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fgvc_cli import ExplainerSpec, option
+from fgvc_cli import ExplainerSpec, option, progress
 from fgvc_cli.contracts import (
     Backbone,
     BackboneInfo,
@@ -31,7 +31,6 @@ from fgvc_cli.contracts import (
 from fgvc_cli.errors import UsageError
 from fgvc_cli.explaining import dataset
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
-from fgvc_cli.progress import shown_by
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.records import Component, Origin, PluginRecord
 from fgvc_cli.scoring.model import ReadyClassifier
@@ -216,7 +215,7 @@ def as_pixels(*images: np.ndarray) -> Tensor:
 
 
 @pytest.fixture
-def bars() -> Iterator[list[tuple[str, int | None, list[int]]]]:
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None, list[int]]]:
     """The progress bars shown: description, total, and the numbers of units they were advanced by."""
     shown: list[tuple[str, int | None, list[int]]] = []
 
@@ -226,8 +225,8 @@ def bars() -> Iterator[list[tuple[str, int | None, list[int]]]]:
         shown.append((description, total, advanced))
         yield SimpleNamespace(advance=lambda n=1, text="": advanced.append(n))
 
-    with shown_by(display):
-        yield shown
+    monkeypatch.setattr(progress, "display", display)
+    return shown
 
 
 @pytest.fixture
