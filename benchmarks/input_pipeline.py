@@ -32,7 +32,7 @@ from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.contracts.image_files import find_images
 from fgvc_cli.data.cache import environment
 from fgvc_cli.data.cache.resize import CachedResize
-from fgvc_cli.data.cache.store import ImageStore, KeptImages
+from fgvc_cli.data.cache.store import CachedImages, DecodeCache
 from fgvc_cli.data.loading import TrainingLoader
 
 WIDTH, HEIGHT, QUALITY = 1200, 800, 90
@@ -102,17 +102,19 @@ class Ours:
             waiting = iter(self.loader._torch_loader)  # starts the workers, which have nothing to do yet
             del waiting
 
-    def _new_store(self) -> KeptImages:
+    def _new_store(self) -> CachedImages:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         environment.create(folder)
-        return KeptImages(ImageStore(folder, 2**40), CachedResize.resized(self.preprocessing), list(self.split.images))
+        return CachedImages(
+            DecodeCache(folder, 2**40), CachedResize.of_preprocessing(self.preprocessing), list(self.split.images)
+        )
 
     def _new_loader(self) -> TrainingLoader:
         given = self.arguments
         augment = AugmentOptions(policy="autoaugment", where="workers")
         workers = given.workers
         return TrainingLoader(
-            self.split, self.preprocessing, augment, given.batch_size, 0, workers, False, kept=self.kept
+            self.split, self.preprocessing, augment, given.batch_size, 0, workers, False, cached=self.kept
         )
 
 

@@ -17,9 +17,9 @@ from fgvc_cli.benchmarking.dry_run import Images, dry_run, over, random_job, scr
 from fgvc_cli.benchmarking.results import Feed
 from fgvc_cli.benchmarking.timing import synchronize
 from fgvc_cli.config.run_config import RunConfig
-from fgvc_cli.data.augmentation import Augmentation, placed
+from fgvc_cli.data.augmentation import Augmentation, resolve_where
 from fgvc_cli.data.cache.resize import CachedResize
-from fgvc_cli.data.cache.store import KeptImages
+from fgvc_cli.data.cache.store import CachedImages
 from fgvc_cli.data.images import ImageError, read_image
 from fgvc_cli.data.order import seeded
 from fgvc_cli.data.splits import subset
@@ -35,7 +35,7 @@ SAMPLE, SECONDS = 32, 1.0
 """Images that are looked at, and the time after which no other is begun."""
 
 
-def shares_note(job: Job, kept: KeptImages | None) -> str:
+def shares_note(job: Job, kept: CachedImages | None) -> str:
     """Say how the work on an image divides into getting it and augmenting it, from a few images in this process.
 
     Args:
@@ -43,8 +43,8 @@ def shares_note(job: Job, kept: KeptImages | None) -> str:
         kept: where they are read from; None: they are decoded (and resized, unless that comes after the policy).
     """
     images = job.splits.train.images
-    augmentation = Augmentation(placed(job.config.augment, job.device), job.classifier.preprocessing)
-    rendition = CachedResize.augmented(augmentation)
+    augmentation = Augmentation(resolve_where(job.config.augment, job.device), job.classifier.preprocessing)
+    rendition = CachedResize.of_augmentation(augmentation)
 
     def decoded(index: int) -> PILImage:
         image = read_image(images[index], None if rendition is None else rendition.side)
@@ -62,7 +62,7 @@ def shares_note(job: Job, kept: KeptImages | None) -> str:
     return f"a reading process {_verb(images[0], kept)} for {share} % of its time, and {then} for {100 - share} %"
 
 
-def _verb(image: object, kept: KeptImages | None) -> str:
+def _verb(image: object, kept: CachedImages | None) -> str:
     """Say what getting an image is."""
     if kept is not None:
         return "reads the store"
@@ -83,7 +83,7 @@ def _spent(get: Callable[[int], PILImage | None], augmentation: Augmentation, co
             continue
         got = time.perf_counter()
         with seeded(index):
-            augmentation.begun(image)
+            augmentation.in_worker(image)
         if number:
             getting, augmenting = getting + got - started, augmenting + time.perf_counter() - got
         if getting + augmenting > SECONDS:
@@ -176,7 +176,7 @@ def _decoded(job: Job, folder: Path, seconds: float) -> tuple[_Fed, list[str]]:
 
 def _device_note(trainer: Trainer) -> str:
     """Say how fast the device's part of the augmentation is, if it has one."""
-    if placed(trainer.job.config.augment, trainer.device).where != "device":
+    if resolve_where(trainer.job.config.augment, trainer.device).where != "device":
         return ""
     with closing(trainer.train_loader.epoch(0)) as batches:
         batch = next(batches)
@@ -189,7 +189,7 @@ def _device_note(trainer: Trainer) -> str:
     return f"the device alone augments {rate:,.0f} images a second"
 
 
-def _kept(trainer: Trainer, kept: KeptImages, seconds: float) -> tuple[Feed, Feed]:
+def _kept(trainer: Trainer, kept: CachedImages, seconds: float) -> tuple[Feed, Feed]:
     """Fill the store, then read from it."""
     first = _fed(trainer, 0)
     for _ in range(FILLING):

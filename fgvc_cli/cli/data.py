@@ -1,14 +1,19 @@
-"""`fgvc data`: list, prepare and check datasets, and manage the cache."""
+"""`fgvc data`: list, download and check datasets, and manage the decode cache."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fgvc_cli.cli.completion import component_names
 from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
+
+if TYPE_CHECKING:
+    from fgvc_cli.data.acquisition.select import ChosenDataset
 
 EXAMPLES = {
     "info": "fgvc data info flowers102",
@@ -29,23 +34,23 @@ data = typer.Typer(
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="NAME", help="Dataset, by name.", autocompletion=component_names("dataset"), show_default=False
+        metavar="NAME", help="Name of a dataset.", autocompletion=component_names("dataset"), show_default=False
     ),
 ]
 Own = Annotated[
     Path | None,
-    typer.Option("--data", help="A folder of class folders, or a CSV or TSV of path, label.", show_default=False),
+    typer.Option("--data", help="Folder of class folders, or CSV or TSV file of path and label.", show_default=False),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="An option of the dataset, as dataset.option=value. May be given several times."),
+    typer.Option("--set", help="Option of the dataset, as dataset.option=value. Can be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @data.callback()
 def group(context: typer.Context) -> None:
-    """See what datasets there are, get them, check them, clear the cache."""
+    """List, download and check datasets, and manage the decode cache."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
 
@@ -54,99 +59,107 @@ def group(context: typer.Context) -> None:
 def info(name: Name = None, data: Own = None, set_: Settings = None, json: Json = False) -> None:
     """List all datasets, or describe one.
 
-    For one that is here: its splits, classes and images of a class. Else: what is missing, and how it is had.
+    Shows splits, classes and images per class, or what is missing and how to get it.
 
     """
     from fgvc_cli import settings
     from fgvc_cli.cli import console, data_tables
-    from fgvc_cli.data.acquisition.describe import all_standings, describe
+    from fgvc_cli.data.acquisition.describe import dataset_statuses, describe
     from fgvc_cli.data.acquisition.select import choose_dataset
     from fgvc_cli.errors import UsageError
     from fgvc_cli.registry import get_registry
 
     if name is not None or data is not None:
         description = describe(choose_dataset(name, data, set_ or [], get_registry()))
-        console.print_json(description.as_json()) if json else data_tables.show_description(description)
+        if json:
+            console.print_json(description.as_json())
+        else:
+            data_tables.show_description(description, arguments_of(description.chosen, set_ or []))
         return
     if set_:
-        raise UsageError(f"--set {set_[0]}: name the dataset that it is an option of.")
+        raise UsageError(f"--set {set_[0]}: name the dataset that the option belongs to")
     root = settings.current().data_root.absolute()
-    standings = all_standings(get_registry())
+    statuses = dataset_statuses(get_registry())
     if json:
-        console.print_json({"data_root": root, "datasets": [standing.as_json() for standing in standings]})
+        console.print_json({"data_root": root, "datasets": [data_tables.status_json(status) for status in statuses]})
     else:
-        data_tables.show_all(standings, root)
+        data_tables.show_all(statuses, root)
 
 
 @data.command(cls=QuickCommand, epilog=f"Example: {EXAMPLES['prepare']}")
 def prepare(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="Dataset, by name.", autocompletion=component_names("dataset")),
+        typer.Argument(metavar="NAME", help="Name of a dataset.", autocompletion=component_names("dataset")),
     ],
     set_: Settings = None,
     json: Json = False,
 ) -> None:
     """Download, verify and unpack a dataset.
 
-    What is here already is not downloaded again; interrupted, the same command goes on where it was.
+    Existing files are not downloaded again, and an interrupted download is resumed by the same command.
 
-    Where a link is dead it says what to get from where, and what to put where.
+    If a link is dead, it prints what to get where, and which folder to put it in.
 
     """
     from fgvc_cli.cli import console, data_tables
     from fgvc_cli.data.acquisition.describe import describe
-    from fgvc_cli.data.acquisition.prepare import obtain
+    from fgvc_cli.data.acquisition.prepare import ManualDownloadError, prepare_dataset
     from fgvc_cli.data.acquisition.select import choose_dataset
-    from fgvc_cli.errors import UsageError
+    from fgvc_cli.errors import FgvcError, UsageError
     from fgvc_cli.registry import get_registry
 
     chosen = choose_dataset(name, None, set_ or [], get_registry())
     if chosen.is_own:
-        raise UsageError(f"'{name}' is made from your own files: there is nothing to get. fgvc data check --data PATH")
+        raise UsageError(f"'{name}' is made from your own files and needs no download. Try fgvc data check --data PATH")
     provision = chosen.provision()
+    arguments = arguments_of(chosen, set_ or [])
     if provision is not None:
         try:
-            obtain(chosen, provision)
+            prepare_dataset(chosen.title, provision)
+        except ManualDownloadError as error:
+            raise FgvcError(f"{error}\nthen: fgvc data prepare {arguments}") from error
         except KeyboardInterrupt:
-            console.note(f"interrupted; what was downloaded is kept: fgvc data prepare {chosen.arguments()} goes on.")
+            console.note(f"interrupted; to resume the download: fgvc data prepare {arguments}")
             raise
     description = describe(chosen)
-    console.print_json(description.as_json()) if json else data_tables.show_description(description)
+    console.print_json(description.as_json()) if json else data_tables.show_description(description, arguments)
 
 
 @data.command(cls=QuickCommand, epilog=f"Example: {EXAMPLES['check']}")
 def check(
     name: Name = None,
     data: Own = None,
-    split: Annotated[str | None, typer.Option(help="Only this split.", show_default="all")] = None,
+    split: Annotated[str | None, typer.Option(help="Check only this split.", show_default="all")] = None,
     set_: Settings = None,
-    workers: Annotated[int, typer.Option(min=-1, help="Processes that decode; -1: one a core, 0: none.")] = -1,
+    workers: Annotated[
+        int, typer.Option(min=-1, help="Number of processes that decode; -1: one per core, 0: none.")
+    ] = -1,
     json: Json = False,
 ) -> None:
-    """Open every image; find damaged and repeated ones.
+    """Find unreadable images, duplicates and odd sizes.
 
-    Decodes every image of every split, and compares the files: is an image of test in train, too?
+    Decodes every image of every split and compares the files, also across splits.
 
     Exit code 3: done, but some images cannot be read.
 
     """
     from fgvc_cli.cli import console
     from fgvc_cli.cli.data_tables import show_check
-    from fgvc_cli.data.acquisition.check import Check, check_document, splits_to_check
+    from fgvc_cli.data.acquisition.check import DatasetCheck, splits_to_check
     from fgvc_cli.data.acquisition.select import choose_dataset
     from fgvc_cli.registry import get_registry
 
     chosen = choose_dataset(name, data, set_ or [], get_registry())
     dataset = chosen.open()
-    checking = Check(splits_to_check(dataset, split), dataset.class_names, workers)
+    checking = DatasetCheck(splits_to_check(dataset, split), dataset.class_names, workers)
     try:
         checking.run()
     except KeyboardInterrupt:
-        console.note("interrupted: this is what was found until then.")
+        console.note("interrupted; results so far:")
     report = checking.report
     if json:
-        console.print_json({"dataset": chosen.component.name, "data": chosen.path, **check_document(report)})
+        console.print_json({"dataset": chosen.component.name, "data": chosen.path, **report.as_json()})
     else:
         show_check(report, chosen.title)
     if not report.complete:
@@ -161,28 +174,45 @@ def cache(
         list[str] | None,
         typer.Argument(metavar="NAME", help="Only of these datasets or folders.", show_default=False),
     ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Delete them; what is needed is decoded again.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the decoded images.")] = False,
     json: Json = False,
 ) -> None:
-    """List or clear the cache of decoded images.
+    """List or clear the decode cache.
 
-    Training keeps each image decoded and resized on the disk; the oldest give way when the cache is full.
+    Training caches every image on disk, decoded and resized; the least recently used are deleted when it is full.
 
     """
     from fgvc_cli import settings
     from fgvc_cli.cli import console, data_tables
-    from fgvc_cli.data.acquisition.select import stores_of
     from fgvc_cli.data.cache import index
     from fgvc_cli.formatting import bytes_text
 
-    folder = settings.current().cache.absolute()
-    chosen = stores_of(names or [], index.stores(folder))
-    freed = index.clear(folder, chosen) if clear else 0
+    root, limit = settings.current().cache.absolute(), settings.current().cache_limit
+    caches = index.list_caches(root, names or [])
+    freed = index.clear(root, caches) if clear else 0
     if json:
-        document = data_tables.store_rows(chosen, index.limit(), folder)
+        document = {
+            "cache": root,
+            "limit": limit,
+            "bytes": sum(info.bytes for info in caches),
+            "stores": [info.as_json() for info in caches],
+        }
         console.print_json({**document, "freed": freed} if clear else document)
     elif clear:
-        count = f"{len(chosen)} {'store' if len(chosen) == 1 else 'stores'}"
-        console.out().print(f"cleared: {count}, {bytes_text(freed)} freed in {folder}", soft_wrap=True)
+        count = data_tables.count_text(len(caches), "cache")
+        console.out().print(f"cleared {count} in {root}, {bytes_text(freed)} freed", soft_wrap=True)
     else:
-        data_tables.show_stores(chosen, index.limit(), folder)
+        data_tables.show_caches(caches, limit, root)
+
+
+def arguments_of(chosen: ChosenDataset, texts: Sequence[str]) -> str:
+    """Return the arguments that name a dataset on the command line, ready to paste."""
+    from fgvc_cli import settings
+
+    words = [chosen.component.name] if chosen.path is None else ["--data", str(chosen.path)]
+    for text in texts:
+        words += ["--set", text]
+    current = settings.current()
+    if chosen.path is None and current.origin("data_root") == "--data-root":
+        words += ["--data-root", str(current.data_root)]
+    return " ".join(shlex.quote(word) for word in words)

@@ -1,4 +1,4 @@
-"""The random version of preprocessing that training images get."""
+"""Augmentation of training images."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from fgvc_cli.contracts.preprocessing import Preprocessing, to_tensor
 from fgvc_cli.data.batch_augmentation.batch import Mixing
 from fgvc_cli.data.batch_augmentation.draws import Draw
 from fgvc_cli.data.batch_augmentation.pixel_ops import BLUR_WIDTH
-from fgvc_cli.data.batch_augmentation.recording import recorded
+from fgvc_cli.data.batch_augmentation.recording import record
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
 class Augmentation:
-    """Turns an RGB image into a random uint8 tensor 3,S,S; normalization follows on the device.
+    """Turns an RGB image into an augmented uint8 tensor 3,S,S; normalization follows on the device.
 
-    Crop and flip come first and the policy works on the small crop, unless `before_resize` asks for the order of the
-    report: policy on the whole image, then resize, crop and flip. All randomness is drawn from torch's generator of
-    the CPU.
+    Crop and flip come first and the policy is applied to the crop, unless `before_resize` is set: then the policy is
+    applied to the whole image before resize, crop and flip. All random numbers come from torch's CPU generator.
 
-    With where=device only the crop is done here; `draw` draws the rest, from the same random numbers in the same order,
-    for `fgvc_cli.data.batch_augmentation` to do. Mixing with other images of the batch is always left to that.
+    With `where="device"` only the crop is applied here; `draw` draws the rest, from the same random numbers in the same
+    order, for `fgvc_cli.data.batch_augmentation`. Mixup and CutMix are always left to that.
 
     Args:
-        options: what to do; where=auto is where=workers here (see `placed`).
-        preprocessing: what evaluation does; size, resize, interpolation and mean color are taken from it.
+        options: of the augmentation; `where="auto"` is "workers" here (see `resolve_where`).
+        preprocessing: of evaluation; gives size, resize, interpolation and mean color.
     """
 
     def __init__(self, options: AugmentOptions, preprocessing: Preprocessing) -> None:
@@ -51,38 +50,38 @@ class Augmentation:
 
     @property
     def target_side(self) -> int | None:
-        """Pixels of the short side that an image must keep when it is decoded smaller; None: all it has."""
+        """Minimum short side in pixels of an image that is decoded at a reduced size; None: full size."""
         if self.options.before_resize:
             return None
         if self.options.crop == "resized":
-            # the least crop has an area of scale_min and a side ratio of 3/4, and is not to be enlarged
+            # the smallest crop has a relative area of scale_min and an aspect ratio of 3/4, and must not be enlarged
             return math.ceil(self.preprocessing.image_size / math.sqrt(0.75 * self.options.scale_min))
         return self.preprocessing.resize
 
     def __call__(self, image: PILImage) -> Tensor:
-        """Return a random uint8 tensor 3,S,S made of an RGB image."""
+        """Return an RGB image as an augmented uint8 tensor 3,S,S."""
         tensor = to_tensor(self._on_image(image))
         return tensor if self._on_tensor is None else self._on_tensor(tensor)
 
-    def begun(self, image: PILImage) -> tuple[Tensor, Draw]:
-        """Return an RGB image as it leaves the worker, uint8 3,S,S, and what is left to do to it."""
+    def in_worker(self, image: PILImage) -> tuple[Tensor, Draw]:
+        """Apply the worker's part to an RGB image: return uint8 3,S,S, and the augmentation left for the device."""
         pixels = self(image) if self._later is None else self.crop(image)
         return pixels, self.draw()
 
     def crop(self, image: PILImage) -> Tensor:
-        """Return a random crop of an RGB image, uint8 3,S,S, and nothing else done to it."""
+        """Return a random crop of an RGB image, uint8 3,S,S, without further augmentation."""
         return to_tensor(self._crop(image))
 
     def draw(self) -> Draw:
-        """Draw what is left to do to an image that was cropped (where=device) or augmented (where=workers)."""
-        notes = () if self._later is None else recorded(self._later, self.preprocessing.image_size)
-        return Draw(notes, self._mixing.draw())
+        """Draw the augmentation left after the crop (`where="device"`) or after all else (`where="workers"`)."""
+        ops = () if self._later is None else record(self._later, self.preprocessing.image_size)
+        return Draw(ops, self._mixing.draw())
 
 
-def placed(options: AugmentOptions, device: torch.device) -> AugmentOptions:
-    """Settle where=auto for the device of a training: on a CUDA GPU the device augments, else the workers do.
+def resolve_where(options: AugmentOptions, device: torch.device) -> AugmentOptions:
+    """Resolve `where="auto"`: augmentation runs on the device if that is a CUDA GPU, and in the workers otherwise.
 
-    Merging geometric operations is the device's, and asks for it; a policy before the resize is the workers'.
+    Merged geometry runs only on the device, and a policy before the resize only in the workers.
     """
     if options.where != "auto":
         return options
@@ -91,7 +90,7 @@ def placed(options: AugmentOptions, device: torch.device) -> AugmentOptions:
 
 
 class _Resize(torch.nn.Module):
-    """Preprocessing's resize as a transform."""
+    """`Preprocessing.resized` as a transform."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -122,7 +121,7 @@ def _policy(options: AugmentOptions) -> list[Any]:
 
 
 def _appearance(options: AugmentOptions) -> list[Any]:
-    """Color jitter, blur and sharpening. Hue stays: it tells fine-grained classes apart."""
+    """Color jitter, blur and sharpening; hue is never changed, because it separates fine-grained classes."""
     transforms: list[Any] = []
     if options.color_jitter:
         transforms.append(v2.ColorJitter(*[options.color_jitter] * 3))

@@ -1,4 +1,4 @@
-"""Reading one image, whatever its format, into 8-bit RGB that stands upright."""
+"""Read an image of any format as 8-bit RGB, upright."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from fgvc_cli.contracts.image_files import IMAGE_SUFFIXES, find_images
 from fgvc_cli.errors import FgvcError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = ["IMAGE_SUFFIXES", "PIXEL_LIMIT", "ImageError", "find_images", "read_image"]
-
 PIXEL_LIMIT = 178_956_970
-"""Most pixels an image may have when it is decoded: half a gigabyte as RGB, and Pillow's own limit."""
+"""Maximum number of pixels to decode: half a gigabyte as RGB, and Pillow's own limit."""
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-"""Formats that are read. Pillow knows more, and runs other programs for some of them."""
+"""Accepted formats. Pillow supports more, and runs external programs for some of them."""
 
 JPEG_START = b"\xff\xd8\xff"
 
@@ -39,19 +36,19 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets an image upright, by its EXIF orientation."""
+"""The transpose that makes an image upright, by EXIF orientation."""
 
 
 class ImageError(FgvcError):
     """An image cannot be read.
 
     Attributes:
-        image: the file, or words for an array.
-        cause: what is wrong with it, in one line.
+        image: the file, or a description of an array.
+        cause: the reason, in one line.
     """
 
     def __init__(self, image: Path | str, cause: str) -> None:
-        super().__init__(image, cause)  # both are arguments, so that it survives the way back from a worker
+        super().__init__(image, cause)  # with both arguments it can be pickled by a worker
         self.image, self.cause = image, " ".join(cause.split())
 
     def __str__(self) -> str:
@@ -59,46 +56,46 @@ class ImageError(FgvcError):
 
 
 def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PILImage:
-    """Read an image as 8-bit RGB, right side up.
+    """Read an image as 8-bit RGB, upright.
 
-    Transparent pixels turn white; of an animation the first frame counts. 16-bit values are scaled to 8 bits; those of
-    32 bits (integers, floats) too, from [0, 1], [0, 255] or [0, 65535] where they lie within, or else from their own
-    least and largest value; what is not a number turns black.
+    Transparent pixels become white; of an animation the first frame is used. 16-bit values are scaled to 8 bits, as are
+    32-bit integers and floats: from [0, 1], [0, 255] or [0, 65535] if they lie within, otherwise from their own
+    minimum and maximum. NaN becomes black.
 
     Args:
         source: a file, or a uint8 array H,W,3.
-        target_side: pixels of the short side that the caller will resize to, if no smaller: a JPEG is then decoded at
-            1/2, 1/4 or 1/8 of its size where that leaves at least so much, which costs a fraction.
+        target_side: short side in pixels that the caller will resize to, if not smaller. A JPEG is then decoded at
+            1/2, 1/4 or 1/8 of its size if that is no smaller than this, which is much faster.
 
     Raises:
-        ImageError: missing, not a file, empty, not an image, damaged, in a color mode that has no RGB, or (after
-            decoding at a smaller size) of more than `PIXEL_LIMIT` pixels. A progressive JPEG counts at full size.
+        ImageError: the file is missing, empty, damaged, not a regular file, not an image, in a color mode that has no
+            RGB, or has more than `PIXEL_LIMIT` pixels (after decoding at a reduced size, but for a progressive JPEG).
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
     try:
         _check_regular(source)
         with source.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata in an image that can be read; sizes, which are checked here
+            warnings.simplefilter("ignore")  # odd metadata of a readable image, and sizes, which are checked here
             return _upright_rgb(_decoded(source, file, target_side))
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # decoders raise all manner of things on damaged files
+    except Exception as error:  # decoders raise anything on damaged files
         raise ImageError(source, _cause(source, error)) from error
 
 
 def _check_regular(path: Path) -> None:
-    """Refuse what opening would wait for without end (a named pipe), or what has no end (a device)."""
+    """Refuse a named pipe, for which opening would wait forever, and a device, which may never end."""
     mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder fails, and says so
-        raise ImageError(path, "this is a pipe or a device, not an image.")
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder fails
+        raise ImageError(path, "a pipe or a device, not an image")
 
 
 def _decoded(path: Path, file: BinaryIO, target_side: int | None) -> PILImage:
-    """Open and decode an image, first frame only."""
+    """Open and decode an image, the first frame only."""
     if file.read(len(JPEG_START)) == JPEG_START:
         file.seek(0)
-        # not Image.open, which refuses an enormous photograph before it can be asked for a smaller version
+        # not Image.open, which refuses a very large image before `draft` can reduce it
         image: PILImage = JpegImageFile(file)
     else:
         file.seek(0)
@@ -106,7 +103,7 @@ def _decoded(path: Path, file: BinaryIO, target_side: int | None) -> PILImage:
     width, height = image.size
     if target_side is not None:
         image.draft(None, (target_side, target_side))
-    if not image.info.get("progressive"):  # whose decoder holds all coefficients, at whatever size it decodes
+    if not image.info.get("progressive"):  # its decoder holds all coefficients at any size
         width, height = image.size
     if width * height > PIXEL_LIMIT:
         raise ImageError(path, _too_large(f"{width}x{height} px"))
@@ -121,7 +118,7 @@ def _upright_rgb(image: PILImage) -> PILImage:
 
 
 def _orientation(image: PILImage) -> int | None:
-    """Read the EXIF orientation; a photograph with broken EXIF is taken as it is."""
+    """Return the EXIF orientation; None if there is none or the EXIF data is broken."""
     try:
         return cast("int | None", image.getexif().get(ORIENTATION_TAG))
     except Exception:
@@ -140,7 +137,7 @@ def _rgb(image: PILImage) -> PILImage:
 
 
 def _eight_bits(values: np.ndarray[Any, Any], sixteen: bool) -> np.ndarray[Any, Any]:
-    """Scale gray values H,W to uint8; `sixteen`: they are integers, so that a small range still means 16 bits."""
+    """Scale gray values H,W to uint8; `sixteen`: assume 16 bits even if all values are small (integers)."""
     values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     ranges = (65535.0,) if sixteen else (1.0, 255.0, 65535.0)
@@ -153,34 +150,34 @@ def _eight_bits(values: np.ndarray[Any, Any], sixteen: bool) -> np.ndarray[Any, 
 def _from_array(array: np.ndarray[Any, Any]) -> PILImage:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         shape = "x".join(map(str, array.shape))
-        raise ImageError("an image in memory", f"expected uint8 values H,W,3 and found {array.dtype} {shape}.")
+        raise ImageError("an image in memory", f"expected uint8 values H,W,3, found {array.dtype} {shape}")
     return Image.fromarray(np.ascontiguousarray(array))
 
 
 def _cause(path: Path, error: Exception) -> str:
-    """Say in one line why an image could not be read."""
+    """Return in one line why an image could not be read."""
     if isinstance(error, FileNotFoundError):
-        return "there is no such file."
+        return "file not found"
     if isinstance(error, IsADirectoryError):
-        return "this is a folder, not an image."
+        return "a folder, not an image"
     if isinstance(error, OSError) and error.strerror:
-        return f"it cannot be read: {error.strerror}."
+        return f"cannot be read: {error.strerror}"
     if path.stat().st_size == 0:
-        return "the file is empty."
+        return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
-        return f"this is not an image in a format that can be read ({', '.join(FORMATS)})."
+        return f"not an image in a supported format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
-        return _too_large("it")
-    return f"the image is damaged or of a kind that cannot be read: {str(error) or type(error).__name__}."
+        return _too_large("the image")
+    return f"damaged or of an unsupported kind: {str(error) or type(error).__name__}"
 
 
 def _too_large(size: str) -> str:
-    return f"{size} is more than {PIXEL_LIMIT / 1e6:.0f} million pixels. Make the image smaller."
+    return f"{size} is more than {PIXEL_LIMIT / 1e6:.0f} million pixels; make the image smaller"
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
+    """Return those of `FORMATS` that this Pillow supports."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 

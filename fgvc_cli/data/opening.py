@@ -1,4 +1,4 @@
-"""From the name of a dataset to its splits, with classes matched to a classifier's by name."""
+"""Open a dataset, and match its classes to those of a classifier by name."""
 
 from __future__ import annotations
 
@@ -9,61 +9,59 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli import settings
-from fgvc_cli.config.datasets import check_path, dataset_for
+from fgvc_cli.config.datasets import check_path
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.dataset import no_progress
-from fgvc_cli.data.splits import TrainingSplits, listed, subset, training_splits
+from fgvc_cli.data.splits import quoted_names, subset
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Component
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["TrainingSplits", "check_path", "dataset_for", "open_dataset", "request_for", "subset", "training_splits"]
 
-
-def open_dataset(component: Component, options: Any, folder: Path | None, seed: int) -> Dataset:
-    """Make a dataset; what it has to say and how far it is goes to standard error.
+def open_dataset(component: Component, options: Any, path: Path | None, seed: int) -> Dataset:
+    """Instantiate a dataset; its notes are logged, and its progress is reported.
 
     Args:
         component: the registered dataset.
         options: its options dataclass.
-        folder: what `--data` names, or None.
-        seed: for a dataset that draws or splits.
+        path: folder or file that it is made from (`data`), or None.
+        seed: for a dataset that generates or splits images.
 
     Raises:
-        FgvcError: the images are not there or cannot be used.
-        UsageError: the dataset needs a folder and there is none, or takes none and there is one.
+        FgvcError: the images are missing or cannot be used, or the plugin returns something else than a dataset.
+        UsageError: the dataset needs a path and has none, or takes none.
     """
-    check_path(component, folder)
-    with _shown_progress() as progress:
-        dataset = component.make(request=request_for(folder, seed, progress), options=options)
+    check_path(component, path)
+    with _reported_progress() as report:
+        dataset = component.make(request=dataset_request(path, seed, report), options=options)
     if not isinstance(dataset, Dataset):
         raise FgvcError(
-            f"The dataset '{component.name}' of {component.distribution} is broken: it gave a "
-            f"{type(dataset).__name__} where fgvc_cli.contracts.Dataset is meant."
+            f"The dataset '{component.name}' of {component.distribution} is broken: it returned a "
+            f"{type(dataset).__name__} instead of a fgvc_cli.contracts.Dataset"
         )
     return dataset
 
 
-def request_for(
-    folder: Path | None, seed: int, progress: Callable[[str, int, int], None] = no_progress
+def dataset_request(
+    path: Path | None, seed: int, progress: Callable[[str, int, int], None] = no_progress
 ) -> DatasetRequest:
-    """Return what the host tells a dataset, the folders in force included."""
+    """Return the request that a dataset is instantiated with, with the current settings' absolute folders."""
     current = settings.current()
-    return DatasetRequest(folder, current.data_root.absolute(), current.cache.absolute(), seed, logger.info, progress)
+    return DatasetRequest(path, current.data_root.absolute(), current.cache.absolute(), seed, logger.info, progress)
 
 
 @contextmanager
-def _shown_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function that shows how far work is as a bar, which ends with the work or, at the latest, with this."""
-    with ExitStack() as bars:
-        shown: dict[str, tuple[Any, int]] = {}
+def _reported_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a `DatasetRequest.progress` callback, which reports each description as its own piece of work."""
+    with ExitStack() as stack:
+        reported: dict[str, tuple[Any, int]] = {}
 
         def report(what: str, done: int, total: int) -> None:
-            bar, before = shown[what] if what in shown else (bars.enter_context(progress(what, total)), 0)
+            bar, before = reported.get(what) or (stack.enter_context(progress(what, total)), 0)
             bar.advance(done - before)
-            shown[what] = (bar, done)
+            reported[what] = (bar, done)
 
         yield report
 
@@ -73,16 +71,16 @@ def match_classes(
 ) -> Split:
     """Return the split with labels that index the model's classes.
 
-    Classes count only where the split has images of them. The split may lack classes of the model.
+    Only classes with images in the split are considered. The split may lack classes of the model.
 
     Args:
-        split: labels index `dataset_classes`.
+        split: its labels index `dataset_classes`.
         dataset_classes: names of the dataset's classes.
-        model_classes: names of the model's classes, in the order of its scores.
-        ignore_unknown: leave out images of classes that the model does not know, and say so.
+        model_classes: names of the model's classes, in the order of its logits.
+        ignore_unknown: skip images of classes that the model does not know, with a warning.
 
     Raises:
-        UsageError: the split has classes that the model does not know, and they are not to be ignored.
+        UsageError: the split has classes that the model does not know, and `ignore_unknown` is False.
         FgvcError: no image is left.
     """
     index_of = {name: index for index, name in enumerate(model_classes)}
@@ -91,16 +89,19 @@ def match_classes(
     if unknown and not ignore_unknown:
         near = did_you_mean(unknown[0], model_classes) if len(unknown) == 1 else ""
         raise UsageError(
-            f"{len(unknown)} class{'' if len(unknown) == 1 else 'es'} of the {split.name} split "
-            f"{'is' if len(unknown) == 1 else 'are'} unknown to this model: {listed(unknown)}.{near} "
-            "Rename the folders as the model names its classes, or leave them out with --ignore-unknown."
+            f"The model does not know {len(unknown)} class{'' if len(unknown) == 1 else 'es'} of the {split.name} "
+            f"split: {quoted_names(unknown)}.{near} Rename the folders to the model's class names, or skip these "
+            "classes with `ignore_unknown`"
         )
-    kept = [i for i, label in enumerate(split.labels) if dataset_classes[label] in index_of]
-    if not kept:
-        raise FgvcError(f"No image of the {split.name} split is of a class that this model knows.")
-    left_out = len(split) - len(kept)
-    if left_out:
-        logger.warning(f"left out {left_out} images of classes unknown to this model: {listed(unknown)}.")
-    matched = subset(split, kept, split.name, split.origin) if left_out else split
+    known = [i for i, label in enumerate(split.labels) if dataset_classes[label] in index_of]
+    if not known:
+        raise FgvcError(f"The {split.name} split has no image of a class that the model knows")
+    skipped = len(split) - len(known)
+    if skipped:
+        logger.warning(
+            f"skipping {skipped} image{'' if skipped == 1 else 's'} of classes unknown to the model: "
+            f"{quoted_names(unknown)}"
+        )
+    matched = subset(split, known, split.name, split.origin) if skipped else split
     labels = [index_of[dataset_classes[label]] for label in matched.labels]
     return Split(matched.name, matched.images, labels, matched.keys, matched.parts, matched.origin)

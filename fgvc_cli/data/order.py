@@ -1,4 +1,4 @@
-"""Which images make which batch, and the random numbers of each: functions of seed, epoch and index alone."""
+"""Batch order and random seeds, as functions of seed, epoch and image index alone."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-_ORDER, _AUGMENTATION = 1, 2  # keep the two streams of random numbers apart
+_ORDER, _AUGMENTATION = 1, 2  # keep the two random streams apart
 
 Sampling = Literal["image", "class", "sqrt"]
 
 
-class Share(NamedTuple):
-    """Which part of an epoch is this process's: process `rank` of `of`."""
+class Shard(NamedTuple):
+    """The part of an epoch that one of several processes loads."""
 
     rank: int = 0
-    of: int = 1
+    world_size: int = 1
 
 
-WHOLE = Share()
+WHOLE = Shard()
 
 
-class Request(NamedTuple):
-    """A batch to load.
+class Batch(NamedTuple):
+    """The images of a batch.
 
     Attributes:
-        epoch: for augmentation; None where there is none.
         indices: into the split (int64).
-        repeats: how often each image has come up in the epoch before (int64): each time it is augmented anew.
+        repeats: number of times that each image has already occurred in the epoch (int64); each occurrence gets its
+            own augmentation.
     """
+
+    indices: np.ndarray
+    repeats: np.ndarray
+
+
+class BatchRequest(NamedTuple):
+    """A batch to load, see `Batch`; `epoch` seeds the augmentation, None loads without augmentation."""
 
     epoch: int | None
     indices: np.ndarray
     repeats: np.ndarray
 
 
-class Batch(NamedTuple):
-    """What images a batch is made of; see `Request`."""
-
-    indices: np.ndarray
-    repeats: np.ndarray
-
-
-class Requests:
-    """The batches that a pass over a split asks for; a DataLoader's sampler. `ask` says what the next pass is."""
+class RequestSampler:
+    """Sampler of a DataLoader that yields the batches set by `ask`."""
 
     def __init__(self) -> None:
         self._epoch: int | None = None
@@ -56,69 +56,70 @@ class Requests:
         """Set the batches of the next pass."""
         self._epoch, self._batches = epoch, batches
 
-    def __iter__(self) -> Iterator[Request]:
-        return (Request(self._epoch, *batch) for batch in self._batches)
+    def __iter__(self) -> Iterator[BatchRequest]:
+        return (BatchRequest(self._epoch, *batch) for batch in self._batches)
 
     def __len__(self) -> int:
         return len(self._batches)
 
 
+def min_batch_size(batch_size: int) -> int:
+    """Return the minimum number of images in a training batch: batch normalization cannot train on one."""
+    return min(2, batch_size)
+
+
 def batches_in_epoch(images: int, batch_size: int, processes: int = 1) -> int:
-    """Count an epoch's training batches of each process; a last one of one image is dropped, if others are larger.
+    """Count the training batches of each process; a last batch below `min_batch_size` is dropped.
 
     Args:
-        images: in the split.
-        batch_size: images in a batch of one process.
-        processes: that share the images.
+        images: number of images in the split.
+        batch_size: images per batch and process.
+        processes: number of processes that share the images.
     """
     full, rest = divmod(images, batch_size * processes)
-    return full + (rest // processes >= least_images(batch_size))
-
-
-def least_images(batch_size: int) -> int:
-    """Return how few images a training batch may have: batch normalization cannot train on one."""
-    return min(2, batch_size)
+    return full + (rest // processes >= min_batch_size(batch_size))
 
 
 def epoch_order(labels: np.ndarray, seed: int, epoch: int, sampling: Sampling = "image") -> np.ndarray:
     """Return the order of an epoch: as many image indices (int64) as there are images.
 
-    With "image" it is a permutation. With "class" every class comes up equally often, with "sqrt" in proportion to
-    the square root of its images (class-balanced and square-root sampling, Kang et al. 2020, arXiv 1910.09217,
-    section 3.1); then images of small classes come up several times an epoch, and not all of large classes do. Of a
-    class none comes up again before every other has.
+    "image" gives a permutation. "class" draws every class equally often, "sqrt" in proportion to the square root of
+    its number of images (class-balanced and square-root sampling). Images of small classes then occur several times
+    per epoch, and only part of a large class occurs. An image is never repeated before every other image of its class
+    has occurred.
 
     Args:
-        labels: class indices (int64), one an image.
-        seed, epoch: the same give the same order.
-        sampling: how often an image comes up.
+        labels: class index of each image (int64).
+        seed: of the run.
+        epoch: number of the epoch.
+        sampling: "image", "class" or "sqrt".
+
+    Reference:
+        Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020,
+        arXiv:1910.09217, section 3.1.
     """
     rng = np.random.Generator(np.random.PCG64([_ORDER, seed, epoch]))
     if sampling == "image":
         return rng.permutation(len(labels))
-    in_class = np.bincount(labels)
-    weights = np.where(in_class > 0, 1.0, 0.0) if sampling == "class" else np.sqrt(in_class)
-    wanted = _whole_shares(len(labels) * weights / weights.sum(), rng)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(in_class)[:-1])
-    drawn = [_drawn(images, count, rng) for images, count in zip(by_class, wanted, strict=True) if count]
+    class_sizes = np.bincount(labels)
+    weights = np.where(class_sizes > 0, 1.0, 0.0) if sampling == "class" else np.sqrt(class_sizes)
+    # Systematic sampling rounds the number of images per class so that the sum is exact and the mean unbiased.
+    ends = np.floor(np.cumsum(len(labels) * weights / weights.sum()) + rng.random())
+    ends[-1] = len(labels)
+    counts = np.diff(ends, prepend=0.0).astype(np.int64)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(class_sizes)[:-1])
+    drawn = [_draw_images(images, count, rng) for images, count in zip(by_class, counts, strict=True) if count]
     return rng.permutation(np.concatenate(drawn))
 
 
-def _whole_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Round shares up or down, by lot, so that their sum stays and each is right on average (systematic sampling)."""
-    ends = np.floor(np.cumsum(shares) + rng.random())
-    ends[-1] = round(float(shares.sum()))
-    return np.diff(ends, prepend=0.0).astype(np.int64)
-
-
-def _drawn(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw images, each as often as the others or once more."""
+def _draw_images(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `count` of a class's images; their numbers of occurrences differ by at most one."""
     rounds = [rng.permutation(images) for _ in range(-(-count // len(images)))]
     return np.concatenate(rounds)[:count]
 
 
-def repeats_before(order: np.ndarray) -> np.ndarray:
-    """Return for each place in an order how often its index stands before it (int64)."""
+def count_repeats(order: np.ndarray) -> np.ndarray:
+    """Return for each position in an order how often its index occurs before it (int64)."""
     by_index = np.argsort(order, kind="stable")
     ordered = order[by_index]
     places = np.arange(len(order))
@@ -129,44 +130,41 @@ def repeats_before(order: np.ndarray) -> np.ndarray:
 
 
 def epoch_batches(
-    labels: np.ndarray, batch_size: int, seed: int, epoch: int, share: Share = WHOLE, sampling: Sampling = "image"
+    labels: np.ndarray, batch_size: int, seed: int, epoch: int, shard: Shard = WHOLE, sampling: Sampling = "image"
 ) -> list[Batch]:
     """Return the training batches of an epoch in order.
 
-    Of several processes each has its own batches, equally many of equal sizes, and no place in the order is in two.
-    What one process would take as a batch of `batch_size` times their number, they take side by side. Of the images
-    left for the end of the epoch each takes as many as the others, and those that do not go round are left out.
+    Processes get equally many batches of equal sizes, and no position of the order twice: together, the batches of
+    one step are what a single process would take as one batch of `batch_size * world_size`. At the end of the epoch,
+    images that cannot be shared equally are dropped.
 
     Args:
-        labels, seed, epoch, sampling: see `epoch_order`.
-        batch_size: images in a batch of one process.
-        share: which part is this process's.
+        labels: see `epoch_order`, as for `seed`, `epoch` and `sampling`.
+        batch_size: images per batch and process.
+        seed: of the run.
+        epoch: number of the epoch.
+        shard: part of this process.
+        sampling: "image", "class" or "sqrt".
     """
     order = epoch_order(labels, seed, epoch, sampling)
-    groups = split_into_batches(np.arange(len(order)), batch_size * share.of)
-    repeats = repeats_before(order) if sampling != "image" else np.zeros(len(order), np.int64)
-    places = [_part(group, share) for group in groups[: batches_in_epoch(len(order), batch_size, share.of)]]
-    return [Batch(order[part], repeats[part]) for part in places]
+    repeats = count_repeats(order) if sampling != "image" else np.zeros(len(order), np.int64)
+    joint = batch_size * shard.world_size
+    batches = []
+    for start in range(0, joint * batches_in_epoch(len(order), batch_size, shard.world_size), joint):
+        size = len(order[start : start + joint]) // shard.world_size
+        part = slice(start + shard.rank * size, start + (shard.rank + 1) * size)
+        batches.append(Batch(order[part], repeats[part]))
+    return batches
 
 
-def _part(group: np.ndarray, share: Share) -> np.ndarray:
-    size = len(group) // share.of
-    return group[share.rank * size : (share.rank + 1) * size]
-
-
-def split_into_batches(indices: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cut indices into batches, in order; the last one may be smaller."""
-    return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-
-
-def passing_batches(images: int, batch_size: int) -> list[Batch]:
-    """Return the batches of a pass over all images in their own order, each image once."""
-    places = split_into_batches(np.arange(images), batch_size)
-    return [Batch(part, np.zeros(len(part), np.int64)) for part in places]
+def sequential_batches(images: int, batch_size: int) -> list[Batch]:
+    """Return the batches of one pass over all images in their own order."""
+    indices = [np.arange(start, min(start + batch_size, images)) for start in range(0, images, batch_size)]
+    return [Batch(part, np.zeros(len(part), np.int64)) for part in indices]
 
 
 def image_seed(seed: int, epoch: int, index: int, repeat: int = 0) -> int:
-    """Return the 64-bit seed of one image's augmentation in one epoch, when it has come up `repeat` times before."""
+    """Return the 64-bit seed of the augmentation of one image in one epoch, at its occurrence number `repeat`."""
     again = [repeat] if repeat else []
     sequence = np.random.SeedSequence([_AUGMENTATION, seed, epoch, index, *again])
     return int(sequence.generate_state(1, np.uint64)[0])
@@ -174,7 +172,7 @@ def image_seed(seed: int, epoch: int, index: int, repeat: int = 0) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generator of the CPU, and set it back afterwards: dropout in this process notices nothing.
+    """Seed torch's CPU generator within the block, and restore its state afterwards.
 
     `torch.manual_seed` would seed the devices as well.
     """

@@ -1,4 +1,4 @@
-"""Reads, decodes and transforms the images of a batch: the part of loading that runs in worker processes."""
+"""Read, decode and augment the images of a batch: the part of loading that runs in worker processes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws
 from fgvc_cli.data.cache.resize import CachedResize
-from fgvc_cli.data.cache.store import KeptImages
+from fgvc_cli.data.cache.store import CachedImages
 from fgvc_cli.data.images import ImageError, read_image
-from fgvc_cli.data.order import Request, image_seed, seeded
+from fgvc_cli.data.order import BatchRequest, image_seed, seeded
 from fgvc_cli.data.splits import pack_images
 
 if TYPE_CHECKING:
@@ -30,27 +30,28 @@ if TYPE_CHECKING:
 
 
 class LoadedBatch(NamedTuple):
-    """What a request becomes: the images that could be read, and (index, cause, message) of those that could not."""
+    """The images of a request that could be read, and (index, reason, message) of those that could not."""
 
     pixels: Tensor  # uint8 B,3,S,S
     labels: Tensor  # int64 B
     indices: Tensor  # int64 B
     failed: list[tuple[int, str, str]]
-    trouble: str = ""  # what is wrong with the store of decoded images
-    draws: Draws | None = None  # what is left to do to the images; None: nothing
+    cache_error: str = ""  # why the decode cache cannot be used; empty if it can
+    draws: Draws | None = None  # augmentation left for the device; None: nothing
 
 
 class BatchReader(TorchDataset[LoadedBatch]):
-    """Loads the images that a request names.
+    """Loads the batch of a `BatchRequest`.
 
-    It holds what workers need and no more, in arrays: no Python object an image that forking would copy.
+    It holds packed arrays instead of one Python object per image, whose reference counts would make a forked worker
+    copy the memory.
 
     Args:
         split: the images.
-        preprocessing: gives size and shape of what comes out.
-        augment: what to do to images of a request with an epoch; None: nothing, whatever the request.
+        preprocessing: gives the image size, and the resize and crop of requests without an epoch.
+        augment: augmentation of requests with an epoch; None: never augment.
         seed: of the augmentation.
-        kept: where images are that were decoded before; None: nowhere.
+        cached: decoded images to read and add to.
     """
 
     def __init__(
@@ -59,26 +60,26 @@ class BatchReader(TorchDataset[LoadedBatch]):
         preprocessing: Preprocessing,
         augment: AugmentOptions | None,
         seed: int,
-        kept: KeptImages | None = None,
+        cached: CachedImages | None = None,
     ) -> None:
         self.images: Sequence[Any] = pack_images(split.images)
         self.labels = np.asarray(split.labels, dtype=np.int64)
-        self.preprocessing, self.seed, self.kept = preprocessing, seed, kept
+        self.preprocessing, self.seed, self.cached = preprocessing, seed, cached
         self.augmentation = None if augment is None else Augmentation(augment, preprocessing)
 
-    def __getitem__(self, request: Request) -> LoadedBatch:
-        if self.kept is None:
+    def __getitem__(self, request: BatchRequest) -> LoadedBatch:
+        if self.cached is None:
             return self._batch(request)
-        with self.kept.batch():
+        with self.cached.batch():
             batch = self._batch(request)
-        return batch._replace(trouble=self.kept.trouble)
+        return batch._replace(cache_error=self.cached.cache.error)
 
     def close(self) -> None:
-        """Let go of files, in this process; they are opened again when they are needed."""
-        if self.kept is not None:
-            self.kept.store.close()
+        """Close the cache in this process; it is opened again on the next read."""
+        if self.cached is not None:
+            self.cached.cache.close()
 
-    def _batch(self, request: Request) -> LoadedBatch:
+    def _batch(self, request: BatchRequest) -> LoadedBatch:
         size = self.preprocessing.image_size
         pixels = torch.empty(len(request.indices), 3, size, size, dtype=torch.uint8)
         loaded: list[int] = []
@@ -94,41 +95,41 @@ class BatchReader(TorchDataset[LoadedBatch]):
                 draws.append(draw)
         indices = torch.tensor(loaded, dtype=torch.int64)
         batch = LoadedBatch(pixels[: len(loaded)], torch.from_numpy(self.labels[loaded]), indices, failed)
-        return batch._replace(draws=Draws.of(draws)) if any(draw.notes or draw.mix for draw in draws) else batch
+        return batch._replace(draws=Draws.of(draws)) if any(draw.ops or draw.mix for draw in draws) else batch
 
     def _pixels(self, index: int, epoch: int | None, repeat: int = 0) -> tuple[Tensor, Draw]:
-        """Load one image as a uint8 tensor 3,S,S, and draw what is left to do to it."""
+        """Load one image as a uint8 tensor 3,S,S, with the augmentation that is left for the device."""
         if self.augmentation is None or epoch is None:
-            return self.preprocessing(self._image(index, CachedResize.resized(self.preprocessing))), Draw()
-        image = self._image(index, CachedResize.augmented(self.augmentation))
+            return self.preprocessing(self._image(index, CachedResize.of_preprocessing(self.preprocessing))), Draw()
+        image = self._image(index, CachedResize.of_augmentation(self.augmentation))
         with seeded(image_seed(self.seed, epoch, index, repeat)):
-            return self.augmentation.begun(image)
+            return self.augmentation.in_worker(image)
 
-    def _image(self, index: int, rendition: CachedResize | None) -> PILImage:
-        """Return an image in a rendition (None: whole), from the store or else from its file."""
-        if rendition is None:
+    def _image(self, index: int, resize: CachedResize | None) -> PILImage:
+        """Return an image, resized unless `resize` is None, from the cache or else from its file."""
+        if resize is None:
             return read_image(self.images[index])
-        kept = self.kept if self.kept is not None and self.kept.rendition == rendition else None
-        if kept is not None and (found := kept.get(index)) is not None:
+        cached = self.cached if self.cached is not None and self.cached.resize == resize else None
+        if cached is not None and (found := cached.get(index)) is not None:
             return found
         path = self.images[index]
-        image = rendition(read_image(path, rendition.side))
-        if kept is not None:
-            kept.add(index, path, image)
+        image = resize(read_image(path, resize.side))
+        if cached is not None:
+            cached.add(index, path, image)
         return image
 
 
 def prepare_worker(_: int) -> None:
-    """Set up a worker process: an interruption is the parent's to handle, and shared memory is left alone."""
+    """Set up a worker process: leave interrupts to the parent, and memory shared."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler, which forking passed on, would not end it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler inherited from the parent, which would not exit
     if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # what is sent to the whole group (`timeout`, a terminal) must not kill it in mid-batch
+        os.setpgid(0, 0)  # a signal to the parent's group (`timeout`, a terminal) must not kill it in mid-batch
     sys.excepthook = _excepthook
     gc.freeze()  # a collection would touch, and so copy, every object that a forked worker got from its parent
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say nothing of a connection that breaks off: the parent was interrupted while it took a batch."""
+    """Ignore broken connections: the parent was interrupted while it received a batch."""
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)

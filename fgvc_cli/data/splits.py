@@ -1,4 +1,4 @@
-"""Which images train, which select the best checkpoint, and which are held out for the test."""
+"""Splits of images: the training, validation and test split, and subsets of a split."""
 
 from __future__ import annotations
 
@@ -16,43 +16,17 @@ from fgvc_cli.errors import FgvcError, UsageError
 
 logger = logging.getLogger(__name__)
 
+TrainOn = Literal["train", "train+val"]
 
-def spread(labels: Sequence[int], limit: int) -> list[int]:
-    """Choose `limit` images, or all if there are no more: the same ones each time, in ascending order.
-
-    Each class gives equally many, as far as it has them; where that does not come out even, classes that lie evenly
-    among the others give one more. Within a class the images lie evenly in the split's order.
-    """
-    if limit >= len(labels):
-        return list(range(len(labels)))
-    of_class = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
-    quotas = _quotas([len(images) for images in of_class], limit)
-    chosen = [images[_evenly(len(images), quota)] for images, quota in zip(of_class, quotas, strict=True) if quota]
-    return sorted(int(i) for i in np.concatenate(chosen))
-
-
-def _quotas(counts: Sequence[int], limit: int) -> list[int]:
-    """Share a limit out among classes that have so many images: level by level, as water fills."""
-    level = 0
-    while sum(min(count, level + 1) for count in counts) <= limit:
-        level += 1
-    quotas = [min(count, level) for count in counts]
-    with_more = [i for i, count in enumerate(counts) if count > level]
-    for i in _evenly(len(with_more), limit - sum(quotas)):
-        quotas[with_more[i]] += 1
-    return quotas
-
-
-def _evenly(count: int, wanted: int) -> np.ndarray:
-    """Return `wanted` of `count` positions, evenly apart, as far from the ends as from half of one another."""
-    return ((np.arange(wanted) + 0.5) * count / max(wanted, 1)).astype(np.int64)
+NAMES_SHOWN = 8
+"""Number of class names that a message lists."""
 
 
 class PackedPaths(Sequence[Path]):
-    """A sequence of paths that is stored as one array of bytes and one of offsets.
+    """A sequence of paths stored as one array of bytes and one of offsets.
 
-    A list of a hundred thousand `Path`s is that many Python objects; a forked worker that looks at them changes their
-    reference counts and so copies the memory that it shared with its parent.
+    A list of 100,000 `Path` objects would be copied by every forked worker that reads it, because reading changes
+    reference counts.
     """
 
     def __init__(self, paths: Iterable[str | Path]) -> None:
@@ -78,23 +52,56 @@ class PackedPaths(Sequence[Path]):
 
 
 def pack_images(images: Sequence[Any]) -> Sequence[Any]:
-    """Pack images that are all paths; arrays, and sequences that are packed already, stay as they are."""
+    """Pack images that are all paths; return anything else unchanged."""
     if isinstance(images, PackedPaths) or not all(isinstance(image, str | Path) for image in images):
         return images
     return PackedPaths(images)
 
 
-def taken(images: Sequence[Any], indices: Iterable[int]) -> Sequence[Any]:
-    """Return the images at these indices, packed if they are paths."""
-    chosen = list(indices)
-    if all(isinstance(images[i], str | Path) for i in chosen):
-        return PackedPaths(images[i] for i in chosen)
-    return [images[i] for i in chosen]
+def subset(split: Split, indices: Sequence[int] | np.ndarray, name: str, origin: str) -> Split:
+    """Return the images of a split at these indices as a new split."""
+    chosen = [int(index) for index in indices]
+    return Split(
+        name,
+        pack_images([split.images[i] for i in chosen]),
+        [int(split.labels[i]) for i in chosen],
+        [split.keys[i] for i in chosen],
+        None if split.parts is None else [split.parts[i] for i in chosen],
+        origin,
+    )
 
 
-TrainOn = Literal["train", "train+val"]
-NAMES_SHOWN = 8
-"""How many class names a message lists before it only counts the rest."""
+def select_keys(split: Split, keys: Sequence[str]) -> Split:
+    """Return the images with these keys, in the order of the keys."""
+    position = {key: i for i, key in enumerate(split.keys)}
+    return subset(split, [position[key] for key in keys], split.name, split.origin)
+
+
+def balanced_indices(labels: Sequence[int], limit: int) -> list[int]:
+    """Choose at most `limit` images, balanced across classes; deterministic, in ascending order.
+
+    Every class gives the same number of images as far as it has them; a remainder goes to evenly spaced classes.
+    Within a class, images are evenly spaced in the order of the split.
+    """
+    if limit >= len(labels):
+        return list(range(len(labels)))
+    by_class = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
+    level = 0
+    while sum(min(len(images), level + 1) for images in by_class) <= limit:
+        level += 1
+    quotas = [min(len(images), level) for images in by_class]
+    larger = [i for i, images in enumerate(by_class) if len(images) > level]
+    for i in _evenly_spaced(len(larger), limit - sum(quotas)):
+        quotas[larger[i]] += 1
+    chosen = [
+        images[_evenly_spaced(len(images), quota)] for images, quota in zip(by_class, quotas, strict=True) if quota
+    ]
+    return sorted(int(i) for i in np.concatenate(chosen))
+
+
+def _evenly_spaced(count: int, wanted: int) -> np.ndarray:
+    """Return `wanted` evenly spaced positions of `count`, half a step away from both ends."""
+    return ((np.arange(wanted) + 0.5) * count / max(wanted, 1)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -102,9 +109,9 @@ class TrainingSplits:
     """The splits of a training run.
 
     Attributes:
-        train: what is learnt.
-        val: what chooses the best checkpoint; None where nothing is held out.
-        test: None where the dataset has no such split.
+        train: images to train on.
+        val: selects the best checkpoint; None if nothing is held out.
+        test: None if the dataset has no test split.
     """
 
     train: Split
@@ -113,48 +120,43 @@ class TrainingSplits:
 
 
 def training_splits(dataset: Dataset, val_fraction: float, seed: int, train_on: TrainOn = "train") -> TrainingSplits:
-    """Choose the splits for training; without a validation split, a part of the training images becomes one.
+    """Return the splits for training; without a validation split, a part of the training images is held out.
 
     Args:
         dataset: has a "train" split, and may have "val" and "test".
-        val_fraction: share of the training images that is split off if there is no "val", within 0 and 1. Each
-            class gives its share, as near as whole images allow, and keeps at least one image for training.
-        seed: of the choice.
-        train_on: "train+val" takes validation images for training too, and splits nothing off: the literature's
-            protocol where a dataset is small.
+        val_fraction: fraction of the training images to hold out if there is no "val", between 0 and 1. It is
+            stratified by class as closely as whole images allow, and leaves every class a training image.
+        seed: of the random choice.
+        train_on: "train+val" trains on both splits and holds nothing out, the usual protocol for small datasets.
 
     Raises:
-        FgvcError: there is no training split or only one class, a class has no training image, or no class can spare
-            an image for validation.
-        UsageError: the share is not within 0 and 1.
+        FgvcError: the dataset has no training split or fewer than two classes, a class has no training image, or no
+            class has an image to spare for validation.
+        UsageError: `val_fraction` is not between 0 and 1.
     """
     names = dataset.splits()
     if "train" not in names:
-        raise FgvcError(
-            f"{dataset.name} has no images to train on: there is no split 'train', only {listed(names)}."
-            if names
-            else f"{dataset.name} has no splits."
-        )
+        raise FgvcError(f"{dataset.name} has no split 'train'; its splits: {quoted_names(names) or 'none'}")
     train = dataset.split("train")
     test = dataset.split("test") if "test" in names else None
     if train_on == "train+val" and "val" in names:
-        train = _joined(train, dataset.split("val"))
+        train = _concatenate(train, dataset.split("val"))
     _check_classes(dataset, train)
     if train_on == "train+val":
         return TrainingSplits(train, None, test)
     if "val" in names:
         return TrainingSplits(train, dataset.split("val"), test)
     kept, held_out = _stratified(np.asarray(train.labels), val_fraction, seed)
-    how = f"share {val_fraction:g}, seed {seed}"
+    how = f"fraction {val_fraction:g}, seed {seed}"
     of = f"{train.name} ({train.origin}; {how})" if train.origin else f"{train.name} ({how})"
-    rest = f"{train.origin}, " * bool(train.origin) + f"without what was split off as val ({how})"
+    rest = f"{train.origin}, " * bool(train.origin) + f"without the images split off as val ({how})"
     return TrainingSplits(
         subset(train, kept, "train", rest), subset(train, held_out, "val", f"split off from {of}"), test
     )
 
 
-def _joined(train: Split, val: Split) -> Split:
-    """Return both as one split; keys tell which one an image is of."""
+def _concatenate(train: Split, val: Split) -> Split:
+    """Return both splits as one, with the split's name before each key."""
     parts = None if train.parts is None or val.parts is None else [*train.parts, *val.parts]
     origins = " and ".join(f"{split.name} ({split.origin})" if split.origin else split.name for split in (train, val))
     return Split(
@@ -167,27 +169,8 @@ def _joined(train: Split, val: Split) -> Split:
     )
 
 
-def subset(split: Split, indices: Sequence[int] | np.ndarray, name: str, origin: str) -> Split:
-    """Return the images of a split at these indices, as a split of its own."""
-    chosen = [int(index) for index in indices]
-    return Split(
-        name,
-        taken(split.images, chosen),
-        [int(split.labels[i]) for i in chosen],
-        [split.keys[i] for i in chosen],
-        None if split.parts is None else [split.parts[i] for i in chosen],
-        origin,
-    )
-
-
-def by_keys(split: Split, keys: Sequence[str]) -> Split:
-    """Return the images with these keys, in their order."""
-    position = {key: i for i, key in enumerate(split.keys)}
-    return subset(split, [position[key] for key in keys], split.name, split.origin)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Write names as a list, the first few in full."""
+def quoted_names(names: Sequence[str]) -> str:
+    """Return the first few names in quotes, and the number of the others."""
     shown = ", ".join(f"'{name}'" for name in names[:NAMES_SHOWN])
     more = len(names) - NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
@@ -197,48 +180,45 @@ def _check_classes(dataset: Dataset, train: Split) -> None:
     classes = dataset.class_names
     if len(classes) < 2:
         raise FgvcError(
-            f"{dataset.name} has {len(classes)} class{'' if len(classes) == 1 else 'es'} ({listed(classes)}), and a "
-            "classifier needs two or more to tell apart."
+            f"{dataset.name} has {len(classes)} class{'' if len(classes) == 1 else 'es'} ({quoted_names(classes)}); "
+            "a classifier needs two or more"
         )
     counts = np.bincount(np.asarray(train.labels, dtype=np.int64), minlength=len(classes))
     missing = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     if missing:
         raise FgvcError(
-            f"{dataset.name} has no training image of {listed(missing)}, which a classifier cannot learn unseen. "
-            "Add images to the training split, or take these classes out of the other splits."
+            f"{dataset.name} has no training images of {quoted_names(missing)}. "
+            "Add images to the training split, or remove these classes from the other splits"
         )
     single = [name for name, count in zip(classes, counts, strict=True) if count == 1]
     if single:
-        logger.warning(f"{dataset.name} has a single training image of {listed(single)}; do not expect much of it.")
+        logger.warning(f"{dataset.name} has a single training image of {quoted_names(single)}; expect poor results")
 
 
-def _stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide image indices into those that stay and those held out, both in ascending order."""
-    if not 0 < share < 1:
-        raise UsageError(f"A validation share of {share:g} is not possible: it must lie between 0 and 1.")
+def _stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split image indices into those to keep and those to hold out, both in ascending order."""
+    if not 0 < fraction < 1:
+        raise UsageError(f"`train.val_fraction={fraction:g}` must be between 0 and 1")
     rng = np.random.Generator(np.random.PCG64(seed))
-    counts = np.bincount(labels)
-    wanted = _held_out_by_class(counts, share, rng)
-    if wanted.sum() == 0:
-        raise FgvcError(
-            "No class has a second image, so none can be held out for validation. Add images, or a val split."
-        )
+    counts = _held_out_by_class(np.bincount(labels), fraction, rng)
+    if counts.sum() == 0:
+        raise FgvcError("No class has a second image to hold out for validation. Add images, or a val split")
     held_out = np.zeros(len(labels), dtype=bool)
-    for label, count in enumerate(wanted):
+    for label, count in enumerate(counts):
         held_out[rng.permutation(np.flatnonzero(labels == label))[:count]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _held_out_by_class(counts: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Say how many images each class gives: whole parts of its share, then the largest remainders up to the total."""
-    spare = np.maximum(counts - 1, 0)
-    exact = np.round(counts * share, 9)  # 0.07 * 100 is 7, and leaves no remainder
-    wanted = np.minimum(np.floor(exact).astype(np.int64), spare)
-    total = max(1, round(float(counts.sum() * share)))
-    ties_by_lot = rng.permutation(len(counts))
-    by_remainder = ties_by_lot[np.argsort(-(exact - wanted)[ties_by_lot], kind="stable")]
+def _held_out_by_class(sizes: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the number of images to hold out per class: largest remainder method, ties broken at random."""
+    spare = np.maximum(sizes - 1, 0)
+    exact = np.round(sizes * fraction, 9)  # 0.07 * 100 is 7, without a remainder
+    counts = np.minimum(np.floor(exact).astype(np.int64), spare)
+    total = max(1, round(float(sizes.sum() * fraction)))
+    shuffled = rng.permutation(len(sizes))
+    by_remainder = shuffled[np.argsort(-(exact - counts)[shuffled], kind="stable")]
     for label in by_remainder:
-        if wanted.sum() >= total:
+        if counts.sum() >= total:
             break
-        wanted[label] += wanted[label] < min(exact[label], spare[label])
-    return wanted
+        counts[label] += counts[label] < min(exact[label], spare[label])
+    return counts

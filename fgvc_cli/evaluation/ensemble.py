@@ -14,7 +14,7 @@ import torch
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.opening import match_classes
-from fgvc_cli.data.splits import by_keys, listed
+from fgvc_cli.data.splits import quoted_names, select_keys
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.evaluate import Evaluation, EvaluationRequest, images_note
 from fgvc_cli.evaluation.split_selection import SelectedSplit, select_split
@@ -173,8 +173,8 @@ def class_names_of(models: Sequence[Path]) -> tuple[str, ...]:
         lacking = [name for name in names if name not in set(read_class_names(other))]
         more = [name for name in read_class_names(other) if name not in set(names)]
         if lacking or more:
-            differences = [f"does not know {listed(lacking)}"] * bool(lacking)
-            differences += [f"knows {listed(more)}, which {run_of(first)} does not"] * bool(more)
+            differences = [f"does not know {quoted_names(lacking)}"] * bool(lacking)
+            differences += [f"knows {quoted_names(more)}, which {run_of(first)} does not"] * bool(more)
             raise UsageError(
                 f"{run_of(other)} {' and '.join(differences)}: only runs of the same classes can be averaged. Leave "
                 "one of them out."
@@ -200,7 +200,7 @@ def score_members(models: Sequence[Path], split: Split, computing: Computing) ->
     for model in models:
         ready = load(model, computing)
         scores = _score(ready, split, names)
-        split = by_keys(split, scores.keys) if scores.failures else split
+        split = select_keys(split, scores.keys) if scores.failures else split
         if not len(split):
             raise FgvcError(f"None of the {available} images ({split.name}) can be read.")
         found.append((scores, ready.classifier.class_names))

@@ -17,7 +17,7 @@ from torch import Tensor
 from fgvc_cli import files
 from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Split
-from fgvc_cli.data.splits import spread, subset
+from fgvc_cli.data.splits import balanced_indices, subset
 from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.evaluate import EvaluationRequest
@@ -150,7 +150,7 @@ def select_images(request: SharpnessRequest, registry: Registry) -> list[RunImag
     chosen = []
     for model in request.evaluation.models:
         subject = select_split(wanted, model.parent, read_class_names(model), registry)
-        indices = spread(subject.split.labels, request.limit)
+        indices = balanced_indices(subject.split.labels, request.limit)
         chosen.append(RunImages(subject, subset(subject.split, indices, subject.split.name, subject.split.origin)))
     return chosen
 

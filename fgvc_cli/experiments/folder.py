@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from fgvc_cli import files
-from fgvc_cli.data.cache.locks import FileLock, Locked
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.study import (
     COMPARISON,
@@ -23,6 +22,7 @@ from fgvc_cli.experiments.study import (
     as_toml,
     is_study,
 )
+from fgvc_cli.locks import FileLock, Locked
 from fgvc_cli.runs.folder import RunFolder, new_folder
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.opening import match_classes
-from fgvc_cli.data.splits import by_keys, spread, subset
+from fgvc_cli.data.splits import select_keys, balanced_indices, subset
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.split_selection import SelectedSplit
 from fgvc_cli.explaining.explanation import class_index
@@ -68,7 +68,7 @@ def select_images(
         splits = _select_differing(splits, runs)
         described.append(f"right in {runs[0].run.name} and wrong in {runs[1].run.name}, most confident first")
     if limit is not None and limit < len(splits[0]):
-        indices = list(range(limit)) if differ else spread(splits[0].labels, limit)
+        indices = list(range(limit)) if differ else balanced_indices(splits[0].labels, limit)
         splits = [subset(each, indices, each.name, each.origin) for each in splits]
         described.append(f"the first {limit}" if differ else _balance(splits[0].labels))
     if not differ:
@@ -127,7 +127,7 @@ def _for_each_run(split: Split, runs: Sequence[ReadyClassifier], ignore_unknown:
         except (UsageError, FgvcError) as error:
             raise type(error)(f"`run={ready.run}`: {error}") from None
     known = set.intersection(*(set(each.keys) for each in splits))
-    return splits if len(known) == len(split) else [by_keys(s, [k for k in split.keys if k in known]) for s in splits]
+    return splits if len(known) == len(split) else [select_keys(s, [k for k in split.keys if k in known]) for s in splits]
 
 
 def _select_differing(splits: Sequence[Split], runs: Sequence[ReadyClassifier]) -> list[Split]:
@@ -142,7 +142,7 @@ def _select_differing(splits: Sequence[Split], runs: Sequence[ReadyClassifier]) 
             for ready, each in zip(runs, scores, strict=True)
         )
         raise FgvcError(f"`differ`: no image is right in the first run and wrong in the second ({accuracies})")
-    return [by_keys(split, keys) for split in splits]
+    return [select_keys(split, keys) for split in splits]
 
 
 def _balance(labels: Sequence[int]) -> str:

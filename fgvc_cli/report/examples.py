@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.images import ImageError
-from fgvc_cli.data.splits import spread
+from fgvc_cli.data.splits import balanced_indices
 from fgvc_cli.evaluation.split_selection import SplitRequest
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.explaining.explanation import (
@@ -172,7 +172,7 @@ def choose_typical(predictions: Sequence[Prediction], images: int) -> list[Predi
 def _spread(predictions: Sequence[Prediction], wanted: int) -> list[Prediction]:
     ordered = sorted(predictions, key=lambda p: p.key)
     classes = {name: number for number, name in enumerate(sorted({p.true for p in ordered}))}
-    return [ordered[i] for i in spread([classes[p.true] for p in ordered], wanted)] if wanted else []
+    return [ordered[i] for i in balanced_indices([classes[p.true] for p in ordered], wanted)] if wanted else []
 
 
 @dataclass(frozen=True)

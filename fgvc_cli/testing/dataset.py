@@ -20,7 +20,8 @@ import torch
 from fgvc_cli.contracts import Dataset, DatasetRequest, Preprocessing, Provision, Split
 from fgvc_cli.contracts.dataset import no_note
 from fgvc_cli.data.images import ImageError, read_image
-from fgvc_cli.data.opening import request_for, training_splits
+from fgvc_cli.data.opening import dataset_request
+from fgvc_cli.data.splits import training_splits
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.specs import DatasetSpec
 from fgvc_cli.testing.check import Check, Checks, ContractBroken, NotApplicable, expect, some
@@ -50,7 +51,7 @@ class DatasetSubject:
 
     def request(self) -> DatasetRequest:
         """Return what the host would tell it, notes left out."""
-        return replace(request_for(self._data if self.takes_data else None, 0), note=no_note)
+        return replace(dataset_request(self._data if self.takes_data else None, 0), note=no_note)
 
     def open(self, request: DatasetRequest | None = None) -> Dataset:
         """Open it, with the network out of reach."""

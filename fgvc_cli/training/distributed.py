@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from fgvc_cli.contracts import Loss, Objective
-from fgvc_cli.data.order import Share
+from fgvc_cli.data.order import Shard
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.launch import Launch, launched, report_from_here
 
@@ -64,9 +64,9 @@ class Ranks:
         return self.rank == 0
 
     @property
-    def share(self) -> Share:
+    def shard(self) -> Shard:
         """Which part of each epoch is this process's."""
-        return Share(self.rank, self.count)
+        return Shard(self.rank, self.count)
 
     def device(self, device: torch.device) -> torch.device:
         """Return the device of this process: on GPUs, the one of its number on its machine.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Classifier
-from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation, mixed
+from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation, mix_batch
 from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.training.update import probabilities, soft_targets
 
@@ -82,9 +82,9 @@ class Staging:
         if draws is not None:
             pixels = self.augment(pixels, draws)
         images = self.classifier.normalize(pixels)
-        if draws is not None and draws.boxes is not None and draws.shares is not None:
+        if draws is not None and draws.boxes is not None and draws.weights is not None:
             targets = probabilities(labels, classes, self.smoothing)
-            images, targets = mixed(images, targets, draws.boxes, draws.shares)
+            images, targets = mix_batch(images, targets, draws.boxes, draws.weights)
         else:
             targets = soft_targets(labels, classes, self.smoothing)
         return StagedBatch(images.contiguous(memory_format=self.layout), targets, labels)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from fgvc_cli import files
-from fgvc_cli.data.augmentation import placed
+from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.cache.policy import TrainingCache
-from fgvc_cli.data.cache.store import KeptImages
+from fgvc_cli.data.cache.store import CachedImages
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
@@ -72,7 +72,7 @@ class Trainer:
             train.clip_norm,
             self.ranks,
         )
-        augment = placed(job.config.augment, self.device)
+        augment = resolve_where(job.config.augment, self.device)
         self.staging = Staging(job.classifier, augment, train.label_smoothing, uses_channels_last(job), self.device)
         self.train_loader = TrainingLoader(
             job.splits.train,
@@ -83,9 +83,9 @@ class Trainer:
             self._loader_workers(),
             pin_memory=self.device.type == "cuda",
             strict=train.strict_data,
-            share=self.ranks.share,
+            shard=self.ranks.shard,
             agree=self.ranks.agree,
-            kept=self.cache.train,
+            cached=self.cache.train,
             sampling=train.sampling,
         )
         # Kept between epochs: its processes start once, and it warns once of an image that cannot be read.
@@ -253,8 +253,8 @@ class Trainer:
         loss = scores.loss if math.isfinite(scores.loss) else None
         return ValMetrics(len(scores), loss, float((scores.ranks < 1).mean()), top5), 0
 
-    def evaluation_loader(self, split: Any, kept: KeptImages | None = None) -> EvaluationLoader:
-        """Return a loader of a split as prediction sees its images; `kept`: where they are that were decoded before."""
+    def evaluation_loader(self, split: Any, cached: CachedImages | None = None) -> EvaluationLoader:
+        """Return a loader of a split as prediction sees its images; `cached`: decoded images to read."""
         train = self.job.config.train
         pin = self.device.type == "cuda"
         return EvaluationLoader(
@@ -264,7 +264,7 @@ class Trainer:
             self._loader_workers(),
             pin,
             train.strict_data,
-            kept=kept,
+            cached=cached,
         )
 
     def _loader_workers(self) -> int:

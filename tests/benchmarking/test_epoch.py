@@ -18,8 +18,8 @@ from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.data import reading
 from fgvc_cli.data.cache import index as listing
 from fgvc_cli.data.cache import store as image_store
-from fgvc_cli.data.cache.locks import FileLock
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.locks import FileLock
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.setup import open_cache, open_splits
 from fgvc_cli.training.staging import Staging
@@ -183,7 +183,7 @@ def test_the_persons_own_kept_images_stay_as_they_are(birds: Path) -> None:
     job = dry_run.random_job(config_of(birds))
     with dry_run.dry_run(job, cache) as trainer:
         list(trainer.updates_of_epoch())
-    (store,) = listing.stores(cache)
+    (store,) = listing.list_caches(cache)
     files = {path: path.stat().st_mtime_ns for path in store.path.iterdir()}
     assert store.images == IMAGES
     # room for one store, not for two: were the benchmark's among them, it would push this one out
@@ -192,7 +192,7 @@ def test_the_persons_own_kept_images_stay_as_they_are(birds: Path) -> None:
         dry_run.measure_epoch(config_of(birds, cache="on", resize=33), seconds=0.0)
     finally:
         program.use(None)
-    assert listing.stores(cache) == [store]
+    assert listing.list_caches(cache) == [store]
     assert {path: path.stat().st_mtime_ns for path in store.path.iterdir()} == files
 
 

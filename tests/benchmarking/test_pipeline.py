@@ -190,14 +190,14 @@ def test_images_that_cannot_be_read(photographs: Path, capsys: pytest.CaptureFix
 
 def test_a_store_that_is_not_filled_at_once(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow disk a pass leaves images out: then others follow before reading is timed, or the note says so."""
-    real, wanted = store.ImageStore.write, [0]
+    real, wanted = store.DecodeCache.write, [0]
 
-    def every_other(self: store.ImageStore, images: Any) -> None:
+    def every_other(self: store.DecodeCache, images: Any) -> None:
         wanted[0] += bool(images)
         if wanted[0] % 2 == 0:
             real(self, images)
 
-    monkeypatch.setattr(store.ImageStore, "write", every_other)
+    monkeypatch.setattr(store.DecodeCache, "write", every_other)
     monkeypatch.setattr(pipeline, "MOST_PASSES", 1)
     *_, later = measure_feeds(config_of(photographs), seconds=60.0)
     assert "not kept" not in later.note

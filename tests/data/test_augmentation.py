@@ -34,7 +34,7 @@ def photograph(width: int = 60, height: int = 40) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def drawn(options: AugmentOptions, preprocessing: Preprocessing, count: int = 12) -> list[torch.Tensor]:
+def drawn(options: AugmentOptions, preprocessing: Preprocessing, count: int = 6) -> list[torch.Tensor]:
     augmentation = Augmentation(options, preprocessing)
     tensors = []
     for seed in range(count):
@@ -44,14 +44,14 @@ def drawn(options: AugmentOptions, preprocessing: Preprocessing, count: int = 12
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_gives_uint8_of_the_image_size(name: str, preprocessing: Preprocessing) -> None:
+def test_output_is_uint8_of_the_image_size(name: str, preprocessing: Preprocessing) -> None:
     for tensor in drawn(OPTIONS[name], preprocessing):
         assert tensor.dtype == torch.uint8
         assert tensor.shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_follows_torchs_random_numbers_alone(name: str, preprocessing: Preprocessing) -> None:
+def test_only_torchs_generator_is_used(name: str, preprocessing: Preprocessing) -> None:
     random.seed(1)
     np.random.seed(1)
     first = drawn(OPTIONS[name], preprocessing)
@@ -64,7 +64,7 @@ def test_follows_torchs_random_numbers_alone(name: str, preprocessing: Preproces
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_travels_to_workers(name: str, preprocessing: Preprocessing) -> None:
+def test_can_be_pickled(name: str, preprocessing: Preprocessing) -> None:
     augmentation = Augmentation(OPTIONS[name], preprocessing)
     copy = pickle.loads(pickle.dumps(augmentation))
     with seeded(3):
@@ -105,7 +105,7 @@ def test_padding_is_black(preprocessing: Preprocessing) -> None:
         assert dark == expected
 
 
-def test_the_policy_works_on_the_whole_image_in_the_order_of_the_report(
+def test_before_resize_applies_the_policy_to_the_whole_image(
     preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torchvision.transforms import v2
@@ -133,7 +133,7 @@ def test_erased_boxes_get_the_mean_color(preprocessing: Preprocessing) -> None:
     assert erased.unique(dim=1).flatten().tolist() == [127, 102, 76]
 
 
-def test_what_a_decoder_must_keep(preprocessing: Preprocessing) -> None:
+def test_minimum_side_for_decoding(preprocessing: Preprocessing) -> None:
     assert Augmentation(AugmentOptions(), preprocessing).target_side == 20
     assert Augmentation(OPTIONS["report"], preprocessing).target_side is None
     side = Augmentation(AugmentOptions(crop="resized", scale_min=0.25), preprocessing).target_side
@@ -142,7 +142,7 @@ def test_what_a_decoder_must_keep(preprocessing: Preprocessing) -> None:
     assert side * (0.25 * 0.75) ** 0.5 >= 16 > (side - 1) * (0.25 * 0.75) ** 0.5
 
 
-def test_options_that_would_do_nothing_are_refused() -> None:
+def test_options_without_effect_are_refused() -> None:
     with pytest.raises(UsageError, match="augment: padding=8 needs crop=random, and crop is resized"):
         build(AugmentOptions, {"padding": 8, "crop": "resized"}, "augment")
     with pytest.raises(UsageError, match="before_resize=true needs a policy"):

@@ -17,8 +17,8 @@ import torch
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data import reading
-from fgvc_cli.data.loading import EvaluationLoader, Failure, ImageBatch, TrainingLoader
-from fgvc_cli.data.order import Request
+from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
+from fgvc_cli.data.order import BatchRequest
 from fgvc_cli.data.reading import BatchReader
 from fgvc_cli.errors import FgvcError, UsageError
 
@@ -63,14 +63,12 @@ def test_a_batch_is_pixels_labels_and_indices(make_split: MakeSplit, preprocessi
 
 def test_pixels_do_not_depend_on_the_number_of_workers(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
     split = make_split(11)
-    loaders = [training(split, preprocessing, workers) for workers in (0, 1, 2)]
+    loaders = [training(split, preprocessing, workers) for workers in (0, 2)]
     for epoch in (0, 1):
         passes = [list(loader.epoch(epoch)) for loader in loaders]
         assert len(passes[0]) == 3
-        assert_same_batches(passes[0], passes[1])
-        assert_same_batches(passes[0], passes[2])
-    for loader in loaders:
-        loader.close()
+        assert_same_batches(*passes)
+    loaders[1].close()
 
 
 def test_epochs_differ_and_seeds_differ(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
@@ -87,7 +85,7 @@ def test_epochs_differ_and_seeds_differ(make_split: MakeSplit, preprocessing: Pr
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_going_on_in_mid_epoch(make_split: MakeSplit, preprocessing: Preprocessing, workers: int) -> None:
+def test_resuming_in_mid_epoch(make_split: MakeSplit, preprocessing: Preprocessing, workers: int) -> None:
     split = make_split(14)
     whole = list(training(split, preprocessing).epoch(2))
     loader = training(split, preprocessing, workers)
@@ -102,9 +100,7 @@ def test_going_on_in_mid_epoch(make_split: MakeSplit, preprocessing: Preprocessi
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_global_random_numbers_stay_untouched(
-    make_split: MakeSplit, preprocessing: Preprocessing, workers: int
-) -> None:
+def test_global_random_states_are_untouched(make_split: MakeSplit, preprocessing: Preprocessing, workers: int) -> None:
     split = make_split(8)
 
     def numbers() -> tuple[float, float, float]:
@@ -125,9 +121,9 @@ def test_the_global_random_numbers_stay_untouched(
     loader.close()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_named_once_and_left_out(
-    make_split: MakeSplit, preprocessing: Preprocessing, workers: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_images_are_skipped_with_one_warning(
+    make_split: MakeSplit, preprocessing: Preprocessing, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     split = make_split(12)
     break_image(split, 5)
@@ -137,15 +133,11 @@ def test_unreadable_images_are_named_once_and_left_out(
         assert sorted(len(batch.labels) for batch in batches) == [3, 4, 4]
         assert 5 not in torch.cat([batch.indices for batch in batches])
         assert all(len(batch.pixels) == len(batch.labels) for batch in batches)
-    assert list(loader.failures) == ["005.png"]
-    failure = loader.failures["005.png"]
-    assert isinstance(failure, Failure)
-    assert failure.key == "005.png"
-    assert "truncated" in failure.reason
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1
-    assert str(split.images[5]) in told[0]
-    assert "left out" in told[0]
+    (failure,) = loader.failures.values()
+    assert loader.failures == {"005.png": failure}
+    assert failure.key == "005.png" and "truncated" in failure.reason
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and str(split.images[5]) in record.getMessage()
     loader.close()
 
 
@@ -175,22 +167,22 @@ def test_strict_stops_at_the_first_unreadable_image(make_split: MakeSplit, prepr
             training(split, preprocessing, workers, strict=True).epoch(0),
             iter(EvaluationLoader(split, preprocessing, 4, workers, False, strict=True)),
         ):
-            with pytest.raises(FgvcError, match=r"002\.png.*--strict-data"):
+            with pytest.raises(FgvcError, match=r"002\.png.*`strict_data`"):
                 list(loader)
 
 
-def test_nothing_readable_is_an_error(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_no_readable_image_is_an_error(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
     split = make_split(6)
     for index in range(6):
         break_image(split, index)
-    with pytest.raises(FgvcError, match="6 of its 6 images are unreadable"):
+    with pytest.raises(FgvcError, match="6 of its 6 images"):
         list(training(split, preprocessing).epoch(0))
 
 
-def test_too_few_images_or_none_a_batch(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
-    with pytest.raises(FgvcError, match="at least 2 images, and the train split has 1"):
+def test_too_few_images_and_a_batch_size_of_zero(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+    with pytest.raises(FgvcError, match="at least 2 images.* 1$"):
         training(make_split(1), preprocessing)
-    with pytest.raises(UsageError, match="batch size of 0"):
+    with pytest.raises(UsageError, match="`batch_size=0`"):
         training(make_split(3, name="other"), preprocessing, batch_size=0)
 
 
@@ -226,11 +218,9 @@ def test_images_in_memory(preprocessing: Preprocessing) -> None:
     assert batch.pixels.float().mean((1, 2, 3)).tolist() == [0, 100, 200]
 
 
-def test_everything_that_a_spawned_worker_gets_can_be_pickled(
-    make_split: MakeSplit, preprocessing: Preprocessing
-) -> None:
+def test_the_reader_can_be_pickled_for_a_spawned_worker(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
     reader = BatchReader(make_split(4), preprocessing, AUGMENT, seed=1)
-    request = Request(0, np.arange(4), np.zeros(4, np.int64))
+    request = BatchRequest(0, np.arange(4), np.zeros(4, np.int64))
     copy = pickle.loads(pickle.dumps(reader))
     assert torch.equal(copy[pickle.loads(pickle.dumps(request))].pixels, reader[request].pixels)
 
@@ -254,7 +244,7 @@ def others() -> set[int]:
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
-def test_workers_stay_over_epochs_and_end_with_close(
+def test_workers_persist_over_epochs_and_end_with_close(
     make_split: MakeSplit, preprocessing: Preprocessing, others: set[int]
 ) -> None:
     loader = training(make_split(8), preprocessing, 2)
@@ -296,7 +286,7 @@ def test_a_worker_that_is_killed(
     (worker,) = workers_besides(others)
     worker.kill()
     worker.join()
-    with pytest.raises(FgvcError, match=r"stopped from outside.*memory.*Use fewer --workers"):
+    with pytest.raises(FgvcError, match=r"killed.*memory.*`workers`"):
         list(epoch)
     assert_same_batches(loader.epoch(0), expected)  # with a new worker
     loader.close()
@@ -311,7 +301,7 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.data.loading import TrainingLoader
 from fgvc_cli.data.order import Batch
 
-def own_memory(pid):  # bytes that no other process shares
+def own_memory(pid):  # private memory in bytes
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
@@ -340,15 +330,15 @@ def test_the_index_of_100_000_images_is_small_and_not_copied(make_split: MakeSpl
     )
     index, early, late = map(int, run.stdout.split())
     assert index < 300e6
-    assert late < 60e6  # the worker's own memory, beside what it shares with its parent
+    assert late < 60e6  # private memory of the worker
     assert late - early < 10e6
 
 
-def test_a_worker_says_nothing_of_a_parent_that_went_away_but_all_else(
+def test_a_worker_reports_all_exceptions_but_broken_connections(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for error in (ConnectionResetError(), BrokenPipeError(), EOFError()):
         reading._excepthook(type(error), error, None)
     assert not capsys.readouterr().err
-    reading._excepthook(ValueError, ValueError("a true fault"), None)
-    assert "a true fault" in capsys.readouterr().err
+    reading._excepthook(ValueError, ValueError("a real error"), None)
+    assert "a real error" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +10,25 @@ import pytest
 
 from fgvc_cli import DatasetSpec, settings
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
-from fgvc_cli.data import opening
-from fgvc_cli.data.opening import open_dataset
+from fgvc_cli.data.opening import dataset_request, match_classes, open_dataset
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.options import NoOptions
+from fgvc_cli.progress import shown_by
 from fgvc_cli.registry import Component
 from fgvc_cli.registry.records import Origin
 
+CLASSES = ("finch", "jay", "owl", "wren")
 
-class Drawn(Dataset):
-    name = "drawn"
+
+class Generated(Dataset):
+    name = "generated"
     class_names = ("a", "b")
 
     def __init__(self, request: DatasetRequest, options: NoOptions) -> None:
         self.request = request
-        request.note("drawn anew")
+        request.note("generating images")
         for done in range(1, 6):
-            request.progress("drawing", done, 5)
+            request.progress("generating", done, 5)
 
     def splits(self) -> tuple[str, ...]:
         return ("train",)
@@ -34,73 +38,85 @@ class Drawn(Dataset):
 
 
 def component(monkeypatch: pytest.MonkeyPatch, made: object, reads_folder: bool = False) -> Component:
-    spec = DatasetSpec("drawn", "nowhere:Drawn", reads_folder=reads_folder)
-    found = Component(spec, Origin("fgvc-drawn", "1.0"))
+    spec = DatasetSpec("generated", "nowhere:Generated", reads_folder=reads_folder)
     monkeypatch.setattr(Component, "load", lambda self: made)
-    return found
+    return Component(spec, Origin("fgvc-generated", "1.0"))
 
 
 @pytest.fixture
-def fixed_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> settings.Settings:
-    chosen = dataclasses.replace(settings.Settings(), data_root_given=tmp_path / "data", cache_given=tmp_path / "cache")
-    monkeypatch.setattr(settings, "current", lambda: chosen)
-    return chosen
-
-
-def test_a_data_set_is_told_where_things_are(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fixed_settings: settings.Settings
-) -> None:
-    dataset = open_dataset(component(monkeypatch, Drawn, reads_folder=True), NoOptions(), tmp_path, 5)
-    assert isinstance(dataset, Drawn)
-    request = dataset.request
-    assert (request.folder, request.root, request.cache, request.seed) == (
-        tmp_path,
-        fixed_settings.data_root,
-        fixed_settings.cache,
-        5,
-    )
-
-
-def test_folders_are_named_whole_wherever_the_program_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fixed_settings: settings.Settings
-) -> None:
-    chosen = dataclasses.replace(fixed_settings, data_root_given=Path("my data"), cache_given=Path("cache"))
-    monkeypatch.setattr(settings, "current", lambda: chosen)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Settings with folders relative to the current one."""
     monkeypatch.chdir(tmp_path)
-    request = opening.request_for(None, 0)
+    chosen = dataclasses.replace(settings.Settings(), data_root_given=Path("my data"), cache_given=Path("cache"))
+    with settings.in_force(chosen):
+        yield
+
+
+def test_a_dataset_gets_absolute_folders_and_the_seed(monkeypatch, tmp_path, folders) -> None:
+    dataset = open_dataset(component(monkeypatch, Generated, reads_folder=True), NoOptions(), tmp_path, 5)
+    assert isinstance(dataset, Generated)
+    request = dataset.request
+    assert (request.folder, request.seed) == (tmp_path, 5)
     assert (request.root, request.cache) == (tmp_path / "my data", tmp_path / "cache")
+    assert dataset_request(None, 0).folder is None
 
 
-def test_what_it_says_goes_to_standard_error_and_progress_to_a_bar(
-    monkeypatch: pytest.MonkeyPatch, fixed_settings: settings.Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_notes_are_logged_and_progress_is_reported(monkeypatch, folders, caplog) -> None:
     events: list[object] = []
 
     class Bar:
-        def __enter__(self) -> Bar:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            events.append("end")
-
-        def advance(self, n: int) -> None:
+        def advance(self, n: int = 1, text: str = "") -> None:
             events.append(n)
 
-    monkeypatch.setattr(opening.console, "progress", lambda what, total: events.append((what, total)) or Bar())
-    open_dataset(component(monkeypatch, Drawn), NoOptions(), None, 0)
-    assert events == [("drawing", 5), 1, 1, 1, 1, 1, "end"]
-    captured = capsys.readouterr()
-    assert captured.err == "drawn anew\n"
-    assert captured.out == ""
+    @contextmanager
+    def display(*what: object) -> Iterator[Bar]:
+        events.append(what)
+        yield Bar()
+        events.append("end")
+
+    with shown_by(display), caplog.at_level("INFO", "fgvc_cli"):
+        open_dataset(component(monkeypatch, Generated), NoOptions(), None, 0)
+    assert events == [("generating", 5, "images"), 1, 1, 1, 1, 1, "end"]
+    assert [record.getMessage() for record in caplog.records] == ["generating images"]
 
 
-def test_a_folder_too_few_or_too_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is made from a folder: name it with --data"):
-        open_dataset(component(monkeypatch, Drawn, reads_folder=True), NoOptions(), None, 0)
+def test_a_path_that_is_missing_or_not_taken(monkeypatch, tmp_path) -> None:
+    with pytest.raises(UsageError, match="folder"):
+        open_dataset(component(monkeypatch, Generated, reads_folder=True), NoOptions(), None, 0)
     with pytest.raises(UsageError, match="takes no folder"):
-        open_dataset(component(monkeypatch, Drawn), NoOptions(), tmp_path, 0)
+        open_dataset(component(monkeypatch, Generated), NoOptions(), tmp_path, 0)
 
 
-def test_what_is_no_data_set(monkeypatch: pytest.MonkeyPatch, fixed_settings: settings.Settings) -> None:
-    with pytest.raises(FgvcError, match="'drawn' of fgvc-drawn is broken: it gave a list"):
+def test_a_plugin_that_returns_no_dataset(monkeypatch, folders) -> None:
+    with pytest.raises(FgvcError, match="'generated' of fgvc-generated is broken: .* list"):
         open_dataset(component(monkeypatch, lambda request, options: []), NoOptions(), None, 0)
+
+
+def split(labels: list[int]) -> Split:
+    images = [np.zeros((2, 2, 3), np.uint8) for _ in labels]
+    return Split("test", images, labels, [f"{i}.png" for i in range(len(labels))], origin="somewhere")
+
+
+def test_labels_are_matched_by_class_name(caplog: pytest.LogCaptureFixture) -> None:
+    matched = match_classes(split([0, 2, 2, 3]), CLASSES, ("wren", "owl", "tit", "finch"), ignore_unknown=False)
+    assert list(matched.labels) == [3, 1, 1, 0]
+    assert list(matched.keys) == ["0.png", "1.png", "2.png", "3.png"]
+    assert (matched.name, matched.origin) == ("test", "somewhere")
+    assert not caplog.records
+    # a class without images does not count
+    assert list(match_classes(split([0]), CLASSES, ("finch",), ignore_unknown=False).labels) == [0]
+
+
+def test_unknown_classes_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"2 classes of the test split: 'jay', 'owl'\. .*`ignore_unknown`"):
+        match_classes(split([0, 1, 2, 3]), CLASSES, ("finch", "wren"), ignore_unknown=False)
+    with pytest.raises(UsageError, match=r"1 class of .*'finch'\. Did you mean 'Finch'\?"):
+        match_classes(split([0]), CLASSES, ("Finch", "wren"), ignore_unknown=False)
+
+
+def test_unknown_classes_can_be_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    matched = match_classes(split([0, 1, 1, 3]), CLASSES, ("wren", "finch"), ignore_unknown=True)
+    assert list(matched.labels) == [1, 0] and list(matched.keys) == ["0.png", "3.png"]
+    assert "2 images" in caplog.text and "'jay'" in caplog.text
+    with pytest.raises(FgvcError, match="test split"):
+        match_classes(split([1, 1]), CLASSES, ("wren",), ignore_unknown=True)

@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgvc_cli.data.order import (
-    Share,
-    batches_in_epoch,
-    epoch_batches,
-    epoch_order,
-    image_seed,
-    repeats_before,
-    seeded,
-)
+from fgvc_cli.data.order import Shard, batches_in_epoch, count_repeats, epoch_batches, epoch_order, image_seed, seeded
 
 UNBALANCED = np.repeat(np.arange(5), [1, 4, 9, 100, 36])  # 150 images of 5 classes
 
@@ -21,12 +13,16 @@ def labels(images: int) -> np.ndarray:
     return np.zeros(images, np.int64)
 
 
-def test_an_epoch_is_a_permutation_that_follows_from_seed_and_epoch() -> None:
+def test_an_epoch_is_a_permutation_given_by_seed_and_epoch() -> None:
     orders = {(seed, epoch): epoch_order(labels(50), seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
     for (seed, epoch), order in orders.items():
         assert sorted(order.tolist()) == list(range(50))
         assert np.array_equal(order, epoch_order(labels(50), seed, epoch))
     assert len({tuple(order) for order in orders.values()}) == 4
+    # pinned: resumed runs must see the same order and augmentation
+    assert epoch_order(labels(8), 3, 1).tolist() == [6, 7, 2, 3, 5, 0, 4, 1]
+    assert epoch_order(np.array([0, 0, 0, 0, 0, 1, 1, 2]), 3, 1, "sqrt").tolist() == [5, 3, 6, 7, 4, 1, 2, 7]
+    assert image_seed(3, 1, 5) == 14145726508227122592 and image_seed(3, 1, 5, 2) == 4606857227696329247
 
 
 @pytest.mark.parametrize(
@@ -43,7 +39,7 @@ def test_each_image_has_its_own_seed_in_each_epoch() -> None:
     assert len(seeds) == 3000
 
 
-def test_the_generator_is_set_back_even_after_an_error() -> None:
+def test_the_generator_is_restored_even_after_an_error() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -56,23 +52,23 @@ def test_the_generator_is_set_back_even_after_an_error() -> None:
         assert torch.equal(torch.rand(3), first)
 
 
-def test_class_sampling_takes_every_class_equally_often() -> None:
+def test_class_sampling_draws_every_class_equally_often() -> None:
     order = epoch_order(UNBALANCED, 0, 0, "class")
     assert len(order) == len(UNBALANCED)
     assert np.bincount(UNBALANCED[order]).tolist() == [30] * 5
-    of_small = np.bincount(order, minlength=150)[:14]  # of a class no image comes up twice more than another
+    of_small = np.bincount(order, minlength=150)[:14]  # numbers of occurrences differ by at most one
     assert of_small[0] == 30 and set(of_small[1:5]) <= {7, 8} and set(of_small[5:14]) <= {3, 4}
     assert np.bincount(order, minlength=150)[14:].max() == 1
 
 
-def test_root_sampling_goes_by_the_square_root_of_a_class() -> None:
+def test_sqrt_sampling_is_proportional_to_the_square_root_of_class_size() -> None:
     counts = np.mean([np.bincount(UNBALANCED[epoch_order(UNBALANCED, 0, e, "sqrt")]) for e in range(200)], axis=0)
     expected = 150 * np.sqrt([1, 4, 9, 100, 36]) / (1 + 2 + 3 + 10 + 6)
     assert counts.sum() == 150
-    assert np.allclose(counts, expected, atol=0.12), (counts, expected)  # rounded by lot, and right on average
+    assert np.allclose(counts, expected, atol=0.12), (counts, expected)  # rounded at random, unbiased
 
 
-def test_sampling_lets_every_image_of_a_large_class_come_up_in_time() -> None:
+def test_class_sampling_reaches_every_image_of_a_large_class() -> None:
     seen = np.concatenate([epoch_order(UNBALANCED, 0, epoch, "class") for epoch in range(20)])
     assert set(seen.tolist()) == set(range(150))
 
@@ -83,8 +79,8 @@ def test_labels_without_images_are_never_drawn() -> None:
     assert set(epoch_order(gaps, 0, 0, "sqrt").tolist()) <= {0, 1, 2}
 
 
-def test_an_image_that_comes_up_again_is_counted_and_augmented_anew() -> None:
-    assert repeats_before(np.array([4, 1, 4, 4, 1, 0])).tolist() == [0, 0, 1, 2, 1, 0]
+def test_repeated_images_have_their_own_augmentation() -> None:
+    assert count_repeats(np.array([4, 1, 4, 4, 1, 0])).tolist() == [0, 0, 1, 2, 1, 0]
     batches = epoch_batches(UNBALANCED, 16, 0, 3, sampling="class")
     pairs = [(i, r) for batch in batches for i, r in zip(*map(np.ndarray.tolist, batch), strict=True)]
     assert len(set(pairs)) == len(pairs) == 150
@@ -92,16 +88,16 @@ def test_an_image_that_comes_up_again_is_counted_and_augmented_anew() -> None:
     assert len({image_seed(0, 0, 5, repeat) for repeat in range(10)}) == 10
 
 
-def test_processes_share_a_sampled_epoch_too() -> None:
+def test_shards_of_a_sampled_epoch() -> None:
     whole = epoch_batches(UNBALANCED, 16, 0, 0, sampling="class")
-    shares = [epoch_batches(UNBALANCED, 8, 0, 0, Share(rank, 2), "class") for rank in (0, 1)]
+    shares = [epoch_batches(UNBALANCED, 8, 0, 0, Shard(rank, 2), "class") for rank in (0, 1)]
     for batch, left, right in zip(whole, *shares, strict=True):
         assert np.array_equal(batch.indices, np.concatenate([left.indices, right.indices]))
         assert np.array_equal(batch.repeats, np.concatenate([left.repeats, right.repeats]))
 
 
 @pytest.mark.parametrize(("images", "batches"), [(35, 1), (39, 1), (40, 2)])
-def test_an_end_that_leaves_a_process_fewer_than_two_images_is_dropped(images: int, batches: int) -> None:
-    shares = [epoch_batches(np.zeros(images, np.int64), 8, 0, 0, Share(rank, 4)) for rank in range(4)]
+def test_an_end_with_fewer_than_two_images_per_process_is_dropped(images: int, batches: int) -> None:
+    shares = [epoch_batches(np.zeros(images, np.int64), 8, 0, 0, Shard(rank, 4)) for rank in range(4)]
     assert [len(share) for share in shares] == [batches] * 4 and batches_in_epoch(images, 8, 4) == batches
     assert {len(batch.indices) for share in shares for batch in share} == {8, 2} if batches == 2 else {8}

@@ -106,7 +106,7 @@ def test_every_option_of_a_data_set_that_is_named_exists(page):
 
 def test_the_figures_are_those_of_the_code(page):
     text = page(PAGE).section("## Checking")
-    assert f"under {check.SMALL_SIDE} px, or more than {check.ODD_RATIO:g} times as long as wide" in text
+    assert f"under {check.SMALL_SIDE} px, or more than {check.MAX_ASPECT_RATIO:g} times as long as wide" in text
     assert f"under {check.FEW_IMAGES} in `train`" in text
     getting = page(PAGE).section("## Getting a dataset")
     assert f"after {transfer.ATTEMPTS} attempts in a row" in getting

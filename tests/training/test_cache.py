@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from fgvc_cli import settings as program
 from fgvc_cli.data.cache import index
 from fgvc_cli.data.cache import store as image_store
-from fgvc_cli.data.cache.locks import FileLock
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.locks import FileLock
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training import run as training
 from fgvc_cli.training.callbacks import Callback
@@ -85,23 +85,23 @@ def cache() -> Path:
 def test_with_and_without_a_cache_it_is_the_same_training(photos, tmp_path, cache, crop) -> None:
     without = train(photos, tmp_path / "off", cache="off", augment={"crop": crop})
     assert not [note for note in without[0] if "decoded" in note]
-    assert index.stores(cache) == []
+    assert index.list_caches(cache) == []
     runs = [train(photos, tmp_path / name, cache=name, augment={"crop": crop}) for name in ("auto", "on")]
     for run in runs:
         assert_same(run, without)
     if crop == "random":
-        assert ": 0 of 33, in all about" in kept_note(runs[0][0])
-        assert ": 33 of 33, in all about" in kept_note(runs[1][0])
-    assert sum(store.images for store in index.stores(cache)) == 33  # not those of the test split
+        assert ": 0 of 33 so far, about " in kept_note(runs[0][0])
+        assert ": 33 of 33 so far, about " in kept_note(runs[1][0])
+    assert sum(store.images for store in index.list_caches(cache)) == 33  # not those of the test split
     assert 'cache = "on"' in (tmp_path / "on" / "config.toml").read_text()
-    for store in index.stores(cache):
-        FileLock(store.path / index.USE, shared=False).close()  # nobody holds it any more
+    for store in index.list_caches(cache):
+        FileLock(store.path / index.USE_LOCK, shared=False).close()  # nobody holds it any more
 
 
 def test_a_cache_that_is_cleared_between_epochs_changes_nothing(photos, tmp_path, cache, caplog) -> None:
     without = train(photos, tmp_path / "off", cache="off", epochs=3)
     caplog.clear()
-    clearing = Silent(lambda: index.clear(cache, index.stores(cache)))
+    clearing = Silent(lambda: index.clear(cache, index.list_caches(cache)))
     assert_same(train(photos, tmp_path / "auto", clearing, epochs=3, workers=1), without)
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(warnings) == 1 and "it was removed. Images are decoded instead." in warnings[0]
@@ -126,9 +126,9 @@ def test_a_run_goes_on_without_the_cache_it_began_with(photos, tmp_path, cache) 
 def test_a_cache_that_must_be_and_has_no_room(photos, tmp_path) -> None:
     program.use(program.current().changed("--cache-limit", cache_limit=1000))
     try:
-        with pytest.raises(FgvcError, match=r"^train\.cache=on: .* about .* --cache-limit 1 kB\.$"):
+        with pytest.raises(FgvcError, match=r"`train\.cache=on`: .* about .* `cache_limit` of 1 kB"):
             train(photos, tmp_path / "on", cache="on")
         notes, *_ = train(photos, tmp_path / "auto")
     finally:
         program.use(None)
-    assert kept_note(notes).endswith("every epoch decodes them anew")
+    assert kept_note(notes).endswith("they are decoded in every epoch")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from fgvc_cli.cli import training_view
 from fgvc_cli.cli.training_view import resume_command
-from fgvc_cli.data.order import WHOLE, Share, batches_in_epoch, epoch_batches
+from fgvc_cli.data.order import WHOLE, Shard, batches_in_epoch, epoch_batches
 from fgvc_cli.errors import UsageError
 from fgvc_cli.launch import Launch, launched
 from fgvc_cli.training.distributed import ALONE, Ranks, joined
@@ -158,7 +158,7 @@ def test_the_process_that_fails_says_so_and_the_other_ends_silently(two):
     ("images", "batch_size", "processes"), [(64, 8, 2), (61, 8, 2), (50, 8, 3), (33, 16, 2), (7, 1, 3)]
 )
 def test_an_epoch_is_shared_out_evenly_and_no_image_twice(images, batch_size, processes):
-    shares = [_epoch(images, batch_size, Share(rank, processes)) for rank in range(processes)]
+    shares = [_epoch(images, batch_size, Shard(rank, processes)) for rank in range(processes)]
     assert len({len(share) for share in shares}) == 1
     assert len(shares[0]) == batches_in_epoch(images, batch_size, processes)
     for side_by_side in zip(*shares, strict=True):
@@ -175,7 +175,7 @@ def test_an_epoch_is_shared_out_evenly_and_no_image_twice(images, batch_size, pr
 def test_one_process_has_the_epoch_it_always_had():
     order = np.concatenate(_epoch(61, 8))
     assert np.array_equal(np.sort(order), np.arange(61))
-    for ours, shared in zip(_epoch(61, 8), _epoch(61, 8, Share(0, 1)), strict=True):
+    for ours, shared in zip(_epoch(61, 8), _epoch(61, 8, Shard(0, 1)), strict=True):
         assert np.array_equal(ours, shared)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.augmentation import placed
+from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.loading import TrainingLoader
 from fgvc_cli.errors import UsageError
 from fgvc_cli.options import build
@@ -123,7 +123,7 @@ def test_images_have_the_layout_that_was_asked_for(staged) -> None:
 
 def test_auto_is_the_device_on_a_gpu() -> None:
     def where(device: torch.device, **options) -> str:
-        return placed(AugmentOptions(**options), device).where
+        return resolve_where(AugmentOptions(**options), device).where
 
     assert where(GPU) == "device" and where(CPU) == "workers" and where(torch.device("mps")) == "workers"
     assert where(GPU, policy="autoaugment", before_resize=True) == "workers"

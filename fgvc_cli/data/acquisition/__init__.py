@@ -1,1 +1,1 @@
-"""Obtain and check the files of datasets."""
+"""Choose, describe, download and check datasets."""

@@ -1,4 +1,4 @@
-"""Decode every image in worker processes; find the one that crashes its process."""
+"""Decode images in worker processes, and find those that crash their process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import numpy as np
 from fgvc_cli.data.images import ImageError, read_image
 
 CHUNK = 8
-"""Images that a process is given at a time."""
+"""Images per task of a process."""
 
 AHEAD = 2
-"""Chunks given out ahead, by process."""
+"""Chunks in flight per process."""
 
 Image = Path | np.ndarray
 
 
-class Outcome(NamedTuple):
-    """What became of an image: why it cannot be read (empty if it can), its upright size in pixels, its bytes."""
+class DecodeResult(NamedTuple):
+    """Why an image cannot be read (empty if it can), its upright size in pixels, and its size in bytes."""
 
     cause: str
     width: int = 0
@@ -32,28 +32,28 @@ class Outcome(NamedTuple):
     size: int = 0
 
 
-def decode(image: Image) -> Outcome:
+def decode(image: Image) -> DecodeResult:
     """Decode one image."""
     try:
         size = image.nbytes if isinstance(image, np.ndarray) else image.stat().st_size
         pixels = read_image(image)
     except ImageError as error:
-        return Outcome(error.cause)
+        return DecodeResult(error.cause)
     except FileNotFoundError:
-        return Outcome("there is no such file.")
+        return DecodeResult("file not found")
     except MemoryError:
-        return Outcome("there is not enough memory to decode it.")
+        return DecodeResult("not enough memory to decode it")
     except OSError as error:
-        return Outcome(f"it cannot be read: {error.strerror}.")
-    return Outcome("", pixels.width, pixels.height, size)
+        return DecodeResult(f"cannot be read: {error.strerror}")
+    return DecodeResult("", pixels.width, pixels.height, size)
 
 
-def decode_all(images: Sequence[Image], workers: int) -> Iterator[tuple[int, Outcome]]:
-    """Decode images and give what became of each, as they are done.
+def decode_all(images: Sequence[Image], workers: int) -> Iterator[tuple[int, DecodeResult]]:
+    """Decode images, and yield (index, result) in the order of completion.
 
     Args:
         images: files, or uint8 arrays H,W,3.
-        workers: processes; 0 decodes in this one, where an image that crashes the decoder ends the program.
+        workers: number of processes; 0 decodes in this one, which an image that crashes the decoder ends.
     """
     if workers == 0:
         yield from ((index, decode(image)) for index, image in enumerate(images))
@@ -61,45 +61,45 @@ def decode_all(images: Sequence[Image], workers: int) -> Iterator[tuple[int, Out
     starts = range(0, len(images), CHUNK)
     waiting = deque(range(start, min(start + CHUNK, len(images))) for start in starts)
     while waiting:
-        suspects = yield from _in_processes(images, waiting, workers)
+        suspects = yield from _in_parallel(images, waiting, workers)
         yield from _one_by_one(images, suspects)
 
 
-def _in_processes(
+def _in_parallel(
     images: Sequence[Image], waiting: deque[range], workers: int
-) -> Generator[tuple[int, Outcome], None, list[int]]:
-    """Decode what is waiting until it is done or a process dies; returns what was under way then."""
-    given: dict[Future[list[Outcome]], range] = {}
+) -> Generator[tuple[int, DecodeResult], None, list[int]]:
+    """Decode waiting chunks until all are done or a process dies; return the images in flight at that time."""
+    running: dict[Future[list[DecodeResult]], range] = {}
     pool = _pool(workers)
     try:
-        while waiting or given:
-            while waiting and len(given) < AHEAD * workers:
-                given[pool.submit(_decode_chunk, [images[index] for index in waiting[0]])] = waiting[0]
+        while waiting or running:
+            while waiting and len(running) < AHEAD * workers:
+                running[pool.submit(_decode_chunk, [images[index] for index in waiting[0]])] = waiting[0]
                 waiting.popleft()
-            wait(given, return_when="FIRST_COMPLETED")
-            for future in [future for future in given if future.done()]:
-                outcomes = future.result()
-                yield from zip(given.pop(future), outcomes, strict=True)
+            wait(running, return_when="FIRST_COMPLETED")
+            for future in [future for future in running if future.done()]:
+                results = future.result()
+                yield from zip(running.pop(future), results, strict=True)
     except BrokenProcessPool:
-        finished = [future for future in given if future.done() and future.exception() is None]
+        finished = [future for future in running if future.done() and future.exception() is None]
         for future in finished:
-            yield from zip(given.pop(future), future.result(), strict=True)
+            yield from zip(running.pop(future), future.result(), strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
-    return [index for chunk in given.values() for index in chunk]
+    return [index for chunk in running.values() for index in chunk]
 
 
-def _one_by_one(images: Sequence[Image], indices: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
-    """Decode images one at a time in a process of their own, so that it is known which one brings it down."""
+def _one_by_one(images: Sequence[Image], indices: Sequence[int]) -> Iterator[tuple[int, DecodeResult]]:
+    """Decode images one at a time in a separate process, to find the one that crashes it."""
     pool = _pool(1)
     try:
         for index in indices:
             try:
-                (outcome,) = pool.submit(_decode_chunk, [images[index]]).result()
+                (result,) = pool.submit(_decode_chunk, [images[index]]).result()
             except BrokenProcessPool:
-                outcome = Outcome("the process that decoded it was killed or crashed; it may need too much memory.")
+                result = DecodeResult("the process that decoded it was killed or crashed; it may need too much memory")
                 pool = _pool(1)
-            yield index, outcome
+            yield index, result
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -109,10 +109,10 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _prepare_process() -> None:
-    """Leave interruptions to the parent, which says what was found until then."""
+    """Leave interrupts to the parent, which reports the results so far."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler, which forking passed on, would not end it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler inherited from the parent, which would not exit
 
 
-def _decode_chunk(images: Sequence[Image]) -> list[Outcome]:
+def _decode_chunk(images: Sequence[Image]) -> list[DecodeResult]:
     return [decode(image) for image in images]

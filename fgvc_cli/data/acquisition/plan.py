@@ -1,22 +1,19 @@
-"""What to download for a dataset, and how much disk space it takes."""
+"""Which files of a dataset to download, how large they are, and what is left for the user to do."""
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from fgvc_cli.contracts import Download, Provision
-from fgvc_cli.data.acquisition.select import ChosenDataset
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import bytes_text
 
 
-def wanted(provision: Provision) -> list[Download]:
-    """Return the downloads whose results are not all there; none if nothing that is needed is missing."""
+def pending_downloads(provision: Provision) -> list[Download]:
+    """Return the downloads whose results are incomplete; none if nothing that is needed is missing."""
     if not provision.missing():
         return []
     return [
@@ -25,24 +22,16 @@ def wanted(provision: Provision) -> list[Download]:
 
 
 def results_of(download: Download, provision: Provision) -> tuple[str, ...]:
-    """Return what there is once a download is in place; an archive that does not say gives what is needed."""
+    """Return the files and folders that a download provides; an archive without `gives` provides all that is needed."""
     if download.unpack is not None and not download.gives:
         return provision.needed
     return download.results
 
 
-def total_size(downloads: Sequence[Download]) -> int:
-    """Return the bytes of some downloads, as far as they are known."""
-    return sum(download.bytes for download in downloads)
-
-
 def amount_text(downloads: Sequence[Download]) -> str:
-    """Say how much some downloads are: "2 files, 345 MB", "3 files, at least 1.2 GB", "1 file of unknown size".
-
-    Where a size is only roughly known, it says "about".
-    """
+    """Format number and size of downloads: "2 files, 345 MB", "3 files, at least 1.2 GB", "1 file of unknown size"."""
     files = f"{len(downloads)} file{'' if len(downloads) == 1 else 's'}"
-    size = total_size(downloads)
+    size = sum(download.bytes for download in downloads)
     if not size:
         return f"{files} of unknown size"
     if all(download.size for download in downloads):
@@ -51,18 +40,18 @@ def amount_text(downloads: Sequence[Download]) -> str:
 
 
 def size_text(download: Download) -> str:
-    """Say how big a download is: "345 MB", "~224 GB" if only roughly known, "?" if not at all."""
+    """Format the size of a download: "345 MB", "~224 GB" if approximate, "?" if unknown."""
     return f"{'' if download.size else '~'}{bytes_text(download.bytes)}" if download.bytes else "?"
 
 
 def host_of(download: Download) -> str:
-    """Return the host that a download is from."""
+    """Return the host of a download."""
     return urlsplit(download.url).hostname or "no link"
 
 
 def plan_lines(name: str, provision: Provision, downloads: Sequence[Download]) -> Iterator[str]:
-    """Say what will be downloaded, from where and to where, and what one may do with it."""
-    yield f"{name}: downloading {amount_text(downloads)}, into {provision.folder}"
+    """Yield lines with the files to download, their sizes and hosts, the target folder and the license."""
+    yield f"{name}: downloading {amount_text(downloads)} to {provision.folder}"
     width = max(len(download.file) for download in downloads)
     for download in downloads:
         yield f"  {download.file:<{width}}  {size_text(download):>7}  from {host_of(download)}"
@@ -70,73 +59,48 @@ def plan_lines(name: str, provision: Provision, downloads: Sequence[Download]) -
         yield f"license: {provision.license}"
 
 
-def by_hand_text(chosen: ChosenDataset, provision: Provision, causes: Sequence[str]) -> str:
-    """Say what could not be downloaded, and exactly what a person gets from where and puts where.
+def manual_lines(provision: Provision, archives: bool = False) -> list[str]:
+    """Return instructions for obtaining a dataset by hand.
 
     Args:
-        chosen: the dataset.
-        provision: what it needs.
-        causes: why each download failed.
+        provision: of the dataset.
+        archives: list the archives that are unpacked automatically once they are in the folder.
     """
-    lines = [f"{chosen.title} could not be downloaded" + (":" if causes else ": there is no link to it.")]
-    lines += [f"  {cause}" for cause in causes]
-    lines += by_hand_lines(provision)
-    archives = [download for download in wanted(provision) if download.unpack is not None]
-    if archives:
-        lines.append("An archive that lies in that folder is verified and unpacked by the command below:")
-        lines += [f"  {archive.file}{_identity(archive)}" for archive in archives]
-    return "\n".join([*lines, f"then: fgvc data prepare {chosen.arguments()}"])
-
-
-def by_hand_lines(provision: Provision) -> list[str]:
-    """Say where a person gets a dataset, and what is still missing in which folder."""
     lines = ["by hand:"]
     lines += [f"  {line}" for line in (provision.by_hand.strip() or "see the homepage").splitlines()]
     if provision.homepage and provision.homepage not in provision.by_hand:
         lines.append(f"homepage: {provision.homepage}")
     missing = provision.missing()
     more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
-    return [*lines, f"so that there is, in {provision.folder}: {', '.join(missing[:20])}{more}"]
+    lines.append(f"still missing in {provision.folder}: {', '.join(missing[:20])}{more}")
+    found = [download for download in pending_downloads(provision) if download.unpack is not None] if archives else []
+    if found:
+        lines.append("Archives in that folder are verified and unpacked by the next attempt:")
+    for archive in found:
+        facts = [bytes_text(archive.size) if archive.size else "", archive.checksum]
+        known = ", ".join(fact for fact in facts if fact)
+        lines.append(f"  {archive.file}{f' ({known})' if known else ''}")
+    return lines
 
 
-def _identity(download: Download) -> str:
-    facts = [bytes_text(download.size) if download.size else "", download.checksum]
-    known = ", ".join(fact for fact in facts if fact)
-    return f" ({known})" if known else ""
-
-
-def require_room(folder: Path, size: int) -> None:
-    """Raise `FgvcError` if so many bytes more do not fit on the disk that a folder is, or would be, on."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+def require_disk_space(folder: Path, size: int) -> None:
+    """Raise `FgvcError` if `size` bytes do not fit on the disk of a folder, which need not exist."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if size > free:
         raise FgvcError(
-            f"{folder}: about {bytes_text(size)} are needed and {bytes_text(free)} are free. Make room, or name "
-            "another place with --data-root."
+            f"{folder}: about {bytes_text(size)} are needed and {bytes_text(free)} are free. Free some space, or "
+            "choose another disk with `data_root`"
         )
 
 
-def room_for(downloads: Sequence[Download]) -> int:
-    """Return the bytes that are needed at most at a time, as far as sizes are known.
+def required_disk_space(downloads: Sequence[Download]) -> int:
+    """Return the peak of bytes on disk, as far as sizes are known.
 
-    An archive counts twice, for photographs do not get smaller by packing, until it is unpacked and removed.
+    An archive counts twice until it is unpacked and deleted, because photographs hardly compress.
     """
-    kept = most = 0
+    done = peak = 0
     for download in downloads:
-        most = max(most, kept + download.bytes * (1 if download.unpack is None else 2))
-        kept += download.bytes
-    return most
-
-
-@contextmanager
-def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Turn a full disk into words that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise FgvcError(
-            f"{folder}: no space left on the disk. Make room, or name another place with --data-root; what was "
-            "downloaded is kept, and the same command goes on."
-        ) from error
+        peak = max(peak, done + download.bytes * (1 if download.unpack is None else 2))
+        done += download.bytes
+    return peak

@@ -1,114 +1,77 @@
-"""Download, verify, unpack and move into place; complete at every moment."""
+"""Download, verify and unpack a dataset; resumable at any point."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fgvc_cli.contracts import Download, Provision
-from fgvc_cli.data.acquisition.download import PART, UnavailableError, fault_of, fetch
+from fgvc_cli.data.acquisition.download import PART, UnavailableError, fetch, mismatch
 from fgvc_cli.data.acquisition.plan import (
-    by_hand_text,
-    full_disk_explained,
+    manual_lines,
+    pending_downloads,
     plan_lines,
-    require_room,
+    require_disk_space,
+    required_disk_space,
     results_of,
-    room_for,
-    wanted,
 )
-from fgvc_cli.data.acquisition.select import ChosenDataset
-from fgvc_cli.data.acquisition.unpacking import clear, move_into_place, unpack
-from fgvc_cli.data.cache.locks import FileLock, Locked
+from fgvc_cli.data.acquisition.unpacking import delete, move_into_place, unpack
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.locks import FileLock, Locked
 
 logger = logging.getLogger(__name__)
 
-FILE = ".preparing"
-PAUSE = 0.5
-"""Seconds between two looks at whether another process has finished."""
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process prepares this folder, and keep others waiting meanwhile.
-
-    The system itself lets go of the lock of a process that is killed. A folder that is empty at the end is removed.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
-    file = folder / FILE
-    lock = _acquired(file)
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        if lock is not None:
-            lock.close()
-        with suppress(OSError):  # as it should be: there is something in it
-            folder.rmdir()
-
-
-def _acquired(file: Path) -> FileLock | None:
-    """Return the lock; None where the file system has none: two at once spoil each other's download at worst."""
-    said = False
-    while True:
-        file.parent.mkdir(parents=True, exist_ok=True)  # who had the lock may have left nothing behind
-        try:
-            lock = FileLock(file, shared=False)
-            if lock.is_of(file):  # and not of the one that its last owner has deleted
-                return lock
-            lock.close()
-            continue
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if error.filename is None:
-                return None
-            raise
-        except Locked:
-            pass
-        if not said:
-            logger.info(f"{file.parent}: another process is preparing this dataset; waiting for it")
-            said = True
-        time.sleep(PAUSE)
-
+LOCK = ".preparing"
+POLL_SECONDS = 0.5
+"""Seconds between two attempts to get the lock of another process."""
 
 UNPACKING = ".unpacking"
-"""Folder, in the dataset's, that archives are unpacked in before their contents are moved into place."""
+"""Folder within the dataset's in which archives are unpacked before their contents are moved into place."""
 
 
-def obtain(chosen: ChosenDataset, provision: Provision) -> None:
-    """Bring the files of a dataset here, by its links; what is here already is left as it is.
+class ManualDownloadError(FgvcError):
+    """Files of a dataset cannot be downloaded; the message tells the user how to obtain them."""
 
-    Whatever ends this, in whichever way: each result of a download is there whole or not at all, and another call goes
-    on from there. Of two processes one waits until the other is done.
+    def __init__(self, title: str, provision: Provision, causes: Sequence[str]) -> None:
+        first = f"{title} could not be downloaded" + (":" if causes else ": it has no download link")
+        lines = [first, *(f"  {cause}" for cause in causes), *manual_lines(provision, archives=True)]
+        super().__init__("\n".join(lines))
+
+
+def prepare_dataset(title: str, provision: Provision) -> None:
+    """Download the missing files of a dataset; existing ones are left unchanged.
+
+    However this ends, every result of a download is either complete or absent, and the next call resumes. A second
+    process waits for the first.
 
     Args:
-        chosen: the dataset.
-        provision: what it needs, and the links.
+        title: of the dataset, for messages.
+        provision: its files and download links.
 
     Raises:
-        FgvcError: not all could be had by links (it says what a person does), a connection broke off again and again,
-            there is no room, or a link of a person's leads nowhere.
+        ManualDownloadError: not all files can be downloaded.
+        FgvcError: the connection keeps breaking, there is no disk space, or a link in the folder is broken.
         OSError: the folder cannot be written.
     """
     if not provision.missing():
         return
-    if not wanted(provision):
-        raise FgvcError(by_hand_text(chosen, provision, []))
-    _refuse_dead_links(provision)
-    with full_disk_explained(provision.folder), alone(provision.folder):
-        clear(provision.folder / UNPACKING)  # left there by a process that was killed
-        downloads = wanted(provision)
+    if not pending_downloads(provision):
+        raise ManualDownloadError(title, provision, [])
+    _refuse_broken_links(provision)
+    with _full_disk_explained(provision.folder), exclusive(provision.folder):
+        delete(provision.folder / UNPACKING)  # left by a killed process
+        downloads = pending_downloads(provision)
         if not downloads:
             return
-        for line in plan_lines(chosen.title, provision, downloads):
+        for line in plan_lines(title, provision, downloads):
             logger.info(line)
-        require_room(provision.folder, room_for(downloads) - _already_here(downloads, provision.folder))
+        files = [path for d in downloads for path in (provision.folder / d.file, _part(provision.folder / d.file))]
+        present = sum(path.stat().st_size for path in files if path.is_file())
+        require_disk_space(provision.folder, required_disk_space(downloads) - present)
         causes = []
         for download in downloads:
             try:
@@ -116,24 +79,75 @@ def obtain(chosen: ChosenDataset, provision: Provision) -> None:
             except UnavailableError as error:
                 causes.append(str(error))
         if provision.missing():
-            raise FgvcError(by_hand_text(chosen, provision, causes))
+            raise ManualDownloadError(title, provision, causes)
         for cause in causes:
             logger.warning(f"not downloaded, and not needed: {cause}")
 
 
-def _refuse_dead_links(provision: Provision) -> None:
-    """Refuse a link to a folder or file that is not there, in whose place nothing can be put: a disk is not mounted."""
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the lock of a dataset's folder, waiting for another process that holds it.
+
+    The folder is removed at the end if it is empty.
+
+    Raises:
+        OSError: the folder cannot be created or written.
+    """
+    file = folder / LOCK
+    lock = _lock(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        if lock is not None:
+            lock.close()
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+def _lock(file: Path) -> FileLock | None:
+    """Return the lock; None on a file system without locks, where concurrent processes may spoil a download."""
+    waiting = False
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)  # the previous owner may have removed it
+        try:
+            lock = FileLock(file, shared=False)
+            if lock.is_of(file):  # not of a file that its previous owner has deleted
+                return lock
+            lock.close()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.filename is None:
+                return None
+            raise
+        except Locked:
+            if not waiting:
+                logger.info(f"{file.parent}: waiting for another process that prepares this dataset")
+                waiting = True
+            time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _full_disk_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise FgvcError(
+            f"{folder}: no space left on the disk. Free some space, or choose another disk with `data_root`; the "
+            "download is kept and resumes from there"
+        ) from error
+
+
+def _refuse_broken_links(provision: Provision) -> None:
+    """Refuse a symbolic link without a target, such as to a disk that is not mounted: nothing can be created there."""
     folder = provision.folder
     places = {place for name in provision.missing() for place in (folder / name, *(folder / name).parents)}
-    dead = next((place for place in sorted(places) if place.is_symlink() and not place.exists()), None)
-    if dead is not None:
-        raise FgvcError(f"{dead}: is a link to {dead.readlink()}, which is not there. Mend the link or take it away.")
-
-
-def _already_here(downloads: list[Download], folder: Path) -> int:
-    files = [folder / download.file for download in downloads]
-    there = [path for file in files for path in (file, _part(file)) if path.is_file()]
-    return sum(path.stat().st_size for path in there)
+    broken = next((place for place in sorted(places) if place.is_symlink() and not place.exists()), None)
+    if broken is not None:
+        raise FgvcError(f"{broken} is a link to {broken.readlink()}, which does not exist. Fix or remove the link")
 
 
 def _part(file: Path) -> Path:
@@ -143,40 +157,39 @@ def _part(file: Path) -> Path:
 def _put_in_place(download: Download, provision: Provision) -> None:
     file = provision.folder / download.file
     if download.unpack is None:
-        _downloaded(download, file).replace(file)
-        return
-    if _is_a_persons_own(download, file):
+        _download(download, file).replace(file)
+    elif _is_valid_archive(download, file):
         _unpack(file, download, provision)
-        logger.info(f"{download.file}: unpacked; your copy of it is not needed any more")
-        return
-    part = _downloaded(download, file)
-    _unpack(part, download, provision)
-    part.unlink()
+        logger.info(f"{download.file}: unpacked; the archive can be deleted")
+    else:
+        part = _download(download, file)
+        _unpack(part, download, provision)
+        part.unlink()
 
 
-def _is_a_persons_own(download: Download, file: Path) -> bool:
-    """Say whether a person put the published archive there; ours has another name until it is unpacked and gone."""
+def _is_valid_archive(download: Download, file: Path) -> bool:
+    """Return whether the user put the published archive into the folder; downloads have another name until unpacked."""
     if not file.is_file():
         return False
-    fault = fault_of(file, download.checksum, download.size)
+    fault = mismatch(file, download.checksum, download.size)
     if fault:
-        logger.warning(f"{file} is not what was published: {fault}. It is left alone, and downloaded beside it.")
+        logger.warning(f"{file} is not the published file ({fault}); downloading it to {_part(file).name}")
         return False
-    logger.info(f"{download.file}: it is here already")
+    logger.info(f"{download.file}: found")
     return True
 
 
-def _downloaded(download: Download, file: Path) -> Path:
-    """Download a file and verify it; one that is not what was published is deleted."""
+def _download(download: Download, file: Path) -> Path:
+    """Download a file and verify it; delete it if it is not the published one."""
     part = _part(file)
     part.parent.mkdir(parents=True, exist_ok=True)
     if not download.checksum:
-        logger.info(f"{download.file}: no checksum is published; its size and form are all that can be verified")
+        logger.info(f"{download.file}: no published checksum; only size and format can be verified")
     fetch(download.url, part, download.size)
-    fault = fault_of(part, download.checksum, download.size)
+    fault = mismatch(part, download.checksum, download.size)
     if fault:
         part.unlink()
-        raise UnavailableError(f"{download.url}: not the file that was published, and so deleted: {fault}")
+        raise UnavailableError(f"{download.url}: deleted, because it is not the published file: {fault}")
     return part
 
 
@@ -185,9 +198,9 @@ def _unpack(archive: Path, download: Download, provision: Provision) -> None:
     try:
         unpack(archive, unpacked / (download.unpack or ""), download.file, download.strip)
         results = results_of(download, provision)
-        lacking = [name for name in results if not any((at / name).exists() for at in (unpacked, provision.folder))]
-        if download.gives and lacking:
-            raise UnavailableError(f"{download.file}: it lacks {', '.join(lacking)}")
+        missing = [name for name in results if not any((at / name).exists() for at in (unpacked, provision.folder))]
+        if download.gives and missing:
+            raise UnavailableError(f"{download.file} does not contain {', '.join(missing)}")
         move_into_place(unpacked, provision.folder, frozenset(provision.folder / name for name in results))
     finally:
-        clear(unpacked)
+        delete(unpacked)

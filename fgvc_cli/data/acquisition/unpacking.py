@@ -1,4 +1,4 @@
-"""Unpack archives without writing outside their folder."""
+"""Unpack archives without writing outside of their folder."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from fgvc_cli.data.acquisition.download import UnavailableError
-from fgvc_cli.data.acquisition.plan import require_room
+from fgvc_cli.data.acquisition.plan import require_disk_space
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.progress import progress
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
-"""What damaged archives, and kinds of them that cannot be read, make their readers raise."""
+"""Raised by the readers for damaged and unsupported archives."""
+
+ESCAPES = "refused, because a member would be written outside of its folder"
 
 
 def unpack(archive: Path, into: Path, title: str, strip: int = 0) -> None:
-    """Unpack a tar (plain, gz, bz2 or xz) or zip archive.
+    """Unpack a tar (plain, gz, bz2 or xz) or zip archive, whichever its content is.
 
     Args:
-        archive: the file; what it is goes by what it holds.
-        into: a folder; made if need be.
-        title: what to call the archive.
-        strip: leading folders of its names to leave off; what has no more than these is left out.
+        archive: the file.
+        into: target folder; created if missing.
+        title: of the archive, for messages.
+        strip: number of leading folders to strip from the members' names; members without more are skipped.
 
     Raises:
-        UnavailableError: it is no such archive, is damaged, or has a member that would land outside of the folder.
-        FgvcError: there is no room.
-        OSError: something cannot be written.
+        UnavailableError: it is not such an archive, is damaged, or has a member outside of the folder.
+        FgvcError: there is no disk space.
+        OSError: a file cannot be written.
     """
     into.mkdir(parents=True, exist_ok=True)
     try:
@@ -40,43 +42,41 @@ def unpack(archive: Path, into: Path, title: str, strip: int = 0) -> None:
         else:
             _unpack_tar(archive, into, title, strip)
     except tarfile.FilterError as error:
-        raise UnavailableError(f"{title}: refused, for a member would land outside of its folder: {error}") from error
+        raise UnavailableError(f"{title}: {ESCAPES}: {error}") from error
     except DAMAGED as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise UnavailableError(f"{title}: no archive that can be unpacked: {cause}") from error
-    except KeyError as error:  # how tarfile says that what a hard link names is not in the archive
-        raise UnavailableError(f"{title}: no archive that can be unpacked: {error.args[0]}") from error
-    except RuntimeError as error:  # how zipfile says that a password is needed
+        raise _damaged(title, error) from error
+    except KeyError as error:  # tarfile: the target of a hard link is not in the archive
+        raise _damaged(title, error.args[0]) from error
+    except RuntimeError as error:  # zipfile: a password is required
         raise UnavailableError(f"{title}: {error}") from error
     except OSError as error:
-        if error.errno is None:  # how gzip and bz2 say that what they read is damaged
-            raise UnavailableError(f"{title}: no archive that can be unpacked: {error}") from error
+        if error.errno is None:  # gzip and bz2: damaged
+            raise _damaged(title, error) from error
         raise
+
+
+def _damaged(title: str, error: object) -> UnavailableError:
+    cause = " ".join(str(error).split()) or type(error).__name__
+    return UnavailableError(f"{title}: not a valid archive: {cause}")
 
 
 def _unpack_tar(archive: Path, into: Path, title: str, strip: int) -> None:
     if not hasattr(tarfile, "data_filter"):
-        raise FgvcError("Unpacking safely needs Python 3.11.4 or newer.")
+        raise FgvcError("Unpacking safely requires Python 3.11.4 or newer")
     with tarfile.open(archive) as tar, progress(f"unpacking {title}", None, "files") as bar:
         while (member := tar.next()) is not None:
-            stripped = _stripped_member(member, strip)
-            if stripped is not None:
-                tar.extract(stripped, into, filter="data")
-            tar.members.clear()  # type: ignore[attr-defined]  # else a record of each of millions of files is kept
+            if strip:
+                # The target of a hard link is another member's name, that of a symbolic link a relative path.
+                target = _stripped(member.linkname, strip) if member.islnk() else member.linkname
+                member = member.replace(name=_stripped(member.name, strip), linkname=target, deep=False)
+            if member.name:
+                tar.extract(member, into, filter="data")
+            tar.members.clear()  # type: ignore[attr-defined]  # otherwise millions of records stay in memory
             bar.advance()
 
 
-def _stripped_member(member: tarfile.TarInfo, strip: int) -> tarfile.TarInfo | None:
-    if not strip:
-        return member
-    name = _stripped(member.name, strip)
-    # A hard link names another member, a symbolic link a path from where it is.
-    target = _stripped(member.linkname, strip) if member.islnk() else member.linkname
-    return member.replace(name=name, linkname=target, deep=False) if name else None
-
-
 def _stripped(name: str, strip: int) -> str:
-    """Leave off the first folders of a name; empty if there is nothing more."""
+    """Strip the leading folders of a name; empty if nothing is left."""
     return "/".join(PurePosixPath(name.lstrip("/")).parts[strip:])
 
 
@@ -85,10 +85,8 @@ def _unpack_zip(archive: Path, into: Path, title: str, strip: int) -> None:
         members = packed.infolist()
         for member in members:
             if _escapes(member.filename):
-                raise UnavailableError(
-                    f"{title}: refused, for a member would land outside of its folder: {member.filename}"
-                )
-        require_room(into, sum(member.file_size for member in members))
+                raise UnavailableError(f"{title}: {ESCAPES}: {member.filename}")
+        require_disk_space(into, sum(member.file_size for member in members))
         with progress(f"unpacking {title}", len(members), "files") as bar:
             for member in members:
                 if not member.is_dir() and (name := _stripped(member.filename, strip)):
@@ -103,15 +101,15 @@ def _escapes(name: str) -> bool:
 
 
 def move_into_place(unpacked: Path, folder: Path, results: frozenset[Path]) -> None:
-    """Move what lies in one folder into another, each result in one step; what is there already stays as it is.
+    """Move the content of one folder to another, each result atomically; existing files are left unchanged.
 
     Args:
-        unpacked: where it lies, on the same disk.
-        folder: where it belongs.
-        results: what must be there whole or not at all; nothing is moved into one that is there.
+        unpacked: source, on the same disk.
+        folder: target.
+        results: paths that are complete if they exist; nothing is moved into an existing one.
 
     Raises:
-        OSError: it cannot be moved.
+        OSError: a file cannot be moved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for entry in sorted(unpacked.iterdir()):
@@ -122,6 +120,6 @@ def move_into_place(unpacked: Path, folder: Path, results: frozenset[Path]) -> N
             move_into_place(entry, target, results)
 
 
-def clear(folder: Path) -> None:
-    """Delete a folder of unpacked files that is of no more use, if it is there."""
+def delete(folder: Path) -> None:
+    """Delete a folder if it exists."""
     shutil.rmtree(folder, ignore_errors=True)

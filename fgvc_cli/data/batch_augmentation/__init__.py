@@ -1,9 +1,9 @@
-"""Augmentation of whole batches on the device, each image by its own draw.
+"""Augmentation of whole batches on the device, with separate random parameters for each image.
 
-A worker crops an image and *draws* what else is to happen to it: torchvision's own transforms run on a blank that notes
-their operations (`recording`). The draws of a batch (`draws`) are cut into turns (`turns`): in each one kind of
-operation is done to all images that wait for it, as one batched computation (`geometry`, `levels`, `color`,
-`neighborhood`, `erasing`). `augmenting` puts this together; `mixing` is mixup and CutMix.
+A worker crops an image and draws the rest of its augmentation: torchvision's own transforms run on a placeholder that
+records their operations (`recording`). The draws of a batch (`draws`) are split into op groups (`op_groups`), each of
+which applies one kind of operation to many images in one batched computation (`geometry`, `pixel_ops`). `batch` puts
+this together, and has mixup and CutMix.
 
-Nothing here reads a value off the device, and no shape depends on one.
+Nothing here reads a value back from the device, and no shape depends on one.
 """

@@ -1,4 +1,7 @@
-"""Flips and affine transforms of many images at once, each with its own matrix."""
+"""Flips and affine transforms of batches of images, each with its own matrix.
+
+A matrix maps output to input coordinates, in pixels from the center: the rows of a 2x3 matrix, in one tuple.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.draws import OpGroup, Step
+from fgvc_cli.data.batch_augmentation.draws import BatchOp, OpGroup
 from fgvc_cli.data.batch_augmentation.pixel_ops import multiply_add
 
 Matrix = tuple[float, float, float, float, float, float]
@@ -19,12 +22,12 @@ FLIP: Matrix = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def rotation(angle: float) -> Matrix:
-    """Return the map of a rotation about the center by `angle` degrees, counter-clockwise."""
+    """Return the matrix of a rotation about the center by `angle` degrees, counter-clockwise."""
     return affine(-(angle % 360), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0))
 
 
 def affine(angle: float, translation: Sequence[float], shear: Sequence[float], center: Sequence[float]) -> Matrix:
-    """Return the map that undoes: shear, rotate (both about `center`), then shift.
+    """Return the matrix of a shear, then a rotation (both about `center`), then a translation.
 
     Args:
         angle: degrees, clockwise.
@@ -32,77 +35,73 @@ def affine(angle: float, translation: Sequence[float], shear: Sequence[float], c
         shear: degrees along x and along y.
         center: x and y from the image's center, pixels.
     """
-    turn, shear_x, shear_y = math.radians(angle), math.radians(shear[0]), math.radians(shear[1])
-    cos, sin = math.cos(turn - shear_y) / math.cos(shear_y), math.sin(turn - shear_y) / math.cos(shear_y)
-    forward_xy = -math.cos(turn - shear_y) * math.tan(shear_x) / math.cos(shear_y) - math.sin(turn)
-    forward_yy = -math.sin(turn - shear_y) * math.tan(shear_x) / math.cos(shear_y) + math.cos(turn)
+    angle, shear_x, shear_y = math.radians(angle), math.radians(shear[0]), math.radians(shear[1])
+    cos, sin = math.cos(angle - shear_y) / math.cos(shear_y), math.sin(angle - shear_y) / math.cos(shear_y)
+    forward_xy = -math.cos(angle - shear_y) * math.tan(shear_x) / math.cos(shear_y) - math.sin(angle)
+    forward_yy = -math.sin(angle - shear_y) * math.tan(shear_x) / math.cos(shear_y) + math.cos(angle)
     # the determinant of the forward map is 1
     a, b, d, e = forward_yy, -forward_xy, -sin, cos
     x, y = center[0] + translation[0], center[1] + translation[1]
     return a, b, center[0] - (a * x + b * y), d, e, center[1] - (d * x + e * y)
 
 
-def composed(first: Sequence[float], second: Sequence[float]) -> Matrix:
-    """Return the one map that does what two do to an image, one after the other."""
-    product = _square(first) @ _square(second)
-    a, b, c, d, e, f = product[:2].flatten().tolist()
+def compose(first: Sequence[float], second: Sequence[float]) -> Matrix:
+    """Return the matrix that applies `first` to an image, then `second`."""
+    one, other = (np.array([matrix[:3], matrix[3:], (0.0, 0.0, 1.0)]) for matrix in (first, second))
+    a, b, c, d, e, f = (one @ other)[:2].flatten().tolist()
     return a, b, c, d, e, f
 
 
-def _square(matrix: Sequence[float]) -> np.ndarray:
-    return np.array([matrix[:3], matrix[3:], (0.0, 0.0, 1.0)])
+def flip_op(group: OpGroup) -> BatchOp:
+    """Return the batch operation of a group of horizontal flips."""
+    return BatchOp(flip, torch.from_numpy(group.images))
 
 
-def flip_step(turn: OpGroup) -> Step:
-    """Return the step of a turn of flips."""
-    return Step(flipped, torch.from_numpy(turn.images))
+def nearest_op(group: OpGroup) -> BatchOp:
+    """Return the batch operation of a group of affine transforms."""
+    return BatchOp(resample_nearest, torch.from_numpy(group.images), (_matrices(group),))
 
 
-def nearest_step(turn: OpGroup) -> Step:
-    """Return the step of a turn of affine maps."""
-    return Step(nearest, torch.from_numpy(turn.images), (_matrices(turn),))
+def bilinear_op(group: OpGroup) -> BatchOp:
+    """Return the batch operation of a group of merged affine transforms."""
+    return BatchOp(resample_bilinear, torch.from_numpy(group.images), (_matrices(group),))
 
 
-def bilinear_step(turn: OpGroup) -> Step:
-    """Return the step of a turn of merged affine maps."""
-    return Step(bilinear, torch.from_numpy(turn.images), (_matrices(turn),))
+def _matrices(group: OpGroup) -> Tensor:
+    return torch.from_numpy(group.parameters.astype(np.float32)).view(-1, 2, 3)
 
 
-def _matrices(turn: OpGroup) -> Tensor:
-    return torch.from_numpy(turn.parameters.astype(np.float32)).view(-1, 2, 3)
-
-
-def flipped(pixels: Tensor) -> Tensor:
-    """Return images N,3,S,S turned left to right."""
+def flip(pixels: Tensor) -> Tensor:
+    """Flip images N,3,S,S horizontally."""
     return pixels.flip(3)
 
 
-def nearest(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Resample images to the nearest pixel; what comes from outside is black.
+def resample_nearest(pixels: Tensor, matrices: Tensor) -> Tensor:
+    """Resample images to the nearest pixel; pixels from outside are black.
 
-    The same source pixels as `torch.nn.functional.grid_sample` on torchvision's grid finds on a CPU, half-way cases
-    of a map along one axis included, on every device. (Those of a map along both, which no policy draws, torchvision
-    finds otherwise on another processor.)
+    On every device this gives the source pixels that `torch.nn.functional.grid_sample` gives on a CPU with
+    torchvision's grid, also for halfway cases of a transform along one axis. (Halfway cases of a transform along both
+    axes, which no policy draws, depend on the processor in torchvision.)
 
     Args:
         pixels: uint8 N,3,S,S.
-        matrices: float32 N,2,3, see `matrices`.
+        matrices: float32 N,2,3.
     """
     count, channels, side, _ = pixels.shape
     source = ((_grid(matrices, side) + 1) * (side / 2) - 0.5).round_()  # N,2,S,S: x, y
-    within = source.clamp(0, side - 1)
-    inside = (source == within).all(dim=1, keepdim=True)
-    index = within[:, 1].long() * side + within[:, 0].long()
+    clamped = source.clamp(0, side - 1)
+    inside = (source == clamped).all(dim=1, keepdim=True)
+    index = clamped[:, 1].long() * side + clamped[:, 0].long()
     gathered = pixels.flatten(2).gather(2, index.view(count, 1, -1).expand(-1, channels, -1)).view_as(pixels)
     return gathered * inside
 
 
-def bilinear(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Resample images bilinearly, fading to black at what comes from outside.
+def resample_bilinear(pixels: Tensor, matrices: Tensor) -> Tensor:
+    """Resample images bilinearly; pixels from outside are black, with a soft edge.
 
     Args:
         pixels: uint8 N,3,S,S.
-        matrices: float32 N,2,3, see `matrices`.
+        matrices: float32 N,2,3.
     """
     grid = _grid(matrices, pixels.shape[3]).permute(0, 2, 3, 1)
     sampled = F.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -110,8 +109,8 @@ def bilinear(pixels: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _grid(matrices: Tensor, side: int) -> Tensor:
-    """Return where each output pixel looks: N,2,S,S (x, y), from -1 to 1 over the image."""
-    # A GPU divides by a number that is no tensor of its own by multiplying with its rounded inverse.
+    """Return the source coordinates of each output pixel: N,2,S,S (x, y), from -1 to 1 over the image."""
+    # A tensor, because a GPU divides by a Python number by multiplying with its rounded inverse.
     scaled = matrices / torch.full((1,), 0.5 * side, device=matrices.device)
     a, b, c = scaled[..., None, None].unbind(dim=2)  # each N,2,1,1
     offsets = torch.arange(side, device=matrices.device) - (side - 1) / 2

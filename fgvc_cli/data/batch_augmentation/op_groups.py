@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fgvc_cli.data.batch_augmentation import geometry
-from fgvc_cli.data.batch_augmentation.draws import PARAMETERS, Draws, Kind, Operation, OpGroup
+from fgvc_cli.data.batch_augmentation.draws import MAX_PARAMETERS, Draws, Kind, Operation, OpGroup
 
 KINDS = {
     Operation.NONE: Kind.NONE,
@@ -31,18 +31,18 @@ _KIND_OF = np.array([KINDS[operation] for operation in Operation], dtype=np.uint
 
 
 def op_groups(draws: Draws, merge_geometry: bool = False) -> Iterator[OpGroup]:
-    """Give the turns that do to each image its operations in their order.
+    """Yield op groups that together apply to each image its operations in order.
 
-    In a turn one kind is done to all images whose next operation it is. There should be few turns with many images
-    each, for a device takes about as long to start a small computation as a large one.
+    Each group takes all images whose next operation is of its kind. Few groups with many images each are best, because
+    launching a small computation takes a device about as long as a large one.
 
     Args:
         draws: of the batch.
-        merge_geometry: put an image's consecutive geometric operations into one bilinear resampling.
+        merge_geometry: merge consecutive geometric operations of an image into one bilinear resampling.
     """
     operations, parameters = draws.operations.numpy(), draws.parameters.numpy()
     if merge_geometry:
-        operations, parameters = merged(operations, parameters)
+        operations, parameters = _merge_affine(operations, parameters)
     rows = np.arange(len(operations))
     kinds = np.pad(_KIND_OF[operations], ((0, 0), (0, 1)))  # NONE after the last
     position = np.zeros(len(rows), dtype=np.int64)
@@ -56,12 +56,12 @@ def op_groups(draws: Draws, merge_geometry: bool = False) -> Iterator[OpGroup]:
 
 
 def _next_kind(following: np.ndarray, remaining: np.ndarray, left: np.ndarray) -> Kind:
-    """Choose a kind that no image will need later on, or else what most of those need that have most to come.
+    """Choose a kind that no image needs again later, or else the most frequent next kind of the furthest behind.
 
     Args:
-        following: B, the kind that each image is ready for.
-        remaining: B, how many operations each still needs.
-        left: how many operations of each kind are still to be done.
+        following: B, kind of each image's next operation.
+        remaining: B, number of operations that each image still needs.
+        left: number of operations of each kind still to apply.
     """
     ready = np.bincount(following, minlength=len(Kind))
     for kind in list(Kind)[1:]:
@@ -70,29 +70,28 @@ def _next_kind(following: np.ndarray, remaining: np.ndarray, left: np.ndarray) -
     return Kind(int(np.bincount(following[remaining == remaining.max()]).argmax()))
 
 
-def merged(operations: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the draws (B,T and B,T,6) with each image's consecutive affine operations as one.
+def _merge_affine(operations: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Merge each image's consecutive affine operations in draws (B,T and B,T,6).
 
-    A flip waits for the first of them: it changes places with every operation on colors. Without one it stays a flip.
+    A flip is deferred to the first of them, because it commutes with every color operation; without one it stays.
     """
     operations, parameters = operations.copy(), parameters.copy()
     for row in np.flatnonzero((operations == Operation.AFFINE).any(axis=1)):
-        notes: list[tuple[int, Sequence[float]]] = []
-        waiting: geometry.Matrix | None = None
+        ops: list[tuple[int, Sequence[float]]] = []
+        flip: geometry.Matrix | None = None
         for operation, numbers in zip(operations[row].tolist(), parameters[row].tolist(), strict=True):
             if operation == Operation.FLIP:
-                waiting = geometry.FLIP
-            elif operation == Operation.AFFINE and notes and notes[-1][0] == Operation.RESAMPLE:
-                notes[-1] = (Operation.RESAMPLE, geometry.composed(notes[-1][1], numbers))
+                flip = geometry.FLIP
+            elif operation == Operation.AFFINE and ops and ops[-1][0] == Operation.RESAMPLE:
+                ops[-1] = (Operation.RESAMPLE, geometry.compose(ops[-1][1], numbers))
             elif operation == Operation.AFFINE:
-                whole = numbers if waiting is None else geometry.composed(waiting, numbers)
-                notes.append((Operation.RESAMPLE, whole))
-                waiting = None
+                ops.append((Operation.RESAMPLE, numbers if flip is None else geometry.compose(flip, numbers)))
+                flip = None
             elif operation:
-                notes.append((operation, numbers))
-        if waiting is not None:  # there was no affine operation after it
-            notes.append((Operation.FLIP, [0.0] * PARAMETERS))
+                ops.append((operation, numbers))
+        if flip is not None:  # no affine operation follows it
+            ops.append((Operation.FLIP, [0.0] * MAX_PARAMETERS))
         operations[row] = 0
-        for column, (operation, numbers) in enumerate(notes):
+        for column, (operation, numbers) in enumerate(ops):
             operations[row, column], parameters[row, column] = operation, numbers
     return operations, parameters

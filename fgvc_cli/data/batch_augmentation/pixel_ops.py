@@ -1,4 +1,4 @@
-"""Operations on pixel values of many images at once: levels, color, sharpness, blur, erasing."""
+"""Operations on the pixel values of batches of images: levels, color, sharpness, blur, erasing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.draws import Operation, OpGroup, Step
+from fgvc_cli.data.batch_augmentation.draws import BatchOp, Operation, OpGroup
 
 
 def multiply_add(total: Tensor, first: Tensor, second: Tensor | float) -> Tensor:
-    """Return float32 total + first * second, rounded once; all are float32.
+    """Return float32 `total + first * second`, rounded once; all are float32.
 
-    That is what torchvision's arithmetic does on a CPU with fused multiply-add. One that rounds the product too is off
-    in the last place now and then, and where a gray level is cut off afterwards, or a nearest neighbor lies half-way,
-    that shows. The product is exact in float64, which all but Apple's GPUs have.
+    This matches torchvision on a CPU with fused multiply-add. Rounding the product too would occasionally change the
+    last bit, which is visible where a gray level is truncated afterwards, or a nearest neighbor lies halfway. The
+    product is exact in float64, which every device but Apple's GPUs supports.
     """
     if total.device.type == "mps":
         return total + first * second
@@ -26,19 +26,19 @@ def multiply_add(total: Tensor, first: Tensor, second: Tensor | float) -> Tensor
     return (total.double() + first.double() * wide).float()
 
 
-def levels_step(turn: OpGroup) -> Step:
-    """Return the step of a turn; tables that do not depend on the image are made here, on the CPU."""
-    order = np.argsort(turn.operations, kind="stable")  # autocontrast and equalize have the highest numbers
-    operations, parameters = turn.operations[order], turn.parameters[order, 0]
+def levels_op(group: OpGroup) -> BatchOp:
+    """Return the batch operation of a group; tables that do not depend on the image are computed here, on the CPU."""
+    order = np.argsort(group.operations, kind="stable")  # autocontrast and equalize have the highest numbers
+    operations, parameters = group.operations[order], group.parameters[order, 0]
     autocontrast, equalize = (int((operations == o).sum()) for o in (Operation.AUTOCONTRAST, Operation.EQUALIZE))
     known = len(order) - autocontrast - equalize
     tables = torch.from_numpy(_tables(operations[:known], parameters[:known]))
-    change = partial(mapped, autocontrast=autocontrast, equalize=equalize)
-    return Step(change, torch.from_numpy(turn.images[order]), (tables,))
+    change = partial(map_levels, autocontrast=autocontrast, equalize=equalize)
+    return BatchOp(change, torch.from_numpy(group.images[order]), (tables,))
 
 
 def _tables(operations: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Return uint8 N,256: the new level of each level, for operations that look at nothing else."""
+    """Return uint8 N,256: the new level of each level, for operations that depend on nothing else."""
     levels = np.arange(256, dtype=np.uint8)
     tables = np.empty((len(operations), 256), dtype=np.uint8)
     for operation in np.unique(operations).tolist():
@@ -58,27 +58,27 @@ def _tables(operations: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     return tables
 
 
-def mapped(pixels: Tensor, tables: Tensor, autocontrast: int, equalize: int) -> Tensor:
-    """Look up the new levels of images.
+def map_levels(pixels: Tensor, tables: Tensor, autocontrast: int, equalize: int) -> Tensor:
+    """Map the levels of images by lookup tables.
 
     Args:
-        pixels: uint8 N,3,S,S: first images with known tables, then those for autocontrast, then for equalize.
+        pixels: uint8 N,3,S,S: first images with given tables, then those for autocontrast, then for equalize.
         tables: uint8 M,256, of the first M images.
-        autocontrast: how many images have each channel stretched to all levels.
-        equalize: how many images have each channel's histogram flattened.
+        autocontrast: number of images whose channels are stretched to all levels.
+        equalize: number of images whose channel histograms are equalized.
     """
     known = len(pixels) - autocontrast - equalize
     index = pixels.flatten(2).long()
     found = [tables[:, None].expand(-1, 3, -1)]
     if autocontrast:
-        found.append(_stretching(pixels[known : known + autocontrast]))
+        found.append(_autocontrast_tables(pixels[known : known + autocontrast]))
     if equalize:
-        found.append(_flattening(index[known + autocontrast :]))
+        found.append(_equalize_tables(index[known + autocontrast :]))
     return torch.cat(found).gather(2, index).view_as(pixels)
 
 
-def _stretching(pixels: Tensor) -> Tensor:
-    """Return tables N,3,256 that spread each channel over all levels, as torchvision's `autocontrast` does."""
+def _autocontrast_tables(pixels: Tensor) -> Tensor:
+    """Return tables N,3,256 that stretch each channel to all levels, as torchvision's `autocontrast` does."""
     least, most = (bound.float()[..., None] for bound in torch.aminmax(pixels.flatten(2), dim=2))
     flat = most == least
     scale = ((most - least) * (1 / 255)).masked_fill_(flat, 1)
@@ -86,8 +86,8 @@ def _stretching(pixels: Tensor) -> Tensor:
     return ((levels - least.masked_fill(flat, 0)) / scale).clamp_(0, 255).to(torch.uint8)
 
 
-def _flattening(index: Tensor) -> Tensor:
-    """Return tables N,3,256 that flatten each channel's histogram, as torchvision's (and Pillow's) `equalize` does.
+def _equalize_tables(index: Tensor) -> Tensor:
+    """Return tables N,3,256 that equalize each channel's histogram, as torchvision's and Pillow's `equalize` do.
 
     Args:
         index: int64 N,3,P, the levels of the pixels.
@@ -103,89 +103,82 @@ def _flattening(index: Tensor) -> Tensor:
 
 
 RED, GREEN, BLUE = (float(np.float32(weight)) for weight in (0.2989, 0.587, 0.114))
-"""Weights of the gray image (ITU-R 601-2), as torchvision has them."""
+"""Grayscale weights (ITU-R 601-2), as in torchvision."""
 
 
-def blend_step(turn: OpGroup) -> Step:
-    """Return the step of a turn of saturations and contrasts."""
-    own = torch.from_numpy(turn.parameters[:, 0]).view(-1, 1, 1, 1)
-    of_mean = torch.from_numpy(turn.operations == Operation.CONTRAST).view(-1, 1, 1, 1)
-    return Step(blended, torch.from_numpy(turn.images), (own.float(), (1 - own).float(), of_mean))
+def blend_op(group: OpGroup) -> BatchOp:
+    """Return the batch operation of a group of saturations and contrasts."""
+    own = torch.from_numpy(group.parameters[:, 0]).view(-1, 1, 1, 1)
+    of_mean = torch.from_numpy(group.operations == Operation.CONTRAST).view(-1, 1, 1, 1)
+    return BatchOp(blend, torch.from_numpy(group.images), (own.float(), (1 - own).float(), of_mean))
 
 
-def blended(pixels: Tensor, own: Tensor, other: Tensor, of_mean: Tensor) -> Tensor:
-    """Blend images with gray.
+def blend(pixels: Tensor, own: Tensor, other: Tensor, of_mean: Tensor) -> Tensor:
+    """Blend images with their grayscale version, or with its mean.
 
     Args:
         pixels: uint8 N,3,S,S.
-        own: float32 N,1,1,1, the image's factor; beyond 1 it moves away from gray.
-        other: float32 N,1,1,1, the factor of the gray: 1 - own.
-        of_mean: bool N,1,1,1, whether the gray is the mean of the gray image, and not that image.
+        own: float32 N,1,1,1, factor of the image; above 1 it moves away from gray.
+        other: float32 N,1,1,1, factor of the gray: 1 - own.
+        of_mean: bool N,1,1,1, whether to blend with the mean of the grayscale image.
     """
     gray = _gray(pixels)
-    mean = gray.mean(dim=(1, 2, 3), keepdim=True, dtype=_widest(pixels)).float()
+    widest = torch.float32 if pixels.device.type == "mps" else torch.float64
+    mean = gray.mean(dim=(1, 2, 3), keepdim=True, dtype=widest).float()
     blend = multiply_add(pixels * own, torch.where(of_mean, mean, gray), other)
     return blend.clamp_(0, 255).to(torch.uint8)
 
 
 def _gray(pixels: Tensor) -> Tensor:
-    """Return float32 N,1,S,S: the whole gray level of each pixel."""
+    """Return float32 N,1,S,S: the gray level of each pixel, rounded down."""
     red, green, blue = pixels.float().split(1, dim=1)
     return multiply_add(multiply_add(red * RED, green, GREEN), blue, BLUE).floor_()
 
 
-def _widest(pixels: Tensor) -> torch.dtype:
-    return torch.float32 if pixels.device.type == "mps" else torch.float64
-
-
 BLUR_WIDTH = 5
-"""Pixels across which a Gaussian blur reaches."""
+"""Kernel size of a Gaussian blur, pixels."""
 
 
-def sharpness_step(turn: OpGroup) -> Step:
-    """Return the step of a turn of sharpness."""
-    factor = torch.from_numpy(turn.parameters[:, 0]).view(-1, 1, 1, 1)
-    return Step(sharpened, torch.from_numpy(turn.images), ((1 - factor).float(),))
+def sharpness_op(group: OpGroup) -> BatchOp:
+    """Return the batch operation of a group of sharpness changes."""
+    factor = torch.from_numpy(group.parameters[:, 0]).view(-1, 1, 1, 1)
+    return BatchOp(sharpen, torch.from_numpy(group.images), ((1 - factor).float(),))
 
 
-def blur_step(turn: OpGroup) -> Step:
-    """Return the step of a turn of Gaussian blurs."""
+def blur_op(group: OpGroup) -> BatchOp:
+    """Return the batch operation of a group of Gaussian blurs."""
     reach = (BLUR_WIDTH - 1) / (2 * math.sqrt(2))
     points = torch.linspace(-reach, reach, BLUR_WIDTH)
-    sigma = torch.from_numpy(turn.parameters[:, 0].astype(np.float32)).view(-1, 1)
+    sigma = torch.from_numpy(group.parameters[:, 0].astype(np.float32)).view(-1, 1)
     weights = (points / sigma).pow(2).neg().softmax(dim=1)
-    return Step(blurred, torch.from_numpy(turn.images), (weights,))
+    return BatchOp(blur, torch.from_numpy(group.images), (weights,))
 
 
-def sharpened(pixels: Tensor, smooth: Tensor) -> Tensor:
-    """Blend images with a smoothed version of themselves; their outermost pixels stay.
+def sharpen(pixels: Tensor, smooth: Tensor) -> Tensor:
+    """Blend images with a smoothed version of themselves; their border pixels are unchanged.
 
     Args:
         pixels: uint8 N,3,S,S.
-        smooth: float32 N,1,1,1, the factor of the smoothed version; below 0 the image gets sharper.
+        smooth: float32 N,1,1,1, factor of the smoothed version; below 0 the image gets sharper.
     """
     inner = pixels[..., 1:-1, 1:-1].float()
-    # The 3x3 mean with a fivefold center. The sum is a whole number, and a 13th of it is never half-way between two.
-    mean = (_sum_of_nine(pixels) + 4 * inner).div_(13).round_()
+    wide = pixels.to(torch.int16)
+    rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
+    sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    # The 3x3 mean with a center weight of 5. The sum is an integer, and a 13th of it is never halfway between two.
+    mean = (sums + 4 * inner).div_(13).round_()
     new = multiply_add(inner, mean - inner, smooth).clamp_(0, 255)
     sharp = pixels.clone()
     sharp[..., 1:-1, 1:-1] = new.to(torch.uint8)
     return sharp
 
 
-def _sum_of_nine(pixels: Tensor) -> Tensor:
-    """Return the sums over 3x3 pixels, int16 N,3,S-2,S-2."""
-    wide = pixels.to(torch.int16)
-    rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
-    return rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-
-
-def blurred(pixels: Tensor, weights: Tensor) -> Tensor:
-    """Blur images; they are mirrored at their edges.
+def blur(pixels: Tensor, weights: Tensor) -> Tensor:
+    """Blur images with a separable kernel and reflection padding.
 
     Args:
         pixels: uint8 N,3,S,S.
-        weights: float32 N,5, of the pixels in a row and in a column.
+        weights: float32 N,5, of the kernel along each axis.
     """
     side, margin = pixels.shape[3], BLUR_WIDTH // 2
     padded = F.pad(pixels.float(), [margin] * 4, mode="reflect")
@@ -199,22 +192,22 @@ def blurred(pixels: Tensor, weights: Tensor) -> Tensor:
     return both.round_().to(torch.uint8)
 
 
-def erase_step(turn: OpGroup, color: tuple[int, int, int]) -> Step:
-    """Return the step of a turn of erased boxes; `color` (0 to 255) is what they get."""
-    top, left, height, width = turn.parameters[:, :4].astype(np.int64).T
+def erase_op(group: OpGroup, color: tuple[int, int, int]) -> BatchOp:
+    """Return the batch operation of a group of erased boxes, which get `color` (0 to 255)."""
+    top, left, height, width = group.parameters[:, :4].astype(np.int64).T
     boxes = torch.from_numpy(np.stack([left, top, left + width, top + height], axis=1))
-    return Step(partial(erased, color=color), torch.from_numpy(turn.images), (boxes,))
+    return BatchOp(partial(erase, color=color), torch.from_numpy(group.images), (boxes,))
 
 
-def erased(pixels: Tensor, boxes: Tensor, color: tuple[int, int, int]) -> Tensor:
-    """Blank a box in each image N,3,S,S; `boxes` as `within` takes them."""
-    inside = within(boxes, pixels.shape[3])
+def erase(pixels: Tensor, boxes: Tensor, color: tuple[int, int, int]) -> Tensor:
+    """Fill a box in each image N,3,S,S; `boxes` as in `box_mask`."""
+    inside = box_mask(boxes, pixels.shape[3])
     channels = [channel.masked_fill(inside, level) for channel, level in zip(pixels.split(1, 1), color, strict=True)]
     return torch.cat(channels, dim=1)
 
 
-def within(boxes: Tensor, side: int) -> Tensor:
-    """Return bool N,1,S,S: which pixels lie in the boxes, int64 N,4 (left, top, right, bottom)."""
+def box_mask(boxes: Tensor, side: int) -> Tensor:
+    """Return bool N,1,S,S: whether a pixel lies in the image's box, int64 N,4 (left, top, right, bottom)."""
     left, top, right, bottom = boxes[:, :, None].unbind(dim=1)
     along = torch.arange(side, device=boxes.device)
     columns, rows = (along >= left) & (along < right), (along >= top) & (along < bottom)

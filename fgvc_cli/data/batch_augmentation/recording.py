@@ -1,8 +1,8 @@
-"""Draws what torchvision's transforms would do to an image, without doing it.
+"""Draw what torchvision's transforms would do to an image, without doing it.
 
-The transforms of torchvision v2 hand an image on to kernels by its type. Here is a type whose kernels note what they
-are asked for. So the very transforms that a worker would run on an image draw for the device too, from the same random
-numbers in the same order.
+The transforms of torchvision v2 dispatch to kernels by the type of the image. This module registers kernels for a
+placeholder type that only record which operation was requested. The transforms that a worker would apply to an image
+thus draw for the device too, the same random numbers in the same order.
 """
 
 from __future__ import annotations
@@ -16,36 +16,41 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from fgvc_cli.data.batch_augmentation import geometry
-from fgvc_cli.data.batch_augmentation.draws import Note, Operation
+from fgvc_cli.data.batch_augmentation.draws import Op, Operation
 from fgvc_cli.data.batch_augmentation.pixel_ops import BLUR_WIDTH
 
 
-class Blank(tv_tensors.Image):
-    """An image of a size and without pixels; it notes the operations that it goes through."""
+class Placeholder(tv_tensors.Image):
+    """An image with a size and without pixels; it records the operations applied to it."""
 
-    notes: list[Note]
+    ops: list[Op]
 
 
-def blank(side: int) -> Blank:
-    """Return a blank of 3,side,side; it takes no memory."""
-    made: Blank = torch.empty((), dtype=torch.uint8).expand(3, side, side).as_subclass(Blank)
-    made.notes = []
+def placeholder(side: int) -> Placeholder:
+    """Return a placeholder of 3,side,side, which takes no memory."""
+    made: Placeholder = torch.empty((), dtype=torch.uint8).expand(3, side, side).as_subclass(Placeholder)
+    made.ops = []
     return made
 
 
-def recorded(transform: Callable[[Any], Any], side: int) -> tuple[Note, ...]:
-    """Return what a transform would do to an image of 3,side,side, drawing as it does.
+def record(transform: Callable[[Any], Any], side: int) -> tuple[Op, ...]:
+    """Return the operations that a transform would apply to an image of 3,side,side, with its random draws.
 
     Raises:
-        NotImplementedError: it uses an operation that is not known here.
+        NotImplementedError: it uses an operation that the device does not support.
     """
-    made = blank(side)
+    made = placeholder(side)
     if transform(made) is not made:
-        raise NotImplementedError(f"{transform} uses an operation that cannot be done on the device")
-    return tuple(made.notes)
+        raise NotImplementedError(f"{transform} uses an operation that is not supported on the device")
+    return tuple(made.ops)
 
 
-_AS_THEY_COME = {
+def _record(operation: Operation, image: Placeholder, *numbers: float, **named: float) -> Placeholder:
+    image.ops.append(Op(operation, (*numbers, *named.values())))
+    return image
+
+
+for _functional, _operation in {
     F.horizontal_flip: Operation.FLIP,
     F.posterize: Operation.POSTERIZE,
     F.solarize: Operation.SOLARIZE,
@@ -56,48 +61,39 @@ _AS_THEY_COME = {
     F.adjust_saturation: Operation.SATURATION,
     F.adjust_contrast: Operation.CONTRAST,
     F.adjust_sharpness: Operation.SHARPNESS,
-}
-"""Functionals with one number or none, which the note takes over."""
+}.items():  # their arguments, one number or none, are the parameters
+    F.register_kernel(_functional, Placeholder)(partial(_record, _operation))
 
 
-def _note(operation: Operation, image: Blank, *numbers: float, **named: float) -> Blank:
-    image.notes.append(Note(operation, (*numbers, *named.values())))
-    return image
+@F.register_kernel(F.rotate, Placeholder)
+def _rotate(image: Placeholder, angle: float, **_: Any) -> Placeholder:
+    return _record(Operation.AFFINE, image, *geometry.rotation(angle))
 
 
-for _functional, _operation in _AS_THEY_COME.items():
-    F.register_kernel(_functional, Blank)(partial(_note, _operation))
-
-
-@F.register_kernel(F.rotate, Blank)
-def _rotate(image: Blank, angle: float, **_: Any) -> Blank:
-    return _note(Operation.AFFINE, image, *geometry.rotation(angle))
-
-
-@F.register_kernel(F.affine, Blank)
+@F.register_kernel(F.affine, Placeholder)
 def _affine(
-    image: Blank,
+    image: Placeholder,
     angle: float,
     translate: Sequence[float],
     scale: float,
     shear: Sequence[float],
     center: Sequence[float] | None = None,
     **_: Any,
-) -> Blank:
+) -> Placeholder:
     if scale != 1:
-        raise NotImplementedError("an affine map that scales cannot be done on the device")
+        raise NotImplementedError("an affine transform that scales is not supported on the device")
     height, width = image.shape[-2:]
     center = (0.0, 0.0) if center is None else (center[0] - width / 2, center[1] - height / 2)
-    return _note(Operation.AFFINE, image, *geometry.affine(angle, translate, shear, center))
+    return _record(Operation.AFFINE, image, *geometry.affine(angle, translate, shear, center))
 
 
-@F.register_kernel(F.gaussian_blur, Blank)
-def _blur(image: Blank, kernel_size: Sequence[int], sigma: Sequence[float]) -> Blank:
+@F.register_kernel(F.gaussian_blur, Placeholder)
+def _blur(image: Placeholder, kernel_size: Sequence[int], sigma: Sequence[float]) -> Placeholder:
     if set(kernel_size) != {BLUR_WIDTH}:
-        raise NotImplementedError(f"a blur {kernel_size} pixels wide cannot be done on the device")
-    return _note(Operation.BLUR, image, sigma[0])
+        raise NotImplementedError(f"a blur of kernel size {kernel_size} is not supported on the device")
+    return _record(Operation.BLUR, image, sigma[0])
 
 
-@F.register_kernel(F.erase, Blank)
-def _erase(image: Blank, i: int, j: int, h: int, w: int, **_: Any) -> Blank:
-    return _note(Operation.ERASE, image, i, j, h, w)
+@F.register_kernel(F.erase, Placeholder)
+def _erase(image: Placeholder, i: int, j: int, h: int, w: int, **_: Any) -> Placeholder:
+    return _record(Operation.ERASE, image, i, j, h, w)

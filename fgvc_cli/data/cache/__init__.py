@@ -1,1 +1,1 @@
-"""The decode cache: uint8 images at training size, on disk, shared by processes and runs."""
+"""The decode cache: decoded and resized images on disk, one LMDB environment per dataset and image size."""

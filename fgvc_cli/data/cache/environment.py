@@ -10,142 +10,137 @@ from typing import Any
 
 import lmdb
 
-from fgvc_cli.data.cache.resize import DATA
+DATA = "data.mdb"
+"""File in which LMDB keeps the images of a cache."""
 
-LEAST_MAP, FIRST_MAP = 1 << 20, 1 << 30
-"""Bytes of address space that a map begins with, at least and where there is room; the file is no longer for it."""
+MIN_MAP_SIZE, INITIAL_MAP_SIZE = 1 << 20, 1 << 30
+"""Bytes of address space that a map starts with; the file grows only with its content."""
 
-READERS = 4000
-"""Transactions that may read at once, in all processes: one a process."""
-
-
-class Unusable(Exception):  # noqa: N818, the caller says what it means
-    """A store cannot be used; the message says why."""
+MAX_READERS = 4000
+"""Maximum number of concurrent read transactions over all processes; each process has at most one."""
 
 
-class Damaged(Unusable):
-    """The file of a store is no LMDB file, of another version, or cut short."""
+class CacheUnusable(Exception):  # noqa: N818, the caller decides whether this is an error
+    """A cache cannot be used; the message gives the reason."""
+
+
+class CacheDamaged(CacheUnusable):
+    """The file of a cache is not an LMDB file, is of another version, or is truncated."""
 
 
 @dataclass
-class Opened:
-    """An environment as this process has it open.
+class OpenEnvironment:
+    """An environment that this process has open.
 
     Attributes:
-        environment: of LMDB.
+        env: the LMDB environment.
         file: device and inode of its data file.
         lock: held while a transaction is open or the map is resized, which exclude each other.
     """
 
-    environment: lmdb.Environment
+    env: lmdb.Environment
     file: tuple[int, int]
     lock: Any = field(default_factory=threading.RLock)
 
 
-_opened: dict[tuple[int, Path], Opened] = {}
-"""By process id, because a forked process finds those of its parent here and must leave them alone."""
+_open_environments: dict[tuple[int, Path], OpenEnvironment] = {}
+"""Keyed by process id too: a forked process inherits the entries of its parent and must not use them."""
 
 
 def create(folder: Path) -> None:
-    """Make the environment of a store, or check the one that is there.
+    """Create the environment of a cache, or verify the existing one.
 
     Raises:
-        Damaged: there is a file, and it cannot be used.
-        Unusable: the folder cannot be written, or LMDB's locks do not work there.
+        CacheDamaged: the existing file cannot be used.
+        CacheUnusable: the folder cannot be written, or LMDB's locks do not work there.
     """
-    _open(folder, most=0, create=True)
+    _open(folder, max_size=0, create=True)
     close(folder)
 
 
-def opened(folder: Path, most: int) -> Opened:
-    """Return the environment of a store, opened by this process.
+def open_environment(folder: Path, max_size: int) -> OpenEnvironment:
+    """Return the environment of a cache, opened by this process.
 
     Args:
-        folder: the store.
-        most: bytes that its file may grow to.
+        folder: of the cache.
+        max_size: bytes that its file may grow to.
 
     Raises:
-        Unusable: it is not there any more, or damaged.
+        CacheUnusable: it was removed, or is damaged.
     """
-    found = _opened.get((os.getpid(), folder))
+    found = _open_environments.get((os.getpid(), folder))
     if found is None:
-        return _open(folder, most, create=False)
-    if _file(folder) != found.file:
+        return _open(folder, max_size, create=False)
+    if _file_id(folder) != found.file:
         close(folder)
-        raise Unusable("it was removed")
+        raise CacheUnusable("it was removed")
     return found
 
 
 def close(folder: Path) -> None:
-    """Close the environment of a store, if this process has it open."""
-    found = _opened.get((os.getpid(), folder))
+    """Close the environment of a cache if this process has it open."""
+    found = _open_environments.get((os.getpid(), folder))
     if found is not None:
         with found.lock:
-            del _opened[os.getpid(), folder]
-            found.environment.close()
+            del _open_environments[os.getpid(), folder]
+            found.env.close()
 
 
 def count_images(folder: Path) -> int:
-    """Return how many images a store holds; 0 if it cannot be read."""
-    found = _opened.get((os.getpid(), folder))
+    """Return the number of images in a cache; 0 if it cannot be read."""
+    found = _open_environments.get((os.getpid(), folder))
     try:
         if found is not None:
-            return int(found.environment.stat()["entries"])
-        if _file(folder) is None:
+            return int(found.env.stat()["entries"])
+        if _file_id(folder) is None:
             return 0
-        with lmdb.open(os.fspath(folder), readonly=True, lock=False, create=False) as environment:  # its first page
+        with lmdb.open(os.fspath(folder), readonly=True, lock=False, create=False) as environment:
             return int(environment.stat()["entries"])
     except (lmdb.Error, OSError):
         return 0
 
 
-def grow(found: Opened, most: int) -> bool:
-    """Make the map of an environment larger; return False if it has `most` bytes already."""
-    size = found.environment.info()["map_size"]
-    if size >= most:
+def grow(found: OpenEnvironment, max_size: int) -> bool:
+    """Double the map of an environment, up to `max_size` bytes; return False if it has that size already."""
+    size = found.env.info()["map_size"]
+    if size >= max_size:
         return False
     with found.lock:
-        found.environment.set_mapsize(min(2 * size, most))
+        found.env.set_mapsize(min(2 * size, max_size))
     return True
 
 
-def follow(found: Opened) -> None:
-    """Make the map as large as another process has made it."""
+def adopt_map_size(found: OpenEnvironment) -> None:
+    """Resize the map to the size that another process gave it."""
     with found.lock:
-        found.environment.set_mapsize(0)
+        found.env.set_mapsize(0)
 
 
-def _open(folder: Path, most: int, create: bool) -> Opened:
-    if not create and _file(folder) is None:
-        raise Unusable("it was removed")
+def _open(folder: Path, max_size: int, create: bool) -> OpenEnvironment:
+    if not create and _file_id(folder) is None:
+        raise CacheUnusable("it was removed")
+    data = folder / DATA
     try:
-        environment = _new_environment(folder, most)
+        size = max(MIN_MAP_SIZE, data.stat().st_size if data.exists() else 0, min(INITIAL_MAP_SIZE, max_size))
+        environment = lmdb.open(os.fspath(folder), map_size=size, create=False, metasync=False, max_readers=MAX_READERS)
     except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError) as error:
-        raise Damaged(f"its file is damaged ({error})") from error
+        raise CacheDamaged(f"its file is damaged ({error})") from error
     except (lmdb.Error, OSError) as error:
-        raise Unusable(str(error)) from error
-    file = _file(folder)
+        raise CacheUnusable(str(error)) from error
+    file = _file_id(folder)
     if file is None:
         environment.close()
-        raise Unusable("it was removed")
-    found = _opened[os.getpid(), folder] = Opened(environment, file)
-    pages = environment.info()["last_pgno"] + 1
-    if (folder / DATA).stat().st_size < pages * environment.stat()["psize"]:
+        raise CacheUnusable("it was removed")
+    found = _open_environments[os.getpid(), folder] = OpenEnvironment(environment, file)
+    if data.stat().st_size < (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]:
         close(folder)
-        raise Damaged("its file is cut short")
-    environment.reader_check()  # of processes that were killed
+        raise CacheDamaged("its file is truncated")
+    environment.reader_check()  # clear the slots of killed processes
     return found
 
 
-def _new_environment(folder: Path, most: int) -> lmdb.Environment:
-    data = folder / DATA
-    size = data.stat().st_size if data.exists() else 0
-    room = max(LEAST_MAP, size, min(FIRST_MAP, most))
-    return lmdb.open(os.fspath(folder), map_size=room, create=False, metasync=False, max_readers=READERS)
-
-
-def _file(folder: Path) -> tuple[int, int] | None:
-    """Return the device and inode of a store's data file; None if there is none."""
+def _file_id(folder: Path) -> tuple[int, int] | None:
+    """Return device and inode of a cache's data file; None if it does not exist."""
     try:
         found = (folder / DATA).stat()
     except OSError:

@@ -15,193 +15,182 @@ from fgvc_cli import files, settings
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Dataset, Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.cache import environment
-from fgvc_cli.data.cache.environment import Damaged, Unusable
-from fgvc_cli.data.cache.index import (
-    ABOUT,
-    IMAGES,
-    USE,
-    NoRoom,
-    bytes_per_image,
-    expect,
-    limit,
-    make_room,
-    mark_used,
-    most,
-    remove_idle,
-    size,
-    sweep,
-)
-from fgvc_cli.data.cache.locks import FileLock, Locked
+from fgvc_cli.data.cache import environment, index, quota
+from fgvc_cli.data.cache.environment import CacheDamaged, CacheUnusable
+from fgvc_cli.data.cache.quota import CacheTooLarge
 from fgvc_cli.data.cache.resize import CachedResize
-from fgvc_cli.data.cache.store import ImageStore, KeptImages
+from fgvc_cli.data.cache.store import CachedImages, DecodeCache
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import bytes_text
 from fgvc_cli.launch import launched
+from fgvc_cli.locks import FileLock, Locked
+from fgvc_cli.formatting import bytes_text
 
-Wanted = Literal["auto", "on", "off"]
-"""What `train.cache` may be."""
+CacheMode = Literal["auto", "on", "off"]
+"""Values of `train.cache`."""
 
 STALE = 2
-"""A store that must grow and has no room is begun anew if it is so many times what the present images need."""
+"""A cache that must grow and has no room is emptied if it is at least this many times the size that is needed."""
 
 TRIES, PATIENCE = 5, 1.0
-"""How often, and for how many seconds each time, to try when another process removes a store just as it is opened."""
+"""Number of attempts, and seconds to wait in each, while other processes remove a cache that is being opened."""
 
 
 @dataclass
 class TrainingCache:
-    """What a training keeps of the images it decodes.
+    """The cached images of a training.
 
     Attributes:
-        train, val: the images of each split in their store; None where they are decoded in every epoch.
-        notes: lines that a person should know.
-        in_use: keep others from removing the stores.
+        train, val: decoded images of each split; None if they are decoded in every epoch.
+        notes: lines to show to the user.
+        in_use: locks that keep other processes from removing the caches.
     """
 
-    train: KeptImages | None = None
-    val: KeptImages | None = None
+    train: CachedImages | None = None
+    val: CachedImages | None = None
     notes: list[str] = field(default_factory=list)
     in_use: list[FileLock] = field(default_factory=list)
 
     def close(self) -> None:
-        """Let go of the stores: others may remove them now."""
-        for kept in (self.train, self.val):
-            if kept is not None:
-                kept.store.close()
-                mark_used(kept.store.folder)
+        """Close the caches and allow others to remove them."""
+        for images in (self.train, self.val):
+            if images is not None:
+                images.cache.close()
+                index.mark_used(images.cache.folder)
         for lock in self.in_use:
             lock.close()
         self.in_use.clear()
 
 
 def training_cache(
-    wanted: Wanted,
+    mode: CacheMode,
     dataset: Dataset,
     train: Split,
     val: Split | None,
     preprocessing: Preprocessing,
     augment: AugmentOptions,
 ) -> TrainingCache:
-    """Open the stores of a training: of the splits that it reads in every epoch.
+    """Open the decode caches of the splits that a training reads in every epoch.
 
-    Images in memory are not kept, nor training images whose augmentation begins with the whole photograph.
+    Images in memory are not cached, nor training images whose augmentation starts from the whole image.
 
     Args:
-        wanted: "off": none; "auto": where they fit; "on": they must.
+        mode: "off": no cache; "auto": if the images fit; "on": they must fit.
         dataset: of the splits.
-        train, val: what is trained on and what chooses the best epoch.
-        preprocessing, augment: what is done to the images.
+        train, val: training and validation split.
+        preprocessing, augment: applied to the images.
 
     Raises:
-        FgvcError: they do not fit, or the cache folder cannot be used, and it must be (`on`).
+        FgvcError: `mode` is "on", and the images do not fit or the cache directory cannot be used.
     """
     cache = TrainingCache()
-    if wanted == "off" or (wanted == "auto" and not limit()):
+    if mode == "off" or (mode == "auto" and not settings.current().cache_limit):
         return cache
-    augmented = CachedResize.augmented(Augmentation(augment, preprocessing))
-    splits: dict[CachedResize, dict[str, Split]] = {}
-    for name, split, rendition in (("train", train, augmented), ("val", val, CachedResize.resized(preprocessing))):
-        if rendition is None:
-            cache.notes.append("training images are decoded in every epoch: augment.before_resize needs them whole")
+    of_train = CachedResize.of_augmentation(Augmentation(augment, preprocessing))
+    of_val = CachedResize.of_preprocessing(preprocessing)
+    by_resize: dict[CachedResize, dict[str, Split]] = {}
+    for name, split, resize in (("train", train, of_train), ("val", val, of_val)):
+        if resize is None:
+            cache.notes.append("training images are decoded in every epoch: `augment.before_resize` needs them whole")
         elif split is not None and len(split) and all(isinstance(image, str | os.PathLike) for image in split.images):
-            splits.setdefault(rendition, {})[name] = split
-    for rendition, those in splits.items():
-        what = f"decoded images ({' and '.join(those)}, {rendition.words})"
+            by_resize.setdefault(resize, {})[name] = split
+    for resize, splits in by_resize.items():
+        what = f"decoded images ({' and '.join(splits)}, {resize.description})"
         try:
-            _add(cache, dataset, rendition, those, what)
-        except (NoRoom, Unusable, Locked, FgvcError, OSError) as error:
-            if wanted == "on":
+            _open(cache, dataset, resize, splits, what)
+        except (CacheTooLarge, CacheUnusable, Locked, FgvcError, OSError) as error:
+            if mode == "on":
                 cache.close()
-                raise FgvcError(f"train.cache=on: {what} cannot be kept: {_cause(error)}.") from error
-            cache.notes.append(f"{what} are not kept: {_cause(error)}; every epoch decodes them anew")
+                raise FgvcError(f"`train.cache=on`: {what} cannot be cached: {_cause(error)}") from error
+            cache.notes.append(f"{what} are not cached: {_cause(error)}; they are decoded in every epoch")
     return cache
 
 
-def _add(cache: TrainingCache, dataset: Dataset, rendition: CachedResize, splits: dict[str, Split], what: str) -> None:
-    """Open a store, and make room for what it lacks of the splits."""
-    about, root = _about(dataset, rendition), settings.current().cache.absolute()
-    folder = root / IMAGES / hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def _open(cache: TrainingCache, dataset: Dataset, resize: CachedResize, splits: dict[str, Split], what: str) -> None:
+    """Open a decode cache, and make room for the images of the splits that it lacks."""
+    about, root = _about(dataset, resize), settings.current().cache.absolute()
+    digest = hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()
+    folder = root / index.IMAGES / digest[:16]
     paths: list[Any] = [image for split in splits.values() for image in split.images]
-    each = bytes_per_image(rendition, paths)
-    sweep(root)
-    if not folder.exists():  # before it is made, so that nothing is left of one that has no room
+    each = quota.bytes_per_image(resize, paths)
+    index.remove_leftovers(root)
+    if not folder.exists():  # first of all, so that nothing is created if there is no room
         _make_room(cache, root, folder, len(paths) * each)
-    with ExitStack() as unless_it_works:
-        lock = _taken(folder, about, cache.notes)
-        unless_it_works.callback(lock.close)
-        store = ImageStore(folder, 0)
-        kept = {name: KeptImages(store, rendition, list[Any](split.images)) for name, split in splits.items()}
-        there = sum(images.count() for images in kept.values())
-        store.close()
-        if store.trouble:
-            raise Unusable(f"{folder}: {store.trouble}")
+    with ExitStack() as on_failure:
+        lock = _lock_and_create(folder, about, cache.notes)
+        on_failure.callback(lock.close)
+        images = DecodeCache(folder, 0)
+        by_split = {name: CachedImages(images, resize, list[Any](split.images)) for name, split in splits.items()}
+        present = sum(cached.count() for cached in by_split.values())
+        images.close()
+        if images.read_error:
+            raise CacheUnusable(f"{folder}: {images.read_error}")
+        more = (len(paths) - present) * each
         try:
-            _make_room(cache, root, folder, (len(paths) - there) * each)
-        except NoRoom:
-            if size(folder) < STALE * len(paths) * each:
+            _make_room(cache, root, folder, more)
+        except CacheTooLarge:
+            if index.disk_size(folder) < STALE * len(paths) * each:
                 raise
             lock.close()
-            if not remove_idle(folder):
+            if not index.remove_idle(folder):
                 raise
-            cache.notes.append(f"{folder}: most of the images in it were of files that have changed; it begins anew")
-            return _add(cache, dataset, rendition, splits, what)
-        expect(folder, size(folder) + (len(paths) - there) * each)
-        store.most = most(root, folder)
-        unless_it_works.pop_all()
+            cache.notes.append(f"{folder}: emptied, because most of its images are of files that have changed")
+            _open(cache, dataset, resize, splits, what)
+            return
+        index.set_expected_size(folder, index.disk_size(folder) + more)
+        images.max_size = quota.max_size(root, folder)
+        on_failure.pop_all()
     cache.in_use.append(lock)
-    cache.train, cache.val = kept.get("train", cache.train), kept.get("val", cache.val)
-    cache.notes.append(
-        f"{what} are kept in {folder}: {there} of {len(paths)}, in all about {bytes_text(len(paths) * each)}"
-    )
-    return None
+    cache.train, cache.val = by_split.get("train", cache.train), by_split.get("val", cache.val)
+    total = bytes_text(len(paths) * each)
+    cache.notes.append(f"{what} are cached in {folder}: {present} of {len(paths)} so far, about {total} in total")
 
 
 def _make_room(cache: TrainingCache, root: Path, folder: Path, more: float) -> None:
-    for removed in make_room(root, folder, more):
-        day = time.strftime("%Y-%m-%d", time.localtime(removed.used))
+    for info in quota.make_room(root, folder, more):
+        day = time.strftime("%Y-%m-%d", time.localtime(info.used))
         cache.notes.append(
-            f"removed to make room: decoded images of {removed.data} ({removed.rendition}), "
-            f"{bytes_text(removed.bytes)}, last used {day}"
+            f"removed to make room: decoded images of {info.data} ({info.resize}), "
+            f"{bytes_text(info.bytes)}, last used {day}"
         )
 
 
-def _taken(folder: Path, about: dict[str, str], notes: list[str]) -> FileLock:
-    """Make a store, or check the one that is there, and return the lock that keeps others from removing it."""
+def _lock_and_create(folder: Path, about: dict[str, str], notes: list[str]) -> FileLock:
+    """Create a cache, or verify the existing one, and return the lock that keeps others from removing it."""
     for _ in range(TRIES):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(folder / USE, shared=True, patience=PATIENCE)
-        except FileNotFoundError:  # the folder was removed this moment
+            lock = FileLock(folder / index.USE_LOCK, shared=True, patience=PATIENCE)
+        except FileNotFoundError:  # the folder was removed meanwhile
             continue
         try:
-            if not lock.is_of(folder / USE):
+            if not lock.is_of(folder / index.USE_LOCK):
                 lock.close()
                 continue
             environment.create(folder)
-            if not (folder / ABOUT).exists():
-                files.write_json(folder / ABOUT, about)
-        except Damaged as error:
+            if not (folder / index.ABOUT).exists():
+                files.write_json(folder / index.ABOUT, about)
+        except CacheDamaged as error:
             lock.close()
-            if not remove_idle(folder):
-                raise Unusable(f"{folder}: {error}, and other runs use it") from error
-            notes.append(f"{folder}: {error}; it begins anew")
+            if not index.remove_idle(folder):
+                raise CacheUnusable(f"{folder}: {error}, and other runs use it") from error
+            notes.append(f"{folder}: {error}; emptied")
         except BaseException:
             lock.close()
             raise
         else:
-            mark_used(folder)
+            index.mark_used(folder)
             return lock
-    raise Unusable(f"other processes keep removing {folder}")
+    raise CacheUnusable(f"other processes keep removing {folder}")
 
 
-def _about(dataset: Dataset, rendition: CachedResize) -> dict[str, str]:
-    """Return what a store is of, in words; its name is made of this."""
+def _about(dataset: Dataset, resize: CachedResize) -> dict[str, str]:
+    """Return the contents of `about.json`; the folder's name is a digest of it, so it must never change."""
     folder = str(dataset.identity().get("folder", ""))
-    about = {"data": f"{dataset.name} ({folder})" if folder else dataset.name, "rendition": rendition.words}
-    about["identity"] = rendition.identity
+    about = {"data": f"{dataset.name} ({folder})" if folder else dataset.name, "rendition": resize.description}
+    about["identity"] = resize.identity
     launch = launched()
-    if launch.count != launch.local_count:  # the cache folder may be shared, and LMDB's locks work within a machine
+    if launch.count != launch.local_count:  # the directory may be shared, and LMDB's locks work within one machine
         about["machine"] = platform.node()
     return about
 

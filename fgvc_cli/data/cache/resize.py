@@ -1,4 +1,4 @@
-"""What the cache stores of an image: its size and how it was resized."""
+"""The deterministic resize before any augmentation, whose result the decode cache keeps."""
 
 from __future__ import annotations
 
@@ -14,22 +14,19 @@ if TYPE_CHECKING:
 
     from fgvc_cli.data.augmentation import Augmentation
 
-DATA = "data.mdb"
-"""The file of a cache that LMDB keeps the images in."""
-
 FORMAT = 1
-"""To be raised when the same file and rendition give other pixels (`fgvc_cli.data.images`), or are stored otherwise."""
+"""Increase when the same file and resize give other pixels (`fgvc_cli.data.images`), or are stored in another way."""
 
 
 @dataclass(frozen=True)
 class CachedResize:
-    """An image as it is before anything random is done to it: the part that is the same in every epoch.
+    """The part of preprocessing that gives the same pixels in every epoch.
 
-    Whoever needs it makes it, whether or not it is kept: a run has the same pixels with and without a store.
+    It is applied with and without a cache, so that both give the same batches.
 
     Attributes:
-        crop_mode: "center" resizes the short side to `side` and keeps the shape; "squash" makes a square; "shrink" is
-            "center" for images that are larger, and leaves others as they are.
+        crop_mode: "center" resizes the short side to `side` and keeps the aspect ratio; "squash" resizes to a square;
+            "shrink" is "center" for larger images, and leaves smaller ones unchanged.
         side: pixels.
         interpolation: "bilinear" or "bicubic".
     """
@@ -39,22 +36,22 @@ class CachedResize:
     interpolation: Literal["bilinear", "bicubic"]
 
     @classmethod
-    def resized(cls, preprocessing: Preprocessing) -> CachedResize:
-        """Return what a crop of fixed size is taken from: exactly `Preprocessing.resized`."""
+    def of_preprocessing(cls, preprocessing: Preprocessing) -> CachedResize:
+        """Return the resize of `Preprocessing.resized`, which crops of fixed size are taken from."""
         return cls(preprocessing.crop_mode, preprocessing.resize, preprocessing.interpolation)
 
     @classmethod
-    def augmented(cls, augmentation: Augmentation) -> CachedResize | None:
-        """Return what an augmentation begins with; None if that is the whole photograph (`before_resize`)."""
+    def of_augmentation(cls, augmentation: Augmentation) -> CachedResize | None:
+        """Return the resize before an augmentation; None if it needs the whole image (`before_resize`)."""
         preprocessing, side = augmentation.preprocessing, augmentation.target_side
         if side is None:
             return None
         if augmentation.options.crop == "resized":
             return cls("shrink", side, preprocessing.interpolation)
-        return cls.resized(preprocessing)
+        return cls.of_preprocessing(preprocessing)
 
     def size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the (width, height) that an image of (width, height) has in this rendition."""
+        """Return the (width, height) that an image of (width, height) is resized to."""
         if self.crop_mode == "shrink" and min(size) <= self.side:
             return size
         crop_mode: Literal["center", "squash"] = "squash" if self.crop_mode == "squash" else "center"
@@ -66,8 +63,8 @@ class CachedResize:
         return image if size == image.size else image.resize(size, FILTERS[self.interpolation])
 
     @property
-    def words(self) -> str:
-        """The rendition as a person reads it: "short side 256 px, bilinear"."""
+    def description(self) -> str:
+        """Size and interpolation in words: "short side 256 px, bilinear"."""
         size = {
             "center": f"short side {self.side} px",
             "squash": f"{self.side} x {self.side} px",
@@ -77,5 +74,5 @@ class CachedResize:
 
     @property
     def identity(self) -> str:
-        """All that decides the pixels. Each Pillow brings decoders of its own, the lesser versions too."""
-        return f"{self.words}, format {FORMAT}, Pillow {PIL.__version__}"
+        """Everything that determines the pixels; every Pillow release brings its own decoders."""
+        return f"{self.description}, format {FORMAT}, Pillow {PIL.__version__}"

@@ -16,56 +16,67 @@ import lmdb
 import numpy as np
 from PIL import Image
 
-from fgvc_cli.data.cache.environment import Opened, Unusable, close, follow, grow, opened
-from fgvc_cli.data.cache.locks import Locked, locked
+from fgvc_cli.data.cache.environment import (
+    CacheUnusable,
+    OpenEnvironment,
+    adopt_map_size,
+    close,
+    grow,
+    open_environment,
+)
 from fgvc_cli.data.cache.resize import CachedResize
+from fgvc_cli.locks import Locked, locked
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-
-WRITE = "write.lock"
+WRITE_LOCK = "write.lock"
 PATIENCE = 0.25
-"""Seconds to wait for another process that writes. One that was stopped in the middle of it, or a slow disk, then costs
-others no more: what cannot be written now is decoded, and written, another time."""
+"""Seconds to wait for another process that writes. After that images are only decoded, and cached another time: a
+stopped process or a slow disk must not hold up the others."""
 
 SLOW = 0.05
-"""Seconds. After writing for longer than this, a process writes nothing for as long again: on a slow or busy disk the
-first epoch takes at most twice what decoding takes, and what was left out is written in the next."""
+"""Seconds. After a write that took longer, a process pauses writing for the same time: on a slow or busy disk the first
+epoch takes at most twice as long as decoding, and the images left out are cached in the next."""
 
 Find = Callable[[bytes], "memoryview | None"]
 
 
-class ImageStore:
-    """A store of images by key, for any number of processes at once; it survives pickling and forking.
+class DecodeCache:
+    """Decoded images by key, for any number of concurrent processes; can be pickled and survives forking.
 
-    Nothing here raises: a store that fails is given up by this process, which `trouble` says.
+    No method raises when the cache fails: this process stops using it and sets `read_error` or `write_error`.
 
     Attributes:
-        folder: where it is.
-        most: bytes that it may take on the disk.
-        trouble: why it is no longer read; empty if it is.
-        full: why nothing is written any more; empty if it is.
-        told: whether a person knows of either.
+        folder: of the cache.
+        max_size: bytes that it may take on disk.
+        read_error: why it is no longer read; empty if it is.
+        write_error: why it is no longer written; empty if it is.
+        warned: whether the user was warned of either.
     """
 
-    def __init__(self, folder: Path, most: int) -> None:
-        self.folder, self.most = folder, most
-        self.trouble = self.full = ""
-        self.told = False
-        self._patience, self._rest_until = PATIENCE, 0.0
+    def __init__(self, folder: Path, max_size: int) -> None:
+        self.folder, self.max_size = folder, max_size
+        self.read_error = self.write_error = ""
+        self.warned = False
+        self._patience, self._pause_until = PATIENCE, 0.0
+
+    @property
+    def error(self) -> str:
+        """Why the cache is not fully used by this process; empty if it is."""
+        return self.read_error or self.write_error
 
     @contextmanager
     def reading(self) -> Iterator[Find]:
-        """Give a function that finds an image's bytes by its key; what it returns is only valid within the block."""
-        found = self._opened()
+        """Yield a function that finds an image's bytes by key; its results are valid only within the block."""
+        found = self._open()
         if found is None:
-            yield _nothing
+            yield _find_nothing
             return
         with found.lock:
-            transaction = self._begun(found)
+            transaction = self._begin_read(found)
             if transaction is None:
-                yield _nothing
+                yield _find_nothing
                 return
             try:
                 yield cast(Find, transaction.get)  # buffers=True: memory, not bytes
@@ -73,145 +84,139 @@ class ImageStore:
                 transaction.abort()
 
     def write(self, images: Sequence[tuple[bytes, bytes]]) -> None:
-        """Add images, each as (key, bytes), all or none; those that are there already stay as they are."""
-        if self.full or not images or time.monotonic() < self._rest_until:
+        """Add images, each as (key, bytes), all or none; existing ones are not overwritten."""
+        if self.write_error or not images or time.monotonic() < self._pause_until:
             return
-        found = self._opened()
+        found = self._open()
         if found is None:
             return
         try:
-            with locked(self.folder / WRITE, self._patience), found.lock:
+            with locked(self.folder / WRITE_LOCK, self._patience), found.lock:
                 started = time.monotonic()
                 self._write(found, images)
             self._patience, now = PATIENCE, time.monotonic()
-            self._rest_until = 2 * now - started if now - started > SLOW else 0.0
+            self._pause_until = 2 * now - started if now - started > SLOW else 0.0
         except Locked:
-            self._patience = 0.0  # until it works again: once was enough waiting
+            self._patience = 0.0  # do not wait again until a write succeeds
         except (lmdb.Error, OSError) as error:
-            self.full = f"it cannot be written ({self._cause(error, images)})"
-
-    def _cause(self, error: Exception, images: Sequence[tuple[bytes, bytes]]) -> str:
-        """Say why writing failed; what a full disk took half of, LMDB calls an input/output error."""
-        with suppress(OSError):
-            if shutil.disk_usage(self.folder).free < sum(len(value) for _, value in images):
-                return "the disk is full"
-        return str(error)
+            cause = str(error)
+            with suppress(OSError):  # LMDB reports a disk that fills up during a write as an input/output error
+                if shutil.disk_usage(self.folder).free < sum(len(value) for _, value in images):
+                    cause = "the disk is full"
+            self.write_error = f"it cannot be written ({cause})"
 
     def count(self, keys: Iterable[bytes]) -> int:
-        """Return how many of some keys have an image."""
+        """Return the number of keys that have an image."""
         with self.reading() as find:
             return sum(find(key) is not None for key in keys)
 
     def close(self) -> None:
-        """Let go of the files, in this process; they are opened again when they are needed."""
+        """Close the files in this process; they are opened again on the next use."""
         close(self.folder)
 
-    def _opened(self) -> Opened | None:
-        if self.trouble:
+    def _open(self) -> OpenEnvironment | None:
+        if self.read_error:
             return None
         try:
-            return opened(self.folder, self.most)
-        except Unusable as error:
-            self.trouble = str(error)
+            return open_environment(self.folder, self.max_size)
+        except CacheUnusable as error:
+            self.read_error = str(error)
         return None
 
-    def _begun(self, found: Opened) -> lmdb.Transaction | None:
+    def _begin_read(self, found: OpenEnvironment) -> lmdb.Transaction | None:
         try:
             try:
-                return found.environment.begin(buffers=True)
+                return found.env.begin(buffers=True)
             except lmdb.MapResizedError:
-                follow(found)
-                return found.environment.begin(buffers=True)
+                adopt_map_size(found)
+                return found.env.begin(buffers=True)
         except lmdb.Error as error:
-            self.trouble = f"it cannot be read ({error})"
+            self.read_error = f"it cannot be read ({error})"
             return None
 
-    def _write(self, found: Opened, images: Sequence[tuple[bytes, bytes]]) -> None:
+    def _write(self, found: OpenEnvironment, images: Sequence[tuple[bytes, bytes]]) -> None:
         while True:
             try:
-                with found.environment.begin(write=True) as transaction:
+                with found.env.begin(write=True) as transaction:
                     for key, value in images:
                         transaction.put(key, value, overwrite=False)
                 return
             except lmdb.MapResizedError:
-                follow(found)
+                adopt_map_size(found)
             except lmdb.MapFullError:
-                if not grow(found, self.most):
-                    self.full = "it is as large as it may be"
+                if not grow(found, self.max_size):
+                    self.write_error = "it has reached its maximum size"
                     return
 
 
-def _nothing(_: bytes) -> None:
+def _find_nothing(_: bytes) -> None:
     return None
 
 
 KEY_BYTES = 16
 NO_KEY = bytes(KEY_BYTES)
 SHAPE = struct.Struct("<II")
-"""What stands before the pixels, which are uint8 H,W,3: height and width."""
+"""Header before the pixels, which are uint8 H,W,3: height and width."""
 
-MOST_WAITING = 16 * 2**20
-"""Bytes of images that wait for the end of the batch to be written."""
+MAX_PENDING = 16 * 2**20
+"""Bytes of images that wait to be written at the end of the batch."""
 
 
 def image_key(path: str | Path) -> bytes:
-    """Return what tells an image file from every other, and from itself after a change: a digest of 16 bytes.
+    """Return a 16-byte digest that identifies an image file and its content; zeros if the file does not exist.
 
-    It is made of the absolute path, the size and both times of change: a program that copies or unpacks sets the one
-    of the content as it likes, and two files that change names keep it. Zeros for a file that is not there.
+    It covers the absolute path, the size, and both modification times: programs that copy or unpack may set mtime
+    freely, and renaming one file to another keeps it.
     """
     try:
-        found = os.stat(path)  # noqa: PTH116, a hundred thousand of them
+        found = os.stat(path)  # noqa: PTH116, called for 100,000 files
     except OSError:
         return NO_KEY
     text = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} ".encode()
     return hashlib.blake2b(text + os.fsencode(os.path.abspath(path)), digest_size=KEY_BYTES).digest()  # noqa: PTH100
 
 
-def image_keys(paths: Sequence[str | Path]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return the keys of image files, uint8 N,16."""
-    return np.frombuffer(b"".join(map(image_key, paths)), np.uint8).reshape(-1, KEY_BYTES)
+class CachedImages:
+    """The images of a split in a decode cache: reads those that are there, and adds those decoded meanwhile.
 
-
-class KeptImages:
-    """The images of a split in a store: those that are there are read, and those decoded meanwhile are added.
-
-    A batch is one transaction, so the work on it stands in `with kept.batch():`.
+    A batch is one transaction: `with cached.batch(): ...`.
 
     Args:
-        store: holds them.
-        rendition: that they have in it.
-        images: files.
+        cache: holds the images.
+        resize: that was applied to them.
+        images: files of the split.
+
+    Attributes:
+        keys: uint8 N,16, see `image_key`.
     """
 
-    def __init__(self, store: ImageStore, rendition: CachedResize, images: Sequence[str | Path]) -> None:
-        self.store, self.rendition, self.keys = store, rendition, image_keys(images)
+    def __init__(self, cache: DecodeCache, resize: CachedResize, images: Sequence[str | Path]) -> None:
+        self.cache, self.resize = cache, resize
+        self.keys = np.frombuffer(b"".join(map(image_key, images)), np.uint8).reshape(-1, KEY_BYTES)
+        self._start()
+
+    def _start(self) -> None:
         self._find: Find | None = None
-        self._waiting: list[tuple[bytes, bytes]] = []
+        self._pending: list[tuple[bytes, bytes]] = []
         self._transaction = ExitStack()
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"store": self.store, "rendition": self.rendition, "keys": self.keys}
+        return {"cache": self.cache, "resize": self.resize, "keys": self.keys}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _find=None, _waiting=[], _transaction=ExitStack())
-
-    @property
-    def trouble(self) -> str:
-        """What is wrong with the store, as this process sees it; empty if nothing is."""
-        store = self.store
-        return store.trouble or store.full
+        self.__dict__.update(state)
+        self._start()
 
     def count(self) -> int:
-        """Return how many of the images are in the store."""
-        return self.store.count(key.tobytes() for key in self.keys)
+        """Return the number of images that are in the cache."""
+        return self.cache.count(key.tobytes() for key in self.keys)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Read from the store within the block, and at its end write what was decoded."""
+        """Read from the cache within the block, and write the newly decoded images at its end."""
         self._begin()
         try:
             yield
@@ -219,34 +224,34 @@ class KeptImages:
             self._finish()
 
     def get(self, index: int) -> PILImage | None:
-        """Return an image of the batch, or None if it is not in the store."""
+        """Return an image of the batch, or None if it is not in the cache."""
         found = None if self._find is None else self._find(self.keys[index].tobytes())
         if found is None or len(found) < SHAPE.size:
             return None
         height, width = SHAPE.unpack_from(found)
         if len(found) != SHAPE.size + 3 * height * width:
             return None
-        # copies the pixels, as RGB in Pillow has four bytes each: the image outlives the transaction
+        # Copies the pixels (Pillow stores RGB in four bytes), so that the image outlives the transaction.
         pixels = np.frombuffer(found, np.uint8, offset=SHAPE.size)
         return Image.frombuffer("RGB", (width, height), pixels, "raw", "RGB", 0, 1)
 
     def add(self, index: int, path: Path, image: PILImage) -> None:
-        """Take an image that was just made from its file, for the store."""
-        if self._find is None or self.store.full or self.store.trouble:
+        """Add an image that was just decoded from its file and resized."""
+        if self._find is None or self.cache.error:
             return
         key = self.keys[index].tobytes()
-        if key == NO_KEY or key != image_key(path):  # replaced since the run began: these are not the pixels of the key
+        if key == NO_KEY or key != image_key(path):  # the file was replaced after the key was computed
             return
-        self._waiting.append((key, SHAPE.pack(image.height, image.width) + image.tobytes()))
-        if sum(len(value) for _, value in self._waiting) >= MOST_WAITING:
+        self._pending.append((key, SHAPE.pack(image.height, image.width) + image.tobytes()))
+        if sum(len(value) for _, value in self._pending) >= MAX_PENDING:
             self._finish()
             self._begin()
 
     def _begin(self) -> None:
-        self._find = self._transaction.enter_context(self.store.reading())
+        self._find = self._transaction.enter_context(self.cache.reading())
 
     def _finish(self) -> None:
         self._find = None
         self._transaction.close()  # before writing, which may resize the map
-        waiting, self._waiting = self._waiting, []
-        self.store.write(waiting)
+        pending, self._pending = self._pending, []
+        self.cache.write(pending)

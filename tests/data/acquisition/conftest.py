@@ -1,4 +1,4 @@
-"""A server of files that can misbehave, and a dataset that is registered by a plugin and gets its files from there."""
+"""A file server that can misbehave, and a plugin's dataset that downloads from it."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def insects(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (site / "insects_set.py").write_text(DATASET)
     monkeypatch.syspath_prepend(str(site))
     lookup._discovered.cache_clear()
-    yield Insects(site, tmp_path / "sqrt", server)
+    yield Insects(site, tmp_path / "root", server)
     lookup._discovered.cache_clear()
     for name in ("insects_plugin", "insects_set"):
         sys.modules.pop(name, None)

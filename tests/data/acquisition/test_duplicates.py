@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from fgvc_cli.data.acquisition.check import identical, of_one_size
+from fgvc_cli.data.acquisition.check import identical, same_size
 
 
 def test_only_files_of_one_size_are_compared():
-    assert of_one_size([5, 7, 5, 0, 0, 9, 7]) == [0, 1, 2, 6]
+    assert same_size([5, 7, 5, 0, 0, 9, 7]) == [0, 1, 2, 6]
 
 
-def test_files_are_compared_byte_for_byte(tmp_path):
+def test_identical_files(tmp_path):
     contents = [b"abc", b"abd", b"abc", b"abc", b"abd", b"xyz"]
     paths = [tmp_path / str(i) for i in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
@@ -21,6 +21,6 @@ def test_files_are_compared_byte_for_byte(tmp_path):
     assert identical(paths, range(6), lambda: None) == [[0, 3], [1, 4]]
 
 
-def test_arrays_of_another_shape_are_not_the_same():
+def test_arrays_of_different_shapes_differ():
     one, other = np.zeros((2, 3, 3), np.uint8), np.zeros((3, 2, 3), np.uint8)
     assert identical([one, other, one.copy()], range(3), lambda: None) == [[0, 2]]

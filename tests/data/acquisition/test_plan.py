@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fgvc_cli.contracts import Download, Provision
-from fgvc_cli.data.acquisition.plan import amount_text, room_for, size_text, wanted
+from fgvc_cli.data.acquisition.plan import amount_text, pending_downloads, required_disk_space, size_text
 from fgvc_cli.data.acquisition.unpacking import move_into_place
 
 
@@ -17,37 +17,37 @@ def test_amounts():
     assert [size_text(download) for download in (known, rough, unknown)] == ["3 MB", "~2 MB", "?"]
 
 
-def test_the_room_that_is_needed_at_most_at_a_time():
+def test_peak_disk_space():
     def archive(size: int) -> Download:
         return Download("", "x.tgz", size=size, unpack="")
 
-    assert room_for([archive(10)]) == 20
-    assert room_for([archive(10), archive(4)]) == 20
-    assert room_for([archive(4), archive(10)]) == 24
-    assert room_for([archive(10), Download("", "list.txt", size=15)]) == 25
+    assert required_disk_space([archive(10)]) == 20
+    assert required_disk_space([archive(10), archive(4)]) == 20
+    assert required_disk_space([archive(4), archive(10)]) == 24
+    assert required_disk_space([archive(10), Download("", "list.txt", size=15)]) == 25
 
 
-def test_what_is_wanted_is_what_is_not_there(tmp_path):
+def test_pending_downloads_are_the_incomplete_ones(tmp_path):
     lists, images = Download("", "list.txt"), Download("", "i.tgz", unpack="", gives=("images", "names"))
     provision = Provision(tmp_path, ("list.txt", "images"), (lists, images))
-    assert wanted(provision) == [lists, images]
+    assert pending_downloads(provision) == [lists, images]
     (tmp_path / "images").mkdir()
-    assert wanted(provision) == [lists, images]
+    assert pending_downloads(provision) == [lists, images]
     (tmp_path / "names").touch()
-    assert wanted(provision) == [lists]
+    assert pending_downloads(provision) == [lists]
     (tmp_path / "names").unlink()
     (tmp_path / "list.txt").touch()
-    assert wanted(provision) == []  # nothing that is needed is missing
+    assert pending_downloads(provision) == []  # nothing that is needed is missing
 
 
-def test_an_archive_that_does_not_say_gives_what_is_needed(tmp_path):
+def test_an_archive_without_gives_provides_all_that_is_needed(tmp_path):
     archive = Download("", "i.tgz", unpack="")
     provision = Provision(tmp_path, ("a", "b"), (archive,))
     (tmp_path / "i.tgz").touch()
     (tmp_path / "a").touch()
-    assert wanted(provision) == [archive]
+    assert pending_downloads(provision) == [archive]
     (tmp_path / "b").touch()
-    assert wanted(provision) == []
+    assert pending_downloads(provision) == []
 
 
 def write(folder: Path, *names: str) -> None:
@@ -56,7 +56,7 @@ def write(folder: Path, *names: str) -> None:
         (folder / name).write_text(folder.name)
 
 
-def test_what_is_there_stays_and_the_rest_is_moved(tmp_path):
+def test_existing_files_stay_and_the_rest_is_moved(tmp_path):
     new, old = tmp_path / "new", tmp_path / "old"
     write(new, "set/images/1.png", "set/images/2.png", "set/lists/a.txt", "set/names.txt")
     write(old, "set/images/1.png", "set/names.txt")

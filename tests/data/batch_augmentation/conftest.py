@@ -1,4 +1,4 @@
-"""Pictures with edges, gradients and flat parts, and draws of what to do to them."""
+"""Pictures with edges, gradients and flat parts, and draws for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photographs to decode, and stores to keep them in."""
+"""Photographs to decode, and a decode cache for them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.cache import environment
-from fgvc_cli.data.cache import store as image_store
+from fgvc_cli.data.cache import environment, store
 from fgvc_cli.data.cache.resize import CachedResize
-from fgvc_cli.data.cache.store import ImageStore, KeptImages
+from fgvc_cli.data.cache.store import CachedImages, DecodeCache
 
 
 @pytest.fixture(autouse=True)
 def _write_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write everything, however slow the disk is at the moment."""
-    monkeypatch.setattr(image_store, "PATIENCE", 60.0)
-    monkeypatch.setattr(image_store, "SLOW", math.inf)
+    monkeypatch.setattr(store, "PATIENCE", 60.0)
+    monkeypatch.setattr(store, "SLOW", math.inf)
 
 
 @pytest.fixture
@@ -29,37 +28,46 @@ def preprocessing() -> Preprocessing:
     return Preprocessing(image_size=32, resize=40, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
 
 
+@pytest.fixture(scope="session")
+def jpegs(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """JPEGs of noise in four shapes, larger and smaller than the resize."""
+    folder, rng, made = tmp_path_factory.mktemp("jpegs"), np.random.default_rng(5), []
+    for i in range(12):
+        width, height = ((200, 130), (90, 170), (30, 24), (41, 40))[i % 4]
+        noise = rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((width, height)).save(folder / "a.jpg", quality=90)
+        made.append((folder / "a.jpg").read_bytes())
+    return made
+
+
 @pytest.fixture
-def photographs(tmp_path: Path) -> Callable[..., Split]:
-    """Make a split of JPEGs of noise in all shapes, larger and smaller than what is wanted of them."""
+def photographs(tmp_path: Path, jpegs: list[bytes]) -> Callable[..., Split]:
+    """A function that makes a split of JPEGs."""
 
     def make(count: int = 12, name: str = "train") -> Split:
-        rng = np.random.default_rng(len(name))
         (tmp_path / name).mkdir()
         paths = [tmp_path / name / f"{i:03d}.jpg" for i in range(count)]
         for i, path in enumerate(paths):
-            size = ((200, 130), (90, 170), (30, 24), (41, 40))[i % 4]
-            noise = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), dtype=np.uint8)
-            Image.fromarray(noise).resize(size).save(path, quality=90)
+            path.write_bytes(jpegs[i % 12])
         return Split(name, paths, [i % 2 for i in range(count)], [path.name for path in paths])
 
     return make
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    """An empty store that may grow to 64 MiB."""
-    folder = tmp_path / "store"
+def cache(tmp_path: Path) -> DecodeCache:
+    """An empty cache that may grow to 64 MiB."""
+    folder = tmp_path / "cache"
     folder.mkdir()
     environment.create(folder)
-    return ImageStore(folder, 64 * 2**20)
+    return DecodeCache(folder, 64 * 2**20)
 
 
 @pytest.fixture
-def keep(store: ImageStore, preprocessing: Preprocessing) -> Callable[..., KeptImages]:
-    """Keep the images of a split in the store."""
+def cached(cache: DecodeCache, preprocessing: Preprocessing) -> Callable[..., CachedImages]:
+    """A function that returns the images of a split in the cache."""
 
-    def keep(split: Split, rendition: CachedResize | None = None) -> KeptImages:
-        return KeptImages(store, rendition or CachedResize.resized(preprocessing), split.images)
+    def make(split: Split, resize: CachedResize | None = None) -> CachedImages:
+        return CachedImages(cache, resize or CachedResize.of_preprocessing(preprocessing), split.images)
 
-    return keep
+    return make

@@ -8,7 +8,7 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets.inaturalist import DATASET_MD5, DATASET_URLS
 
-from fgvc_cli.data.acquisition.plan import amount_text, room_for, size_text
+from fgvc_cli.data.acquisition.plan import amount_text, required_disk_space, size_text
 from fgvc_cli.data.acquisition.unpacking import unpack
 from fgvc_cli.registry import get_registry
 
@@ -42,7 +42,7 @@ def test_hundreds_of_gigabytes_are_announced_though_published_roughly(sets):
     archives = sets.provision("inat").downloads
     assert amount_text(archives) == "2 files, about 232 GB"
     assert [size_text(archive) for archive in archives] == ["~224 GB", "~8.4 GB"]
-    assert room_for(archives) >= 448e9  # the first one, and what is in it
+    assert required_disk_space(archives) >= 448e9  # the first one, and what is in it
     assert amount_text(sets.provision("inat", version="2018").downloads) == "4 files, about 120 GB"
     assert amount_text(sets.provision("oxford_pets").downloads) == "2 files, 811 MB"
 

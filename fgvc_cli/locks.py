@@ -1,4 +1,4 @@
-"""File locks that end with the process that holds them."""
+"""File locks that the operating system releases when the process that holds them ends."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ from types import ModuleType
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows, where a folder with open files cannot be renamed: that is protection enough
+except ImportError:  # Windows, which refuses to rename a folder with open files: protection enough
     fcntl = None
 
 POLL_SECONDS = 0.002
 BUSY = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
 
 
-class FileLock:
-    """A lock that is held until `close`, or until this process and all that it forked have ended.
+class Locked(Exception):  # noqa: N818, often expected
+    """Another process holds the lock."""
 
-    `close` lets go of it for forked processes too.
+
+class FileLock:
+    """A lock held until `close`, or until this process and all that it forked have ended.
+
+    `close` releases it for forked processes too.
 
     Args:
-        file: what is locked; made if it is not there.
-        shared: whether others may hold it too.
-        patience: seconds to wait for those who are in the way.
+        file: to lock; created if missing.
+        shared: whether others may hold a shared lock at the same time.
+        patience: seconds to wait for the lock.
 
     Raises:
-        Locked: somebody else holds it.
-        OSError: the file cannot be opened, or its file system has no locks.
+        Locked: another process holds it.
+        OSError: the file cannot be opened, or its file system does not support locks.
     """
 
     def __init__(self, file: Path, shared: bool, patience: float = 0.0) -> None:
         self._handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-        until = time.monotonic() + patience
+        deadline = time.monotonic() + patience
         try:
-            while not self._taken(shared):
-                if time.monotonic() >= until:
+            while not self._try(shared):
+                if time.monotonic() >= deadline:
                     raise Locked(file)
                 time.sleep(POLL_SECONDS)
         except BaseException:
             self.close()
             raise
 
-    def _taken(self, shared: bool) -> bool:
+    def _try(self, shared: bool) -> bool:
         if fcntl is None:
             return True
         try:
@@ -59,14 +63,14 @@ class FileLock:
         return True
 
     def is_of(self, file: Path) -> bool:
-        """Say whether the file that is locked is still the one of this name."""
+        """Return whether the locked file still has this name: it may have been deleted and created again."""
         try:
             return os.path.samestat(os.fstat(self._handle), file.stat())
         except OSError:
             return False
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         if self._handle >= 0:
             if fcntl is not None:
                 with suppress(OSError):  # a file system without locks
@@ -75,13 +79,9 @@ class FileLock:
             self._handle = -1
 
 
-class Locked(Exception):  # noqa: N818, somebody else's turn is no error
-    """Somebody else holds a lock."""
-
-
 @contextmanager
 def locked(file: Path, patience: float) -> Iterator[None]:
-    """Hold a lock alone for a while; see `FileLock` for what it raises."""
+    """Hold an exclusive lock within the block; raises as `FileLock` does."""
     lock = FileLock(file, shared=False, patience=patience)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The same draw gives the pixels that torchvision v2 gives on that image alone as a uint8 tensor."""
+"""The same draw gives the pixels that torchvision v2 gives for that image alone as a uint8 tensor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation
-from fgvc_cli.data.batch_augmentation.draws import Draw, Draws
-from fgvc_cli.data.batch_augmentation.recording import recorded
+from fgvc_cli.data.batch_augmentation.draws import BatchOp, Draw, Draws, to_device
+from fgvc_cli.data.batch_augmentation.recording import record
 from fgvc_cli.data.order import seeded
 
 MEAN = (0.5, 0.4, 0.3)
@@ -33,11 +33,11 @@ def differences(ours: Tensor, theirs: Tensor) -> Tensor:
 
 
 def batched(pixels: Tensor, transform: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Return what we make of a batch, and what the transform makes of each image; seeds 0, 1, ..."""
+    """Return our result for a batch, and that of the transform for each image; seeds 0, 1, ..."""
     draws, theirs = [], []
     for seed, image in enumerate(pixels):
         with seeded(seed):
-            draws.append(Draw(recorded(transform, pixels.shape[3])))
+            draws.append(Draw(record(transform, pixels.shape[3])))
         with seeded(seed):
             theirs.append(transform(image))
     return BatchAugmentation(MEAN)(pixels, Draws.of(draws)), torch.stack(theirs)
@@ -47,7 +47,7 @@ def batched(pixels: Tensor, transform: Callable[[Tensor], Tensor]) -> tuple[Tens
 @pytest.mark.parametrize("policy", POLICIES)
 def test_policies(policy: str, side: int, pictures) -> None:
     transform = v2.Compose([v2.RandomHorizontalFlip(), *([POLICIES[policy]] if POLICIES[policy] else [])])
-    pixels = pictures(150, side)
+    pixels = pictures(80, side)
     before = pixels.clone()
     ours, theirs = batched(pixels, transform)
     assert ours.dtype == torch.uint8
@@ -58,12 +58,12 @@ def test_policies(policy: str, side: int, pictures) -> None:
 
 
 @pytest.mark.parametrize("side", [33, 64])
-def test_what_options_add_to_a_policy(side: int, pictures) -> None:
+def test_options_besides_a_policy(side: int, pictures) -> None:
     preprocessing = Preprocessing(side, side, MEAN, (0.2, 0.2, 0.2))
     options = AugmentOptions(policy="autoaugment", color_jitter=0.4, sharpen=0.5, erase=0.5, where="device")
     later = Augmentation(options, preprocessing)._later
     assert later is not None
-    ours, theirs = batched(pictures(150, side), later)
+    ours, theirs = batched(pictures(80, side), later)
     assert differences(ours, theirs).max() <= 1
     assert (ours == theirs).float().mean() > 0.9999
 
@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
         f"shear {m} {n}": lambda x, m=m, n=n: F.affine(
             x, 0.0, [0, 0], 1.0, [math.degrees(math.atan(m)), math.degrees(math.atan(n))], center=[0, 0]
         )
-        # 0.09 and 0.25 put whole rows half-way between two pixels. Where two shears at once do, which neighbor
+        # 0.09 and 0.25 put whole rows halfway between two pixels. With two shears at once the neighbor that
         # torchvision takes depends on the processor.
         for m, n in [(0.09, 0.0), (-0.25, 0.0), (0.99, 0.0), (0.0, 0.09), (0.0, -0.25), (0.0, 0.3), (0.1037, 0.2219)]
     },
@@ -105,11 +105,11 @@ def test_each_operation(operation: str, side: int, pictures) -> None:
     assert (ours == theirs).float().mean() > 0.999
 
 
-def test_every_image_has_a_draw_of_its_own(pictures, drawn) -> None:
-    """An image comes out as it does alone, whatever else is in the batch."""
+def test_every_image_has_its_own_draw(pictures, drawn) -> None:
+    """The result for an image does not depend on the rest of the batch."""
     options = AugmentOptions(policy="randaugment", color_jitter=0.3, blur=0.3, erase=0.5, where="device")
     pixels, draws = pictures(40, 32), drawn(options, 32, 40)
-    assert len({draw.notes for draw in draws}) > 35
+    assert len({draw.ops for draw in draws}) > 35
     augment = BatchAugmentation(MEAN)
     together = augment(pixels, Draws.of(draws))
     for index in (0, 7, 39):
@@ -117,7 +117,7 @@ def test_every_image_has_a_draw_of_its_own(pictures, drawn) -> None:
         assert torch.equal(alone[0], together[index])
 
 
-def test_without_operations_pixels_stay(pictures) -> None:
+def test_without_operations_pixels_are_unchanged(pictures) -> None:
     pixels = pictures(3, 32)
     for draws in (Draws.of([Draw()] * 3), Draws.of([])):
         count = len(draws.operations)
@@ -127,13 +127,13 @@ def test_without_operations_pixels_stay(pictures) -> None:
 def test_merged_geometry_is_one_smooth_resampling(pictures) -> None:
     pixels = pictures(20, 64)[:19]
     rotate_and_back = lambda x: F.rotate(F.rotate(x, 20.0), -20.0)  # noqa: E731
-    draws = Draws.of([Draw(recorded(rotate_and_back, 64))] * len(pixels))
+    draws = Draws.of([Draw(record(rotate_and_back, 64))] * len(pixels))
     merged = BatchAugmentation(MEAN, merge_geometry=True)(pixels, draws)
     assert torch.equal(merged, pixels)  # together they move nothing
     assert not torch.equal(BatchAugmentation(MEAN)(pixels, draws), pixels)
 
     flip_and_turn = lambda x: F.rotate(F.horizontal_flip(x), 20.0)  # noqa: E731
-    draws = Draws.of([Draw(recorded(flip_and_turn, 64))] * len(pixels))
+    draws = Draws.of([Draw(record(flip_and_turn, 64))] * len(pixels))
     merged = BatchAugmentation(MEAN, merge_geometry=True)(pixels, draws)
     smooth = F.rotate(F.horizontal_flip(pixels), 20.0, interpolation=v2.InterpolationMode.BILINEAR)
     assert differences(merged, smooth).max() <= 1
@@ -142,7 +142,7 @@ def test_merged_geometry_is_one_smooth_resampling(pictures) -> None:
 def test_merging_changes_nothing_else(pictures, drawn) -> None:
     """Where there is no affine operation, a flip stays exact."""
     draws = drawn(AugmentOptions(policy="autoaugment", where="device"), 32, 60)
-    flat = [draw for draw in draws if all(note.operation.name != "AFFINE" for note in draw.notes)]
+    flat = [draw for draw in draws if all(op.operation.name != "AFFINE" for op in draw.ops)]
     pixels = pictures(len(flat), 32)
     assert 20 < len(flat) < 60
     plain, merged = (BatchAugmentation(MEAN, merge)(pixels, Draws.of(flat)) for merge in (False, True))
@@ -150,7 +150,7 @@ def test_merging_changes_nothing_else(pictures, drawn) -> None:
 
 
 @pytest.mark.parametrize("policy", ["autoaugment", "randaugment", "trivialaugment"])
-def test_never_waits_for_the_device_and_starts_few_computations(policy, pictures, drawn, strict_device) -> None:
+def test_never_synchronizes_and_launches_few_kernels(policy, pictures, drawn, strict_device) -> None:
     options = AugmentOptions(policy=policy, where="device")
     pixels, draws = pictures(128, 32), Draws.of(drawn(options, 32, 128))
     for merge in (False, True):
@@ -160,7 +160,7 @@ def test_never_waits_for_the_device_and_starts_few_computations(policy, pictures
         assert sum(number for name, number in device.operations.items() if not is_view(name)) < 300
 
 
-def test_nor_does_all_of_it_together(pictures, drawn, strict_device) -> None:
+def test_all_operations_together_never_synchronize(pictures, drawn, strict_device) -> None:
     options = AugmentOptions(
         policy="randaugment", color_jitter=0.4, blur=0.5, sharpen=0.5, erase=0.5, mixup=0.2, where="device"
     )
@@ -174,6 +174,29 @@ def is_view(name: str) -> bool:
     packet, _, overload = name.removeprefix("aten.").partition(".")
     results = getattr(getattr(torch.ops.aten, packet), overload)._schema.returns
     return any(result.alias_info is not None and not result.alias_info.is_write for result in results)
+
+
+def test_tensors_reach_the_device_unchanged() -> None:
+    def function(pixels, *_):
+        return pixels
+
+    single = torch.arange(6.0).view(1, 6)[:, :1].view(1, 1, 1, 1)  # one element, with an odd stride
+    parameters = (
+        torch.tensor([True, False, True]),
+        single,
+        torch.rand(3, 2, 3),
+        torch.arange(7, dtype=torch.uint8),
+        torch.rand(4, 3).T,
+        torch.rand(2, dtype=torch.float64),
+    )
+    ops = [BatchOp(function, torch.tensor([3, 1])), BatchOp(function, torch.tensor([0]), parameters)]
+    moved = to_device(ops, torch.device("cpu"))
+    assert [op.function for op in moved] == [function, function]
+    assert torch.equal(moved[0].images, ops[0].images) and torch.equal(moved[1].images, ops[1].images)
+    for there, here in zip(moved[1].parameters, parameters, strict=True):
+        assert there.dtype == here.dtype and torch.equal(there, here)
+    assert len({op.images.untyped_storage().data_ptr() for op in moved}) == 1  # one transfer
+    assert to_device([], torch.device("cpu")) == []
 
 
 @pytest.mark.gpu
@@ -190,7 +213,7 @@ def test_a_gpu_computes_the_same(policy, merge, pictures, drawn) -> None:
 
 
 @pytest.mark.gpu
-def test_torch_sees_no_wait_on_a_gpu(pictures, drawn) -> None:
+def test_torch_detects_no_synchronization_on_a_gpu(pictures, drawn) -> None:
     options = AugmentOptions(policy="randaugment", color_jitter=0.4, blur=0.5, sharpen=0.5, erase=0.5, where="device")
     pixels, draws = pictures(64, 64).cuda(), Draws.of(drawn(options, 64, 64))
     augment = BatchAugmentation(MEAN)
