@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgvc_cli import DatasetSpec, settings
+from fgvc_cli import DatasetSpec, progress, settings
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.data.opening import dataset_request, match_classes, open_dataset
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.options import NoOptions
-from fgvc_cli.progress import shown_by
 from fgvc_cli.registry import Component
 from fgvc_cli.registry.records import Origin
 
@@ -74,7 +73,8 @@ def test_notes_are_logged_and_progress_is_reported(monkeypatch, folders, caplog)
         yield Bar()
         events.append("end")
 
-    with shown_by(display), caplog.at_level("INFO", "fgvc_cli"):
+    monkeypatch.setattr(progress, "display", display)
+    with caplog.at_level("INFO", "fgvc_cli"):
         open_dataset(component(monkeypatch, Generated), NoOptions(), None, 0)
     assert events == [("generating", 5, "images"), 1, 1, 1, 1, 1, "end"]
     assert [record.getMessage() for record in caplog.records] == ["generating images"]

@@ -24,7 +24,6 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import bytes_text
 from fgvc_cli.launch import launched
 from fgvc_cli.locks import FileLock, Locked
-from fgvc_cli.formatting import bytes_text
 
 CacheMode = Literal["auto", "on", "off"]
 """Values of `train.cache`."""

@@ -21,8 +21,8 @@ from fgvc_cli.data.cache.index import (
     remove_idle,
 )
 from fgvc_cli.data.cache.resize import CachedResize
-from fgvc_cli.locks import FileLock, Locked
 from fgvc_cli.formatting import bytes_text
+from fgvc_cli.locks import FileLock, Locked
 
 SAMPLE = 32
 """Number of images whose sizes are read to estimate the size of a cache."""

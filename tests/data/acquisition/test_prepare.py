@@ -21,8 +21,8 @@ import pytest
 
 from fgvc_cli.data.acquisition import download, prepare, unpacking
 from fgvc_cli.data.acquisition.select import choose_dataset
-from fgvc_cli.registry import get_registry
 from fgvc_cli.formatting import bytes_text
+from fgvc_cli.registry import get_registry
 
 
 def test_a_download_is_verified_unpacked_and_described(insects):
