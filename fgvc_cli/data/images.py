@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from fgvc_cli.contracts.image_files import find_images
 from fgvc_cli.errors import FgvcError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.opening import match_classes
-from fgvc_cli.data.splits import select_keys, balanced_indices, subset
+from fgvc_cli.data.splits import balanced_indices, select_keys, subset
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.split_selection import SelectedSplit
 from fgvc_cli.explaining.explanation import class_index
@@ -127,7 +127,9 @@ def _for_each_run(split: Split, runs: Sequence[ReadyClassifier], ignore_unknown:
         except (UsageError, FgvcError) as error:
             raise type(error)(f"`run={ready.run}`: {error}") from None
     known = set.intersection(*(set(each.keys) for each in splits))
-    return splits if len(known) == len(split) else [select_keys(s, [k for k in split.keys if k in known]) for s in splits]
+    return (
+        splits if len(known) == len(split) else [select_keys(s, [k for k in split.keys if k in known]) for s in splits]
+    )
 
 
 def _select_differing(splits: Sequence[Split], runs: Sequence[ReadyClassifier]) -> list[Split]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.cli import data_tables
-from fgvc_cli.cli.common_options import component_names
+from fgvc_cli.cli.completion import component_names
 from fgvc_cli.cli.data import EXAMPLES
 from fgvc_cli.data.acquisition import check
 from fgvc_cli.registry import get_registry
@@ -62,7 +62,7 @@ def test_help_of_the_group_and_its_commands(fgvc):
 
 
 def test_names_are_completed():
-    assert component_names("dataset")("de") == ["demo"]
+    assert [name for name, _ in component_names("dataset")("de")] == ["demo"]
 
 
 def test_all_datasets(fgvc, tmp_path):
