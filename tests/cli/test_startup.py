@@ -1,6 +1,5 @@
-"""`fgvc --help` and `fgvc list-plugins` start quickly and import nothing heavy."""
+"""`fgvc --help` and the like start quickly and import nothing heavy."""
 
-import statistics
 import subprocess
 import sys
 import time
@@ -8,13 +7,11 @@ import time
 import pytest
 
 HEAVY = ("torch", "timm", "torchvision", "numpy", "matplotlib", "PIL", "sklearn")
-ROUNDS = 7
+ROUNDS = 3
 ALLOWED = 4.0
 
-COMMANDS = {"--help": ["--help"], "list-plugins": ["list-plugins"], "list-plugins --json": ["list-plugins", "--json"]}
 
-
-@pytest.mark.parametrize("arguments", [*COMMANDS.values(), ["show", "head", "pim"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["list-plugins"], ["show", "head", "pim"], ["train", "--help"]], ids=" ".join)
 def test_nothing_heavy_is_imported(arguments):
     program = (
         "import sys, atexit\n"
@@ -30,14 +27,14 @@ def test_nothing_heavy_is_imported(arguments):
 def test_it_starts_in_four_times_what_its_libraries_take():
     programs = {
         "libraries": ["-c", "import typer, rich, pluggy"],
-        **{name: ["-m", "fgvc_cli", *arguments] for name, arguments in COMMANDS.items()},
+        "--help": ["-m", "fgvc_cli", "--help"],
+        "list-plugins": ["-m", "fgvc_cli", "list-plugins"],
     }
     seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(ROUNDS):  # in turn, so that another load on the machine falls on all of them
+    for _ in range(ROUNDS):  # alternately, so that other load on the machine affects all of them
         for name, arguments in programs.items():
             started = time.perf_counter()
             subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
             seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    for name in COMMANDS:
-        assert medians[name] <= ALLOWED * medians["libraries"], medians
+    best = {name: min(times) for name, times in seconds.items()}
+    assert max(best.values()) <= ALLOWED * best["libraries"], best
