@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from fgvc_cli.cores import usable_cores
 from fgvc_cli.errors import UsageError
+from fgvc_cli.launch import usable_cores
 
 Precision = Literal["fp32", "bf16"]
 

@@ -30,12 +30,9 @@ SLOW = 0.2
 
 def pace_text(rate: float, unit: str) -> str:
     """Format a rate, or the time per unit if that is long: `8.1 images/s`, `25 s each`."""
-    return f"{rate_text(rate)} {unit}/s" if rate >= SLOW else f"{1 / rate:.0f} s each"
-
-
-def rate_text(rate: float) -> str:
-    """Format a rate: `0.42`, `8.1`, `1250`."""
-    return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 10 else f"{rate:.0f}"
+    if rate < SLOW:
+        return f"{1 / rate:.0f} s each"
+    return f"{rate:.2f} {unit}/s" if rate < 1 else f"{rate:.1f} {unit}/s" if rate < 10 else f"{rate:.0f} {unit}/s"
 
 
 def duration_text(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Rank of this process under torchrun, which runs the same command in each process with other variables."""
+"""Rank of this process under torchrun, and the processor cores it may use."""
 
 from __future__ import annotations
 
@@ -48,3 +48,8 @@ def report_from_here() -> None:
 def is_reporting() -> bool:
     """Return whether this process prints: the first one, and one that called `report_from_here`."""
     return _reporting or launched().rank == 0
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

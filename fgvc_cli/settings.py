@@ -82,9 +82,21 @@ class Settings:
         return self.origins.get(name, "default")
 
     def changed(self, origin: str, **values: object) -> Settings:
-        """Return a copy with other values, whose source is `origin`."""
+        """Return a copy with other values that come from `origin`."""
         origins = {**self.origins, **dict.fromkeys((name.removesuffix("_given") for name in values), origin)}
         return replace(self, origins=origins, **values)  # type: ignore[arg-type]
+
+    def parsed(self, name: str, text: str, origin: str) -> Settings:
+        """Return a copy with one setting of `VARIABLES` parsed from the text of a variable or an option.
+
+        Raises:
+            UsageError: the cache limit is not a size.
+        """
+        if name.endswith("_plugins"):
+            return self.changed(origin, **{name: tuple(part.strip() for part in text.split(",") if part.strip())})
+        if name == "cache_limit":
+            return self.changed(origin, cache_limit=parse_bytes(text, origin))
+        return self.changed(origin, **{name if name == "runs" else f"{name}_given": Path(text).expanduser()})
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
@@ -94,25 +106,11 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         UsageError: FGVC_CACHE_LIMIT is not a size.
     """
     environment = os.environ if environment is None else environment
-    given = {name: environment[variable] for name, variable in VARIABLES.items() if environment.get(variable)}
-    return Settings(
-        runs=_path(given["runs"]) if "runs" in given else Path("runs"),
-        data_root_given=_path(given["data_root"]) if "data_root" in given else None,
-        cache_given=_path(given["cache"]) if "cache" in given else None,
-        cache_limit=parse_bytes(given["cache_limit"], "FGVC_CACHE_LIMIT") if "cache_limit" in given else CACHE_LIMIT,
-        disable_plugins=split_names(given.get("disable_plugins", "")),
-        only_plugins=split_names(given["only_plugins"]) if "only_plugins" in given else None,
-        origins={name: VARIABLES[name] for name in given},
-    )
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Split a comma-separated list of distributions."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    settings = Settings()
+    for name, variable in VARIABLES.items():
+        if text := environment.get(variable):
+            settings = settings.parsed(name, text, variable)
+    return settings
 
 
 _current: Settings | None = None

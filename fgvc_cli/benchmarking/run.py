@@ -18,8 +18,8 @@ from fgvc_cli.benchmarking.measuring import free_memory
 from fgvc_cli.benchmarking.results import Feed, Report, Row
 from fgvc_cli.benchmarking.rows import RowMaker
 from fgvc_cli.benchmarking.timing import Meter, matmul_rate
-from fgvc_cli.cores import usable_cores
 from fgvc_cli.devices import describe_device, resolve_precision
+from fgvc_cli.launch import usable_cores
 from fgvc_cli.registry import Registry
 
 

@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +18,8 @@ from fgvc_cli import __version__, settings
 from fgvc_cli.cli import console
 from fgvc_cli.cli.lazy import LazyCommand, QuickParameters, as_options, builtin_commands
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.formatting import parse_bytes
 from fgvc_cli.registry.error_origin import describe_error
-from fgvc_cli.settings import ALL_PLUGINS, Settings, split_names
+from fgvc_cli.settings import ALL_PLUGINS, Settings
 
 if TYPE_CHECKING:
     from fgvc_cli.registry import Registry
@@ -159,9 +157,11 @@ def plugin_commands(registry: Registry, builtin: Mapping[str, Any]) -> dict[str,
 
 
 FLAGS = ("--debug", "--quiet", "--strict-plugins", "--no-external-plugins")
-LISTS = ("--disable-plugins", "--only-plugins")
-FOLDERS = {"--runs": "runs", "--data-root": "data_root_given", "--cache": "cache_given"}
-"""Options that name a folder, and the field of `Settings` that each sets."""
+WITH_VALUE = {"--" + name.replace("_", "-"): name for name in settings.VARIABLES}
+"""Global options with a value, and the setting of each."""
+
+EXAMPLES = {"--cache-limit": "50GB", "--disable-plugins": "NAME,NAME", "--only-plugins": "NAME,NAME"}
+"""Values for messages."""
 
 
 def take_global_options(arguments: Sequence[str], current: Settings) -> tuple[list[str], Settings]:
@@ -184,18 +184,10 @@ def take_global_options(arguments: Sequence[str], current: Settings) -> tuple[li
             current = current.changed(argument, disable_plugins=(ALL_PLUGINS,))
         elif argument in FLAGS:
             current = current.changed(argument, **{argument[2:].replace("-", "_"): True})
-        elif name in LISTS or name in FOLDERS or name == "--cache-limit":
-            if not equals:
-                if not pending or pending[0].startswith("-"):
-                    kind = "distributions" if name in LISTS else "a folder" if name in FOLDERS else "a size like 50GB"
-                    raise UsageError(f"{name} needs a value: {kind}")
-                value = pending.pop(0)
-            if name in LISTS:
-                current = current.changed(name, **{name[2:].replace("-", "_"): split_names(value)})
-            elif name in FOLDERS:
-                current = current.changed(name, **{FOLDERS[name]: Path(value).expanduser()})
-            else:
-                current = current.changed(name, cache_limit=parse_bytes(value, name))
+        elif name in WITH_VALUE:
+            if not equals and (not pending or pending[0].startswith("-")):
+                raise UsageError(f"{name} needs a value, as in {name} {EXAMPLES.get(name, 'DIR')}")
+            current = current.parsed(WITH_VALUE[name], value if equals else pending.pop(0), name)
         else:
             rest.append(argument)
     return rest, current

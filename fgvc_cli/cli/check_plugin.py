@@ -26,13 +26,7 @@ STYLES: Mapping[Status, str] = {"kept": "green", "broken": "bold red", "advice":
 
 def print_examination(results: Sequence[Examined]) -> None:
     """Print each check with its result, the reasons of those that did not pass, and a summary."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("component", no_wrap=True)
-    table.add_column("check", overflow="fold")
-    table.add_column("result", no_wrap=True)
+    table = console.table("component", "check", "result", whole=("component", "result"))
     for index, result in enumerate(results):
         what, status = result.planned.what, result.outcome.status
         first = index == 0 or results[index - 1].planned.what != what

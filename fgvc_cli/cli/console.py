@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import Task, TaskID
+    from rich.table import Table
 
 
 SILENT_SECONDS = 10.0
@@ -95,35 +96,24 @@ def _bar(description: str, total: int | None, unit: str) -> Iterator[_Bar]:
 
 
 def _new_display() -> RichProgress:
-    from rich.progress import BarColumn, Progress, ProgressColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
     from rich.table import Column
     from rich.text import Text
 
-    class Description(ProgressColumn):
-        """Description of the work."""
-
-        def render(self, task: Task) -> Text:
-            return Text(task.description)
-
-    class Count(ProgressColumn):
-        """Units done and in total."""
-
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.completed:.0f}" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
-
     class Rate(ProgressColumn):
-        """Units per second and remaining time."""
+        """Units done, units per second and remaining time."""
 
         def render(self, task: Task) -> Text:
+            done = f"{task.completed:.0f}" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
             speed = task.finished_speed or task.speed or 0.0
             if speed < SLOW:  # too few units in the period below: use the mean since the start
                 speed = task.completed / (task.elapsed or 1)
             if not speed:
-                return Text("")
+                return Text(done)
             text = pace_text(speed, task.fields["unit"])
             if task.remaining:
                 text += f"  {duration_text(task.remaining / speed)} left"
-            return Text(text, style="cyan")
+            return Text.assemble(done, " ", (text, "cyan"))
 
     class Latest(ProgressColumn):
         """Text of the last update; the only column that a narrow terminal truncates."""
@@ -135,9 +125,8 @@ def _new_display() -> RichProgress:
         return Column(no_wrap=True)
 
     return Progress(
-        Description(table_column=whole()),
+        TextColumn("{task.description}", markup=False, table_column=whole()),
         BarColumn(bar_width=min(28, err().width // 5), table_column=whole()),
-        Count(table_column=whole()),
         Rate(table_column=whole()),
         Latest(),
         console=err(),
@@ -215,6 +204,17 @@ def warn(text: str) -> None:
 def error(text: str) -> None:
     """Print the one line of an error to standard error."""
     _write_line(text, label="fgvc: error: ", style="bold red")
+
+
+def table(*headings: str, whole: Collection[str] = ()) -> Table:
+    """Return an empty table with a line below its headings; cells of the columns in `whole` do not wrap."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading in whole)
+    return table
 
 
 def print_json(document: Any) -> None:

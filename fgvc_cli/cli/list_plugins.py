@@ -19,12 +19,7 @@ from fgvc_cli.specs import KINDS, Kind
 
 def print_plugins(registry: Registry, kinds: Sequence[Kind]) -> None:
     """Print the components of some kinds in one table, then the external plugins, failures and advice."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("kind", "name", "description", "from"):
-        table.add_column(heading, no_wrap=heading in ("kind", "name"), overflow="fold")
+    table = console.table("kind", "name", "description", "from", whole=("kind", "name"))
     for kind in kinds:
         rows = list(_rows(registry, kind))
         for index, (origin, *cells) in enumerate(rows):
@@ -80,16 +75,9 @@ def origin_text(origin: Origin) -> str:
 
 def _print_external(plugins: Sequence[PluginRecord]) -> None:
     """Print the state, load time and contents of external plugins."""
-    from rich import box
-    from rich.table import Table
-
     if not plugins:
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("external plugin", no_wrap=True)
-    table.add_column("state")
-    table.add_column("load time", justify="right")
-    table.add_column("adds", overflow="fold")
+    table = console.table("external plugin", "state", "load time", "adds", whole=["external plugin"])
     styles = {"failed": "red", "disabled": "dim"}
     for plugin in plugins:
         heavy = f" ({', '.join(plugin.heavy_modules)})" if plugin.heavy_modules else ""

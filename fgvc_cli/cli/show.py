@@ -106,7 +106,7 @@ def settings_document(settings: Settings) -> dict[str, Any]:
 
 def print_settings(document: Mapping[str, Any]) -> None:
     """Print what `settings_document` returns."""
-    table = _plain_table("setting", "value", "from")
+    table = console.table("setting", "value", "from", whole=["setting"])
     for name, entry in document.items():
         empty = {"disable_plugins": "none", "only_plugins": "any"}.get(name, "")
         value = entry["value"]
@@ -127,21 +127,12 @@ def _print_facts(facts: Mapping[str, str]) -> None:
 
 
 def _print_options(where: str, options: list[dict[str, Any]]) -> None:
-    table = _plain_table(f"--set {where}.", "type", "default", "description")
+    name = f"--set {where}."
+    table = console.table(name, "type", "default", "description", whole=[name])
     for info in options:
         table.add_row(info["name"], info["type"], value_text(info["default"]), info["help"])
     console.out().print("")
     console.out().print(table)
-
-
-def _plain_table(*headings: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", no_wrap=index == 0)
-    return table
 
 
 EXAMPLE = "fgvc show head pim"

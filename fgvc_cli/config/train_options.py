@@ -20,7 +20,7 @@ class TrainOptions:
         "auto", "initial weights: auto, imagenet, none, a file, or a tag of the backbone's published weights"
     )
     epochs: int = option(30, "number of passes over the training images", minimum=0)
-    batch_size: int = option(32, "images per forward pass, in each process under torchrun", minimum=1)
+    batch_size: int = option(32, "images per forward pass, of each process", minimum=1)
     grad_accum_steps: int = option(1, "forward passes whose gradients are accumulated for one update", minimum=1)
     image_size: int = option(224, "side of the square input images in pixels", minimum=16)
     crop_pct: float = option(0.875, "fraction of the resized side that the crop keeps", minimum=0.1, maximum=1)

@@ -14,12 +14,12 @@ from typing import Protocol
 import torch
 
 from fgvc_cli import settings
-from fgvc_cli.cores import usable_cores
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.folder import StudyFolder
 from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.experiments.worker import Begun, Event, Failed, Finished, Moved, Task
 from fgvc_cli.experiments.worker_pool import WorkerPool
+from fgvc_cli.launch import usable_cores
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.training.state import Interrupted, heard

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from fgvc_cli.contracts import Dataset, Split
-from fgvc_cli.cores import usable_cores
 from fgvc_cli.data.acquisition.decoding import DecodeResult, decode_all
 from fgvc_cli.data.acquisition.describe import SplitCounts, count_split
 from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.launch import usable_cores
 from fgvc_cli.progress import progress
 
 THREADS = 4
