@@ -24,7 +24,7 @@ from fgvc_cli.contracts import Split
 from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.training.running_metrics import RunningMetrics
 from fgvc_cli.training.setup import Job, draft, plan_new, prepare
 from fgvc_cli.training.trainer import Trainer
@@ -104,7 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     job = make_job(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(job, RunFolder(Path(folder)), {})
+        trainer = Trainer(job, Run(Path(folder)), {})
         with_loader = trainer.train_loader
         batches = list(with_loader.epoch(0))
         ready: Any = ReadyBatches(batches)

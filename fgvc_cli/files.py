@@ -1,4 +1,4 @@
-"""Atomic file writes: beside the target, synced, then renamed over it."""
+"""Atomic file writes (to a temporary file, synced, then renamed), and reading JSON."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from fgvc_cli.errors import FgvcError
 Parsed = TypeVar("Parsed")
 
 PART = ".part"
-"""How the name of a file ends that is being written."""
-MADE_AGAIN = "Delete it, and it is made again."
-"""What to do where a file of an evaluation is damaged."""
+"""Suffix of files that are being written."""
+MADE_AGAIN = "Delete it to have it written again."
+"""What to do if a file of an evaluation is damaged."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to; when the block ends well it is synced and takes the place of `path`.
+    """Yield a temporary path to write to, which replaces `path` if the block succeeds.
 
     Raises:
-        FgvcError: the disk is full or the folder cannot be written; what stood at `path` is untouched.
+        FgvcError: the disk is full or the folder is not writable; `path` is untouched.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        _sync(beside)
-        beside.replace(path)
+        yield part
+        _sync(part)
+        part.replace(path)
         _sync(path.parent)
     except OSError as error:
         raise FgvcError(_cause(path, error)) from error
     finally:
-        with suppress(OSError):  # there is nothing to clear up, or no way to
-            beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def clear_parts(folder: Path) -> None:
-    """Delete what `replacing` left in a folder because the program was killed."""
+    """Delete the temporary files that a killed program left in a folder."""
     for left in folder.glob(f".*{PART}"):
-        with suppress(OSError):  # it is in nobody's way
+        with suppress(OSError):
             left.unlink()
 
 
 def check_writable(folder: Path, what: str) -> None:
-    """Find out early whether files can be written to a folder, which is made if need be.
+    """Check that a folder is writable; it is created if needed.
 
     Args:
-        folder: where to.
-        what: would be written, for the message: "The page", "Pictures".
+        folder: the folder.
+        what: will be written, for the message: "The page", "Pictures".
 
     Raises:
-        FgvcError: they cannot.
+        FgvcError: it is not.
     """
     probe = folder / f".probe.{os.getpid()}{PART}"
     try:
@@ -66,24 +66,23 @@ def check_writable(folder: Path, what: str) -> None:
         probe.unlink()
     except OSError as error:
         raise FgvcError(
-            f"{what} cannot be written to {folder.absolute()}: {error.strerror or error}. "
-            "Choose another folder with --out."
+            f"{what} cannot be written to {folder.absolute()}: {error.strerror or error}; choose another `out`"
         ) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write bytes to a file, whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_bytes(data)
+    """Write bytes to a file atomically."""
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to a file, whole or not at all."""
+    """Write UTF-8 text to a file atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a JSON document to a file, whole or not at all."""
+    """Write a JSON document to a file atomically."""
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -98,7 +97,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise FgvcError(f"{path}: {error.strerror or error}.") from error
     except ValueError as error:
-        raise FgvcError(f"{path} is damaged: it is no JSON document ({error}).") from error
+        raise FgvcError(f"{path} is damaged: not a JSON document ({error}).") from error
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
 
     Args:
         path: of the file.
-        remedy: what to do where it is damaged, for the message: "Restore it, or train again."
+        remedy: what to do if it is damaged, for the message: "Restore it, or train again."
 
     Raises:
         FgvcError: it is missing or damaged.
@@ -116,7 +115,7 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
     except FgvcError as error:
         raise FgvcError(f"{error} {remedy}") from error
     if not isinstance(document, dict):
-        raise FgvcError(f"{path} is damaged: it is no JSON object. {remedy}")
+        raise FgvcError(f"{path} is damaged: not a JSON object. {remedy}")
     return document
 
 
@@ -141,7 +140,7 @@ def read_as(path: Path, parse: Callable[[dict[str, Any]], Parsed], remedy: str) 
 
 
 def append_line(path: Path, document: Any) -> None:
-    """Append one JSON line and sync it to the disk."""
+    """Append a JSON line and sync it to disk."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
@@ -161,13 +160,13 @@ def _sync(path: Path) -> None:
 
 def _cause(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"No space left to write {path}: free some, or choose another disk with --out. What was saved is safe."
-    return f"Cannot write {path}: {error.strerror or error}."
+        return f"No space left to write {path}; free some, or choose another disk with `out`. Saved files are intact."
+    return f"Cannot write {path}: {error.strerror or error}"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file, whole or not at all, row by row; None becomes an empty cell."""
-    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+    """Write a CSV file atomically, row by row; None becomes an empty cell."""
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

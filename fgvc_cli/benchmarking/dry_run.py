@@ -21,7 +21,7 @@ from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import compile_in_place
 from fgvc_cli.locks import FileLock, Locked
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.training.setup import Job, Plan, open_cache, open_splits, prepare
 from fgvc_cli.training.trainer import Trainer
@@ -109,7 +109,7 @@ def dry_run(job: Job, folder: Path, keep: bool = True) -> Iterator[Trainer]:
             with settings.in_force(settings.current().changed("fgvc bench", cache_given=folder)):
                 cache = open_cache(job)
             at_the_end.callback(cache.close)
-        run = RunFolder(folder)  # which stays empty: states and models are for epochs that end
+        run = Run(folder)  # which stays empty: states and models are for epochs that end
         trainer = Trainer(job, run, {}, cache=cache)
         at_the_end.callback(trainer.close_loaders)
         yield trainer

@@ -25,7 +25,7 @@ from fgvc_cli.experiments.text import (
 )
 from fgvc_cli.files import write_csv
 from fgvc_cli.progress import progress
-from fgvc_cli.runs.folder import RunFolder, choose_new_folder
+from fgvc_cli.runs.folder import Run, choose_new_folder
 
 JSON_FILE, CSV_FILE, MARKDOWN_FILE = "comparison.json", "comparison.csv", "comparison.md"
 
@@ -131,7 +131,7 @@ def _figures(row: dict[str, Any]) -> dict[str, Any]:
 FOLDER = "comparison"
 """Where comparisons go that are given no folder, in the current one."""
 
-Evaluate = Callable[[RunFolder, str | None], Path]
+Evaluate = Callable[[Run, str | None], Path]
 """Evaluates a run on a split (None: test, or what comes nearest), and returns the folder of the results."""
 
 
@@ -186,7 +186,7 @@ def run(prepared: Prepared, split: str | None, evaluate: Evaluate) -> Compared:
 def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 32, workers: int = -1) -> Evaluate:
     """Return what evaluates a run as `fgvc evaluate` does, with a bar."""
 
-    def evaluate(run: RunFolder, split: str | None) -> Path:
+    def evaluate(run: Run, split: str | None) -> Path:
         from fgvc_cli.evaluation.evaluate import EvaluationRequest, prepare
         from fgvc_cli.evaluation.split_selection import SplitRequest
         from fgvc_cli.registry import get_registry

@@ -18,7 +18,7 @@ from fgvc_cli import files
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.folder import FailedRun, read_failures
 from fgvc_cli.experiments.study import STUDY_FILE, runs_of
-from fgvc_cli.runs.folder import RunFolder, find_run
+from fgvc_cli.runs.folder import Run, find_run
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.scoring.results import EvaluationSummary
 
@@ -37,7 +37,7 @@ class ComparedRun:
         correct: whether each image was classified rightly, by key.
     """
 
-    run: RunFolder
+    run: Run
     config: Mapping[str, Any]
     summary: TrainingSummary
     evaluation: EvaluationSummary
@@ -137,7 +137,7 @@ OF_THE_RUN = (
 OF_THE_EVALUATION = ("top1", "macro_f1", "precision", "source", "described", "notes", "images")
 
 
-def read_run(run: RunFolder, evaluation: Path) -> ComparedRun:
+def read_run(run: Run, evaluation: Path) -> ComparedRun:
     """Read a finished run, and the folder of its evaluation.
 
     Raises:
@@ -197,16 +197,16 @@ class Collected:
         study: the folder of the study that was named, if that was all.
     """
 
-    runs: tuple[RunFolder, ...]
-    unfinished: tuple[RunFolder, ...] = ()
+    runs: tuple[Run, ...]
+    unfinished: tuple[Run, ...] = ()
     failed: tuple[FailedRun, ...] = ()
     study: Path | None = None
 
 
 @dataclass
 class _Found:
-    runs: dict[Path, RunFolder] = field(default_factory=dict)
-    unfinished: list[RunFolder] = field(default_factory=list)
+    runs: dict[Path, Run] = field(default_factory=dict)
+    unfinished: list[Run] = field(default_factory=list)
     failed: list[FailedRun] = field(default_factory=list)
     studies: list[Path] = field(default_factory=list)
 
@@ -231,9 +231,7 @@ def collect(paths: Sequence[Path]) -> Collected:
     return Collected(tuple(found.runs.values()), tuple(found.unfinished), tuple(found.failed), study)
 
 
-def read(
-    runs: Sequence[RunFolder], split: str | None, evaluate: Callable[[RunFolder, str | None], Path]
-) -> Iterator[ComparedRun]:
+def read(runs: Sequence[Run], split: str | None, evaluate: Callable[[Run, str | None], Path]) -> Iterator[ComparedRun]:
     """Give the runs with what they said of each image of a split.
 
     Args:

@@ -23,7 +23,7 @@ from fgvc_cli.experiments.study import (
     is_study,
 )
 from fgvc_cli.locks import FileLock, Locked
-from fgvc_cli.runs.folder import RunFolder, new_folder
+from fgvc_cli.runs.folder import Run, new_folder
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class StudyFolder:
         """Where its comparison is kept."""
         return self.path / COMPARISON
 
-    def run(self, name: str) -> RunFolder:
+    def run(self, name: str) -> Run:
         """Return the folder of a run."""
-        return RunFolder(self.path / RUNS / name)
+        return Run(self.path / RUNS / name)
 
     def log(self, name: str) -> Path:
         """Return the file that holds what a run had to say while it was trained."""

@@ -13,7 +13,7 @@ from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import SECTIONS, check_sections
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.specs import Kind
 
 STUDY_FILE = "study.toml"
@@ -25,11 +25,11 @@ def is_study(path: Path) -> bool:
     return (path / STUDY_FILE).is_file()
 
 
-def runs_of(study: Path) -> list[RunFolder]:
+def runs_of(study: Path) -> list[Run]:
     """Return the runs of a study that have begun, by name; a finished one even if its settings are lost."""
     folder = study / RUNS
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [run for path in found if (run := RunFolder(path)).config_file.is_file() or run.finished]
+    return [run for path in found if (run := Run(path)).config_file.is_file() or run.finished]
 
 
 COMBINED: tuple[Kind, ...] = ("backbone", "head", "optimizer")

@@ -25,7 +25,7 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.locks import FileLock, Locked
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.error_origin import describe_error
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.settings import Settings
 from fgvc_cli.training import run as training
@@ -164,7 +164,7 @@ def _outcome(task: Task, told: Connection) -> Event:
 
 
 def _trained(task: Task, reporter: _Reporter) -> TrainingSummary:
-    run, registry = RunFolder(task.folder), get_registry()
+    run, registry = Run(task.folder), get_registry()
     if run.finished:  # by a predecessor
         return run.summary
     if run.config_file.is_file():

@@ -14,7 +14,7 @@ from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
 from fgvc_cli.registry import Registry
 from fgvc_cli.report.examples import DEFAULT_EXPLAINER, ReportRequest
 from fgvc_cli.report.predictions import Scored, evaluate, read_scored
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import read_metadata
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.scoring.model import ReadyClassifier, load
@@ -33,7 +33,7 @@ class Recorded:
         model: what the model file says of itself: classes, preprocessing, components.
     """
 
-    run: RunFolder
+    run: Run
     summary: TrainingSummary
     epochs: list[EpochMetrics]
     config: str
@@ -71,7 +71,7 @@ class Recorded:
         return f"{component['name']} over {base['name']}" if base else str(component["name"])
 
 
-def read_recorded(run: RunFolder) -> Recorded:
+def read_recorded(run: Run) -> Recorded:
     """Read what a finished run says of itself.
 
     Raises:

@@ -16,7 +16,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.report.artifacts import Recorded, RunArtifacts, read_recorded
 from fgvc_cli.report.examples import Examples, ReportRequest, show_examples
 from fgvc_cli.report.predictions import Scored
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import EpochMetrics
 from fgvc_cli.scoring.model import run_of
 
@@ -63,7 +63,7 @@ class RunReport:
         }
 
 
-def report_run(run: RunFolder, request: ReportRequest, registry: Registry) -> RunReport:
+def report_run(run: Run, request: ReportRequest, registry: Registry) -> RunReport:
     """Gather what is reported of a run; a split that was not evaluated yet is.
 
     Args:
@@ -135,12 +135,12 @@ class StudyReport:
         """What the study's folder is called."""
         return self.folder.absolute().name
 
-    def number_of(self, run: RunFolder) -> int:
+    def number_of(self, run: Run) -> int:
         """Return the place of a run among the sections of the page, from 1."""
         paths = [report.recorded.run.path for report in self.runs]
         return paths.index(run.path) + 1
 
-    def epochs_of(self, run: RunFolder) -> list[EpochMetrics]:
+    def epochs_of(self, run: Run) -> list[EpochMetrics]:
         """Return the metrics of a run by epoch."""
         return self.runs[self.number_of(run) - 1].recorded.epochs
 
@@ -174,6 +174,6 @@ def titles(section: Section) -> dict[Path, str]:
     return {run.run.path: f"{row.title}, seed {run.seed}" for row in section.rows for run in row.runs}
 
 
-def _refuse(run: RunFolder, split: str | None) -> Path:
+def _refuse(run: Run, split: str | None) -> Path:
     what = "" if split is None else f" of {split}"
     raise FgvcError(f"{run.path} has no evaluation{what} to compare: fgvc evaluate {run.path}.")

@@ -1,1 +1,1 @@
-"""Run folders: what a training leaves behind, and how every other command finds it again."""
+"""Run folders: what a training writes, and how every other command finds it again."""

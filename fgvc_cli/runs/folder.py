@@ -1,16 +1,20 @@
-"""Run folders: their names, their contents, and the newest finished one."""
+"""Run folders: what a training writes, and how it is found again."""
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.formatting import percent
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.settings import current
 
@@ -30,28 +34,37 @@ CONTENTS = (
     "explanation",
     "trackers",
 )
-"""Everything that fgvc puts into a run folder."""
+"""Everything that fgvc writes into a run folder."""
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """A run folder: the settings, the metrics by epoch, the model, the state to resume from and the summary."""
+class Run(os.PathLike[str]):
+    """A run folder: settings, metrics by epoch, the model, the state to resume from, and the summary.
+
+        run = Run(Path("runs/birds"))
+        run.summary.test.top1, run.metrics[-1].train.loss, run.config["optimizer"]["lr"]
+
+    It can be passed wherever the path of a run is expected.
+    """
 
     path: Path
 
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.path.absolute().name  # that of "." is empty
 
     @property
     def config_file(self) -> Path:
-        """The settings that reproduce the run."""
+        """The settings, which reproduce the run."""
         return self.path / CONFIG_FILE
 
     @property
     def metrics_file(self) -> Path:
-        """One JSON line an epoch."""
+        """One JSON line per epoch."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -61,22 +74,34 @@ class RunFolder:
 
     @property
     def state_file(self) -> Path:
-        """All that is needed to go on training."""
+        """Everything needed to resume."""
         return self.path / "last" / "state.safetensors"
-
-    def evaluation(self, split: str) -> Path:
-        """Return the folder of what the model says of a split of the run's own dataset."""
-        return self.path / "evaluation" / split
 
     @property
     def summary_file(self) -> Path:
-        """The figures of the finished run."""
+        """Metrics and facts of the finished run."""
         return self.path / "summary.json"
+
+    def evaluation(self, split: str) -> Path:
+        """Return the folder for the evaluation of a split of the run's own dataset."""
+        return self.path / "evaluation" / split
 
     @property
     def finished(self) -> bool:
-        """Whether training has come to its end."""
+        """Whether the run is finished."""
         return self.summary_file.is_file() and self.model_file.is_file()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings by section, as in `config.toml`.
+
+        Raises:
+            FgvcError: the file is missing or damaged.
+        """
+        try:
+            return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FgvcError(f"{self.config_file} cannot be read: {error}") from error
 
     @property
     def summary(self) -> TrainingSummary:
@@ -97,7 +122,7 @@ class RunFolder:
         return [self._epoch(line, number) for number, line in enumerate(self._metric_lines(), 1)]
 
     def keep_metrics(self, epochs: int) -> None:
-        """Cut the metrics back to that many epochs, those that the saved state has seen.
+        """Cut the metrics back to the epochs that the saved state has seen.
 
         Raises:
             FgvcError: the file is damaged, or has fewer epochs.
@@ -107,13 +132,18 @@ class RunFolder:
             self._epoch(line, number)
         if len(lines) < epochs:
             raise FgvcError(
-                f"{self.metrics_file} has {len(lines)} epochs, and the saved state is of epoch {epochs}: restore the "
-                f"file, or begin again with fgvc train --config {self.config_file}."
+                f"{self.metrics_file} has {len(lines)} epochs, but the saved state is of epoch {epochs}; "
+                f"{self.restart_advice}"
             )
         files.write_bytes(self.metrics_file, b"".join(line + b"\n" for line in lines))
 
+    @property
+    def restart_advice(self) -> str:
+        """What to do if one of the files to resume from is missing or damaged."""
+        return f"restore it, or start again with `config={self.config_file}`"
+
     def clear_parts(self) -> None:
-        """Delete what a killed training had half written; it lies beside the files and is never read."""
+        """Delete partly written files of a killed training, which are never read."""
         for folder in (self.path, self.state_file.parent):
             files.clear_parts(folder)
 
@@ -125,14 +155,26 @@ class RunFolder:
         try:
             return EpochMetrics.from_json(json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise FgvcError(
-                f"{self.metrics_file} is damaged in line {number}: restore the file, or begin again with "
-                f"fgvc train --config {self.config_file}."
-            ) from error
+            raise FgvcError(f"{self.metrics_file} is damaged in line {number}; {self.restart_advice}") from error
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook."""
+        rows = [("run", str(self.path))]
+        if self.finished:
+            summary = self.summary
+            names = [summary.components[kind]["name"] for kind in ("backbone", "head", "optimizer", "dataset")]
+            rows += [("model", " + ".join(names[:3])), ("dataset", f"{names[3]}, {summary.classes} classes")]
+            rows.append(("epochs", f"{summary.epochs}, best {summary.best_epoch}"))
+            splits = {"train": summary.train, "val": summary.val, "test": summary.test}
+            rows += [(f"{name} top-1", percent(row.top1)) for name, row in splits.items() if row is not None]
+        else:
+            rows.append(("epochs", f"{len(self.metrics)}, not finished"))
+        cells = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+        return f"<table>{''.join(cells)}</table>"
 
 
-def find_run(path: Path | None) -> RunFolder:
-    """Return the run at a path (a run folder, or the model file in one), or the newest finished one.
+def find_run(path: Path | None) -> Run:
+    """Return the run at a path (a run folder or the model file in it), or the newest finished run.
 
     Raises:
         FgvcError: there is no such run.
@@ -140,21 +182,19 @@ def find_run(path: Path | None) -> RunFolder:
     if path is not None:
         folder = path.parent if path.is_file() and path.suffix == ".safetensors" else path
         if not folder.is_dir():
-            raise FgvcError(f"{path}: there is no such run. Name a run folder or its {MODEL_FILE}.")
+            raise FgvcError(f"run {path} does not exist; pass a run folder or its {MODEL_FILE}")
         if not (folder / MODEL_FILE).is_file():
-            raise FgvcError(
-                f"{path} is no run folder with a trained model (it has no {MODEL_FILE}): fgvc train makes one."
-            )
-        return RunFolder(folder)
+            raise FgvcError(f"{path} is not a finished run: it has no {MODEL_FILE}")
+        return Run(folder)
     runs = current().runs
-    finished = [r for p in (runs.iterdir() if runs.is_dir() else ()) if (r := RunFolder(p)).finished]
+    finished = [r for p in (runs.iterdir() if runs.is_dir() else ()) if (r := Run(p)).finished]
     if not finished:
-        raise FgvcError(f"There is no finished run under {runs}. Train one with fgvc train, or name one with --run.")
+        raise FgvcError(f"No finished run in {runs}; train one, or name one with `run`")
     return max(finished, key=lambda r: (r.summary_file.stat().st_mtime_ns, r.name))
 
 
 def check_out(out: Path, force: bool) -> None:
-    """Say early whether a new run may take that folder: a new or empty one, or with `force` another run's.
+    """Check that a new run may use a folder: a new or empty one, or with `force` that of another run.
 
     Raises:
         UsageError: it may not.
@@ -163,47 +203,42 @@ def check_out(out: Path, force: bool) -> None:
         return
     others = sorted({p.name for p in out.iterdir()} - set(CONTENTS)) if out.is_dir() else [out.name]
     if others or not (out / CONFIG_FILE).is_file():
-        what = f"holds what is no run's ({others[0]})" if others else "is no run folder"
-        raise UsageError(f"--out {out} exists and {what}: choose another folder.")
+        what = f"has files that are not from a run ({others[0]})" if others else "is not a run folder"
+        raise UsageError(f"`out={out}` exists and {what}; choose another folder")
     if not force:
         raise UsageError(
-            f"--out {out} exists: choose another folder, go on with the run in it (fgvc train --resume {out}), "
-            "or replace it with --force."
+            f"`out={out}` exists; choose another folder, resume its run (`resume={out}`) or replace it (`force=true`)"
         )
 
 
-def new_run(out: Path | None, force: bool, *names: str) -> RunFolder:
-    """Make the folder of a new run.
+def new_run(out: Path | None, force: bool, *names: str) -> Run:
+    """Create the folder of a new run.
 
     Args:
-        out: where `--out` puts it; None: under the runs folder, named by the time and `names`.
-        force: whether a run that stands at `out` is replaced.
+        out: the folder; None: a new one in the runs folder, named by the time and `names`.
+        force: whether to replace a run at `out`.
         names: dataset, backbone, head and optimizer.
 
     Raises:
-        UsageError: `out` may not be taken; see `check_out`.
-        FgvcError: the folder cannot be made.
+        UsageError: `out` may not be used; see `check_out`.
+        FgvcError: the folder cannot be created.
     """
     if out is None:
-        return RunFolder(new_folder(None, *names))
+        return Run(new_folder(None, *names))
     check_out(out, force)
     try:
         for old in out.iterdir() if out.exists() else ():
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     except OSError as error:
-        raise _cannot_make(error) from error
-    return RunFolder(new_folder(out))
+        raise _cannot_create(error) from error
+    return Run(new_folder(out))
 
 
 def new_folder(out: Path | None, *names: str) -> Path:
-    """Make a folder for results.
-
-    Args:
-        out: where `--out` puts it; None: a new one under the runs folder, named by the time and `names`.
-        names: what it is of.
+    """Create a folder for results: `out`, or a new one in the runs folder, named by the time and `names`.
 
     Raises:
-        FgvcError: it cannot be made.
+        FgvcError: it cannot be created.
     """
     try:
         if out is not None:
@@ -219,42 +254,37 @@ def new_folder(out: Path | None, *names: str) -> Path:
                 continue
             return path
     except OSError as error:
-        raise _cannot_make(error) from error
-    raise FgvcError(f"{current().runs} is full of runs of this second: try again.")
+        raise _cannot_create(error) from error
+    raise FgvcError(f"{current().runs} has a thousand runs of this second; try again")
 
 
-def _cannot_make(error: OSError) -> FgvcError:
-    return FgvcError(f"Cannot make the run folder: {error.filename}: {error.strerror}. Choose another with --out.")
+def _cannot_create(error: OSError) -> FgvcError:
+    return FgvcError(f"Cannot create the run folder: {error.filename}: {error.strerror}; choose another `out`")
 
 
 def choose_new_folder(out: Path | None, force: bool, below: str, what: str) -> Path:
-    """Return the folder for the results; it is not made yet.
+    """Choose the folder for results, without creating it.
 
     Args:
-        out: what `--out` names; None: a new one named by the time.
+        out: the folder; None: a new one named by the time.
         force: whether `out` may hold results, which are then replaced.
-        below: where the new one lies, in the current folder: "bench", "ensemble".
-        what: the results are, as the refusal names them: "the benchmark".
+        below: parent of the new one, in the current folder: "bench", "ensemble".
+        what: name of the results in errors: "the benchmark".
 
     Raises:
-        UsageError: `out` exists and `force` is not given, or it is a file.
-        FgvcError: no folder can be made there.
+        UsageError: `out` is a file, or exists without `force`.
+        FgvcError: no folder can be created there.
     """
     if out is None:
         stem = Path(below) / time.strftime("%Y%m%d-%H%M%S")
         names = (stem, *(stem.with_name(f"{stem.name}-{number}") for number in range(2, 1000)))
         out = next((name for name in names if not name.exists()), stem)
     elif out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file: name a folder.")
+        raise UsageError(f"`out={out}` is a file; name a folder")
     elif out.is_dir() and any(out.iterdir()) and not force:
-        raise UsageError(f"--out {out} exists: choose another folder, or replace {what} in it with --force.")
-    _refuse_what_cannot_be_made(out)
+        raise UsageError(f"`out={out}` exists; choose another folder, or replace {what} in it (`force=true`)")
+    parent = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):  # now, not after hours of work
+        cause = "is not writable" if parent.is_dir() else "is a file"
+        raise FgvcError(f"Cannot write results to {out}: {parent} {cause}; choose another `out`")
     return out
-
-
-def _refuse_what_cannot_be_made(folder: Path) -> None:
-    """Say now, not after the work, that nothing can be written there."""
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        cause = "cannot be written to" if above.is_dir() else "is a file"
-        raise FgvcError(f"The results cannot go to {folder}: {above} {cause}. Choose another folder with --out.")

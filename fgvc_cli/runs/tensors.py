@@ -1,4 +1,4 @@
-"""Tensors and a JSON document in one safetensors file. Nothing is pickled."""
+"""Tensors and a JSON document in one safetensors file; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KEY = "fgvc"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], document: Any) -> None:
-    """Write tensors and a JSON document to one file, whole or not at all.
+    """Write tensors and a JSON document to a file atomically.
 
-    Tensors that share memory are written apart; memory formats such as channels-last are not kept.
+    Tensors that share memory are written separately; memory formats such as channels-last are not kept.
     """
     seen: set[int] = set()
     plain = {}
@@ -30,14 +30,14 @@ def save(path: Path, tensors: Mapping[str, Tensor], document: Any) -> None:
         storage = kept.untyped_storage().data_ptr()
         plain[name] = kept.clone() if storage in seen else kept
         seen.add(storage)
-    with replacing(path) as beside:
-        beside.touch()
-        mode = beside.stat().st_mode
+    with replacing(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
         try:
-            save_file(plain, beside, metadata={KEY: json.dumps(document, ensure_ascii=False)})
+            save_file(plain, part, metadata={KEY: json.dumps(document, ensure_ascii=False)})
         except SafetensorError as error:
-            raise as_os_error(error) from error
-        beside.chmod(mode)  # safetensors makes files that no one else can read, whatever the umask
+            raise _as_os_error(error) from error
+        part.chmod(mode)  # safetensors creates files that only the owner can read, whatever the umask
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], Any]:
@@ -51,7 +51,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tens
 
 
 def load_document(path: Path) -> Any:
-    """Read the JSON document alone."""
+    """Read only the JSON document."""
     with _opened(path, "cpu") as file:
         return _document(path, file)
 
@@ -68,7 +68,7 @@ def pack(value: Any, tensors: dict[str, Tensor], at: str) -> Any:
         return {"tuple" if isinstance(value, tuple) else "list": items}
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise TypeError(f"{at}: a state may hold tensors, numbers, text and lists or dicts of them, not {type(value)}")
+    raise TypeError(f"{at}: a state may contain tensors, numbers, text, and lists or dicts of them, not {type(value)}")
 
 
 def unpack(document: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -84,32 +84,32 @@ def unpack(document: Any, tensors: Mapping[str, Tensor]) -> Any:
     return tuple(items) if kind == "tuple" else items
 
 
-def as_os_error(error: SafetensorError) -> Exception:
-    """Tell a full or forbidden disk, which safetensors reports in words, from other trouble."""
+def _as_os_error(error: SafetensorError) -> Exception:
+    """Return the OSError that safetensors reports in words (disk full, permission denied), or a FgvcError."""
     text = str(error)
     if "os error" in text:
         code = text.rsplit("os error", 1)[1].strip(" ):")
         if code.split(")")[0].isdigit():
             return OSError(int(code.split(")")[0]), text)
-    return FgvcError(f"The weights could not be written: {text}")
+    return FgvcError(f"Cannot write the weights: {text}")
 
 
 def _opened(path: Path, device: str | torch.device) -> Any:
     if not path.is_file():
-        raise FgvcError(f"{path} does not exist.")
+        raise FgvcError(f"{path} does not exist")
     try:
         return safe_open(path, framework="pt", device=str(device))
     except (SafetensorError, OSError) as error:
-        raise FgvcError(f"{path} is damaged or no safetensors file ({error}). Restore it, or train again.") from error
+        raise FgvcError(
+            f"{path} is damaged or not a safetensors file ({error}). Restore it, or train again."
+        ) from error
 
 
 def _document(path: Path, file: Any) -> Any:
     metadata = file.metadata() or {}
     if KEY not in metadata:
-        raise FgvcError(
-            f"{path} was not written by fgvc: it has weights, but says nothing of classes or preprocessing."
-        )
+        raise FgvcError(f"{path} was not written by fgvc: it lacks class names and preprocessing")
     try:
         return json.loads(metadata[KEY])
     except ValueError as error:
-        raise FgvcError(f"{path} is damaged: its description is no JSON. Restore it, or train again.") from error
+        raise FgvcError(f"{path} is damaged: its metadata is not JSON. Restore it, or train again.") from error

@@ -15,6 +15,7 @@ from fgvc_cli.config.run_config import Choice
 from fgvc_cli.contracts import RunStart, Tracker
 from fgvc_cli.errors import FgvcError, cause_of
 from fgvc_cli.registry import Component, Registry
+from fgvc_cli.runs.model_file import check_contract
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.training.setup import Job
 
@@ -131,7 +132,7 @@ class TrackerCallback(Callback):
                 self._tracker.started(replace(run, config=copy.deepcopy(run.config)))
         except (Exception, SystemExit) as error:
             raise FgvcError(
-                f"{self._name} could not start: {cause_of(error)}. Fix that, or remove it from `train.track` in "
+                f"{self._name} could not start: {cause_of(error)}. Fix that, or remove it from train.track in "
                 f"{run.folder / 'config.toml'}; then resume the run (`resume={run.folder}`)"
             ) from error
         notes = self._call("notes")
@@ -179,6 +180,4 @@ def _build(component: Component, options: Any, name: str) -> Tracker:
         raise  # the tracker's own message about what is missing
     except (Exception, SystemExit) as error:
         raise FgvcError(f"{name} could not be built: {cause_of(error)}") from error
-    if not isinstance(tracker, Tracker):
-        raise FgvcError(f"{component.reference} breaks its contract: it returns a {type(tracker).__name__}")
-    return tracker
+    return check_contract(tracker, Tracker, component)

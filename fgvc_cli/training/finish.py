@@ -18,7 +18,7 @@ from fgvc_cli.contracts import Classifier, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs import tensors
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import load_state, save_classifier
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.scoring.metrics import split_metrics
@@ -60,7 +60,7 @@ def finish(trainer: Trainer, on_batch: Callable[[int], object] | None = None) ->
     return summary
 
 
-def leave_samples(job: Job, run: RunFolder, unreadable: Collection[str]) -> list[Path]:
+def leave_samples(job: Job, run: Run, unreadable: Collection[str]) -> list[Path]:
     """Return test images for a person to try; those of a dataset nobody has as files are copied to the run."""
     split = job.splits.test or job.splits.val or job.splits.train
     readable = [i for i, key in enumerate(split.keys) if f"{split.name}/{key}" not in unreadable]
@@ -83,7 +83,7 @@ def _copy(split: Split, index: int, folder: Path, class_names: tuple[str, ...]) 
     return target
 
 
-def _load_best(classifier: Classifier, run: RunFolder) -> None:
+def _load_best(classifier: Classifier, run: Run) -> None:
     if not run.model_file.is_file():
         raise FgvcError(f"{run.path} has no trained model: no epoch was finished.")
     state, _ = tensors.load(run.model_file)

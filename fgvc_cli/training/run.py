@@ -17,7 +17,7 @@ from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs.folder import RunFolder, check_out, new_run
+from fgvc_cli.runs.folder import Run, check_out, new_run
 from fgvc_cli.runs.model_file import describe_classifier, describe_component
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, tracker_callbacks
@@ -39,7 +39,7 @@ class TrainingResult:
         samples: images to try the classifier on; only the first of several processes has them.
     """
 
-    run: RunFolder
+    run: Run
     job: Job
     summary: TrainingSummary
     samples: list[Path] = field(default_factory=list)
@@ -80,7 +80,7 @@ def train(
         if plan.config.trackers != first.config.trackers:  # a recipe may choose them by which weights there are
             trackers = tracker_callbacks(plan.config.trackers)
         job = prepare(plan, dataset, splits, ranks)
-        run = RunFolder(ranks.from_first(lambda: _new_folder(plan.config, out, force)))
+        run = Run(ranks.from_first(lambda: _new_folder(plan.config, out, force)))
         return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
 
 
@@ -90,7 +90,7 @@ def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), o
     Raises:
         FgvcError: there is no run, it is finished, or one of its trackers is no longer installed.
     """
-    run = RunFolder(path)
+    run = Run(path)
     if not run.config_file.is_file():
         raise FgvcError(f"`resume={path}`: not a run folder (it has no {run.config_file.name})")
     if run.finished:
@@ -110,7 +110,7 @@ def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), o
         return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
 
 
-def _expect_trackers(settings: Layer, run: RunFolder, registry: Registry) -> None:
+def _expect_trackers(settings: Layer, run: Run, registry: Registry) -> None:
     """Raise `FgvcError` if a tracker that a run had is not there: nobody should lose a run by that."""
     for name in settings["train"].get("track", ()):
         try:
@@ -150,7 +150,7 @@ def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
     return run.path
 
 
-def _train(job: Job, run: RunFolder, callbacks: Callbacks, resumed: bool) -> TrainingResult:
+def _train(job: Job, run: Run, callbacks: Callbacks, resumed: bool) -> TrainingResult:
     if not job.ranks.first:
         callbacks = Callbacks()
     with heard() as interrupt, _explained(job.config), closing(open_cache(job)) as cache, callbacks:

@@ -17,9 +17,9 @@ from fgvc_cli.data.cache.policy import TrainingCache, training_cache
 from fgvc_cli.data.opening import open_dataset
 from fgvc_cli.data.splits import TrainingSplits, training_splits
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
-from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import assemble, build_backbone, build_head, check_contract
 from fgvc_cli.training.distributed import ALONE, Ranks
 from fgvc_cli.training.weights import apply, choose
 from fgvc_cli.training.weights_parts import HeadInPlace, load_file
@@ -257,6 +257,4 @@ def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:
 def _of_groups(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:
     over = {} if choice.base is None else {"base": _of_groups(choice.base, groups)}
     optimizer = choice.component.make(groups=groups, options=choice.options, **over)
-    if not isinstance(optimizer, Optimizer):
-        raise FgvcError(f"{choice.component.reference} breaks its contract: it makes a {type(optimizer).__name__}.")
-    return optimizer
+    return check_contract(optimizer, Optimizer, choice.component)

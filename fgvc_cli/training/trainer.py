@@ -21,7 +21,7 @@ from fgvc_cli.data.cache.store import CachedImages
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import save_classifier
 from fgvc_cli.runs.results import EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score
@@ -52,7 +52,7 @@ class Trainer:
     """
 
     job: Job
-    run: RunFolder
+    run: Run
     description: dict[str, Any]
     callbacks: Iterable[Callback] = ()
     interrupt: Interrupt = field(default_factory=Interrupt)
@@ -100,10 +100,8 @@ class Trainer:
             job = self.job
             self.progress = load_state_file(self.run.state_file, job.classifier, job.optimizer, self.update)
             if self.progress.best.epoch >= 0 and not self.run.model_file.is_file():
-                raise FgvcError(
-                    f"{self.run.model_file}, the weights of the best epoch so far, is missing: restore it, or begin "
-                    f"again with fgvc train --config {self.run.config_file}."
-                )
+                what = f"{self.run.model_file}, the weights of the best epoch so far, is missing"
+                raise FgvcError(f"{what}; {self.run.restart_advice}")
         if self.ranks.first:
             self.run.keep_metrics(self.progress.epoch)
         self.ranks.wait()

@@ -259,7 +259,7 @@ def test_explainers_that_know_the_model_work(fgvc, run, name):
 
 def test_what_cannot_be_reported_of_is_said_in_one_line(fgvc, run, tmp_path):
     (tmp_path / "empty").mkdir()
-    for path, said in ((tmp_path / "nowhere", "there is no such run"), (tmp_path / "empty", "no run folder")):
+    for path, said in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "empty", "is not a finished run")):
         result = fgvc("report", path)
         assert result.exit_code == 1 and said in result.stderr and len(result.stderr.splitlines()) == 1
     (run / "summary.json").unlink()

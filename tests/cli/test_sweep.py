@@ -118,8 +118,8 @@ def test_a_study_is_not_for_torchrun(fgvc, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["none"], 1, "none: there is no such run"),
-        (["empty"], 1, "no run folder with a trained model"),
+        (["none"], 1, "run none does not exist"),
+        (["empty"], 1, "empty is not a finished run"),
         (["bee-run"], 1, "is not finished"),
         (["empty", "--sort", "accuracy"], 2, "Orders: top1, f1"),
         (["empty", "--group", "size"], 2, "Groups: none"),

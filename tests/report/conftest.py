@@ -21,7 +21,7 @@ from fgvc_cli.report.examples import IMAGES, Example, Examples, ReportRequest, T
 from fgvc_cli.report.pictures import Picture, picture
 from fgvc_cli.report.predictions import Prediction, Scored
 from fgvc_cli.report.run_report import RunReport, StudyReport
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import Averages, ClassMetrics, EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
 from fgvc_cli.scoring.results import EvaluationSummary
 
@@ -153,7 +153,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recorded
         text = 'recipe = "scratch"\n[dataset]\nname = "fgvc-cli:demo"\n[train]\nbatch_size = 16\n'
         model = {"classes": [], "preprocessing": {"image_size": 64, "resize": 73}}
         summarized = TrainingSummary.from_json({**written, **summary})
-        return Recorded(RunFolder(Path("runs") / name), summarized, lines, config or text, model)
+        return Recorded(Run(Path("runs") / name), summarized, lines, config or text, model)
 
     return make
 

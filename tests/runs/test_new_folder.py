@@ -25,17 +25,17 @@ def test_the_folder_is_a_new_one_named_by_the_time(tmp_path, monkeypatch):
 def test_a_folder_that_exists_is_refused_without_force(tmp_path):
     assert choose(tmp_path, force=False) == tmp_path  # it is empty
     (tmp_path / "summary.json").touch()
-    with pytest.raises(UsageError, match=r"exists: choose another folder, or replace the ensemble in it with --force"):
+    with pytest.raises(UsageError, match="exists.*the ensemble"):
         choose(tmp_path, force=False)
     assert choose(tmp_path, force=True) == tmp_path
-    with pytest.raises(UsageError, match="is a file: name a folder"):
+    with pytest.raises(UsageError, match="is a file"):
         choose(tmp_path / "summary.json", force=True)
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_done(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(FgvcError, match=r"file is a file\. Choose another folder with --out"):
+    with pytest.raises(FgvcError, match="file is a file"):
         choose(tmp_path / "file/new", force=False)
     monkeypatch.setattr(folder.os, "access", lambda *_: False)
-    with pytest.raises(FgvcError, match=f"{tmp_path} cannot be written to"):
+    with pytest.raises(FgvcError, match=f"{tmp_path} is not writable"):
         choose(tmp_path / "new/one", force=False)

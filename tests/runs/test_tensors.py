@@ -67,7 +67,7 @@ def test_damaged_foreign_and_missing_files_are_named(tmp_path):
 def test_a_damaged_description_is_named(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.ones(1)}, path, metadata={tensors.KEY: '{"format": 1'})
-    with pytest.raises(FgvcError, match="damaged: its description"):
+    with pytest.raises(FgvcError, match="damaged: its metadata"):
         tensors.load_document(path)
 
 

@@ -14,7 +14,7 @@ from fgvc_cli.contracts import Optimizer
 from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.devices import compile_in_place
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.training.setup import draft, open_splits, plan_new, prepare
 from fgvc_cli.training.trainer import Trainer
 
@@ -59,7 +59,7 @@ def trainer_of(photos, tmp_path_factory):
         first = draft([layer], "scratch", registry)
         dataset, splits = open_splits(first.config)
         job = prepare(plan_new(first, True, registry), dataset, splits)
-        run = RunFolder(tmp_path_factory.mktemp("run"))
+        run = Run(tmp_path_factory.mktemp("run"))
         trainer = Trainer(job, run, {})
         job.classifier.train()
         return trainer

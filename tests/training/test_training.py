@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from fgvc_cli import load
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.folder import RunFolder, find_run
+from fgvc_cli.runs.folder import Run, find_run
 from fgvc_cli.training import run as training
 from fgvc_cli.training import trainer as trainer_module
 from fgvc_cli.training.callbacks import Callback
@@ -117,7 +117,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(photos, tmp_path, whole, at):
     view = Watcher(at, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(Interrupted) as caught:
         train(photos, tmp_path / "run", view)
-    assert caught.value.exit_code == 130 and not RunFolder(tmp_path / "run").finished
+    assert caught.value.exit_code == 130 and not Run(tmp_path / "run").finished
     torch.rand(17)  # whatever else a process drew must not matter
     assert_same(training.resume(tmp_path / "run", get_registry(), [Watcher()]).run, whole)
 
@@ -187,7 +187,7 @@ def test_a_finished_run_and_no_run_are_not_resumed(whole, tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_what_to_try(photos, tmp_path, monkeypatch):
     from fgvc_cli.contracts import Classifier
 
-    run = RunFolder(tmp_path / "run")
+    run = Run(tmp_path / "run")
     real, calls = Classifier.normalize, []
 
     def spoiled(self, pixels):
@@ -219,7 +219,7 @@ def test_out_of_memory_says_what_to_lower(photos, tmp_path, monkeypatch):
 def test_a_full_disk_keeps_the_last_state(photos, tmp_path, monkeypatch):
     import errno
 
-    run, real, calls = RunFolder(tmp_path / "run"), trainer_module.save_state, []
+    run, real, calls = Run(tmp_path / "run"), trainer_module.save_state, []
 
     def full_from_the_second(path, *args):
         calls.append(1)
@@ -345,7 +345,7 @@ def test_the_newest_finished_run_is_found(whole, tmp_path, monkeypatch):
     assert find_run(None).path == whole.path
     assert find_run(whole.model_file).path == whole.path
     monkeypatch.setenv("FGVC_RUNS", str(tmp_path))
-    with pytest.raises(FgvcError, match="fgvc train"):
+    with pytest.raises(FgvcError, match="No finished run"):
         find_run(None)
 
 
@@ -359,21 +359,21 @@ def test_a_damaged_model_is_one_clear_line(whole, tmp_path):
 
 def unfinished(whole, to):
     """A copy of a run that was stopped after its last epoch, before its summary."""
-    copy = RunFolder(shutil.copytree(whole.path, to))
+    copy = Run(shutil.copytree(whole.path, to))
     copy.summary_file.unlink()
     return copy
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "0 epochs, and the saved state is of epoch 3"), (b'{"epoch": 1', "line 1"), (b"\xff\n" * 3, "line 1")],
+    [(None, "has 0 epochs"), (b'{"epoch": 1', "line 1"), (b"\xff\n" * 3, "line 1")],
 )
 def test_damaged_metrics_are_one_clear_line(whole, tmp_path, content, words):
     run = unfinished(whole, tmp_path / "copy")
     run.metrics_file.unlink() if content is None else run.metrics_file.write_bytes(content)
     with pytest.raises(FgvcError, match=words) as caught:
         training.resume(run.path, get_registry(), [Watcher()])
-    assert f"--config {run.config_file}" in str(caught.value)
+    assert f"`config={run.config_file}`" in str(caught.value)
 
 
 def test_a_half_written_line_after_those_of_the_state_is_cut_off(whole, tmp_path):
@@ -413,7 +413,7 @@ def test_a_download_that_fails_under_auto_is_recorded_as_training_from_scratch(p
 
 def test_a_run_is_replaced_only_with_force_and_other_folders_never(photos, tmp_path):
     first = train(photos, tmp_path / "run", epochs=1).run
-    with pytest.raises(FgvcError, match="--force"):
+    with pytest.raises(FgvcError, match="`force=true`"):
         train(photos, first.path, epochs=1)
     layers = settings(photos, epochs=2)
     again = training.train(layers, "scratch", first.path, True, get_registry(), [Watcher()], force=True).run
@@ -428,7 +428,7 @@ def test_a_resumed_run_without_its_best_weights_is_refused_at_once(photos, tmp_p
     with pytest.raises(Interrupted):
         train(photos, tmp_path / "run", Watcher(9, lambda: signal.raise_signal(signal.SIGINT)))
     (tmp_path / "run/model.safetensors").unlink()
-    with pytest.raises(FgvcError, match=r"model\.safetensors.*missing.*--config"):
+    with pytest.raises(FgvcError, match=r"model\.safetensors.*missing.*`config="):
         training.resume(tmp_path / "run", get_registry(), [Watcher()])
 
 

@@ -12,20 +12,18 @@ import pytest
 import tomli_w
 
 from fgvc_cli.experiments.compared_run import ComparedRun, read_run
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 
 CLASSES = ("ant", "bee")
 
 
-def make_run(
-    folder: Path, correct: Sequence[bool], split: str = "test", keys: Sequence[str] = (), **facts: Any
-) -> RunFolder:
+def make_run(folder: Path, correct: Sequence[bool], split: str = "test", keys: Sequence[str] = (), **facts: Any) -> Run:
     """Make the folder of a finished run that has these images right.
 
     Facts: backbone, head, optimizer, base, seed, epochs, dataset, minutes, device, failures, head_options,
     pace (of the metrics), size (of images), data (folder that they were scored from).
     """
-    run = RunFolder(folder)
+    run = Run(folder)
     names = {kind: facts.get(kind, usual) for kind, usual in (("backbone", "b"), ("head", "h"), ("optimizer", "sgd"))}
     components: dict[str, Any] = {kind: {"name": name, "distribution": "fgvc-cli"} for kind, name in names.items()}
     if "base" in facts:
@@ -92,7 +90,7 @@ def made_run():
 @pytest.fixture
 def run_of(tmp_path):
     """A function that makes and reads a run; its folder is numbered."""
-    made: list[RunFolder] = []
+    made: list[Run] = []
 
     def read(correct: Sequence[bool], split: str = "test", **facts: Any) -> ComparedRun:
         run = make_run(tmp_path / f"run{len(made)}", correct, split, **facts)

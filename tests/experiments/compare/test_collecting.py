@@ -56,8 +56,8 @@ def test_what_cannot_be_compared_is_told(study, tmp_path):
     unfinished = study / "runs" / "c-seed0"
     for path, said in (
         (unfinished, f"is not finished: go on with fgvc train --resume {unfinished}"),
-        (tmp_path / "none", "there is no such run"),
-        (tmp_path, "no run folder with a trained model"),
+        (tmp_path / "none", "does not exist"),
+        (tmp_path, "is not a finished run"),
     ):
         with pytest.raises(FgvcError) as refused:
             collect([path])
@@ -120,7 +120,7 @@ def test_a_damaged_run_is_named(tmp_path, made_run, file):
         ("summary.json", "seed", "x", "does not tell the seed. Restore it"),
         ("summary.json", "parameters", {}, "does not tell the parameters."),
         ("summary.json", "versions", {}, "does not tell the version."),
-        ("evaluation/test/summary.json", "top1", "x", "does not tell the top1. Delete it, and it is made again."),
+        ("evaluation/test/summary.json", "top1", "x", "does not tell the top1. Delete it"),
         ("evaluation/test/summary.json", "notes", None, "does not tell the notes."),
         ("evaluation/test/summary.json", "dataset", {}, "does not tell the source."),
         ("evaluation/test/summary.json", "images", 3, "does not belong to summary.json beside it: it has 1 of 2"),
