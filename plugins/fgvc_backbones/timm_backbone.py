@@ -154,6 +154,8 @@ def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, M
         return plan, source, survey(outline, source, image_size)
     except UsageError:
         raise
+    except FgvcError:
+        raise
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise refused(name, image_size, plan, error) from error
 

@@ -2,11 +2,11 @@
 
 from fgvc_cli import DatasetSpec, hookimpl
 
-BY_TORCHVISION = (
+TORCHVISION = (
     DatasetSpec(
         "flowers102",
         "fgvc_datasets.flowers102:Flowers102Dataset",
-        "Oxford Flowers-102: 102 flowers, 8,189 images",
+        "Oxford Flowers-102: 102 species, 8,189 images",
         "fgvc_datasets.options:Flowers102Options",
         source="Nilsback, Zisserman 2008, ICVGIP",
     ),
@@ -20,7 +20,7 @@ BY_TORCHVISION = (
     DatasetSpec(
         "stanford_cars",
         "fgvc_datasets.stanford_cars:StanfordCarsDataset",
-        "Stanford Cars: 196 cars by make, model and year, 16,185 images",
+        "Stanford Cars: 196 car models by make and year, 16,185 images",
         source="Krause et al. 2013, 3dRR",
     ),
     DatasetSpec(
@@ -43,7 +43,7 @@ BY_TORCHVISION = (
         source="Van Horn et al. 2018, arXiv 1707.06642; 2021, arXiv 2103.16483",
     ),
 )
-"""Sets that torchvision has a class for, and that lie as it lays them out."""
+"""Datasets that torchvision supports, in its layout."""
 
 
 @hookimpl
@@ -53,47 +53,47 @@ def fgvc_datasets() -> list[DatasetSpec]:
         DatasetSpec(
             "demo",
             "fgvc_datasets.demo.dataset:DemoDataset",
-            "Drawn on the spot: birds of 12 species that differ in small parts",
+            "Small synthetic dataset, generated on first use: birds of 12 species that differ in small parts",
             "fgvc_datasets.options:DemoOptions",
         ),
         DatasetSpec(
             "folder",
             "fgvc_datasets.folder:FolderDataset",
-            "Any folder of class folders, with or without train, val and test",
+            "Any folder with one folder per class, with or without train, val and test",
             "fgvc_datasets.options:FolderOptions",
             reads_folder=True,
         ),
         DatasetSpec(
             "table",
             "fgvc_datasets.table.dataset:TableDataset",
-            "Any CSV or TSV file of path, label and perhaps split",
+            "Any CSV or TSV file with the columns path, label and optionally split",
             "fgvc_datasets.options:TableOptions",
             reads_files=(".csv", ".tsv"),
         ),
-        *BY_TORCHVISION,
+        *TORCHVISION,
         DatasetSpec(
             "cub200",
             "fgvc_datasets.visipedia:Cub200Dataset",
-            "CUB-200-2011: 200 birds, 11,788 images",
+            "CUB-200-2011: 200 bird species, 11,788 images",
             source="Wah et al. 2011, Caltech technical report CNS-TR-2011-001",
         ),
         DatasetSpec(
             "nabirds",
             "fgvc_datasets.visipedia:NabirdsDataset",
-            "NABirds: 555 birds, sexes and ages apart, 48,562 images",
+            "NABirds: 555 bird classes by species, sex and age, 48,562 images",
             source="Van Horn et al. 2015, CVPR",
         ),
         DatasetSpec(
             "grocery_store",
             "fgvc_datasets.grocery_store:GroceryStoreDataset",
-            "Grocery Store: 81 fine or 43 coarse groceries, 5,421 images",
+            "Grocery Store: 81 fine or 43 coarse classes of groceries, 5,421 images",
             "fgvc_datasets.options:GroceryStoreOptions",
             source="Klasson, Zhang, Kjellström 2019, arXiv 1901.00711",
         ),
         DatasetSpec(
             "mammalia",
             "fgvc_datasets.mammalia:MammaliaDataset",
-            "Mammalia of the 2024 report: 100 mammals, 60 images each; not public",
+            "Mammalia of the June 2024 report: 100 classes of mammals, 60 images each; not public",
             "fgvc_datasets.options:MammaliaOptions",
             source="University of Trento, Introduction to Machine Learning 2024 (docs/report.md)",
         ),

@@ -1,4 +1,7 @@
-"""X"""
+"""iNaturalist: plants, animals and fungi (Van Horn et al., CVPR 2018 and CVPR 2021).
+
+Links and checksums: https://github.com/visipedia/inat_comp (the page of each year) and torchvision's `INaturalist`.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ class Version:
     """One of the yearly datasets.
 
     Attributes:
-        images: folder of the training images, and of all images before 2021; named as torchvision names it.
-        published: how many images the official training and validation splits have.
-        downloads: links to all of it.
+        images: folder of the training images, and of all images before 2021, as torchvision names it.
+        published: number of images of the official training and validation splits.
+        downloads: all archives.
     """
 
     images: str
@@ -31,12 +34,12 @@ class Version:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """What must be there."""
+        """Return the required files and folders."""
         return tuple(name for download in self.downloads for name in download.results)
 
 
 def _images(path: str, folder: str, md5: str, gigabytes: float) -> Download:
-    """Return an archive whose one folder is to be called `folder`."""
+    """Return an archive whose single folder is renamed to `folder`."""
     file = f"{folder}.tar.gz"
     return Download(
         f"{SITE}{path}", file, f"md5:{md5}", about=round(gigabytes * 1e9), unpack=folder, strip=1, gives=(folder,)
@@ -44,7 +47,7 @@ def _images(path: str, folder: str, md5: str, gigabytes: float) -> Download:
 
 
 def _lists(year: str, file: str, md5: str = "", gives: tuple[str, ...] = ()) -> Download:
-    """Return an archive of lists; 2018 and 2019 have one of the same name, so that each year has its own folder."""
+    """Return an archive of lists; each year has its own folder, because 2018 and 2019 have files of the same name."""
     folder = f"lists/{year}"
     results = tuple(f"{folder}/{name}" for name in gives or (file.removesuffix(".tar.gz"),))
     checksum = f"md5:{md5}" if md5 else ""
@@ -100,18 +103,18 @@ RANKS = ("kingdom", "phylum", "class", "order", "family", "genus")
 """Ranks above the species, highest first."""
 
 Lineage = tuple[str, ...]
-"""A taxon's name, after the names of all above it."""
+"""The names of all ranks above a taxon, and its own."""
 
 
 def lineage(category: Mapping[str, str], level: str) -> Lineage:
-    """Return the taxon of a level that a category belongs to.
+    """Return the taxon that a category belongs to at a level.
 
     Args:
         category: a category as the published lists have it: "name", ranks or a "supercategory".
         level: "species", one of `RANKS` or "supercategory".
 
     Raises:
-        UsageError: the lists do not have that level.
+        UsageError: the lists lack that level.
     """
     known = [rank for rank in RANKS if rank in category]
     if level == "species":
@@ -120,25 +123,25 @@ def lineage(category: Mapping[str, str], level: str) -> Lineage:
     if level not in category:
         levels = ["species", *reversed(known), *(["supercategory"] if "supercategory" in category else [])]
         near = did_you_mean(level, levels)
-        raise UsageError(f"dataset.level={level}: this version has {', '.join(levels)}.{near}")
+        raise UsageError(f"`dataset.level={level}`: the levels of this version are {', '.join(levels)}.{near}")
     if level == "supercategory":
         return (category[level],)
     return tuple(category[rank] for rank in known[: known.index(level) + 1])
 
 
 def distinct_names(lineages: Sequence[Lineage]) -> list[str]:
-    """Name taxa by their own names; those that share one are told apart by the kingdom, or all above them.
+    """Name taxa; equal names get the kingdom appended, or all ranks above them.
 
-    Oenanthe is a genus of birds and one of plants: without more they would be one class.
+    Oenanthe, for instance, is a genus of birds and a genus of plants.
 
     Args:
         lineages: all different.
     """
     names = [taxon[-1] for taxon in lineages]
-    for tell_apart in (lambda taxon: taxon[0], lambda taxon: " ".join(taxon[:-1])):
+    for qualifier in (lambda taxon: taxon[0], lambda taxon: " ".join(taxon[:-1])):
         counts = Counter(names)
         names = [
-            f"{taxon[-1]} ({tell_apart(taxon)})" if counts[name] > 1 and len(taxon) > 1 else name
+            f"{taxon[-1]} ({qualifier(taxon)})" if counts[name] > 1 and len(taxon) > 1 else name
             for name, taxon in zip(names, lineages, strict=True)
         ]
     return names
@@ -149,18 +152,18 @@ Sample = tuple[str, int]
 
 
 class InatDataset(TorchvisionDataset):
-    """The competition data of a year, at the rank that `level` names.
+    """The competition data of a year, with classes at the rank `level`.
 
     The labels of the official test images are not public, so the literature reports the accuracy on the official
-    validation split; that is our "test", and there is no "val". Class names of 2018 and 2019, which the competitions
-    hid, are those that were published after them.
+    validation split; it is used as "test", and there is no "val". Class names of 2018 and 2019, which the competitions
+    hid, were published afterwards.
     """
 
     title = "inat"
 
     @classmethod
     def provision(cls, request: DatasetRequest, options: Any) -> Provision:
-        """Return the folders of images of the version and, before 2021, its lists, and the archives of them."""
+        """Return the folders of images of the version, its lists (before 2021), and their archives."""
         version = VERSIONS[options.version]
         as_by_torchvision = (request.root / version.images).is_dir()
         return Provision(
@@ -168,29 +171,29 @@ class InatDataset(TorchvisionDataset):
             needed=version.needed,
             downloads=version.downloads,
             by_hand=(
-                "An archive may also be unpacked by hand: its one folder becomes one of the archive's name. "
-                f"Folders of images that torchvision's INaturalist made in {request.root} are used where they are."
+                "An archive may also be unpacked by hand: its single folder is renamed to the archive's name. "
+                f"Folders of images that torchvision's INaturalist created in {request.root} are used in place."
             ),
             homepage=f"https://github.com/visipedia/inat_comp/tree/master/{options.version[:4]}",
             license="non-commercial research and education; the photographs may not be passed on",
         )
 
     def published_images(self) -> Mapping[str, int]:
-        """Return how many images the official splits of the version have."""
+        """Return the number of images of the official splits of the version."""
         return VERSIONS[self.options.version].published
 
     def official_splits(self) -> Mapping[str, str]:
-        """Return each split's official one."""
+        """Return the official split of each split."""
         return {"train": "train", "test": "validation"}
 
     def origin(self, name: str, official: str) -> str:
-        """Return what the test split is."""
+        """Return the origin, which names the validation split used as test."""
         if name == official:
             return super().origin(name, official)
         return "the official validation split, as the literature reports it: the official test labels are not public"
 
     def lists(self, split: str) -> tuple[str, ...]:
-        """Return the folder of a split of 2021, and the lists of one before."""
+        """Return the folder of a split of 2021, or the lists of a split of an earlier year."""
         if self._is_2021:
             return (VERSIONS[self.options.version].needed[0 if split == "train" else 1],)
         folder = f"lists/{self.options.version}"
@@ -198,7 +201,7 @@ class InatDataset(TorchvisionDataset):
         return (own,) if self.options.version == "2017" else (own, f"{folder}/categories.json")
 
     def listing(self, split: str) -> Listing:
-        """Read a split: of 2021 through torchvision, which goes by folders; of the years before, by the lists."""
+        """Read a split: of 2021 from folders with torchvision, of earlier years from the lists."""
         categories, samples = self._by_folders(split) if self._is_2021 else self._by_lists(split)
         taxa = [lineage(category, self.options.level) for category in categories]
         classes = list(dict.fromkeys(taxa))
@@ -220,11 +223,11 @@ class InatDataset(TorchvisionDataset):
         for name in listed.all_categories:
             _, *ranks, epithet = name.split("_")
             categories.append({**dict(zip(RANKS, ranks, strict=True)), "name": f"{ranks[-1]} {epithet}"})
-        found = sorted(listed.index)  # as the file system lists them is no order
+        found = sorted(listed.index)  # the order of the file system is arbitrary
         return categories, [(f"{folder}/{listed.all_categories[c]}/{file}", c) for c, file in found]
 
     def _by_lists(self, split: str) -> tuple[list[dict[str, str]], list[Sample]]:
-        """Read lists in the form of COCO's."""
+        """Read lists in COCO's format."""
         published, *names = (json.loads((self.folder / name).read_text("utf-8")) for name in self.lists(split))
         categories = sorted(names[0] if names else published["categories"], key=lambda category: category["id"])
         position = {category["id"]: i for i, category in enumerate(categories)}
@@ -236,8 +239,8 @@ class InatDataset(TorchvisionDataset):
 
 
 def _below(file_name: str) -> str:
-    """Leave off the archive's own folder, in place of which torchvision has the version's."""
+    """Remove the archive's own folder, which torchvision replaces by the version's."""
     _, slash, rest = file_name.partition("/")
     if not slash:
-        raise ValueError(f"{file_name!r} is no path of an image")
+        raise ValueError(f"{file_name!r} is not the path of an image")
     return rest

@@ -1,22 +1,24 @@
 """Mammalia: 100 classes of mammals, the third dataset of the report of June 2024 (docs/report.md).
 
-What is known: it was handed out in the competition of the University of Trento's course Introduction to Machine
-Learning of 2024 and is not public (readme of github.com/andreleo02/fine-grained-image-classification), as a folder
-train/ of class folders and a folder test/ of images without labels (code of
-github.com/mattia-rampazzo/fine-grained-image-recognition-Intro2ML). The report gives it 50 training and 10 test images
-in each of 100 classes. What is not known: which images its test images are, and where the photographs come from. So no
-split is called official here.
+What is known: it was handed out in the 2024 competition of the University of Trento's course Introduction to Machine
+Learning and is not public (readme of github.com/andreleo02/fine-grained-image-classification), as a folder train/ of
+class folders and a folder test/ of images without labels (code of
+github.com/mattia-rampazzo/fine-grained-image-recognition-Intro2ML). According to the report, each of 100 classes has 50
+training and 10 test images. Which images those test images are, and where the photographs come from, is not known, so
+no split is called official here.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fgvc_cli.contracts import DatasetRequest, Provision
-from fgvc_cli.contracts.image_files import find_images, has_images, visible_folders
+from fgvc_cli.contracts.image_files import has_images, visible_folders
 from fgvc_cli.errors import FgvcError
-from fgvc_datasets.folder import loose_images
+from fgvc_datasets.folder import images_by_class, loose_images
 from fgvc_datasets.options import MammaliaOptions
 from fgvc_datasets.published import PublishedDataset
 
@@ -25,30 +27,26 @@ REPORTED_CLASSES = 100
 
 
 class MammaliaDataset(PublishedDataset):
-    """Class folders in train/, and in val/ and test/ if they are there; or class folders alone.
+    """Class folders in train/, and in val/ and test/ if they exist; or class folders without split folders.
 
-    Of class folders alone, some images of each class are held out as test split: always the same ones, whatever the
-    seed of the training. Class names are the folders' names.
+    Without split folders, some images of each class are held out as test split, independent of the seed of the
+    training. Class names are the folders' names.
     """
 
     title = "mammalia"
+    by_hand = (
+        "The dataset is not public: it was handed out in a course of the University of Trento (Introduction to Machine "
+        "Learning, 2024). If you have it, put one folder of images per class into {folder}/train and, if you have "
+        "labeled test images, into {folder}/test; or put class folders with all images directly into {folder}."
+    )
+    license = "not known; what is known about it is in docs/report.md"
     options: MammaliaOptions
 
     @classmethod
-    def provision(cls, request: DatasetRequest, options: MammaliaOptions) -> Provision:  # noqa: ARG003
-        """Return what is needed: train/, or else the class folders that are there."""
-        folder = request.root / cls.title
-        return Provision(
-            folder=folder,
-            needed=tuple(path.name for path in _class_folders(folder)) or ("train",),
-            by_hand=(
-                "The dataset is not public: it was handed out in a course of the University of Trento (Introduction "
-                f"to Machine Learning, 2024). If you have it, put a folder of images for each class into "
-                f"{folder / 'train'} and, where you have labeled test images, into {folder / 'test'}; or put class "
-                f"folders with all images directly into {folder}."
-            ),
-            license="not known; what is known of it is in docs/report.md",
-        )
+    def provision(cls, request: DatasetRequest, options: Any) -> Provision:
+        """Return the required folders: train/, or else the existing class folders."""
+        provision = super().provision(request, options)
+        return replace(provision, needed=tuple(path.name for path in _class_folders(provision.folder)) or ("train",))
 
     def read(self, request: DatasetRequest) -> None:
         """Read the folders.
@@ -56,20 +54,17 @@ class MammaliaDataset(PublishedDataset):
         Raises:
             FgvcError: no class folder has an image, or a class has too few images to hold some out.
         """
-        classes = _class_folders(self.folder)
-        found = (
-            {"train": _images_by_class(self.folder)}
-            if classes
-            else {name: images for name in SPLITS if (images := _images_by_class(self.folder / name))}
-        )
+        undivided = bool(_class_folders(self.folder))
+        folders = {"train": self.folder} if undivided else {name: self.folder / name for name in SPLITS}
+        found = {name: images for name, folder in folders.items() if (images := _images(folder))}
         if "train" not in found:
-            raise FgvcError(f"{self.folder / 'train'}: no class folder in it has an image.")
+            raise FgvcError(f"{self.folder / 'train'}: none of its class folders contains an image")
         self.class_names = tuple(sorted({label for images in found.values() for label in images}))
-        if classes and self.options.test_images:
+        if undivided and self.options.test_images:
             self._hold_out(found["train"])
         else:
             for name, images in found.items():
-                where = f"all of {self.folder}" if classes else f"the folder {name}/"
+                where = f"all of {self.folder}" if undivided else f"the folder {name}/"
                 self._add_classes(name, images, f"{where} as found; no official list is published")
         self._note(request)
 
@@ -79,8 +74,8 @@ class MammaliaDataset(PublishedDataset):
         short = [label for label, paths in images.items() if len(paths) <= count]
         if short:
             raise FgvcError(
-                f"{self.folder / short[0]}: {len(images[short[0]])} images are too few to hold {count} out as test. "
-                "Add images, hold fewer out with --set dataset.test_images=N, or make folders train/ and test/."
+                f"{self.folder / short[0]}: {len(images[short[0]])} images are too few to hold out {count} for the "
+                "test; add images, lower `dataset.test_images`, or create folders train/ and test/"
             )
         train = {label: [path for path in paths if path not in test[label]] for label, paths in images.items()}
         how = f"drawn with seed {seed}; the report's own division is not published"
@@ -93,26 +88,25 @@ class MammaliaDataset(PublishedDataset):
         self.add(name, [path for label in sorted(images) for path in images[label]], labels, origin)
 
     def _note(self, request: DatasetRequest) -> None:
-        if len(self.class_names) != REPORTED_CLASSES:
-            number = len(self.class_names)
+        number = len(self.class_names)
+        if number != REPORTED_CLASSES:
             classes = f"{number} class{'' if number == 1 else 'es'}"
-            request.note(f"{self.folder} has {classes}; the report's Mammalia has {REPORTED_CLASSES}.")
+            request.note(f"{self.folder} has {classes}; the report's Mammalia has {REPORTED_CLASSES}")
         test = self.folder / "test"
         unlabeled = loose_images(test) if test.is_dir() else 0
         if unlabeled:
-            request.note(f"{test}: {unlabeled:,} images in no class folder, and so without a label, are left out.")
+            request.note(f"{test}: {unlabeled:,} images outside class folders have no label and are ignored")
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    """List the class folders that lie directly in the dataset's folder; none if it has folders for splits."""
+    """Return the class folders directly in the dataset's folder; none if it has split folders."""
     if not folder.is_dir() or any((folder / name).is_dir() for name in SPLITS):
         return []
     return [path for path in visible_folders(folder) if has_images(path)]
 
 
-def _images_by_class(folder: Path) -> dict[str, list[Path]]:
-    folders = visible_folders(folder) if folder.is_dir() else []
-    return {path.name: images for path in folders if (images := find_images(path))}
+def _images(folder: Path) -> dict[str, list[Path]]:
+    return {label: images for label, images in images_by_class(folder).items() if images} if folder.is_dir() else {}
 
 
 def _drawn(paths: list[Path], label: str, count: int, seed: int) -> set[Path]:

@@ -1,4 +1,4 @@
-"""X"""
+"""What published datasets share: their files below the data root, official splits, and reading published lists."""
 
 from __future__ import annotations
 
@@ -10,36 +10,52 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fgvc_cli.contracts import Dataset, DatasetRequest, Provision, Split
+from fgvc_cli.contracts import Dataset, DatasetRequest, Download, Provision, Split
 from fgvc_cli.errors import FgvcError
 
 OFFICIAL = "official"
-"""The origin of a split that is used as published."""
+"""Origin of a split that is used as published."""
+
+DAMAGED = "the file is damaged; delete it and prepare the dataset again"
 
 
 class PublishedDataset(Dataset):
     """A published dataset in its official layout.
 
-    A subclass says in `provision` what it needs, and reads `class_names` and the splits in `read`.
+    A subclass declares its files in class attributes (or in `provision`, if they depend on options), and reads
+    `class_names` and the splits in `read`.
 
     Raises:
-        FgvcError: files are missing (it names the command that gets them), or are not what was published.
+        FgvcError: files are missing, or differ from the published ones.
     """
 
     title: ClassVar[str]
-    """The name that it is registered under."""
+    """Name of the component."""
+    folder_name: ClassVar[str] = ""
+    """Its folder below the data root; empty: `title`."""
+    needed: ClassVar[tuple[str, ...]] = ()
+    """Files and folders below that folder that must exist."""
+    downloads: ClassVar[tuple[Download, ...]] = ()
+    by_hand: ClassVar[str] = ""
+    """Instructions for a manual download, with `{folder}` for the folder and `{root}` for the data root."""
+    homepage: ClassVar[str] = ""
+    license: ClassVar[str] = ""
 
     def __init__(self, request: DatasetRequest, options: Any) -> None:
         self.name, self.options = self.title, options
-        self.settings = settings_text(options)
+        chosen = ((field.name, getattr(options, field.name)) for field in fields(options))
+        defaults = {field.name: field.default for field in fields(options)}
+        self.settings = "".join(f" `dataset.{name}={value}`" for name, value in chosen if value != defaults[name])
         self.folder = self.provision(request, options).require(self.name, self.settings).absolute()
         self._splits: dict[str, Split] = {}
         self.read(request)
 
     @classmethod
-    @abstractmethod
-    def provision(cls, request: DatasetRequest, options: Any) -> Provision:
-        """Return what files it needs below the data root, and how they are had."""
+    def provision(cls, request: DatasetRequest, options: Any) -> Provision:  # noqa: ARG003
+        """Return the required files below the data root and how to get them."""
+        folder = request.root / (cls.folder_name or cls.title)
+        by_hand = cls.by_hand.format(folder=shlex.quote(str(folder)), root=shlex.quote(str(request.root)))
+        return Provision(folder, cls.needed, cls.downloads, by_hand, cls.homepage, cls.license)
 
     @abstractmethod
     def read(self, request: DatasetRequest) -> None:
@@ -57,16 +73,16 @@ class PublishedDataset(Dataset):
 
         Args:
             name: "train", "val" or "test".
-            images: files below the dataset's folder.
+            images: files in the dataset's folder.
             labels: indices into `class_names`.
-            origin: how the split came about; "official" if as published.
+            origin: origin of the split.
             keys: short names; None: the paths relative to the folder.
         """
         keys = [image.relative_to(self.folder).as_posix() for image in images] if keys is None else keys
         self._splits[name] = Split(name, images, labels, keys, origin=origin)
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits there are, "train" first."""
+        """Return the names of the splits, "train" first."""
         return tuple(self._splits)
 
     def split(self, name: str) -> Split:
@@ -74,7 +90,7 @@ class PublishedDataset(Dataset):
         return self._splits[name]
 
     def identity(self) -> dict[str, Any]:
-        """Return the folder, the options, how many images each split has, and a digest of their names."""
+        """Return the folder, the options, the number of images per split, and a digest of their names."""
         return {
             "name": self.name,
             "folder": str(self.folder),
@@ -85,35 +101,25 @@ class PublishedDataset(Dataset):
 
 
 def names_digest(splits: Iterable[Split]) -> str:
-    """Return the SHA-256 of the splits' names and keys, in their order."""
+    """Return the SHA-256 of the splits' names and keys, in order."""
     digest = hashlib.sha256()
     for split in splits:
         digest.update("\n".join([split.name, *split.keys, ""]).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def settings_text(options: Any) -> str:
-    """Write the options that differ from their defaults as they stand on a command line, each after a blank."""
-    chosen = {field.name: getattr(options, field.name) for field in fields(options)}
-    different = {f.name: chosen[f.name] for f in fields(options) if chosen[f.name] != f.default}
-    return "".join(f" --set {shlex.quote(f'dataset.{name}={value}')}" for name, value in different.items())
-
-
-DAMAGED = "the file is damaged: delete it, and get it again with fgvc data prepare"
-
-
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Give the lines of a text file that are not empty, each with its number from 1.
+    """Return the non-empty lines of a text file, each with its number from 1.
 
     Raises:
-        FgvcError: it cannot be read, or is no text in UTF-8.
+        FgvcError: the file cannot be read, or is not UTF-8 text.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise FgvcError(f"{path}: cannot be read: {error.strerror}.") from error
+        raise FgvcError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise FgvcError(f"{path}: is no UTF-8 text at byte {error.start}; {DAMAGED}.") from error
+        raise FgvcError(f"{path}: not UTF-8 text at byte {error.start}; {DAMAGED}") from error
     return ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip())
 
 
@@ -121,42 +127,42 @@ def pairs_of(path: Path) -> dict[str, str]:
     """Read a file whose lines are an identifier, a blank and a value.
 
     Raises:
-        FgvcError: it cannot be read, is empty, or a line has no value or an identifier that was there before.
+        FgvcError: the file cannot be read or is empty, or a line has no value or repeats an identifier.
     """
     pairs: dict[str, str] = {}
     for number, line in lines_of(path):
         identifier, _, value = line.partition(" ")
         if not value or identifier in pairs:
-            wrong = "has the same identifier as a line before it" if value else "is no identifier, blank and value"
-            raise FgvcError(f"{path}, line {number}: '{line[:80]}' {wrong}; {DAMAGED}.")
+            wrong = "repeats an identifier" if value else "is not an identifier, a blank and a value"
+            raise FgvcError(f"{path}, line {number}: '{line[:80]}' {wrong}; {DAMAGED}")
         pairs[identifier] = value.strip()
     if not pairs:
-        raise FgvcError(f"{path}: is empty; {DAMAGED}.")
+        raise FgvcError(f"{path}: empty; {DAMAGED}")
     return pairs
 
 
 def value_of(pairs: Mapping[str, str], identifier: str, path: Path) -> str:
-    """Return the value of an identifier that `pairs_of(path)` gave.
+    """Return the value of an identifier in `pairs`, which were read from `path`.
 
     Raises:
-        FgvcError: the file does not have it.
+        FgvcError: the identifier is missing.
     """
     if identifier not in pairs:
-        raise FgvcError(f"{path}: has no line for '{identifier}', which the other lists name; {DAMAGED}.")
+        raise FgvcError(f"{path}: no line for '{identifier}', which the other lists name; {DAMAGED}")
     return pairs[identifier]
 
 
 def origin_of(request: DatasetRequest, split: str, images: int, published: Mapping[str, int]) -> str:
-    """Return the origin of a split that follows published lists, and note it if they have other numbers of images.
+    """Return the origin of a split that follows published lists, and note a number of images that differs.
 
     Args:
-        request: takes the note.
-        split: its name.
-        images: how many the lists here name.
-        published: how many images each split was published with.
+        request: receives the note.
+        split: name of the split.
+        images: number of images in the lists.
+        published: published number of images per split.
     """
     if images == published[split]:
         return OFFICIAL
     differs = f"{images:,} images are listed here where {published[split]:,} are published"
-    request.note(f"The {split} split is not the official one: {differs}.")
+    request.note(f"the {split} split is not the official one: {differs}")
     return f"not the official one: {differs}"

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fgvc_cli.contracts import DatasetRequest, Provision
 from fgvc_datasets.torchvision_dataset import Listing, TorchvisionDataset
 
 ANNOTATIONS = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
 
-BY_HAND = """\
+
+class StanfordCarsDataset(TorchvisionDataset):
+    """16,185 photographs of 196 cars: 8,144 for training and 8,041 for the test.
+
+    Whole photographs are used, as is usual; the published bounding boxes are not.
+    """
+
+    title = "stanford_cars"
+    published: ClassVar[Mapping[str, int]] = {"train": 8144, "test": 8041}
+    needed = ("cars_train", "cars_test", "devkit/cars_meta.mat", *ANNOTATIONS.values())
+    by_hand = """\
 The links of ai.stanford.edu are gone, and no other official one is known (https://github.com/pytorch/vision/issues/7545).
 Copies are on Kaggle; rickyyyyyyy/torchvision-stanford-cars has this layout, which torchvision reads too. Put here:
   cars_train/00001.jpg ... 08144.jpg   (not cars_train/cars_train/, as some copies have it)
@@ -18,34 +27,15 @@ Copies are on Kaggle; rickyyyyyyy/torchvision-stanford-cars has this layout, whi
   devkit/cars_meta.mat
   devkit/cars_train_annos.mat
   cars_test_annos_withlabels.mat       (with labels: not the devkit's cars_test_annos.mat)"""
-
-
-class StanfordCarsDataset(TorchvisionDataset):
-    """16,185 photographs of 196 cars, of which 8,144 are for training and 8,041 for the test.
-
-    Whole photographs are used, as the field does; the published bounding boxes are not.
-    """
-
-    title = "stanford_cars"
-    published: ClassVar[Mapping[str, int]] = {"train": 8144, "test": 8041}
-
-    @classmethod
-    def provision(cls, request: DatasetRequest, options: Any) -> Provision:  # noqa: ARG003
-        """Return what is needed and where a person finds it: no official link works."""
-        return Provision(
-            folder=request.root / "stanford_cars",
-            needed=("cars_train", "cars_test", "devkit/cars_meta.mat", *ANNOTATIONS.values()),
-            by_hand=BY_HAND,
-            homepage="https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.StanfordCars.html",
-            license="none is stated in its files; the photographs belong to their owners",
-        )
+    homepage = "https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.StanfordCars.html"
+    license = "not stated in its files; the photographs belong to their owners"
 
     def lists(self, split: str) -> tuple[str, ...]:
-        """Return the split's annotations and the list of the classes."""
+        """Return the split's annotations and the list of classes."""
         return ANNOTATIONS[split], "devkit/cars_meta.mat"
 
     def listing(self, split: str) -> Listing:
-        """Read a split through torchvision."""
+        """Read a split with torchvision."""
         from torchvision.datasets import StanfordCars
 
         listed = StanfordCars(self.folder.parent, split)

@@ -1,4 +1,4 @@
-"""X"""
+"""What the datasets that torchvision supports share: it reads their lists, this module checks them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fgvc_datasets.published import OFFICIAL, PublishedDataset, origin_of
 
 
 class FilesBelow(Sequence[Path]):
-    """Files by their names below a folder; each `Path` is made when it is asked for.
+    """Files given by their names below a folder; each `Path` is created on access.
 
-    A list of the 2.7 million paths of iNaturalist 2021 takes 0.9 GB; the names are there anyway, as keys.
+    A list of the 2.7 million paths of iNaturalist 2021 would take 0.9 GB; the names are in memory anyway, as keys.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
@@ -43,12 +43,12 @@ class FilesBelow(Sequence[Path]):
 
 @dataclass(frozen=True)
 class Listing:
-    """One official split, as its published lists have it.
+    """One official split, as in the published lists.
 
     Attributes:
         class_names: of the whole dataset, in its own order.
         images: files, relative to the dataset's folder.
-        labels: indices into `class_names`, one an image.
+        labels: indices into `class_names`, one per image.
     """
 
     class_names: Sequence[str]
@@ -57,42 +57,42 @@ class Listing:
 
 
 class TorchvisionDataset(PublishedDataset):
-    """A dataset that lies as torchvision's own class lays it out, so that one that is there already is used.
+    """A dataset in the layout of its torchvision class, so that an existing copy can be used.
 
     Labels are those of the published lists, which number the classes the same way in every split.
     """
 
     published: ClassVar[Mapping[str, int]]
-    """How many images each official split has."""
+    """Number of images per official split."""
 
     @abstractmethod
     def listing(self, split: str) -> Listing:
-        """Read an official split; what a damaged list makes a reader raise is turned into words by the caller."""
+        """Read an official split; the caller reports the errors that damaged lists cause."""
 
     @abstractmethod
     def lists(self, split: str) -> tuple[str, ...]:
         """Return the files that `listing` reads, relative to the dataset's folder."""
 
     def published_images(self) -> Mapping[str, int]:
-        """Return `published`, or what it is with the options."""
+        """Return `published`; a subclass may let it depend on the options."""
         return self.published
 
     def official_splits(self) -> Mapping[str, str]:
-        """Return for each split the official one that it is, "train" first."""
+        """Return the official split that each split is, "train" first."""
         return {name: name for name in self.published}
 
     def origin(self, name: str, official: str) -> str:
-        """Return how a split came about, if it is complete."""
+        """Return the origin of a complete split."""
         return OFFICIAL if name == official else f"official {official}"
 
     def read(self, request: DatasetRequest) -> None:
         """Read the splits.
 
         Raises:
-            FgvcError: a list is missing or damaged, the lists do not go together, or none of the images is there.
+            FgvcError: a list is missing or damaged, the lists contradict each other, or no image exists.
         """
         for name, official in self.official_splits().items():
-            with self._as_published(official):
+            with self._reporting_damage(official):
                 listing = self.listing(official)
             self._check(listing, official)
             self.class_names = tuple(listing.class_names)
@@ -103,53 +103,53 @@ class TorchvisionDataset(PublishedDataset):
             self.add(name, FilesBelow(self.folder, listing.images), listing.labels, origin, listing.images)
 
     def damaged(self, path: Path, cause: str) -> FgvcError:
-        """Return the error that says which file or folder is not as published, and what to do."""
-        prepare = f"fgvc data prepare {self.name}{self.settings}"
+        """Return the error for a file or folder that is not as published."""
+        prepare = f"prepare {self.name} again" + (f" with{self.settings}" if self.settings else "")
         if path.is_dir():
-            return FgvcError(f"{path}: {cause}. Take out what does not belong there; or move it away, then: {prepare}")
-        return FgvcError(f"{path}: {cause}. {'Delete it; then' if path.exists() else 'Next'}: {prepare}")
+            return FgvcError(f"{path}: {cause}; remove foreign files, or move the folder away and {prepare}")
+        return FgvcError(f"{path}: {cause}; {'delete it and ' if path.exists() else ''}{prepare}")
 
     def relative(self, path: str | Path) -> str:
-        """Return a file that torchvision named, relative to the dataset's folder."""
+        """Return a path from torchvision relative to the dataset's folder."""
         return str(path).removeprefix(f"{self.folder}{os.sep}").replace(os.sep, "/")
 
     @contextmanager
-    def _as_published(self, split: str) -> Iterator[None]:
-        """Turn what readers raise on missing and damaged files into an `FgvcError` that names them."""
+    def _reporting_damage(self, split: str) -> Iterator[None]:
+        """Turn the errors that missing and damaged files cause into an `FgvcError` that names them."""
         files = [self.folder / name for name in self.lists(split)]
-        gone = next((path for path in files if not path.exists()), None)
-        if gone is not None:
-            raise self.damaged(gone, "is missing")
-        beside = f" (with {', '.join(path.name for path in files[1:])})" if files[1:] else ""
+        missing = next((path for path in files if not path.exists()), None)
+        if missing is not None:
+            raise self.damaged(missing, "missing")
+        others = f" (with {', '.join(path.name for path in files[1:])})" if files[1:] else ""
         try:
             yield
-        except FgvcError:  # a UsageError is a ValueError too
+        except FgvcError:
             raise
         except _damage() as error:
-            if isinstance(error, OSError) and error.errno is not None:  # scipy raises one without, on a short file
-                raise FgvcError(f"{error.filename or files[0]}: cannot be read: {error.strerror}.") from error
-            raise self.damaged(files[0], f"is not as published{beside}: {_cause(error)}") from error
+            if isinstance(error, OSError) and error.errno is not None:  # scipy raises one without errno on a short file
+                raise FgvcError(f"{error.filename or files[0]}: cannot be read: {error.strerror}") from error
+            raise self.damaged(files[0], f"not as published{others}: {_cause(error)}") from error
 
     def _check(self, listing: Listing, split: str) -> None:
         path = self.folder / self.lists(split)[0]
         classes = len(listing.class_names)
         if len(set(listing.class_names)) < classes:
-            raise self.damaged(path, "is not as published: two classes have one name")
+            raise self.damaged(path, "not as published: two classes have the same name")
         if self._splits and tuple(listing.class_names) != self.class_names:
-            raise self.damaged(path, "is not as published: its classes are not those of the other splits")
+            raise self.damaged(path, "not as published: its classes differ from those of the other splits")
         if not listing.labels:
-            raise self.damaged(path, "is not as published: it lists no images")
+            raise self.damaged(path, "not as published: it lists no images")
         if not all(0 <= label < classes for label in listing.labels):
-            raise self.damaged(path, f"is not as published: a label lies beyond the {classes} classes")
+            raise self.damaged(path, f"not as published: a label exceeds the {classes} classes")
         if not any((self.folder / name).exists() for name in listing.images):
             raise FgvcError(
-                f"{self.folder / listing.images[0]}: is not there, nor is any other image that {path.name} lists. "
-                f"Each belongs exactly there; see: fgvc data info {self.name}{self.settings}"
+                f"{self.folder / listing.images[0]} does not exist, nor does any other image that {path.name} lists; "
+                "put the images there"
             )
 
 
 def _damage() -> tuple[type[Exception], ...]:
-    """Return what damaged lists make torchvision, scipy and json raise; torchvision's own word is RuntimeError."""
+    """Return the exceptions that damaged lists raise in torchvision (mostly RuntimeError), scipy and json."""
     from scipy.io.matlab import MatReadError
 
     ours = (ValueError, KeyError, IndexError, TypeError, RuntimeError, OSError, EOFError)

@@ -1,1 +1,1 @@
-"""The built-in dataset `demo`: twelve invented birds that differ only in small parts, drawn from a seed."""
+"""The dataset `demo`: twelve synthetic bird species that differ only in small parts, generated from a seed."""

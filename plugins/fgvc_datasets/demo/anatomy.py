@@ -1,4 +1,7 @@
-"""X"""
+"""The random bird: colors, pose, and the coordinate frames of its parts; independent of the species.
+
+Lengths are in bird units: one unit is about the length of the trunk.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from fgvc_datasets.demo.canvas import Color, Frame, Points, mix, points, shade
 
-# (back, belly) of birds one could meet in a garden.
+# (back, belly) of garden birds
 _FAMILIES: tuple[tuple[Color, Color], ...] = (
     ((122, 124, 68), (232, 220, 150)),
     ((156, 94, 58), (240, 214, 178)),
@@ -27,7 +30,7 @@ _CREAM, _YELLOW, _INK = (250, 244, 228), (246, 212, 104), (40, 34, 34)
 
 @dataclass(frozen=True)
 class Plumage:
-    """RGB colors, 0 to 255, of everything on a bird."""
+    """RGB colors, 0 to 255, of the parts of a bird."""
 
     back: Color
     belly: Color
@@ -44,7 +47,7 @@ class Plumage:
 
 
 def vary(color: Color, rng: np.random.Generator, hue: float = 0.02, light: float = 0.08) -> Color:
-    """The color with its hue shifted by up to `hue` turns and its value and saturation by up to `light`."""
+    """Shift the hue of a color by up to `hue` turns, and its value and saturation by up to `light`."""
     h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in color))
     shift, tint, gain = rng.uniform(-1, 1, 3).tolist()
     r, g, b = colorsys.hsv_to_rgb(
@@ -54,7 +57,7 @@ def vary(color: Color, rng: np.random.Generator, hue: float = 0.02, light: float
 
 
 def sample_plumage(rng: np.random.Generator) -> Plumage:
-    """Draws a harmonious plumage: one family of colors, each part varied around it."""
+    """Sample a plumage: one family of colors, with variations of it for each part."""
     back, belly = _FAMILIES[int(rng.integers(len(_FAMILIES)))]
     back, belly = vary(back, rng, 0.03, 0.12), vary(belly, rng, 0.03, 0.05)
     u = rng.uniform
@@ -76,7 +79,7 @@ def sample_plumage(rng: np.random.Generator) -> Plumage:
 
 
 HEAD_RADIUS = 0.29
-# What the longest beak, tail and crest reach, so that a bird's size and place say nothing about its species.
+# The reach of the longest beak, tail and crest, so that size and position are independent of the species.
 BEAK_REACH, TAIL_REACH, CREST_REACH = 0.62, 0.86, 0.56
 
 
@@ -100,7 +103,7 @@ class Pose:
 
 
 def sample_pose(rng: np.random.Generator) -> Pose:
-    """Draws a pose; `fill` is the longest side of the bird's bounding box in widths of the image."""
+    """Sample a pose; `fill` is the longest side of the bird's bounding box in image widths."""
     u = rng.uniform
     return Pose(
         lean=-u(0.05, 0.62),
@@ -121,7 +124,7 @@ def sample_pose(rng: np.random.Generator) -> Pose:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The frames of a posed bird in the image, x forward: the parts' own coordinates are in bird units."""
+    """The frames of a posed bird in the image, x forward; coordinates of parts are in bird units."""
 
     ground: Frame
     body: Frame
@@ -151,7 +154,7 @@ def _stand(pose: Pose, ground: Frame) -> Anatomy:
 
 
 def _reach(anatomy: Anatomy) -> Points:
-    """Points around all that the bird could cover, whatever its species."""
+    """Return points around everything that a bird of any species could cover."""
     feet = np.array(anatomy.feet) + anatomy.ground.turn * 0.16j
     return np.concatenate(
         [
@@ -165,7 +168,7 @@ def _reach(anatomy: Anatomy) -> Points:
 
 
 def stand(pose: Pose) -> Anatomy:
-    """Places the bird in the image: as large as `pose.fill` says, inside the frame, at `pose.place` of the room."""
+    """Place the bird inside the image, with size `pose.fill`, at `pose.place` of the free space."""
     reach = _reach(_stand(pose, Frame(0j)))
     left, right = float(reach.real.min()), float(reach.real.max())
     top, bottom = float(reach.imag.min()), float(reach.imag.max())
@@ -177,7 +180,7 @@ def stand(pose: Pose) -> Anatomy:
 
 
 def guarded(anatomy: Anatomy) -> list[tuple[complex, float]]:
-    """Circles (center, radius in image widths) around the deciding parts, which no clutter may cover."""
+    """Return circles (center, radius in image widths) around the deciding parts, which nothing may cover."""
     spots = [
         (anatomy.head, complex(0.0, -0.10), 0.38),
         (anatomy.head, complex(0.42, 0.03), 0.27),

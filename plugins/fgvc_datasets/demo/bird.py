@@ -1,4 +1,9 @@
-"""X"""
+"""Draw a bird: trunk, feathers, wing and legs, which all species share, and the six parts in which species differ.
+
+The function of a part returns the outline that its box is drawn around. The box covers the location of the part even if
+a species shows nothing there (a smooth crown, a plain wing), because that is where to look. Whatever a species shows
+stays inside its box.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ from fgvc_datasets.demo.canvas import (
     shade,
 )
 
-# Plumage has soft borders, so its colors are laid on at this small size, whatever the size of the image.
+# Plumage has soft borders, so its colors are painted at this small size for every image size.
 _SIDE = 96
 
 _WING = closed_curve(
@@ -37,7 +42,7 @@ _COVERTS = closed_curve(
 
 
 def silhouette(anatomy: Anatomy, plumpness: float) -> list[tuple[complex, float]]:
-    """The discs (center, radius in image widths) whose union is trunk, neck and head."""
+    """Return the discs (center, radius in image widths) whose union is trunk, neck and head."""
     body, head = anatomy.body, anatomy.head
     trunk = body(points((-0.64, -0.05), (-0.40, 0.00), (-0.10, 0.03), (0.16, 0.02), (0.30, -0.10)))
     spine = np.append(trunk, head.origin)
@@ -59,7 +64,7 @@ def _mask(discs: list[tuple[complex, float]], pixels: int) -> Image.Image:
 
 
 def _pattern(anatomy: Anatomy, plumage: Plumage) -> Image.Image:
-    """The soft colors of trunk and head: pale below, a paler cheek, a darker crown."""
+    """Paint the soft colors of trunk and head: pale below, a paler cheek, a darker crown."""
     image = Image.new("RGB", (_SIDE, _SIDE), plumage.back)
     draw = ImageDraw.Draw(image)
 
@@ -76,7 +81,7 @@ def _pattern(anatomy: Anatomy, plumage: Plumage) -> Image.Image:
 
 
 def _roundness(discs: list[tuple[complex, float]], light: complex, unit: float) -> Image.Image:
-    """Gray image, bright on the side of the `light` and dark on the other, from the blurred silhouette."""
+    """Return a gray image, bright on the side of the `light`, from the blurred silhouette."""
     soft = _mask(discs, _SIDE).filter(ImageFilter.GaussianBlur(0.13 * unit * _SIDE))
     towards = light * 0.11 * unit * _SIDE
     return soft.transform(
@@ -85,7 +90,7 @@ def _roundness(discs: list[tuple[complex, float]], light: complex, unit: float) 
 
 
 def draw_trunk(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, plumpness: float, light: complex) -> None:
-    """Trunk and head, colored and shaded; `light` is the unit vector towards the light."""
+    """Draw trunk and head, colored and shaded; `light` is the unit vector towards the light."""
     discs = silhouette(anatomy, plumpness)
     roundness = _roundness(discs, light, anatomy.ground.scale)
     gain = roundness.point([round(132 + 123 * (i / 255) ** 0.8) for i in range(256)])
@@ -104,7 +109,7 @@ def draw_trunk(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, plumpness: fl
 
 
 def draw_body_feathers(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, jitter: Points) -> None:
-    """Short strokes along back, flank and crown; `jitter` has one offset per stroke, shape [n], in bird units."""
+    """Draw short strokes along back, flank and crown; `jitter` is an offset per stroke, shape [n], in bird units."""
     width = 0.016 * anatomy.ground.scale
     for index, offset in enumerate(jitter):
         row, column = divmod(index, 8)
@@ -116,7 +121,7 @@ def draw_body_feathers(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, jitte
 
 
 def feather(length: float, width: float, tip: float = 0.55) -> Points:
-    """The outline of a feather from (0, 0) to (-length, 0); a small `tip` makes it pointed."""
+    """Return the outline of a feather from (0, 0) to (-length, 0); a small `tip` makes it pointed."""
     half = width / 2
     return closed_curve(
         points((0, 0), (-0.35 * length, -half * 0.85), (-0.82 * length, -half * (0.4 + tip)), (-length, 0),
@@ -126,13 +131,13 @@ def feather(length: float, width: float, tip: float = 0.55) -> Points:
 
 
 def draw_feather(canvas: Canvas, frame: Frame, outline: Points, color: Color, edge: Color) -> None:
-    """One feather with a lighter edge and a shaft."""
+    """Draw a feather with a lighter edge."""
     canvas.polygon(frame(outline), edge)
     canvas.polygon(frame(outline * 0.96 + 0.012j), color)
 
 
 def draw_wing(canvas: Canvas, frame: Frame, plumage: Plumage, spread: float) -> None:
-    """The folded wing without its mark: flight feathers, then coverts."""
+    """Draw the folded wing without its mark: flight feathers, then coverts."""
     edge = mix(plumage.wing, plumage.belly, 0.34)
     canvas.glaze(frame(_WING + 0.035j), shade(plumage.wing, 0.5), 0.35)
     for step in range(6):
@@ -150,7 +155,7 @@ def draw_wing(canvas: Canvas, frame: Frame, plumage: Plumage, spread: float) -> 
 
 
 def draw_legs(canvas: Canvas, anatomy: Anatomy, color: Color) -> None:
-    """Both legs, from the hips to the feet; the trunk is drawn over their upper ends."""
+    """Draw both legs from the hips to the feet; the trunk is drawn over their upper ends."""
     unit = anatomy.ground.scale
     for hip, foot, gain in zip(anatomy.hips, anatomy.feet, (0.78, 1.0), strict=True):
         knee = (hip + foot) / 2 - 0.035 * unit
@@ -158,7 +163,7 @@ def draw_legs(canvas: Canvas, anatomy: Anatomy, color: Color) -> None:
 
 
 def draw_toes(canvas: Canvas, anatomy: Anatomy, color: Color) -> None:
-    """Three toes forward and one back on the perch, for each foot."""
+    """Draw three toes forward and one back on the perch, for each foot."""
     unit = anatomy.ground.scale
     for foot, gain in zip(anatomy.feet, (0.8, 1.0), strict=True):
         for reach, angle in ((0.13, 0.42), (0.14, 0.95), (0.12, 1.5), (0.09, 2.6)):
@@ -198,7 +203,7 @@ _TAILS: dict[str, tuple[tuple[float, float, float], ...]] = {
 
 
 def draw_beak(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) -> Points:
-    """Thick and conical, hooked, or thin."""
+    """Draw a conical, hooked or thin beak."""
     outline, lower, gape = (anatomy.head(part) for part in _BEAKS[kind])
     unit = anatomy.ground.scale
     canvas.polygon(outline, plumage.beak)
@@ -209,7 +214,7 @@ def draw_beak(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) -> 
 
 
 def draw_tail(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str, spread: float) -> Points:
-    """A fan, a fork or a long point."""
+    """Draw a fan-shaped, forked or pointed tail."""
     edge = mix(plumage.tail, plumage.belly, 0.32)
     outlines = []
     for index, (angle, length, width) in enumerate(_TAILS[kind]):
@@ -221,7 +226,7 @@ def draw_tail(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str, spr
 
 
 def draw_wing_mark(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) -> Points:
-    """Two pale bars, one pale patch, or nothing, on the wing's coverts."""
+    """Draw two pale bars, one pale patch, or nothing on the wing's coverts."""
     edge = mix(plumage.mark, plumage.wing, 0.5)
     if kind == "bars":
         for x, top, bottom in ((-0.17, -0.10, 0.20), (-0.36, -0.085, 0.165)):
@@ -234,7 +239,7 @@ def draw_wing_mark(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str
 
 
 def draw_crest(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) -> Points:
-    """A tuft of raised feathers behind the crown, or a smooth crown."""
+    """Draw a tuft of raised feathers behind the crown, or a smooth crown."""
     crown = anatomy.head(arc(0, HEAD_RADIUS, -1.1, -2.6, 8))
     if kind == "smooth":
         return np.concatenate([crown, anatomy.head(points((-0.04, -0.12)))])
@@ -249,7 +254,7 @@ def draw_crest(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) ->
 
 
 def draw_eye(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) -> Points:
-    """A dark eye: alone, in a pale ring, or in a dark stripe from the beak to the nape."""
+    """Draw a dark eye: plain, in a pale ring, or in a dark stripe from the beak to the nape."""
     head, unit = anatomy.head, anatomy.ground.scale
     center = head(points((0.085, -0.055)))[0]
     outline = blob(center, 0.13 * unit, 0.13 * unit)
@@ -269,7 +274,7 @@ def draw_eye(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str) -> P
 
 
 def draw_breast(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, kind: str, jitter: Points) -> Points:
-    """Rows of dark drops, or none; `jitter` has one offset per spot, shape [12], in bird units."""
+    """Draw rows of dark spots, or none; `jitter` is an offset per spot, shape [12], in bird units."""
     if kind == "spotted":
         drop = closed_curve(points((0, -0.055), (0.032, 0.012), (0, 0.045), (-0.032, 0.012)), steps=3)
         for index, offset in enumerate(jitter):

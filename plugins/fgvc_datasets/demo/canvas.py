@@ -1,7 +1,7 @@
-"""Drawing surface and plane geometry of the demo set.
+"""Drawing surface and plane geometry.
 
-Points are complex numbers, x to the right and y down. Drawn points are in widths of the image (0 to 1), so that one
-scene looks the same at every size; a `Frame` turns a body part's own coordinates into them.
+Points are complex numbers, x to the right and y down. They are in image widths (0 to 1), so a scene looks the same at
+every size; a `Frame` maps the coordinates of a body part to them.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ SUPERSAMPLING = 3
 
 @dataclass(frozen=True)
 class Frame:
-    """A coordinate frame: `origin` plus points turned and scaled by the complex number `turn`."""
+    """A coordinate frame: `origin` plus points rotated and scaled by the complex number `turn`."""
 
     origin: complex
     turn: complex = 1 + 0j
 
     def __call__(self, points: Points) -> Points:
-        """Points of this frame, shape [n], in widths of the image."""
+        """Map points of this frame, shape [n], to image widths."""
         return self.origin + self.turn * points
 
     def at(self, origin: complex, angle: float = 0.0, scale: float = 1.0) -> Frame:
-        """A frame inside this one; `angle` in radians, clockwise on the screen."""
+        """Return a frame inside this one; `angle` in radians, clockwise on the screen."""
         return Frame(self.origin + self.turn * origin, self.turn * cmath.rect(scale, angle))
 
     @property
     def scale(self) -> float:
-        """Length of one unit of this frame in widths of the image."""
+        """Return the length of one unit of this frame in image widths."""
         return abs(self.turn)
 
 
 def points(*pairs: tuple[float, float]) -> Points:
-    """(x, y) pairs as an array of complex numbers with shape [n]."""
+    """Return (x, y) pairs as an array of complex numbers with shape [n]."""
     return np.array([complex(x, y) for x, y in pairs])
 
 
 def arc(center: complex, radius: float, start: float, end: float, count: int) -> Points:
-    """`count` points on a circle from angle `start` to `end`, in radians, clockwise on the screen."""
+    """Return `count` points on a circle from angle `start` to `end`, in radians, clockwise on the screen."""
     return center + np.array([cmath.rect(radius, start + (end - start) * i / (count - 1)) for i in range(count)])
 
 
 def blob(center: complex, across: float, down: float, count: int = 20) -> Points:
-    """An ellipse with the half axes `across` and `down`, as a polygon of `count` points."""
+    """Return an ellipse with the half axes `across` and `down`, as a polygon of `count` points."""
     turns = [2 * math.pi * i / count for i in range(count)]
     return np.array([center + complex(across * math.cos(t), down * math.sin(t)) for t in turns])
 
 
 @lru_cache(maxsize=64)
 def _spline_weights(count: int, steps: int, closed: bool) -> npt.NDArray[np.float64]:
-    """Catmull-Rom weights with shape [points on the curve, count]."""
+    """Return Catmull-Rom weights with shape [points on the curve, count]."""
     segments = count if closed else count - 1
     weights = np.zeros((segments * steps + (not closed), count))
     for row in range(len(weights)):
@@ -80,17 +80,17 @@ def _spline_weights(count: int, steps: int, closed: bool) -> npt.NDArray[np.floa
 
 
 def closed_curve(control: Points, steps: int = 5) -> Points:
-    """A smooth outline through the control points, as a polygon of shape [n * steps]."""
+    """Return a smooth outline through the control points, as a polygon of shape [n * steps]."""
     return _spline_weights(len(control), steps, True) @ control
 
 
 def open_curve(control: Points, steps: int = 6) -> Points:
-    """A smooth line through the control points, shape [(n - 1) * steps + 1]."""
+    """Return a smooth line through the control points, shape [(n - 1) * steps + 1]."""
     return _spline_weights(len(control), steps, False) @ control
 
 
 def ribbon(line: Points, widths: Sequence[float]) -> Points:
-    """The outline of a band along `line`; `widths` are interpolated from its start to its end."""
+    """Return the outline of a band along `line`; `widths` are interpolated from its start to its end."""
     along = np.gradient(line)
     normal = 1j * along / np.maximum(np.abs(along), 1e-9)
     half = np.interp(np.linspace(0, 1, len(line)), np.linspace(0, 1, len(widths)), widths) / 2
@@ -98,19 +98,19 @@ def ribbon(line: Points, widths: Sequence[float]) -> Points:
 
 
 def mix(first: Color, second: Color, share: float) -> Color:
-    """`first` with `share` of `second` in it, 0 to 1."""
+    """Blend two colors, with a fraction `share` of the second."""
     r, g, b = (round(a + (c - a) * share) for a, c in zip(first, second, strict=True))
     return r, g, b
 
 
 def shade(color: Color, gain: float) -> Color:
-    """The color made darker (gain below 1) or lighter."""
+    """Make a color darker (gain below 1) or lighter."""
     r, g, b = (min(255, max(0, round(c * gain))) for c in color)
     return r, g, b
 
 
 class Canvas:
-    """An RGB image drawn at `SUPERSAMPLING` times its size."""
+    """An RGB image, drawn at `SUPERSAMPLING` times its size."""
 
     def __init__(self, size: int, background: Image.Image) -> None:
         self.size = size
@@ -119,25 +119,25 @@ class Canvas:
         self.draw = ImageDraw.Draw(self.image)
 
     def to_pixels(self, outline: Points) -> list[int]:
-        """Flat x, y, x, y ... in supersampled pixels, as Pillow takes them."""
+        """Return x, y, x, y ... in supersampled pixels, the format of Pillow."""
         flat: list[int] = np.rint(outline.view(np.float64) * self.pixels).astype(np.int64).tolist()
         return flat
 
     def polygon(self, outline: Points, color: Color) -> None:
-        """A filled outline with hard edges, which shrinking the image makes smooth."""
+        """Draw a filled polygon, whose hard edges become smooth when the image is reduced."""
         self.draw.polygon(self.to_pixels(outline), fill=color)
 
     def line(self, line: Points, width: float, color: Color) -> None:
-        """A line `width` image widths thick, at least one supersampled pixel."""
+        """Draw a line `width` image widths thick, at least one supersampled pixel."""
         self.draw.line(self.to_pixels(line), fill=color, width=max(1, round(width * self.pixels)), joint="curve")
 
     def circle(self, center: complex, radius: float, color: Color) -> None:
-        """A filled circle; center and radius in widths of the image."""
+        """Draw a filled circle; center and radius in image widths."""
         x, y, r = center.real * self.pixels, center.imag * self.pixels, radius * self.pixels
         self.draw.ellipse((round(x - r), round(y - r), round(x + r), round(y + r)), fill=color)
 
     def glaze(self, outline: Points, color: Color, opacity: float) -> None:
-        """A polygon laid over the image with `opacity` 0 to 1."""
+        """Blend a polygon over the image with `opacity` 0 to 1."""
         flat = self.to_pixels(outline)
         left, top = min(flat[::2]), min(flat[1::2])
         mask = Image.new("L", (max(flat[::2]) - left + 1, max(flat[1::2]) - top + 1))
@@ -146,12 +146,12 @@ class Canvas:
         self.image.paste(color, (left, top), mask)
 
     def finish(self) -> Image.Image:
-        """The image at its own size."""
+        """Return the image at its final size."""
         return self.image.reduce(SUPERSAMPLING)
 
 
 def box_around(outline: Points, size: int) -> Box:
-    """The smallest box (x0, y0, x1, y1) of whole pixels that holds the outline, inside an image of `size`."""
+    """Return the smallest box (x0, y0, x1, y1) of whole pixels around the outline, clipped to an image of `size`."""
     left, right = float(outline.real.min()) * size, float(outline.real.max()) * size
     top, bottom = float(outline.imag.min()) * size, float(outline.imag.max()) * size
     x0, y0 = min(max(math.floor(left), 0), size - 1), min(max(math.floor(top), 0), size - 1)

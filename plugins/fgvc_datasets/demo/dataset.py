@@ -1,4 +1,4 @@
-"""X"""
+"""The dataset `demo`: images of synthetic birds, generated on first use and kept in the cache."""
 
 from __future__ import annotations
 
@@ -24,12 +24,95 @@ from fgvc_datasets.demo.scene import draw_scene
 from fgvc_datasets.demo.species import CLASS_NAMES, SPECIES, deciding_parts
 from fgvc_datasets.options import DemoOptions
 
-__all__ = ["CLASS_NAMES", "DemoImage", "draw_image", "generate"]
+DRAWING_VERSION = 1
+"""Increase it when the drawing changes, so that cached images of an older version are not reused."""
+
+SPLITS = ("train", "val", "test")
+
+
+class DemoDataset(Dataset):
+    """Synthetic images whose classes differ in small parts with known locations.
+
+    The images depend on the options only, not on the seed of the training.
+
+    Raises:
+        FgvcError: the cached images are damaged, or there is no space for new ones.
+    """
+
+    name = "demo"
+
+    def __init__(self, request: DatasetRequest, options: DemoOptions) -> None:
+        self.options = options
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None  # lives as long as the dataset
+        self.folder = self._generated(request)
+        self._truth = _read_truth(self.folder)
+        self.class_names = tuple(self._truth["classes"])
+
+    def splits(self) -> tuple[str, ...]:
+        """Return train, val and test."""
+        return SPLITS
+
+    def split(self, name: str) -> Split:
+        """Return one split, with the boxes of each bird's parts."""
+        prefix = f"{name}/"
+        boxes = {key.removeprefix(prefix): b for key, b in self._truth["images"].items() if key.startswith(prefix)}
+        keys = sorted(boxes)
+        label_of = {class_name: label for label, class_name in enumerate(self.class_names)}
+        parts = [{part: cast("tuple[int, int, int, int]", tuple(box)) for part, box in boxes[k].items()} for k in keys]
+        return Split(
+            name,
+            [self.folder / name / key for key in keys],
+            [label_of[key.partition("/")[0]] for key in keys],
+            keys,
+            parts,
+            f"drawn (seed {self.options.seed})",
+        )
+
+    def deciding_parts(self) -> dict[str, tuple[str, ...]]:
+        """Return for each species the parts that alone distinguish it from another one."""
+        return {name: tuple(parts) for name, parts in self._truth["deciding_parts"].items()}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the images."""
+        return {"name": self.name, "drawing": DRAWING_VERSION, **asdict(self.options)}
+
+    def _generated(self, request: DatasetRequest) -> Path:
+        """Return the folder of the images, after generating them if necessary."""
+        settings = json.dumps(self.identity(), sort_keys=True)
+        name = f"demo-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+        folder = request.cache / name
+        if folder.exists():
+            return folder
+        if not _is_writable(request.cache):
+            self._temporary = tempfile.TemporaryDirectory(prefix="fgvc-")
+            request.note(f"the cache {request.cache} is not writable; the demo images are generated for this run only")
+            folder = Path(self._temporary.name) / name
+        counts = {split: getattr(self.options, split) for split in SPLITS}
+        try:
+            generate(
+                folder,
+                self.options.seed,
+                self.options.size,
+                counts,
+                lambda done, total: request.progress("generating the demo images", done, total),
+            )
+        except OSError as error:
+            raise FgvcError(
+                f"the demo images could not be written to {folder.parent}: {error.strerror or error}; free some space "
+                "there, or choose another folder with `cache`"
+            ) from error
+        return folder
 
 
 @dataclass(frozen=True)
 class DemoImage:
-    """An image with its truth: `label` indexes `CLASS_NAMES`, `parts` are boxes (x0, y0, x1, y1) in pixels."""
+    """An image with its ground truth.
+
+    Attributes:
+        image: RGB.
+        label: index into `CLASS_NAMES`.
+        parts: boxes (x0, y0, x1, y1) of the parts, in pixels.
+    """
 
     image: Image.Image
     label: int
@@ -37,9 +120,9 @@ class DemoImage:
 
 
 def draw_image(seed: int, split: str, index: int, size: int) -> DemoImage:
-    """Draws one image of `size` x `size` pixels, the same whenever and wherever its arguments are the same.
+    """Draw one image of `size` x `size` pixels, which depends on the arguments only.
 
-    Its class is number `index` modulo the number of classes; nothing else in the image depends on the class.
+    Its class is `index` modulo the number of classes; nothing else in the image depends on the class.
     """
     sequence = np.random.SeedSequence([seed, zlib.crc32(split.encode()), index])
     label = index % len(CLASS_NAMES)
@@ -50,23 +133,29 @@ def draw_image(seed: int, split: str, index: int, size: int) -> DemoImage:
 def generate(
     folder: Path, seed: int, size: int, counts: Mapping[str, int], report: Callable[[int, int], None] | None = None
 ) -> None:
-    """Writes `folder`/<split>/<class>/<nnnn>.png and `folder`/parts.json.
+    """Write `folder`/<split>/<class>/<nnnn>.png and `folder`/parts.json.
 
-    `counts` says how many images a class gets in each split; `report(done, total)` is called after each image. The set
-    is written beside `folder` and renamed when it is complete: a run that is killed leaves no half-made set, and of
-    two that write the same set at once the later one keeps the earlier one's.
+    The images are written to a temporary folder that is renamed when it is complete: a killed run leaves no partial
+    dataset, and of two processes that write the same dataset the later one keeps the earlier one's.
+
+    Args:
+        folder: must not exist yet.
+        seed: seed of the images.
+        size: image side in pixels.
+        counts: number of images per class in each split.
+        report: called with (images done, total images) after each image.
 
     Raises:
-        FileExistsError: `folder` is there already and holds something else than this very set.
+        FileExistsError: `folder` exists and contains another dataset.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.parent / f".{folder.name}-{secrets.token_hex(6)}"
+    temporary = folder.parent / f".{folder.name}-{secrets.token_hex(6)}"
     try:
-        beside.mkdir()
-        _write(beside, seed, size, counts, report)
-        _move(beside, folder)
+        temporary.mkdir()
+        _write(temporary, seed, size, counts, report)
+        _move(temporary, folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(
@@ -96,97 +185,17 @@ def _write(
 
 
 def _move(complete: Path, folder: Path) -> None:
-    """Renames `complete` to `folder`, unless the same set came to be there meanwhile."""
+    """Rename `complete` to `folder`, unless the same dataset exists there by now."""
     try:
         complete.rename(folder)
     except OSError as error:
         there = folder / "parts.json"
         if there.is_file() and there.read_bytes() == (complete / "parts.json").read_bytes():
             return
-        raise FileExistsError(f"{folder} is there already and holds another dataset") from error
+        raise FileExistsError(f"{folder} exists and contains another dataset") from error
 
 
-DRAWING_VERSION = 1
-"""Grows when the drawing changes, so that pictures of an older version in the cache are not taken for new ones."""
-
-SPLITS = ("train", "val", "test")
-
-
-class DemoDataset(Dataset):
-    """Drawn images whose classes differ in small parts, and which know where those parts are.
-
-    The pictures follow from the options alone, not from the seed of the training.
-
-    Raises:
-        FgvcError: what the cache holds is damaged, or there is no space to draw into.
-    """
-
-    name = "demo"
-
-    def __init__(self, request: DatasetRequest, options: DemoOptions) -> None:
-        self.options = options
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None  # lives as long as the dataset
-        self.folder = self._drawn(request)
-        self._truth = _read_truth(self.folder)
-        self.class_names = tuple(self._truth["classes"])
-
-    def splits(self) -> tuple[str, ...]:
-        """Return train, val and test."""
-        return SPLITS
-
-    def split(self, name: str) -> Split:
-        """Return one split, with the boxes of each bird's parts."""
-        prefix = f"{name}/"
-        boxes = {key.removeprefix(prefix): b for key, b in self._truth["images"].items() if key.startswith(prefix)}
-        keys = sorted(boxes)
-        label_of = {class_name: label for label, class_name in enumerate(self.class_names)}
-        parts = [{part: cast("tuple[int, int, int, int]", tuple(box)) for part, box in boxes[k].items()} for k in keys]
-        return Split(
-            name,
-            [self.folder / name / key for key in keys],
-            [label_of[key.partition("/")[0]] for key in keys],
-            keys,
-            parts,
-            f"drawn (seed {self.options.seed})",
-        )
-
-    def deciding_parts(self) -> dict[str, tuple[str, ...]]:
-        """Return for each species the parts that alone tell it from another one."""
-        return {name: tuple(parts) for name, parts in self._truth["deciding_parts"].items()}
-
-    def identity(self) -> dict[str, Any]:
-        """Return what determines the pictures."""
-        return {"name": self.name, "drawing": DRAWING_VERSION, **asdict(self.options)}
-
-    def _drawn(self, request: DatasetRequest) -> Path:
-        """Return the folder that holds the pictures, after drawing them if they are not there."""
-        settings = json.dumps(self.identity(), sort_keys=True)
-        name = f"demo-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
-        kept = request.cache / name
-        if kept.exists():
-            return kept
-        if not _can_write(request.cache):
-            self._temporary = tempfile.TemporaryDirectory(prefix="fgvc-")
-            request.note(f"The cache {request.cache} cannot be written: the demo images are drawn for this run alone.")
-            kept = Path(self._temporary.name) / name
-        counts = {split: getattr(self.options, split) for split in SPLITS}
-        try:
-            generate(
-                kept,
-                self.options.seed,
-                self.options.size,
-                counts,
-                lambda done, total: request.progress("drawing the demo images", done, total),
-            )
-        except OSError as error:
-            raise FgvcError(
-                f"The demo images could not be drawn into {kept.parent}: {error.strerror or error}. "
-                "Free some space there, or name another place with --cache."
-            ) from error
-        return kept
-
-
-def _can_write(cache: Path) -> bool:
+def _is_writable(cache: Path) -> bool:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         return os.access(cache, os.W_OK | os.X_OK)
@@ -195,12 +204,14 @@ def _can_write(cache: Path) -> bool:
 
 
 def _read_truth(folder: Path) -> dict[str, Any]:
-    """Read what the drawing wrote about its pictures, and check that they are all there."""
+    """Read the ground truth of the images, and check that all images exist."""
     try:
         truth: dict[str, Any] = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
         missing = next((key for key in truth["images"] if not (folder / key).is_file()), None)
     except (OSError, ValueError, KeyError) as error:
         missing = f"parts.json ({error})"
     if missing is not None:
-        raise FgvcError(f"The demo images in {folder} are damaged: {missing}. Delete that folder to have them redrawn.")
+        raise FgvcError(
+            f"the demo images in {folder} are damaged: {missing}; delete that folder to generate them again"
+        )
     return truth

@@ -1,4 +1,4 @@
-"""X"""
+"""The garden around the bird: a blurred backdrop, perch, twigs and leaves in focus, light and camera."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIDE = 80
 
 @dataclass(frozen=True)
 class Season:
-    """The colors of a place: behind (top, bottom), out-of-focus blobs, leaves and berries in focus, bark."""
+    """The colors of a place: backdrop (top, bottom), out-of-focus blobs, leaves and berries in focus, bark."""
 
     top: Color
     bottom: Color
@@ -45,7 +45,7 @@ _SEASONS: tuple[Season, ...] = (
 
 
 def sample_season(rng: np.random.Generator) -> Season:
-    """Draws a place and varies its colors."""
+    """Sample a place with varied colors."""
     base = _SEASONS[int(rng.integers(len(_SEASONS)))]
     return Season(
         top=vary(base.top, rng, 0.02, 0.06),
@@ -58,7 +58,7 @@ def sample_season(rng: np.random.Generator) -> Season:
 
 
 def _discs(draw: ImageDraw.ImageDraw, rng: np.random.Generator, season: Season, count: int, radius: float) -> None:
-    """Translucent discs; `radius` is the mean one in pixels of the small drawing."""
+    """Draw translucent discs with a mean `radius` in pixels of the small drawing."""
     for x, y, r, opacity in rng.uniform(0, 1, (count, 4)).tolist():
         color = season.blobs[int(rng.integers(len(season.blobs)))]
         x, y, r = x * _SIDE, y * _SIDE, radius * (0.5 + r)
@@ -66,7 +66,7 @@ def _discs(draw: ImageDraw.ImageDraw, rng: np.random.Generator, season: Season, 
 
 
 def _far_branches(draw: ImageDraw.ImageDraw, rng: np.random.Generator, season: Season) -> None:
-    """A few branches and leaf-like strokes far behind."""
+    """Draw a few distant branches and leaf-like strokes."""
     for _ in range(int(rng.integers(0, 4))):
         (x0, y0, x1, y1), width = (rng.uniform(-0.1, 1.1, 4) * _SIDE).tolist(), int(rng.integers(2, 6))
         draw.line((x0, y0, x1, y1), fill=(*shade(season.bark, 0.9), 130), width=width)
@@ -77,7 +77,7 @@ def _far_branches(draw: ImageDraw.ImageDraw, rng: np.random.Generator, season: S
 
 
 def paint_backdrop(rng: np.random.Generator, season: Season) -> Image.Image:
-    """A small RGB image, to be enlarged behind the scene."""
+    """Paint a small RGB image, which is enlarged behind the scene."""
     image = Image.new("RGB", (1, 2), season.top)
     image.putpixel((0, 1), season.bottom)
     image = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
@@ -100,7 +100,7 @@ _VEINS = [points((0.06, 0), (0.5, 0.012), (0.96, 0))] + [
 
 
 def draw_leaf(canvas: Canvas, frame: Frame, color: Color) -> None:
-    """A leaf from (0, 0) to (1, 0) of `frame`, one half in the shade."""
+    """Draw a leaf from (0, 0) to (1, 0) of `frame`, one half in the shade."""
     canvas.polygon(frame(_LEAF), color)
     canvas.polygon(frame(_LEAF_HALF), shade(color, 0.84))
     for width, vein in zip((0.035, *[0.018] * 6), _VEINS, strict=True):
@@ -114,7 +114,7 @@ def _berry(canvas: Canvas, center: complex, radius: float, color: Color) -> None
 
 
 def _twig(canvas: Canvas, rng: np.random.Generator, season: Season, root: complex, angle: float) -> None:
-    """A twig from `root` in the direction `angle`, with leaves or berries."""
+    """Draw a twig from `root` in the direction `angle`, with leaves or berries."""
     length, bend = rng.uniform(0.14, 0.34), rng.uniform(-0.5, 0.5)
     frame = Frame(root, cmath.rect(length, angle))
     line = open_curve(np.array([0, 0.5 + 0.12j * bend, 1 + 0.5j * bend]))
@@ -129,7 +129,7 @@ def _twig(canvas: Canvas, rng: np.random.Generator, season: Season, root: comple
 
 
 def _bark(canvas: Canvas, rng: np.random.Generator, line: np.ndarray, width: float, color: Color) -> None:
-    """Light above, shade below and short cracks along a branch."""
+    """Draw a branch with light above, shade below and short cracks."""
     canvas.polygon(ribbon(line, (width, width * 0.9)), shade(color, 0.66))
     canvas.polygon(ribbon(line - 0.10j * width, (width * 0.78, width * 0.70)), color)
     canvas.polygon(ribbon(line - 0.26j * width, (width * 0.30, width * 0.26)), mix(color, (255, 246, 226), 0.28))
@@ -140,7 +140,7 @@ def _bark(canvas: Canvas, rng: np.random.Generator, line: np.ndarray, width: flo
 
 
 def draw_perch(canvas: Canvas, rng: np.random.Generator, season: Season, anatomy: Anatomy, slope: float) -> None:
-    """The branch under the bird's feet, through the whole image, with twigs, and some more twigs behind."""
+    """Draw the branch under the bird's feet across the image, with twigs, and more twigs behind."""
     for x, y, angle in rng.uniform(0, 1, (int(rng.integers(0, 3)), 3)).tolist():
         edge = complex(-0.02 if x < 0.5 else 1.02, y)
         _twig(canvas, rng, season, edge, (angle - 0.5) * 1.6 + (0 if x < 0.5 else math.pi))
@@ -160,7 +160,7 @@ def draw_perch(canvas: Canvas, rng: np.random.Generator, season: Season, anatomy
 def draw_front_leaves(
     canvas: Canvas, rng: np.random.Generator, season: Season, keep_clear: list[tuple[complex, float]]
 ) -> None:
-    """A few leaves before everything else; one that would touch a circle of `keep_clear` is left out."""
+    """Draw a few leaves in front, without those that would touch a circle of `keep_clear`."""
     for x, y, angle, size in rng.uniform(0, 1, (int(rng.integers(2, 9)), 4)).tolist():
         frame = Frame(complex(x, y) * 1.1 - (0.05 + 0.05j), cmath.rect(0.11 + 0.13 * size, angle * 2 * math.pi))
         color = vary(season.leaf, rng, 0.03, 0.14)
@@ -170,12 +170,12 @@ def draw_front_leaves(
 
 
 def light_direction(rng: np.random.Generator) -> complex:
-    """A unit vector towards the light, which comes from above."""
+    """Sample a unit vector towards the light, which comes from above."""
     return cmath.rect(1.0, -math.pi / 2 + rng.uniform(-0.9, 0.9))
 
 
 def _light_field(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Gain by place, shape [size, size]: brightness, a gradient, dappled shade and a vignette."""
+    """Return the gain per pixel, shape [size, size]: brightness, a gradient, dappled shade and a vignette."""
     side = 7
     axis = np.linspace(-1, 1, side)
     slope_x, slope_y = rng.uniform(-0.13, 0.13, 2)
@@ -187,7 +187,7 @@ def _light_field(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def expose(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Lights the scene, tints the light, and adds slight blur and sensor noise. RGB in, RGB of the same size out."""
+    """Light and tint the scene, and add slight blur and sensor noise; RGB of the same size."""
     gain = _light_field(rng, image.width)
     warmth, tint = rng.uniform(-0.06, 0.06), rng.uniform(-0.02, 0.02)
     blur, noise = rng.uniform(0.0, 0.55), rng.uniform(0.8, 3.4)

@@ -1,4 +1,4 @@
-"""X"""
+"""One scene: a bird with given traits in a garden that is independent of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from fgvc_datasets.demo.species import SPECIES, Traits
 def _draw_bird(
     canvas: Canvas, rng: np.random.Generator, pose: Pose, anatomy: Anatomy, plumage: Plumage, traits: Traits
 ) -> dict[str, Points]:
-    """Draws the bird from back to front; returns the outline of each part in image widths."""
+    """Draw the bird from back to front; return the outline of each part in image widths."""
     offsets = rng.uniform(-0.018, 0.018, (40, 2)) @ np.array([1, 1j])
     outlines = {"tail": draw_tail(canvas, anatomy, plumage, traits.tail, pose.tail_spread)}
     draw_legs(canvas, anatomy, plumage.legs)
@@ -51,10 +51,10 @@ def _draw_bird(
 
 
 def draw_scene(rng: np.random.Generator, traits: Traits, size: int) -> tuple[Image.Image, dict[str, Box]]:
-    """Draws a scene of `size` x `size` pixels and the boxes (x0, y0, x1, y1) of the bird's parts.
+    """Draw a scene of `size` x `size` pixels; return it with the boxes (x0, y0, x1, y1) of the bird's parts.
 
-    Every subject has a stream of random numbers of its own, and none of the draws looks at the traits: the same `rng`
-    gives the same scene around a bird of another species.
+    Each element has its own stream of random numbers, and no draw depends on the traits: the same `rng` gives the same
+    scene around a bird of another species.
     """
     of_pose, of_plumage, of_season, of_perch, of_bird, of_leaves, of_light = rng.spawn(7)
     pose = sample_pose(of_pose)
@@ -75,7 +75,7 @@ _COLUMNS, _GAP = 4, 4
 
 
 def contact_sheet(seed: int = 12, side: int = 196) -> Image.Image:
-    """One image of each species, `side` pixels wide, a group of siblings in each row."""
+    """Draw a contact sheet with one image per species, `side` pixels wide, a group of siblings per row."""
     rows = -(-len(SPECIES) // _COLUMNS)
     step = side + _GAP
     sheet = Image.new("RGB", (_COLUMNS * step - _GAP, rows * step - _GAP), "white")

@@ -1,4 +1,4 @@
-"""The twelve species of the demo set: which trait each of their six parts shows, and nothing else.
+"""The twelve species: the trait of each of their six parts.
 
 The species form three groups of four. Within a group two parts vary, two traits each, so every species has two
 siblings that differ from it in a single part; species of different groups differ in two parts or more.
@@ -14,7 +14,7 @@ PARTS: tuple[str, ...] = ("beak", "tail", "wing", "crest", "eye", "breast")
 
 @dataclass(frozen=True)
 class Traits:
-    """What each part of a bird looks like. Everything else about a bird is the same for all species."""
+    """The appearance of each part of a bird; nothing else depends on the species."""
 
     beak: Literal["conical", "hooked", "thin"]
     tail: Literal["fan", "forked", "pointed"]
@@ -46,16 +46,16 @@ CLASS_NAMES: tuple[str, ...] = tuple(sorted(SPECIES))
 
 
 def differing_parts(first: str, second: str) -> tuple[str, ...]:
-    """The parts in which two species differ, in the order of `PARTS`."""
+    """Return the parts in which two species differ, in the order of `PARTS`."""
     a, b = SPECIES[first], SPECIES[second]
     return tuple(part for part in PARTS if getattr(a, part) != getattr(b, part))
 
 
 def deciding_parts(species: str) -> tuple[str, ...]:
-    """The parts that alone tell `species` from some other one, in the order of `PARTS`.
+    """Return the parts that alone distinguish `species` from another one, in the order of `PARTS`.
 
-    A part decides a species when another species differs from it in that part and in no other: who does not look
-    there cannot name the bird.
+    A part is deciding if another species differs in that part and in no other: without it, the species cannot be
+    recognized.
     """
     differences = (differing_parts(species, other) for other in CLASS_NAMES if other != species)
     alone = {parts[0] for parts in differences if len(parts) == 1}

@@ -1,1 +1,1 @@
-"""The dataset that is a table: a CSV or TSV file with the path, the label and perhaps the split of each image."""
+"""The dataset `table`: a CSV or TSV file with the path, the label and optionally the split of each image."""

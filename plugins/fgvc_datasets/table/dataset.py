@@ -1,4 +1,4 @@
-"""The dataset that is a table of paths and labels."""
+"""The dataset `table`: images listed in a CSV or TSV file."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from fgvc_datasets.options import TableOptions
 from fgvc_datasets.table.rows import Row, read_table
 
 SPLITS = ("train", "val", "test")
-LOOKED_FOR = 20
-"""Images at the beginning of the table that are looked for; if none is there, the paths start somewhere else."""
+CHECKED = 20
+"""Number of images checked at the beginning of the table; if none exists, the paths have another root."""
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class TableDataset(Dataset):
-    """Images that a CSV or TSV file lists, with their labels and perhaps splits.
+    """Images listed in a CSV or TSV file, with their labels and optionally splits.
 
-    Labels are names of classes, numbers too; the classes are those of all splits together, sorted, by value if all
-    are whole numbers. Keys are the paths as the table gives them. An image that is listed twice in a split counts
-    once. Whether each image is there shows when it is read.
+    Labels are class names, even if they are numbers; the classes of all splits are sorted, by value if all are
+    integers. Keys are the paths as written in the table. An image that is listed twice in a split counts once. Missing
+    images are reported when they are read.
 
     Raises:
-        UsageError: no file is given, or an option names a column or folder that is not there.
-        FgvcError: the file is not there, or is no table of images (says in which line), an image has two labels, or
-            none of the first images is there.
+        UsageError: no file is given, or an option names a column or folder that does not exist.
+        FgvcError: the file does not exist or is not a table of images (names the line), an image has two labels, or
+            none of the first images exists.
     """
 
     def __init__(self, request: DatasetRequest, options: TableOptions) -> None:
         if request.folder is None:
-            raise UsageError("The dataset 'table' is made from a CSV or TSV file: name it with --data FILE.csv.")
+            raise UsageError("the dataset 'table' needs a CSV or TSV file: give it as `data`")
         self.file = request.folder.absolute()
         self.name = self.file.stem
         _check_file(self.file)
@@ -47,23 +47,23 @@ class TableDataset(Dataset):
         self._rows = _by_split(table.rows, self.file, request)
         self._check_first_images(table.rows)
         self.class_names = _sorted_names({row.label for row in table.rows})
-        _note_alike(self.class_names, self.file, request)
+        _note_similar(self.class_names, self.file, request)
         self._origin = "" if table.has_splits else f"all of {self.file}, which has no column of splits"
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits that have rows; a table without a column of splits is all "train"."""
+        """Return the splits with images; a table without a column of splits is all "train"."""
         return tuple(self._rows)
 
     def split(self, name: str) -> Split:
-        """Return the images of one split, in the table's order."""
+        """Return the images of one split, in the order of the table."""
         index_of = {label: index for index, label in enumerate(self.class_names)}
         rows, root = self._rows[name], os.fspath(self.root)
-        images = [Path(os.path.join(root, row.path)) for row in rows]  # noqa: PTH118  a join of paths is 3x slower
+        images = [Path(os.path.join(root, row.path)) for row in rows]  # noqa: PTH118  joining Path objects is 3x slower
         labels = [index_of[row.label] for row in rows]
         return Split(name, images, labels, [row.path for row in rows], origin=self._origin)
 
     def identity(self) -> dict[str, Any]:
-        """Return file and folder, how many images each split has, and a digest of the rows."""
+        """Return file and folder, the number of images per split, and a digest of the rows."""
         digest = hashlib.sha256()
         for name, rows in self._rows.items():
             for row in rows:
@@ -77,44 +77,44 @@ class TableDataset(Dataset):
         }
 
     def _check_first_images(self, rows: list[Row]) -> None:
-        first = [self.root / row.path for row in rows[:LOOKED_FOR]]
+        first = [self.root / row.path for row in rows[:CHECKED]]
         if not any(path.is_file() for path in first):
             number = f"of the first {len(first)} images" if len(rows) > len(first) else f"of its {len(first)} images"
             raise FgvcError(
-                f"{self.file}: none {number} is there, such as {first[0]}. Paths are taken relative to {self.root}; "
-                f"--set dataset.root=FOLDER takes another folder.{_backslashes(rows[0].path)}"
+                f"{self.file}: none {number} exists, such as {first[0]}; paths are relative to {self.root}, which "
+                f"`dataset.root` changes{_backslashes(rows[0].path)}"
             )
 
 
 def _backslashes(path: str) -> str:
-    """Say what to do with a path of Windows where a backslash is a character like others."""
-    return " Write / where the table has \\ between folders." if "\\" in path and os.sep == "/" else ""
+    """Return advice for a Windows path on a system where a backslash does not separate folders."""
+    return "; replace \\ between folders by /" if "\\" in path and os.sep == "/" else ""
 
 
 def _check_file(file: Path) -> None:
     if not file.exists():
         near = did_you_mean(file.name, os.listdir(file.parent)) if file.parent.is_dir() else ""  # noqa: PTH208
-        raise FgvcError(f"{file}: there is no such file.{near}")
+        raise FgvcError(f"{file}: no such file.{near}" if near else f"{file}: no such file")
     if not file.is_file():
-        raise FgvcError(f"{file} is no file; the dataset 'table' reads a CSV or TSV file.")
+        raise FgvcError(f"{file} is not a file; the dataset 'table' reads a CSV or TSV file")
 
 
 def _root(file: Path, options: TableOptions) -> Path:
-    """Return the folder that paths start from.
+    """Return the folder that paths are relative to.
 
-    A relative one is taken from the table's folder, not from where the program runs: a run's config must mean the same
-    folder wherever it is taken up again.
+    `root` is relative to the table's folder, not to the working directory, so that a run's config means the same folder
+    wherever it is resumed.
     """
     if options.root is None:
         return file.parent
     root = Path(os.path.normpath(file.parent / Path(options.root).expanduser()))
     if not root.is_dir():
-        raise UsageError(f"dataset.root={options.root}: there is no folder {root}.")
+        raise UsageError(f"`dataset.root={options.root}`: no such folder: {root}")
     return root
 
 
 def _by_split(rows: Iterable[Row], file: Path, request: DatasetRequest) -> dict[str, list[Row]]:
-    """Divide rows by split, "train" first, each image once in a split; repetitions are noted.
+    """Group rows by split, "train" first, each image once per split; repetitions are noted.
 
     Raises:
         FgvcError: an image has two labels.
@@ -128,7 +128,7 @@ def _by_split(rows: Iterable[Row], file: Path, request: DatasetRequest) -> dict[
         if other is not None:
             raise FgvcError(
                 f"{file}, line {row.line}: {row.path} is '{row.label}' here and '{other.label}' in line {other.line}; "
-                "an image has one label."
+                "an image has one label"
             )
         if row.split in before:
             repeated.append(row)
@@ -142,25 +142,25 @@ def _by_split(rows: Iterable[Row], file: Path, request: DatasetRequest) -> dict[
 def _note_repeated(repeated: list[Row], shared: list[list[Row]], file: Path, request: DatasetRequest) -> None:
     if repeated:
         lines = ", ".join(str(row.line) for row in islice(repeated, 5)) + (", ..." if len(repeated) > 5 else "")
-        times = "1 row repeats" if len(repeated) == 1 else f"{len(repeated):,} rows repeat"
-        request.note(f"{file}: {times} an image of the same split and is left out (line {lines}).")
+        ignored = "1 row is" if len(repeated) == 1 else f"{len(repeated):,} rows are"
+        request.note(f"{file}: {ignored} ignored, as repetition of an image in the same split (line {lines})")
     if shared:
         number = "1 image is" if len(shared) == 1 else f"{len(shared):,} images are"
         splits = " and ".join(row.split for row in shared[0])
-        request.note(f"{file}: {number} in more than one split, such as {shared[0][0].path} in {splits}.")
+        request.note(f"{file}: {number} in more than one split, such as {shared[0][0].path} in {splits}")
 
 
-def _note_alike(names: Iterable[str], file: Path, request: DatasetRequest) -> None:
-    """Note the first two classes that a person would hardly tell apart: they may be one, written in two ways."""
+def _note_similar(names: Iterable[str], file: Path, request: DatasetRequest) -> None:
+    """Note the first two classes whose names differ only in case or Unicode form: they may be one class."""
     first_of: dict[str, str] = {}
     for name in names:
         other = first_of.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
         if other != name:
-            request.note(f"{file}: '{other}' and '{name}' are two classes; if they are one, write them alike.")
+            request.note(f"{file}: '{other}' and '{name}' are two classes; if they are one, use one spelling")
             return
 
 
 def _sorted_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort class names, by value if all of them are whole numbers."""
+    """Sort class names, by value if all of them are integers."""
     ordered = sorted(names)
     return tuple(sorted(ordered, key=int) if all(map(INTEGER.fullmatch, ordered)) else ordered)

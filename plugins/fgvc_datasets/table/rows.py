@@ -1,4 +1,4 @@
-"""X"""
+"""Read the rows of a CSV or TSV file, one per image."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ORDER = "path, label or path, label, split"
 
 @dataclass(frozen=True)
 class Columns:
-    """Where things are in a row, counted from 0.
+    """Column indices, counted from 0.
 
     Attributes:
-        path: the image file.
-        label: the class.
-        split: the split; None if the table has none.
-        width: how many columns a row has.
+        path: of the image file.
+        label: of the class.
+        split: of the split; None if the table has none.
+        width: number of columns.
         header: whether the first line names the columns.
     """
 
@@ -43,10 +43,10 @@ class Columns:
 
 
 def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Columns:
-    """Find the columns by the first line of a table.
+    """Find the columns from the first line of a table.
 
-    The first line is an image if its first column ends as an image file does and no option names a column; then the
-    order is path, label and perhaps split. Otherwise the line is a header.
+    The first line is an image if a cell ends like an image file and no option names a column; the order is then path,
+    label and optionally split. Otherwise the line is a header.
 
     Args:
         first: the first line's cells.
@@ -54,8 +54,8 @@ def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Col
         where: file and line, for messages.
 
     Raises:
-        FgvcError: no column, or more than one, may hold the path or the label; or there are too many without a header.
-        UsageError: there is no column of a name that an option gives.
+        FgvcError: no column, or more than one, may be the path or the label; or there are too many without a header.
+        UsageError: an option names a column that does not exist.
     """
     names = [cell.strip() for cell in first]
     if not (options.path or options.label or options.split) and any(map(_is_image_name, names)):
@@ -73,25 +73,24 @@ def _without_header(cells: Sequence[str], where: str) -> Columns:
     number = f"{len(cells)} column{'' if len(cells) == 1 else 's'}"
     raise FgvcError(
         f"{where}: without a header line the columns are {ORDER}, and this line has "
-        f"{number if _is_image_name(cells[0]) else 'its image in another column'}. "
-        "Add a first line with the names of the columns."
+        f"{number if _is_image_name(cells[0]) else 'its image in another column'}; add a header line"
     )
 
 
 def _is_image_name(cell: str) -> bool:
-    return os.path.splitext(cell)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  a cell is no path yet
+    return os.path.splitext(cell)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  a cell is not a path yet
 
 
 def _column(names: Sequence[str], kind: str, wanted: str | None, where: str) -> int | None:
-    """Return the index of the column that an option names, or else of the one with a usual name, if there is one."""
+    """Return the index of the column that an option names, or of the one with a usual name, or None."""
     lowered = [name.lower() for name in names]
     if wanted is not None:
         found = [index for index, name in enumerate(names) if name == wanted]
         found = found or [index for index, name in enumerate(lowered) if name == wanted.lower()]
         if not found:
             raise UsageError(
-                f"{where}: no column is called '{wanted}', which dataset.{kind} names.{did_you_mean(wanted, names)} "
-                f"Columns: {_listed(names)}."
+                f"{where}: no column '{wanted}' (`dataset.{kind}`).{did_you_mean(wanted, names)} "
+                f"Columns: {_listed(names)}"
             )
         if len(found) > 1:
             raise FgvcError(_same_name(wanted, kind, where))
@@ -101,21 +100,19 @@ def _column(names: Sequence[str], kind: str, wanted: str | None, where: str) -> 
         if len({names[index] for index in usual}) == 1:
             raise FgvcError(_same_name(names[usual[0]], kind, where))
         several = " and ".join(f"'{names[index]}'" for index in usual)
-        raise FgvcError(
-            f"{where}: the columns {several} may each hold the {kind}: say which with --set dataset.{kind}=NAME."
-        )
+        raise FgvcError(f"{where}: the columns {several} may all be the {kind}; choose one with `dataset.{kind}`")
     return usual[0] if usual else None
 
 
 def _same_name(name: str, kind: str, where: str) -> str:
-    return f"{where}: several columns are called '{name}', and each may hold the {kind}. Rename all but one of them."
+    return f"{where}: several columns are called '{name}' and may be the {kind}; rename all but one of them"
 
 
 def _not_found(names: Sequence[str], kind: str, where: str) -> str:
     usual = ", ".join(USUAL_COLUMNS[kind])
     return (
-        f"{where}: no column for the {kind} ({usual}) among {_listed(names)}. Say which it is with "
-        f"--set dataset.{kind}=NAME; without a header line, the columns are {ORDER}."
+        f"{where}: no column for the {kind} ({usual}) among {_listed(names)}; choose one with `dataset.{kind}`; "
+        f"without a header line, the columns are {ORDER}"
     )
 
 
@@ -125,7 +122,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 DELIMITERS = {".tsv": "\t"}
-"""What may stand between the columns, by the file's ending; one that is not here may have any of `ANY_DELIMITER`."""
+"""Delimiters by the file's suffix; other files may use any of `ANY_DELIMITER`."""
 
 ANY_DELIMITER = ",;\t"
 
@@ -136,7 +133,7 @@ class Row(NamedTuple):
     """One image of a table."""
 
     line: int
-    """where it ends in the file, from 1"""
+    """number of its last line in the file, from 1"""
     path: str
     label: str
     split: str
@@ -144,18 +141,18 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table that was read."""
+    """The content of a table."""
 
     rows: list[Row]
     has_splits: bool
 
 
 def read_table(file: Path, options: TableOptions) -> Table:
-    """Read all rows of a table; blank lines are skipped, blanks around a cell are not part of it.
+    """Read all rows of a table, without blank lines and blanks around cells.
 
     Raises:
-        FgvcError: the file cannot be read, is no text in UTF-8, has no rows, or a row is wrong; says in which line.
-        UsageError: an option names a column that is not there.
+        FgvcError: the file cannot be read, is not UTF-8 text, has no rows, or a row is invalid (names the line).
+        UsageError: an option names a column that does not exist.
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
@@ -163,32 +160,32 @@ def read_table(file: Path, options: TableOptions) -> Table:
             text.seek(0)
             return _table(_lines(text, _delimiter(start, file, options), file), file, options)
     except UnicodeDecodeError as error:
-        raise FgvcError(f"{file}: is not UTF-8 text (byte {error.start}). Save it as CSV in UTF-8.") from error
+        raise FgvcError(f"{file}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
     except OSError as error:
-        raise FgvcError(f"{file}: cannot be read: {error.strerror}.") from error
+        raise FgvcError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _table(lines: Iterator[tuple[int, list[str]]], file: Path, options: TableOptions) -> Table:
     number, first = next(lines, (0, []))
     if not number:
-        raise FgvcError(f"{file}: is empty. A table of images has columns for their path and label, and maybe split.")
+        raise FgvcError(f"{file}: empty; a table of images has the columns path, label and optionally split")
     columns = find_columns(first, options, f"{file}, line {number}")
     rows = [] if columns.header else [_row(first, number, columns, file)]
     rows += [_row(cells, number, columns, file) for number, cells in lines]
     if not rows:
-        raise FgvcError(f"{file}: has a header and no images below it.")
+        raise FgvcError(f"{file}: has a header but no images")
     return Table(rows, columns.split is not None)
 
 
 def _lines(text: TextIO, delimiter: str, file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Give the cells of each line that is not blank, with the number of the line."""
+    """Yield the number and the cells of each line that is not blank."""
     reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True)
     while True:
         try:
             cells = next(reader, None)
         except csv.Error as error:
             raise FgvcError(
-                f"{file}, line {reader.line_num}: {error}. Quotes must be closed, and one inside quotes doubled."
+                f"{file}, line {reader.line_num}: {error}; close quotes, and double a quote inside quotes"
             ) from error
         if cells is None:
             return
@@ -197,19 +194,19 @@ def _lines(text: TextIO, delimiter: str, file: Path) -> Iterator[tuple[int, list
 
 
 def _row(cells: Sequence[str], line: int, columns: Columns, file: Path) -> Row:
-    """Check one row; cells beyond the columns are allowed if they are empty."""
+    """Check one row; additional cells are allowed if they are empty."""
     where = f"{file}, line {line}"
     needed = max(columns.path, columns.label, columns.split or 0)
     if len(cells) <= needed or any(cell.strip() for cell in cells[columns.width :]):
         raise FgvcError(
-            f"{where}: {len(cells)} column{'' if len(cells) == 1 else 's'} where the first line has {columns.width}. "
-            'What holds the delimiter itself must be in quotes ("a,b.jpg").'
+            f"{where}: {len(cells)} column{'' if len(cells) == 1 else 's'} where the first line has {columns.width}; "
+            'quote cells that contain the delimiter ("a,b.jpg")'
         )
     path, label = cells[columns.path].strip(), cells[columns.label].strip()
     if not path or not label:
-        raise FgvcError(f"{where}: the {'label' if path else 'path'} is empty.")
+        raise FgvcError(f"{where}: the {'label' if path else 'path'} is empty")
     if "\0" in path:
-        raise FgvcError(f"{where}: the path has a zero byte in it; the file is damaged.")
+        raise FgvcError(f"{where}: the path contains a null byte; the file is damaged")
     return Row(line, path, label, "train" if columns.split is None else _split(cells[columns.split].strip(), where))
 
 
@@ -217,22 +214,22 @@ def _split(name: str, where: str) -> str:
     split = SPLIT_OF.get(name.lower())
     if split is None:
         known = ", ".join(SPLIT_OF)
-        given = f"'{name}' is no split" if name else "the split is empty"
-        raise FgvcError(f"{where}: {given}.{did_you_mean(name.lower(), SPLIT_OF)} Splits are called {known}.")
+        given = f"'{name}' is not a split" if name else "the split is empty"
+        raise FgvcError(f"{where}: {given}.{did_you_mean(name.lower(), SPLIT_OF)} Splits: {known}")
     return split
 
 
 def _delimiter(start: str, file: Path, options: TableOptions) -> str:
-    """Choose the delimiter under which the first line is one of a table of images, or else has most columns.
+    """Choose the delimiter with which the first line fits a table of images, or else the one with most columns.
 
-    Counting columns alone would not do: a comma may be part of a file's name.
+    Counting columns alone is not enough: a comma may be part of a file name.
     """
 
-    def likeness(delimiter: str) -> tuple[bool, int]:
+    def fit(delimiter: str) -> tuple[bool, int]:
         reader = csv.reader(start.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
         try:
             cells = next((cells for cells in reader if any(cells)), [])
-        except csv.Error:  # reading the rows says what is wrong, and where
+        except csv.Error:  # reading the rows will report it with its line
             return False, 0
         try:
             find_columns(cells, options, "")
@@ -240,4 +237,4 @@ def _delimiter(start: str, file: Path, options: TableOptions) -> str:
             return False, len(cells)
         return True, len(cells)
 
-    return max(DELIMITERS.get(file.suffix.lower(), ANY_DELIMITER), key=likeness)
+    return max(DELIMITERS.get(file.suffix.lower(), ANY_DELIMITER), key=fit)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 import threading
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_datasets.demo import dataset as generator
 from fgvc_datasets.demo.dataset import CLASS_NAMES, draw_image, generate
-from fgvc_datasets.demo.scene import contact_sheet, draw_scene
+from fgvc_datasets.demo.scene import draw_scene
 from fgvc_datasets.demo.species import PARTS, SPECIES, deciding_parts, differing_parts
 
 SIZE = 64
@@ -45,10 +41,6 @@ def test_twelve_species_that_all_differ_and_many_in_a_single_part():
     assert distances[1] == 12
 
 
-def test_class_names_are_safe_as_folders():
-    assert all(name.replace("-", "").isalpha() and name.isascii() for name in CLASS_NAMES)
-
-
 def test_deciding_parts_are_those_that_alone_tell_two_species_apart():
     for species in CLASS_NAMES:
         expected = set()
@@ -74,21 +66,6 @@ def test_an_image_depends_on_its_arguments_alone():
     assert all(draw_image(*other, SIZE).image.tobytes() != first.image.tobytes() for other in others)
 
 
-def test_an_image_is_the_same_in_another_process():
-    code = (
-        "from fgvc_datasets.demo.dataset import draw_image; import zlib;"
-        f"print(zlib.crc32(draw_image(3, 'val', 5, {SIZE}).image.tobytes()))"
-    )
-    prints = {
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": path}
-        ).stdout
-        for path in [str(Path(generator.__file__).parents[2])]
-        for _ in range(2)
-    }
-    assert len(prints) == 1
-
-
 def test_scenes_look_alike_at_every_size():
     small, large = draw_image(0, "train", 6, 64), draw_image(0, "train", 6, 192)
     shrunk = np.asarray(large.image.reduce(3)).astype(float)
@@ -98,7 +75,7 @@ def test_scenes_look_alike_at_every_size():
 
 
 def test_every_part_has_a_box_inside_the_image():
-    for index in range(60):
+    for index in range(24):
         parts = draw_image(1, "train", index, SIZE).parts
         assert set(parts) == set(PARTS)
         for x0, y0, x1, y1 in parts.values():
@@ -108,7 +85,7 @@ def test_every_part_has_a_box_inside_the_image():
 
 def test_deciding_parts_span_enough_pixels_to_be_seen_at_64():
     spans: dict[str, list[int]] = {part: [] for part in PARTS}
-    for index in range(60):
+    for index in range(24):
         for part, (x0, y0, x1, y1) in draw_image(2, "train", index, 64).parts.items():
             spans[part].append(max(x1 - x0, y1 - y0))
     assert all(np.median(sizes) >= 6 for sizes in spans.values()), spans
@@ -127,7 +104,7 @@ def test_another_species_in_the_same_scene_changes_only_the_parts_that_differ(se
 
 
 def test_the_part_that_tells_siblings_apart_is_never_hidden():
-    for seed in range(25):
+    for seed in range(8):
         for first, second in itertools.pairwise(list(SPECIES)):
             differing = differing_parts(first, second)
             if len(differing) != 1:
@@ -196,7 +173,3 @@ def test_another_set_is_not_overwritten(tmp_path):
         generate(tmp_path / "demo", 1, 16, {"train": 1})
     assert json.loads((tmp_path / "demo" / "parts.json").read_text())["seed"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
-
-
-def test_the_contact_sheet_holds_four_by_three_birds():
-    assert contact_sheet(side=32).size == (4 * 36 - 4, 3 * 36 - 4)

@@ -101,27 +101,17 @@ def test_a_quoted_cell_may_run_over_lines_and_later_errors_name_the_right_line(f
         Opened(folder, 'path,label\na.jpg,"big\ncat"\nb.jpg,\n')
 
 
-def test_unicode(folder: Path) -> None:
-    opened = Opened(folder, "path,label\nŽluťásek č. 1.jpg,жёлтый\n")
-    assert opened.rows() == [("Žluťásek č. 1.jpg", "жёлтый")]
-    assert Path(opened.dataset.split("train").images[0]).is_file()
-
-
 def test_named_columns(folder: Path) -> None:
     text = "photo,species,fold,label\na.jpg,cat,train,1\nb.jpg,dog,test,2\n"
     opened = Opened(folder, text, path="photo", label="Species", split="fold")
     assert opened.rows() == AB[:1] and opened.rows("test") == AB[1:]
     assert Opened(folder, text, path="photo").rows() == [("a.jpg", "1"), ("b.jpg", "2")]  # a fold is no split unasked
-    with pytest.raises(UsageError, match=r"line 1: no column is called 'specis'.*Did you mean 'species'"):
+    with pytest.raises(UsageError, match=r"line 1: no column 'specis'.*Did you mean 'species'"):
         Opened(folder, text, label="specis")
     with pytest.raises(FgvcError, match=r"line 1: several columns are called 'kind'"):
         Opened(folder, "photo,kind,kind\na.jpg,cat,1\n", path="photo", label="kind")
     twice = "photo,kind,KIND\na.jpg,cat,1\n"
     assert [Opened(folder, twice, path="photo", label=k).rows()[0][1] for k in ("kind", "KIND")] == ["cat", "1"]
-
-
-def test_an_option_that_names_a_column_makes_the_first_line_a_header(folder: Path) -> None:
-    assert Opened(folder, "a.jpg,cat\nb.jpg,dog\n", path="a.jpg", label="cat").rows() == AB[1:]
 
 
 def test_root_is_where_paths_start(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -133,7 +123,7 @@ def test_root_is_where_paths_start(folder: Path, tmp_path_factory: pytest.TempPa
     (lists / "sub").mkdir()
     relative = Opened(lists / "sub", text, root=f"../../{folder.name}")
     assert Path(relative.dataset.split("train").images[0]) == folder / "a.jpg"
-    with pytest.raises(UsageError, match=r"dataset.root=nowhere: there is no folder /.*nowhere"):
+    with pytest.raises(UsageError, match=r"dataset.root=nowhere.*/nowhere"):
         Opened(lists, text, root="nowhere")
     absolute = Opened(lists, f"path,label\n{folder / 'a.jpg'},cat\n")
     assert Path(absolute.dataset.split("train").images[0]) == folder / "a.jpg"
@@ -149,51 +139,49 @@ def test_classes_that_look_alike_are_noted(one: str, other: str, folder: Path) -
     opened = Opened(folder, f"a.jpg,{one}\nb.jpg,dog\nsub/c.png,{other}\n")
     assert set(opened.dataset.class_names) == {one, "dog", other}
     first, second = sorted((one, other))
-    assert opened.notes == [
-        f"{opened.file}: '{first}' and '{second}' are two classes; if they are one, write them alike."
-    ]
+    (note,) = opened.notes
+    assert note.startswith(f"{opened.file}: '{first}' and '{second}' are two classes")
 
 
 def test_repeated_rows_count_once_and_are_noted(folder: Path) -> None:
     opened = Opened(folder, "path,label\na.jpg,cat\nb.jpg,dog\n./a.jpg,cat\n")
     assert opened.rows() == AB
-    assert opened.notes == [f"{opened.file}: 1 row repeats an image of the same split and is left out (line 4)."]
+    (note,) = opened.notes
+    assert note.startswith(f"{opened.file}: 1 row is ignored") and "line 4" in note
 
 
 def test_an_image_in_two_splits_is_noted(folder: Path) -> None:
     opened = Opened(folder, "path,label,split\na.jpg,cat,train\nb.jpg,dog,train\na.jpg,cat,test\n")
     assert opened.rows() == AB and opened.rows("test") == AB[:1]
-    assert opened.notes == [f"{opened.file}: 1 image is in more than one split, such as a.jpg in train and test."]
+    assert opened.notes == [f"{opened.file}: 1 image is in more than one split, such as a.jpg in train and test"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "photos.csv: is empty"),
-        ("\n \n", "photos.csv: is empty"),
-        ("path,label\n", "has a header and no images below it"),
+        ("\n \n", "photos.csv: empty"),
+        ("path,label\n", "has a header but no images"),
         ("path,label\na.jpg,\n", "line 2: the label is empty"),
         ("path,label\na.jpg,cat\n ,cat\n", "line 3: the path is empty"),
         ("path,label\na.jpg,cat\nb.jpg\n", "line 3: 1 column where the first line has 2"),
-        ("path,label\na.jpg,cat\none, two.jpg,cat\n", "line 3: 3 columns where the first line has 2.*quotes"),
-        ("path,label,split\na.jpg,cat,tests\n", r"line 2: 'tests' is no split. Did you mean 'test'"),
+        ("path,label\na.jpg,cat\none, two.jpg,cat\n", "line 3: 3 columns where the first line has 2.*quote"),
+        ("path,label,split\na.jpg,cat,tests\n", r"line 2: 'tests' is not a split. Did you mean 'test'"),
         ("path,label,split\na.jpg,cat,\n", "line 2: the split is empty"),
         ("path,label\na.jpg,cat\na.jpg,dog\n", "line 3: a.jpg is 'dog' here and 'cat' in line 2"),
-        ("name,label\na.jpg,cat\n", r"line 1: no column for the path .* among 'name', 'label'.*dataset.path=NAME"),
-        ("path,species\na.jpg,cat\n", r"line 1: no column for the label .*dataset.label=NAME"),
-        ("path,label,class\na.jpg,cat,1\n", r"line 1: the columns 'label' and 'class' may each hold the label"),
-        ("path,label,Label\na.jpg,cat,1\n", r"line 1: the columns 'label' and 'Label' may each hold the label"),
-        ("path,label,label\na.jpg,cat,1\n", r"line 1: several columns are called 'label'.*Rename all but one"),
+        ("name,label\na.jpg,cat\n", r"line 1: no column for the path .* among 'name', 'label'.*`dataset.path`"),
+        ("path,species\na.jpg,cat\n", r"line 1: no column for the label .*`dataset.label`"),
+        ("path,label,class\na.jpg,cat,1\n", r"line 1: the columns 'label' and 'class' may all be the label"),
+        ("path,label,label\na.jpg,cat,1\n", r"line 1: several columns are called 'label'.*rename all but one"),
         (f"path,label,{'x' * 200_000}\na.jpg,cat,1\n", r"line 1: field larger than field limit"),
-        ("sub\\a.jpg,cat\n", r"none of its 1 images is there.*Write / where the table has \\ between folders"),
+        ("sub\\a.jpg,cat\n", r"none of its 1 images exists.*between folders by /"),
         ("a.jpg,cat,train,3\n", "line 1: without a header line .* and this line has 4 columns"),
         ("a.jpg\nb.jpg\n", "line 1: without a header line .* and this line has 1 column"),
         ("cat,a.jpg\n", "line 1: without a header line .* has its image in another column"),
-        ('path,label\n"a.jpg,cat\n', "line 2: unexpected end of data. Quotes must be closed"),
-        ('path,label\n"a"b.jpg,cat\n', "line 2: .*Quotes must be closed"),
-        ("path,label\na\0.jpg,cat\n", "line 2: the path has a zero byte|line 2: line contains NUL"),
-        ("path,label\na.jpg,Grö\n".encode("latin-1"), r"photos.csv: is not UTF-8 text \(byte 19\)"),
-        ("path,label\na.jpg,cat\n".encode("utf-16"), r"photos.csv: is not UTF-8 text \(byte 0\)"),
+        ('path,label\n"a.jpg,cat\n', "line 2: unexpected end of data; close quotes"),
+        ('path,label\n"a"b.jpg,cat\n', "line 2: .*close quotes"),
+        ("path,label\na\0.jpg,cat\n", "line 2: the path contains a null byte|line 2: line contains NUL"),
+        ("path,label\na.jpg,Grö\n".encode("latin-1"), r"photos.csv: not UTF-8 text \(byte 19\)"),
+        ("path,label\na.jpg,cat\n".encode("utf-16"), r"photos.csv: not UTF-8 text \(byte 0\)"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(text: str | bytes, message: str, folder: Path) -> None:
@@ -205,10 +193,10 @@ def test_what_is_wrong_is_said_in_one_line(text: str | bytes, message: str, fold
 def test_images_that_are_not_there_are_the_loaders_matter_unless_all_of_the_first_are(folder: Path) -> None:
     lost = [f"lost{n}.jpg,cat\n" for n in range(30)]
     assert len(Opened(folder, "".join([*lost[:10], "a.jpg,dog\n", *lost[10:]])).rows()) == 31
-    with pytest.raises(FgvcError, match=r"none of the first 20 images is there, such as .*lost0.jpg") as caught:
+    with pytest.raises(FgvcError, match=r"none of the first 20 images exists, such as .*lost0.jpg") as caught:
         Opened(folder, "".join([*lost, "a.jpg,dog\n"]))
-    assert f"relative to {folder};" in str(caught.value) and "dataset.root=FOLDER" in str(caught.value)
-    with pytest.raises(FgvcError, match="none of its 2 images is there"):
+    assert f"relative to {folder}," in str(caught.value) and "`dataset.root`" in str(caught.value)
+    with pytest.raises(FgvcError, match="none of its 2 images exists"):
         Opened(folder, "".join(lost[:2]))
 
 
@@ -217,11 +205,11 @@ def test_a_missing_file_a_folder_and_none(folder: Path) -> None:
         return TableDataset(request=DatasetRequest(file, folder, folder, 0), options=TableOptions())
 
     (folder / "photos.csv").write_text("a.jpg,cat\n")
-    with pytest.raises(FgvcError, match=r"photo.csv: there is no such file. Did you mean 'photos.csv'"):
+    with pytest.raises(FgvcError, match=r"photo.csv: no such file. Did you mean 'photos.csv'"):
         made(folder / "photo.csv")
-    with pytest.raises(FgvcError, match="is no file"):
+    with pytest.raises(FgvcError, match="is not a file"):
         made(folder / "sub")
-    with pytest.raises(UsageError, match=r"--data FILE\.csv"):
+    with pytest.raises(UsageError, match="`data`"):
         made(None)
 
 

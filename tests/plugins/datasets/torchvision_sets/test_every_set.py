@@ -59,7 +59,7 @@ def test_a_set_that_is_not_whole_is_not_called_official(sets, case):
 
 def test_without_files_it_says_what_is_missing_and_the_command_that_gets_it(sets, case):
     default = {"level": "variant"} if case.dataset == "fgvc_aircraft" else {"version": "2021"}
-    chosen = "".join(f" --set dataset.{k}={v}" for k, v in case.options.items() if default[k] != v)
+    chosen = "".join(f" `dataset.{k}={v}`" for k, v in case.options.items() if default[k] != v)
     with pytest.raises(FgvcError) as raised:
         sets.open(case.dataset, **case.options)
     message = str(raised.value)
@@ -107,7 +107,7 @@ def test_a_damaged_list_is_named_in_one_line(sets, case):
         whole = path.read_bytes()
         for damage in (whole[: len(whole) // 2], b"", b"\xff\xfe<html>404</html>\n", whole + b"\nx"):
             path.write_bytes(damage)
-            with suppress_damage(path, f"fgvc data prepare {case.dataset}"):
+            with suppress_damage(path, f"prepare {case.dataset} again"):
                 dataset = sets.open(case.dataset, **case.options)
                 # half a list of plain lines is a list, but must not pass for the official one
                 origins = [dataset.split(name).origin for name in dataset.splits()]
@@ -126,7 +126,7 @@ def test_missing_images_do_not_stop_it_unless_all_are_missing(sets, case):
     assert len(sets.open(case.dataset, **case.options).split("test")) == len(others) + 1
     for path in others:
         path.unlink()
-    with pytest.raises(FgvcError, match=r"is not there, nor is any other image that .*fgvc data info"):
+    with pytest.raises(FgvcError, match=r"does not exist, nor does any other image"):
         sets.open(case.dataset, **case.options)
 
 
@@ -142,8 +142,8 @@ def test_the_identity_tells_the_set_its_options_and_its_images(sets, case):
 @pytest.mark.parametrize(
     ("labels", "names", "cause"),
     [
-        ([3, 1, 2, 4], ("Hummer", "Acura", "Ram"), "cars_train_annos.mat: .*a label lies beyond the 3 classes"),
-        ([3, 1, 2, 1], ("Hummer", "Acura", "Hummer"), "cars_train_annos.mat: .*two classes have one name"),
+        ([3, 1, 2, 4], ("Hummer", "Acura", "Ram"), "cars_train_annos.mat: .*a label exceeds the 3 classes"),
+        ([3, 1, 2, 1], ("Hummer", "Acura", "Hummer"), "cars_train_annos.mat: .*two classes have the same name"),
     ],
     ids=["label", "name"],
 )
@@ -164,5 +164,5 @@ def test_breeds_that_share_a_number_are_refused(sets):
     for split in ("trainval", "test"):
         path = sets.root / "oxford-iiit-pet" / "annotations" / f"{split}.txt"
         path.write_text(path.read_text().replace(" 3 2 2", " 2 2 2"))
-    with pytest.raises(FgvcError, match="the names of its images and the labels do not go together"):
+    with pytest.raises(FgvcError, match="image names and labels do not match"):
         sets.open("oxford_pets")
