@@ -25,9 +25,9 @@ from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import Run
-from fgvc_cli.training.running_metrics import RunningMetrics
 from fgvc_cli.training.setup import Job, draft, plan_new, prepare
 from fgvc_cli.training.trainer import Trainer
+from fgvc_cli.training.update import RunningMetrics
 
 CLASSES = 10
 

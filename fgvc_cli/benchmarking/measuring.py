@@ -19,7 +19,8 @@ from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
 from fgvc_cli.scoring.scores import evaluating
 from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels_last
-from fgvc_cli.training.update import MicroBatch, Update, soft_targets
+from fgvc_cli.training.staging import soft_targets
+from fgvc_cli.training.update import MicroBatch, Update
 
 SLOW = 1e-3
 """Of the learning rate: random images teach nothing, and weights that stay what they are keep all rounds alike. An

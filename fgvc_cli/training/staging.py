@@ -13,7 +13,6 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Classifier
 from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation, mix_batch
 from fgvc_cli.data.loading import ImageBatch
-from fgvc_cli.training.update import probabilities, soft_targets
 
 AHEAD = 2
 """Updates that may wait for a GPU when the next batch is sent to it. One keeps it busy; without an end, a program that
@@ -94,3 +93,14 @@ class Staging:
         self._updates.append(using.record_event())
         if len(self._updates) > AHEAD:
             self._updates.popleft().synchronize()
+
+
+def soft_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Return labels B as they are, or as probabilities B,K with a share spread over all classes."""
+    return probabilities(labels, classes, smoothing) if smoothing else labels
+
+
+def probabilities(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Return labels B as probabilities B,K: 1 at the label, less a share that is spread over all classes."""
+    spread = torch.full((len(labels), classes), smoothing / classes, device=labels.device)
+    return spread.scatter_add_(1, labels[:, None], torch.full_like(spread[:, :1], 1 - smoothing))

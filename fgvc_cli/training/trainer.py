@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli import files
+from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.cache.store import CachedImages
@@ -26,12 +27,10 @@ from fgvc_cli.runs.model_file import save_classifier
 from fgvc_cli.runs.results import EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score
 from fgvc_cli.training.callbacks import Callback
-from fgvc_cli.training.running_metrics import RunningMetrics
-from fgvc_cli.training.schedule import Schedule
 from fgvc_cli.training.setup import Job, uses_channels_last
 from fgvc_cli.training.staging import Staging
 from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
-from fgvc_cli.training.update import Update
+from fgvc_cli.training.update import RunningMetrics, Update
 
 READ_EVERY = 20
 """Updates between two looks at what the device has summed: the only waits in an epoch."""
@@ -340,3 +339,38 @@ def _mixed(seed: int, epoch: int, rank: int) -> int:
     """Return a seed for an epoch that differs from those of other epochs, other processes and other runs."""
     parts = [seed, epoch, rank] if rank else [seed, epoch]
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The factor at each update of a training of `epochs` epochs with `updates` updates each."""
+
+    options: TrainOptions
+    updates: int
+
+    @property
+    def warmup(self) -> int:
+        """Updates in which the rate rises."""
+        return self.options.warmup_steps or round(self.options.warmup_epochs * self.updates)
+
+    def notes(self) -> list[str]:
+        """Return lines a person should know before training."""
+        total = self.options.epochs * self.updates
+        if self.warmup < total or not total:
+            return []
+        return [f"the warm-up takes {self.warmup} updates and the training {total}: the rate never falls"]
+
+    def factor(self, update: int) -> float:
+        """Return what the rates are multiplied by at an update, counted from 0 over the whole training."""
+        options, warmup = self.options, self.warmup
+        if update < warmup:
+            return (update + 1) / warmup
+        if options.schedule_unit == "epoch":
+            update = max(warmup, update // self.updates * self.updates)
+        if options.schedule == "constant":
+            return 1.0
+        if options.schedule == "step":
+            return float(options.step_factor ** (update // self.updates // options.step_epochs))
+        total = options.epochs * self.updates
+        span = total if options.cosine_over == "all" else total - warmup
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (update - warmup) / max(1, span))))

@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Loss
-from fgvc_cli.training.running_metrics import RunningMetrics
-from fgvc_cli.training.update import Step
+from fgvc_cli.training.update import RunningMetrics, Step
 
 CPU = torch.device("cpu")
 

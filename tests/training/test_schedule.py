@@ -3,7 +3,7 @@ import math
 import pytest
 
 from fgvc_cli.config.train_options import TrainOptions
-from fgvc_cli.training.schedule import Schedule
+from fgvc_cli.training.trainer import Schedule
 
 
 def factors(updates=10, **options):

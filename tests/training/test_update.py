@@ -23,8 +23,9 @@ from fgvc_cli.contracts import (
     TorchOptimizer,
 )
 from fgvc_cli.devices import compile_in_place
+from fgvc_cli.training.staging import soft_targets
 from fgvc_cli.training.state import Progress, load_state_file, save_state
-from fgvc_cli.training.update import Update, detached, soft_targets
+from fgvc_cli.training.update import Update, detached
 
 INFO = BackboneInfo("toy", "convolutional", 8, (MapInfo(4, 2, (4, 4)),), 4, (0.5,) * 3, (0.5,) * 3)
 

@@ -19,9 +19,8 @@ from torch.nn import functional as F
 from fgvc_cli.contracts import Head, Loss, Objective, ParameterGroup, Reads, TorchOptimizer
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.training.distributed import ALONE, joined
-from fgvc_cli.training.running_metrics import RunningMetrics
 from fgvc_cli.training.state import Progress, load_state_file, save_state
-from fgvc_cli.training.update import Update
+from fgvc_cli.training.update import RunningMetrics, Update
 from fgvc_optimizers.options import SamOptions, SgdOptions
 from fgvc_optimizers.sam import Sam
 from fgvc_optimizers.sgd import Sgd

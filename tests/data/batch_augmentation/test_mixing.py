@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from fgvc_cli.data.batch_augmentation.batch import Mixing, mix_batch
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Mix
 from fgvc_cli.data.order import seeded
-from fgvc_cli.training.update import probabilities
+from fgvc_cli.training.staging import probabilities
 
 SIDE, CLASSES = 16, 4
 
