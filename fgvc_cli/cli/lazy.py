@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from fgvc_cli.settings import VARIABLES
 from fgvc_cli.specs import KINDS
 
 METAVARS = {"int": "N", "integer": "N", "float": "X", "path": "PATH"}
@@ -157,9 +158,6 @@ def builtin_commands() -> dict[str, LazyCommand]:
 SECTIONS = (*KINDS, "train", "augment")
 """What may come before the dot of a setting."""
 
-GLOBAL_OPTIONS = ("runs", "data_root", "cache", "cache_limit")
-"""Settings that any command takes as an option with a value; the application reads them."""
-
 SETTING = re.compile(r"`(?P<name>[a-z][a-z0-9_]*(?:\.[\w./-]+)?)(?:=(?P<value>[^`]*))?`", re.ASCII)
 
 
@@ -178,7 +176,7 @@ def _as_option(name: str, value: str | None) -> str | None:
         value = "" if value is None else f"={value}"
         return f"--set {shlex.quote(name + value)}" if name.partition(".")[0] in SECTIONS else None
     spelling = "--" + name.replace("_", "-")
-    if name in GLOBAL_OPTIONS:
+    if name in VARIABLES:  # a global option
         return spelling if value is None else f"{spelling} {shlex.quote(value)}"
     options = next((options for options in map(_options_of, _commands()) if spelling in options), None)
     if options is None:
