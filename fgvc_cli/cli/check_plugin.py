@@ -18,33 +18,32 @@ from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.testing.check import Status
-from fgvc_cli.testing.examine import Examination, Examined, Planned, counted
-from fgvc_cli.testing.select import choose
+from fgvc_cli.testing.runner import CheckPlan, FinishedCheck, PlannedCheck, count_by_status, select
 
-STYLES: Mapping[Status, str] = {"kept": "green", "broken": "bold red", "advice": "yellow", "not applicable": "dim"}
+STYLES: Mapping[Status, str] = {"passed": "green", "failed": "bold red", "advice": "yellow", "not applicable": "dim"}
 
 
-def print_examination(results: Sequence[Examined]) -> None:
+def print_results(results: Sequence[FinishedCheck]) -> None:
     """Print each check with its result, the reasons of those that did not pass, and a summary."""
     table = console.table("component", "check", "result", whole=("component", "result"))
     for index, result in enumerate(results):
-        what, status = result.planned.what, result.outcome.status
+        what, status = result.planned.what, result.result.status
         first = index == 0 or results[index - 1].planned.what != what
         last = index == len(results) - 1 or results[index + 1].planned.what != what
         table.add_row(what if first else "", result.planned.check.title, _styled(status), end_section=last)
     out = console.out()
     out.print(table)
-    for status in ("not applicable", "advice", "broken"):
-        _print_reasons(status, [result for result in results if result.outcome.status == status])
+    for status in ("not applicable", "advice", "failed"):
+        _print_reasons(status, [result for result in results if result.result.status == status])
     out.print(f"\n{summary_line(results)}")
 
 
-def examination_document(name: str, results: Sequence[Examined]) -> dict[str, Any]:
+def results_document(name: str, results: Sequence[FinishedCheck]) -> dict[str, Any]:
     """Return what `fgvc check-plugin --json` prints."""
     return {
         "name": name,
-        "kept": not counted(results)["broken"],
-        "counts": {status: counted(results)[status] for status in STYLES},
+        "passed": not count_by_status(results)["failed"],
+        "counts": {status: count_by_status(results)[status] for status in STYLES},
         "checks": [
             {
                 "kind": result.planned.kind,
@@ -52,63 +51,63 @@ def examination_document(name: str, results: Sequence[Examined]) -> dict[str, An
                 "check": result.planned.check.title,
                 "about": result.planned.check.about,
                 "advisory": result.planned.check.advisory,
-                "result": result.outcome.status,
-                "reason": result.outcome.reason,
-                "trace": result.outcome.trace,
+                "result": result.result.status,
+                "reason": result.result.reason,
+                "trace": result.result.trace,
             }
             for result in results
         ],
     }
 
 
-def print_traces(results: Sequence[Examined]) -> None:
-    """Print the traceback of each broken check to standard error, each traceback once."""
+def print_traces(results: Sequence[FinishedCheck]) -> None:
+    """Print the traceback of each failed check to standard error, each traceback once."""
     seen: set[str] = set()
     for result in results:
-        planned, trace = result.planned, result.outcome.trace
+        planned, trace = result.planned, result.result.trace
         if trace and trace not in seen:
             seen.add(trace)
             sys.stderr.write(f"\n{planned.what}: {planned.check.title}\n{trace}")
 
 
-def summary_line(results: Sequence[Examined]) -> str:
+def summary_line(results: Sequence[FinishedCheck]) -> str:
     """Return the number of checks by result."""
-    counts = counted(results)
-    others = [f"{counts[status]} {status}" for status in ("broken", "advice", "not applicable") if counts[status]]
-    return ", ".join([f"{counts['kept']} of {len(results)} checks kept", *others]) + "."
+    counts = count_by_status(results)
+    others = [f"{counts[status]} {status}" for status in ("failed", "advice", "not applicable") if counts[status]]
+    return ", ".join([f"{counts['passed']} of {len(results)} checks passed", *others]) + "."
 
 
-def failure_line(name: str, results: Sequence[Examined]) -> str:
-    """Return the error that names the broken checks."""
-    broken = [result for result in results if result.outcome.status == "broken"]
-    first = broken[0].planned
-    more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+def failure_line(name: str, results: Sequence[FinishedCheck]) -> str:
+    """Return the error that names the failed checks."""
+    failed = [result for result in results if result.result.status == "failed"]
+    first = failed[0].planned
+    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
     return f"{name} breaks its contract: {first.what}: {first.check.title}{more} (see the reasons above)"
 
 
-def _print_reasons(status: Status, results: Sequence[Examined]) -> None:
+def _print_reasons(status: Status, results: Sequence[FinishedCheck]) -> None:
     """Print the reasons of one status; those of checks that do not apply are grouped."""
     out = console.out()
     if status == "not applicable":
-        for reason in dict.fromkeys(result.outcome.reason for result in results):
-            same = [result for result in results if result.outcome.reason == reason]
+        for reason in dict.fromkeys(result.result.reason for result in results):
+            same = [result for result in results if result.result.reason == reason]
             titles = same[0].planned.check.title if len(same) == 1 else f"{len(same)} checks"
             out.print(f"\nnot applicable: {titles}\n  {reason}", soft_wrap=True, style="dim")
         return
     for first, *same_cause in _by_cause(results):
         planned = first.planned
-        text = f"{planned.what}: {planned.check.title}\n  {first.outcome.reason}\n  Why: {planned.check.about}"
+        text = f"{planned.what}: {planned.check.title}\n  {first.result.reason}\n  Why: {planned.check.about}"
         if same_cause:
             titles = "; ".join(other.planned.check.title for other in same_cause)
             text += f"\n  The same for {counted_text(len(same_cause), 'more check')}: {titles}"
         out.print(f"\n{status}: {text}", soft_wrap=True, style=STYLES[status])
 
 
-def _by_cause(results: Sequence[Examined]) -> list[list[Examined]]:
+def _by_cause(results: Sequence[FinishedCheck]) -> list[list[FinishedCheck]]:
     """Group the results of a component with the same cause: a constructor that raises fails nearly every check."""
-    found: dict[tuple[str, str], list[Examined]] = {}
+    found: dict[tuple[str, str], list[FinishedCheck]] = {}
     for result in results:
-        found.setdefault((result.planned.what, result.outcome.found), []).append(result)
+        found.setdefault((result.planned.what, result.result.found), []).append(result)
     return list(found.values())
 
 
@@ -146,7 +145,7 @@ def check_plugin(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder or file for a dataset that reads one.", show_default="a small folder"),
+        typer.Option(help="Folder or file for a dataset that reads one.", show_default="a small generated one"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -156,29 +155,28 @@ def check_plugin(
     the same checks in a plugin's own tests.
     """
     registry = get_registry()
-    examination = Examination(choose(name, registry), registry, _options(set_ or []), data, not quick, only)
-    planned = examination.planned()
-    results: list[Examined] = []
+    planned = CheckPlan(select(name, registry), registry, _options(set_ or []), data, not quick, only).checks()
+    results: list[FinishedCheck] = []
     try:
-        _examine(name, planned, results)
+        _run(name, planned, results)
     except KeyboardInterrupt:
         if results and not as_json:
-            print_examination(results)
+            print_results(results)
             console.note(f"interrupted after {len(results)} of {len(planned)} checks")
         raise
-    console.print_json(examination_document(name, results)) if as_json else print_examination(results)
+    console.print_json(results_document(name, results)) if as_json else print_results(results)
     if settings.current().debug:
         print_traces(results)
-    if counted(results)["broken"]:
+    if count_by_status(results)["failed"]:
         raise FgvcError(failure_line(name, results))
 
 
-def _examine(name: str, planned: Sequence[Planned], results: list[Examined]) -> None:
+def _run(name: str, planned: Sequence[PlannedCheck], results: list[FinishedCheck]) -> None:
     """Run the checks in order and append their results."""
     with console.progress(f"checking {name}", len(planned), "checks") as bar:
         for each in planned:
             bar.advance(0, f"{each.what}: {each.check.title}")
-            results.append(each.examined())
+            results.append(each.run())
             bar.advance(1)
 
 

@@ -1,4 +1,4 @@
-"""Contract tests for plugin authors: what every component of a kind must keep, checked in two lines.
+"""Contract tests for plugin authors: check a component against the contract of its kind in two lines.
 
     import pytest
     from fgvc_cli.testing import contract
@@ -7,11 +7,10 @@
     def test_contract(check):
         check()
 
-The same checks run from the command line (`fgvc check-plugin NAME`), and on the built-in components. They need no
-pytest, no GPU and no network.
+`fgvc check-plugin NAME` runs the same checks. They need no pytest, no GPU and no network.
 """
 
-from fgvc_cli.testing.check import Check, ContractAdvice, ContractBroken, NotApplicable
-from fgvc_cli.testing.examine import contract
+from fgvc_cli.testing.check import Check, ContractError, ContractWarning, NotApplicable
+from fgvc_cli.testing.runner import contract
 
-__all__ = ["Check", "ContractAdvice", "ContractBroken", "NotApplicable", "contract"]
+__all__ = ["Check", "ContractError", "ContractWarning", "NotApplicable", "contract"]

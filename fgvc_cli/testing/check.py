@@ -1,4 +1,4 @@
-"""One contract check, and its possible outcomes."""
+"""Contract checks and their results. Free of torch."""
 
 from __future__ import annotations
 
@@ -8,57 +8,53 @@ import unittest
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from fgvc_cli.errors import cause_of
 
-S = TypeVar("S")
+T = TypeVar("T")
 
-Status = Literal["kept", "broken", "advice", "not applicable"]
+Status = Literal["passed", "failed", "advice", "not applicable"]
 
-NOT_THE_AUTHORS = {"fgvc_cli", "torch", "torchvision", "timm", "numpy", "PIL", *sys.stdlib_module_names}
-"""Packages in which a traceback ends without that being where the mistake is."""
+LIBRARIES = {"fgvc_cli", "torch", "torchvision", "timm", "numpy", "PIL", *sys.stdlib_module_names}
+"""Packages that are not the plugin author's code."""
 
 
-class ContractBroken(AssertionError):  # noqa: N818  it says what is so, not what went wrong
-    """A component does not keep its contract.
+class ContractError(AssertionError):
+    """A component violates its contract.
 
     Args:
-        expected: what the contract asks for, as a noun: "scores of shape (3, 5)".
+        expected: what the contract requires, as a noun phrase: "scores of shape (3, 5)".
         found: what was found instead, as a clause: "predict returned (3, 4)".
-        mend: what the author can do, as an order: "return B,K scores".
-        trace: where it was raised, if that is known as text alone.
+        fix: what the author can do, as an imperative: "return scores B,K".
+        trace: traceback of the error in the component, if only its text is known.
     """
 
-    def __init__(self, expected: str, found: str, mend: str, trace: str = "") -> None:
-        super().__init__(expected, found, mend)
-        self.expected, self.found, self.mend, self.trace = expected, found, mend, trace
+    def __init__(self, expected: str, found: str, fix: str, trace: str = "") -> None:
+        super().__init__(expected, found, fix)
+        self.expected, self.found, self.fix, self.trace = expected, found, fix, trace
 
     def __str__(self) -> str:
-        return f"Expected {self.expected}; {self.found}. {self.mend[:1].upper()}{self.mend[1:]}."
+        return f"Expected {self.expected}; {self.found}. {self.fix[:1].upper()}{self.fix[1:]}."
 
 
-class ContractAdvice(UserWarning):
-    """A component keeps its contract and could do better."""
+class ContractWarning(UserWarning):
+    """A component fulfills its contract but could be faster or easier to use."""
 
 
 class NotApplicable(unittest.SkipTest):
-    """A check does not concern this component. Test runners show what raises it as skipped."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """A check does not apply to a component. Test runners report it as skipped."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a check.
+class CheckResult:
+    """Result of a check.
 
     Attributes:
-        status: "kept", "broken", "advice" (kept, but it could be better) or "not applicable".
-        reason: one line on what is wrong and what to do, or why the check does not apply; empty where it was kept.
-        found: what was found; checks that fail for one cause found the same.
-        trace: where the component raised, if it did.
+        status: "passed", "failed", "advice" (an advisory check failed) or "not applicable".
+        reason: why the check failed and what to do, or why it does not apply, in one line; empty if it passed.
+        found: what was found; checks that fail for the same cause have the same.
+        trace: traceback of the error in the component, if there was one.
     """
 
     status: Status
@@ -69,13 +65,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a component must keep; call it to find out.
+    """One requirement of a contract; call it to check it.
 
     Attributes:
-        title: a sentence that is true of a component which keeps it; `str(check)` is this.
-        about: one line on why it matters.
-        run: finds out; raises `ContractBroken` or `NotApplicable`.
-        advisory: whether not to keep it costs only speed or comfort. Called, such a check warns instead of failing.
+        title: the requirement, as a statement about the component; `str(check)` returns it.
+        about: why it matters, in one line.
+        run: the check; raises `ContractError` or `NotApplicable`.
+        advisory: whether a violation costs only speed or convenience. Calling such a check warns instead of raising.
     """
 
     title: str
@@ -87,83 +83,98 @@ class Check:
         return self.title
 
     def __call__(self) -> None:
-        """Find out whether the component keeps this.
+        """Run the check.
 
         Raises:
-            ContractBroken: it does not; also where it raises something of its own.
-            NotApplicable: the check does not concern it.
+            ContractError: the component violates the contract, or raised an error.
+            NotApplicable: the check does not apply to the component.
         """
         try:
             self._run()
-        except ContractBroken as broken:
+        except ContractError as error:
             if not self.advisory:
                 raise
-            warnings.warn(f"{self.title}: {broken}", ContractAdvice, stacklevel=2)
+            warnings.warn(f"{self.title}: {error}", ContractWarning, stacklevel=2)
 
-    def outcome(self) -> Outcome:
-        """Find out, and return what came of it instead of raising."""
+    def result(self) -> CheckResult:
+        """Run the check and return its result instead of raising."""
         try:
             self._run()
         except NotApplicable as error:
-            return Outcome("not applicable", error.reason)
-        except ContractBroken as broken:
-            raised = broken.__cause__
-            trace = broken.trace if raised is None else "".join(traceback.format_exception(raised))
-            return Outcome("advice" if self.advisory else "broken", str(broken), broken.found, trace)
-        return Outcome("kept")
+            return CheckResult("not applicable", str(error))
+        except ContractError as error:
+            raised = error.__cause__
+            trace = error.trace if raised is None else "".join(traceback.format_exception(raised))
+            return CheckResult("advice" if self.advisory else "failed", str(error), error.found, trace)
+        return CheckResult("passed")
 
     def _run(self) -> None:
         try:
             self.run()
-        except (ContractBroken, NotApplicable, KeyboardInterrupt):
+        except (ContractError, NotApplicable, KeyboardInterrupt):
             raise
         except BaseException as error:  # a component may raise anything, SystemExit included
-            raise ContractBroken(
-                f"that {self.title}", f"{cause_of(error)} was raised{where_raised(error)}", "mend it there"
-            ) from error
+            found = f"{cause_of(error)} was raised{where_raised(error)}"
+            raise ContractError("no error", found, "fix it there") from error
 
 
-class Checks(Generic[S]):
-    """The checks of a kind, in the order of their definition; each is a function of what is being checked."""
+class Checks(Generic[T]):
+    """The checks of a kind, in the order of their definition.
 
-    def __init__(self) -> None:
-        self._entries: list[tuple[str, str, Callable[[S], None], bool]] = []
+    Args:
+        prepare: turns what is checked into the argument of each check.
+        wrap: wraps the run of each check, for example to fix the random seed.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[Any], T],
+        wrap: Callable[[Callable[[], None]], Callable[[], None]] = lambda run: run,
+    ) -> None:
+        self._prepare, self._wrap = prepare, wrap
+        self._entries: list[tuple[str, str, Callable[[T], None], bool]] = []
 
     def __call__(
         self, title: str, about: str, *, advisory: bool = False
-    ) -> Callable[[Callable[[S], None]], Callable[[S], None]]:
-        """Add the function below as a check; see `Check` for the arguments."""
+    ) -> Callable[[Callable[[T], None]], Callable[[T], None]]:
+        """Add the decorated function as a check; see `Check` for the arguments."""
 
-        def add(function: Callable[[S], None]) -> Callable[[S], None]:
+        def add(function: Callable[[T], None]) -> Callable[[T], None]:
             self._entries.append((title, about, function, advisory))
             return function
 
         return add
 
-    def of(self, subject: S) -> list[Check]:
-        """Return the checks of one component."""
+    def of(self, component: Any) -> list[Check]:
+        """Return the checks of a component or plugin."""
+        prepared = self._prepare(component)
         return [
-            Check(title, about, lambda function=function: function(subject), advisory)  # type: ignore[misc]
+            Check(title, about, self._wrap(lambda function=function: function(prepared)), advisory)  # type: ignore[misc]
             for title, about, function, advisory in self._entries
         ]
 
 
-def expect(kept: bool, expected: str, found: str, mend: str) -> None:
-    """Raise `ContractBroken` unless something is as the contract has it; the texts are its arguments."""
-    if not kept:
-        raise ContractBroken(expected, found, mend)
+def expect(condition: bool, expected: str, found: str, fix: str) -> None:
+    """Raise `ContractError` with these texts unless a condition holds."""
+    if not condition:
+        raise ContractError(expected, found, fix)
+
+
+def expect_lines(notes: Any) -> None:
+    """Raise `ContractError` unless the result of notes() is a list of single lines."""
+    fits = isinstance(notes, list) and all(isinstance(line, str) and "\n" not in line for line in notes)
+    expect(fits, "a list of lines from notes()", f"it returned {notes!r}", "return strings without line breaks")
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """Write the first few of many names."""
+    """Join the first names: "a, b, c and 2 more"."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def where_raised(error: BaseException) -> str:
-    """Say where the author's code was when it was raised: the innermost line outside of the libraries."""
+    """Return the innermost line of the author's code in an error's traceback, as " (file:line)"."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in NOT_THE_AUTHORS:
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in LIBRARIES:
             return f" ({frame.f_code.co_filename}:{line})"
     return ""

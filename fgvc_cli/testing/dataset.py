@@ -24,37 +24,46 @@ from fgvc_cli.data.opening import dataset_request
 from fgvc_cli.data.splits import training_splits
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.specs import DatasetSpec
-from fgvc_cli.testing.check import Check, Checks, ContractBroken, NotApplicable, expect, some
+from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect, some
+from fgvc_cli.testing.component import ComponentUnderTest
 from fgvc_cli.testing.models import classifier_of, update_of
-from fgvc_cli.testing.subject import Subject
 from fgvc_cli.testing.tiny import TinyConvolutional, TinyHead, isolated, write_folder, write_table
 
 TABLES = (".csv", ".tsv")
-"""Endings of the tables that the kit can write."""
+"""Suffixes of tables that can be generated."""
+
+CHECKSUMS = {"md5": 32, "sha256": 64}
+"""Checksum algorithms and their number of hexadecimal digits."""
+
+SAMPLE = 16
+"""Number of images to read per split, evenly spaced."""
+
+LABELS_FIX = "derive labels from the names of classes, not from the order of a split's folders"
+ORDER_FIX = "sort what is listed, and draw random numbers from request.seed or the options"
 
 
 @dataclass(frozen=True)
-class DatasetSubject:
-    """A dataset. Named ones are looked for where the host looks (FGVC_DATA)."""
+class DatasetUnderTest:
+    """A dataset. Named datasets are searched where the host searches them (FGVC_DATA)."""
 
-    subject: Subject
+    subject: ComponentUnderTest
 
     @property
     def spec(self) -> DatasetSpec:
-        """What its plugin says of it."""
+        """Its spec."""
         return cast(DatasetSpec, self.subject.component.spec)
 
     @property
-    def takes_data(self) -> bool:
-        """Whether it is made from what `--data` names."""
+    def reads_data(self) -> bool:
+        """Whether it is read from a given folder or file."""
         return self.spec.reads_folder or bool(self.spec.reads_files)
 
     def request(self) -> DatasetRequest:
-        """Return what the host would tell it, notes left out."""
-        return replace(dataset_request(self._data if self.takes_data else None, 0), note=no_note)
+        """Return the host's request, without notes."""
+        return replace(dataset_request(self._data if self.reads_data else None, 0), note=no_note)
 
     def open(self, request: DatasetRequest | None = None) -> Dataset:
-        """Open it, with the network out of reach."""
+        """Open it without network access."""
         options = self.subject.options()
         with _no_network():
             dataset: Dataset = self.subject.make(Dataset, request=request or self.request(), options=options)
@@ -62,70 +71,60 @@ class DatasetSubject:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The dataset, opened.
+        """The opened dataset.
 
         Raises:
-            NotApplicable: its files are not here.
+            NotApplicable: its files are not available.
         """
         provision = self.provision(self.request())
         if provision is not None and provision.missing():
-            name = self.spec.name
-            raise NotApplicable(
-                f"its files are not here ({provision.folder}): fgvc data prepare {name}, then check again"
-            )
+            command = f"fgvc data prepare {self.spec.name}"
+            raise NotApplicable(f"its files are not in {provision.folder}; run {command} and check again")
         try:
             return self.open()
         except FgvcError as error:
-            own = " with what the kit wrote for it; name another with data=... or --data" if self._is_own else ""
-            raise NotApplicable(f"it does not open here{own}: {error}") from None
-
-    @property
-    def _is_own(self) -> bool:
-        return self.takes_data and self.subject.data is None
+            own = " with generated data; give another folder or file as `data`"
+            generated = own if self.reads_data and self.subject.data is None else ""
+            raise NotApplicable(f"it cannot be opened{generated}: {error}") from None
 
     def provision(self, request: DatasetRequest) -> Provision | None:
-        """Return what it says of the files that it needs; a function that makes a dataset has nothing to say."""
-        ask = getattr(self.subject.target(), "provision", None)
-        return None if ask is None else ask(request, self.subject.options())
+        """Return its provision; None if the target is a function."""
+        method = getattr(self.subject.target(), "provision", None)
+        return None if method is None else method(request, self.subject.options())
 
-    def empty(self, folder: Path) -> DatasetRequest:
-        """Return a request by which nothing is there."""
-        return replace(
-            self.request(),
-            root=folder / "data",
-            cache=folder / "cache",
-            folder=folder / "none" if self.takes_data else None,
-        )
+    def splits(self) -> Iterator[tuple[str, Split]]:
+        """Yield the names of its splits and the splits."""
+        yield from ((name, self.dataset.split(name)) for name in self.dataset.splits())
 
     @cached_property
     def _data(self) -> Path:
-        """What it is made from: as given, or of the kit's own."""
+        """The folder or file that it is read from: the given one, or a generated one."""
         if self.subject.data is not None:
             return self.subject.data
-        folder = Path(self._own.name)
+        folder = Path(self._folder.name)
         if self.spec.reads_folder:
             write_folder(folder)
             return folder
-        endings = [ending for ending in self.spec.reads_files if ending in TABLES]
-        if not endings:
+        suffixes = [suffix for suffix in self.spec.reads_files if suffix in TABLES]
+        if not suffixes:
             kinds = " or ".join(self.spec.reads_files)
-            raise NotApplicable(f"the kit cannot write {kinds} files: name one (contract(..., data=...), --data)")
-        return write_table(folder, endings[0])
+            raise NotApplicable(f"{kinds} files cannot be generated; give one as `data`")
+        return write_table(folder, suffixes[0])
 
     @cached_property
-    def _own(self) -> tempfile.TemporaryDirectory[str]:
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="fgvc-check-")
 
 
 @contextmanager
 def _no_network() -> Iterator[None]:
-    """Let no connection be made; one that is tried breaks the contract, whatever the dataset makes of the error."""
+    """Refuse network connections, and raise `ContractError` if one was tried, even if the error was caught."""
     tried: list[str] = []
     real = socket.getaddrinfo, socket.socket.connect
 
     def refuse(*arguments: Any, **_: Any) -> Any:
         tried.append(str(arguments[0] if isinstance(arguments[0], str) else arguments[-1]))
-        raise OSError("a dataset downloads nothing when it is opened")
+        raise OSError("a dataset must not download anything when it is opened")
 
     socket.getaddrinfo, socket.socket.connect = refuse, refuse  # type: ignore[method-assign]
     try:
@@ -133,246 +132,158 @@ def _no_network() -> Iterator[None]:
     finally:
         socket.getaddrinfo, socket.socket.connect = real  # type: ignore[method-assign]
         if tried:
-            raise ContractBroken(
+            raise ContractError(
                 "no connection when a dataset is opened",
-                f"it reaches for {tried[0]}",
-                "say in provision what there is to download: fgvc data prepare does it",
+                f"it connects to {tried[0]}",
+                "return downloads from provision, for fgvc data prepare",
             )
 
 
-FILES: Checks[DatasetSubject] = Checks()
-
-CHECKSUMS = {"md5": 32, "sha256": 64}
-"""Hexadecimal digits of the checksums that can be given."""
+CHECKS: Checks[DatasetUnderTest] = Checks(DatasetUnderTest, isolated)
 
 
-@FILES("it says where its images are from", "Every run records it.")
-def identity(dataset: DatasetSubject) -> None:
-    """identity() has its name and a form in JSON; the name is that of the spec."""
-    opened = dataset.dataset
-    found = opened.identity()
-    try:
-        json.dumps(found)
-    except (TypeError, ValueError) as error:
-        raise ContractBroken(
-            "plain values from identity()", str(error), "use text, numbers, lists and dicts"
-        ) from error
-    expect(
-        isinstance(found, dict) and bool(found.get("name")), "identity() to give a name", f"it gives {found}", "add it"
-    )
-    expect(
-        opened.name == dataset.spec.name or dataset.takes_data,
-        f"name to be {dataset.spec.name!r}",
-        f"{opened.name!r}",
-        "set name to what the spec says",
-    )
-
-
-@FILES("it says how its files are had", "`fgvc data prepare` gets what provision names, and tells a person the rest.")
-def provision(dataset: DatasetSubject) -> None:
-    """What it needs lies below the data root; links are https with checksums; the rest is said in words."""
-    request = dataset.request()
-    found = dataset.provision(request)
-    if found is None:
-        raise NotApplicable("it needs no files of its own")
-    expect(isinstance(found, Provision), "a Provision (or None)", f"a {type(found).__name__}", "return one")
-    below = found.folder == request.root or request.root in found.folder.parents
-    expect(below, f"a folder below {request.root}", f"it is {found.folder}", "begin with request.root")
-    expect(bool(found.needed), "names of what is needed", "there are none", "name a file without which it is not there")
-    expect(bool(found.downloads or found.by_hand), "a link, or words on what to do", "neither is given", "say by_hand")
-    for download in found.downloads:
-        kind, _, digits = download.checksum.partition(":")
-        right = not download.checksum or (kind in CHECKSUMS and len(digits) == CHECKSUMS[kind])
-        form = " or ".join(f"'{name}:' and {count} digits" for name, count in CHECKSUMS.items())
-        expect(
-            right, f"a checksum of the form {form}", f"that of {download.file} is {download.checksum!r}", "correct it"
-        )
-        expect("://" in download.url, "a link", f"{download.file} has {download.url!r}", "give the whole address")
-
-
-@FILES("what is not there is said", "A person reads what to put where, or which command gets it.")
-def absent(dataset: DatasetSubject) -> None:
-    """Where there are no files it raises an FgvcError in one line, and connects to nothing."""
-    with tempfile.TemporaryDirectory(prefix="fgvc-check-") as folder:
-        request = dataset.empty(Path(folder))
-        if not dataset.takes_data and dataset.provision(request) is None:
-            raise NotApplicable("it needs no files of its own")
-        try:
-            dataset.open(request)
-        except FgvcError as error:
-            expect("\n" not in str(error) and bool(str(error)), "one line", f"{str(error)!r}", "say it in one")
-            return
-        except ContractBroken:
-            raise
-        except Exception as error:
-            raise ContractBroken(
-                "an FgvcError where the files are not there",
-                f"it raised {type(error).__name__}: {error}",
-                "begin with self.provision(request, options).require(self.name)",
-            ) from error
-    raise ContractBroken("an FgvcError where the files are not there", "it opens without them", "look for them at once")
-
-
-OPENING: Checks[DatasetSubject] = Checks()
-
-SAMPLE = 16
-"""Images of a split that are read, spread over it."""
-
-
-def checks(subject: Subject) -> Iterator[Check]:
-    """Return the checks of a dataset."""
-    pass
-
-    dataset = DatasetSubject(subject)
-    for check in (*OPENING.of(dataset), *FILES.of(dataset)):
-        yield Check(check.title, check.about, isolated(check.run), check.advisory)
-
-
-@OPENING("it has splits", "Training needs 'train'; every figure names the split that it is of.")
-def splits(dataset: DatasetSubject) -> None:
-    """Names of their own, "train" first, and each split there and not empty."""
+@CHECKS("splits start with train and are not empty", "Training needs 'train'; every metric names its split.")
+def splits(dataset: DatasetUnderTest) -> None:
+    """Unique names, "train" first; each split exists and is not empty."""
     names = dataset.dataset.splits()
     expect(
         isinstance(names, tuple) and len(set(names)) == len(names) and all(isinstance(n, str) and n for n in names),
         "a tuple of different names from splits()",
-        f"it returns {names!r}",
-        "name each split once",
+        f"it returned {names!r}",
+        "return each split once",
     )
     expect(bool(names) and names[0] == "train", "'train' as the first split", f"they are {names}", "put it first")
-    for name, split in _splits(dataset):
+    for name, split in dataset.splits():
         expect(isinstance(split, Split), f"a Split for {name!r}", f"a {type(split).__name__}", "return one")
-        expect(split.name == name, f"a split called {name!r}", f"it is called {split.name!r}", "pass on the name")
-        expect(len(split) > 0, f"images in {name!r}", "it is empty", "leave out of splits() what has no images")
+        expect(split.name == name, f"a split named {name!r}", f"its name is {split.name!r}", "pass on the name")
+        expect(len(split) > 0, f"images in {name!r}", "it is empty", "leave splits without images out of splits()")
 
 
-@OPENING("its classes have names", "Labels, tables and files go by them; a classifier is matched to data by them.")
-def class_names(dataset: DatasetSubject) -> None:
-    """A tuple of at least two different texts."""
+@CHECKS("class names are unique", "They identify classes in labels, tables and classifiers.")
+def class_names(dataset: DatasetUnderTest) -> None:
+    """A tuple of at least two different names."""
     names = dataset.dataset.class_names
     fits = isinstance(names, tuple) and all(isinstance(name, str) and name.strip() for name in names)
     expect(fits, "a tuple of names as class_names", f"it is {some([repr(n) for n in names])}", "name every class")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    expect(not twice, "a name of its own for every class", f"{some(twice)} stands for several", "tell them apart")
-    expect(len(names) >= 2, "two classes or more", f"there are {len(names)}", "name every class, not those of a split")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    expect(not repeated, "a unique name for every class", f"{some(repeated)} is repeated", "use different names")
+    expect(len(names) >= 2, "two classes or more", f"there are {len(names)}", "include classes that a split lacks")
 
 
-@OPENING("its labels are classes", "A label is an index into class_names, in every split alike.")
-def labels(dataset: DatasetSubject) -> None:
-    """Integers in range; every class has an image to train on."""
+@CHECKS("labels index the class names", "A label is an index into class_names, in every split.")
+def labels(dataset: DatasetUnderTest) -> None:
+    """Integers in range; every class has a training image."""
     classes = len(dataset.dataset.class_names)
-    for name, split in _splits(dataset):
-        found = np.asarray(split.labels)
+    for name, split in dataset.splits():
+        array = np.asarray(split.labels)
         expect(
-            found.ndim == 1 and np.issubdtype(found.dtype, np.integer),
+            array.ndim == 1 and np.issubdtype(array.dtype, np.integer),
             f"integers as labels of {name!r}",
-            f"they are {found.dtype} of shape {found.shape}",
-            "give one index an image",
+            f"they are {array.dtype} of shape {array.shape}",
+            "give one index per image",
         )
-        low, high = int(found.min()), int(found.max())
-        expect(low >= 0 and high < classes, f"labels from 0 to {classes - 1}", f"{name!r} has {low} to {high}", _NAMES)
+        low, high = int(array.min()), int(array.max())
+        fits = low >= 0 and high < classes
+        expect(fits, f"labels from 0 to {classes - 1}", f"{name!r} has {low} to {high}", LABELS_FIX)
     present = set(np.asarray(dataset.dataset.split("train").labels).tolist())
     absent = [name for index, name in enumerate(dataset.dataset.class_names) if index not in present]
-    expect(
-        not absent,
-        "a training image of every class",
-        f"{some(absent)} {'has' if len(absent) == 1 else 'have'} none",
-        _NAMES,
-    )
+    found = f"{some(absent)} {'has' if len(absent) == 1 else 'have'} none"
+    expect(not absent, "a training image of every class", found, LABELS_FIX)
 
 
-@OPENING("its keys tell images apart", "Tables and files name an image by its key.")
-def keys(dataset: DatasetSubject) -> None:
-    """Unique texts, one an image."""
-    for name, split in _splits(dataset):
+@CHECKS("keys are unique", "Tables and files name an image by its key.")
+def keys(dataset: DatasetUnderTest) -> None:
+    """One unique non-empty string per image."""
+    for name, split in dataset.splits():
         wrong = [repr(key) for key in split.keys if not (isinstance(key, str) and key)]
-        expect(
-            not wrong, f"texts as keys of {name!r}", f"{some(wrong)} is none", "use the file's name below its folder"
-        )
-        twice = [key for key, count in Counter(split.keys).items() if count > 1]
-        expect(not twice, f"a key of its own for each image of {name!r}", f"{some(twice)} stands for several", _KEYS)
+        fix = "use the file's path below the split's folder"
+        expect(not wrong, f"strings as keys of {name!r}", f"{some(wrong)}: not a string", fix)
+        repeated = [key for key, count in Counter(split.keys).items() if count > 1]
+        expect(not repeated, f"a unique key for each image of {name!r}", f"{some(repeated)} is repeated", fix)
 
 
-@OPENING("its images can be read", "They are decoded by the host, as files or as arrays H,W,3 of uint8.")
-def images(dataset: DatasetSubject) -> None:
-    """A sample of each split is there and is what the host reads."""
-    for name, split in _splits(dataset):
+@CHECKS("images can be read", "The host decodes them from files or uint8 arrays H,W,3.")
+def images(dataset: DatasetUnderTest) -> None:
+    """A sample of each split exists and can be decoded."""
+    for name, split in dataset.splits():
         for index in _sample(len(split)):
             image = split.images[index]
             if isinstance(image, np.ndarray):
                 fits = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
                 found = f"{split.keys[index]} is {image.dtype} of shape {image.shape}"
-                expect(fits, f"arrays H,W,3 of uint8 as images of {name!r}", found, "convert them")
+                expect(fits, f"uint8 arrays H,W,3 as images of {name!r}", found, "convert them")
                 continue
-            expect(isinstance(image, Path), "a Path (or an array) as an image", f"{image!r}", "give pathlib paths")
+            expect(isinstance(image, Path), "a Path (or an array) as an image", f"{image!r}", "use pathlib paths")
             try:
                 read_image(image)
             except ImageError as error:
-                raise ContractBroken(
-                    f"images of {name!r} that can be read", str(error), "leave it out of the split"
-                ) from error
+                fix = "leave it out of the split"
+                raise ContractError(f"images of {name!r} that can be read", str(error), fix) from error
 
 
-@OPENING("it is the same each time", "A run is repeated from its seed; a resumed one opens its data again.")
-def same_again(dataset: DatasetSubject) -> None:
-    """Opened again it has the same classes, images and labels in the same order."""
+@CHECKS("opening it again gives the same data", "Runs are repeated by their seed, and resumed runs open it again.")
+def same_again(dataset: DatasetUnderTest) -> None:
+    """A second instance has the same classes, images and labels in the same order."""
     first = dataset.dataset
     second = dataset.open()
-    expect(first.class_names == second.class_names, "the same class_names again", "they differ", _SORT)
-    for name, split in _splits(dataset):
+    expect(first.class_names == second.class_names, "the same class_names again", "they differ", ORDER_FIX)
+    for name, split in dataset.splits():
         other = second.split(name)
         same = list(split.keys) == list(other.keys) and np.array_equal(split.labels, other.labels)
-        expect(same, f"the same images of {name!r}, in the same order", "another order or other labels come", _SORT)
+        expect(same, f"the same images of {name!r} in the same order", "order or labels differ", ORDER_FIX)
         again = first.split(name)
-        expect(list(again.keys) == list(split.keys), f"one split {name!r}", "split() gives another one again", _SORT)
+        same = list(again.keys) == list(split.keys)
+        expect(same, f"the same split {name!r} in each call", "split() returns another one", ORDER_FIX)
 
 
-@OPENING("no image is in two splits", "What is trained on must not be tested on.", advisory=True)
-def disjoint(dataset: DatasetSubject) -> None:
-    """Files (or arrays) of one split are not those of another one."""
+@CHECKS("splits share no image", "Training images must not be used for testing.", advisory=True)
+def disjoint(dataset: DatasetUnderTest) -> None:
+    """No file (or array) is in two splits."""
     seen: dict[str | bytes, str] = {}
-    for name, split in _splits(dataset):
+    for name, split in dataset.splits():
         for key, image in zip(split.keys, split.images, strict=True):
-            other = seen.setdefault(str(image) if isinstance(image, Path) else _digest(image), name)
+            if isinstance(image, Path):
+                content: str | bytes = str(image)
+            else:
+                content = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+            other = seen.setdefault(content, name)
             expect(
                 other == name,
-                "images of their own in each split",
+                "different images in each split",
                 f"{image if isinstance(image, Path) else key} of {name!r} is in {other!r} too",
-                "choose one; what is drawn, draw from another seed for each split",
+                "assign it to one; generate each split from another seed",
             )
 
 
-@OPENING("its parts lie in its images", "The pointing game and occlusion of parts go by these boxes.")
-def parts(dataset: DatasetSubject) -> None:
-    """Boxes x0, y0, x1, y1 within the pixels; deciding parts are named by class."""
+@CHECKS("part boxes are inside the images", "The pointing game and occlusion of parts use them.")
+def parts(dataset: DatasetUnderTest) -> None:
+    """Boxes x0, y0, x1, y1 are within the image; deciding_parts() names known classes and parts."""
     known: set[str] = set()
-    for _, split in _splits(dataset):
-        for index in _sample(len(split)) if split.parts is not None else ():
-            assert split.parts is not None
-            size = _size(split.images[index])
+    for _, split in dataset.splits():
+        if split.parts is None:
+            continue
+        for index in _sample(len(split)):
+            image = split.images[index]
+            width, height = image.shape[1::-1] if isinstance(image, np.ndarray) else read_image(image).size
             for part, (x0, y0, x1, y1) in split.parts[index].items():
                 known.add(part)
-                fits = 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]
+                fits = 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
                 found = f"{part} of {split.keys[index]} is {(x0, y0, x1, y1)}"
-                expect(
-                    fits,
-                    f"boxes within {size[0]} x {size[1]} pixels",
-                    found,
-                    "give pixels of the image as it is stored",
-                )
+                expect(fits, f"boxes within {width} x {height} pixels", found, "use pixels of the stored image")
     deciding = dataset.dataset.deciding_parts()
     if deciding is None and not known:
-        raise NotApplicable("it knows no parts")
+        raise NotApplicable("it has no parts")
     for name, names in (deciding or {}).items():
-        strange = [part for part in names if part not in known]
-        expect(
-            name in dataset.dataset.class_names, "deciding parts by class name", f"{name!r} is none", "use class_names"
-        )
-        expect(not strange, f"parts that images have for {name!r}", f"{some(strange)} is on none", "name parts alike")
+        is_class = name in dataset.dataset.class_names
+        expect(is_class, "deciding parts by class name", f"{name!r} is not one", "use class_names")
+        unknown = [part for part in names if part not in known]
+        fix = "use the same names as in Split.parts"
+        expect(not unknown, f"existing parts for {name!r}", f"no image has {some(unknown)}", fix)
 
 
-@OPENING("a classifier trains on it", "Splits, labels and images go together in the host's own hands.")
-def trains(dataset: DatasetSubject) -> None:
-    """A few of its images, read and preprocessed, make an update with a finite loss."""
+@CHECKS("a classifier can train on it", "Splits, labels and images must work together.")
+def trains(dataset: DatasetUnderTest) -> None:
+    """An update on a few images has a finite loss."""
     opened = dataset.dataset
     chosen = training_splits(opened, 0.25, 0, "train").train
     torch.manual_seed(0)
@@ -385,26 +296,69 @@ def trains(dataset: DatasetSubject) -> None:
     targets = torch.tensor([int(chosen.labels[index]) for index in indices])
     steps = update_of(classifier)([(classifier.normalize(pixels), targets)])
     finite = all(bool(loss.value.isfinite()) for step in steps for loss in step.losses)
-    expect(finite, "a finite loss on its images", "it is not", "look at labels and images")
+    expect(finite, "a finite loss on its images", "it is not finite", "check labels and images")
 
 
-def _splits(dataset: DatasetSubject) -> Iterator[tuple[str, Split]]:
-    opened: Dataset = dataset.dataset
-    yield from ((name, opened.split(name)) for name in opened.splits())
+@CHECKS("identity() is serializable", "Every run records it.")
+def identity(dataset: DatasetUnderTest) -> None:
+    """identity() has a name and can be written as JSON; the dataset's name is that of the spec."""
+    opened = dataset.dataset
+    found = opened.identity()
+    try:
+        json.dumps(found)
+    except (TypeError, ValueError) as error:
+        fix = "use strings, numbers, lists and dicts"
+        raise ContractError("plain values from identity()", str(error), fix) from error
+    named = isinstance(found, dict) and bool(found.get("name"))
+    expect(named, "a name in identity()", f"it returned {found}", "add it")
+    same = opened.name == dataset.spec.name or dataset.reads_data
+    expect(same, f"name to be {dataset.spec.name!r}", f"{opened.name!r}", "use the name in the spec")
+
+
+@CHECKS("provision() is complete", "`fgvc data prepare` downloads the files and prints the instructions.")
+def provision(dataset: DatasetUnderTest) -> None:
+    """The folder is below the data root; there are downloads with valid checksums, or instructions."""
+    request = dataset.request()
+    found = dataset.provision(request)
+    if found is None:
+        raise NotApplicable("it needs no files")
+    expect(isinstance(found, Provision), "a Provision (or None)", f"a {type(found).__name__}", "return one")
+    below = found.folder == request.root or request.root in found.folder.parents
+    expect(below, f"a folder below {request.root}", f"it is {found.folder}", "start with request.root")
+    expect(bool(found.needed), "names of required files", "there are none", "name a file that must exist")
+    possible = bool(found.downloads or found.by_hand)
+    expect(possible, "a download or instructions", "there are neither", "set downloads or by_hand")
+    for download in found.downloads:
+        kind, _, digits = download.checksum.partition(":")
+        valid = not download.checksum or (kind in CHECKSUMS and len(digits) == CHECKSUMS[kind])
+        form = " or ".join(f"'{name}:' and {count} digits" for name, count in CHECKSUMS.items())
+        checksum = f"that of {download.file} is {download.checksum!r}"
+        expect(valid, f"a checksum of the form {form}", checksum, "correct it")
+        expect("://" in download.url, "a URL", f"{download.file} has {download.url!r}", "use the full URL")
+
+
+@CHECKS("missing files raise an FgvcError", "It tells users how to get them.")
+def missing_files(dataset: DatasetUnderTest) -> None:
+    """Without files it raises an FgvcError of one line, and connects to nothing."""
+    with tempfile.TemporaryDirectory(prefix="fgvc-check-") as name:
+        folder = Path(name)
+        data = folder / "none" if dataset.reads_data else None
+        request = replace(dataset.request(), root=folder / "data", cache=folder / "cache", folder=data)
+        if not dataset.reads_data and dataset.provision(request) is None:
+            raise NotApplicable("it needs no files")
+        expected = "an FgvcError if the files are missing"
+        try:
+            dataset.open(request)
+        except FgvcError as error:
+            expect("\n" not in str(error) and bool(str(error)), "one line", f"{str(error)!r}", "remove line breaks")
+            return
+        except ContractError:
+            raise
+        except Exception as error:
+            fix = "start with self.provision(request, options).require(self.name)"
+            raise ContractError(expected, f"it raised {type(error).__name__}: {error}", fix) from error
+    raise ContractError(expected, "it opens without them", "check for them in the constructor")
 
 
 def _sample(count: int) -> Iterator[int]:
     yield from sorted({round(i * (count - 1) / max(1, SAMPLE - 1)) for i in range(SAMPLE)})
-
-
-def _digest(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
-
-
-def _size(image: Any) -> tuple[int, int]:
-    return (image.shape[1], image.shape[0]) if isinstance(image, np.ndarray) else read_image(image).size
-
-
-_NAMES = "take labels from the names of the classes, never from the order of a split's folders"
-_KEYS = "use the file's path below the split's folder"
-_SORT = "sort what is listed, and draw from request.seed or the options"

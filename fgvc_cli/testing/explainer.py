@@ -2,67 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgvc_cli.contracts import Classifier, Explainer
 from fgvc_cli.errors import UsageError
 from fgvc_cli.explaining.explainers import is_in_range
 from fgvc_cli.specs import ExplainerSpec
-from fgvc_cli.testing.check import Check, Checks, ContractBroken, NotApplicable, expect
-from fgvc_cli.testing.models import classifier_of, lively
-from fgvc_cli.testing.subject import Subject
+from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect, expect_lines, some
+from fgvc_cli.testing.component import ComponentUnderTest
+from fgvc_cli.testing.device import ABOUT_SYNC, SyncDetector
+from fgvc_cli.testing.models import changed, classifier_of, copied_state, describe, spread_scores
 from fgvc_cli.testing.tiny import CLASSES, TinyConvolutional, TinyHead, images_of, isolated, labels_of, seeded
-from fgvc_cli.testing.traces import DeliberateError, Failing, Traces
-from fgvc_cli.testing.waiting import WaitWatch
 
 IMAGES = 3
-"""Images that are explained together."""
+"""Batch size."""
+
+ROUNDING = 1e-3
+"""Tolerance for maps in [0, 1], from the order of summation before scaling by the maximum."""
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True)
-class ExplainerSubject:
-    """An explainer, and a small classifier whose head reads the deepest map."""
+class ExplainerUnderTest:
+    """An explainer, checked on a tiny classifier whose head reads the deepest map."""
 
-    subject: Subject
+    subject: ComponentUnderTest
 
-    @property
-    def spec(self) -> ExplainerSpec:
-        """What its plugin says of it."""
-        return cast(ExplainerSpec, self.subject.component.spec)
-
-    def make(self) -> Explainer:
-        """Build it."""
+    def make(self, classifier: Classifier | None = None) -> Explainer:
+        """Build it; `NotApplicable` if it does not support the given classifier."""
         explainer: Explainer = self.subject.make(Explainer, options=self.subject.options())
+        if classifier is not None:
+            expect_supported(explainer, classifier)
         return explainer
 
     def classifier(self, seed: int = 0) -> Classifier:
-        """Make the kit's classifier, with weights that tell images apart."""
+        """Return a tiny classifier in evaluation mode whose scores differ between images."""
         torch.manual_seed(seed)
         classifier = classifier_of(TinyConvolutional(), lambda info: TinyHead(info, CLASSES))
-        lively(classifier)
+        spread_scores(classifier)
         return classifier.eval()
 
-    def batch(self, count: int = IMAGES) -> tuple[Tensor, Tensor]:
-        """Return images and a class to explain for each."""
-        return images_of(count, TinyConvolutional().info.image_size), labels_of(count)
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return images and target classes."""
+        return images_of(IMAGES, TinyConvolutional().info.image_size), labels_of(IMAGES)
 
     def maps(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-        """Explain, each time from one seed, and see that the maps are maps."""
-        explainer = self.make()
-        accept(explainer, classifier)
+        """Explain with a fixed seed and check the maps."""
+        explainer = self.make(classifier)
         with seeded(1):
             maps = explainer.explain(classifier, images, targets)
         expect_maps(maps, images)
         return maps
 
 
-def accept(explainer: Explainer, classifier: Classifier) -> None:
-    """Ask an explainer whether it can explain a classifier; `NotApplicable` with its reason if it cannot."""
+def expect_supported(explainer: Explainer, classifier: Classifier) -> None:
+    """Raise `NotApplicable` with the reason if an explainer does not support a classifier."""
     try:
         explainer.check(classifier)
     except UsageError as error:
@@ -70,58 +69,47 @@ def accept(explainer: Explainer, classifier: Classifier) -> None:
 
 
 def expect_maps(maps: Any, images: Tensor) -> None:
-    """Raise unless these are maps B,S,S of those images, float32, in [0, 1], without gradient."""
+    """Raise `ContractError` unless these are maps B,S,S of the images: float32, in [0, 1], without gradient."""
     shape = (len(images), *images.shape[-2:])
-    found = f"{maps.dtype} of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
     expect(
         isinstance(maps, Tensor) and maps.shape == shape and maps.dtype == torch.float32,
-        f"float32 maps of shape {shape}, one an image",
-        f"explain returns {found}",
+        f"float32 maps of shape {shape}, one per image",
+        f"explain returned {describe(maps)}",
         "resize to the images (bilinear) and use .float()",
     )
     low, high = float(maps.detach().min()), float(maps.detach().max())
     expect(
         bool(is_in_range(maps).all()),
         "values in [0, 1]",
-        f"they go from {low:.4g} to {high:.4g}",
-        "scale each map by its own largest value, and take care of a map of zeros",
+        f"they range from {low:.4g} to {high:.4g}",
+        "scale each map by its own maximum, and handle a map of zeros",
     )
-    expect(not maps.requires_grad, "maps without gradient", "they carry one", "detach() them")
+    expect(not maps.requires_grad, "maps without gradient", "they have one", "detach() them")
 
 
 def expect_explains(explainer: Explainer, classifier: Classifier, images: Tensor, targets: Tensor) -> None:
-    """Raise unless an explainer gives maps of these images, or says in words that it cannot."""
-    accept(explainer, classifier)
+    """Raise `ContractError` unless an explainer explains these images or refuses the classifier."""
+    expect_supported(explainer, classifier)
     maps = explainer.explain(classifier, images, targets)
     expect_maps(maps, images)
     if any(parameter.grad is not None for parameter in classifier.parameters()):
-        raise ContractBroken("no .grad of a parameter", "explain leaves some", "use torch.autograd.grad")
+        raise ContractError("no .grad in any parameter", "explain leaves some", "use torch.autograd.grad")
 
 
-EXPLAINING: Checks[ExplainerSubject] = Checks()
-
-ROUNDING = 1e-3
-"""How much a map may differ by the order of its sums: scaling to [0, 1] divides by the largest value."""
+CHECKS: Checks[ExplainerUnderTest] = Checks(ExplainerUnderTest, isolated)
 
 
-def checks(subject: Subject) -> Iterator[Check]:
-    """Return the checks of an explainer."""
-    found = [*EXPLAINING.of(ExplainerSubject(subject))]
-    for check in found:
-        yield Check(check.title, check.about, isolated(check.run), check.advisory)
-
-
-@EXPLAINING("it gives a map an image", "The host draws, covers and scores maps B,S,S in [0, 1].")
-def maps(explainer: ExplainerSubject) -> None:
-    """For several images, for one, and for images without any contrast."""
+@CHECKS("returns one map per image in [0, 1]", "The host draws, masks and scores maps B,S,S in [0, 1].")
+def maps(explainer: ExplainerUnderTest) -> None:
+    """For several images, for a single one, and for constant images."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
     for chosen in (images, images[:1], torch.zeros_like(images)):
         explainer.maps(classifier, chosen, targets[: len(chosen)])
 
 
-@EXPLAINING("an image's map is its own", "A map must not depend on what it is explained together with.")
-def alone(explainer: ExplainerSubject) -> None:
-    """A batch gives the maps that its images give one by one."""
+@CHECKS("maps do not depend on the batch", "An image's map must be its own.")
+def alone(explainer: ExplainerUnderTest) -> None:
+    """A batch has the maps of its images one by one."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
     together = explainer.maps(classifier, images, targets)
     apart = [explainer.maps(classifier, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))]
@@ -130,16 +118,15 @@ def alone(explainer: ExplainerSubject) -> None:
         worst <= ROUNDING,
         "the same map for an image in any batch",
         f"maps differ by up to {worst:.2g}",
-        "scale each image's map by itself (amax over its own pixels), and draw for each image alone",
+        "scale each map by its own maximum (amax over its pixels), and draw random numbers per image",
     )
 
 
-@EXPLAINING("it keeps nothing", "Thousands of images go through one explainer.")
-def keeps_nothing(explainer: ExplainerSubject) -> None:
-    """After other images it gives the same map again."""
+@CHECKS("keeps no state between calls", "One explainer is used for thousands of images.")
+def stateless(explainer: ExplainerUnderTest) -> None:
+    """The maps of some images are the same after other images."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
-    made = explainer.make()
-    accept(made, classifier)
+    made = explainer.make(classifier)
     found = []
     for given in (images, images.flip(3), images):
         with seeded(1):
@@ -148,94 +135,118 @@ def keeps_nothing(explainer: ExplainerSubject) -> None:
     expect(worst <= ROUNDING, "the same maps again", f"they differ by up to {worst:.2g}", "keep nothing between calls")
 
 
-@EXPLAINING(
-    "it leaves no trace", "The classifier is used by other explainers, by occlusion and by training afterwards."
-)
-def no_trace(explainer: ExplainerSubject) -> None:
-    """Hooks, gradients, requires_grad, modes, weights, buffers, images and the mode of gradients are as found."""
+@CHECKS("has no side effects", "Other explainers, occlusion and training use the same classifier.")
+def no_side_effects(explainer: ExplainerUnderTest) -> None:
+    """Hooks, gradients, requires_grad, modes, weights, buffers, images and the gradient mode are unchanged."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
-    made = explainer.make()
-    accept(made, classifier)
-    classifier.backbone.requires_grad_(False)  # some are frozen, some are not
+    made = explainer.make(classifier)
+    classifier.backbone.requires_grad_(False)  # so that some parameters are frozen and others are not
     for enabled in (True, False):
-        before, given = Traces(classifier), images.clone()
+        before, given = _Snapshot(classifier), images.clone()
         with torch.set_grad_enabled(enabled):
             maps = made.explain(classifier, images, targets)
-            expect(
-                torch.is_grad_enabled() == enabled, "gradients as they were", "they are switched", "use a with block"
-            )
-        before.expect_none(classifier)
+            same = torch.is_grad_enabled() == enabled
+            expect(same, "an unchanged gradient mode", "it is switched", "use a with block")
+        before.expect_unchanged(classifier)
         same = torch.equal(images, given) and not images.requires_grad
-        expect(same, "the images as they were given", "explain changes them", "work on images.detach().clone()")
+        expect(same, "unchanged images", "explain changes them", "work on images.detach().clone()")
         expect_maps(maps, images)
 
 
-@EXPLAINING("it leaves no trace when something fails", "An error in the model must not leave hooks behind.")
-def no_trace_after_error(explainer: ExplainerSubject) -> None:
-    """The same where a module of the model raises."""
+@CHECKS("has no side effects after an error", "An error in the model must not leave hooks behind.")
+def no_side_effects_after_error(explainer: ExplainerUnderTest) -> None:
+    """The same if a module of the model raises."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
-    made = explainer.make()
-    accept(made, classifier)
-    before = Traces(classifier)
-    failing = Failing(classifier.head)
+    made = explainer.make(classifier)
+    before = _Snapshot(classifier)
+    head: nn.Module = classifier.head
+    head.forward = _fail
     try:
         made.explain(classifier, images, targets)
-    except DeliberateError:
+    except _DeliberateError:
         pass
     except Exception as error:
-        if not isinstance(error.__cause__ or error.__context__, DeliberateError):
+        if not isinstance(error.__cause__ or error.__context__, _DeliberateError):
             raise
     else:
         raise NotApplicable("it does not run the head")
     finally:
-        failing.restore()
-    before.expect_none(classifier)
+        del head.forward
+    before.expect_unchanged(classifier)
 
 
-@EXPLAINING("it depends on the model", "A map that other weights leave as it is explains the image, not the decision.")
-def depends(explainer: ExplainerSubject) -> None:
-    """Other weights give other maps; those of a baseline stay (Adebayo et al. 2018, arXiv 1810.03292)."""
+@CHECKS("maps depend on the weights", "Otherwise they explain the image and not the decision.")
+def depends(explainer: ExplainerUnderTest) -> None:
+    """Other weights give other maps, except for a baseline (Adebayo et al. 2018, arXiv 1810.03292)."""
     images, targets = explainer.batch()
     first, second = (explainer.maps(explainer.classifier(seed), images, targets) for seed in (0, 1))
     differs = bool((first - second).abs().max() > ROUNDING)
-    if explainer.spec.baseline:
-        expect(not differs, "maps that know nothing of the model", "other weights change them", "set baseline=False")
+    if cast(ExplainerSpec, explainer.subject.component.spec).baseline:
+        expect(not differs, "maps independent of the model", "other weights change them", "set baseline=False")
     else:
-        expect(differs, "other maps with other weights", "they are the same", "follow the scores, or set baseline=True")
+        expect(differs, "other maps with other weights", "they are equal", "use the scores, or set baseline=True")
 
 
-@EXPLAINING("it works under autocast", "The host may compute in bf16.")
-def autocast(explainer: ExplainerSubject) -> None:
-    """Under bf16 autocast the maps are float32, in range."""
+@CHECKS("works under bf16 autocast", "The host may compute in bf16.")
+def autocast(explainer: ExplainerUnderTest) -> None:
+    """Under bf16 autocast the maps are float32 in [0, 1]."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
     with torch.autocast("cpu", torch.bfloat16):
         explainer.maps(classifier, images, targets)
 
 
-@EXPLAINING("its notes are lines", "The host prints them before the first image.")
-def notes(explainer: ExplainerSubject) -> None:
-    """notes() is a list of one-line texts."""
-    classifier, made = explainer.classifier(), explainer.make()
-    accept(made, classifier)
-    found = made.notes(classifier)
-    expect(
-        isinstance(found, list) and all(isinstance(line, str) and "\n" not in line for line in found),
-        "a list of lines from notes()",
-        f"it returns {found!r}",
-        "return a list of strings without line breaks",
-    )
+@CHECKS("notes() returns single lines", "They are shown before the first image.")
+def notes(explainer: ExplainerUnderTest) -> None:
+    """notes() returns a list of lines."""
+    classifier = explainer.classifier()
+    expect_lines(explainer.make(classifier).notes(classifier))
 
 
-@EXPLAINING(
-    "it does not wait for the device",
-    "Each value that is read off a GPU (.item(), a loop over images) lets it run dry.",
-    advisory=True,
-)
-def no_wait(explainer: ExplainerSubject) -> None:
+@CHECKS("explain does not synchronize with the device", ABOUT_SYNC, advisory=True)
+def no_sync(explainer: ExplainerUnderTest) -> None:
     """No operation of explain reads a value off the device."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
-    made = explainer.make()
-    accept(made, classifier)
-    with WaitWatch() as watch:
+    made = explainer.make(classifier)
+    with SyncDetector() as detector:
         made.explain(classifier, images, targets)
-    watch.expect_none()
+    detector.expect_none()
+
+
+class _DeliberateError(RuntimeError):
+    """Raised on purpose in the model."""
+
+
+def _fail(*_: object, **__: object) -> None:
+    raise _DeliberateError("deliberate error in the head")
+
+
+class _Snapshot:
+    """Everything in a classifier that an explainer could change."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.state, self.facts = copied_state(classifier), self._facts(classifier)
+
+    def expect_unchanged(self, classifier: Classifier) -> None:
+        moved = changed(self.state, copied_state(classifier))
+        fix = "work in evaluation mode"
+        expect(not moved, "unchanged weights and buffers", f"explain changes {some(moved)}", fix)
+        after = self._facts(classifier)
+        for (what, fix), before in self.facts.items():
+            differing = [name for name, value in after[(what, fix)].items() if before.get(name) != value]
+            expect(not differing, f"unchanged {what}", f"they are changed at {some(differing)}", fix)
+
+    @staticmethod
+    def _facts(classifier: Classifier) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return facts by module or parameter; keys are what they are and how to restore them."""
+        modules, parameters = dict(classifier.named_modules()), dict(classifier.named_parameters())
+        return {
+            ("hooks", "remove them in a finally block"): {
+                name or "the classifier": sum(len(getattr(module, kind)) for kind in HOOKS)
+                for name, module in modules.items()
+            },
+            ("modes (train, eval)", "restore each module's mode"): {n: m.training for n, m in modules.items()},
+            ("requires_grad", "restore it for each parameter"): {n: p.requires_grad for n, p in parameters.items()},
+            (".grad of parameters", "use torch.autograd.grad instead of backward()"): {
+                name: parameter.grad is None for name, parameter in parameters.items()
+            },
+        }

@@ -1,4 +1,4 @@
-"""Classifiers of small parts, and what checks do with them: updates, walks through objectives, snapshots."""
+"""Classifiers made of tiny components, and what checks do with them: updates, objectives, snapshots."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fgvc_cli.contracts import (
     BackboneInfo,
     Classifier,
     Closure,
+    ComposedOptimizer,
     Evaluation,
     Head,
     Loss,
@@ -27,11 +28,9 @@ from fgvc_cli.testing.check import expect, some
 from fgvc_cli.testing.tiny import CLASSES, groups_of, tiny_sgd
 from fgvc_cli.training.update import Update, detached
 
-MakeHead = Callable[[BackboneInfo], Head]
 
-
-def classifier_of(backbone: Backbone, make_head: MakeHead) -> Classifier:
-    """Put a head on a backbone and drop what it does not read, as the host does; for K = `CLASSES` classes."""
+def classifier_of(backbone: Backbone, make_head: Callable[[BackboneInfo], Head]) -> Classifier:
+    """Put a head for `CLASSES` classes on a backbone and prune the backbone, as the host does."""
     head = make_head(backbone.info)
     backbone.prune(head.reads())
     info = backbone.info
@@ -39,8 +38,8 @@ def classifier_of(backbone: Backbone, make_head: MakeHead) -> Classifier:
     return assemble(backbone, head, [f"class {k}" for k in range(CLASSES)], preprocessing)
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """Give norms statistics, and last layers weights, with which images differ in their scores; return the model."""
+def spread_scores(model: nn.Module) -> nn.Module:
+    """Randomize norm statistics and classification layers so that scores differ between images; return the model."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
@@ -55,67 +54,61 @@ def update_of(
     optimizer: Optimizer | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Update:
-    """Return the host's own update of a classifier, by the kit's optimizer if no other is given."""
+    """Return the host's update of a classifier in training mode, by default with plain SGD."""
     classifier.train()
-    own = tiny_sgd(groups_of(classifier.backbone, classifier.head)) if optimizer is None else optimizer
-    return Update(classifier, classifier.head, own, autocast)
+    chosen = tiny_sgd(groups_of(classifier.backbone, classifier.head)) if optimizer is None else optimizer
+    return Update(classifier, classifier.head, chosen, autocast)
 
 
-class Watching(Optimizer):
-    """Lets another optimizer step, and remembers which parameters had a gradient and what was evaluated."""
+class Recording(ComposedOptimizer):
+    """Lets a base optimizer step and records which parameters had a gradient.
 
-    def __init__(self, groups: Sequence[ParameterGroup], options: Any, inner: Optimizer) -> None:  # noqa: ARG002
-        self.groups, self.inner, self.moves_without_grad = groups, inner, inner.moves_without_grad
-        self.reached: set[str] = set()
-        self.unfit: set[str] = set()
-        self.evaluations: list[Evaluation] = []
+    Attributes:
+        with_grad: names of parameters, as "head.weight", that had a gradient in some step.
+        not_finite: names of those with a gradient that was not finite.
+    """
+
+    def __init__(self, groups: Sequence[ParameterGroup], options: Any, base: Optimizer) -> None:
+        super().__init__(groups, options, base)
+        self.with_grad: set[str] = set()
+        self.not_finite: set[str] = set()
 
     def step(self, closure: Closure) -> Evaluation:
-        """Step, and look at the gradients that it was made with."""
-        evaluation = self.inner.step(closure)
+        """Step, and record the gradients."""
+        evaluation = self.base.step(closure)
         for group in self.groups:
             for name, parameter in group.parameters.items():
                 if parameter.grad is not None:
-                    self.reached.add(f"{group.part}.{name}")
+                    self.with_grad.add(f"{group.part}.{name}")
                     if not parameter.grad.isfinite().all():
-                        self.unfit.add(f"{group.part}.{name}")
-        self.evaluations.append(evaluation)
+                        self.not_finite.add(f"{group.part}.{name}")
         return evaluation
 
-    def set_rate(self, factor: float) -> None:
-        """Set the inner one's."""
-        self.inner.set_rate(factor)
 
-    def rates(self) -> dict[str, float]:
-        """Return the inner one's."""
-        return self.inner.rates()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the inner one's."""
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state: Any) -> None:
-        """Load into the inner one."""
-        self.inner.load_state_dict(state)
-
-
-def watched(classifier: Classifier, optimizer: Optimizer | None = None) -> Watching:
-    """Return the kit's optimizer (or another one) of a classifier's parameters, watched."""
+def recording(classifier: Classifier, optimizer: Optimizer | None = None) -> Recording:
+    """Return an optimizer (by default plain SGD) of a classifier's parameters, with a record of gradients."""
     groups = groups_of(classifier.backbone, classifier.head)
-    return Watching(groups, None, tiny_sgd(groups) if optimizer is None else optimizer)
+    return Recording(groups, None, tiny_sgd(groups) if optimizer is None else optimizer)
 
 
-def walk(classifier: Classifier, images: Tensor, targets: Tensor) -> Iterator[tuple[Objective, Any, Loss]]:
-    """Go through a head's objectives without an update: each objective, the head's output, and what its loss says.
+def objectives_of(classifier: Classifier, images: Tensor, targets: Tensor) -> Iterator[tuple[Objective, Any, Loss]]:
+    """Evaluate a head's objectives without updates: yield each objective, the head's output, and the loss.
 
     Raises:
-        ContractBroken: what is yielded is no `Objective`, or has no images of the batch's size.
+        ContractError: the head yields something else, or images of another size.
     """
     generator = classifier.head.objectives(images, targets)
     try:
-        objective = next(generator)
+        objective: Any = next(generator)
         while True:
-            _expect_objective(objective, images)
+            kind = f"{type(objective).__name__} is yielded"
+            expect(isinstance(objective, Objective), "an Objective", kind, "yield one")
+            expect(
+                objective.images.shape[1:] == images.shape[1:],
+                f"images of shape B,{','.join(map(str, images.shape[1:]))} in an objective",
+                f"they have shape {tuple(objective.images.shape)}",
+                "resize crops to the size of the images",
+            )
             output = classifier(objective.images, objective.part)
             yield objective, output, objective.loss(output)
             objective = generator.send(detached(output))
@@ -123,44 +116,39 @@ def walk(classifier: Classifier, images: Tensor, targets: Tensor) -> Iterator[tu
         return
 
 
-def _expect_objective(objective: Any, images: Tensor) -> None:
-    expect(isinstance(objective, Objective), "an Objective", f"{type(objective).__name__} is yielded", "yield one")
-    expect(
-        objective.images.shape[1:] == images.shape[1:],
-        f"images of shape B,{','.join(map(str, images.shape[1:]))} in an objective",
-        f"they have shape {tuple(objective.images.shape)}",
-        "resize crops to the size of the images",
-    )
-
-
 def trainable(classifier: Classifier) -> list[str]:
-    """Name the parameters that are to be trained, as "head.classifier.weight"."""
+    """Return the names of parameters that require a gradient, as "head.classifier.weight"."""
     return [name for name, parameter in classifier.named_parameters() if parameter.requires_grad]
 
 
 def copied_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return copies of a model's parameters and buffers by name, those that a file leaves out included."""
+    """Return copies of a model's parameters and buffers by name, including non-persistent buffers."""
     named = (*model.named_parameters(), *model.named_buffers())
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
 def saved_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return copies of what a file would hold of a model.
+    """Return a copy of a model's state dict.
 
     Raises:
-        ContractBroken: its state dict has what is no tensor.
+        ContractError: the state dict has entries that are not tensors.
     """
     state = model.state_dict()
-    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
     expect(
-        not strange,
-        "tensors alone in the state dict",
-        f"{some(strange)} {'is' if len(strange) == 1 else 'are'} none",
+        not wrong,
+        "only tensors in the state dict",
+        f"{some(wrong)} {'is' if len(wrong) == 1 else 'are'} not",
         "keep numbers in buffers, and everything else in the options",
     )
     return {name: value.detach().clone() for name, value in state.items()}
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
-    """Name what is not bit for bit as it was."""
+    """Return the names of entries that are not equal bit for bit."""
     return [n for n in before if n not in after or not torch.equal(before[n].nan_to_num(), after[n].nan_to_num())]
+
+
+def describe(found: object) -> str:
+    """Describe a value where a tensor is expected."""
+    return f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"

@@ -9,70 +9,53 @@ from fgvc_cli.config.recipes import Recipe, read_recipe
 from fgvc_cli.config.run_config import resolve
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.specs import Kind
-from fgvc_cli.testing.check import Check, Checks, ContractBroken, expect
-from fgvc_cli.testing.subject import Subject
+from fgvc_cli.testing.check import Checks, ContractError, expect
+from fgvc_cli.testing.component import ComponentUnderTest
 
-READING: Checks[Subject] = Checks()
+CHECKS: Checks[ComponentUnderTest] = Checks(lambda subject: subject)
 
 DEVICES, WEIGHTS = ("cpu", "cuda", "mps"), ("none", "pretrained")
 
 
-def checks(subject: Subject) -> Iterator[Check]:
-    """Return the checks of a recipe."""
-    yield from READING.of(subject)
-
-
-@READING("it is read", "A recipe is a TOML file of settings, with conditions.")
-def is_read(subject: Subject) -> None:
-    """Its file is valid."""
+@CHECKS("can be parsed", "A recipe is a TOML file of settings, with conditions.")
+def parsed(subject: ComponentUnderTest) -> None:
+    """The file is valid."""
     _read(subject)
 
 
-@READING("its names are there", "A recipe that chooses what nobody has installed cannot be run.")
-def names(subject: Subject) -> None:
-    """Every component that it chooses is registered."""
+@CHECKS("components are registered", "A recipe with a component that is not installed cannot be used.")
+def components(subject: ComponentUnderTest) -> None:
+    """Every component in the recipe is registered."""
     for kind, name in _read(subject).names().items():
         try:
             subject.registry.find(kind, name)  # type: ignore[arg-type]
         except FgvcError as error:
-            raise ContractBroken(
-                f"a {kind} called {name!r}", str(error), "correct the name, or require its package"
-            ) from error
+            fix = "correct the name, or require its package"
+            raise ContractError(f"a {kind} named {name!r}", str(error), fix) from error
 
 
-@READING("its settings fit", "An option that does not exist would end every run of the recipe.")
-def settings(subject: Subject) -> None:
-    """It resolves on every kind of device, with and without weights."""
+@CHECKS("settings are valid", "An invalid option ends every run with the recipe.")
+def settings(subject: ComponentUnderTest) -> None:
+    """The settings resolve for every device, with and without pretrained weights."""
     for device in DEVICES:
         for weights in WEIGHTS:
             try:
                 resolve([], subject.component.reference, {"device": device, "weights": weights}, subject.registry)
             except FgvcError as error:
-                raise ContractBroken(
-                    f"settings that fit where device = {device} and weights = {weights}",
-                    str(error),
-                    "correct that line",
-                ) from error
+                expected = f"valid settings for device = {device} and weights = {weights}"
+                raise ContractError(expected, str(error), "correct that line") from error
 
 
-@READING("its conditions fit", "Settings under a condition that can never hold do nothing, in silence.")
-def conditions(subject: Subject) -> None:
-    """Every pattern of a condition fits some device, weights or registered component; settings under it fit too."""
+@CHECKS("conditions are valid", "Settings under a condition that never holds have no effect.")
+def conditions(subject: ComponentUnderTest) -> None:
+    """Every pattern of a condition matches a device, weights or a component; settings under it are valid."""
     recipe = _read(subject)
     for when in recipe.whens:
         for condition, patterns in when.conditions.items():
             for pattern in patterns:
-                expect(
-                    any(fnmatch(known, pattern) for known in _known(subject, condition, pattern)),
-                    f"something that {condition} = {pattern!r} can be",
-                    "there is no such thing",
-                    "correct the name in [[when]]",
-                )
-    _expect_chosen_fit(subject, recipe)
-
-
-def _expect_chosen_fit(subject: Subject, recipe: Recipe) -> None:
-    """Resolve the recipe with each component that its conditions name exactly."""
+                matches = any(fnmatch(known, pattern) for known in _known(subject, condition, pattern))
+                fix = "correct the name in [[when]]"
+                expect(matches, f"a match for {condition} = {pattern!r}", "there is none", fix)
     for when in recipe.whens:
         chosen = {
             kind: {"name": patterns[0]}
@@ -86,10 +69,11 @@ def _expect_chosen_fit(subject: Subject, recipe: Recipe) -> None:
             resolve([chosen], subject.component.reference, facts, subject.registry)
         except FgvcError as error:
             where = ", ".join(f"{name} = {' or '.join(values)}" for name, values in when.conditions.items())
-            raise ContractBroken(f"settings that fit where {where}", str(error), "correct that [[when]]") from error
+            raise ContractError(f"valid settings for {where}", str(error), "correct that [[when]]") from error
 
 
-def _known(subject: Subject, condition: str, pattern: str) -> Iterator[str]:
+def _known(subject: ComponentUnderTest, condition: str, pattern: str) -> Iterator[str]:
+    """Yield what a condition can be compared with."""
     if condition in ("device", "weights"):
         yield from DEVICES if condition == "device" else WEIGHTS
         return
@@ -100,8 +84,8 @@ def _known(subject: Subject, condition: str, pattern: str) -> Iterator[str]:
             yield pattern
 
 
-def _read(subject: Subject) -> Recipe:
+def _read(subject: ComponentUnderTest) -> Recipe:
     try:
         return read_recipe(subject.component.reference, subject.registry)
     except FgvcError as error:
-        raise ContractBroken("a recipe that can be read", str(error), "docs/recipes.md has its form") from error
+        raise ContractError("a valid recipe", str(error), "see docs/recipes.md for its format") from error

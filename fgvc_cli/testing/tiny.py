@@ -1,10 +1,8 @@
-"""Tiny components and images that contract checks run on."""
+"""Tiny components, images and problems that contract checks use as partners."""
 
 from __future__ import annotations
 
-import copy
 import random
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from fgvc_cli.contracts import (
@@ -33,26 +32,25 @@ from fgvc_cli.contracts import (
     Optimizer,
     ParameterGroup,
     Reads,
-    RunStart,
     SingleEvaluation,
     TorchOptimizer,
 )
 
 IMAGE_SIZE = 64
-"""Pixels of the side of the images that the kit shows its own backbones."""
+"""Side of the images for tiny backbones, pixels."""
 
 HALF = (0.5, 0.5, 0.5)
 
 
 class TinyBackbone(Backbone):
-    """What the two have in common: stages, of which each makes a map of the one before, and a neck that pools."""
+    """Base class: stages that compute one map each, and a neck that computes the embedding from pooled features."""
 
     stem: nn.Module
     stages: nn.ModuleList
     neck: nn.Module
 
     def forward(self, images: Tensor, reads: Reads) -> Features:
-        """Compute what `reads` asks for, and no further."""
+        """Compute the requested features."""
         x, maps = self.stem(images), {}
         for index, stage in enumerate(self.stages[: self._depth(reads)]):
             x = stage(x)
@@ -61,13 +59,13 @@ class TinyBackbone(Backbone):
         return Features(maps, self.neck(x.mean((2, 3))) if reads.embedding else None)
 
     def prune(self, reads: Reads) -> None:
-        """Drop the stages below the deepest map, and the neck, if nothing reads them."""
+        """Delete unused stages and an unused neck."""
         del self.stages[self._depth(reads) :]
         if not reads.embedding:
             self.neck = nn.Identity()
 
     def cam_layer(self, map_index: int | None) -> CamLayer:
-        """Name the stage that makes the map; for the embedding the last one."""
+        """Return the stage that computes the map; the last one for the embedding."""
         return CamLayer(self.stages[-1 if map_index is None else map_index], "BCHW")
 
     def _depth(self, reads: Reads) -> int:
@@ -105,7 +103,7 @@ class TinyTokens(TinyBackbone):
 
 
 class _Block(nn.Module):
-    """Mixes tokens, then channels."""
+    """A linear layer over tokens and one over channels, with a residual connection."""
 
     def __init__(self, width: int, tokens: int) -> None:
         super().__init__()
@@ -123,13 +121,13 @@ def _convolution(before: int, after: int) -> nn.Sequential:
 
 
 class TinyHead(Head):
-    """Pools each map it reads, and classifies them together with the embedding if it reads that.
+    """Classifies the concatenation of pooled maps and, if it reads it, the embedding.
 
     Args:
-        backbone: gives the widths.
-        classes: the number of classes K.
-        options: none.
-        wanted: what it reads; None: the deepest map alone.
+        backbone: description of the backbone.
+        classes: number of classes K.
+        options: unused.
+        wanted: what it reads; None: only the deepest map.
     """
 
     def __init__(self, backbone: BackboneInfo, classes: int, options: Any = None, wanted: Reads | None = None) -> None:
@@ -140,7 +138,7 @@ class TinyHead(Head):
         self.classify = nn.Linear(width + backbone.embedding_width * self.wanted.embedding, classes)
 
     def reads(self, part: str | None = None) -> Reads:  # noqa: ARG002
-        """Read what it was told to."""
+        """Return the constructor's argument."""
         return self.wanted
 
     def forward(self, features: Features, part: str | None = None) -> Tensor:  # noqa: ARG002
@@ -156,7 +154,7 @@ class TinyHead(Head):
         yield Objective(images, lambda scores: Loss(F.cross_entropy(scores.float(), targets), scores))
 
     def attention(self, model: Model, images: Tensor) -> Tensor:
-        """Return B,S,S in [0, 1]: how much each pixel moves the scores; the head has nothing better to show."""
+        """Return the magnitude of the gradient at each pixel, B,S,S in [0, 1]."""
         with torch.enable_grad():
             given = images.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(model(given).float().square().sum(), given)
@@ -166,29 +164,29 @@ class TinyHead(Head):
 
 @dataclass(frozen=True)
 class TinyOptions:
-    """Options of the kit's optimizers."""
+    """Options of `TinySgd`."""
 
     lr: float = 0.02
     head_lr: float | None = None
 
 
 class TinySgd(TorchOptimizer):
-    """Gradient descent with momentum."""
+    """SGD with momentum."""
 
     def make(self, groups: list[dict[str, Any]], options: Any) -> torch.optim.Optimizer:
-        """Make torch's own."""
+        """Return torch's SGD."""
         return torch.optim.SGD(groups, lr=options.lr, momentum=0.9)
 
 
 class Twice(ComposedOptimizer):
-    """Evaluates twice at the same weights, as SAM does at two points; remembers both evaluations of each step."""
+    """Evaluates twice at the same weights and records both evaluations of each step."""
 
     def __init__(self, groups: Sequence[ParameterGroup], options: Any, base: Optimizer) -> None:
         super().__init__(groups, options, base)
         self.pairs: list[tuple[Evaluation, Evaluation]] = []
 
     def step(self, closure: Closure) -> Evaluation:
-        """Look around without moving, then let the base step."""
+        """Evaluate once, then let the base step."""
         first = closure.ascent()
         second = self.base.step(SingleEvaluation(closure, self.base))
         self.pairs.append((first, second))
@@ -196,7 +194,7 @@ class Twice(ComposedOptimizer):
 
 
 def groups_of(backbone: nn.Module, head: nn.Module) -> list[ParameterGroup]:
-    """Return the parameters of both, as the host hands them to an optimizer."""
+    """Return the parameters of both as the host passes them to an optimizer."""
     return [
         ParameterGroup("backbone", dict(backbone.named_parameters())),
         ParameterGroup("head", dict(head.named_parameters())),
@@ -204,16 +202,16 @@ def groups_of(backbone: nn.Module, head: nn.Module) -> list[ParameterGroup]:
 
 
 def tiny_sgd(groups: Iterable[ParameterGroup], lr: float = 0.02) -> TinySgd:
-    """Make `TinySgd`."""
+    """Return a `TinySgd`."""
     return TinySgd(list(groups), TinyOptions(lr))
 
 
 CLASSES = 5
-"""Classes of the kit's own problems."""
+"""Number of classes of tiny classifiers."""
 
 
 def images_of(count: int, size: int, seed: int = 0) -> Tensor:
-    """Return normalized images B,3,S,S with a few colored blobs each; each follows from its index and the seed."""
+    """Return normalized images B,3,S,S of colored blobs, determined by index and seed."""
     at, images = torch.arange(size), []
     for index in range(count):
         generator = torch.Generator().manual_seed(1000 * seed + index)
@@ -226,20 +224,17 @@ def images_of(count: int, size: int, seed: int = 0) -> Tensor:
 
 
 def labels_of(count: int) -> Tensor:
-    """Return class indices B (int64), the classes in turn."""
+    """Return class indices B (int64): 0, 1, 2, ..."""
     return torch.arange(count) % CLASSES
 
 
 def probabilities_of(count: int) -> Tensor:
-    """Return class probabilities B,K as label smoothing makes them."""
+    """Return class probabilities B,K as from label smoothing."""
     return torch.nn.functional.one_hot(labels_of(count), CLASSES) * 0.9 + 0.1 / CLASSES
 
 
 def write_folder(folder: Path) -> None:
-    """Write a small dataset: photographs of three colors in class folders of train, val and test."""
-    import numpy as np
-    from PIL import Image
-
+    """Write a small dataset: noisy images of three colors in class folders of train, val and test."""
     colors = {"blue": (30, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
     for split, count in (("train", 6), ("val", 2), ("test", 2)):
         for name, color in colors.items():
@@ -251,7 +246,7 @@ def write_folder(folder: Path) -> None:
 
 
 def write_table(folder: Path, ending: str) -> Path:
-    """Write such photographs, and a table of path, label and split beside them; return the table."""
+    """Write the same images and a table with path, label and split; return the table."""
     write_folder(folder)
     separator = "\t" if ending == ".tsv" else ","
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
@@ -267,33 +262,33 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
-class Bowl:
-    """Parameters that lie off the bottom of a bowl; one of them is frozen, as those of pruned modules may be.
+class Quadratic:
+    """A quadratic problem: half the squared distance of parameters to a minimum. One parameter is frozen.
 
     Args:
-        seed: of the parameters and of the bottom.
+        seed: seed of the parameters and of the minimum.
     """
 
     def __init__(self, seed: int = 0) -> None:
-        drawn = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         self.parameters: dict[str, dict[str, nn.Parameter]] = {}
-        self.bottom: dict[nn.Parameter, Tensor] = {}
+        self.minimum: dict[nn.Parameter, Tensor] = {}
         for part, shapes in SHAPES.items():
             self.parameters[part] = {}
             for name, shape in shapes.items():
-                parameter = nn.Parameter(torch.randn(shape, generator=drawn) + 1.0, requires_grad=name != "frozen")
+                parameter = nn.Parameter(torch.randn(shape, generator=generator) + 1.0, requires_grad=name != "frozen")
                 self.parameters[part][name] = parameter
-                self.bottom[parameter] = torch.randn(shape, generator=drawn)
+                self.minimum[parameter] = torch.randn(shape, generator=generator)
 
     def groups(self) -> list[ParameterGroup]:
-        """Return the parameters as the host hands them to an optimizer."""
+        """Return the parameters as the host passes them to an optimizer."""
         return [
             ParameterGroup("backbone", self.parameters["backbone"]),
             ParameterGroup("head", self.parameters["head"]),
         ]
 
     def named(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Give all parameters with their names, as "head.weight"."""
+        """Yield all parameters with names such as "head.weight"."""
         for part, parameters in self.parameters.items():
             yield from ((f"{part}.{name}", parameter) for name, parameter in parameters.items())
 
@@ -303,33 +298,33 @@ class Bowl:
 
     @torch.no_grad()
     def set(self, values: Mapping[str, Tensor]) -> None:
-        """Put copies back."""
+        """Set all parameters."""
         for name, parameter in self.named():
             parameter.copy_(values[name])
 
     @torch.no_grad()
-    def height(self) -> float:
-        """Return how far above the bottom they lie."""
-        return float(sum(((p - self.bottom[p]) ** 2).sum() for _, p in self.named() if p.requires_grad) / 2)
+    def loss(self) -> float:
+        """Return the value to minimize."""
+        return float(sum(((p - self.minimum[p]) ** 2).sum() for _, p in self.named() if p.requires_grad) / 2)
 
 
 @dataclass
-class BowlClosure:
-    """Evaluates the height of a bowl and leaves its gradient in the parameters.
+class QuadraticClosure:
+    """Evaluates a quadratic problem and stores its gradient in the parameters.
 
     Attributes:
-        bowl: the problem.
-        found_inf: scalar: 1.0 makes the gradients not a number.
+        problem: the problem.
+        found_inf: scalar; 1.0 makes the gradients NaN.
         without: names of parameters that get no gradient.
-        missing_grad: names of parameters that get a gradient of zero, as those that coast do.
+        zero_grad: names of parameters that get a zero gradient.
         calls: "update" or "ascent" for each evaluation so far.
-        evaluations: what they returned.
+        evaluations: the results of these.
     """
 
-    bowl: Bowl
+    problem: Quadratic
     found_inf: Tensor = field(default_factory=lambda: torch.zeros(()))
     without: tuple[str, ...] = ()
-    missing_grad: tuple[str, ...] = ()
+    zero_grad: tuple[str, ...] = ()
     calls: list[str] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
 
@@ -338,93 +333,27 @@ class BowlClosure:
         return self._evaluate("update")
 
     def ascent(self) -> Evaluation:
-        """Evaluate for a look around."""
+        """Evaluate for an ascent step."""
         return self._evaluate("ascent")
 
     def _evaluate(self, call: str) -> Evaluation:
         self.calls.append(call)
-        for name, parameter in self.bowl.named():
+        for name, parameter in self.problem.named():
             parameter.grad = None
             if parameter.requires_grad and name not in self.without:
-                gradient = parameter.detach() - self.bowl.bottom[parameter]
-                gradient = torch.zeros_like(gradient) if name in self.missing_grad else gradient
+                gradient = parameter.detach() - self.problem.minimum[parameter]
+                gradient = torch.zeros_like(gradient) if name in self.zero_grad else gradient
                 parameter.grad = gradient.fill_(float("nan")) if float(self.found_inf) else gradient
-        evaluation = Evaluation([len(self.calls)], [Loss(torch.tensor(self.bowl.height()))])
+        evaluation = Evaluation([len(self.calls)], [Loss(torch.tensor(self.problem.loss()))])
         self.evaluations.append(evaluation)
         return evaluation
 
 
-CONFIG: dict[str, Any] = {
-    "fgvc": "0.1.0",
-    "recipe": "scratch",
-    "backbone": {"name": "fgvc-cli:timm/test_resnet", "maps": "stages"},
-    "head": {"name": "fgvc-cli:linear", "dropout": 0.0},
-    "optimizer": {"name": "fgvc-cli:sgd", "lr": 0.003, "head_lr": "none"},
-    "dataset": {"name": "fgvc-cli:folder", "data": "photos"},
-    "train": {"epochs": 2, "batch_size": 16, "seed": 0, "mean": "none"},
-    "augment": {"flip": True, "erase": 0.0},
-}
-"""Settings as `config.toml` has them."""
-
-
-def metrics_of(epoch: int) -> dict[str, Any]:
-    """Return a line as `metrics.jsonl` has it."""
-    return {
-        "epoch": epoch,
-        "train": {"objective": 1.2 / epoch, "objective.parts": 0.2, "loss": 1.1 / epoch, "top1": 0.5, "images": 48},
-        "val": {"loss": 0.9, "top1": 0.6, "images": 12},
-        "rates": {"backbone": 0.003, "head": 0.003},
-        "processes": 1,
-        "images_per_second": 123.4,
-        "seconds": 2.5,
-    }
-
-
-def summary_of() -> dict[str, Any]:
-    """Return the end of a training as `summary.json` has it, the figures that a tracker may want."""
-    figures = {"images": 12, "failed": 0, "classes": 3, "top1": 0.6, "top5": None, "loss": 0.8, "macro": {"f1": 0.58}}
-    return {
-        "run": "run",
-        "classes": 3,
-        "chance": 1 / 3,
-        "dataset": {"name": "folder"},
-        "splits": {"train": {"images": 48, "origin": ""}},
-        "components": {kind: {"name": CONFIG[kind]["name"]} for kind in ("backbone", "head", "optimizer", "dataset")},
-        "recipe": "scratch",
-        "weights": "Random weights: training from scratch.",
-        "epochs": 2,
-        "best_epoch": 2,
-        "stopped_early": False,
-        "train": metrics_of(2)["train"],
-        "val": metrics_of(2)["val"],
-        "test": figures,
-        "parameters": {"backbone": 1000, "head": 10, "total": 1010},
-        "seconds": 5.0,
-        "images_per_second": 123.4,
-        "unreadable": {},
-        "device": "cpu",
-        "processes": 1,
-        "precision": "fp32",
-        "seed": 0,
-        "versions": {},
-    }
-
-
-@contextmanager
-def training_about_to_start() -> Iterator[RunStart]:
-    """Give a training that is about to start, in a folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="fgvc-check-") as folder:
-        run = Path(folder) / "run"
-        run.mkdir()
-        (run / "config.toml").write_text("recipe = 'scratch'\n", "utf-8")
-        yield RunStart(run, copy.deepcopy(CONFIG), ("ant", "bee", "cat"), resumed=False)
-
-
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Draw from a fixed seed, on one thread, with gradients enabled, and put back what was before.
+    """Set a fixed seed, a single thread and enabled gradients, and restore the previous state afterwards.
 
-    Threads that wait for each other make tiny models slow, and sums in another order make results differ.
+    With a single thread, tiny models are faster and the order of summation is fixed.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -440,10 +369,5 @@ def seeded(seed: int = 0) -> Iterator[None]:
 
 
 def isolated(run: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that runs within `seeded`."""
-
-    def inside() -> None:
-        with seeded():
-            run()
-
-    return inside
+    """Return a function that calls another one within `seeded`."""
+    return lambda: seeded()(run)()

@@ -27,8 +27,7 @@ from fgvc_cli.registry import get_registry, lookup
 from fgvc_cli.registry.loading import HOOKS
 from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.testing import Check, contract
-from fgvc_cli.testing.examine import Examination
-from fgvc_cli.testing.select import Chosen
+from fgvc_cli.testing.runner import CheckPlan, Selection
 
 PAGE = "docs/plugins.md"
 TINY = ["--image-size", 32, "--batch-size", 4, "--device", "cpu", "--workers", 0, "--weights", "none", "--lr", 0.02]
@@ -236,9 +235,9 @@ def test_the_tracker_tells_what_the_page_says(site, fgvc, photos, mlflow, tmp_pa
 
 
 def test_the_tracker_goes_on_with_the_same_run_and_keeps_its_contract(site, mlflow):
-    outcomes = {check.title: check.outcome() for check in contract("tracker", "mlflow")}
-    assert not {title: o.reason for title, o in outcomes.items() if o.status == "broken"}
-    assert outcomes["it hears of an end that is none"].status == "kept"
+    outcomes = {check.title: check.result() for check in contract("tracker", "mlflow")}
+    assert not {title: o.reason for title, o in outcomes.items() if o.status == "failed"}
+    assert outcomes["handles interruption and resuming"].status == "passed"
     assert ("run", "0123", "run") in mlflow.told and ("end", "KILLED") in mlflow.told
 
 
@@ -431,7 +430,7 @@ def test_the_head_keeps_its_contract_by_the_test_of_the_page(page, site):
     alone = {check.title for check in contract("head", "bilinear", partners=False)}
     for check in checks_of_the_page(page):
         if check.title in alone:
-            assert check.outcome().status in ("kept", "not applicable"), check.outcome().reason
+            assert check.result().status in ("passed", "not applicable"), check.result().reason
 
 
 @pytest.mark.slow
@@ -441,18 +440,18 @@ def test_the_head_keeps_its_contract_by_the_test_of_the_page(page, site):
      ("dataset", "orchids"), ("explainer", "gradient"), ("recipe", "quick"), ("head", "bilinear")],
 )  # fmt: skip
 def test_every_component_of_the_page_keeps_its_contract(site, kind, name):
-    broken = {str(check): check.outcome() for check in contract(kind, name, partners=kind == "head")}
-    assert not {title: outcome.reason for title, outcome in broken.items() if outcome.status == "broken"}
+    broken = {str(check): check.result() for check in contract(kind, name, partners=kind == "head")}
+    assert not {title: outcome.reason for title, outcome in broken.items() if outcome.status == "failed"}
 
 
 def test_every_plugin_of_the_page_keeps_what_is_asked_of_a_whole_one(site):
     registry = get_registry()
-    chosen = Chosen(tuple(plugin for plugin in registry.plugins if not plugin.builtin), ())
-    planned = [each for each in Examination(chosen, registry).planned() if "without torch" not in each.check.title]
-    outcomes = {(each.name, each.check.title): each.check.outcome() for each in planned}
-    assert {key: o.reason for key, o in outcomes.items() if o.status == "broken"} == {}
-    assert outcomes["fgvc_journal", "its run events hear a training"].status == "kept"
-    assert outcomes["fgvc_classes", "its commands say what they do"].status == "kept"
+    chosen = Selection(tuple(plugin for plugin in registry.plugins if not plugin.builtin), ())
+    planned = [each for each in CheckPlan(chosen, registry).checks() if "without torch" not in each.check.title]
+    outcomes = {(each.name, each.check.title): each.check.result() for each in planned}
+    assert {key: o.reason for key, o in outcomes.items() if o.status == "failed"} == {}
+    assert outcomes["fgvc_journal", "run events accept a training run"].status == "passed"
+    assert outcomes["fgvc_classes", "commands have help texts"].status == "passed"
 
 
 def test_the_check_of_the_page_prints_what_it_shows(page, site, fgvc):

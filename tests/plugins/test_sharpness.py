@@ -12,7 +12,7 @@ from fgvc_cli.contracts import Classifier
 from fgvc_cli.evaluation.evaluate import EvaluationRequest
 from fgvc_cli.evaluation.sharpness import SharpnessRequest, measure
 from fgvc_cli.scoring.model import ReadyClassifier
-from fgvc_cli.testing.models import lively
+from fgvc_cli.testing.models import spread_scores
 
 SIZE, CLASSES = 64, 5
 MODEL = Path("run/model.safetensors")
@@ -39,7 +39,7 @@ def small(classifier_of):
         for module in classifier.modules():  # weights that are 0 at first leave those before them without a gradient
             if isinstance(module, torch.nn.Linear | torch.nn.Conv1d) and not module.weight.abs().sum():
                 torch.nn.init.normal_(module.weight, std=0.1)
-        lively(classifier)
+        spread_scores(classifier)
         return classifier
 
     return make

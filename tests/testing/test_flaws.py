@@ -1,20 +1,23 @@
-"""Every check of the contract kit can fail: a component with one flaw, and the check that finds it."""
+"""Every contract check can fail: a component per flaw, and the check that must find it."""
 
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from fgvc_cli.specs import KINDS
-from fgvc_cli.testing import Check, ContractAdvice, ContractBroken, NotApplicable, contract
+from fgvc_cli.testing import Check, ContractError, ContractWarning, NotApplicable, contract
+from fgvc_cli.testing.tiny import isolated
 
 PACKAGES = Path(__file__).parent / "flawed"
 sys.path.insert(0, str(PACKAGES))
-from fgvc_flawed.details import DETAILS  # noqa: E402
 from fgvc_flawed.table import FLAWS, SOUND  # noqa: E402
 
 sys.path.pop(0)
@@ -25,69 +28,74 @@ def check_of(kind: str, name: str, title: str) -> Check:
     return found
 
 
-@pytest.mark.parametrize("flaw", [*FLAWS, *DETAILS], ids=lambda flaw: f"{flaw.kind} {flaw.name}: {flaw.check}")
-def test_a_flaw_is_found_by_its_check(flawed, flaw):
-    outcome = check_of(flaw.kind, flaw.name, flaw.check).outcome()
-    assert outcome.status in ("broken", "advice"), outcome.reason
-    assert "\n" not in outcome.reason and outcome.reason.startswith("Expected ")
-    assert flaw.says in outcome.reason
+@pytest.mark.parametrize("flaw", FLAWS, ids=lambda flaw: f"{flaw.kind} {flaw.name}: {flaw.check}")
+def test_flaw_is_found(flawed, flaw):
+    result = check_of(flaw.kind, flaw.name, flaw.check).result()
+    assert result.status in ("failed", "advice"), result.reason
+    assert "\n" not in result.reason and result.reason.startswith("Expected ") and flaw.says in result.reason
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sound_component_keeps_every_check(flawed, kind):
-    outcomes = {check.title: check.outcome() for check in contract(kind, "fgvc-flawed:sound", partners=False)}
-    assert not {title: o.reason for title, o in outcomes.items() if o.status in ("broken", "advice")}
-    assert sum(outcome.status == "kept" for outcome in outcomes.values()) >= len(outcomes) - 5
+def test_sound_component_passes(flawed, kind):
+    results = {check.title: check.result() for check in contract(kind, "fgvc-flawed:sound", partners=False)}
+    assert not {title: r.reason for title, r in results.items() if r.status in ("failed", "advice")}
+    assert sum(result.status == "passed" for result in results.values()) >= len(results) - 5
 
 
 @pytest.mark.parametrize("sound", SOUND, ids=lambda sound: sound.name)
-def test_what_looks_like_a_flaw_and_is_none_is_not_called_one(flawed, sound):
-    outcomes = {c.title: c.outcome() for c in contract(sound.kind, f"fgvc-flawed:{sound.name}", partners=False)}
-    assert not {title: o.reason for title, o in outcomes.items() if o.status == "broken"}
+def test_unusual_component_passes(flawed, sound):
+    results = {c.title: c.result() for c in contract(sound.kind, f"fgvc-flawed:{sound.name}", partners=False)}
+    assert not {title: r.reason for title, r in results.items() if r.status == "failed"}
 
 
-def test_a_sound_member_of_a_family_keeps_its_checks(flawed):
-    check_of("backbone", "sound/2", "its family knows its members")()
+def test_member_of_a_family_passes(flawed):
+    check_of("backbone", "sound/2", "family resolves its members")()
 
 
-def test_every_check_has_a_flaw_that_it_finds(flawed):
-    """All checks but those with partners, which have one name each and one flaw a kind."""
+def test_every_check_has_a_flaw(flawed):
     caught = {(flaw.kind, flaw.check) for flaw in FLAWS}
-    everywhere = {check for kind, check in caught}
+    of_specs = {check.title for check in contract("recipe", "fgvc-flawed:sound")[:7]}
     for kind in KINDS:
         for check in contract(kind, "fgvc-flawed:sound", partners=False):
-            of_all_kinds = check.title in [c.title for c in contract("recipe", "fgvc-flawed:sound")][:7]
-            assert check.title in everywhere if of_all_kinds else (kind, check.title) in caught, (
-                f"{kind}: {check.title}"
-            )
+            kinds = KINDS if check.title in of_specs else (kind,)
+            assert any((k, check.title) in caught for k in kinds), f"{kind}: {check.title}"
 
 
-def test_a_broken_check_raises_in_a_line_what_is_wrong_and_what_to_do(flawed):
-    with pytest.raises(ContractBroken) as raised:
-        check_of("head", "no-class", "it scores every class")()
-    assert str(raised.value) == (
-        "Expected floating-point scores of shape (4, 5) for 4 images and 5 classes; predict returns torch.float32 of "
-        "shape (4, 4). Return B,K scores, or override predict where forward puts out more than them."
-    )
-    assert isinstance(raised.value, AssertionError)
+def test_called_check_raises_warns_or_skips(flawed):
+    with pytest.raises(ContractError, match=r"scores of shape \(4, 5\) .*; predict returned .*\(4, 4\)\. Return") as e:
+        check_of("head", "no-class", "predict returns a score per class")()
+    assert isinstance(e.value, AssertionError)
+    title = "predict does not synchronize with the device"
+    with pytest.warns(ContractWarning, match=f"{title}: Expected no synchronization"):
+        check_of("head", "waiting", title)()
+    with pytest.raises(NotApplicable, match="not a member of a family"):
+        check_of("head", "sound", "family resolves its members")()
 
 
-def test_what_a_component_raises_is_told_with_its_place(flawed):
-    outcome = check_of("head", "pyramid-only", "it works on tokens").outcome()
-    assert outcome.reason.startswith(
-        "Expected that it works on tokens; AssertionError: the deeper map has half the grid"
-    )
-    assert "heads.py:" in outcome.reason and "Traceback" in outcome.trace
+def test_error_of_a_component_is_located(flawed):
+    result = check_of("head", "pyramid-only", "works with token maps").result()
+    assert "AssertionError: the deeper map has half the grid was raised (" in result.reason
+    assert "heads.py:" in result.reason and "Traceback" in result.trace
 
 
-def test_advice_warns_and_does_not_fail(flawed):
-    with pytest.warns(ContractAdvice, match="predict does not wait for the device: Expected nothing that waits"):
-        check_of("head", "waiting", "predict does not wait for the device")()
+def test_isolation_fixes_and_restores_global_state():
+    def state():
+        threads = torch.get_num_threads()
+        return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist(), threads
 
+    seen = []
 
-def test_what_does_not_apply_is_a_skipped_test(flawed):
-    with pytest.raises(NotApplicable, match="it is not of a family of names"):
-        check_of("head", "sound", "its family knows its members")()
+    def check():
+        seen.append((torch.rand(()).item(), torch.is_grad_enabled(), torch.get_num_threads()))
+        random.seed(5)
+        np.random.seed(5)
+
+    before = state()
+    with torch.no_grad():
+        for _ in range(2):
+            isolated(check)()
+        assert not torch.is_grad_enabled()
+    assert seen[0] == seen[1] and seen[0][1:] == (True, 1) and state() == before
 
 
 OWN_TEST = """
@@ -101,12 +109,12 @@ def test_contract(check):
 
 
 @pytest.mark.slow
-def test_a_plugins_own_tests_are_two_lines(flawed, tmp_path):
+def test_contract_runs_under_pytest(flawed, tmp_path):
     for name in ("sound", "no-class"):
         (tmp_path / f"test_{name}.py").write_text(OWN_TEST.format(name=name))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(flawed), str(PACKAGES)))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(flawed), str(PACKAGES), *sys.path))}
     command = [sys.executable, "-m", "pytest", "-q", "-rsf", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 1 and "test_no-class.py::test_contract[it scores every class]" in done.stdout
-    assert "ContractBroken: Expected floating-point scores of shape (4, 5)" in done.stdout
-    assert "test_sound.py::" not in done.stdout and "it is not of a family of names" in done.stdout
+    assert done.returncode == 1 and "test_no-class.py::test_contract[predict returns a score per class]" in done.stdout
+    assert "ContractError: Expected floating-point scores of shape (4, 5)" in done.stdout
+    assert "test_sound.py::" not in done.stdout and "not a member of a family" in done.stdout

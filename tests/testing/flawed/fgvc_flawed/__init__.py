@@ -1,4 +1,4 @@
-"""A plugin with a sound component of each kind, and one for each flaw that the contract kit has to find."""
+"""A plugin with a sound component of each kind, and one for each flaw that a contract check must find."""
 
 import itertools
 
@@ -14,16 +14,15 @@ from fgvc_cli import (
     TrackerSpec,
     hookimpl,
 )
-from fgvc_flawed.details import DETAILS
 from fgvc_flawed.table import FLAWS, SOUND, Flaw
 
 OPTIONS = {"optimizer": "fgvc_flawed.options:Rates"}
 
 
 def specs(kind, spec_type, **sound):
-    """The sound one, and each with a flaw."""
+    """Specs of the sound component and of those with a flaw."""
     given = {"summary": "Sound, or not", "options": OPTIONS.get(kind, ""), **sound}
-    flaws = [flaw for flaw in (*SOUND, *FLAWS, *DETAILS) if flaw.kind == kind and "/" not in flaw.name]
+    flaws = [flaw for flaw in (*SOUND, *FLAWS) if flaw.kind == kind and "/" not in flaw.name]
     named = {flaw.name: flaw for flaw in (Flaw(kind, "sound", ""), *flaws)}
     return [spec_type(**{"name": f.name, "target": f.target, **given, **f.spec}) for f in named.values()]
 
@@ -59,7 +58,7 @@ def fgvc_trackers():
 
 
 def files(kind, spec_type, folder):
-    """The sound file, and each with a flaw."""
+    """Specs of the sound file and of those with a flaw."""
     names = ["sound", *(flaw.name for flaw in FLAWS if flaw.kind == kind)]
     return [spec_type(name, f"fgvc_flawed:{folder}/{name}.toml", "Sound, or not") for name in names]
 
@@ -77,8 +76,8 @@ def fgvc_studies():
 @hookimpl
 def fgvc_families():
     return [
-        Family("head", "any/", "fgvc_flawed:resolve_any", "Answers to any name"),
-        Family("head", "moody/", "fgvc_flawed:resolve_moody", "Answers otherwise each time"),
+        Family("head", "any/", "fgvc_flawed:resolve_any", "Resolves any name"),
+        Family("head", "moody/", "fgvc_flawed:resolve_moody", "Resolves differently each time"),
         Family("backbone", "sound/", "fgvc_flawed:resolve_sound", "sound/1 and sound/2"),
     ]
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fgvc_cli import option
+from fgvc_cli import UsageError, option
 from fgvc_cli.contracts import Head, Loss, Objective, PublishedState, Reads
 
 
@@ -15,7 +15,7 @@ class HeavyOptions:
 
 
 class Sound(Head):
-    """Two maps, a norm with running statistics, dropout, two objectives of which the second is drawn."""
+    """Two maps, a norm with running statistics, dropout, and two objectives, the second of which is random."""
 
     def __init__(self, backbone, classes, options):
         super().__init__(backbone, classes, options)
@@ -50,7 +50,7 @@ class Sound(Head):
 
 
 class OnTheCpu(Sound):
-    """Does a part of its work on the CPU: slow on a GPU, and right."""
+    """Computes partly on the CPU: slow on a GPU, but correct."""
 
     def forward(self, features, part=None):
         scores = super().forward(features, part)
@@ -263,3 +263,89 @@ class Once(Sound):
     def objectives(self, images, targets):
         held = [targets]
         yield Objective(images, lambda scores: self.loss(scores, held.pop()))
+
+
+CONSTANT = 3
+
+
+class Infinite(Sound):
+    def predict(self, model, images):
+        return model(images) / 0
+
+
+class Positional(Sound):
+    def __init__(self, info, number, options):
+        super().__init__(info, number, options)
+
+
+class ExtraState(Sound):
+    def get_extra_state(self):
+        return {"seen": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Refusing(Sound):
+    def __init__(self, backbone, classes, options):
+        raise UsageError("too small")
+
+
+class Tallying(Sound):
+    def __init__(self, backbone, classes, options):
+        super().__init__(backbone, classes, options)
+        self.register_buffer("tally", torch.zeros(()))
+
+    def forward(self, features, part=None):
+        self.tally += 1
+        return super().forward(features, part)
+
+
+class ReadingBeyond(Sound):
+    def reads(self, part=None):
+        return Reads(maps=(9,))
+
+
+class SmallAttention(Sound):
+    def attention(self, model, images):
+        return super().attention(model, images)[:, ::2]
+
+
+class Cropping(Sound):
+    def objectives(self, images, targets):
+        yield Objective(images[:, :, :32, :32], lambda scores: self.loss(scores, targets))
+
+
+class InfiniteLoss(Sound):
+    def loss(self, scores, targets):
+        return Loss(F.cross_entropy(scores.float(), targets) / 0, scores)
+
+
+class DetachedLoss(Sound):
+    def loss(self, scores, targets):
+        return Loss(F.cross_entropy(scores.float(), targets).detach(), scores)
+
+
+class Rooted(Sound):
+    """The root of 0 has an infinite slope."""
+
+    def loss(self, scores, targets):
+        return Loss(F.cross_entropy(scores.float(), targets) + (0 * scores).float().abs().sum().sqrt(), scores)
+
+
+class Spreading(Sound):
+    """What is divided by the number of images less two."""
+
+    def loss(self, scores, targets):
+        return Loss(F.cross_entropy(scores.float(), targets) / (len(targets) - 2), scores)
+
+
+class Spare(Sound):
+    def __init__(self, backbone, classes, options):
+        super().__init__(backbone, classes, options)
+        self.spare = nn.Linear(3, 3)
+
+
+class OneLess(Sound):
+    def predict(self, model, images):
+        return model(images)[:, 1:]

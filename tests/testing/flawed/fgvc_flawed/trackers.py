@@ -49,3 +49,9 @@ class Sprawling(Sound):
 class Popping(Sound):
     def epoch_finished(self, metrics):
         self.write(metrics.pop("epoch"))
+
+
+class Editing(Sound):
+    def started(self, run):
+        super().started(run)
+        (run.folder / "config.toml").write_text("")
