@@ -1,4 +1,4 @@
-"""Settings of an optimizer that is built over another one: whose each is, and what is refused."""
+"""Settings of an optimizer that wraps another one, and of components with clashing names."""
 
 import sys
 import tomllib
@@ -17,45 +17,44 @@ FACTS = {"device": "cuda", "weights": "none"}
 
 
 def typed(*texts, optimizer="sam", recipe="scratch", registry=None, **options):
-    """Resolve what a person typed after `--optimizer` and `--set`."""
+    """Resolve an optimizer and settings as `fgvc train` does."""
     settings, _ = user_settings(None, {"optimizer": {"name": optimizer, **options}}, texts)
     return resolve(settings, recipe, FACTS, registry or get_registry())
 
 
-def test_the_base_is_sgd_with_the_settings_that_the_recipe_has_for_it():
+def test_the_base_is_sgd_with_the_settings_of_the_recipe():
     over, alone = typed().optimizer, typed(optimizer="sgd").optimizer
     assert over.title == "sam over sgd" and over.base.options == alone.options
     assert alone.title == "sgd" and alone.base is None
 
 
-def test_another_base_takes_its_own_settings_and_what_a_recipe_says_of_it():
+def test_another_base_has_its_own_settings_of_the_recipe():
     over, alone = typed("optimizer.base=adamw").optimizer, typed(optimizer="adamw").optimizer
     assert over.title == "sam over adamw" and over.base.options == alone.options
     assert over.base.options.lr != typed().optimizer.base.options.lr
 
 
 @pytest.mark.parametrize("text", ["optimizer.base.lr=0.5", "optimizer.lr=0.5"])
-def test_the_bases_settings_stand_under_base_or_beside_its_own(text):
+def test_settings_of_the_base_with_or_without_its_prefix(text):
     optimizer = typed(text, "optimizer.rho=0.1").optimizer
     assert (optimizer.options.rho, optimizer.base.options.lr) == (0.1, 0.5)
 
 
-def test_the_options_of_the_command_line_reach_the_base():
+def test_options_of_the_command_line_reach_the_base():
     assert typed(lr=0.25, head_lr=0.75).optimizer.base.options.lr == 0.25
 
 
-def test_later_settings_win_whichever_way_they_are_written():
+def test_later_settings_win_with_and_without_the_prefix():
     assert typed("optimizer.base.lr=0.5", "optimizer.lr=0.1").optimizer.base.options.lr == 0.1
     assert typed("optimizer.lr=0.1", "optimizer.base.lr=0.5").optimizer.base.options.lr == 0.5
 
 
-def test_in_one_table_what_stands_under_base_is_meant_for_it():
+def test_in_one_table_the_prefixed_setting_wins():
     settings = [{"optimizer": {"name": "sam", "base": {"lr": 0.5}, "lr": 0.1}}]
     assert resolve(settings, "scratch", FACTS, get_registry()).optimizer.base.options.lr == 0.5
 
 
-def test_the_base_of_an_optimizer_that_was_replaced_is_not_taken_over():
-    """Another optimizer over a base may stand in a recipe or file; `sam` over it would surprise."""
+def test_the_base_of_a_replaced_optimizer_is_dropped():
     settings = [{"optimizer": {"name": "lookahead", "base": "adamw"}}, {"optimizer": {"name": "sam"}}]
     assert resolve(settings, "scratch", FACTS, get_registry()).optimizer.title == "sam over sgd"
 
@@ -97,12 +96,12 @@ def test_wrong_settings_are_refused(text, message):
         typed(text)
 
 
-def test_an_optimizer_that_steps_itself_has_no_base():
+def test_an_optimizer_that_wraps_none_has_no_base():
     with pytest.raises(UsageError, match=r"optimizer\.base: no such option"):
         typed("optimizer.base=adamw", optimizer="sgd")
 
 
-def test_a_base_of_two_passes_is_refused_by_what_its_spec_says():
+def test_a_base_of_two_evaluations_is_refused_by_its_spec():
     spec = OptimizerSpec("extragradient", "nowhere:Extragradient", passes=2)
     other = Origin("other", "1.0")
     record = PluginRecord("other", other, "other", "loaded", components=(Component(spec, other),))
@@ -115,7 +114,7 @@ def test_a_base_of_two_passes_is_refused_by_what_its_spec_says():
 class EagerOptions:
     lr: float = option(0.5, "learning rate")
     head_lr: float | None = option(None, "that of the head")
-    zeal: float = option(1.0, "what no built-in optimizer has")
+    zeal: float = option(1.0, "an option of no built-in optimizer")
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def chosen(registry, *layers, recipe="scratch"):
     return resolve([{"optimizer": layer} for layer in layers], recipe, FACTS, registry).optimizer
 
 
-def test_a_recipes_own_components_are_meant_whoever_else_has_their_names(acme):
+def test_a_recipe_keeps_its_own_components_when_names_clash(acme):
     assert chosen(acme).component.reference == "fgvc-cli:sgd"
     assert chosen(acme, {"name": "acme:sgd"}).options == EagerOptions()
     assert chosen(acme, {"name": "acme:adamw"}).options == EagerOptions()  # not what it sets where adamw is chosen
@@ -144,14 +143,14 @@ def test_a_recipes_own_components_are_meant_whoever_else_has_their_names(acme):
         chosen(acme, {"name": "sgd"})
 
 
-def test_settings_are_those_of_the_plugin_that_they_name(acme):
+def test_settings_apply_to_the_plugin_that_they_name(acme):
     replaced = chosen(acme, {"name": "acme:sgd", "zeal": 3.0, "lr": 9.0}, {"name": "fgvc-cli:sgd"})
     assert replaced.options == typed(optimizer="sgd").optimizer.options
     kept = chosen(acme, {"name": "Acme:sgd", "zeal": 3.0}, {"name": "acme:sgd"})
     assert kept.options.zeal == 3.0
 
 
-def test_a_base_is_the_plugins_own_unless_another_is_named(acme):
+def test_a_base_is_of_the_own_distribution_unless_named(acme):
     assert chosen(acme, {"name": "sam"}).base.component.reference == "fgvc-cli:sgd"
     other = chosen(acme, {"name": "sam"}, {"base": "acme:sgd"}, {"base": {"zeal": 2.0}})
     assert other.base.component.reference == "acme:sgd" and other.base.options == EagerOptions(zeal=2.0)

@@ -1,3 +1,5 @@
+"""Merging and validating the settings of a run."""
+
 import tomllib
 from pathlib import Path
 
@@ -26,7 +28,7 @@ def test_every_built_in_recipe_resolves_on_every_device():
                     assert resolve([layer], component.name, facts, registry).train.epochs >= 1
 
 
-def test_a_recipe_says_different_things_to_different_devices():
+def test_a_recipe_depends_on_the_device():
     assert resolved().train.image_size < resolved(facts={**GPU, "weights": "none"}).train.image_size == 224
 
 
@@ -41,7 +43,7 @@ def test_stronger_layers_win_and_options_of_a_replaced_component_are_dropped():
     assert (kept.optimizer.options.lr, kept.optimizer.options.momentum) == (1.0, 0.5)
 
 
-def test_what_a_run_writes_resolves_to_the_same_configuration(tmp_path):
+def test_a_written_configuration_resolves_to_itself(tmp_path):
     layer = {
         "head": {"name": "pim", "num_selects": [8, 4, 2, 1]},
         "dataset": {"data": str(tmp_path)},
@@ -52,16 +54,16 @@ def test_what_a_run_writes_resolves_to_the_same_configuration(tmp_path):
     path.write_text(config.as_toml())
     settings, recipe = read_config(path)
     again = resolve([settings], recipe, {}, get_registry())
-    assert again == config
+    assert again == config == resolve([config.as_layer()], recipe, {}, get_registry())
     assert tomllib.loads(path.read_text())["head"]["num_selects"] == [8, 4, 2, 1]
 
 
-def test_data_chooses_the_data_set_that_reads_folders():
+def test_a_folder_selects_the_folder_dataset():
     config = resolved({"dataset": {"data": "photos"}})
     assert config.dataset.component.spec.name == "folder" and config.data == Path("photos").absolute()
 
 
-def test_a_file_chooses_the_data_set_that_reads_such_files(tmp_path):
+def test_a_file_selects_the_dataset_that_reads_it(tmp_path):
     for name in ("list.csv", "LIST.TSV"):  # whether it is there or not
         assert resolved({"dataset": {"data": name}}).dataset.component.spec.name == "table"
     (tmp_path / "photos.csv").mkdir()  # a folder is one whatever its name
@@ -82,7 +84,7 @@ def test_a_file_chooses_the_data_set_that_reads_such_files(tmp_path):
         ({"augment": {"policy": "auto"}}, "autoaugment"),
     ],
 )
-def test_wrong_settings_are_refused_with_what_would_be_right(layer, message):
+def test_wrong_settings_are_refused_with_a_suggestion(layer, message):
     with pytest.raises(UsageError, match=message):
         resolved(layer)
 
@@ -92,7 +94,7 @@ def test_an_unknown_recipe_is_refused():
         read_recipe("scrach", get_registry())
 
 
-def test_files_that_are_no_configuration_are_refused(tmp_path):
+def test_invalid_files_are_refused(tmp_path):
     with pytest.raises(FgvcError, match=r"none\.toml"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "a.toml").write_text("a = ")
@@ -103,7 +105,7 @@ def test_files_that_are_no_configuration_are_refused(tmp_path):
         read_config(tmp_path / "b.toml")
 
 
-def test_the_command_line_goes_before_the_file_and_set_before_both(tmp_path):
+def test_set_overrides_options_and_options_the_file(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text('recipe = "report"\n[train]\nepochs = 1\nseed = 1\nbatch_size = 4\n')
     layers, recipe = user_settings(path, {"train": {"epochs": 2, "seed": 2, "device": None}}, ["train.epochs=3"])
@@ -117,7 +119,7 @@ def test_a_malformed_set_is_refused(text):
         user_settings(None, {}, [text])
 
 
-def test_a_person_may_choose_any_image_size_in_every_recipe():
+def test_every_recipe_takes_any_image_size():
     from fgvc_cli.training.setup import draft
 
     registry = get_registry()
@@ -127,13 +129,13 @@ def test_a_person_may_choose_any_image_size_in_every_recipe():
             assert config.train.resize == 0 and config.train.image_size == size
 
 
-def test_the_published_sizes_come_of_the_published_ratios():
+def test_published_sizes_follow_from_published_ratios():
     for recipe, crop, resize in (("report", 224, 260), ("pim-paper", 384, 510)):
         train = resolved(recipe=recipe, facts=GPU).train
         assert (train.image_size, round(train.image_size / train.crop_pct)) == (crop, resize)
 
 
-def test_a_setting_of_nothing_goes_before_a_recipe_that_has_one(tmp_path):
+def test_none_overrides_a_recipe(tmp_path):
     config = resolved({"optimizer": {"head_lr": "none"}}, recipe="finetune", facts=GPU)
     assert config.optimizer.options.head_lr is None
     (tmp_path / "config.toml").write_text(config.as_toml())
@@ -141,5 +143,5 @@ def test_a_setting_of_nothing_goes_before_a_recipe_that_has_one(tmp_path):
     assert resolve([settings], recipe, GPU, get_registry()).optimizer.options.head_lr is None
 
 
-def test_the_file_names_components_so_that_a_later_clash_cannot_matter():
+def test_a_written_configuration_names_distributions():
     assert 'name = "fgvc-cli:linear"' in resolved().as_toml()
