@@ -19,10 +19,12 @@ SIZE = 64
 BACKBONES = ("resnet50", "resnext50", "efficientnet_b5", "vit_b16", "swin_t")
 HEADS = ("linear", "pim", "cmal")
 OPTIMIZERS = ("sgd", "adamw", "sam")
-SMALL = [
-    *(("timm/test_resnet", head, optimizer) for head, optimizer in product(HEADS, OPTIMIZERS)),
-    ("timm/test_vit", "pim", "adamw"),
-    ("timm/test_vit", "cmal", "sam"),
+QUICK = [
+    ("timm/test_resnet", "linear", "sgd"),
+    ("timm/test_resnet", "pim", "adamw"),
+    ("timm/test_resnet", "cmal", "sam"),
+    ("timm/test_vit", "pim", "sam"),
+    ("timm/test_vit", "cmal", "sgd"),
 ]
 
 
@@ -79,7 +81,7 @@ def check(backbone, head, optimizer, photos, out) -> list[str]:
     return notes
 
 
-@pytest.mark.parametrize(("backbone", "head", "optimizer"), SMALL)
+@pytest.mark.parametrize(("backbone", "head", "optimizer"), QUICK)
 def test_the_grid_in_small(backbone, head, optimizer, photos, tmp_path):
     notes = check(backbone, head, optimizer, photos, tmp_path / "run")
     if (backbone, head) == ("timm/test_vit", "cmal"):
@@ -96,9 +98,3 @@ def test_the_grid(backbone, photos, tmp_path):
         for file in sorted(run.rglob("*"), reverse=True):  # nine of them would fill a small disk
             file.rmdir() if file.is_dir() else file.unlink()
         run.rmdir()
-
-
-def test_the_grid_is_everything_built_in():
-    registry = get_registry()
-    for kind, names in (("backbone", BACKBONES), ("head", HEADS), ("optimizer", OPTIMIZERS)):
-        assert sorted(c.name for c in registry.components(kind) if c.builtin) == sorted(names)

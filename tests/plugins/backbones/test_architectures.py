@@ -37,21 +37,6 @@ def test_maps_embedding_and_strides(build, request, spec) -> None:
     assert backbone.pretrained().name == spec.pretrained
 
 
-def test_swin_prunes_to_what_has_a_gradient_and_shows_where_it_looks(build) -> None:
-    backbone = build("swin_t", 64)
-    layer, kept = backbone.cam_layer(None), []
-    layer.module.register_forward_hook(lambda m, i, o: (o.retain_grad(), kept.append(o), None)[-1])
-    backbone(torch.randn(1, 3, 64, 64), Reads(embedding=True)).embedding[:, ::5].sum().backward()
-    assert layer.layout == "BHWC" and kept[0].shape == (1, 2, 2, 768)
-    assert (kept[0].grad.abs().amax(dim=3) > 0).all()
-    backbone.zero_grad()
-    backbone.prune(Reads((0, 1, 2)))
-    sum(m.square().sum() for m in backbone(torch.randn(1, 3, 64, 64), Reads((0, 1, 2))).maps.values()).backward()
-    left = dict(backbone.named_parameters())
-    assert all(parameter.grad is not None for parameter in left.values())
-    assert not any(name.startswith(("model.layers.3", "model.norm")) for name in left)
-
-
 def test_published_swin_maps_come_after_patch_merging(build, swin: TimmBackbone) -> None:
     backbone = build("swin_t", 64, maps="published")
     assert [m.stride for m in backbone.info.maps] == [8, 16, 32, 32]

@@ -76,15 +76,3 @@ def test_nothing_past_the_deepest_map_is_run_and_nothing_twice(build) -> None:
     calls.clear()
     assert backbone(images, Reads()) == Features({}, None)
     assert calls == []
-
-
-@pytest.mark.parametrize("name", ["timm/test_resnet"])
-def test_compiles_in_place_as_one_graph(build, name: str) -> None:
-    backbone, images, reads = build(name), torch.randn(2, 3, 64, 64), Reads((1, 3), embedding=True)
-    names, plain = list(backbone.state_dict()), backbone(images, reads)
-    torch._dynamo.reset()
-    backbone.compile(backend="eager", fullgraph=True)
-    compiled = backbone(images, reads)
-    torch.testing.assert_close(compiled.embedding, plain.embedding)
-    torch.testing.assert_close(compiled.maps[1], plain.maps[1])
-    assert list(backbone.state_dict()) == names

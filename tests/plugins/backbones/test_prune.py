@@ -7,7 +7,7 @@ from fgvc_backbones.plan import Plan
 from fgvc_cli.contracts import Reads
 
 READS = (Reads(embedding=True), Reads((0,)), Reads((1, 2)), Reads((0, 1, 2, 3)), Reads((3,), embedding=True))
-MODELS = ("test_resnet", "test_efficientnet", "test_vit", "test_vit3", "test_convnext", "test_mambaout", "test_maxvit")
+MODELS = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext", "test_mambaout", "test_maxvit")
 
 
 @pytest.mark.parametrize(

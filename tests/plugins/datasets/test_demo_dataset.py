@@ -55,21 +55,6 @@ def test_splits_with_labels_from_the_class_names(cache: Path) -> None:
                 assert picture.size == (32, 32)
 
 
-def test_parts_are_boxes_in_the_image_and_cover_what_decides(cache: Path) -> None:
-    dataset = opened(cache)
-    deciding = dataset.deciding_parts()
-    assert set(deciding) == set(dataset.class_names)
-    split = dataset.split("train")
-    assert split.parts is not None
-    for label, parts in zip(split.labels, split.parts, strict=True):
-        assert set(deciding[dataset.class_names[label]]) & set(parts)
-        for box in parts.values():
-            assert isinstance(box, tuple)
-            x0, y0, x1, y1 = box
-            assert 0 <= x0 < x1 <= 32
-            assert 0 <= y0 < y1 <= 32
-
-
 def test_is_drawn_once_and_whatever_the_seed_of_the_training(cache: Path) -> None:
     folder = opened(cache).folder
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}

@@ -122,12 +122,6 @@ class TestParts:
         assert (output.concat_scores is not None, output.expert_maps is not None) == (concat, maps)
         assert len(output.all_scores()) == sum(experts) + concat
 
-    @pytest.mark.parametrize("part", ALL)
-    def test_run_everything_under_full_passes(self, part, cnn, features_of):
-        output = head_of(cnn, full_passes=True)(features_of(cnn, 3), part)
-        assert len(output.all_scores()) == 4
-        assert all(scores.requires_grad for scores in output.all_scores())
-
     @pytest.mark.parametrize("full", [False, True])
     def test_scores_do_not_depend_on_the_part(self, full, cnn, features_of):
         head, features = head_of(cnn, full_passes=full), features_of(cnn, 3)
@@ -150,21 +144,6 @@ class TestParts:
 
 
 class TestObjectives:
-    @pytest.mark.parametrize("missing_grad", ["zero", "skip"])
-    def test_are_five_in_the_order_of_the_paper(self, missing_grad, cnn, features_of):
-        head, images = head_of(cnn, missing_grad=missing_grad), torch.randn(3, 3, 36, 36)
-        generator = head.objectives(images, torch.tensor([0, 1, 2]))
-        objective, found = next(generator), []
-        while objective:
-            found.append(objective)
-            try:
-                objective = generator.send(head(features_of(cnn, 3), objective.part))
-            except StopIteration:
-                break
-        assert [o.name for o in found] == [o.part for o in found] == ["e3", "e2", "e1", "overall", "concat"]
-        assert {o.missing_grad for o in found} == {missing_grad}
-        assert found[0].images is images and found[4].images is images
-
     def test_regions_and_images_are_drawn_alike_often(self, cnn):
         head, images = head_of(cnn), torch.randn(1, 3, 4, 4)
         boxes = [torch.tensor([[0, 0, 1, 1]]), torch.tensor([[3, 3, 4, 4]])]
@@ -174,16 +153,6 @@ class TestObjectives:
         raw = sum(d is images for d in drawn)
         for count in (first, raw, 3000 - first - raw):
             assert abs(count - 1000) < 110  # four standard deviations
-
-
-class TestPrediction:
-    def test_the_gradient_of_a_score_reaches_the_first_pass(self, cnn, features_of):
-        """Grad-CAM reads it there; the region is held fixed."""
-        head, images = head_of(cnn).eval(), torch.randn(2, 3, 36, 36)
-        passes = [features_of(cnn, 2, seed=seed) for seed in (0, 1)]
-        waiting = iter(passes)
-        head.predict(lambda x: head(next(waiting)), images)[:, 0].sum().backward()
-        assert passes[0].maps[3].grad.abs().sum() > 0
 
 
 class TestOptions:
@@ -199,21 +168,6 @@ class TestOptions:
     def test_refuse(self, values, message):
         with pytest.raises(UsageError, match=message):
             build(CmalOptions, values, "head")
-
-    def test_reach_what_they_name(self, cnn, features_of):
-        images, features = torch.randn(3, 3, 36, 36), features_of(cnn, 3)
-
-        def attention(**options):
-            head = head_of(cnn, **options).eval()
-            return head.attend(lambda x: head(features), images)
-
-        usual = attention().overall_box
-        assert not torch.equal(attention(threshold=0.9).overall_box, usual)
-        assert not torch.equal(attention(padding=0.0).overall_box, usual)
-        assert attention(threshold=0.0).overall_box.tolist() == [[0, 0, 36, 36]] * 3
-        assert attention(eps=1e3).expert_maps.max() < 0.1
-        norms = [m.momentum for m in head_of(cnn, norm_momentum=0.2).modules() if isinstance(m, nn.BatchNorm2d)]
-        assert norms == [0.2] * 6
 
     def test_the_concatenation_weighs_as_told(self, cnn, features_of):
         features, targets = features_of(cnn, 3), torch.tensor([0, 1, 2])

@@ -111,16 +111,6 @@ def test_a_tresnets_children_get_their_names(info):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "entry", ["conv_block1.1.conv.weight", "conv_block3.0.conv.weight", "classifier1.1.weight", "classifier2.1.weight"]
-)
-def test_an_incomplete_state_is_taken_apart_for_the_host_to_name_what_is_missing(info, entry):
-    state, head = public_state(info), head_on(info)
-    del state[entry]
-    missing = head.state_dict().keys() - head.published(state).head.keys()
-    assert len(missing) == 1 and missing.pop().endswith(("conv.weight", "hidden.weight"))
-
-
 def test_the_setting_that_would_make_it_fit_is_named(info):
     assert head_on(info).published({"conv1.weight": torch.ones(1)}) is None
     parts = head_on(info, map_channels=16, hidden_width=9).published(public_state(info, classes=9))

@@ -130,25 +130,6 @@ class TestStatistics:
         assert heads["e3"] == {n for n in heads["overall"] if "concat" not in n}
         assert heads["concat"] == {n for n in heads["overall"] if "classifier" not in n}
 
-    def test_of_everything_move_under_full_passes(self):
-        model = classifier_of(**SMALL, full_passes=True)
-        every = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)}
-        assert len(every) > 20
-        for part in PARTS:
-            assert moved_norms(model, part) == every, part
-
-
-class TestPrecision:
-    def test_bf16_reaches_every_parameter(self):
-        """Experts that only watch run without gradient; that must not stay in autocast's cache of weights."""
-        model = classifier_of(**SMALL)
-        update = update_of(model, autocast=bf16)
-        done = update([batch(4)])
-        assert {name for name, p in model.named_parameters() if p.requires_grad} == set(update.moved)
-        for step in done:
-            assert step.losses[0].value.dtype == torch.float32 and step.losses[0].value.isfinite()
-        assert done[-1].losses[0].scores.dtype == torch.bfloat16
-
 
 class TestTraining:
     def test_the_metrics_scores_are_the_concatenations(self):

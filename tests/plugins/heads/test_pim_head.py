@@ -98,11 +98,6 @@ class TestSelection:
         assert "36 px" in note and "map 0" not in note
         assert all(f"map {i} ({n} points, {asked} requested)" in note for i, n, asked in ((1, 25, 25), (3, 9, 40)))
 
-    def test_at_least_one_joint(self, cnn, features_of):
-        head = head_of(cnn, num_selects=1, joints_divisor=32)
-        assert head.combiner.adjacency.shape == (1, 1)
-        assert head(features_of(cnn, 2)).scores.isfinite().all()
-
     def test_num_selects_must_fit_the_maps(self, cnn):
         with pytest.raises(UsageError, match=r"num_selects=\[8, 4\]` has 2 numbers.*4 maps"):
             head_of(cnn, num_selects=(8, 4))
@@ -118,12 +113,6 @@ class TestLoss:
         dropped = [[n for n in range(9) if n not in row] for row in kept.tolist()]
         expected = torch.stack([(scores[i, rows].tanh() + 1) ** 2 for i, rows in enumerate(dropped)]).mean()
         torch.testing.assert_close(loss.parts["L_n"], expected.detach())
-
-    def test_no_l_n_at_all_is_no_nan(self, cnn, features_of):
-        head = head_of(cnn, num_selects=100)
-        loss = loss_of(head, head(features_of(cnn, 3)), torch.tensor([0, 1, 2]))
-        assert set(loss.parts) == {"L_b", "L_c"}
-        assert loss.value.isfinite()
 
     def test_a_loss_without_weight_is_not_computed(self, cnn, features_of):
         head = head_of(cnn, lambda_n=0.0)
@@ -172,14 +161,6 @@ class TestOptions:
     def test_refuses(self, values, message):
         with pytest.raises(UsageError, match=message):
             build(PimOptions, values, "head")
-
-    def test_starts_as_the_method_notes_say(self, cnn):
-        combiner = PimHead(cnn, 5, PimOptions(num_selects=(81, 25, 9, 9))).combiner
-        assert combiner.adjacency.shape == (124 // 32,) * 2
-        torch.testing.assert_close(combiner.adjacency.data, torch.eye(3) / 100 + 1 / 100)
-        assert combiner.alpha.tolist() == [0.0]
-        assert combiner.query.out_channels == 512 // 4
-        assert combiner.dropout.p == 0.1
 
 
 def test_grids_come_from_the_backbone_not_from_the_stride(cnn, features_of):

@@ -154,14 +154,6 @@ def test_a_checkpoint_without_pyramid_or_combiner_is_refused(cnn):
         head.published({name: value for name, value in state.items() if not name.startswith("combiner")})
 
 
-@pytest.mark.parametrize("entry", ["conv1.weight", "classifier.weight", "adj1"])
-def test_an_incomplete_checkpoint_is_taken_apart_for_the_host_to_name_what_is_missing(cnn, entry):
-    state, head = public_state(cnn), head_on(cnn)
-    del state[f"combiner.{entry}"]
-    missing = head.state_dict().keys() - head.published(state).head.keys()
-    assert len(missing) == 1 and missing.pop().startswith("combiner.")
-
-
 def test_torchvisions_efficientnet_is_refused_with_the_reason(cnn):
     state = public_state(cnn) | {"backbone.features.0.0.weight": torch.zeros(1)}
     with pytest.raises(FgvcError, match="EfficientNet is torchvision's"):

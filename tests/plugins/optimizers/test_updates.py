@@ -61,13 +61,6 @@ def test_the_rule(kind, make, given, parameters, options):
         torch.testing.assert_close(parameter.data, expected.data, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["sgd"])
-def test_without_momentum_nesterov_is_plain_sgd(make, given, parameters):
-    before = parameters["classifier.bias"].detach().clone()
-    make(parameters, lr=0.1, momentum=0.0, nesterov=True, weight_decay=0.0).step(given(parameters))
-    torch.testing.assert_close(parameters["classifier.bias"], before - 0.1 * parameters["classifier.bias"].grad)
-
-
 @pytest.fixture
 def unfilled_is_nan():
     """Memory that torch sets aside unfilled is NaN, instead of zeros by luck."""
@@ -87,14 +80,6 @@ def test_a_bad_first_gradient_leaves_no_trace(make, given, parameters):
         optimizer.step(given(parameters, seed))
         fresh.step(given(untouched, seed))
     assert_same(snapshot(optimizer, parameters), snapshot(fresh, untouched))
-
-
-def test_a_parameter_without_a_gradient_is_skipped(make, given, parameters):
-    optimizer = make(parameters)
-    optimizer.step(given(parameters))
-    before = snapshot(optimizer, parameters)
-    optimizer.step(given(parameters, seed=1, without=tuple(parameters)))
-    assert_same(snapshot(optimizer, parameters), before)
 
 
 def test_a_parameter_with_zeros_coasts_on_momentum_and_decay(kind, make, given, parameters):

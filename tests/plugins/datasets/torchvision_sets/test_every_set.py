@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,20 +31,6 @@ def test_splits_labels_and_origins_are_the_official_ones(sets, case):
     assert {name: dataset.split(name).origin for name in dataset.splits()} == case.origins
     assert next(iter(dataset.splits())) == "train"
     assert sets.notes == []
-
-
-def test_class_names_are_unique_text_and_images_are_files(sets, case):
-    sets.write(case)
-    dataset = sets.open(case.dataset, **case.options)
-    assert all(isinstance(name, str) for name in dataset.class_names)
-    assert len(set(dataset.class_names)) == len(dataset.class_names)
-    for name in dataset.splits():
-        split = dataset.split(name)
-        assert all(isinstance(image, Path) and image.is_file() for image in split.images)
-        assert split.images[-1] == dataset.folder / split.keys[-1]
-        assert split.images[:2] == [dataset.folder / key for key in split.keys[:2]]
-        assert all(type(label) is int for label in split.labels)
-        assert Counter(split.keys).most_common(1)[0][1] == 1
 
 
 def test_a_set_that_is_not_whole_is_not_called_official(sets, case):
@@ -128,15 +112,6 @@ def test_missing_images_do_not_stop_it_unless_all_are_missing(sets, case):
         path.unlink()
     with pytest.raises(FgvcError, match=r"does not exist, nor does any other image"):
         sets.open(case.dataset, **case.options)
-
-
-def test_the_identity_tells_the_set_its_options_and_its_images(sets, case):
-    sets.write(case)
-    dataset = sets.open(case.dataset, **case.options)
-    identity = dataset.identity()
-    assert identity["name"] == case.dataset and identity["folder"] == str(sets.root / case.folder)
-    assert dict(case.options).items() <= identity.items()
-    assert identity["images"] == {name: len(dataset.split(name)) for name in dataset.splits()}
 
 
 @pytest.mark.parametrize(
