@@ -36,7 +36,7 @@ class PimOptions:
     dropout: float = option(0.1, "dropout rate on the combined features", minimum=0.0, maximum=0.99)
     lambda_b: float = option(0.5, "weight of L_b, cross entropy of each map's mean logits", minimum=0.0)
     lambda_s: float = option(0.0, "weight of L_s, cross entropy of every selected point", minimum=0.0)
-    lambda_n: float = option(5.0, "weight of L_n, which pushes the logits of dropped points to -1", minimum=0.0)
+    lambda_n: float = option(5.0, "weight of L_n, which pushes the logits of dropped points down", minimum=0.0)
     lambda_c: float = option(1.0, "weight of L_c, cross entropy of the combiner", minimum=0.0)
 
     def __post_init__(self) -> None:
