@@ -115,6 +115,8 @@ def _cell(table: dict[str, Any], key: str) -> str:
 
 def code(value: Any) -> str:
     """Return a default as inline code."""
+    if isinstance(value, float) and len(repr(value)) > 8:
+        value = float(f"{value:.4g}")
     return f"`{value_text(value)}`" if value_text(value) else ""
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -66,25 +65,6 @@ class Page:
 def page() -> Callable[[str], Page]:
     """A function that reads a page by its path in the repository."""
     return lambda name: Page(ROOT / name, (ROOT / name).read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="session")
-def options_of() -> Callable[[Callable[..., None]], list[list[str]]]:
-    """A function that returns what a page says of a command's options: name, default and help of each."""
-
-    def options(function: Callable[..., None]) -> list[list[str]]:
-        app = typer.Typer(add_completion=False)
-        app.command()(function)
-        rows = []
-        for option in typer.main.get_command(app).params:
-            names = [name for name in option.opts if name.startswith("--")]
-            said = getattr(option, "show_default", None)
-            plain = "" if option.default in (None, False, []) else str(option.default)
-            if names:
-                rows.append([f"`{names[0]}`", said if isinstance(said, str) else plain, option.help])  # type: ignore[attr-defined]
-        return rows
-
-    return options
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 
 from fgvc_cli.benchmarking import combinations, comparing, files, memory, run, timing
 from fgvc_cli.benchmarking.results import FORMAT, Feed, Report, Row, Timing, Work
 from fgvc_cli.benchmarking.run import machine_facts
 from fgvc_cli.cli import bench_tables
-from fgvc_cli.cli.bench import bench
 from fgvc_cli.config.recipes import read_recipe
 from fgvc_cli.registry import get_registry
 
@@ -37,17 +35,6 @@ def made(fgvc, tmp_path_factory) -> Path:
 
 def code_names(text: str) -> set[str]:
     return set(re.findall(r"`(\w+)`", text))
-
-
-def test_every_option_is_in_the_table_with_default_and_help(page):
-    expected = []
-    for option in typer.main.get_command(bench).params:
-        if option.name == "help":
-            continue
-        said = getattr(option, "show_default", None)
-        default = said if isinstance(said, str) else "" if option.default in (None, False, []) else str(option.default)
-        expected.append([f"`{option.opts[0]}`", default, option.help])  # type: ignore[attr-defined]
-    assert page(PAGE).rows("## Options") == expected
 
 
 def test_the_defaults_are_those_of_the_code(page):

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fgvc_cli.cli.evaluate import evaluate as evaluate_command
 from fgvc_cli.evaluation import sharpness
 from fgvc_cli.evaluation.evaluate import EvaluationRequest
 from fgvc_cli.scoring.metrics import LEVEL
@@ -48,10 +47,6 @@ def at_home(home, monkeypatch) -> Path:
     monkeypatch.chdir(home)
     monkeypatch.setenv("FGVC_RUNS", "runs")
     return home
-
-
-def test_every_option_is_in_the_table_with_default_and_help(page, options_of):
-    assert page(PAGE).rows("## Options") == options_of(evaluate_command)
 
 
 def test_the_defaults_of_sharpness_are_those_of_the_code(page):

@@ -13,12 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fgvc_cli.cli.explain import explain as explain_command
 from fgvc_cli.explaining import overlays, panels
 from fgvc_cli.explaining.masking import BLUR_SIGMA
 from fgvc_cli.explaining.overlays import COLORMAP
-from fgvc_cli.registry import get_registry
-from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION
 
 PAGE = "docs/explain.md"
 TINY = [
@@ -53,15 +50,6 @@ def at_home(home, monkeypatch) -> Path:
     monkeypatch.chdir(home)
     monkeypatch.setenv("FGVC_RUNS", "runs")
     return home
-
-
-def test_every_option_is_in_the_table_with_default_and_help(page, options_of):
-    assert page(PAGE).rows("## Options") == options_of(explain_command)
-
-
-def test_every_built_in_explainer_is_in_the_table(page):
-    built_in = [c for c in get_registry().components("explainer") if c.distribution == BUILTIN_DISTRIBUTION]
-    assert page(PAGE).rows("## Explainers") == [[f"`{c.name}`", c.spec.summary] for c in built_in]
 
 
 def test_the_commands_of_the_page_run(page, fgvc, at_home, cache):

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.cli.report import report as report_command
-from fgvc_cli.report import examples
 from fgvc_cli.report.confusion_chart import COUNTED_CLASSES
 from fgvc_cli.report.detail_sections import EXTREME, SHOWN
 
@@ -41,12 +39,6 @@ def home(fgvc, cache, tmp_path_factory) -> Path:
 def at_home(home, monkeypatch) -> Path:
     monkeypatch.chdir(home)
     return home
-
-
-def test_every_option_is_in_the_table_with_default_and_help(page, options_of):
-    expected = options_of(report_command)
-    assert page(PAGE).rows("## Options") == expected
-    assert next(default for name, default, _ in expected if name == "`--images`") == str(examples.IMAGES)
 
 
 def test_the_command_of_the_page_makes_the_parts_of_the_page(page, fgvc, at_home, cache):
