@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from fgvc_cli.benchmarking.combinations import BenchRequest, plan
-from fgvc_cli.benchmarking.measuring import Subject, free_memory
+from fgvc_cli.benchmarking.measuring import RandomClassifier, free_memory
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.setup import build_optimizer
@@ -31,16 +31,16 @@ COMPARED = 3
 """Updates after which the weights are compared."""
 
 
-def our_update(subject: Subject, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:
+def our_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:
     """Return an update as the trainer makes it; `batch`: the targets, labels B or probabilities B,K."""
-    classifier, optimizer = subject.classifier.train(), build_optimizer(config.optimizer, subject.classifier)
-    update = Update(classifier, classifier.head, optimizer, subject.autocast, config.train.clip_norm)
+    model, optimizer = classifier.model.train(), build_optimizer(config.optimizer, classifier.model)
+    update = Update(model, model.head, optimizer, classifier.autocast, config.train.clip_norm)
     return lambda: update([(images, batch)])
 
 
-def bare_update(subject: Subject, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:
+def bare_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:
     """Return an update as a plain script makes it."""
-    model, sgd = subject.classifier.train(), config.optimizer.options
+    model, sgd = classifier.model.train(), config.optimizer.options
     head_lr = sgd.lr if sgd.head_lr is None else sgd.head_lr
     parts = [(model.backbone, sgd.lr), (model.head, head_lr)]
     optimizer = torch.optim.SGD(
@@ -53,7 +53,7 @@ def bare_update(subject: Subject, config: RunConfig, images: Tensor, batch: Tens
 
     def update() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with subject.autocast():
+        with classifier.autocast():
             loss = F.cross_entropy(model(images), batch)
         loss.backward()
         if config.train.clip_norm:
@@ -71,11 +71,11 @@ def several(update: Callable[[], object], updates: int) -> None:
 
 def measure(config: RunConfig, classes: int, device: torch.device, updates: int, rounds: int) -> dict[str, Any]:
     """Measure one backbone, print a line, and return the figures."""
-    subjects = {name: Subject(config, classes, device) for name in ("bare loop", "ours")}
+    classifiers = {name: RandomClassifier(config, classes, device) for name in ("bare loop", "ours")}
     makers = {"bare loop": bare_update, "ours": our_update}
-    images, batch = subjects["ours"].batches(config, config.train.batch_size)[0]
-    made = {name: makers[name](subject, config, images, batch) for name, subject in subjects.items()}
-    ours, bare = subjects["ours"].classifier, subjects["bare loop"].classifier
+    images, batch = classifiers["ours"].batches(config, config.train.batch_size)[0]
+    made = {name: makers[name](classifier, config, images, batch) for name, classifier in classifiers.items()}
+    ours, bare = classifiers["ours"].model, classifiers["bare loop"].model
     start = {name: parameter.detach().clone() for name, parameter in ours.named_parameters()}
     for update in made.values():
         torch.manual_seed(1)  # whatever is dropped at random is the same

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fgvc_cli.benchmarking.combinations import BenchRequest, plan
-from fgvc_cli.benchmarking.measuring import Subject
+from fgvc_cli.benchmarking.measuring import RandomClassifier
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.setup import build_optimizer
@@ -31,18 +31,18 @@ TOLERANCE = 1e-3
 """By how much of their way the weights may lie apart then, in fp32: the two sum up in another order."""
 
 
-def our_update(subject: Subject, config: RunConfig, images: Tensor, labels: Tensor) -> Callable[[], object]:
+def our_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, labels: Tensor) -> Callable[[], object]:
     """Return an update as the trainer makes it."""
-    classifier, optimizer = subject.classifier.train(), build_optimizer(config.optimizer, subject.classifier)
-    update = Update(classifier, classifier.head, optimizer, subject.autocast)
+    model, optimizer = classifier.model.train(), build_optimizer(config.optimizer, classifier.model)
+    update = Update(model, model.head, optimizer, classifier.autocast)
     return lambda: update([(images, labels)])
 
 
 def package_update(
-    subject: Subject, config: RunConfig, images: Tensor, labels: Tensor, foreach: bool | None
+    classifier: RandomClassifier, config: RunConfig, images: Tensor, labels: Tensor, foreach: bool | None
 ) -> Callable[[], object]:
     """Return an update with the package's SAM."""
-    model, sam = subject.classifier.train(), config.optimizer.options
+    model, sam = classifier.model.train(), config.optimizer.options
     sgd = config.optimizer.base.options
     head_lr = sgd.lr if sgd.head_lr is None else sgd.head_lr
     optimizer = SAM(
@@ -58,7 +58,7 @@ def package_update(
     )
 
     def evaluate() -> Tensor:
-        with subject.autocast():
+        with classifier.autocast():
             loss = F.cross_entropy(model(images), labels)
         loss.backward()
         return loss
@@ -103,10 +103,7 @@ def main() -> None:
     of_optimizer = {c.optimizer: c.config for c in planned.combinations if c.config is not None}
     device, config = planned.device, of_optimizer["sam"]
 
-    def subject() -> Subject:
-        return Subject(config, arguments.classes, device)
-
-    ours, theirs, foreach, sgd = subject(), subject(), subject(), subject()
+    ours, theirs, foreach, sgd = (RandomClassifier(config, arguments.classes, device) for _ in range(4))
     ((images, labels),) = ours.batches(config, arguments.batch_size)
     ways = {
         "sgd": our_update(sgd, of_optimizer["sgd"], images, labels),
@@ -114,11 +111,11 @@ def main() -> None:
         "pytorch_optimizer": package_update(theirs, config, images, labels, None),
         "pytorch_optimizer, foreach": package_update(foreach, config, images, labels, True),
     }
-    start = {name: parameter.detach().clone() for name, parameter in ours.classifier.named_parameters()}
+    start = {name: parameter.detach().clone() for name, parameter in ours.model.named_parameters()}
     for update in ways.values():
         for _ in range(COMPARED):
             update()
-    distance = max(apart(ours.classifier, other.classifier, start) for other in (theirs, foreach))
+    distance = max(apart(ours.model, other.model, start) for other in (theirs, foreach))
     print(f"after {COMPARED} updates the weights lie {distance:.1e} of their way apart")
     if ours.precision == "fp32" and distance > TOLERANCE:
         raise SystemExit("that is too far: the two do not do the same")

@@ -7,36 +7,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgvc_cli.benchmarking.results import Report, Row, Work
-from fgvc_cli.benchmarking.text import circumstances, row_names, sections, speed
+from fgvc_cli.benchmarking.text import baseline_name, circumstances, row_names, sections, speed
 from fgvc_cli.formatting import ratio
 from fgvc_cli.viz import FAINT, INK, make_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette without its yellow, which is too pale on white: told apart by the color-blind too.
+# The color-blind safe palette of Okabe and Ito without its yellow, which is too pale on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 FAILED = "#8A919A"
 
 MANY = 20
-"""From so many bars up the axis has its figures at both ends."""
+"""Above this number of bars the axis is labeled at both ends."""
 WIDTH = 9.0
 BAR_INCHES = 0.24
-"""Height of a bar with the gap to the next one: names stay readable whatever the number of bars."""
+"""Height of a bar and the gap below it, so that names stay readable however many bars there are."""
 GAP = 1.3
-"""Room for the name of a backbone, in bars."""
+"""Space for the name of a backbone, in bars."""
 REASON_LENGTH = 80
-"""Characters of the reason of a failure that the chart shows; the table has all of it."""
+"""Characters of the reason for a failure that the chart shows; the table shows all of it."""
 
 
 def draw_chart(path: Path, report: Report) -> None:
-    """Draw a bar a combination, by backbone, colored by head, from top to bottom as in the table.
+    """Draw one bar per combination, grouped by backbone and colored by head, in the order of the table.
 
-    A thin line in each bar spans the quartiles; behind it stand images a second and the ratio to the baseline. Of a
-    combination that failed the reason stands in place of the bar.
+    A thin line in each bar spans the quartiles; images per second and the ratio to the baseline follow the bar. A
+    combination that failed has the reason in place of the bar.
 
     Args:
-        path: PNG to write.
+        path: PNG file to write.
         report: at least one of its rows has an update.
     """
     rows, titles = report.rows, sections(report.rows)
@@ -52,13 +52,13 @@ def draw_chart(path: Path, report: Report) -> None:
             _draw_bar(axes, row, row.update, place, COLORS[heads.index(row.head) % len(COLORS)], fastest)
     for title, place in headings.items():
         axes.text(0, place, _plain(title), va="center", ha="left", color=INK, fontsize=10, fontweight="bold")
-    _dress(axes, rows, places, fastest)
+    _style_axes(axes, rows, places, fastest)
     _title(axes, report)
     save_figure(figure, path)
 
 
 def _places(titles: Sequence[str]) -> tuple[list[float], dict[str, float]]:
-    """Return where each bar lies, and where each section's title, in bars from the top."""
+    """Return the position of each bar and of each section's title, in bars from the top."""
     places: list[float] = []
     headings: dict[str, float] = {}
     next_place = 0.0
@@ -77,8 +77,8 @@ def _draw_bar(axes: Axes, row: Row, work: Work, place: float, color: str, fastes
     axes.barh(place, rate, height=0.78, color=color)
     low, high = (1000 * work.images / milliseconds for milliseconds in (work.timing.high, work.timing.low))
     axes.plot([low, high], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
-    beside = f"  × {ratio(work.ratio)}" if work.ratio is not None and not row.baseline else ""
-    axes.text(max(rate, high) + 0.008 * fastest, place, f"{speed(work)}{beside}", va="center", color=INK, fontsize=8)
+    relative = f"  × {ratio(work.ratio)}" if work.ratio is not None and not row.baseline else ""
+    axes.text(max(rate, high) + 0.008 * fastest, place, f"{speed(work)}{relative}", va="center", color=INK, fontsize=8)
 
 
 def _mark_failed(axes: Axes, row: Row, place: float, fastest: float) -> None:
@@ -88,7 +88,7 @@ def _mark_failed(axes: Axes, row: Row, place: float, fastest: float) -> None:
     axes.text(0.015 * fastest, place, _plain(short), va="center", color=FAILED, fontsize=8, fontstyle="italic")
 
 
-def _dress(axes: Axes, rows: Sequence[Row], places: Sequence[float], fastest: float) -> None:
+def _style_axes(axes: Axes, rows: Sequence[Row], places: Sequence[float], fastest: float) -> None:
     axes.set_ylim(places[-1] + 0.7, -0.7)
     axes.set_xlim(0, 1.12 * fastest)
     axes.set_yticks(list(places), [_plain(name) for name in row_names(rows)], fontsize=8.5)
@@ -101,16 +101,15 @@ def _dress(axes: Axes, rows: Sequence[Row], places: Sequence[float], fastest: fl
 
 
 def _title(axes: Axes, report: Report) -> None:
-    """Write what is shown above the bars, and below that smaller what it was measured on."""
-    name = "Training updates, images a second"
-    baselines = {f"{row.head} + {row.optimizer_title}" for row in report.rows if row.baseline}
-    if len(baselines) == 1:
-        name += f" (× beside {baselines.pop()} on the same backbone)"
-    above = 20 if len(report.rows) > MANY else 6  # points; the axis has its figures there too
+    """Write the title and, smaller, machine and settings above the bars."""
+    name = "Training updates, images per second"
+    if baseline := baseline_name(report.rows):
+        name += f" (× relative to {baseline} on the same backbone)"
+    above = 20 if len(report.rows) > MANY else 6  # points; the labels of the axis are there too
     about = _plain("\n".join(circumstances(report)))
     axes.annotate(about, (0, 1), (0, above), "axes fraction", "offset points", color=INK, fontsize=8.5)
     axes.set_title(_plain(name), loc="left", color=INK, fontsize=11, pad=above + 30)
 
 
 def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # a dollar sign would start mathematical notation
+    return text.replace("$", r"\$")  # a dollar sign would start math text

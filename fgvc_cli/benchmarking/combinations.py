@@ -1,9 +1,9 @@
-"""From a request to the combinations to measure, each with every setting resolved."""
+"""From a request to the combinations to measure, each with all settings resolved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,43 +19,40 @@ from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import Kind
 
-LARGEST = 0
-"""The batch size that stands for: as many images as fit."""
-
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """Which combinations to time, and how.
+    """Which combinations to measure, and how.
 
     Attributes:
-        backbones, heads, optimizers: names; of a kind without any, all built-in components.
-        everything: take the components of every installed plugin instead of the built-in ones.
-        explainers: to time beside updates and predictions.
-        image_size: side of the images, pixels; None: by device.
-        batch_size: images in a batch; `LARGEST`: as many as fit into the GPU's memory; None: by device.
-        classes: of the head.
+        backbones, heads, optimizers: names; a kind without any stands for all its built-in components.
+        all_plugins: use the components of all installed plugins instead of the built-in ones.
+        explain: names of explainers to measure too.
+        image_size: side length in pixels; None: by device.
+        batch_size: images in a batch; "max": as many as fit into the GPU's memory; None: by device.
+        classes: number of classes of the head.
         recipe: whose settings the components get.
-        settings: `--set` as typed, stronger than the recipe.
-        device, precision: as a person names them.
-        channels_last: the memory format of convolutional weights and images.
-        compile: whether the model is compiled.
-        seconds: for each piece of work, at most (one round is always timed); None: by device.
-        epoch: whether to time an epoch of each combination over real images too.
-        pipeline: whether to time the input pipeline.
-        dataset, data: the images for `epoch` and `pipeline`: a name, or a folder or table; without either, drawn ones.
-        workers: processes that read them; -1 chooses by device.
+        settings: `kind.option=value` texts, which override the recipe.
+        device, precision: as `pick_device` and `resolve_precision` accept them.
+        channels_last: memory format of convolutional weights and images.
+        compile: whether to compile the model.
+        seconds: time limit for each measurement (one round is always timed); None: by device.
+        epoch: also measure an epoch of each combination over real images.
+        pipeline: measure the input pipeline.
+        dataset, data: images for `epoch` and `pipeline`: a name, or a folder or table; default: the demo dataset.
+        workers: loader processes; -1: by device.
     """
 
     backbones: Sequence[str] = ()
     heads: Sequence[str] = ()
     optimizers: Sequence[str] = ()
-    everything: bool = False
-    explainers: Sequence[str] = ()
+    all_plugins: bool = False
+    explain: Sequence[str] = ()
     image_size: int | None = None
-    batch_size: int | None = None
+    batch_size: int | Literal["max"] | None = None
     classes: int = 100
     recipe: str = "finetune"
-    settings: Sequence[str] = field(default_factory=tuple)
+    settings: Sequence[str] = ()
     device: str = "auto"
     precision: str = "auto"
     channels_last: Literal["auto", "on", "off"] = "auto"
@@ -68,45 +65,14 @@ class BenchRequest:
     workers: int = -1
 
 
-def batch_size_named(text: str | None) -> int | None:
-    """Return the batch size that a person typed: a number, or "max" for `LARGEST`.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    if text is None:
-        return None
-    if text == "max":
-        return LARGEST
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text}: write a number of images, or max for as many as fit.")
-    return int(text)
-
-
-def refuse_images_for_nothing(options: Mapping[str, Any], reads_images: bool) -> None:
-    """Refuse options that say which real images to read, and how, where none are read.
-
-    Args:
-        options: by name, with their values; None where not given.
-        reads_images: whether an epoch or the input pipeline is to be timed.
-
-    Raises:
-        UsageError: one is given.
-    """
-    given = [name for name, value in options.items() if value is not None]
-    if given and not reads_images:
-        raise UsageError(f"{given[0]} is for real images, and updates are timed on random ones: add --epoch, "
-                         "--pipeline or both.")  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured where a person says nothing.
+    """Defaults by device.
 
     Attributes:
         image_size: pixels; None: the recipe's.
         batch_size: images.
-        seconds: for each piece of work.
+        seconds: time limit for each measurement.
     """
 
     image_size: int | None
@@ -116,7 +82,7 @@ class Sizes:
 
 ON_CUDA = Sizes(None, 64, 10.0)
 ELSEWHERE = Sizes(64, 8, 2.0)
-"""So small that all built-in combinations are measured in minutes on two cores."""
+"""Small enough to measure all built-in combinations within minutes on two cores."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +90,9 @@ class Combination:
     """A backbone, a head and an optimizer to be measured together.
 
     Attributes:
-        backbone, head, optimizer: names, as a person types them.
-        config: every setting; None if it could not be resolved.
-        baseline: whether others on its backbone are compared with it.
+        backbone, head, optimizer: names, as in the request.
+        config: all settings; None if they could not be resolved.
+        baseline: whether the others on its backbone are compared with it.
         failed: why there is no config, in one line.
     """
 
@@ -139,140 +105,135 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """The combination in one word."""
+        """The combination as "backbone + head + optimizer"."""
         return f"{self.backbone} + {self.head} + {self.optimizer}"
-
-    def with_batch_size(self, batch_size: int) -> Combination:
-        """Return a copy with batches of that many images."""
-        return self if self.config is None else replace(self, config=self.config.with_train(batch_size=batch_size))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request comes to.
+    """A resolved request.
 
     Attributes:
         device: to measure on.
-        combinations: in the order in which they are measured: by backbone and head, each backbone's baseline first.
-        explainers: to measure beside them.
-        seconds: for each piece of work.
-        alone: of the first combination (without any, the recipe's own): the images for epochs and pipeline are its.
-        largest: whether batches are as large as fit.
+        combinations: in the order of measurement: by backbone and head, each backbone's baseline first.
+        explainers: to measure too.
+        seconds: time limit for each measurement.
+        config: of the first combination, or the recipe's own; opens the images for epochs and pipeline.
+        largest_batch: whether to find the largest batch that fits.
     """
 
     device: torch.device
     combinations: Sequence[Combination]
     explainers: Sequence[NamedExplainer]
     seconds: float
-    alone: RunConfig
-    largest: bool
+    config: RunConfig
+    largest_batch: bool
 
 
 def plan(request: BenchRequest, registry: Registry) -> Plan:
-    """Find the components that a request names, and resolve the settings of each combination.
+    """Find the requested components and resolve the settings of each combination.
 
     Raises:
-        UsageError: a name, an option or a value does not exist or does not fit, or the device cannot do what is asked.
+        UsageError: a name, an option or a value does not exist or does not fit, or the device cannot do it.
         FgvcError: an explainer cannot be loaded.
     """
     of_explainers, texts = explainer_settings(request.settings)
-    if of_explainers and not request.explainers:
+    if of_explainers and not request.explain:
         option = next(iter(of_explainers))
-        raise UsageError(f"--set explainer.{option}: no explainer is timed. Name one with --explain.")
-    device = pick_device(_last_of(texts, "device") or request.device)
-    if request.batch_size == LARGEST and device.type != "cuda":
+        raise UsageError(f"`explainer.{option}` is set, but no explainer is measured; name one with `explain`")
+    device = pick_device(_last_value(texts, "device") or request.device)
+    largest_batch = request.batch_size == "max"
+    if largest_batch and device.type != "cuda":
         raise UsageError(
-            f"--batch-size max is for GPUs with memory of their own, and this is {device.type}: name a number, such as "
-            f"--batch-size {ELSEWHERE.batch_size}."
+            f"`batch_size=max` needs a GPU with its own memory, and the device is {device.type}: choose a number, such "
+            f"as `batch_size={ELSEWHERE.batch_size}`"
         )
-    maker = _Maker(request, texts, device, registry)
-    combinations = [] if pipeline_alone(request) else maker.combinations()
+    planner = _Planner(request, texts, device, registry)
+    named = (request.backbones, request.heads, request.optimizers, request.explain)
+    pipeline_only = request.pipeline and not (request.epoch or request.all_plugins or any(named))
+    combinations = [] if pipeline_only else planner.combinations()
     configs = [combination.config for combination in combinations if combination.config is not None]
     return Plan(
         device,
         combinations,
-        make_explainers(request.explainers, of_explainers, registry),
-        request.seconds or maker.sizes.seconds,
-        configs[0] if configs else maker.usual_config(),
-        request.batch_size == LARGEST,
+        make_explainers(request.explain, of_explainers, registry),
+        request.seconds or planner.sizes.seconds,
+        configs[0] if configs else planner.recipe_config(),
+        largest_batch,
     )
 
 
-def pipeline_alone(request: BenchRequest) -> bool:
-    """Say whether nothing but the input pipeline is to be measured."""
-    named = (request.backbones, request.heads, request.optimizers, request.explainers)
-    return request.pipeline and not (request.epoch or request.everything or any(named))
-
-
-class _Maker:
-    """Makes combinations for a request."""
+class _Planner:
+    """Resolves the combinations of a request."""
 
     def __init__(self, request: BenchRequest, texts: Sequence[str], device: torch.device, registry: Registry) -> None:
         self.request, self.registry = request, registry
-        self.recipe = read_recipe(request.recipe, registry)
-        self.settings = SharedSettings(texts, self.recipe, registry)
+        recipe = read_recipe(request.recipe, registry)
+        self.settings = SharedSettings(texts, recipe, registry)
         self.facts = {"device": device.type, "weights": "pretrained"}
         self.sizes = ON_CUDA if device.type == "cuda" else ELSEWHERE
-        names = self.recipe.names()
-        self.usual = {kind: registry.find(kind, names[kind]) for kind in MEASURED if kind in names}
+        names = recipe.names()
+        self.of_recipe = {kind: registry.find(kind, names[kind]) for kind in MEASURED if kind in names}
 
     def combinations(self) -> list[Combination]:
-        """Return the combinations in the order in which they are measured."""
-        asked = {kind: self._asked(kind) for kind in MEASURED}
-        self.settings.check(asked)
+        """Return the combinations in the order of measurement."""
+        requested = {kind: self._requested(kind) for kind in MEASURED}
+        self.settings.check(requested)
         return [
             self._combination({"backbone": backbone, "head": head, "optimizer": optimizer})
-            for backbone in asked["backbone"]
-            for head, optimizer in self._pairs(asked["head"], asked["optimizer"])
+            for backbone in requested["backbone"]
+            for head, optimizer in self._pairs(requested["head"], requested["optimizer"])
         ]
 
-    def usual_config(self) -> RunConfig:
-        """Return the recipe's own combination."""
-        self.settings.check({kind: [component] for kind, component in self.usual.items()})
-        return self._config(self.usual)
+    def recipe_config(self) -> RunConfig:
+        """Return the settings of the recipe's own combination."""
+        self.settings.check({kind: [component] for kind, component in self.of_recipe.items()})
+        return self._config(self.of_recipe)
 
-    def _asked(self, kind: Kind) -> list[Component]:
-        """Return the components of a kind that are to be measured, each once."""
+    def _requested(self, kind: Kind) -> list[Component]:
+        """Return the requested components of a kind, each once."""
         names = {"backbone": self.request.backbones, "head": self.request.heads, "optimizer": self.request.optimizers}
         found: Iterable[Component] = (self.registry.find(kind, name) for name in names[kind])
         if not names[kind]:
-            found = (c for c in self.registry.components(kind) if c.builtin or self.request.everything)
+            found = (c for c in self.registry.components(kind) if c.builtin or self.request.all_plugins)
         return list({component.reference: component for component in found}.values())
 
     def _pairs(self, heads: Sequence[Component], optimizers: Sequence[Component]) -> list[tuple[Component, Component]]:
-        """Return heads with optimizers, the baseline first (there whether asked for or not), then by head."""
-        asked = [(head, optimizer) for head in heads for optimizer in optimizers]
-        if "head" not in self.usual or "optimizer" not in self.usual:
-            return asked
-        baseline = self.usual["head"], self.usual["optimizer"]
-        on_baseline_head = [pair for pair in asked if pair[0] == baseline[0] and pair != baseline]
-        return [baseline, *on_baseline_head, *(pair for pair in asked if pair[0] != baseline[0])]
+        """Return heads with optimizers: the recipe's pair first, requested or not, as the baseline; then by head."""
+        pairs = [(head, optimizer) for head in heads for optimizer in optimizers]
+        if "head" not in self.of_recipe or "optimizer" not in self.of_recipe:
+            return pairs
+        baseline = self.of_recipe["head"], self.of_recipe["optimizer"]
+        on_baseline_head = [pair for pair in pairs if pair[0] == baseline[0] and pair != baseline]
+        return [baseline, *on_baseline_head, *(pair for pair in pairs if pair[0] != baseline[0])]
 
     def _combination(self, components: Mapping[Kind, Component]) -> Combination:
-        names = {kind: self._name(component) for kind, component in components.items()}
-        baseline = all(self.usual.get(kind) == components[kind] for kind in ("head", "optimizer"))
-        config, failed = None, None
+        backbone, head, optimizer = (self._name(components[kind]) for kind in MEASURED)
+        baseline = all(self.of_recipe.get(kind) == components[kind] for kind in ("head", "optimizer"))
         try:
-            config = self._config(components)
+            return Combination(backbone, head, optimizer, self._config(components), baseline)
         except UsageError:
             raise
         except FgvcError as error:
-            failed = str(error)
-        return Combination(names["backbone"], names["head"], names["optimizer"], config, baseline, failed)
+            return Combination(backbone, head, optimizer, None, baseline, str(error))
 
     def _config(self, components: Mapping[Kind, Component]) -> RunConfig:
         request, data = self.request, self.request.data
+
+        def given(value: Any, default: Any) -> Any:
+            return None if value == default else value  # None leaves the setting to the recipe
+
         options: dict[str, dict[str, Any]] = {kind: {"name": c.reference} for kind, c in components.items()}
         options["dataset"] = {"name": request.dataset, "data": None if data is None else str(data)}
         options["train"] = {
             "weights": "none",
             "image_size": request.image_size or self.sizes.image_size,
-            "batch_size": request.batch_size or self.sizes.batch_size,
-            "device": _unless(request.device, "auto"),
-            "precision": _unless(request.precision, "auto"),
-            "channels_last": _unless(request.channels_last, "auto"),
+            "batch_size": self.sizes.batch_size if request.batch_size in (None, "max") else request.batch_size,
+            "device": given(request.device, "auto"),
+            "precision": given(request.precision, "auto"),
+            "channels_last": given(request.channels_last, "auto"),
             "compile": request.compile or None,
-            "workers": _unless(request.workers, -1),
+            "workers": given(request.workers, -1),
         }
         layers, _ = user_settings(None, options, self.settings.of(components))
         return resolve(layers, request.recipe, self.facts, self.registry)
@@ -282,13 +243,8 @@ class _Maker:
         return component.reference if clashing else component.name
 
 
-def _unless(value: Any, usual: Any) -> Any:
-    """Return None, which leaves a setting to the recipe, where a person left it as it is."""
-    return None if value == usual else value
-
-
-def _last_of(texts: Sequence[str], option: str) -> str | None:
-    """Return the value that `--set train.OPTION=...` gives last, if any does."""
+def _last_value(texts: Sequence[str], option: str) -> str | None:
+    """Return the last value that the texts set `train.OPTION` to, or None."""
     parsed = [parse_setting(text) for text in texts]
     values = [str(value) for kind, name, value in parsed if (kind, name) == ("train", option)]
     return values[-1] if values else None

@@ -1,4 +1,4 @@
-"""Two benchmarks beside each other: what was different, and how much faster or smaller the second is."""
+"""Compare two benchmarks: what differed, and how much faster or smaller the second is."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 from fgvc_cli.benchmarking.results import Feed, Report, Row, Work
 from fgvc_cli.errors import FgvcError
 
-LEAST_ROUNDS = 3
-"""Fewer rounds than this say nothing of their spread."""
+MIN_ROUNDS = 3
+"""Fewer rounds do not show a spread."""
 
-MEASURED = ("date", "multiply_adds_per_second")
-"""Facts about the machine that differ from run to run on the same one."""
-UNTOLD = ("image_size", "batch_size", "seconds")
-"""Settings that are no circumstances: rows are matched by their sizes, and measuring for longer changes nothing."""
-ASKED = ("epoch", "pipeline", "dataset", "data", "explainers")
-"""Settings of works that one report may have and the other not: only where both have them a difference matters."""
+MEASURED = ("date", "macs_per_second")
+"""Facts about the machine that differ from run to run."""
+IRRELEVANT = ("image_size", "batch_size", "seconds")
+"""Settings that do not distinguish results: rows are matched by size, and the time limit changes only the spread."""
+OPTIONAL = ("epoch", "pipeline", "dataset", "data", "explainers")
+"""Settings of measurements that one report may lack; a difference matters only where both have them."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A circumstance that was not the same.
+    """A fact or setting that was not the same.
 
     Attributes:
         name: of the fact or setting.
-        first, second: its values; None where a report does not say.
+        first, second: its values; None where a report does not have it.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class WorkPair:
-    """One piece of work that both measured.
+    """An operation that both measured.
 
     Attributes:
         name: "update", "predict", "epoch", or the explainer's name.
-        first, second: what was found.
+        first, second: the measurements.
     """
 
     name: str
@@ -50,32 +50,33 @@ class WorkPair:
 
     @property
     def ratio(self) -> float:
-        """Images a second of the second beside the first: above 1, the second is faster."""
+        """Throughput of the second divided by that of the first; above 1 the second is faster."""
         return self.second.images_per_second / self.first.images_per_second
 
     @property
     def memory_ratio(self) -> float | None:
-        """Peak memory of the second beside the first: below 1, the second needs less; None: not measured."""
+        """Peak memory of the second divided by that of the first; None: not measured."""
         if not self.first.peak_memory or self.second.peak_memory is None:
             return None
         return self.second.peak_memory / self.first.peak_memory
 
     @property
     def clear(self) -> bool | None:
-        """Whether the difference is more than the spread: the quartiles of the two times do not overlap.
+        """Whether the quartiles of the two times per image do not overlap.
 
-        None: one of the two was timed fewer than `LEAST_ROUNDS` times. Quartiles are of rounds within a run: what
-        differs between runs of the same program, such as another load on the machine, is not in them.
+        None: one of them was timed fewer than `MIN_ROUNDS` times. Quartiles are of the rounds of one run; variation
+        between runs of the same program, such as another load on the machine, is not in them.
         """
-        if min(self.first.timing.rounds, self.second.timing.rounds) < LEAST_ROUNDS:
+        if min(self.first.timing.rounds, self.second.timing.rounds) < MIN_ROUNDS:
             return None
-        (low, high), (other_low, other_high) = _quartiles(self.first), _quartiles(self.second)
-        return high < other_low or other_high < low
+        first, second = self.first, self.second
+        low, high = first.timing.low / first.images, first.timing.high / first.images
+        return high < second.timing.low / second.images or second.timing.high / second.images < low
 
 
 @dataclass(frozen=True)
 class RowPair:
-    """One combination, at one image size and batch size, that both have.
+    """A combination, at one image size and batch size, that both have.
 
     Attributes:
         first, second: the rows.
@@ -87,33 +88,33 @@ class RowPair:
     works: tuple[WorkPair, ...]
 
     def work(self, name: str) -> WorkPair | None:
-        """Return a piece of work by name, or None."""
+        """Return an operation by name, or None."""
         return next((work for work in self.works if work.name == name), None)
 
 
 @dataclass(frozen=True)
 class FeedPair:
-    """One way of the input pipeline that both measured."""
+    """A situation of the input pipeline that both measured."""
 
     first: Feed
     second: Feed
 
     @property
     def ratio(self) -> float:
-        """Images a second of the second beside the first."""
+        """Throughput of the second divided by that of the first."""
         return self.second.images_per_second / self.first.images_per_second
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two reports beside each other.
+    """Two reports compared.
 
     Attributes:
         differences: of machine and settings.
         rows: that both have, in the order of the first.
-        only_first, only_second: rows that the other does not have, or has at other sizes.
+        only_first, only_second: rows that the other does not have at the same sizes.
         feeds: that both have.
-        matrix_ratio: rate of large matrix products of the second beside the first; None: not known.
+        matrix_ratio: rate of large matrix products of the second divided by that of the first; None: unknown.
     """
 
     differences: tuple[Difference, ...]
@@ -123,34 +124,37 @@ class Comparison:
     feeds: tuple[FeedPair, ...]
     matrix_ratio: float | None
 
-    def refuse_if_empty(self, first: str, second: str) -> None:
-        """Say in one line that the two, so called, have nothing in common.
+    def check(self, first: str, second: str) -> None:
+        """Refuse a comparison without a common measurement.
+
+        Args:
+            first, second: names of the reports, for the error.
 
         Raises:
-            FgvcError: they have not.
+            FgvcError: the reports have no measurement in common.
         """
         if self.feeds or any(pair.works for pair in self.rows):
             return
         if self.rows:
             pair = self.rows[0]
-            why = pair.first.failed or pair.second.failed or "other works were measured"
-            raise FgvcError(f"{first} and {second} have no figure in common: {_sized(pair.first)}: {why}")
+            why = pair.first.failed or pair.second.failed or "they measured different operations"
+            raise FgvcError(f"{first} and {second} have no measurement in common: {_sized(pair.first)}: {why}")
         have = [
             f"{name} has {_sized(rows[0])}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
             for name, rows in ((first, self.only_first), (second, self.only_second))
             if rows
         ]
-        which = f": {'; '.join(have)}" if have else ""
-        raise FgvcError(f"{first} and {second} have no combination in common at the same sizes{which}.")
+        details = f": {'; '.join(have)}" if have else ""
+        raise FgvcError(f"{first} and {second} have no combination in common at the same sizes{details}")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON document: ratios are of images a second, and of bytes, second beside first."""
+        """Return the JSON document; ratios are second divided by first, of images per second and of bytes."""
         return {
             "differences": {d.name: {"first": d.first, "second": d.second} for d in self.differences},
             "matrix_ratio": self.matrix_ratio,
             "rows": [_row_json(pair) for pair in self.rows],
-            "only_first": [_identity(row) for row in self.only_first],
-            "only_second": [_identity(row) for row in self.only_second],
+            "only_first": [{**_identity(row), "failed": row.failed} for row in self.only_first],
+            "only_second": [{**_identity(row), "failed": row.failed} for row in self.only_second],
             "feeds": [
                 {
                     "name": pair.first.name,
@@ -164,64 +168,48 @@ class Comparison:
 
 
 def compare(first: Report, second: Report) -> Comparison:
-    """Match two reports by combination (what the optimizer is built over included), image size and batch size."""
-    firsts, seconds = ({_key(row): row for row in report.rows} for report in (first, second))
+    """Match two reports by combination (base optimizer included), image size and batch size."""
+    firsts, seconds = ({tuple(_identity(row).values()): row for row in report.rows} for report in (first, second))
     feeds = {feed.name: feed for feed in second.feeds}
+    rate, other_rate = (report.machine.get("macs_per_second") for report in (first, second))
     return Comparison(
         differences=(
             *_differences(first.machine, second.machine, MEASURED),
-            *_differences(*_settings(first.settings, second.settings), UNTOLD),
+            *_differences(*_comparable_settings(first.settings, second.settings), IRRELEVANT),
         ),
         rows=tuple(_pair(row, seconds[key]) for key, row in firsts.items() if key in seconds),
         only_first=tuple(row for key, row in firsts.items() if key not in seconds),
         only_second=tuple(row for key, row in seconds.items() if key not in firsts),
         feeds=tuple(FeedPair(feed, feeds[feed.name]) for feed in first.feeds if feed.name in feeds),
-        matrix_ratio=_ratio(*(report.machine.get("multiply_adds_per_second") for report in (first, second))),
+        matrix_ratio=other_rate / rate if rate and other_rate else None,
     )
 
 
-def _key(row: Row) -> tuple[Any, ...]:
-    return row.backbone, row.head, row.optimizer_title, row.image_size, row.batch_size
-
-
 def _pair(first: Row, second: Row) -> RowPair:
-    found = [_works(row) for row in (first, second)]
-    return RowPair(first, second, tuple(WorkPair(n, w, found[1][n]) for n, w in found[0].items() if n in found[1]))
-
-
-def _works(row: Row) -> dict[str, Work]:
-    works = {"update": row.update, "predict": row.predict, "epoch": row.epoch, **row.explain}
-    return {name: work for name, work in works.items() if work is not None}
+    works = second.works
+    return RowPair(first, second, tuple(WorkPair(n, w, works[n]) for n, w in first.works.items() if n in works))
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any], without: tuple[str, ...]) -> list[Difference]:
     names = [name for name in dict.fromkeys((*first, *second)) if name not in without]
     pairs = [Difference(name, first.get(name), second.get(name)) for name in names]
-    # by their JSON: one may have come from a file, where a tuple is a list
+    # As JSON: one may have been read from a file, where a tuple is a list.
     return [pair for pair in pairs if json.dumps(pair.first, default=str) != json.dumps(pair.second, default=str)]
 
 
-def _settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of both without those that only one report's works depend on."""
-    apart = {name for name in ASKED if not (first.get(name) and second.get(name))}
-    kept = [{name: value for name, value in settings.items() if name not in apart} for settings in (first, second)]
-    for settings, other in zip(kept, reversed([dict(settings) for settings in kept]), strict=True):
-        if "explainers" in settings:  # options by explainer's name
-            settings["explainers"] = {n: o for n, o in settings["explainers"].items() if n in other["explainers"]}
+def _comparable_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both settings without those of measurements that only one report has."""
+    missing = {name for name in OPTIONAL if not (first.get(name) and second.get(name))}
+    kept = [{name: value for name, value in settings.items() if name not in missing} for settings in (first, second)]
+    if "explainers" not in missing:
+        options = [settings["explainers"] for settings in kept]
+        for settings, other in zip(kept, reversed(options), strict=True):
+            settings["explainers"] = {n: o for n, o in settings["explainers"].items() if n in other}
     return kept[0], kept[1]
 
 
-def _quartiles(work: Work) -> tuple[float, float]:
-    """Return the quartiles of the milliseconds an image takes: epochs may be of different numbers of images."""
-    return work.timing.low / work.images, work.timing.high / work.images
-
-
-def _ratio(first: float | None, second: float | None) -> float | None:
-    return second / first if first and second else None
-
-
 def _sized(row: Row) -> str:
-    return f"{row.backbone} + {row.head} + {row.optimizer_title} at {row.image_size} px, batches of {row.batch_size}"
+    return f"{row.title} at {row.image_size} px, batches of {row.batch_size}"
 
 
 def _identity(row: Row) -> dict[str, Any]:
@@ -231,12 +219,10 @@ def _identity(row: Row) -> dict[str, Any]:
         "optimizer": row.optimizer_title,
         "image_size": row.image_size,
         "batch_size": row.batch_size,
-        "failed": row.failed,
     }
 
 
 def _row_json(pair: RowPair) -> dict[str, Any]:
-    identity = {name: value for name, value in _identity(pair.first).items() if name != "failed"}
     works = {
         work.name: {
             "first": work.first.images_per_second,
@@ -247,4 +233,5 @@ def _row_json(pair: RowPair) -> dict[str, Any]:
         }
         for work in pair.works
     }
-    return {**identity, "works": works, "failed_first": pair.first.failed, "failed_second": pair.second.failed}
+    failed = {"failed_first": pair.first.failed, "failed_second": pair.second.failed}
+    return {**_identity(pair.first), "works": works, **failed}

@@ -1,9 +1,9 @@
-"""The files of a benchmark: the whole report as JSON, a line a combination as CSV, and a chart."""
+"""The files of a benchmark: the report as JSON, one row per combination as CSV, and a chart."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,75 +13,67 @@ from fgvc_cli.benchmarking.chart import draw_chart
 from fgvc_cli.benchmarking.comparing import compare
 from fgvc_cli.benchmarking.results import Report, Row, Work, report_from_json
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.files import write_csv
-from fgvc_cli.runs.folder import choose_new_folder
 
 logger = logging.getLogger(__name__)
 
 JSON_FILE, CSV_FILE, CHART_FILE = "bench.json", "bench.csv", "bench.png"
-FOLDER = "bench"
-"""Where benchmarks go that are given no folder, in the current one."""
-LOOKED_AT = 20
-"""So many benchmarks are looked through for one that can be compared."""
+MAX_READ = 20
+"""Number of earlier benchmarks that are read to find one to compare with."""
 
 CIRCUMSTANCES = {"machine": ("device_name", "torch", "fgvc"), "settings": ("precision", "channels_last", "compile")}
-"""What each line of the CSV repeats of the report, so that several files can be put together."""
+"""Facts of the report that each CSV row repeats, so that files can be concatenated."""
 
 
 class BenchFiles:
-    """Writes a benchmark's files as it goes on.
+    """Writes a benchmark's files while it runs.
 
     Attributes:
-        folder: where to; made with the first file.
+        folder: created with the first file.
+        written: the files that exist now, in the order of their first writing.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._written: list[Path] = []
+        self.written: list[Path] = []
         self._warned = False
 
-    @property
-    def written(self) -> list[Path]:
-        """Return the files that are there now, in the order of their first writing."""
-        return list(self._written)
-
     def earlier(self, report: Report) -> Path | None:
-        """Return the folder of the newest other benchmark beside this one that can be compared with it, or None."""
-        here = self.folder.absolute()
-        others = [path for path in here.parent.glob(f"*/{JSON_FILE}") if path.parent != here]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[:LOOKED_AT]:
-            with suppress(FgvcError):  # a damaged one is no reason to complain now
-                compare(read_report(path), report).refuse_if_empty("", "")
+        """Return the newest sibling folder with a benchmark that can be compared with this one, or None."""
+        folder = self.folder.absolute()
+        others = [path for path in folder.parent.glob(f"*/{JSON_FILE}") if path.parent != folder]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[:MAX_READ]:
+            with suppress(FgvcError):  # damaged, or nothing in common
+                compare(read_report(path), report).check("", "")
                 return path.parent
         return None
 
     def keep_if_possible(self, report: Report) -> None:
-        """Write what is known so far; where that cannot be, warn once: no disk is worth an hour of measuring."""
+        """Write the report so far; warn once if that fails, as a full disk should not end an hour of measuring."""
         try:
             self.keep(report)
         except FgvcError as error:
             if not self._warned:
-                logger.warning(f"{error} Measuring goes on; it is tried again after every combination.")
+                logger.warning(f"{error} Measuring continues; writing is retried after every combination.")
             self._warned = True
 
     def keep(self, report: Report) -> None:
-        """Write what is known so far: each file replaces its predecessor whole.
+        """Write the report so far, replacing each file atomically.
 
         Raises:
             FgvcError: it cannot be written.
         """
-        if not self._written:
+        if not self.written:
             self._clear()
         self._write(JSON_FILE, lambda path: files.write_json(path, report.as_json()))
         if report.rows:
             header, lines = table(report)
-            self._write(CSV_FILE, lambda path: write_csv(path, header, lines))
+            self._write(CSV_FILE, lambda path: files.write_csv(path, header, lines))
 
     def finish(self, report: Report) -> None:
-        """Write everything for the last time, and the chart if an update was timed.
+        """Write all files for the last time, with the chart if an update was timed.
 
         Raises:
-            FgvcError: it cannot be written.
+            FgvcError: they cannot be written.
         """
         if not report.rows and not report.feeds:
             return
@@ -89,14 +81,14 @@ class BenchFiles:
         if any(row.update for row in report.rows):
             self._write(CHART_FILE, lambda path: draw_chart(path, report))
 
-    def _write(self, name: str, write: Any) -> None:
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
         path = self.folder / name
         write(path)
-        if path not in self._written:
-            self._written.append(path)
+        if path not in self.written:
+            self.written.append(path)
 
     def _clear(self) -> None:
-        """Delete an earlier benchmark that is replaced: a chart of it beside the new figures would deceive."""
+        """Delete the benchmark that is replaced: its chart would not belong to the new results."""
         for name in (JSON_FILE, CSV_FILE, CHART_FILE):
             try:
                 (self.folder / name).unlink(missing_ok=True)
@@ -104,32 +96,31 @@ class BenchFiles:
                 raise FgvcError(f"Cannot replace {self.folder / name}: {error.strerror or error}.") from error
 
 
-def choose_folder(out: Path | None, force: bool) -> Path:
-    """Return the folder for the files, see `choose_new_folder`."""
-    return choose_new_folder(out, force, FOLDER, "the benchmark")
-
-
 def read_report(path: Path) -> Report:
-    """Read a report from a `bench.json`, or from the folder that one lies in.
+    """Read a report from a `bench.json` file or its folder.
 
     Raises:
-        FgvcError: it is not there, or no such file.
+        FgvcError: it does not exist, is damaged, or is not a report.
     """
     file = path / JSON_FILE if path.is_dir() else path
     if not file.is_file():
-        missing = f"has no {JSON_FILE}" if path.is_dir() else "there is no such file"
-        raise FgvcError(f"{path}: {missing}. Name a {JSON_FILE} that fgvc bench wrote, or its folder.")
+        problem = f"has no {JSON_FILE}" if path.is_dir() else "does not exist"
+        raise FgvcError(f"{path} {problem}: choose a {JSON_FILE} written by fgvc bench, or its folder")
     return report_from_json(files.read_json(file), str(file))
 
 
 def table(report: Report) -> tuple[list[str], list[list[Any]]]:
-    """Return header and lines of the CSV: one line a combination, one column a figure; what is not known is empty."""
-    lines = [_line(row, report) for row in report.rows]
-    columns = list(dict.fromkeys(column for line in lines for column in line))
-    return columns, [[line.get(column) for column in columns] for line in lines]
+    """Return header and rows of the CSV: one row per combination, one column per figure, empty where unknown."""
+    explainers = dict.fromkeys(name for row in report.rows for name in row.explain)
+    columns = {name: [getattr(row, name) for row in report.rows] for name in ("update", "predict", "epoch")}
+    columns |= {f"explain_{name}": [row.explain.get(name) for row in report.rows] for name in explainers}
+    measured = {name: works for name, works in columns.items() if any(works)}
+    lines = [_line(row, {n: works[i] for n, works in measured.items()}, report) for i, row in enumerate(report.rows)]
+    header = list(dict.fromkeys(column for line in lines for column in line))
+    return header, [[line.get(column) for column in header] for line in lines]
 
 
-def _line(row: Row, report: Report) -> dict[str, Any]:
+def _line(row: Row, works: dict[str, Work | None], report: Report) -> dict[str, Any]:
     line: dict[str, Any] = {
         "backbone": row.backbone,
         "head": row.head,
@@ -139,19 +130,15 @@ def _line(row: Row, report: Report) -> dict[str, Any]:
         "baseline": int(row.baseline),
         "parameters": sum(row.parameters.values()) if row.parameters else None,
     }
-    works: Mapping[str, Work | None] = {"update": row.update, "predict": row.predict, "epoch": row.epoch}
-    explained = {f"explain_{name}": row.explain.get(name) for name in _explainers(report.rows)}
-    for name, work in {**works, **explained}.items():
-        if any(_work(other, name) is not None for other in report.rows):
+    for name, work in works.items():
+        if work is not None:
             line |= {f"{name}_{figure}": value for figure, value in _figures(work).items()}
     for part, names in CIRCUMSTANCES.items():
         line |= {name: getattr(report, part).get(name) for name in names}
     return {**line, "failed": row.failed}
 
 
-def _figures(work: Work | None) -> dict[str, Any]:
-    if work is None:
-        return {}
+def _figures(work: Work) -> dict[str, Any]:
     return {
         "images_per_second": round(work.images_per_second, 3),
         "ms": work.timing.median,
@@ -160,18 +147,9 @@ def _figures(work: Work | None) -> dict[str, Any]:
         "rounds": work.timing.rounds,
         "warm_up_s": work.timing.warm_up,
         "waited": work.timing.waited,
-        "multiply_adds": work.multiply_adds,
+        "macs": work.macs,
         "peak_memory": work.peak_memory,
         "matrix_share": work.matrix_share,
         "ratio": work.ratio,
-        "over_arithmetic": work.over_arithmetic,
+        "time_vs_mac_bound": work.time_vs_mac_bound,
     }
-
-
-def _explainers(rows: Iterable[Row]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row.explain))
-
-
-def _work(row: Row, name: str) -> Work | None:
-    explainer = name.removeprefix("explain_")
-    return row.explain.get(explainer) if explainer != name else getattr(row, name)

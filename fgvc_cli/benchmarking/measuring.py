@@ -1,4 +1,4 @@
-"""Measuring the updates, predictions and explanations of one classifier with random weights on random images."""
+"""Measure updates, predictions and explanations of a classifier with random weights on random images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from fgvc_cli.benchmarking.memory import largest_batch, tensors_in
+from fgvc_cli.benchmarking.memory import largest_batch
 from fgvc_cli.benchmarking.results import Work
 from fgvc_cli.benchmarking.timing import Meter, synchronize
 from fgvc_cli.config.run_config import RunConfig
@@ -22,25 +23,22 @@ from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels
 from fgvc_cli.training.staging import soft_targets
 from fgvc_cli.training.update import MicroBatch, Update
 
-SLOW = 1e-3
-"""Of the learning rate: random images teach nothing, and weights that stay what they are keep all rounds alike. An
-update is the same work at any rate."""
+LR_FACTOR = 1e-3
+"""With nearly constant weights all rounds are equal; the amount of work does not depend on the learning rate."""
 NO_ENGINE = "unable to find an engine"
-"""In torch's message where no way of cuDNN to convolve finds room to work in: for a batch larger than one that fits."""
-FEW = 2
-"""Images of the update that makes the optimizer's state: batch normalization needs as many."""
+"""cuDNN's message where no convolution algorithm finds enough workspace for a batch larger than one that fits."""
 
 
-class Subject:
-    """A classifier that is measured: built as a training would, with random weights.
+class RandomClassifier:
+    """A classifier built as for training, with random weights.
 
     Args:
-        config: backbone, head and how they are trained.
+        config: backbone, head and training settings.
         classes: K.
-        device: where it goes.
+        device: where it is placed.
 
     Raises:
-        UsageError: the backbone does not take the image size, or the head not the backbone.
+        UsageError: the backbone does not accept the image size, or the head not the backbone.
         FgvcError: a component breaks its contract.
     """
 
@@ -53,19 +51,17 @@ class Subject:
         head = build_head(config.head.component, config.head.options, backbone, classes)
         mean, std = train.mean or backbone.info.mean, train.std or backbone.info.std
         preprocessing = Preprocessing(train.image_size, train.image_size, mean, std)
-        classifier = assemble(backbone, head, [str(k) for k in range(classes)], preprocessing).to(device)
-        self.layout = torch.contiguous_format
-        if wants_channels_last(config, backbone):
-            self.layout = torch.channels_last
-            classifier = classifier.to(memory_format=self.layout)
-        self.classifier = classifier
+        self.model = assemble(backbone, head, [str(k) for k in range(classes)], preprocessing).to(device)
+        self.layout = torch.channels_last if wants_channels_last(config, backbone) else torch.contiguous_format
+        if self.layout is torch.channels_last:
+            self.model = self.model.to(memory_format=self.layout)
         if train.compile:
-            compile_in_place(self.classifier)
+            compile_in_place(self.model)
 
     @property
     def parameters(self) -> dict[str, int]:
-        """Return how many parameters each part has."""
-        parts = {"backbone": self.classifier.backbone, "head": self.classifier.head}
+        """Return the number of parameters of backbone and head."""
+        parts = {"backbone": self.model.backbone, "head": self.model.head}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -73,121 +69,122 @@ class Subject:
         return autocast(self.device, self.precision)
 
     def images(self, count: int) -> Tensor:
-        """Return random images B,3,S,S as they come to the model: normalized, in its memory format."""
+        """Return random normalized images B,3,S,S in the model's memory format."""
         size = self.config.train.image_size
         return torch.randn(count, 3, size, size, device=self.device).contiguous(memory_format=self.layout)
 
     def batches(self, config: RunConfig, batch_size: int) -> list[MicroBatch]:
-        """Return the random batches of one update, with targets as a training has them."""
+        """Return random batches with soft targets for one update."""
         labels = torch.arange(batch_size, device=self.device) % self.classes
         targets = soft_targets(labels, self.classes, config.train.label_smoothing)
         return [(self.images(batch_size), targets) for _ in range(config.train.grad_accum_steps)]
 
     def tensors(self) -> Iterator[Tensor]:
-        """Give weights, buffers and the gradients that there are now."""
-        for parameter in self.classifier.parameters():
+        """Yield weights, gradients and buffers."""
+        for parameter in self.model.parameters():
             yield parameter
             if parameter.grad is not None:
                 yield parameter.grad
-        yield from self.classifier.buffers()
+        yield from self.model.buffers()
 
 
-def same_subject(one: RunConfig, other: RunConfig) -> bool:
-    """Say whether two configurations build the same classifier, whatever it is trained with."""
+def same_classifier(one: RunConfig, other: RunConfig) -> bool:
+    """Return whether two configurations build the same classifier, however it is trained."""
     settings = ("image_size", "mean", "std", "seed", "precision", "channels_last", "compile")
     same_parts = (one.backbone, one.head) == (other.backbone, other.head)
     return same_parts and all(getattr(one.train, name) == getattr(other.train, name) for name in settings)
 
 
-def measure_update(subject: Subject, config: RunConfig, batch_size: int, meter: Meter) -> Work:
+def measure_update(classifier: RandomClassifier, config: RunConfig, batch_size: int, meter: Meter) -> Work:
     """Measure whole updates: all objectives of the head, all passes of the optimizer, clipping and steps.
 
-    The optimizer's state is there before anything is counted, as in all updates but the first.
+    The optimizer's state exists before anything is counted, as in every update but the first.
 
     Raises:
-        UsageError: a training would refuse batches of that size.
+        UsageError: training would refuse this batch size.
     """
-    check_batch(subject.classifier, batch_size)
-    with _training(subject, config) as (update, optimizer):
-        _eager_update(update, subject.batches(config, min(batch_size, FEW)))
-        batches = subject.batches(config, batch_size)
+    check_batch(classifier.model, batch_size)
+    with _training(classifier, config) as (update, optimizer):
+        # Two images create the optimizer's state; batch normalization needs as many.
+        _eager_update(update, classifier.batches(config, min(batch_size, 2)))
+        batches = classifier.batches(config, batch_size)
 
         def alive() -> Iterator[Tensor]:
-            yield from subject.tensors()
-            yield from tensors_in(optimizer.state_dict())
+            yield from classifier.tensors()
+            yield from (leaf for leaf in pytree.tree_leaves(optimizer.state_dict()) if isinstance(leaf, Tensor))
             yield from (tensor for batch in batches for tensor in batch)
 
-        images = batch_size * len(batches)
-        return meter.measure(lambda: update(batches), images, alive, config.train.compile)
+        return meter.measure(lambda: update(batches), batch_size * len(batches), alive, config.train.compile)
 
 
-def fitting_batch(subject: Subject, config: RunConfig) -> int:
-    """Return the largest batch whose updates fit into the device's memory, uncompiled.
+def fitting_batch(classifier: RandomClassifier, config: RunConfig) -> int:
+    """Return the largest batch size whose updates fit into the device's memory, uncompiled.
 
     Raises:
         FgvcError: none does.
     """
-
     fitting: list[int] = []
 
     def fits(batch_size: int) -> bool:
         try:
-            with _training(subject, config) as (update, _):
-                batches = subject.batches(config, batch_size)
-                for _ in range(2):  # in the second the optimizer's state is there from the start
+            with _training(classifier, config) as (update, _):
+                batches = classifier.batches(config, batch_size)
+                for _ in range(2):  # the second starts with the optimizer's state in memory
                     _eager_update(update, batches)
-            synchronize(subject.device)
+            synchronize(classifier.device)
         except (RuntimeError, MemoryError) as error:
             if not (is_out_of_memory(error) or (fitting and NO_ENGINE in str(error))):
                 raise
             return False
         finally:
-            free_memory(subject.device)
+            free_memory(classifier.device)
         fitting.append(batch_size)
         return True
 
     return largest_batch(fits)
 
 
-def measure_prediction(subject: Subject, batch_size: int, meter: Meter) -> Work:
-    """Measure predictions: whatever passes the head takes, and all scores that it averages."""
-    images = subject.images(batch_size)
+def measure_prediction(classifier: RandomClassifier, batch_size: int, meter: Meter) -> Work:
+    """Measure predictions: all passes and all scores that the head averages."""
+    images = classifier.images(batch_size)
 
     def predict() -> None:
-        with subject.autocast():
-            subject.classifier.scores(images)
+        with classifier.autocast():
+            classifier.model.scores(images)
 
-    with evaluating(subject.classifier):
-        return meter.measure(predict, batch_size, lambda: [*subject.tensors(), images], subject.config.train.compile)
+    with evaluating(classifier.model):
+        return meter.measure(
+            predict, batch_size, lambda: [*classifier.tensors(), images], classifier.config.train.compile
+        )
 
 
-def measure_explainer(subject: Subject, explainer: NamedExplainer, batch_size: int, meter: Meter) -> Work:
-    """Measure the heat maps of the predicted classes, which are known before.
+def measure_explainer(classifier: RandomClassifier, explainer: NamedExplainer, batch_size: int, meter: Meter) -> Work:
+    """Measure saliency maps of the predicted classes; the prediction itself is not timed.
 
     Raises:
         UsageError: the explainer cannot explain this classifier.
         FgvcError: it fails.
     """
-    classifier, images = subject.classifier, subject.images(batch_size)
-    with evaluating(classifier), subject.autocast():
-        targets = classifier.scores(images).argmax(dim=1)
-    targets = targets.clone()  # one that was made in inference mode could not be used outside of it
+    model, images = classifier.model, classifier.images(batch_size)
+    with evaluating(model), classifier.autocast():
+        targets = model.scores(images).argmax(dim=1)
+    targets = targets.clone()  # an inference tensor could not be used outside of inference mode
 
     def explain() -> None:
-        with subject.autocast():
-            explainer.explain(classifier, images, targets)
+        with classifier.autocast():
+            explainer.explain(model, images, targets)
 
-    classifier.eval()
-    explainer.check(classifier)
+    model.eval()
+    explainer.check(model)
     return meter.measure(
-        explain, batch_size, lambda: [*subject.tensors(), images, targets], subject.config.train.compile
+        explain, batch_size, lambda: [*classifier.tensors(), images, targets], classifier.config.train.compile
     )
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what nothing holds any more, caches of the device's allocator included."""
+    """Collect garbage and empty the caches of the device's allocator."""
     gc.collect()
-    with suppress(RuntimeError):  # after a fault a GPU answers everything so; the next piece of work will tell
+    with suppress(RuntimeError):  # after a fault every call to a GPU raises; the next measurement reports it
         if device.type == "cuda":
             torch.cuda.empty_cache()
         elif device.type == "mps":
@@ -195,20 +192,20 @@ def free_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def _training(subject: Subject, config: RunConfig) -> Iterator[tuple[Update, Optimizer]]:
-    """Give what makes updates of a classifier, in training mode; afterwards it has no gradients."""
-    classifier = subject.classifier
-    optimizer = build_optimizer(config.optimizer, classifier)
-    optimizer.set_rate(SLOW)
-    classifier.train()
+def _training(classifier: RandomClassifier, config: RunConfig) -> Iterator[tuple[Update, Optimizer]]:
+    """Yield update and optimizer of a classifier in training mode; remove its gradients afterwards."""
+    model = classifier.model
+    optimizer = build_optimizer(config.optimizer, model)
+    optimizer.set_rate(LR_FACTOR)
+    model.train()
     try:
-        yield Update(classifier, classifier.head, optimizer, subject.autocast, config.train.clip_norm), optimizer
+        yield Update(model, model.head, optimizer, classifier.autocast, config.train.clip_norm), optimizer
     finally:
-        for parameter in classifier.parameters():
+        for parameter in model.parameters():
             parameter.grad = None
 
 
 def _eager_update(update: Callable[[Sequence[MicroBatch]], object], batches: Sequence[MicroBatch]) -> None:
-    """Make an update without compiling anything for it."""
+    """Run an update without compiling."""
     with torch.compiler.set_stance("force_eager"):
         update(batches)

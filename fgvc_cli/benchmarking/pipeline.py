@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgvc_cli.benchmarking.dry_run import Images, dry_run, over, random_job, scratch_folder, settle
+from fgvc_cli.benchmarking.dry_run import Images, dry_run, random_job, scratch_folder, settle, with_split
 from fgvc_cli.benchmarking.results import Feed
 from fgvc_cli.benchmarking.timing import synchronize
 from fgvc_cli.config.run_config import RunConfig
@@ -30,93 +30,28 @@ from fgvc_cli.training.trainer import Trainer
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
+NO_CACHE, FIRST, LATER = "no cache", "first epoch", "later epochs"
+"""Feeds: every image decoded; every image decoded and cached; every image from the cache."""
 
-SAMPLE, SECONDS = 32, 1.0
-"""Images that are looked at, and the time after which no other is begun."""
-
-
-def shares_note(job: Job, kept: CachedImages | None) -> str:
-    """Say how the work on an image divides into getting it and augmenting it, from a few images in this process.
-
-    Args:
-        job: gives the images and what is done to them.
-        kept: where they are read from; None: they are decoded (and resized, unless that comes after the policy).
-    """
-    images = job.splits.train.images
-    augmentation = Augmentation(resolve_where(job.config.augment, job.device), job.classifier.preprocessing)
-    rendition = CachedResize.of_augmentation(augmentation)
-
-    def decoded(index: int) -> PILImage:
-        image = read_image(images[index], None if rendition is None else rendition.side)
-        return image if rendition is None else rendition(image)
-
-    def found(index: int) -> PILImage | None:
-        return None if kept is None else kept.get(index)
-
-    with nullcontext() if kept is None else kept.batch():
-        getting, augmenting = _spent(decoded if kept is None else found, augmentation, len(images))
-    if not getting:
-        return ""
-    then = "augments" if augmentation.options.where == "workers" else "crops"
-    share = round(100 * getting / (getting + augmenting))
-    return f"a reading process {_verb(images[0], kept)} for {share} % of its time, and {then} for {100 - share} %"
-
-
-def _verb(image: object, kept: CachedImages | None) -> str:
-    """Say what getting an image is."""
-    if kept is not None:
-        return "reads the store"
-    return "resizes" if isinstance(image, np.ndarray) else "decodes"
-
-
-def _spent(get: Callable[[int], PILImage | None], augmentation: Augmentation, count: int) -> tuple[float, float]:
-    """Return the seconds that getting images and augmenting them took; the first, which warms up, is not counted."""
-    getting = augmenting = 0.0
-    chosen = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(int)).tolist()
-    for number, index in enumerate([chosen[0], *chosen]):
-        started = time.perf_counter()
-        try:
-            image = get(index)
-        except ImageError:
-            continue
-        if image is None:
-            continue
-        got = time.perf_counter()
-        with seeded(index):
-            augmentation.in_worker(image)
-        if number:
-            getting, augmenting = getting + got - started, augmenting + time.perf_counter() - got
-        if getting + augmenting > SECONDS:
-            break
-    return getting, augmenting
-
-
-EVERY, FIRST, LATER = "no cache", "first epoch", "later epochs"
-"""Feeds: every image decoded; every image decoded and kept; from the kept ones."""
-
-LEAST_ROUNDS = 2
-"""Batches of each process that reads, before the time limit counts."""
-
-FILLING = 5
-"""Passes, at most, until all images are kept: on a slow disk some are left out of each."""
-
-MOST_PASSES = 50
-
-STAGED = 10
-"""Batches that tell how fast the device augments."""
-
-
-Enough = Callable[["_Fed"], bool]
+MIN_BATCHES = 2
+"""Batches per loader process before the time limit counts."""
+MAX_FILLING_PASSES = 5
+"""On a slow disk each pass leaves some images out of the cache."""
+MAX_PASSES = 50
+STAGED_BATCHES = 10
+"""Batches for the rate of the device's augmentation."""
+SAMPLE, SAMPLE_SECONDS = 32, 1.0
+"""Number of images for the shares of reading and augmenting, and the time limit."""
 
 
 @dataclass
-class _Fed:
-    """Batches that came to the device one after the other.
+class _Read:
+    """Consecutive batches that were read.
 
     Attributes:
-        images: how many.
+        images: their number.
         seconds: from the request for the first batch until the last is on the device.
-        indices: the images', into the split, one array a batch.
+        indices: of the images in the split, one array per batch.
     """
 
     images: int = 0
@@ -125,121 +60,167 @@ class _Fed:
 
     @property
     def rate(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return self.images / self.seconds
 
 
 def measure_feeds(config: RunConfig, seconds: float, images: Images | None = None) -> tuple[Feed, ...]:
-    """Time how training images come to the device, through the trainer's own loader and staging, without a model.
+    """Time how fast training images reach the device, through the trainer's loader and staging, without a model.
 
-    First every image is decoded; as many as the time allows then fill an empty store, and are read from it. The store
-    is a temporary one. Files are where the system has them, which after a first reading is its memory, not the disk.
-    Where nothing can be kept (images in memory, a policy on the whole photograph, train.cache=off, no room) there is
+    First every image is decoded; those read within the time limit then fill an empty temporary cache, and are read from
+    it. Files come from where the system has them, which after a first reading is its page cache, not the disk. Where
+    nothing can be cached (images in memory, a policy on the whole photograph, `train.cache=off`, no space) there is
     one feed, and its note says why.
 
     Args:
-        config: every setting of the training, the batch size and the processes that read included.
-        seconds: for each feed, after warming up; a few batches are always read.
+        config: all settings of the training.
+        seconds: time limit for each feed, after a warm-up; a few batches are always read.
         images: of the configuration (`fgvc_cli.training.setup.open_splits`), if they are open already.
 
     Raises:
-        UsageError: components, sizes and settings do not go together.
-        FgvcError: the images are not there, too few or unreadable, or must be kept (train.cache=on) and cannot be.
+        UsageError: components, sizes and settings do not fit together.
+        FgvcError: images are missing, too few or unreadable, or `train.cache=on` and they cannot be cached.
     """
     job = random_job(config, images)
     with scratch_folder() as folder:
-        decoded, notes = _decoded(job, folder, seconds)
+        with dry_run(job, folder, cached=False) as trainer:
+            least = MIN_BATCHES * _readers(trainer)
+            read = _read(trainer, 0, lambda r: r.images >= 2 and len(r.indices) >= least and r.seconds >= seconds)
+            failed = len(trainer.train_loader.failures)
+            notes = [shares_note(job, None), _device_note(trainer)]
+        if failed:
+            notes.append(f"{failed} image{'s' * (failed > 1)} could not be read")
+
+        def no_cache(*first: str) -> Feed:
+            return Feed(NO_CACHE, read.rate, read.images, _joined(*first, *notes))
+
         if not isinstance(job.splits.train.images[0], str | Path):
-            return (_every(decoded, "the images are in memory", *notes),)
-        indices = np.unique(np.concatenate(decoded.indices))
-        part = over(job, subset(job.splits.train, indices, job.splits.train.name, job.splits.train.origin))
+            return (no_cache("the images are in memory"),)
+        indices = np.unique(np.concatenate(read.indices))
+        part = with_split(job, subset(job.splits.train, indices, job.splits.train.name, job.splits.train.origin))
         with dry_run(part, folder) as trainer:
             if trainer.cache.train is None:
-                return (_every(decoded, _why_not(trainer), *notes),)
-            return _every(decoded, *notes), *_kept(trainer, trainer.cache.train, seconds)
-
-
-def _every(decoded: _Fed, *notes: str) -> Feed:
-    return Feed(EVERY, decoded.rate, decoded.images, _joined(*notes))
-
-
-def _decoded(job: Job, folder: Path, seconds: float) -> tuple[_Fed, list[str]]:
-    """Decode images until the time is over; return them, and what a person should know of it."""
-    with dry_run(job, folder, keep=False) as trainer:
-        least = LEAST_ROUNDS * _readers(trainer)
-        fed = _fed(trainer, 0, lambda f: f.images >= 2 and len(f.indices) >= least and f.seconds >= seconds)
-        failed = len(trainer.train_loader.failures)
-        device = _device_note(trainer)
-    unreadable = f"{failed} image{'s' * (failed > 1)} could not be read" if failed else ""
-    return fed, [shares_note(job, None), device, unreadable]
+                return (no_cache(_why_not_cached(trainer)),)
+            return no_cache(), *_cached(trainer, trainer.cache.train, seconds)
 
 
 def _device_note(trainer: Trainer) -> str:
-    """Say how fast the device's part of the augmentation is, if it has one."""
+    """Say how fast the device augments, if it does."""
     if resolve_where(trainer.job.config.augment, trainer.device).where != "device":
         return ""
     with closing(trainer.train_loader.epoch(0)) as batches:
         batch = next(batches)
     synchronize(trainer.device)
-    started = time.perf_counter()
-    for _ in range(STAGED):
+    start = time.perf_counter()
+    for _ in range(STAGED_BATCHES):
         trainer.staging([batch])
     synchronize(trainer.device)
-    rate = STAGED * len(batch.labels) / (time.perf_counter() - started)
-    return f"the device alone augments {rate:,.0f} images a second"
+    rate = STAGED_BATCHES * len(batch.labels) / (time.perf_counter() - start)
+    return f"the device alone augments {rate:,.0f} images per second"
 
 
-def _kept(trainer: Trainer, kept: CachedImages, seconds: float) -> tuple[Feed, Feed]:
-    """Fill the store, then read from it."""
-    first = _fed(trainer, 0)
-    for _ in range(FILLING):
-        if kept.count() == len(kept):
+def _cached(trainer: Trainer, cached: CachedImages, seconds: float) -> tuple[Feed, Feed]:
+    """Fill the cache, then read from it."""
+    first = _read(trainer, 0)
+    for _ in range(MAX_FILLING_PASSES):
+        if cached.count() == len(cached):
             break
-        _fed(trainer, 0)
-    there = kept.count()
-    missing = f"{len(kept) - there} of {len(kept)} images were not kept" if there < len(kept) else ""
-    passes: list[_Fed] = []
-    while not passes or (sum(p.seconds for p in passes) < seconds and len(passes) < MOST_PASSES):
-        passes.append(_fed(trainer, 1 + len(passes)))
-    rate = statistics.median(p.rate for p in passes)
-    note = _joined(missing, shares_note(trainer.job, kept))
-    return Feed(FIRST, first.rate, first.images), Feed(LATER, rate, sum(p.images for p in passes), note)
+        _read(trainer, 0)
+    missing = len(cached) - cached.count()
+    passes: list[_Read] = []
+    while not passes or (sum(p.seconds for p in passes) < seconds and len(passes) < MAX_PASSES):
+        passes.append(_read(trainer, 1 + len(passes)))
+    note = f"{missing} of {len(cached)} images were not cached" if missing else ""
+    later = Feed(
+        LATER,
+        statistics.median(p.rate for p in passes),
+        sum(p.images for p in passes),
+        _joined(note, shares_note(trainer.job, cached)),
+    )
+    return Feed(FIRST, first.rate, first.images), later
 
 
-def _fed(trainer: Trainer, epoch: int, enough: Enough | None = None) -> _Fed:
-    """Bring batches to the device, until there are enough of them or the epoch ends.
+def _read(trainer: Trainer, epoch: int, enough: Callable[[_Read], bool] | None = None) -> _Read:
+    """Read batches to the device until there are enough or the epoch ends.
 
-    The last batches of the first epoch, one for each process that reads, warm up and are not among them. Whether there
-    are enough is asked when every process has given a batch: so none is cut short at work that would not count.
+    The last batches of the first epoch, one per loader process, warm up and are not included. `enough` is called each
+    time every process has delivered a batch, so that none is stopped at work that would not count.
     """
-    loader, readers, fed = trainer.train_loader, _readers(trainer), _Fed()
+    loader, readers, read = trainer.train_loader, _readers(trainer), _Read()
     warming = min(readers, len(loader) // 2)
     settle(trainer, warming)
-    started = time.perf_counter()
+    start = time.perf_counter()
     with closing(loader.epoch(epoch)) as batches:
         for batch in islice(batches, len(loader) - warming):
             trainer.staging([batch])
-            fed.images += len(batch.labels)
-            fed.indices.append(batch.indices.numpy())
-            fed.seconds = time.perf_counter() - started
-            if enough is not None and len(fed.indices) % readers == 0 and enough(fed):
+            read.images += len(batch.labels)
+            read.indices.append(batch.indices.numpy())
+            read.seconds = time.perf_counter() - start
+            if enough is not None and len(read.indices) % readers == 0 and enough(read):
                 break
         synchronize(trainer.device)
-        fed.seconds = time.perf_counter() - started
-    return fed
+        read.seconds = time.perf_counter() - start
+    return read
 
 
 def _readers(trainer: Trainer) -> int:
-    """Return how many processes read images; this one, if there is no other."""
+    """Return the number of processes that read images, this one if there are no workers."""
     return max(1, loader_workers(trainer.job.config.train.workers, trainer.device))
 
 
-def _why_not(trainer: Trainer) -> str:
-    """Say why no decoded image is kept."""
+def _why_not_cached(trainer: Trainer) -> str:
     if trainer.cache.notes:
         return "; ".join(trainer.cache.notes)
     off = trainer.job.config.train.cache == "off"
-    return "no decoded image is kept: " + ("train.cache is off" if off else "--cache-limit is 0")
+    return "no image is cached: " + ("`train.cache=off`" if off else "`cache_limit=0`")
+
+
+def shares_note(job: Job, cached: CachedImages | None) -> str:
+    """Say which fractions of the time reading and augmenting an image take, from a few images in this process.
+
+    Args:
+        job: the images and their augmentation.
+        cached: where they are read from; None: they are decoded (and resized, unless the policy comes first).
+    """
+    images = job.splits.train.images
+    augmentation = Augmentation(resolve_where(job.config.augment, job.device), job.classifier.preprocessing)
+    resize = CachedResize.of_augmentation(augmentation)
+
+    def decoded(index: int) -> PILImage:
+        image = read_image(images[index], None if resize is None else resize.side)
+        return image if resize is None else resize(image)
+
+    with nullcontext() if cached is None else cached.batch():
+        reading, augmenting = _seconds(decoded if cached is None else cached.get, augmentation, len(images))
+    if not reading:
+        return ""
+    in_memory = isinstance(images[0], np.ndarray)
+    reads = "reads the cache" if cached is not None else "resizes" if in_memory else "decodes"
+    augments = "augments" if augmentation.options.where == "workers" else "crops"
+    share = round(100 * reading / (reading + augmenting))
+    return f"a loader process {reads} for {share} % of its time and {augments} for {100 - share} %"
+
+
+def _seconds(get: Callable[[int], PILImage | None], augmentation: Augmentation, count: int) -> tuple[float, float]:
+    """Return the seconds that reading and augmenting images took, without the first, which warms up."""
+    reading = augmenting = 0.0
+    chosen = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(int)).tolist()
+    for number, index in enumerate([chosen[0], *chosen]):
+        start = time.perf_counter()
+        try:
+            image = get(index)
+        except ImageError:
+            continue
+        if image is None:
+            continue
+        read = time.perf_counter()
+        with seeded(index):
+            augmentation.in_worker(image)
+        if number:
+            reading, augmenting = reading + read - start, augmenting + time.perf_counter() - read
+        if reading + augmenting > SAMPLE_SECONDS:
+            break
+    return reading, augmenting
 
 
 def _joined(*notes: str) -> str:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from fgvc_cli._version import __version__
-from fgvc_cli.benchmarking.combinations import LARGEST, BenchRequest, Plan, plan
+from fgvc_cli.benchmarking.combinations import BenchRequest, Plan, plan
 from fgvc_cli.benchmarking.measuring import free_memory
-from fgvc_cli.benchmarking.results import Feed, Report, Row
+from fgvc_cli.benchmarking.results import Report
 from fgvc_cli.benchmarking.rows import RowMaker
+from fgvc_cli.benchmarking.text import failures, speed
 from fgvc_cli.benchmarking.timing import Meter, matmul_rate
-from fgvc_cli.devices import describe_device, resolve_precision
 from fgvc_cli.launch import usable_cores
+from fgvc_cli.devices import describe_device, resolve_precision
+from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:
-    """Return the device, what it is called, and the versions of what computes on it."""
+    """Return the device, its name, and the versions of the libraries that compute on it."""
     return {
         "device": device.type,
-        "device_name": processor_name() if device.type == "cpu" else describe_device(device),
+        "device_name": _processor_name() if device.type == "cpu" else describe_device(device),
         "threads": torch.get_num_threads(),
         "cores": usable_cores(),
         **{name: metadata.version(name) for name in ("torch", "torchvision", "timm")},
@@ -38,46 +43,27 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
     }
 
 
-def processor_name() -> str:
-    """Return what the processor is called, as far as the system tells."""
-    listed = Path("/proc/cpuinfo")
-    if listed.is_file():
-        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "model name" and value.strip():
                 return value.strip()
     return platform.processor() or platform.machine()
 
 
-PIPELINE = "input pipeline"
-"""What `Watcher.started` is told when the input pipeline's turn comes; it is no row."""
-
-
-class Watcher(Protocol):
-    """What a benchmark reports to while it runs."""
-
-    def planned(self, names: Sequence[str]) -> None:
-        """These rows will be measured, in this order; called once, before anything is measured."""
-
-    def started(self, name: str) -> None:
-        """This row's turn has come (or `PIPELINE`'s, which comes before all rows)."""
-
-    def finished(self, row: Row) -> None:
-        """A row is measured, or could not be (`row.failed`)."""
-
-
-def bench(request: BenchRequest, registry: Registry, watcher: Watcher, keep: Callable[[Report], None]) -> Report:
-    """Measure what was asked for.
+def bench(request: BenchRequest, registry: Registry, keep: Callable[[Report], None]) -> Report:
+    """Measure the requested combinations.
 
     Args:
         request: which combinations, and how.
         registry: finds the components.
-        watcher: is told how far it is.
-        keep: gets the report as far as it is, after the pipeline and after each row.
+        keep: called with the report so far after the pipeline and after each row.
 
     Returns:
-        The report. After Ctrl-C it holds what was measured until then, and says so (`Report.interrupted`); after
-        SIGTERM that is kept, and `SystemExit` goes on.
+        The report. After Ctrl-C it holds what was measured before (`Report.interrupted`). After SIGTERM that is passed
+        to `keep`, and `SystemExit` continues.
 
     Raises:
         UsageError: a name, an option or a value does not exist or does not fit; nothing was measured.
@@ -85,87 +71,70 @@ def bench(request: BenchRequest, registry: Registry, watcher: Watcher, keep: Cal
     """
     planned = plan(request, registry)
     report = Report(machine_facts(planned.device), _settings(request, planned))
-    images = _open_images(planned) if request.epoch or request.pipeline else None
-    watcher.planned([combination.name for combination in planned.combinations])
-    measured = _Measured(report, keep)
-    torch.backends.cudnn.benchmark = True  # as training has it
+    images = None
+    if request.epoch or request.pipeline:
+        from fgvc_cli.training.setup import open_splits
+
+        images = open_splits(planned.config)
+    if len(planned.combinations) > 1:
+        logger.info(f"{len(planned.combinations)} combinations; Ctrl-C keeps the results so far")
+    torch.backends.cudnn.benchmark = True  # as in training
     try:
-        _measure(request, planned, images, watcher, measured)
+        for measured in _measure(report, request, planned, images):
+            report = measured
+            keep(report)
     except KeyboardInterrupt:
-        return measured.interrupted()
-    except SystemExit:  # SIGTERM: nobody is there to look at a table
-        if measured.report.rows or measured.report.feeds:
-            keep(measured.interrupted())
+        report = replace(report, interrupted=True)
+    except SystemExit:
+        if report.rows or report.feeds:
+            keep(replace(report, interrupted=True))
         raise
     finally:
         free_memory(planned.device)
-    return measured.report
+    return report
 
 
-@dataclass
-class _Measured:
-    """The report as far as it is."""
+def _measure(report: Report, request: BenchRequest, planned: Plan, images: Any) -> Iterator[Report]:
+    """Yield the report after each step."""
+    with progress("bench", len(planned.combinations) or None, "combinations") as bar:
+        if request.pipeline:
+            from fgvc_cli.benchmarking.pipeline import measure_feeds
 
-    report: Report
-    keep: Callable[[Report], None]
-
-    def add(self, row: Row) -> None:
-        self.report = replace(self.report, rows=(*self.report.rows, row))
-        self.keep(self.report)
-
-    def add_feeds(self, feeds: tuple[Feed, ...]) -> None:
-        self.report = replace(self.report, feeds=feeds)
-        self.keep(self.report)
-
-    def interrupted(self) -> Report:
-        return replace(self.report, interrupted=True)
-
-    def note_rate(self, rate: float) -> None:
-        self.report = replace(self.report, machine={**self.report.machine, "multiply_adds_per_second": rate})
-
-
-def _measure(request: BenchRequest, planned: Plan, images: Any, watcher: Watcher, measured: _Measured) -> None:
-    if request.pipeline:
-        from fgvc_cli.benchmarking.pipeline import measure_feeds
-
-        watcher.started(PIPELINE)
-        measured.add_feeds(measure_feeds(planned.alone, planned.seconds, images))
-    rate = None
-    if planned.combinations:
-        rate = matmul_rate(planned.device, measured.report.settings["precision"])
-        measured.note_rate(rate)
-    maker = RowMaker(request, planned, Meter(planned.device, planned.seconds, rate), images)
-    for combination in planned.combinations:
-        watcher.started(combination.name)
-        row = maker.make(combination)
-        measured.add(row)
-        watcher.finished(row)
-
-
-def _open_images(planned: Plan) -> Any:
-    """Open the dataset, so that what is wrong with it is said before anything is measured."""
-    from fgvc_cli.training.setup import open_splits
-
-    return open_splits(planned.alone)
+            bar.advance(0, "input pipeline")
+            report = replace(report, feeds=measure_feeds(planned.config, planned.seconds, images))
+            yield report
+        if not planned.combinations:
+            return
+        rate = matmul_rate(planned.device, report.settings["precision"])
+        report = replace(report, machine={**report.machine, "macs_per_second": rate})
+        maker = RowMaker(request, planned, Meter(planned.device, planned.seconds, rate), images)
+        for combination in planned.combinations:
+            bar.advance(0, combination.name)
+            row = maker.make(combination)
+            report = replace(report, rows=(*report.rows, row))
+            yield report
+            bar.advance(1, f"{combination.name}: {f'{speed(row.update)} images/s' if row.update else 'failed'}")
+            for line in failures([row]):
+                logger.info(line)
 
 
 def _settings(request: BenchRequest, planned: Plan) -> dict[str, Any]:
-    """Return what was asked for, with what a default came to."""
-    train = planned.alone.train
+    """Return the requested settings with their defaults resolved."""
+    config = planned.config
     return {
-        "image_size": train.image_size,
-        "batch_size": "max" if request.batch_size == LARGEST else train.batch_size,
+        "image_size": config.train.image_size,
+        "batch_size": "max" if planned.largest_batch else config.train.batch_size,
         "classes": request.classes,
-        "precision": resolve_precision(train.precision, planned.device),
-        "channels_last": train.channels_last,
-        "compile": train.compile,
-        "recipe": planned.alone.recipe,
+        "precision": resolve_precision(config.train.precision, planned.device),
+        "channels_last": config.train.channels_last,
+        "compile": config.train.compile,
+        "recipe": config.recipe,
         "set": list(request.settings),
         "seconds": planned.seconds,
         "explainers": {explainer.name: dict(explainer.options) for explainer in planned.explainers},
         "epoch": request.epoch,
         "pipeline": request.pipeline,
-        "dataset": planned.alone.dataset.name if request.epoch or request.pipeline else None,
-        "data": None if planned.alone.data is None else str(planned.alone.data),
+        "dataset": config.dataset.name if request.epoch or request.pipeline else None,
+        "data": None if config.data is None else str(config.data),
         "workers": request.workers,
     }

@@ -5,80 +5,81 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fgvc_cli.benchmarking.results import Report, Row, Work
-from fgvc_cli.benchmarking.text import circumstances, failures, kept_waiting, row_names, sections, speed, spread
+from fgvc_cli.benchmarking.results import Feed, Report, Row, Work
+from fgvc_cli.benchmarking.text import (
+    baseline_name,
+    busy_cpu,
+    circumstances,
+    failures,
+    row_names,
+    sections,
+    speed,
+    spread,
+)
+from fgvc_cli.cli.common_options import as_options
 from fgvc_cli.cli.console import out
 from fgvc_cli.cli.tables import Column, print_sections
 from fgvc_cli.formatting import bytes_of, count, quoted, rate, ratio, share
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fgvc_cli.benchmarking.files import BenchFiles
 
 
 def show_report(report: Report) -> None:
-    """Print what it was measured on, the tables, and what their columns mean."""
-    console = out()
+    """Print machine and settings, the tables, and the meaning of their columns."""
+    console, rows = out(), report.rows
     for line in circumstances(report):
         console.print(line, soft_wrap=True)
-    if report.rows:
-        _titled("Training updates and prediction")
-        print_sections("head + optimizer", row_names(report.rows), sections(report.rows), _columns(report.rows))
-    _show_explainers(report.rows)
-    _show_epochs(report.rows)
-    if report.feeds:
-        _titled("Input pipeline, without a model")
-        console.print(_feeds(report))
+    if rows:
+        _print_title("Training updates and predictions")
+        print_sections("head + optimizer", row_names(rows), sections(rows), columns(rows))
+    _show_explainers(rows)
+    _show_epochs([row for row in rows if row.epoch])
+    _show_feeds(report.feeds)
     console.print()
-    for line in (*failures(report.rows), *kept_waiting(report.rows)):
-        console.print(line, soft_wrap=True)
+    for line in (*failures(rows), *busy_cpu(rows)):
+        console.print(as_options(line), soft_wrap=True)
     for line in meanings(report):
         console.print(line, style="dim", soft_wrap=True)
     if report.interrupted:
-        console.print("interrupted: these are the combinations that were measured until then.", soft_wrap=True)
+        console.print("interrupted: only the combinations measured so far are shown", soft_wrap=True)
 
 
 def show_places(files: BenchFiles, report: Report) -> None:
-    """Print where the files are, and how to compare them with an earlier benchmark, or a later one."""
+    """Print where the files are, and the command to compare them with an earlier benchmark."""
     if not files.written:
         return
-    here, other = quoted(str(files.folder)), files.earlier(report)
-    compared = f"{quoted(str(other))} {here}" if other else f"{here} OTHER"
-    out().print(f"written: {here}/ ({', '.join(file.name for file in files.written)})", soft_wrap=True)
+    folder, other = quoted(str(files.folder)), files.earlier(report)
+    compared = f"{quoted(str(other))} {folder}" if other else f"{folder} OTHER"
+    out().print(f"written: {folder}/ ({', '.join(file.name for file in files.written)})", soft_wrap=True)
     if report.feeds or any(row.update or row.predict for row in report.rows):
         out().print(f"next: fgvc bench compare {compared}", soft_wrap=True)
 
 
 def meanings(report: Report) -> list[str]:
-    """Return what the columns mean; those that are not shown are left out."""
+    """Return the meaning of each column that is shown."""
     updates = [row.update for row in report.rows if row.update]
     if not updates:
         return []
-    lines = [
-        "update: all objectives of the head and passes of the optimizer; median ± half of the quartiles' distance."
-    ]
+    lines = ["update: all objectives of the head, all passes of the optimizer; median ± half the interquartile range"]
     if any(work.timing.rounds < 2 for work in updates):
-        lines.append("(once): there was time for one round alone, which says nothing of the spread; see --seconds.")
-    baselines = {f"{row.head} + {row.optimizer_title}" for row in report.rows if row.baseline}
-    base = next(iter(baselines)) if len(baselines) == 1 else "the baseline"
+        lines.append("(once): one round within the time limit, so the spread is unknown; increase --seconds")
     if any(work.ratio is not None for work in updates):
-        lines.append(f"ratio: images/s beside {base} on the same backbone.")
-    if any(work.over_arithmetic is not None for work in updates):
-        lines.append("over arithmetic: the update's time beside what its multiply-adds would take at that one's rate.")
-    if any(work.multiply_adds for work in updates):
-        lines.append("multiply-adds: of an image in an update, forward and backward.")
+        lines.append(f"ratio: images/s relative to {baseline_name(report.rows) or 'the baseline'} on the same backbone")
+    if any(work.time_vs_mac_bound is not None for work in updates):
+        lines.append("time vs. MAC bound: time of the update / time of its MACs at the MACs/s of the baseline")
+    if any(work.macs for work in updates):
+        lines.append("MACs: multiply-accumulate operations per image in an update, forward and backward")
     if any(work.peak_memory for work in updates):
-        lines.append("peak memory: of tensors in an update, weights and optimizer state included.")
-    products = report.machine.get("multiply_adds_per_second")
-    if products and any(work.matrix_share for work in updates):
-        lines.append(
-            f"matrix share: of the {count(products)} multiply-adds/s at which this device multiplies matrices."
-        )
+        lines.append("peak memory: of tensors in an update, weights and optimizer state included")
+    matrix_rate = report.machine.get("macs_per_second")
+    if matrix_rate and any(work.matrix_share for work in updates):
+        lines.append(f"matrix share: MACs/s as a share of the device's {count(matrix_rate)}MACs/s on large matrices")
     return lines
 
 
-def _columns(rows: Sequence[Row]) -> list[Column]:
+def columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns of the table of updates and predictions."""
     several = len({row.batch_size for row in rows if row.batch_size}) > 1
     updates, predictions = [row.update for row in rows], [row.predict for row in rows]
     milliseconds = ["failed" if row.failed and not row.update else spread(row.update) for row in rows]
@@ -89,67 +90,64 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("\nratio", [ratio(work.ratio if work else None) for work in updates]),
         Column("predict\nimages/s", [speed(work) for work in predictions]),
         Column("\nparameters", [count(sum(row.parameters.values())) for row in rows]),
-        Column("multiply-\nadds", [count(work.multiply_adds if work else None) for work in updates]),
+        Column("\nMACs", [count(work.macs if work else None) for work in updates]),
         Column("peak\nmemory", [bytes_of(work.peak_memory if work else None) for work in updates]),
         Column("matrix\nshare", [share(work.matrix_share if work else None) for work in updates]),
-        Column("over\narithmetic", [ratio(work.over_arithmetic if work else None) for work in updates]),
+        Column("time vs.\nMAC bound", [ratio(work.time_vs_mac_bound if work else None) for work in updates]),
     ]
 
 
 def _show_explainers(rows: Sequence[Row]) -> None:
-    """Print the heat maps' times: they do not depend on the optimizer, so each head is shown once."""
-    found: dict[tuple[str, str, str], tuple[Row, str, Work]] = {}
+    """Print the times of saliency maps once per head, as they do not depend on the optimizer."""
+    found: dict[tuple[str, str], Work] = {}
     for row, section in zip(rows, sections(rows), strict=True):
         for name, work in row.explain.items():
-            found.setdefault((section, row.head, name), (row, name, work))
+            found.setdefault((section, f"{row.head}: {name}"), work)
     if not found:
         return
-    shown, works = list(found), [work for _, _, work in found.values()]
-    _titled("Heat maps")
-    columns = [
-        Column("ms\na batch", [spread(work) for work in works]),
+    works = list(found.values())
+    _print_title("Saliency maps")
+    shown = [
+        Column("ms\nper batch", [spread(work) for work in works]),
         Column("\nimages/s", [speed(work) for work in works]),
         Column("\nratio", [ratio(work.ratio) for work in works]),
         Column("peak\nmemory", [bytes_of(work.peak_memory) for work in works]),
     ]
-    names = [f"{head}: {name}" for _, head, name in shown]
-    print_sections("head: explainer", names, [section for section, _, _ in shown], columns)
+    print_sections("head: explainer", [name for _, name in found], [section for section, _ in found], shown)
 
 
 def _show_epochs(rows: Sequence[Row]) -> None:
-    """Print epochs over real images, beside the rate of the updates alone."""
-    timed = [(row, row.epoch) for row in rows if row.epoch is not None]
-    if not timed:
+    if not rows:
         return
-    _titled("Epochs over real images, reading and augmenting included")
-    columns = [
-        Column("\nimages", [str(epoch.images) for _, epoch in timed]),
-        Column("\nseconds", [f"{epoch.timing.median / 1000:.1f}" for _, epoch in timed]),
-        Column("\nimages/s", [speed(epoch) for _, epoch in timed]),
-        Column("\nratio", [ratio(epoch.ratio) for _, epoch in timed]),
-        Column("beside\nupdates", [share(_beside_updates(row)) for row, _ in timed]),
+    epochs = [row.epoch for row in rows if row.epoch]
+    _print_title("Epochs over real images, loading and augmentation included")
+    relative = [
+        epoch.images_per_second / row.update.images_per_second if row.update else None
+        for epoch, row in zip(epochs, rows, strict=True)
     ]
-    only = [row for row, _ in timed]
-    print_sections("head + optimizer", row_names(only), sections(only), columns)
+    shown = [
+        Column("\nimages", [str(epoch.images) for epoch in epochs]),
+        Column("\nseconds", [f"{epoch.timing.median / 1000:.1f}" for epoch in epochs]),
+        Column("\nimages/s", [speed(epoch) for epoch in epochs]),
+        Column("\nratio", [ratio(epoch.ratio) for epoch in epochs]),
+        Column("relative to\nupdates", [share(value) for value in relative]),
+    ]
+    print_sections("head + optimizer", row_names(rows), sections(rows), shown)
 
 
-def _beside_updates(row: Row) -> float | None:
-    """Return the share of the updates' images a second that an epoch reaches: the rest goes into reading."""
-    if row.epoch is None or row.update is None:
-        return None
-    return row.epoch.images_per_second / row.update.images_per_second
-
-
-def _feeds(report: Report) -> Table:
+def _show_feeds(feeds: Sequence[Feed]) -> None:
+    if not feeds:
+        return
     from fgvc_cli.cli.data_tables import plain_table
 
-    table = plain_table("images come from", "images/s:", "images:", "note")
-    for feed in report.feeds:
-        table.add_row(feed.name, rate(feed.images_per_second), str(feed.images), feed.note)
-    return table
+    _print_title("Input pipeline, without a model")
+    table = plain_table("images from", "images/s:", "images:", "note")
+    for feed in feeds:
+        table.add_row(feed.name, rate(feed.images_per_second), str(feed.images), as_options(feed.note))
+    out().print(table)
 
 
-def _titled(title: str) -> None:
+def _print_title(title: str) -> None:
     from rich.text import Text
 
     out().print()

@@ -1,4 +1,4 @@
-"""Peaks of memory against those worked out by hand."""
+"""Peak memory against peaks worked out by hand, and the search for the largest batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fgvc_cli.benchmarking.memory import DevicePeak, PeakMemory, tensors_in
+from fgvc_cli.benchmarking.memory import MAX_BATCH, PeakMemory, largest_batch
+from fgvc_cli.errors import FgvcError
 
 CPU = torch.device("cpu")
 N = 1000
@@ -18,9 +19,9 @@ def vector():
     return torch.ones(N)
 
 
-def test_what_is_let_go_counts_no_more():
+def test_freed_storage_is_subtracted():
     with PeakMemory(CPU) as memory:
-        first = vector() + 1  # the sum beside what it was made of
+        first = vector() + 1  # the sum and its operand
         assert (memory.bytes, memory.peak) == (BYTES, 2 * BYTES)
         second = first * 2
         assert memory.bytes == 2 * BYTES
@@ -29,7 +30,7 @@ def test_what_is_let_go_counts_no_more():
     assert memory.peak == 2 * BYTES
 
 
-def test_what_was_there_counts_and_views_of_it_do_not():
+def test_existing_tensors_count_once_and_views_do_not():
     there = vector()
     with PeakMemory(CPU, [there, there.view(10, 100)]) as memory:
         part = there[:10]
@@ -40,7 +41,7 @@ def test_what_was_there_counts_and_views_of_it_do_not():
     assert memory.bytes == 0
 
 
-def test_in_place_operations_take_nothing():
+def test_in_place_operations_allocate_nothing():
     there = vector()
     with PeakMemory(CPU, [there]) as memory:
         there.add_(1).relu_()
@@ -48,7 +49,7 @@ def test_in_place_operations_take_nothing():
     assert memory.peak == BYTES
 
 
-def test_what_the_backward_pass_needs_stays_until_it_is_done():
+def test_saved_activations_live_until_the_backward_pass():
     weight = vector().requires_grad_()
     with PeakMemory(CPU, [weight]) as memory:
         out = (weight * 2).exp().exp()  # both results of exp are kept for the backward pass, the product is not
@@ -63,7 +64,7 @@ def test_what_the_backward_pass_needs_stays_until_it_is_done():
     assert memory.peak == 4 * BYTES + 8
 
 
-def test_an_update_counts_weights_gradients_and_the_optimizers_state():
+def test_an_update_counts_weights_gradients_and_optimizer_state():
     layer = nn.Linear(N, 1, bias=False)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
     inputs = torch.ones(1, N)
@@ -74,38 +75,49 @@ def test_an_update_counts_weights_gradients_and_the_optimizers_state():
         optimizer.step()
 
     update()
-    memory = PeakMemory(CPU, [inputs, layer.weight, layer.weight.grad, *tensors_in(optimizer.state_dict())])
+    momentum = optimizer.state[layer.weight]["momentum_buffer"]
+    memory = PeakMemory(CPU, [inputs, layer.weight, layer.weight.grad, momentum])
     with memory:
         update()
     assert memory.bytes == 4 * BYTES  # weight, gradient, momentum, input
     assert 4 * BYTES <= memory.peak < 4 * BYTES + 100  # the old gradient went before the new one came
 
 
-def test_other_devices_do_not_count():
+def test_other_devices_are_ignored():
     with PeakMemory(torch.device("cuda")) as memory:
         vector()
     assert memory.peak == 0
 
 
-def test_tensors_are_found_in_an_optimizers_state():
-    a, b = vector(), vector()
-    state = {"state": {0: {"step": 3, "momentum": a}}, "groups": [{"lr": 0.1, "more": (b, "text")}]}
-    assert [id(tensor) for tensor in tensors_in(state)] == [id(a), id(b)]
+class Memory:
+    """Room for a number of images; remembers the batch sizes tried."""
+
+    def __init__(self, room):
+        self.room, self.tried = room, []
+
+    def __call__(self, images):
+        self.tried.append(images)
+        return images <= self.room
 
 
-def test_the_allocators_statistics_are_for_cuda_alone():
-    peak = DevicePeak(CPU)
-    peak.begin()
-    assert peak.end() is None
+@pytest.mark.parametrize(("room", "largest"), [(8, 8), (15, 8), (16, 16), (100, 96), (127, 120), (128, 128)])
+def test_largest_multiple_of_8_that_fits(room, largest):
+    memory = Memory(room)
+    assert largest_batch(memory) == largest
+    assert len(memory.tried) == len(set(memory.tried)) <= 16
 
 
-@pytest.mark.gpu
-def test_a_gpus_allocator_tells_the_peak():
-    device = torch.device("cuda")
-    before = torch.cuda.memory_allocated(device)
-    peak = DevicePeak(device)
-    torch.ones(2**22, device=device)  # 16 MiB, before
-    peak.begin()
-    torch.ones(2**20, device=device) + 1  # twice 4 MiB
-    found = peak.end()
-    assert found is not None and found - before == 2**23
+def test_doubling_then_bisection():
+    memory = Memory(100)
+    largest_batch(memory)
+    assert memory.tried == [8, 16, 32, 64, 128, 96, 112, 104]
+
+
+def test_the_search_is_limited():
+    assert largest_batch(lambda images: True) == MAX_BATCH
+    assert largest_batch(lambda images: True, limit=100) == 96
+
+
+def test_no_batch_fits():
+    with pytest.raises(FgvcError, match=r"batches of 8 images.*`image_size`"):
+        largest_batch(Memory(7))

@@ -1,11 +1,12 @@
-"""Whole benchmarks: what fails is told in its row, the others go on, and an interruption keeps what there is."""
+"""Whole benchmarks: failures are recorded in their rows, and an interruption keeps the results so far."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -14,9 +15,11 @@ from torch.nn import functional as F
 
 from fgvc_cli import ExplainerSpec, HeadSpec, OptimizerSpec, UsageError
 from fgvc_cli.benchmarking import dry_run, measuring, pipeline, rows, run
-from fgvc_cli.benchmarking.combinations import LARGEST, BenchRequest
+from fgvc_cli.benchmarking.combinations import BenchRequest
 from fgvc_cli.benchmarking.results import Feed, Report, Timing, Work, report_from_json
-from fgvc_cli.benchmarking.run import PIPELINE, bench
+from fgvc_cli.benchmarking.rows import reason
+from fgvc_cli.benchmarking.run import bench
+from fgvc_cli.benchmarking.timing import Meter
 from fgvc_cli.contracts import Explainer, Head, Loss, Objective, Reads
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry, get_registry
@@ -27,7 +30,7 @@ NET = "timm/test_resnet"
 
 
 class Mean(Head):
-    """Classes from the means of a map's channels."""
+    """Scores from the embedding."""
 
     def __init__(self, backbone, classes, options=None):
         super().__init__(backbone, classes, options)
@@ -44,7 +47,7 @@ class Mean(Head):
 
 
 class Hungry(Mean):
-    """Needs more memory for training than there is."""
+    """Runs out of memory in training."""
 
     def objectives(self, images, targets):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7.00 GiB. GPU 0 ...")
@@ -52,24 +55,24 @@ class Hungry(Mean):
 
 
 class Blind(Mean):
-    """Trains, and cannot predict."""
+    """Trains but cannot predict."""
 
     def predict(self, model, images):
-        raise ValueError("no eyes")
+        raise ValueError("no scores")
 
 
 class Picky(Mean):
-    """Is built on no backbone."""
+    """Accepts no backbone."""
 
     built = 0
 
     def __init__(self, backbone, classes, options=None):
         Picky.built += 1
-        raise UsageError("picky wants another backbone.")
+        raise UsageError("picky needs another backbone")
 
 
 class Leaving(Mean):
-    """Ends the program in the middle of an update, as a script does."""
+    """Calls sys.exit() in an update."""
 
     def objectives(self, images, targets):
         sys.exit("bye")
@@ -77,14 +80,14 @@ class Leaving(Mean):
 
 
 class Idle(Mean):
-    """Has nothing to minimize."""
+    """Yields no objective."""
 
     def objectives(self, images, targets):
         yield from ()
 
 
 class NotANumber(Mean):
-    """Its loss is not a number."""
+    """Its loss is NaN."""
 
     def objectives(self, images, targets):
         yield Objective(images, lambda scores: Loss(F.cross_entropy(scores, targets) * torch.nan, scores))
@@ -100,7 +103,7 @@ class Flat(Explainer):
 
 class Refusing(Flat):
     def check(self, classifier):
-        raise UsageError("refusing explains nothing.")
+        raise UsageError("refusing explains nothing")
 
 
 class Interrupted(Flat):
@@ -119,7 +122,7 @@ SPECS = [
 
 @pytest.fixture
 def registry(monkeypatch) -> Registry:
-    """What is installed, and components that fail in all ways."""
+    """What is installed, and components that fail in various ways."""
     module = ModuleType("made_to_fail")
     vars(module).update({c.__name__: c for c in (*HEADS, *EXPLAINERS)})
     monkeypatch.setitem(sys.modules, "made_to_fail", module)
@@ -129,118 +132,115 @@ def registry(monkeypatch) -> Registry:
     return Registry([*get_registry().plugins, record])
 
 
-@dataclass
-class Seen:
-    """What a watcher is told, and each report that is kept."""
+@pytest.fixture
+def kept() -> list[Report]:
+    """The reports passed to `keep`."""
+    return []
 
-    planned_: list[str] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
-    kept: list[Report] = field(default_factory=list)
 
-    def planned(self, names):
-        assert not self.planned_ and not self.events
-        self.planned_ = list(names)
-
-    def started(self, name):
-        self.events.append(f"started {name}")
-
-    def finished(self, row):
-        self.events.append(f"finished {row.name}")
+def measure_by_macs(self, work, images, alive, compiled=False):
+    """Stands in for `Meter.measure`: a time that follows from the MACs, whatever the load on the machine."""
+    macs, peak, _ = self._count(work, alive())
+    milliseconds = 1.0 + macs / 1e6
+    return Work(Timing(milliseconds, milliseconds, milliseconds, 3), images, round(macs / images), peak)
 
 
 @pytest.fixture
-def seen():
-    return Seen()
-
-
-@pytest.fixture
-def measured(registry, seen, monkeypatch):
-    """A function that runs a benchmark of a small network."""
-    monkeypatch.setattr(run, "multiply_adds_per_second", lambda device, precision: 1e11)
+def measured(registry, kept, monkeypatch):
+    """A function that benchmarks a small network; times follow from the MACs."""
+    monkeypatch.setattr(run, "matmul_rate", lambda device, precision: 1e11)
+    monkeypatch.setattr(Meter, "measure", measure_by_macs)
     monkeypatch.setattr(measuring, "gc", SimpleNamespace(collect=lambda: None))  # 0.1 s each, a dozen times
 
     def do(heads=("linear",), optimizers=("sgd",), backbone=NET, **request) -> Report:
-        asked = {"image_size": 32, "batch_size": 2, "classes": 5, "device": "cpu", "seconds": 0.01, **request}
-        return bench(BenchRequest((backbone,), heads, optimizers, **asked), registry, seen, seen.kept.append)
+        request = {"image_size": 32, "batch_size": 2, "classes": 5, "device": "cpu", "seconds": 0.01, **request}
+        return bench(BenchRequest((backbone,), heads, optimizers, **request), registry, kept.append)
 
     return do
 
 
-def test_a_report_holds_every_combination_and_the_machine(measured, seen):
-    report = measured(heads=("pim", "linear"), optimizers=("sgd", "sam"), explainers=("gradcam",))
-    names = [f"{NET} + {pair}" for pair in ("linear + sgd", "linear + sam", "pim + sgd", "pim + sam")]
-    assert [row.name for row in report.rows] == seen.planned_ == names
-    assert seen.events == [event for name in names for event in (f"started {name}", f"finished {name}")]
-    assert [len(kept.rows) for kept in seen.kept] == [1, 2, 3, 4] and seen.kept[-1] == report
+@pytest.fixture
+def planned(monkeypatch):
+    """A function that changes the plan of the next benchmarks."""
+    plan = run.plan
+
+    def change(make):
+        monkeypatch.setattr(run, "plan", lambda request, registry: make(plan(request, registry)))
+
+    return change
+
+
+def test_a_report_holds_every_combination_and_the_machine(measured, kept):
+    report = measured(heads=("pim", "linear"), optimizers=("sgd", "sam"), explain=("gradcam",))
+    pairs = [("linear", "sgd"), ("linear", "sam"), ("pim", "sgd"), ("pim", "sam")]
+    assert [(row.backbone, row.head, row.optimizer) for row in report.rows] == [(NET, *pair) for pair in pairs]
+    assert [len(one.rows) for one in kept] == [1, 2, 3, 4] and kept[-1] == report
     assert not report.interrupted and all(row.failed is None for row in report.rows)
     plain, sam, pim, _ = report.rows
-    assert (plain.baseline, plain.update.ratio, plain.update.over_arithmetic) == (True, 1.0, 1.0)
+    assert (plain.baseline, plain.update.ratio, plain.update.time_vs_mac_bound) == (True, 1.0, 1.0)
     assert sam.optimizer_title == "sam over sgd" and sam.update.ratio < 1
     assert pim.parameters["head"] > plain.parameters["head"] and pim.parameters["backbone"] > 0
-    assert pim.update.multiply_adds > plain.update.multiply_adds and pim.predict.ratio < 1
+    assert pim.update.macs > plain.update.macs and pim.predict.ratio < 1
     assert pim.explain["gradcam"].ratio > 0
     assert (plain.image_size, plain.batch_size) == (32, 2)
     assert report.machine["device"] == "cpu" and report.machine["torch"] == torch.__version__.partition("+")[0]
-    assert report.machine["multiply_adds_per_second"] == 1e11
+    assert report.machine["macs_per_second"] == 1e11
     assert report.settings["precision"] == "fp32" and report.settings["explainers"]["gradcam"]["least_side"] == 6
     assert report_from_json(json.loads(json.dumps(report.as_json())), "it") == report
 
 
-def test_convolutions_are_chosen_as_in_a_training(measured, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    measured()
-    assert torch.backends.cudnn.benchmark
-
-
 def test_predictions_and_explanations_are_measured_once_for_all_optimizers(measured, monkeypatch):
     built = []
-    make = rows.Subject
-    monkeypatch.setattr(rows, "Subject", lambda *arguments: built.append(1) or make(*arguments))
-    report = measured(optimizers=("sgd", "adamw", "sam"), explainers=("flat",))
+    make = rows.RandomClassifier
+    monkeypatch.setattr(rows, "RandomClassifier", lambda *arguments: built.append(1) or make(*arguments))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    report = measured(optimizers=("sgd", "adamw", "sam"), explain=("flat",))
     assert len(built) == 1
-    assert len({row.predict for row in report.rows}) == 1 and len({row.explain["flat"] for row in report.rows}) == 1
-    assert len({row.update for row in report.rows}) == 3
+    assert len({id(row.explain["flat"].timing) for row in report.rows}) == 1
+    assert len({id(row.predict.timing) for row in report.rows}) == 1
+    assert len({id(row.update.timing) for row in report.rows}) == 3
+    assert torch.backends.cudnn.benchmark  # as in training
 
 
-def test_what_fails_is_a_reason_in_its_row_and_the_others_go_on(measured):
-    heads = ("picky", "hungry", "blind", "leaving", "idle", "mean")
-    report = measured(heads=heads, optimizers=("sgd", "lost"), explainers=("refusing",))
+def test_failures_are_recorded_in_their_rows(measured, caplog):
+    caplog.set_level(logging.INFO, "fgvc_cli")
+    heads = ("picky", "hungry", "blind", "leaving", "idle", "mean", "notanumber")
+    report = measured(heads=heads, optimizers=("sgd", "lost"), explain=("refusing",))
     rows_by_name = {(row.head, row.optimizer): row for row in report.rows}
-    assert len(report.rows) == 13  # with the baseline
+    assert len(report.rows) == 15  # with the baseline
     assert Picky.built == 1  # not again for the next optimizer
     picky = rows_by_name["picky", "sgd"]
-    assert picky.failed == "picky wants another backbone." and picky.update is None and picky.predict is None
+    assert picky.failed == "picky needs another backbone" and picky.update is None and picky.predict is None
+    assert any("picky + sgd: picky needs another backbone" in message for message in caplog.messages)
     hungry = rows_by_name["hungry", "sgd"]
-    assert "out of memory with batches of 2 images of 32 px: 7.00 GiB more were asked for" in hungry.failed
+    assert "out of memory with batches of 2 images of 32 px, allocating 7.00 GiB" in hungry.failed
     assert hungry.update is None and hungry.predict is not None and hungry.parameters["head"] > 0
     blind = rows_by_name["blind", "sgd"]
-    assert "predict: ValueError: no eyes" in blind.failed
+    assert "predict: ValueError: no scores" in blind.failed
     assert blind.update is not None and blind.predict is None
-    assert rows_by_name["leaving", "sgd"].failed.startswith("it called sys.exit('bye')")
-    assert "Idle yielded no objective: there is nothing to minimize" in rows_by_name["idle", "sgd"].failed
+    assert "sys.exit('bye')" in rows_by_name["leaving", "sgd"].failed
+    assert "Idle" in rows_by_name["idle", "sgd"].failed and rows_by_name["idle", "sgd"].update is None
     lost = rows_by_name["mean", "lost"]
-    assert "options that could not be loaded" in lost.failed and lost.update is None
+    assert lost.failed and lost.update is None
     mean = rows_by_name["mean", "sgd"]
-    assert mean.failed == "refusing: refusing explains nothing."
+    assert mean.failed == "refusing: refusing explains nothing"
     assert mean.update.ratio is not None and mean.predict is not None
+    assert rows_by_name["notanumber", "sgd"].update is not None  # timed like any other
 
 
-def test_rows_are_set_beside_the_baseline_of_their_own_backbone_or_none(measured, monkeypatch):
-    planned = run.plan
-
-    def two_backbones(request, registry):
-        found = planned(request, registry)
+def test_rows_are_compared_with_the_baseline_of_their_own_backbone(measured, planned):
+    def two_backbones(found):
         plain, sam = found.combinations
         lost = replace(plain, backbone="other", config=None, failed="lost")
         return replace(found, combinations=[plain, sam, lost, replace(sam, backbone="other")])
 
-    monkeypatch.setattr(run, "plan", two_backbones)
+    planned(two_backbones)
     ratios = [row.update and row.update.ratio for row in measured(optimizers=("sgd", "sam")).rows]
     assert ratios[0] == 1.0 and ratios[1] is not None and ratios[2:] == [None, None]
 
 
-def test_what_was_compiled_for_a_classifier_goes_with_it(measured, monkeypatch):
-    """Else the graphs of the first would count against the limit of the last."""
+def test_compiled_code_is_dropped_with_its_classifier(measured, monkeypatch):
+    """Otherwise the graphs of the first would count against the limit of the last."""
     resets = []
     monkeypatch.setattr(measuring, "compile_in_place", lambda model: None)
     monkeypatch.setattr(torch._dynamo, "reset", lambda: resets.append(1))
@@ -248,17 +248,14 @@ def test_what_was_compiled_for_a_classifier_goes_with_it(measured, monkeypatch):
     assert len(resets) == 1  # between the two
 
 
-def test_a_size_that_the_backbone_refuses_is_a_reason(measured):
+def test_sizes_that_cannot_be_trained_are_reasons(measured):
     (row,) = measured(backbone="vit_b16", image_size=50, batch_size=None).rows
-    assert "cannot take images of 50 px" in row.failed and (row.image_size, row.batch_size) == (50, 8)
+    assert "50 px" in row.failed and (row.image_size, row.batch_size) == (50, 8)
+    (row,) = measured(batch_size=1).rows
+    assert "batch normalization" in row.failed and row.update is None and row.predict is not None
 
 
-def test_a_loss_that_is_not_finite_is_timed_like_any(measured):
-    report = measured(heads=("notanumber",))
-    assert report.rows[-1].failed is None and report.rows[-1].update is not None
-
-
-def test_an_interruption_keeps_what_is_measured(measured, seen, monkeypatch):
+def test_an_interruption_keeps_the_results_so_far(measured, monkeypatch):
     make = rows.RowMaker.make
 
     def interrupted(self, combination):
@@ -269,35 +266,31 @@ def test_an_interruption_keeps_what_is_measured(measured, seen, monkeypatch):
     monkeypatch.setattr(rows.RowMaker, "make", interrupted)
     report = measured(optimizers=("sgd", "sam", "adamw"))
     assert report.interrupted and [row.optimizer for row in report.rows] == ["sgd"]
-    assert seen.events[-1] == f"started {NET} + linear + sam"
 
 
-def test_sigterm_ends_the_program_and_keeps_what_is_measured(measured, seen, monkeypatch):
-    def terminated(subject, config, *_):
+def test_an_interruption_within_a_row_is_not_a_failure_of_the_row(measured):
+    report = measured(explain=("interrupted",))
+    assert report.interrupted and report.rows == ()
+
+
+def test_sigterm_keeps_the_results_so_far_and_exits(measured, kept, monkeypatch):
+    def terminated(classifier, config, *_):
         if config.optimizer.name == "sam":
-            raise SystemExit(143)  # what the program's handler of the signal raises
-        return timed_epoch(10.0)
+            raise SystemExit(143)  # raised by the handler of the signal
+        return epoch_of(10.0)
 
     monkeypatch.setattr(rows, "measure_update", terminated)
     with pytest.raises(SystemExit):
         measured(optimizers=("sgd", "sam"))
-    assert [len(kept.rows) for kept in seen.kept] == [1, 1] and seen.kept[-1].interrupted
-
-
-def test_sigterm_before_anything_is_measured_leaves_nothing(measured, seen, monkeypatch):
-    monkeypatch.setattr(rows, "Subject", lambda *_: sys.exit(143))
+    assert [len(one.rows) for one in kept] == [1, 1] and kept[-1].interrupted
+    kept.clear()
+    monkeypatch.setattr(rows, "RandomClassifier", lambda *_: sys.exit(143))
     with pytest.raises(SystemExit):
         measured()
-    assert seen.kept == []
+    assert kept == []
 
 
-def test_a_batch_that_no_training_takes_is_a_reason(measured):
-    (row,) = measured(batch_size=1).rows
-    assert row.failed.startswith("--batch-size 1: batch normalization cannot train on one image.")
-    assert row.update is None and row.predict is not None
-
-
-def test_memory_is_given_back_when_nothing_holds_on_to_what_failed(measured, monkeypatch):
+def test_memory_is_freed_when_nothing_refers_to_what_failed(measured, monkeypatch):
     held, alive = [], []
 
     def hungry(*_):
@@ -311,8 +304,8 @@ def test_memory_is_given_back_when_nothing_holds_on_to_what_failed(measured, mon
     assert alive == [None]
 
 
-def test_a_gpu_that_is_lost_is_told_row_by_row(measured, monkeypatch):
-    """After a fault on the device every call to it fails, the one that gives memory back included."""
+def test_a_lost_gpu_fails_each_row(measured, monkeypatch):
+    """After a fault on the device every call to it fails, also the one that frees memory."""
 
     def lost(*_):
         raise RuntimeError("CUDA error: device-side assert triggered")
@@ -325,88 +318,84 @@ def test_a_gpu_that_is_lost_is_told_row_by_row(measured, monkeypatch):
     assert [row.failed for row in report.rows] == ["RuntimeError: CUDA error: device-side assert triggered"] * 2
 
 
-def test_an_interruption_within_a_row_is_no_failure_of_it(measured):
-    report = measured(explainers=("interrupted",))
-    assert report.interrupted and report.rows == ()
-
-
-def test_a_name_that_is_not_known_is_refused_before_anything_is_measured(measured, seen):
-    with pytest.raises(UsageError, match="Did you mean 'linear'"):
+def test_wrong_names_and_missing_images_are_refused_before_anything_is_measured(measured, kept, tmp_path):
+    with pytest.raises(UsageError, match="'linear'"):
         measured(heads=("linaer",))
-    assert not seen.planned_
+    with pytest.raises(FgvcError, match="nothing-here"):
+        measured(epoch=True, data=tmp_path / "nothing-here")
+    assert not kept
 
 
-def timed_epoch(milliseconds):
+def epoch_of(milliseconds):
     return Work(Timing(milliseconds, milliseconds, milliseconds, 1), 40)
 
 
 def test_an_epoch_is_measured_with_nothing_else_in_memory(measured, monkeypatch):
-    epochs, alive = [], []
-    monkeypatch.setattr(setup, "open_splits", lambda config: ("the set", f"splits of {config.dataset.name}"))
-    make = rows.Subject
-    subjects = []
+    epochs, alive, classifiers = [], [], []
+    monkeypatch.setattr(setup, "open_splits", lambda config: ("dataset", f"splits of {config.dataset.name}"))
+    make = rows.RandomClassifier
 
     def remembered(*arguments):
-        subject = make(*arguments)
-        subjects.append(weakref.ref(subject))
-        return subject
+        classifier = make(*arguments)
+        classifiers.append(weakref.ref(classifier))
+        return classifier
 
     def measure_epoch(config, seconds, images):
         epochs.append((config.optimizer.name, config.train.batch_size, seconds, images))
-        alive.extend(subject() for subject in subjects)
-        return timed_epoch(100.0 * len(epochs))
+        alive.extend(classifier() for classifier in classifiers)
+        return epoch_of(100.0 * len(epochs))
 
-    monkeypatch.setattr(rows, "Subject", remembered)
+    monkeypatch.setattr(rows, "RandomClassifier", remembered)
     monkeypatch.setattr(dry_run, "measure_epoch", measure_epoch)
     report = measured(optimizers=("sgd", "adamw"), epoch=True)
     assert [row.epoch.ratio for row in report.rows] == [1.0, 0.5]
-    opened = ("the set", "splits of demo")
+    opened = ("dataset", "splits of demo")
     assert epochs == [("sgd", 2, 0.01, opened), ("adamw", 2, 0.01, opened)]
     assert alive == [None, None, None]
     assert report.rows[0].predict == report.rows[1].predict  # measured once, though the classifier was built twice
 
 
-def test_the_pipeline_comes_first_and_needs_no_row(measured, seen, registry, monkeypatch):
+def test_the_pipeline_comes_first_and_needs_no_row(measured, kept, registry, monkeypatch):
     feeds = (Feed("first epoch", 10.0, 40), Feed("later epochs", 100.0, 40))
     monkeypatch.setattr(pipeline, "measure_feeds", lambda config, seconds, images: feeds)
     monkeypatch.setattr(setup, "open_splits", lambda config: None)
     report = measured(pipeline=True)
     assert report.feeds == feeds and len(report.rows) == 1
-    assert seen.events[0] == f"started {PIPELINE}" and (seen.kept[0].feeds, seen.kept[0].rows) == (feeds, ())
-    alone = Seen()
-    report = bench(BenchRequest(pipeline=True, device="cpu"), registry, alone, alone.kept.append)
-    assert (report.feeds, report.rows, alone.planned_) == (feeds, (), [])
-    assert report.settings["dataset"] == "demo"
+    assert (kept[0].feeds, kept[0].rows) == (feeds, ())
+    report = bench(BenchRequest(pipeline=True, device="cpu"), registry, kept.append)
+    assert (report.feeds, report.rows, report.settings["dataset"]) == (feeds, (), "demo")
 
 
-def test_images_that_are_not_there_are_told_before_anything_is_measured(measured, seen, tmp_path):
-    with pytest.raises(FgvcError, match="nothing-here"):
-        measured(epoch=True, data=tmp_path / "nothing-here")
-    assert not seen.planned_
-
-
-def test_the_largest_batch_is_found_for_each_row(measured, monkeypatch):
-    """No GPU is at hand: the search is replaced, and what it finds must be used."""
+def test_the_largest_batch_is_found_for_each_row(measured, monkeypatch, planned):
     found = iter([16, 8])
-    monkeypatch.setattr(rows, "fitting_batch", lambda subject, config: next(found))
-    planned = run.plan
 
-    def as_on_a_gpu(request, registry):
-        return replace(planned(replace(request, batch_size=2), registry), largest=True)
+    def fitting_batch(classifier, config):
+        size = next(found, None)
+        if size is None:
+            raise FgvcError("Out of memory even with batches of 8 images")
+        return size
 
-    monkeypatch.setattr(run, "plan", as_on_a_gpu)
-    report = measured(optimizers=("sgd", "sam"), batch_size=LARGEST)
+    monkeypatch.setattr(rows, "fitting_batch", fitting_batch)
+    planned(lambda found: replace(found, largest_batch=True))
+    report = measured(optimizers=("sgd", "sam"))
     assert [(row.batch_size, row.update.images) for row in report.rows] == [(16, 16), (8, 8)]
     assert {row.predict.images for row in report.rows} == {16}
     assert report.settings["batch_size"] == "max"
-
-
-def test_where_no_batch_fits_the_row_says_so(measured, monkeypatch):
-    def none(subject, config):
-        raise FgvcError("Out of memory: not even batches of 8 images fit.")
-
-    monkeypatch.setattr(rows, "fitting_batch", none)
-    planned = run.plan
-    monkeypatch.setattr(run, "plan", lambda request, registry: replace(planned(request, registry), largest=True))
     (row,) = measured().rows
-    assert row.failed == "Out of memory: not even batches of 8 images fit." and row.predict is None
+    assert row.failed.startswith("Out of memory") and row.predict is None
+
+
+def test_out_of_memory_names_the_sizes_and_a_remedy():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**56, dtype=torch.uint8)
+    for error, size in [
+        (caught.value, "72058 TB"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"), "2.50 GiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 40000000000 bytes."), "40 GB"),
+        (MemoryError(), ""),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), ""),
+    ]:
+        text = reason(error, 64, 448)
+        assert all(fact in text for fact in ("out of memory", "64 images", "448 px", "`batch_size`", size))
+    error = torch._dynamo.exc.BackendCompilerFailed(lambda: None, RuntimeError("no C++ compiler"), None)
+    assert reason(error, 8, 64).startswith("`compile` failed: BackendCompilerFailed: ")

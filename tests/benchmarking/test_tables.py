@@ -1,0 +1,163 @@
+"""The tables of `fgvc bench`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from fgvc_cli.benchmarking import text as bench_figures
+from fgvc_cli.benchmarking.files import BenchFiles
+from fgvc_cli.benchmarking.results import Feed
+from fgvc_cli.benchmarking.text import circumstances
+from fgvc_cli.cli.bench_tables import meanings, show_places, show_report
+from fgvc_cli.formatting import count, rate, ratio, share
+
+
+@pytest.fixture
+def shown(printed):
+    """Prints a report in a terminal of some columns and returns the text."""
+    return lambda report, columns=120: printed(lambda: show_report(report), columns)
+
+
+def row_of(text: str, name: str) -> list[str]:
+    return next(line.split(name)[1].split() for line in text.splitlines() if line.startswith(f"  {name} "))
+
+
+def test_one_table_fits_120_columns(shown, make_report):
+    text = shown(make_report())
+    table = text[: text.index("failed: ")]
+    assert table.count("head + optimizer") == 1 and all(len(line.rstrip()) <= 120 for line in table.splitlines())
+    assert row_of(text, "pim + sam over sgd") == [
+        "400.0", "±", "4.0", "20.0", "0.25", "160", "23.9", "M", "4.0", "G", "824", "MB", "40", "%", "1.00",
+    ]  # fmt: skip
+    assert row_of(text, "linear + sgd")[:6] == ["100.0", "±", "1.0", "80.0", "1.00", "320"]
+
+
+def test_at_80_columns_the_table_is_split(shown, make_report):
+    text = shown(make_report(), 80)
+    table = text[text.index("head + optimizer") : text.index("failed: ")]
+    assert table.count("head + optimizer") == 2 and all(len(line.rstrip()) <= 80 for line in table.splitlines())
+    assert "MAC bound" in table
+
+
+def test_failed_rows_that_share_a_reason(shown, make_report):
+    text = shown(make_report())
+    vit = text[text.index("vit_b16") :]
+    assert row_of(vit, "cmal + adamw")[0] == "failed"
+    reasons = [line for line in text.splitlines() if line.startswith("failed: ")]
+    assert reasons == ["failed: vit_b16 + cmal + (sgd, adamw, sam over sgd): cmal needs three maps of different stride"]
+
+
+def test_failed_heads_of_a_backbone_that_share_a_reason(make_rows):
+    rows = [replace(row, update=None, failed="too small") for row in make_rows(["resnet50"])[2:5]]
+    assert bench_figures.failures(rows) == ["failed: resnet50 + linear + sam over sgd, pim + (sgd, adamw): too small"]
+
+
+def test_partial_failures_keep_their_figures(shown, make_report, make_rows):
+    (row, *_) = make_rows(["resnet50"])
+    text = shown(make_report([replace(row, failed="native: it has no attention")]))
+    assert "failed in part: resnet50 + linear + sgd: native: it has no attention" in text
+    assert row_of(text, "linear + sgd")[0] == "100.0"
+
+
+def test_saliency_maps_are_shown_once_per_head(shown, make_report, make_rows, make_work):
+    rows = [replace(row, explain={"gradcam": make_work(50.0)}) for row in make_rows(["resnet50"])]
+    text = shown(make_report(rows))
+    assert text.count("gradcam") == 3 and row_of(text, "pim: gradcam") == ["50.0", "±", "0.5", "160"]
+
+
+def test_epochs_are_compared_with_updates(shown, make_report, make_rows, make_work):
+    rows = make_rows(["resnet50"])
+    rows = [replace(rows[0], epoch=make_work(12000.0, 768, 1, ratio=1.0)), *rows[1:]]
+    text = shown(make_report(rows))
+    epochs = text[text.index("Epochs over real images") :]
+    assert row_of(epochs, "linear + sgd") == ["768", "12.0", "64.0", "1.00", "80", "%"]
+
+
+def test_the_input_pipeline_alone(shown, make_report):
+    text = shown(make_report((), [Feed("first epoch", 212.34, 768, "see `image_size`")]))
+    assert re.search(r"first epoch +212 +768 +see --image-size", text)
+    assert "head + optimizer" not in text and "update:" not in text
+    assert "64 px, batches of 8, fp32" in text
+
+
+def test_interrupted_results_are_marked(shown, make_report):
+    assert "interrupted: " in shown(make_report(interrupted=True)) and "interrupted" not in shown(make_report())
+
+
+def test_machine_and_settings(make_report):
+    assert circumstances(make_report(settings={"compile": True, "set": ["head.width=3"]})) == [
+        "A Processor, 2 threads; torch 2.15.0, timm 1.0.31, fgvc 0.1.0",
+        "64 px, batches of 8, fp32, channels-last auto, compiled, 100 classes, recipe finetune, head.width=3",
+    ]
+    gpu = {"device": "cuda", "device_name": "A GPU", "cuda": "13.0"}
+    assert circumstances(make_report(machine=gpu))[0] == "A GPU; torch 2.15.0, timm 1.0.31, CUDA 13.0, fgvc 0.1.0"
+
+
+def test_differing_sizes_are_in_the_table(shown, make_report, make_rows):
+    rows = make_rows(["resnet50"])
+    text = shown(make_report([rows[0], replace(rows[1], batch_size=512), replace(rows[2], image_size=96)]), 130)
+    assert "resnet50 at 64 px" in text and "resnet50 at 96 px" in text and "batches of" not in text
+    assert row_of(text, "linear + adamw")[0] == "512" and re.search(r"combination|optimizer +batch", text)
+
+
+def test_only_shown_columns_are_explained(make_report, make_rows, make_work):
+    assert len(meanings(make_report())) == 6
+    assert any("linear + sgd on the same backbone" in line for line in meanings(make_report()))
+    (row, *_) = make_rows()
+    assert len(meanings(make_report([replace(row, update=make_work(10.0))]))) == 1
+    assert "--seconds" in meanings(make_report([replace(row, update=make_work(10.0, rounds=1))]))[1]
+
+
+def with_waiting(row, share):
+    return replace(row, update=replace(row.update, timing=replace(row.update.timing, waited=share)))
+
+
+def test_a_busy_cpu_is_reported(shown, make_report, make_rows):
+    rows = make_rows(["resnet50"])
+    assert "busy" not in shown(make_report([with_waiting(row, 0.09) for row in rows]))
+    text = shown(make_report([with_waiting(rows[0], 0.63), with_waiting(rows[1], 0.11), *rows[2:]]))
+    line = next(line for line in text.splitlines() if line.startswith("the CPU was busy"))
+    assert "2 of 9 updates" in line and "63 %" in line
+
+
+def test_a_benchmark_without_results_suggests_no_comparison(tmp_path, capsys, make_report, make_rows):
+    kept = BenchFiles(tmp_path)
+    kept.keep(make_report(make_rows()[-1:]))
+    show_places(kept, make_report(make_rows()[-1:]))
+    assert capsys.readouterr().out.splitlines() == [f"written: {tmp_path}/ (bench.json, bench.csv)"]
+
+
+def test_files_and_a_comparison_to_run_next(tmp_path, monkeypatch, capsys, make_report):
+    monkeypatch.chdir(tmp_path)
+    show_places(BenchFiles(tmp_path / "none"), make_report())
+    assert capsys.readouterr().out == ""
+    for name, other in (("before", "bench/before OTHER"), ("after it", "bench/before 'bench/after it'")):
+        kept = BenchFiles(tmp_path / "bench" / name)
+        kept.keep(make_report())
+        show_places(kept, make_report())
+        written, following = capsys.readouterr().out.splitlines()
+        assert written.startswith("written: ") and written.endswith("(bench.json, bench.csv)")
+        assert following == f"next: fgvc bench compare {other}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.04123, "0.0412"), (0.9996, "1.00"), (5.128, "5.13"), (9.996, "10.0"), (24.55, "24.6"), (99.96, "100"),
+     (1250.4, "1250"), (0.0, "0")],
+)  # fmt: skip
+def test_rates_have_three_figures(value, text):
+    assert rate(value) == text
+
+
+def test_other_figures(make_work):
+    assert [count(n) for n in (None, 0, 512, 381_700, 23_500_000, 12.34e9, 1.5e12)] == [
+        "", "", "512", "382 k", "23.5 M", "12.3 G", "1.5 T",
+    ]  # fmt: skip
+    assert [bench_figures.spread(w) for w in (make_work(2.0), make_work(2e4), make_work(50.0, rounds=1), None)] == [
+        "2.00 ± 0.02", "20000 ± 200", "50.0 (once)", "",
+    ]  # fmt: skip
+    assert [ratio(v) for v in (None, 0.987, 0.0123)] == ["", "0.99", "0.012"]
+    assert [share(v) for v in (None, 0.987, 0.0123)] == ["", "99 %", "1.2 %"]
