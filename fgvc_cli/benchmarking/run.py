@@ -20,8 +20,8 @@ from fgvc_cli.benchmarking.results import Report
 from fgvc_cli.benchmarking.rows import RowMaker
 from fgvc_cli.benchmarking.text import failures, speed
 from fgvc_cli.benchmarking.timing import Meter, matmul_rate
-from fgvc_cli.launch import usable_cores
 from fgvc_cli.devices import describe_device, resolve_precision
+from fgvc_cli.launch import usable_cores
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
 

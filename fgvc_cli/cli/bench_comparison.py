@@ -7,8 +7,8 @@ from typing import Any
 
 from fgvc_cli.benchmarking.comparing import MIN_ROUNDS, Comparison, FeedPair, RowPair, WorkPair
 from fgvc_cli.benchmarking.text import busy_cpu, failures, row_names, sections, speed
-from fgvc_cli.cli.common_options import as_options
 from fgvc_cli.cli.console import out
+from fgvc_cli.cli.lazy import as_options
 from fgvc_cli.cli.tables import Column, print_sections
 from fgvc_cli.formatting import bytes_of, rate, ratio
 

@@ -16,9 +16,9 @@ from fgvc_cli.benchmarking.text import (
     speed,
     spread,
 )
-from fgvc_cli.cli.common_options import as_options
 from fgvc_cli.cli.console import out
-from fgvc_cli.cli.tables import Column, print_sections
+from fgvc_cli.cli.lazy import as_options
+from fgvc_cli.cli.tables import Column, figure_table, print_sections, print_title, print_titled, written_line
 from fgvc_cli.formatting import bytes_of, count, quoted, rate, ratio, share
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def show_report(report: Report) -> None:
     for line in circumstances(report):
         console.print(line, soft_wrap=True)
     if rows:
-        _print_title("Training updates and predictions")
+        print_title("Training updates and predictions")
         print_sections("head + optimizer", row_names(rows), sections(rows), columns(rows))
     _show_explainers(rows)
     _show_epochs([row for row in rows if row.epoch])
@@ -49,10 +49,10 @@ def show_places(files: BenchFiles, report: Report) -> None:
     """Print where the files are, and the command to compare them with an earlier benchmark."""
     if not files.written:
         return
-    folder, other = quoted(str(files.folder)), files.earlier(report)
-    compared = f"{quoted(str(other))} {folder}" if other else f"{folder} OTHER"
-    out().print(f"written: {folder}/ ({', '.join(file.name for file in files.written)})", soft_wrap=True)
+    out().print(written_line(files.written), soft_wrap=True)
     if report.feeds or any(row.update or row.predict for row in report.rows):
+        folder, other = quoted(str(files.folder)), files.earlier(report)
+        compared = f"{quoted(str(other))} {folder}" if other else f"{folder} OTHER"
         out().print(f"next: fgvc bench compare {compared}", soft_wrap=True)
 
 
@@ -106,7 +106,7 @@ def _show_explainers(rows: Sequence[Row]) -> None:
     if not found:
         return
     works = list(found.values())
-    _print_title("Saliency maps")
+    print_title("Saliency maps")
     shown = [
         Column("ms\nper batch", [spread(work) for work in works]),
         Column("\nimages/s", [speed(work) for work in works]),
@@ -120,7 +120,7 @@ def _show_epochs(rows: Sequence[Row]) -> None:
     if not rows:
         return
     epochs = [row.epoch for row in rows if row.epoch]
-    _print_title("Epochs over real images, loading and augmentation included")
+    print_title("Epochs over real images, loading and augmentation included")
     relative = [
         epoch.images_per_second / row.update.images_per_second if row.update else None
         for epoch, row in zip(epochs, rows, strict=True)
@@ -136,19 +136,7 @@ def _show_epochs(rows: Sequence[Row]) -> None:
 
 
 def _show_feeds(feeds: Sequence[Feed]) -> None:
-    if not feeds:
-        return
-    from fgvc_cli.cli.data_tables import plain_table
-
-    _print_title("Input pipeline, without a model")
-    table = plain_table("images from", "images/s:", "images:", "note")
+    table = figure_table("images from", "images/s:", "images:", "note")
     for feed in feeds:
         table.add_row(feed.name, rate(feed.images_per_second), str(feed.images), as_options(feed.note))
-    out().print(table)
-
-
-def _print_title(title: str) -> None:
-    from rich.text import Text
-
-    out().print()
-    out().print(Text(title, style="bold"))
+    print_titled("Input pipeline, without a model", table)

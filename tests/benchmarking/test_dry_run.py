@@ -18,8 +18,8 @@ from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.data import reading
 from fgvc_cli.data.cache import index as listing
 from fgvc_cli.data.cache import store as image_store
-from fgvc_cli.locks import FileLock
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.locks import FileLock
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.setup import open_cache, open_splits
 from fgvc_cli.training.staging import Staging

@@ -95,8 +95,8 @@ def test_an_update_is_the_bare_loops_operation_for_operation(backbone, monkeypat
     config = plan(request, get_registry()).combinations[0].config
     seen = []
     for make in (bare_loop.bare_update, bare_loop.our_update):
-        subject = bare_loop.Subject(config, 7, torch.device("cpu"))
-        update = make(subject, config, *subject.batches(config, 4)[0])
+        classifier = bare_loop.RandomClassifier(config, 7, torch.device("cpu"))
+        update = make(classifier, config, *classifier.batches(config, 4)[0])
         update()  # the optimizer's state is made
         with OnTensors() as operations:
             update()
