@@ -1,6 +1,6 @@
-"""What a perfect model scores where the prediction for a batch's first image is compared with every label in the batch.
+"""Score a perfect model by comparing the prediction for a batch's first image with every label in the batch.
 
-Run it with `python docs/examples/first_of_batch.py`; it needs the standard library alone. docs/report.md explains it.
+Run `python docs/examples/first_of_batch.py`; it only needs the standard library. docs/report.md explains it.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ def first_of_batch(predictions: Sequence[int], labels: Sequence[int], batch: int
 
 
 def in_class_order(sizes: Sequence[int]) -> list[int]:
-    """Return the labels of a split that lists class 0 first, then class 1, and so on."""
+    """Return the labels of a split sorted by class."""
     return [label for label, size in enumerate(sizes) for _ in range(size)]
 
 
 def over_all_orders(choose: Callable[[Iterable[int]], int], small: int, large: int, size: int) -> int:
-    """Return the least (or most) that a perfect model can score, over all orders of the classes.
+    """Return the minimum or maximum score of a perfect model over all orders of the classes.
 
     Args:
         choose: `min` or `max`.
-        small: how many classes have `size` images.
-        large: how many have one more.
-        size: images of a small class.
+        small: number of classes with `size` images.
+        large: number of classes with one image more.
+        size: number of images of a small class.
     """
 
     @cache
     def rest(small: int, large: int, start: int) -> int:
-        """Score what follows, which begins at image `start`: what a class adds depends on where it begins alone."""
+        """Score the rest of the split from image `start`; the score of a class depends only on its start."""
         scores = []
         if small:
             scores.append(_score(start, start + size) + rest(small - 1, large, start + size))
@@ -50,12 +50,12 @@ def over_all_orders(choose: Callable[[Iterable[int]], int], small: int, large: i
 
 
 def _score(start: int, end: int) -> int:
-    """Count the images of a class, `start` up to `end`, in whose batch the first one is of that class."""
+    """Count the images of a class, from `start` to `end` (exclusive), whose batch begins with the same class."""
     return sum(i - i % BATCH >= start for i in range(start, end))
 
 
 def show(title: str, sizes: Sequence[int]) -> None:
-    """Print both scores of a model that is always right."""
+    """Print both scores of a perfect model."""
     labels = in_class_order(sizes)
     print(title)
     for name, count in (("its own", per_image), ("the first of its batch", first_of_batch)):
