@@ -24,7 +24,7 @@ from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
 from fgvc_cli.devices import autocast, describe_device, pick_device, resolve_precision
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.training.update import Update
 
 CLASSES = 100
@@ -39,7 +39,7 @@ def make_classifier(arguments: argparse.Namespace, device: torch.device) -> Clas
     built = build_head(head, build(head.options_type(), {}, "head"), backbone, CLASSES)
     info, size = backbone.info, arguments.image_size
     preprocessing = Preprocessing(size, size, info.mean, info.std)
-    return assemble(backbone, built, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
+    return Classifier(backbone, built, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
 
 
 def plain_attention(own_map: Tensor, scores: Tensor, first: Tensor, last: Tensor, size: int) -> list[Tensor]:

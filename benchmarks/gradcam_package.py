@@ -26,7 +26,7 @@ from fgvc_cli.devices import pick_device
 from fgvc_cli.explaining.explainers import make_explainer
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import build_backbone, build_head
 
 CLASSES = 100
 
@@ -91,7 +91,7 @@ def make_classifier(name: str, size: int) -> Classifier:
     component = get_registry().find("head", "linear")
     head = build_head(component, build(component.options_type(), {}, "head"), backbone, CLASSES)
     preprocessing = Preprocessing(size, size, backbone.info.mean, backbone.info.std)
-    return assemble(backbone, head, [str(k) for k in range(CLASSES)], preprocessing).eval()
+    return Classifier(backbone, head, [str(k) for k in range(CLASSES)], preprocessing).eval()
 
 
 def alike(ours: Tensor, theirs: Tensor) -> float:

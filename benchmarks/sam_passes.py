@@ -11,10 +11,10 @@ import torch
 from in_turn import medians, option_parser, report
 
 from fgvc_cli.config.run_config import RunConfig, resolve, user_settings
-from fgvc_cli.contracts import Preprocessing
+from fgvc_cli.contracts import Classifier, Preprocessing
 from fgvc_cli.devices import autocast, pick_device, resolve_precision
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.training.setup import build_optimizer
 from fgvc_cli.training.update import Update
 
@@ -28,7 +28,7 @@ def make_update(config: RunConfig, device: torch.device, precision: str) -> Upda
     backbone = build_backbone(config.backbone.component, config.backbone.options, size)
     head = build_head(config.head.component, config.head.options, backbone, CLASSES)
     preprocessing = Preprocessing(size, size, backbone.info.mean, backbone.info.std)
-    classifier = assemble(backbone, head, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
+    classifier = Classifier(backbone, head, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
     optimizer = build_optimizer(config.optimizer, classifier)
     return Update(classifier, head, optimizer, lambda: autocast(device, precision))
 

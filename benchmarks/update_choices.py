@@ -23,7 +23,7 @@ from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
 from fgvc_cli.devices import autocast, compile_in_place, pick_device, resolve_precision
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.training.update import Update
 
 CLASSES = 100
@@ -38,7 +38,7 @@ def make_classifier(arguments: argparse.Namespace, device: torch.device) -> Clas
     backbone = build_backbone(body, body.options_type()(), size)
     built = build_head(head, build(head.options_type(), {}, "head"), backbone, CLASSES)
     preprocessing = Preprocessing(size, size, backbone.info.mean, backbone.info.std)
-    return assemble(backbone, built, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
+    return Classifier(backbone, built, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
 
 
 def update_way(

@@ -1,12 +1,18 @@
 """fgvc: fine-grained visual classification in which every component is a plugin.
 
-Importing this package is light: it pulls in neither torch nor timm nor torchvision, so that a plugin's
-registration module can say `from fgvc_cli import HeadSpec, hookimpl` and still register in milliseconds.
+    import fgvc_cli as fgvc
+
+    run = fgvc.train(backbone="swin_t", head="pim", data="photos/")
+    fgvc.load(run).predict("a.jpg")
+
+Importing this package is light: torch, timm and torchvision are imported when a function that needs them is first used,
+so a plugin's registration module can say `from fgvc_cli import HeadSpec, hookimpl` and still register in milliseconds.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from fgvc_cli._version import __version__
 from fgvc_cli.errors import FgvcError, UsageError
@@ -26,40 +32,74 @@ from fgvc_cli.specs import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from fgvc_cli.api import (
+        Components,
+        ImageExplanation,
+        TrainedClassifier,
+        components,
+        evaluate,
+        explain,
+        load,
+        train,
+    )
+    from fgvc_cli.runs.folder import Run
+    from fgvc_cli.training.callbacks import Callback
 
-    from fgvc_cli.contracts import Classifier
+_API = {
+    **dict.fromkeys(
+        (
+            "Components",
+            "ImageExplanation",
+            "TrainedClassifier",
+            "components",
+            "evaluate",
+            "explain",
+            "load",
+            "train",
+        ),
+        "fgvc_cli.api",
+    ),
+    "Callback": "fgvc_cli.training.callbacks",
+    "Run": "fgvc_cli.runs.folder",
+}
+"""Where the names are that are imported on first use."""
 
 __all__ = [
     "API_VERSION",
     "BackboneSpec",
+    "Callback",
+    "Components",
     "DatasetSpec",
     "ExplainerSpec",
     "Family",
     "FgvcError",
     "HeadSpec",
+    "ImageExplanation",
     "OptimizerSpec",
     "RecipeSpec",
+    "Run",
     "StudySpec",
     "TrackerSpec",
+    "TrainedClassifier",
     "UsageError",
     "__version__",
+    "components",
+    "evaluate",
+    "explain",
     "hookimpl",
     "load",
     "option",
+    "train",
 ]
 
 
-def load(path: str | Path, device: str = "cpu") -> Classifier:
-    """Load a trained classifier from a run folder or a `model.safetensors`, ready to predict.
+def __getattr__(name: str) -> Any:
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_API[name]), name)
+    globals()[name] = value
+    return value
 
-    Args:
-        path: a run folder or a weights file written by `fgvc train`.
-        device: where to put it, as torch names devices.
 
-    Raises:
-        FgvcError: nothing is there, it is damaged, or a component it needs is not installed.
-    """
-    from fgvc_cli.runs.model_file import load_classifier
-
-    return load_classifier(path, device)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

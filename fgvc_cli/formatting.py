@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fgvc_cli.errors import UsageError
@@ -117,3 +118,13 @@ def count(value: float | None) -> str:
         if scaled >= 0.9995:
             return f"{scaled:.0f} {unit}" if scaled >= 99.95 else f"{scaled:.1f} {unit}"
     return f"{value:.0f}"
+
+
+def html_table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
+    """Return an HTML table, escaped, for notebooks; without a header, the first cell of each row is its heading."""
+    cells = [[f"<td>{html.escape(cell)}</td>" for cell in row] for row in rows]
+    if header:
+        cells.insert(0, [f"<th>{html.escape(cell)}</th>" for cell in header])
+    else:
+        cells = [[row[0].replace("td>", "th>"), *row[1:]] for row in cells]
+    return "<table>" + "".join("<tr>" + "".join(row) + "</tr>" for row in cells) + "</table>"

@@ -14,10 +14,10 @@ from fgvc_cli.benchmarking.memory import largest_batch
 from fgvc_cli.benchmarking.results import Work
 from fgvc_cli.benchmarking.timing import Meter, synchronize
 from fgvc_cli.config.run_config import RunConfig
-from fgvc_cli.contracts import Optimizer, Preprocessing
+from fgvc_cli.contracts import Classifier, Optimizer, Preprocessing
 from fgvc_cli.devices import autocast, compile_in_place, is_out_of_memory, resolve_precision
 from fgvc_cli.explaining.explainers import NamedExplainer
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.scoring.scores import evaluating
 from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels_last
 from fgvc_cli.training.staging import soft_targets
@@ -51,7 +51,7 @@ class RandomClassifier:
         head = build_head(config.head.component, config.head.options, backbone, classes)
         mean, std = train.mean or backbone.info.mean, train.std or backbone.info.std
         preprocessing = Preprocessing(train.image_size, train.image_size, mean, std)
-        self.model = assemble(backbone, head, [str(k) for k in range(classes)], preprocessing).to(device)
+        self.model = Classifier(backbone, head, [str(k) for k in range(classes)], preprocessing).to(device)
         self.layout = torch.channels_last if wants_channels_last(config, backbone) else torch.contiguous_format
         if self.layout is torch.channels_last:
             self.model = self.model.to(memory_format=self.layout)

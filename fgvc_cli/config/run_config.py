@@ -224,7 +224,7 @@ def _tables(layers: Sequence[Layer], section: str) -> list[dict[str, Any]]:
 
 
 def user_settings(
-    config: Path | None, options: Mapping[str, Mapping[str, Any]], texts: Sequence[str]
+    config: Path | None, options: Mapping[str, Mapping[str, Any]], texts: Sequence[str] = ()
 ) -> tuple[list[Layer], str | None]:
     """Return the layers of the user's settings, weakest first, and the recipe that the file names.
 
@@ -242,9 +242,24 @@ def user_settings(
     layers.append({section: table for section, table in given.items() if table})
     for text in texts:
         kind, name, value = parse_setting(text)
-        check_sections({kind: {}}, f"setting '{text}'")
-        layers.append({kind: _nested(name, value)})
+        layers.append(setting_layer(f"{kind}.{name}", value, text))
     return layers, recipe
+
+
+def setting_layer(name: str, value: Any, text: str = "") -> Layer:
+    """Return the layer of one setting.
+
+    Args:
+        name: dotted, such as "head.fpn_size" or "optimizer.base.lr".
+        value: the value, as TOML has it.
+        text: the setting as the user wrote it, for messages.
+
+    Raises:
+        UsageError: there is no such section.
+    """
+    kind, _, option = name.partition(".")
+    check_sections({kind: {}}, f"setting '{text or name}'")
+    return {kind: _nested(option, value)}
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.formatting import percent
+from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.settings import current
 
@@ -169,8 +168,7 @@ class Run(os.PathLike[str]):
             rows += [(f"{name} top-1", percent(row.top1)) for name, row in splits.items() if row is not None]
         else:
             rows.append(("epochs", f"{len(self.metrics)}, not finished"))
-        cells = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
-        return f"<table>{''.join(cells)}</table>"
+        return html_table(rows)
 
 
 def find_run(path: Path | None) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,6 +17,9 @@ from fgvc_cli.runs.folder import MODEL_FILE
 from fgvc_cli.specs import HeadSpec, Kind
 
 Contract = TypeVar("Contract")
+
+
+C = TypeVar("C", bound=Classifier)
 
 
 def build_backbone(component: Component, options: Any, image_size: int) -> Backbone:
@@ -73,11 +76,6 @@ def describe_classifier(classifier: Classifier) -> dict[str, Any]:
     return {"classes": list(classifier.class_names), "preprocessing": asdict(classifier.preprocessing)}
 
 
-def assemble(backbone: Backbone, head: Head, class_names: Sequence[str], preprocessing: Preprocessing) -> Classifier:
-    """Combine backbone and head."""
-    return Classifier(backbone, head, class_names, preprocessing)
-
-
 FORMAT = 1
 """Version of the metadata in a model file."""
 
@@ -118,8 +116,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return tuple(document["classes"])
 
 
-def load_classifier(path: str | Path, device: Any = "cpu") -> Classifier:
-    """Load the classifier of a run folder or a `model.safetensors`, in evaluation mode.
+def load_classifier(path: str | Path, device: Any = "cpu", cls: type[C] = Classifier) -> C:  # type: ignore[assignment]
+    """Load the classifier of a run folder or a `model.safetensors` as a `cls`, in evaluation mode.
 
     Raises:
         FgvcError: it does not exist, is damaged, or needs a component that is not installed.
@@ -135,7 +133,7 @@ def load_classifier(path: str | Path, device: Any = "cpu") -> Classifier:
         head = build_head(head_component, head_options, backbone, len(document["classes"]))
     except (KeyError, TypeError) as error:
         raise FgvcError(f"{file} is damaged: its metadata lacks {error}. Train again, or restore the file.") from error
-    classifier = assemble(backbone, head, document["classes"], preprocessing)
+    classifier = cls(backbone, head, document["classes"], preprocessing)
     state, _ = tensors.load(file)
     load_state(classifier, state, file)
     return classifier.to(device).eval()

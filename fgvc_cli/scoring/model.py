@@ -130,7 +130,7 @@ def load(model_file: Path, computing: Computing) -> ReadyClassifier:
     """
     device = pick_device(computing.device)
     precision = resolve_precision(computing.precision, device)
-    classifier = load_classifier(model_file, device)
+    classifier: Classifier = load_classifier(model_file, device)
     if classifier.backbone.info.channels_last:
         classifier = classifier.to(memory_format=torch.channels_last)
     workers = loader_workers(computing.workers, device)

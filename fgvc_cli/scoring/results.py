@@ -15,7 +15,7 @@ from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.files import write_csv
-from fgvc_cli.formatting import percent
+from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
 from fgvc_cli.scoring.metrics import confusion_matrix, split_metrics
 from fgvc_cli.scoring.scores import Scores
@@ -99,6 +99,14 @@ class EvaluationSummary(SplitMetrics):
     def images_text(self) -> str:
         """The images that the metrics are of; see `images_text`."""
         return images_text({"split": self.split, "dataset": self.dataset, "origin": self.origin})
+
+    def _repr_html_(self) -> str:
+        """Show the metrics in a notebook."""
+        shares = {"top-1": self.top1, "top-5": self.top5, "macro F1": self.macro_f1}
+        rows = [(name, percent(value)) for name, value in shares.items() if value is not None]
+        return html_table(
+            [("run", ", ".join(self.runs)), ("split", self.images_text), ("images", str(self.images)), *rows]
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that `summary.json` has."""

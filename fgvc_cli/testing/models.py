@@ -23,7 +23,6 @@ from fgvc_cli.contracts import (
     ParameterGroup,
     Preprocessing,
 )
-from fgvc_cli.runs.model_file import assemble
 from fgvc_cli.testing.check import expect, some
 from fgvc_cli.testing.tiny import CLASSES, groups_of, tiny_sgd
 from fgvc_cli.training.update import Update, detached
@@ -35,7 +34,7 @@ def classifier_of(backbone: Backbone, make_head: Callable[[BackboneInfo], Head])
     backbone.prune(head.reads())
     info = backbone.info
     preprocessing = Preprocessing(info.image_size, info.image_size, info.mean, info.std)
-    return assemble(backbone, head, [f"class {k}" for k in range(CLASSES)], preprocessing)
+    return Classifier(backbone, head, [f"class {k}" for k in range(CLASSES)], preprocessing)
 
 
 def spread_scores(model: nn.Module) -> nn.Module:

@@ -19,7 +19,7 @@ from fgvc_cli.data.splits import TrainingSplits, training_splits
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head, check_contract
+from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
 from fgvc_cli.training.distributed import ALONE, Ranks
 from fgvc_cli.training.weights import apply, choose
 from fgvc_cli.training.weights_parts import HeadInPlace, load_file
@@ -181,7 +181,7 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
                 f"{into.title} has random weights, and with --epochs 0 nothing trains it: its scores mean nothing"
             )
         weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
-    classifier = assemble(plan.backbone, head, dataset.class_names, preprocessing)
+    classifier = Classifier(plan.backbone, head, dataset.class_names, preprocessing)
     check_batch(classifier, train.batch_size)
     formatted = classifier.to(device)
     if wants_channels_last(config, plan.backbone):

@@ -30,11 +30,10 @@ def bee_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model file, made once: a small network with random weights and a head that ignores it."""
     import torch
 
-    from fgvc_cli.contracts import Preprocessing
+    from fgvc_cli.contracts import Classifier, Preprocessing
     from fgvc_cli.options import build
     from fgvc_cli.registry import get_registry
     from fgvc_cli.runs.model_file import (
-        assemble,
         build_backbone,
         build_head,
         describe_classifier,
@@ -52,7 +51,7 @@ def bee_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         head.classifier.weight.zero_()
         head.classifier.bias.copy_(torch.tensor([math.log(PROBABILITIES[name]) for name in CLASSES]))
     preprocessing = Preprocessing(32, 36, backbone.info.mean, backbone.info.std)
-    classifier = assemble(backbone, head, CLASSES, preprocessing)
+    classifier = Classifier(backbone, head, CLASSES, preprocessing)
     components = {kind: describe_component(component, options[kind]) for kind, component in found.items()}
     path = tmp_path_factory.mktemp("bee") / "model.safetensors"
     save_classifier(path, classifier, {"components": components, **describe_classifier(classifier)})

@@ -11,7 +11,7 @@ import torch
 from fgvc_cli.contracts import Classifier, Preprocessing
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import build_backbone, build_head
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,6 @@ def classifier_of() -> Callable[..., Classifier]:
         component = registry.find("head", head_name)
         head = build_head(component, build(component.options_type(), head_options or {}, "head"), backbone, classes)
         preprocessing = Preprocessing(size, size, backbone.info.mean, backbone.info.std)
-        return assemble(backbone, head, [str(k) for k in range(classes)], preprocessing)
+        return Classifier(backbone, head, [str(k) for k in range(classes)], preprocessing)
 
     return make

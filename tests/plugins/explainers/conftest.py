@@ -23,7 +23,7 @@ from fgvc_cli.contracts import (
 )
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import assemble, build_backbone, build_head
+from fgvc_cli.runs.model_file import build_backbone, build_head
 
 CLASSES = 5
 SMALL = {
@@ -60,7 +60,7 @@ def classifier_of() -> Callable[..., Classifier]:
         options = build(component.options_type(), SMALL[head_name], "head")
         head = build_head(component, options, backbone, CLASSES)
         preprocessing = Preprocessing(image_size, image_size, backbone.info.mean, backbone.info.std)
-        classifier = assemble(backbone, head, [f"class {k}" for k in range(CLASSES)], preprocessing)
+        classifier = Classifier(backbone, head, [f"class {k}" for k in range(CLASSES)], preprocessing)
         lively(classifier)
         return classifier.eval()
 
@@ -142,4 +142,4 @@ def tiny() -> Classifier:
     backbone = TinyBackbone()
     head = TinyHead(backbone.info, CLASSES)
     preprocessing = Preprocessing(6, 6, backbone.info.mean, backbone.info.std)
-    return assemble(backbone, head, [str(k) for k in range(CLASSES)], preprocessing).eval()
+    return Classifier(backbone, head, [str(k) for k in range(CLASSES)], preprocessing).eval()
