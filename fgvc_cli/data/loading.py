@@ -107,7 +107,7 @@ class _Loader:
     def _add_failure(self, key: str, reason: str, message: str) -> None:
         if key not in self.failures:
             self.failures[key] = Failure(key, reason)
-            logger.warning(f"skipping {message}")
+            logger.warning(f"skipped: {message}")
 
     def _new_torch_loader(self) -> DataLoader[LoadedBatch]:
         workers = self._workers

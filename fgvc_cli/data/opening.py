@@ -99,7 +99,7 @@ def match_classes(
     skipped = len(split) - len(known)
     if skipped:
         logger.warning(
-            f"skipping {skipped} image{'' if skipped == 1 else 's'} of classes unknown to the model: "
+            f"skipped {skipped} image{'' if skipped == 1 else 's'} of classes unknown to the model: "
             f"{quoted_names(unknown)}"
         )
     matched = subset(split, known, split.name, split.origin) if skipped else split
