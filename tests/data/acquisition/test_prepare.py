@@ -25,227 +25,25 @@ from fgvc_cli.formatting import bytes_text
 from fgvc_cli.registry import get_registry
 
 
-def test_a_download_is_verified_unpacked_and_described(insects):
+def succeeds(insects):
     result = insects.run("prepare", "insects")
     assert result.exit_code == 0, result.stderr
     assert insects.is_whole()
-    assert insects.there() == ["images", "lists"]
-    assert "1 file, " in result.stderr and "127.0.0.1" in result.stderr and str(insects.folder) in result.stderr
-    assert "license: for research" in result.stderr
-    assert ["train", "6", "2", "3", "each", "official"] in [line.split() for line in result.stdout.splitlines()]
-    assert f"next: fgvc train --dataset insects --data-root {insects.root}\n" in result.stdout
+    return result
 
 
-def test_existing_files_are_not_downloaded_again(insects):
-    assert insects.run("prepare", "insects").exit_code == 0
-    asked = len(insects.server.log)
+def fails(insects, *facts: str, code: int = 1):
     result = insects.run("prepare", "insects")
-    assert result.exit_code == 0 and len(insects.server.log) == asked
-    shutil.rmtree(insects.folder / "images")
-    kept = insects.folder / "lists" / "all.txt"
-    kept.write_text("mine\n")
-    assert insects.run("prepare", "insects").exit_code == 0
-    assert kept.read_text() == "mine\n" and (insects.folder / "images/ant/0.png").exists()
+    assert result.exit_code == code and all(fact in result.stderr for fact in facts), result.stderr
+    return result
 
 
-def test_a_part_is_resumed(insects):
-    insects.folder.mkdir(parents=True)
-    (insects.folder / "insects.tgz.part").write_bytes(insects.archive[:1000])
-    assert insects.run("prepare", "insects").exit_code == 0
-    assert insects.server.log == ["bytes=1000-"]
-    assert insects.is_whole() and insects.there() == ["images", "lists"]
-
-
-def test_a_server_without_ranges_starts_over(insects):
-    insects.server.ranges = False
-    insects.folder.mkdir(parents=True)
-    (insects.folder / "insects.tgz.part").write_bytes(b"x" * 1000)
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 0 and insects.is_whole()
-    assert "starting over" in result.stderr
-
-
-def test_nothing_is_left_of_a_longer_part(insects):
-    insects.server.ranges = False
-    insects.provide(downloads=[insects.download(size=0)])
-    insects.folder.mkdir(parents=True)
-    (insects.folder / "insects.tgz.part").write_bytes(b"x" * (len(insects.archive) + 4))
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["size known", "size not known"])
-def test_a_complete_part_is_not_downloaded_again(insects, known):
-    if not known:
-        insects.provide(downloads=[insects.download(size=0)])
-    insects.folder.mkdir(parents=True)
-    (insects.folder / "insects.tgz.part").write_bytes(insects.archive)
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
-    assert insects.server.log == ([] if known else [f"bytes={len(insects.archive)}-"])
-
-
-@pytest.mark.parametrize("size", [0, 1], ids=["size not known", "size known"])
-def test_a_part_that_is_too_long_is_discarded(insects, size):
-    insects.provide(downloads=[insects.download(size=size * len(insects.archive))])
-    insects.folder.mkdir(parents=True)
-    part = len(insects.archive) + 4
-    (insects.folder / "insects.tgz.part").write_bytes(insects.archive + b"more")
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
-    assert insects.server.log == ([None] if size else [f"bytes={part}-", None])
-
-
-def test_a_wrong_range_is_discarded(insects):
-    insects.server.shift = 10
-    insects.folder.mkdir(parents=True)
-    (insects.folder / "insects.tgz.part").write_bytes(insects.archive[:1000])
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 0 and insects.is_whole() and insects.server.log == ["bytes=1000-", None]
-    assert "another range" in result.stderr
-
-
-def test_a_checksum_in_upper_case(insects):
-    insects.provide(downloads=[insects.download(checksum=f"md5:{insects.download()['checksum'][4:].upper()}")])
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
-
-
-def test_without_a_checksum_the_size_decides(insects):
-    insects.provide(downloads=[insects.download(checksum="", size=len(insects.archive) + 1)])
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1
-    assert f"{len(insects.archive)} bytes" in result.stderr and f"{len(insects.archive) + 1} bytes" in result.stderr
-    assert not insects.folder.exists()
-
-
-def test_a_broken_connection_is_resumed(insects, monkeypatch):
-    monkeypatch.setattr(download, "MIN_PROGRESS", 1000)
-    insects.server.drop_after = len(insects.archive) // 20  # more often than `ATTEMPTS`
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 0 and insects.is_whole()
-    assert len(insects.server.log) == 21 and insects.server.log[0] is None
-
-
-def test_a_connection_that_keeps_breaking_is_one_line(insects):
-    insects.server.drop_after = 500
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1
-    last = result.stderr.splitlines()[-1]
-    assert last.startswith("fgvc: error: ") and "5 times in a row" in last
-    assert insects.there() == ["insects.tgz.part"]
-    insects.server.drop_after = None
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
-    assert insects.server.log[-1] == "bytes=2500-"
-
-
-def test_a_busy_server_is_retried(insects):
-    insects.server.answers = [503, 429]
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 0 and insects.is_whole()
-    assert "503 Service Unavailable" in result.stderr
-
-
-@pytest.mark.parametrize("before", ["busy", "broken"])
-def test_a_host_that_answered_before_is_retried_when_unreachable(insects, monkeypatch, before):
-    attempt, url = download._attempt, f"{insects.server.url}/insects.tgz"
-    busy = HTTPError(url, 503, "Service Unavailable", Message(), None)
-    failures = [busy if before == "busy" else download._ConnectionBrokenError("broken"), URLError("no route")]
-
-    def failing_first(*arguments: object) -> None:
-        if failures:
-            raise failures.pop(0)
-        attempt(*arguments)
-
-    monkeypatch.setattr(download, "_attempt", failing_first)
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 0 and insects.is_whole() and "no route" in result.stderr
-
-
-def test_the_systems_proxy_is_used(insects, monkeypatch):
-    link = "http://museum.example/insects.tgz"
-    insects.server.files[link] = insects.archive
-    insects.provide(downloads=[insects.download(url=link)])
-    monkeypatch.setenv("http_proxy", insects.server.url)
-    monkeypatch.delenv("no_proxy", raising=False)
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
-
-
-def test_a_file_with_a_wrong_checksum_is_deleted(insects):
-    insects.server.files["insects.tgz"] = insects.archive[:-1] + b"?"
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1
-    assert "its md5 is" in result.stderr
-    assert not insects.folder.exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "cause"),
-    [
-        ({"url": "{url}/gone.tgz"}, "404 Not Found"),
-        ({"url": "http://127.0.0.1:9/insects.tgz"}, "connection refused"),
-        ({"url": "file:///etc/passwd"}, "only http and https"),
-        ({"url": "ftp://example/insects.tgz"}, "only http and https"),
-        ({"url": ""}, "no download link"),
-        ({"url": "{url}/leads-away"}, "file:///etc/passwd"),
-    ],
-    ids=["404", "nobody listens", "file:", "ftp:", "no link", "redirect to a file"],
-)
-def test_a_dead_link_gives_instructions(insects, change, cause):
-    insects.server.redirects["leads-away"] = "file:///etc/passwd"
-    change = {"url": change["url"].format(url=insects.server.url)}
-    insects.provide(downloads=[insects.download(**change)])
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1
-    error = result.stderr[result.stderr.index("fgvc: error: ") :]
-    assert cause in error
-    facts = ["Ask the museum", "https://insects.example", str(insects.folder), "images, lists",
-             bytes_text(len(insects.archive)), insects.download()["checksum"]]  # fmt: skip
-    assert all(fact in error for fact in facts)
-    assert error.rstrip().endswith(f"fgvc data prepare insects --data-root {insects.root}")
-    assert not insects.folder.exists()
-
-
-def test_a_web_page_is_not_the_file(insects):
-    insects.server.kind = "text/html"
+def have_part(insects, content: bytes) -> Path:
+    """Put the beginning of a download in place."""
     insects.folder.mkdir(parents=True)
     part = insects.folder / "insects.tgz.part"
-    part.write_bytes(insects.archive[:1000])
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and "web page" in result.stderr
-    assert part.read_bytes() == insects.archive[:1000]
-
-
-def test_a_dead_link_does_not_stop_the_other_downloads(insects):
-    insects.server.files["names.txt"] = b"ant\n"
-    good = {"url": f"{insects.server.url}/names.txt", "file": "names.txt"}
-    insects.provide(needed=["names.txt", "images"], downloads=[insects.download(url=""), good])
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1
-    assert f"missing in {insects.folder}: images\n" in result.stderr
-    assert (insects.folder / "names.txt").read_bytes() == b"ant\n"
-
-
-def test_without_a_link_it_gives_instructions(insects):
-    insects.provide(downloads=[])
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and result.stdout == "" and not insects.folder.exists()
-    assert result.stderr.startswith("fgvc: error: ") and "Ask the museum" in result.stderr
-
-
-def test_an_archive_put_there_by_the_user_is_verified_and_used(insects):
-    insects.provide(downloads=[insects.download(url="")])
-    insects.folder.mkdir(parents=True)
-    own = insects.folder / "insects.tgz"
-    own.write_bytes(insects.archive)
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 0 and insects.is_whole() and insects.server.log == []
-    assert own.exists()
-
-
-def test_a_wrong_archive_of_the_user_is_left_alone(insects):
-    insects.folder.mkdir(parents=True)
-    own = insects.folder / "insects.tgz"
-    own.write_bytes(b"something else")
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 0 and insects.is_whole()
-    assert own.read_bytes() == b"something else" and "its md5 is" in result.stderr
+    part.write_bytes(content)
+    return part
 
 
 def with_archive(insects, archive: bytes, **changes) -> None:
@@ -253,64 +51,211 @@ def with_archive(insects, archive: bytes, **changes) -> None:
     insects.provide(downloads=[insects.download(**changes)])
 
 
-@pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "images/../../outside.txt", "C:\\outside.txt"])
-def test_a_zip_with_a_member_that_escapes_is_refused(insects, name):
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("images/ant/0.png", b"x")
-        archive.writestr(name, b"outside")
-    with_archive(insects, packed.getvalue())
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and "refused" in result.stderr
-    assert insects.there() == ["insects.tgz.part"]
-    assert not list(insects.root.parent.rglob("*outside.txt"))
-
-
-def tar_member(name: str, **attributes) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    for attribute, value in attributes.items():
-        setattr(member, attribute, value)
-    return member
+def test_a_download_is_verified_unpacked_and_described(insects):
+    result = succeeds(insects)
+    assert insects.there() == ["images", "lists"]
+    assert all(fact in result.stderr for fact in ("1 file, ", "127.0.0.1", str(insects.folder), "for research"))
+    assert ["train", "6", "2", "3", "each", "official"] in [line.split() for line in result.stdout.splitlines()]
+    assert f"next: fgvc train --dataset insects --data-root {insects.root}\n" in result.stdout
+    asked = len(insects.server.log)
+    succeeds(insects)
+    assert len(insects.server.log) == asked
+    shutil.rmtree(insects.folder / "images")
+    kept = insects.folder / "lists" / "all.txt"
+    kept.write_text("mine\n")
+    assert insects.run("prepare", "insects").exit_code == 0
+    assert kept.read_text() == "mine\n" and (insects.folder / "images/ant/0.png").exists()
 
 
 @pytest.mark.parametrize(
-    "member",
+    ("part", "known", "behavior", "log"),
     [
-        tar_member("../outside.txt"),
-        tar_member("images/link", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
-        tar_member("images/link", type=tarfile.SYMTYPE, linkname="../../.."),
-        tar_member("images/device", type=tarfile.CHRTYPE),
+        ("beginning", True, {}, ["bytes=1000-"]),
+        ("garbage", True, {"ranges": False}, ["bytes=1000-"]),
+        ("beginning", True, {"shift": 10}, ["bytes=1000-", None]),
+        ("complete", True, {}, []),
+        ("complete", False, {}, ["bytes={size}-"]),
+        ("longer", True, {}, [None]),
+        ("longer", False, {}, ["bytes={longer}-", None]),
+        ("longer", False, {"ranges": False}, ["bytes={longer}-"]),
     ],
-    ids=["above", "link", "link above", "device"],
 )
-def test_a_tar_with_a_member_that_escapes_is_refused(insects, member):
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        tar.addfile(member)
-    with_archive(insects, packed.getvalue())
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and "refused" in result.stderr
+def test_a_part_is_resumed_or_discarded(insects, part, known, behavior, log):
+    vars(insects.server).update(behavior)
+    archive = insects.archive
+    parts = {"beginning": archive[:1000], "garbage": b"x" * 1000, "complete": archive, "longer": archive + b"more"}
+    insects.provide(downloads=[insects.download(**({} if known else {"size": 0}))])
+    have_part(insects, parts[part])
+    succeeds(insects)
+    sizes = {"size": len(archive), "longer": len(archive) + 4}
+    assert insects.server.log == [asked and asked.format(**sizes) for asked in log]
+    assert insects.there() == ["images", "lists"]
+
+
+def test_a_broken_connection_is_resumed(insects, monkeypatch):
+    monkeypatch.setattr(download, "MIN_PROGRESS", 1000)
+    insects.server.drop_after = len(insects.archive) // 10  # more often than `ATTEMPTS`
+    succeeds(insects)
+    assert len(insects.server.log) == 11 and insects.server.log[0] is None
+
+
+def test_a_connection_that_keeps_breaking_can_be_resumed_later(insects):
+    insects.server.drop_after = 500
+    assert "5 times in a row" in fails(insects).stderr.splitlines()[-1]
     assert insects.there() == ["insects.tgz.part"]
-    assert not list(insects.root.parent.rglob("*outside.txt"))
+    insects.server.drop_after = None
+    succeeds(insects)
+    assert insects.server.log[-1] == "bytes=2500-"
+
+
+def test_a_busy_or_temporarily_unreachable_host_is_retried(insects, monkeypatch):
+    insects.server.answers = [503, 429]
+    assert "503 Service Unavailable" in succeeds(insects).stderr
+    shutil.rmtree(insects.folder)
+    attempt = download._attempt
+    busy = HTTPError(f"{insects.server.url}/insects.tgz", 503, "Service Unavailable", Message(), None)
+    failures = [busy, URLError("no route"), download._ConnectionBrokenError("broken"), URLError("no route")]
+
+    def failing_first(*arguments: object) -> None:
+        if failures:
+            raise failures.pop(0)
+        attempt(*arguments)
+
+    monkeypatch.setattr(download, "_attempt", failing_first)
+    assert "no route" in succeeds(insects).stderr
+
+
+def test_the_proxy_of_the_environment_is_used(insects, monkeypatch):
+    link = "http://museum.example/insects.tgz"
+    insects.server.files[link] = insects.archive
+    insects.provide(downloads=[insects.download(url=link)])
+    monkeypatch.setenv("http_proxy", insects.server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    succeeds(insects)
+
+
+def test_a_file_that_differs_is_deleted(insects):
+    insects.provide(downloads=[insects.download(checksum="", size=len(insects.archive) + 1)])
+    fails(insects, f"{len(insects.archive)} bytes", f"{len(insects.archive) + 1} bytes")
+    assert not insects.folder.exists()
+    insects.provide(downloads=[insects.download(checksum="crc32:0")])
+    fails(insects, "'crc32:0'")
+    shutil.rmtree(insects.folder)
+    insects.provide(downloads=[insects.download(checksum=f"md5:{insects.download()['checksum'][4:].upper()}")])
+    succeeds(insects)
+    shutil.rmtree(insects.folder)
+    insects.server.files["insects.tgz"] = insects.archive[:-1] + b"?"
+    fails(insects, "its md5 is")
+    assert not insects.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("{url}/gone.tgz", "404 Not Found"),
+        ("http://127.0.0.1:9/insects.tgz", "connection refused"),
+        ("file:///etc/passwd", "only http and https"),
+        ("", "no download link"),
+        ("{url}/redirect-to-a-file", "file:///etc/passwd"),
+    ],
+)
+def test_a_dead_link_gives_instructions(insects, url, cause):
+    insects.server.redirects["redirect-to-a-file"] = "file:///etc/passwd"
+    insects.provide(downloads=[insects.download(url=url.format(url=insects.server.url))])
+    archive = bytes_text(len(insects.archive)), insects.download()["checksum"]
+    result = fails(insects, cause, "Ask the museum", "https://insects.example", "images, lists", *archive)
+    assert result.stderr.rstrip().endswith(f"fgvc data prepare insects --data-root {insects.root}")
+    assert not insects.folder.exists()
+
+
+def test_without_a_link_it_gives_instructions(insects):
+    insects.provide(downloads=[])
+    result = fails(insects, "Ask the museum")
+    assert result.stdout == "" and result.stderr.startswith("fgvc: error: ") and not insects.folder.exists()
+
+
+def test_a_web_page_is_not_the_file(insects):
+    insects.server.kind = "text/html"
+    part = have_part(insects, insects.archive[:1000])
+    fails(insects, "web page")
+    assert part.read_bytes() == insects.archive[:1000]
+
+
+def test_a_dead_link_does_not_stop_the_other_downloads(insects):
+    insects.server.files["names.txt"] = b"ant\n"
+    good = {"url": f"{insects.server.url}/names.txt", "file": "names.txt"}
+    insects.provide(needed=["names.txt", "images"], downloads=[insects.download(url=""), good])
+    fails(insects, f"missing in {insects.folder}: images\n")
+    assert (insects.folder / "names.txt").read_bytes() == b"ant\n"
+
+
+def test_an_archive_of_the_user_is_verified_and_used(insects):
+    insects.folder.mkdir(parents=True)
+    own = insects.folder / "insects.tgz"
+    own.write_bytes(b"something else")
+    assert "its md5 is" in succeeds(insects).stderr
+    assert own.read_bytes() == b"something else" and insects.server.log == [None]
+    for name in ("images", "lists"):
+        shutil.rmtree(insects.folder / name)
+    insects.provide(downloads=[insects.download(url="")])
+    own.write_bytes(insects.archive)
+    succeeds(insects)
+    assert own.exists() and insects.server.log == [None]
+
+
+def tar_of(*members: tarfile.TarInfo, form: str = "w", content: bytes = b"") -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=form) as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(content or member.name.encode()) if member.size else None)
+    return packed.getvalue()
+
+
+def member(name: str, **attributes) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    for attribute, value in (attributes or {"size": len(name)}).items():
+        setattr(made, attribute, value)
+    return made
+
+
+def zip_of(*names: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.mkdir(name) if name.endswith("/") else archive.writestr(name, name)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        *(
+            zip_of("images/ant/0.png", name)
+            for name in ("../out.txt", "/out.txt", "images/../../out.txt", "C:\\out.txt")
+        ),
+        tar_of(member("../out.txt")),
+        tar_of(member("images/link", type=tarfile.SYMTYPE, linkname="/etc/passwd")),
+        tar_of(member("images/link", type=tarfile.SYMTYPE, linkname="../../..")),
+        tar_of(member("images/device", type=tarfile.CHRTYPE)),
+    ],
+)
+def test_an_archive_with_a_member_that_escapes_is_refused(insects, archive):
+    with_archive(insects, archive)
+    fails(insects, "refused")
+    assert insects.there() == ["insects.tgz.part"]
+    assert not list(insects.root.parent.rglob("*out.txt"))
 
 
 @pytest.mark.parametrize("packed", ["tar", "zip"])
 def test_leading_folders_are_stripped(insects, packed):
     names = ["set-1.0/a/one.txt", "./set-1.0/a/b/two.txt", "readme"]
-    file = io.BytesIO()
     if packed == "zip":
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.mkdir("set-1.0")
-            for name in names:
-                archive.writestr(name, name)
+        archive = zip_of("set-1.0/", *names)
     else:
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            tar.addfile(tar_member("set-1.0", type=tarfile.DIRTYPE))
-            for name in names:
-                tar.addfile(tar_member(name, size=len(name)), io.BytesIO(name.encode()))
-            tar.addfile(tar_member("set-1.0/hard", type=tarfile.LNKTYPE, linkname="set-1.0/a/one.txt"))
-            tar.addfile(tar_member("set-1.0/a/soft", type=tarfile.SYMTYPE, linkname="b/two.txt"))
-    insects.archive = insects.server.files["insects.tgz"] = file.getvalue()
+        hard = member("set-1.0/hard", type=tarfile.LNKTYPE, linkname=names[0])
+        soft = member("set-1.0/a/soft", type=tarfile.SYMTYPE, linkname="b/two.txt")
+        archive = tar_of(member("set-1.0", type=tarfile.DIRTYPE), *map(member, names), hard, soft)
+    insects.archive = insects.server.files["insects.tgz"] = archive
     insects.provide(needed=["x/a"], downloads=[insects.download(unpack="x", strip=1, gives=["x/a"])])
     insects.run("prepare", "insects")
     found = {str(path.relative_to(insects.folder)): path.read_text() for path in insects.folder.rglob("*.txt")}
@@ -321,89 +266,49 @@ def test_leading_folders_are_stripped(insects, packed):
     assert not list(insects.folder.rglob("readme"))
 
 
-@pytest.mark.parametrize("form", ["gz", "bz2", "xz"])
-def test_an_archive_damaged_in_the_middle_leaves_nothing(insects, form):
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode=f"w:{form}") as tar:
-        tar.addfile(tar_member("images/noise", size=1 << 16), io.BytesIO(os.urandom(1 << 16)))
-    damaged = bytearray(packed.getvalue())
-    damaged[20_000:40_000] = b"\xff" * 20_000
-    with_archive(insects, bytes(damaged))
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and "insects.tgz: not a valid archive" in result.stderr
+@pytest.mark.parametrize("form", ["gz", "bz2", "xz", "text", "magic", "cut", "hard link", "incomplete"])
+def test_an_invalid_archive_leaves_nothing(insects, form):
+    cause = "not a valid archive"
+    if form in ("gz", "bz2", "xz"):  # damaged in the middle
+        noise = member("images/noise", size=1 << 16)
+        archive = bytearray(tar_of(noise, form=f"w:{form}", content=os.urandom(1 << 16)))
+        archive[20_000:40_000] = b"\xff" * 20_000
+    elif form == "incomplete":
+        archive, cause = tar_of(member("images/ant/0.png"), form="w:xz"), "does not contain lists"
+    else:
+        archive = {
+            "text": b"no archive",
+            "magic": tarfile.BLOCKSIZE * b"\x1f\x8b",
+            "cut": insects.archive[: len(insects.archive) // 2],
+            "hard link": tar_of(member("images/hard", type=tarfile.LNKTYPE, linkname="images/gone")),
+        }[form]
+    with_archive(insects, bytes(archive), checksum="", size=0)
+    fails(insects, cause)
     assert insects.there() == ["insects.tgz.part"]
 
 
-def test_a_hard_link_without_a_target(insects):
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        tar.addfile(tar_member("images/hard", type=tarfile.LNKTYPE, linkname="images/gone"))
-    with_archive(insects, packed.getvalue())
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1
-    assert "not a valid archive: linkname 'images/gone' not found" in result.stderr
+@pytest.mark.parametrize("where", ["unpack", "move_into_place", "mismatch", "rename"])
+def test_interrupted_at_any_step_results_are_complete_or_absent(insects, monkeypatch, where):
+    rename = Path.rename
 
-
-@pytest.mark.parametrize(
-    ("archive", "cause"),
-    [
-        (b"no archive", "not a valid archive"),
-        (tarfile.BLOCKSIZE * b"\x1f\x8b", "not a valid archive"),
-        ("cut", "not a valid archive"),
-        ("other", "does not contain lists"),
-    ],
-    ids=["text", "damaged", "cut off", "something else"],
-)
-def test_an_invalid_archive_leaves_nothing(insects, archive, cause):
-    if archive == "cut":
-        archive = insects.archive[: len(insects.archive) // 2]
-    elif archive == "other":
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w:xz") as tar:
-            tar.addfile(tar_member("images/ant/0.png"))
-        archive = packed.getvalue()
-    with_archive(insects, archive, checksum="", size=0)
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and cause in result.stderr
-    assert "images" not in insects.there() and ".unpacking" not in insects.there()
-
-
-@pytest.mark.parametrize("where", ["unpack", "move_into_place", "mismatch"])
-def test_interrupted_at_any_step_it_is_absent_and_resumes(insects, monkeypatch, where):
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments) -> None:
         if where == "unpack":
             unpacking.unpack(*arguments)
+        elif where == "rename" and arguments[0].name != "lists":
+            return rename(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, where, interrupted)
-        result = insects.run("prepare", "insects")
-    assert result.exit_code == 130
-    assert f"fgvc data prepare insects --data-root {insects.root}" in result.stderr
-    assert insects.there() == ["insects.tgz.part"]
+        patch.setattr(Path if where == "rename" else prepare, where, interrupted)
+        fails(insects, f"fgvc data prepare insects --data-root {insects.root}", code=130)
+    assert insects.there() == [*["images"] * (where == "rename"), "insects.tgz.part"]
     asked = len(insects.server.log)
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
+    succeeds(insects)
     assert len(insects.server.log) == asked and insects.there() == ["images", "lists"]
 
 
-def test_interrupted_between_two_moves_results_are_complete(insects, monkeypatch):
-    rename = Path.rename
-
-    def second_fails(path: Path, target: Path) -> Path:
-        if path.name == "lists":
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", second_fails)
-        assert insects.run("prepare", "insects").exit_code == 130
-    assert insects.there() == ["images", "insects.tgz.part"]
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
-
-
 def test_a_killed_process_is_resumed(insects):
-    insects.archive = insects.server.files["insects.tgz"] = insects.archive + os.urandom(1 << 20)  # trailing garbage
-    insects.provide(downloads=[insects.download()])
+    with_archive(insects, insects.archive + os.urandom(1 << 20))  # trailing garbage
     insects.server.wait = 0.05
     process = multiprocessing.get_context("fork").Process(target=insects.run, args=("prepare", "insects"))
     process.start()
@@ -420,7 +325,7 @@ def test_a_killed_process_is_resumed(insects):
     (insects.folder / ".unpacking/images").mkdir(parents=True)  # as if it had been killed later
     (insects.folder / ".unpacking/images/half.png").write_bytes(b"half")
     insects.server.wait = 0.0
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
+    succeeds(insects)
     assert insects.server.log == [None, f"bytes={had}-"] and insects.there() == ["images", "lists"]
     assert not list(insects.folder.rglob("half.png"))
 
@@ -428,7 +333,7 @@ def test_a_killed_process_is_resumed(insects):
 def test_concurrent_processes_download_once(insects, monkeypatch):
     monkeypatch.setattr(prepare, "POLL_SECONDS", 0.02)
     monkeypatch.setenv("FGVC_DATA", str(insects.root))
-    insects.server.wait = 0.2
+    insects.server.wait = 0.1
     provision = choose_dataset("insects", None, [], get_registry()).provision()
     failures: list[BaseException] = []
 
@@ -447,19 +352,18 @@ def test_concurrent_processes_download_once(insects, monkeypatch):
     assert insects.there() == ["images", "lists"]
 
 
-def test_waiting_for_another_process_is_logged(insects, monkeypatch, caplog):
+def test_locks_of_a_folder(insects, monkeypatch, caplog):
     held = prepare.exclusive(insects.folder)
     held.__enter__()
     monkeypatch.setattr(prepare.time, "sleep", lambda seconds: held.__exit__(None, None, None))
     with caplog.at_level("INFO"), prepare.exclusive(insects.folder):
         assert "waiting for another process" in caplog.text
     assert not insects.folder.exists()
-
-
-def test_a_lock_file_deleted_by_its_last_owner_is_created_again(insects, monkeypatch):
     deleted = []
 
     class Late(prepare.FileLock):
+        """Gets the lock of a file that its last owner has just deleted."""
+
         def __init__(self, file: Path, shared: bool) -> None:
             super().__init__(file, shared)
             if not deleted:
@@ -470,27 +374,19 @@ def test_a_lock_file_deleted_by_its_last_owner_is_created_again(insects, monkeyp
         assert deleted and (insects.folder / prepare.LOCK).exists()
 
 
-def test_without_disk_space_nothing_is_downloaded(insects, monkeypatch):
+def test_disk_space_is_checked_first(insects, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(insects.archive)))
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and "--data-root" in result.stderr
+    fails(insects, "--data-root")
     assert insects.server.log == [] and not insects.folder.exists()
-    insects.folder.mkdir(parents=True)  # the part needs no more space
-    (insects.folder / "insects.tgz.part").write_bytes(insects.archive)
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
-
-
-def test_a_zip_larger_than_the_disk_is_not_unpacked(insects, monkeypatch):
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("images/0", b"x")
-    declared = bytearray(packed.getvalue())
-    at = declared.index(b"PK\1\2") + 24  # the size unpacked, in the central directory
+    have_part(insects, insects.archive)  # which needs no more space
+    succeeds(insects)
+    shutil.rmtree(insects.folder)
+    declared = bytearray(zip_of("images/0"))
+    at = declared.index(b"PK\1\2") + 24  # the uncompressed size, in the central directory
     declared[at : at + 4] = b"\xfe\xff\xff\xff"
     with_archive(insects, bytes(declared))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and "4.3 GB" in result.stderr and "1 GB" in result.stderr
+    fails(insects, "4.3 GB", "1 GB")
 
 
 @pytest.mark.parametrize("where", ["unpack", "fetch"])
@@ -503,44 +399,31 @@ def test_a_disk_that_fills_up(insects, monkeypatch, where):
 
     with monkeypatch.context() as patch:
         patch.setattr(prepare, where, full)
-        result = insects.run("prepare", "insects")
-    assert result.exit_code == 1
-    assert "no space left" in result.stderr and "--data-root" in result.stderr
+        fails(insects, "no space left", "--data-root")
     assert insects.there() == ["insects.tgz.part"]
-    assert insects.run("prepare", "insects").exit_code == 0 and insects.is_whole()
+    succeeds(insects)
 
 
 def test_a_folder_that_cannot_be_created(insects):
     insects.root.write_text("a file")
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1 and str(insects.root) in result.stderr
+    assert len(fails(insects, str(insects.root)).stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", [".", "images"], ids=["the folder", "in the folder"])
+@pytest.mark.parametrize("name", [".", "images"])
 def test_a_broken_link_is_refused_before_anything_is_downloaded(insects, tmp_path, name):
     link = insects.folder / name
     link.parent.mkdir(parents=True)
     link.symlink_to(tmp_path / "not mounted")
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and insects.server.log == [] and link.is_symlink()
-    assert f"{link} is a link to {tmp_path / 'not mounted'}" in result.stderr
-    (tmp_path / "not mounted").mkdir()  # fixed
+    fails(insects, f"{link} is a link to {tmp_path / 'not mounted'}")
+    assert insects.server.log == [] and link.is_symlink()
+    (tmp_path / "not mounted").mkdir()
     insects.run("prepare", "insects")
     assert link.is_symlink() and insects.server.log == [None]
 
 
-def test_an_unknown_checksum_algorithm(insects):
-    insects.provide(downloads=[insects.download(checksum="crc32:0")])
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 1 and "'crc32:0'" in result.stderr
-
-
-def test_a_dataset_of_own_files_needs_no_download(insects):
+def test_datasets_without_a_download(insects):
     result = insects.run("prepare", "folder")
     assert result.exit_code == 2 and "'folder'" in result.stderr
-
-
-def test_a_dataset_that_generates_its_images_is_opened(insects):
-    result = insects.run("prepare", "demo", "--set", "dataset.train=1", "--set", "dataset.val=1", "--set",
-                         "dataset.test=1", "--set", "dataset.size=64")  # fmt: skip
+    tiny = [f"--set=dataset.{name}" for name in ("train=1", "val=1", "test=1", "size=64")]
+    result = insects.run("prepare", "demo", *tiny)
     assert result.exit_code == 0 and "next: fgvc train --dataset demo --set dataset.train=1" in result.stdout
