@@ -17,6 +17,7 @@ import torch
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data import reading
+from fgvc_cli.data.images import read_image
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.data.order import BatchRequest
 from fgvc_cli.data.reading import BatchReader
@@ -121,13 +122,12 @@ def test_global_random_states_are_untouched(make_split: MakeSplit, preprocessing
     loader.close()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_images_are_skipped_with_one_warning(
-    make_split: MakeSplit, preprocessing: Preprocessing, workers: int, caplog: pytest.LogCaptureFixture
+    make_split: MakeSplit, preprocessing: Preprocessing, caplog: pytest.LogCaptureFixture
 ) -> None:
     split = make_split(12)
     break_image(split, 5)
-    loader = training(split, preprocessing, workers)
+    loader = training(split, preprocessing, 1)
     for epoch in range(2):
         batches = list(loader.epoch(epoch))
         assert sorted(len(batch.labels) for batch in batches) == [3, 4, 4]
@@ -162,13 +162,12 @@ def test_a_batch_left_with_one_image_is_skipped_but_counted(
 def test_strict_stops_at_the_first_unreadable_image(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
     split = make_split(8)
     break_image(split, 2)
-    for workers in (0, 1):
-        for loader in (
-            training(split, preprocessing, workers, strict=True).epoch(0),
-            iter(EvaluationLoader(split, preprocessing, 4, workers, False, strict=True)),
-        ):
-            with pytest.raises(FgvcError, match=r"002\.png.*`strict_data`"):
-                list(loader)
+    for batches in (
+        training(split, preprocessing, 1, strict=True).epoch(0),
+        EvaluationLoader(split, preprocessing, 4, 0, False, strict=True),
+    ):
+        with pytest.raises(FgvcError, match=r"002\.png.*`strict_data`"):
+            list(batches)
 
 
 def test_no_readable_image_is_an_error(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
@@ -186,35 +185,27 @@ def test_too_few_images_and_a_batch_size_of_zero(make_split: MakeSplit, preproce
         training(make_split(3, name="other"), preprocessing, batch_size=0)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_evaluation_gives_the_whole_split_in_order(
-    make_split: MakeSplit, preprocessing: Preprocessing, workers: int
+def test_evaluation_gives_the_whole_split_in_order_without_augmentation(
+    make_split: MakeSplit, preprocessing: Preprocessing
 ) -> None:
     split = make_split(9)
     break_image(split, 8)
-    loader = EvaluationLoader(split, preprocessing, 4, workers, False)
+    loader = EvaluationLoader(split, preprocessing, 4, 1, False)
     assert len(loader) == 3
-    for _ in range(2):  # as often as needed
+    for _ in range(2):
         batches = list(loader)
         assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(8))
         assert torch.cat([batch.labels for batch in batches]).tolist() == [0, 1] * 4
     assert list(loader.failures) == ["008.png"]
     loader.close()
-
-
-def test_evaluation_never_augments(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
-    from fgvc_cli.data.images import read_image
-
-    split = make_split(3)
-    (batch,) = EvaluationLoader(split, preprocessing, 4, 0, False)
-    for pixels, path in zip(batch.pixels, split.images, strict=True):
-        assert torch.equal(pixels, preprocessing(read_image(path)))
+    expected = torch.stack([preprocessing(read_image(path)) for path in split.images[:8]])
+    assert torch.equal(torch.cat([batch.pixels for batch in batches]), expected)
 
 
 def test_images_in_memory(preprocessing: Preprocessing) -> None:
     arrays = [np.full((24, 30, 3), value, np.uint8) for value in (0, 100, 200)]
     split = Split("train", arrays, [0, 1, 0], ["a", "b", "c"])
-    (batch,) = EvaluationLoader(split, preprocessing, 4, 1, False)
+    (batch,) = EvaluationLoader(split, preprocessing, 4, 0, False)
     assert batch.pixels.float().mean((1, 2, 3)).tolist() == [0, 100, 200]
 
 
@@ -244,20 +235,7 @@ def others() -> set[int]:
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
-def test_workers_persist_over_epochs_and_end_with_close(
-    make_split: MakeSplit, preprocessing: Preprocessing, others: set[int]
-) -> None:
-    loader = training(make_split(8), preprocessing, 2)
-    list(loader.epoch(0))
-    started = workers_besides(others)
-    assert len(started) == 2
-    list(loader.epoch(1))
-    assert {child.pid for child in workers_besides(others)} == {child.pid for child in started}
-    loader.close()
-    assert workers_besides(others) == []
-
-
-def test_workers_ignore_ctrl_c_and_are_in_a_group_of_their_own(
+def test_workers_persist_over_epochs_and_ignore_ctrl_c(
     make_split: MakeSplit, preprocessing: Preprocessing, others: set[int]
 ) -> None:
     loader = training(make_split(16), preprocessing, 1)
@@ -268,8 +246,10 @@ def test_workers_ignore_ctrl_c_and_are_in_a_group_of_their_own(
     assert os.getpgid(worker.pid) != os.getpgid(0)
     os.kill(worker.pid, signal.SIGINT)
     assert_same_batches([first, *epoch], expected)
-    assert worker.is_alive()
+    list(loader.epoch(1))
+    assert [child.pid for child in workers_besides(others)] == [worker.pid]
     loader.close()
+    assert workers_besides(others) == []
 
 
 def test_a_worker_that_is_killed(

@@ -47,12 +47,12 @@ def batched(pixels: Tensor, transform: Callable[[Tensor], Tensor]) -> tuple[Tens
 @pytest.mark.parametrize("policy", POLICIES)
 def test_policies(policy: str, side: int, pictures) -> None:
     transform = v2.Compose([v2.RandomHorizontalFlip(), *([POLICIES[policy]] if POLICIES[policy] else [])])
-    pixels = pictures(80, side)
+    pixels = pictures(40, side)
     before = pixels.clone()
     ours, theirs = batched(pixels, transform)
     assert ours.dtype == torch.uint8
     assert differences(ours, theirs).max() <= 1
-    assert (ours == theirs).float().mean() > 0.9999
+    assert (ours == theirs).float().mean() > 0.999
     assert torch.equal(pixels, before)
     assert not torch.equal(ours, pixels)
 
@@ -63,9 +63,9 @@ def test_options_besides_a_policy(side: int, pictures) -> None:
     options = AugmentOptions(policy="autoaugment", color_jitter=0.4, sharpen=0.5, erase=0.5, where="device")
     later = Augmentation(options, preprocessing)._later
     assert later is not None
-    ours, theirs = batched(pictures(80, side), later)
+    ours, theirs = batched(pictures(40, side), later)
     assert differences(ours, theirs).max() <= 1
-    assert (ours == theirs).float().mean() > 0.9999
+    assert (ours == theirs).float().mean() > 0.999
 
 
 OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -97,12 +97,14 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("side", [32, 57])
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_each_operation(operation: str, side: int, pictures) -> None:
-    ours, theirs = batched(pictures(3, side), OPERATIONS[operation])
-    assert differences(ours, theirs).max() <= 1
-    assert (ours == theirs).float().mean() > 0.999
+@pytest.mark.parametrize("kind", sorted({name.split()[0] for name in OPERATIONS}))
+def test_each_operation(kind: str, pictures) -> None:
+    for name, operation in OPERATIONS.items():
+        for side in (32, 57):
+            if name.split()[0] == kind:
+                ours, theirs = batched(pictures(3, side), operation)
+                assert differences(ours, theirs).max() <= 1, (name, side)
+                assert (ours == theirs).float().mean() > 0.999, (name, side)
 
 
 def test_every_image_has_its_own_draw(pictures, drawn) -> None:

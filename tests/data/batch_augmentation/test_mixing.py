@@ -31,7 +31,7 @@ def mixes(mixing: Mixing, count: int) -> list[Mix]:
 
 
 @pytest.mark.parametrize("kind", [v2.MixUp, v2.CutMix])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_equal_draws_give_torchvisions_result(kind, seed: int, batch) -> None:
     images, labels = batch
     ours = Mixing(1.0, 0.0, SIDE) if kind is v2.MixUp else Mixing(0.0, 1.0, SIDE)
@@ -67,7 +67,7 @@ def test_with_both_one_of_them_is_chosen_at_random() -> None:
     assert all(not any(mix.box) for mix in mixes(Mixing(1.0, 0.0, SIDE), 20))
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [0.2, 4.0])
 def test_weights_follow_the_beta_distribution(alpha: float) -> None:
     weights = torch.tensor([mix.weight for mix in mixes(Mixing(alpha, 0.0, SIDE), 800)])
     assert abs(float(weights.mean()) - 0.5) < 0.05
