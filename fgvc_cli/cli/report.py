@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fgvc_cli.cli import common_options as common
+from fgvc_cli.cli import console
 from fgvc_cli.cli.completion import component_names
-from fgvc_cli.cli.console import out, warn
 from fgvc_cli.formatting import bytes_text, percent, quoted
 
 if TYPE_CHECKING:
@@ -18,41 +18,36 @@ if TYPE_CHECKING:
 
 
 def show_report(report: Report) -> None:
-    """Print what came out of each run, what is missing, where the page is, and what to try next."""
+    """Print the accuracy of each run, what is missing, the file, and commands to continue with."""
     for run in report.runs:
         for sentence in run.missing:
-            warn(f"{run.recorded.run.name}: {sentence}" if len(report.runs) > 1 else sentence)
-    for line in closing_lines(report):
-        out().print(line, soft_wrap=True)
-
-
-def closing_lines(report: Report) -> list[str]:
-    """Return the figures, the file, and the commands most people would want next."""
-    page = quoted(str(report.file))
-    lines = [_outcome(run) for run in report.runs] if report.study is None else []
-    lines.append(f"page: {page} ({bytes_text(report.size)}), to be opened in any browser")
+            console.warn(f"{run.record.run.name}: {sentence}" if len(report.runs) > 1 else sentence)
+    lines = [_accuracy(run) for run in report.runs] if report.study is None else []
+    lines.append(f"page: {quoted(str(report.file))} ({bytes_text(report.size)})")
     run = report.runs[0]
-    path = quoted(str(run.recorded.run.path))
+    path = quoted(str(run.record.run.path))
     commands = []
-    if run.files:
-        image = quoted(str(next(iter(run.files.values()))))
+    if run.image_files:
+        image = quoted(str(next(iter(run.image_files.values()))))
         commands.append(f"fgvc explain {image} --run {path} --occlude --steps 3")
-    if run.scored is not None:
-        commands.append(f"fgvc evaluate {path} --split {run.scored.summary.split} --per-class")
-    return lines + [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
+    if run.scores is not None:
+        commands.append(f"fgvc evaluate {path} --split {run.scores.summary.split} --per-class")
+    lines += [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
+    for line in lines:
+        console.out().print(line, soft_wrap=True)
 
 
-def _outcome(run: RunReport) -> str:
-    name, scored = run.recorded.run.name, run.scored
-    if scored is None:
-        return f"{name}: no split is scored"
-    summary = scored.summary
-    error = percent(scored.standard_error)
+def _accuracy(run: RunReport) -> str:
+    name, scores = run.record.run.name, run.scores
+    if scores is None:
+        return f"{name}: no evaluation"
+    summary = scores.summary
+    error = percent(scores.standard_error)
     return f"{name}: {summary.split} top-1 {percent(summary.top1)} ± {error}, {summary.images} images"
 
 
 EXAMPLE = "fgvc report runs/RUN --images 4"
-SCORED, SHOWN, RESULTS = "Images it is scored on", "Images that are shown", "Results"
+SCORED, SHOWN, RESULTS = "Images to evaluate on", "Images to show", "Results"
 
 
 def report(
@@ -60,18 +55,18 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="RUN... | STUDY",
-            help="Run folders, a section each, or the folder of a study.",
+            help="Run folders, one section each, or a study folder.",
             show_default="the newest finished run",
         ),
     ] = None,
-    split: Annotated[str | None, common.split_option(SCORED, "report of")] = None,
+    split: Annotated[str | None, common.split_option(SCORED, "report on")] = None,
     data: Annotated[Path | None, common.data_option(SCORED)] = None,
     dataset: Annotated[str | None, common.dataset_option(SCORED)] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="An option, as dataset.option=value or explainer.option=value. May be given several times.",
+            help="Option as dataset.option=value or explainer.option=value. Repeatable.",
             rich_help_panel=SCORED,
         ),
     ] = None,
@@ -79,7 +74,7 @@ def report(
     explainer: Annotated[
         str | None,
         typer.Option(
-            help="What draws the heat maps.",
+            help="Explainer of the saliency maps.",
             show_default="gradcam",
             autocompletion=component_names("explainer"),
             rich_help_panel=SHOWN,
@@ -87,9 +82,7 @@ def report(
     ] = None,
     images: Annotated[
         int,
-        typer.Option(
-            min=0, help="So many mistakes, and as many images for the occlusion test; 0: none.", rich_help_panel=SHOWN
-        ),
+        typer.Option(min=0, help="Number of mistakes, and of occlusion tests; 0: no images.", rich_help_panel=SHOWN),
     ] = 6,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
@@ -98,7 +91,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File for the page.",
+            help="HTML file.",
             rich_help_panel=RESULTS,
             show_default="report.html in the run or study; report-TIME.html here for several",
         ),
@@ -106,29 +99,24 @@ def report(
     force: Annotated[
         bool, typer.Option("--force", help="Replace --out if it exists.", rich_help_panel=RESULTS)
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the facts of the page as JSON.", rich_help_panel=RESULTS)
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the content as JSON.", rich_help_panel=RESULTS)] = False,
 ) -> None:
-    """Make one HTML page of what a run is and does, or of a whole study.
+    """Write a self-contained HTML report of a run or a study.
 
-    Summary, learning curves, accuracy by class, confusion, the most confident mistakes with heat maps, the occlusion
-    test, and how to do it all again. The page loads nothing from elsewhere.
+    Summary, learning curves, accuracy by class, confusion, the most confident mistakes with saliency maps, an occlusion
+    test, and how to reproduce the run.
 
-    A split that was not evaluated yet is.
+    A run that was not evaluated on the split is evaluated first.
 
-    Exit code 3: done, but some parts could not be made; the page says which.
+    Exit code 3: some parts are missing; the report lists them.
 
     """
-    from fgvc_cli.cli import console
-
-    pass
     from fgvc_cli.config.datasets import dataset_settings
     from fgvc_cli.evaluation.split_selection import SplitRequest
     from fgvc_cli.explaining.explainers import explainer_settings
     from fgvc_cli.registry import get_registry
     from fgvc_cli.report.examples import ReportRequest
-    from fgvc_cli.report.report import make_report
+    from fgvc_cli.report.report import write_report
     from fgvc_cli.scoring.model import Computing
 
     settings, others = explainer_settings(set_ or [])
@@ -140,13 +128,13 @@ def report(
         computing=Computing(device, precision, batch_size, workers),
     )
     try:
-        made = make_report(runs or [], request, get_registry(), out, force)
+        written = write_report(runs or [], request, get_registry(), out, force)
     except KeyboardInterrupt:
-        console.note("interrupted: no page was written")
+        console.note("interrupted; no report was written")
         raise typer.Exit(130) from None
     if json:
-        console.print_json(made.as_json())
+        console.print_json(written.as_json())
     else:
-        show_report(made)
-    if not made.is_whole:
+        show_report(written)
+    if not written.is_complete:
         raise typer.Exit(3)

@@ -1,11 +1,11 @@
-"""A comparison: rows by seed, sections of the same images, significant differences."""
+"""A comparison: a table for each set of images, a row for runs that differ in the seed alone."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,186 +14,179 @@ import numpy as np
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.experiments.compared_run import ComparedRun
 from fgvc_cli.experiments.folder import FailedRun
-from fgvc_cli.experiments.statistics import Difference, differences, letters
+from fgvc_cli.experiments.statistics import Difference, compact_letters, differences
 from fgvc_cli.scoring.metrics import LEVEL
 from fgvc_cli.scoring.results import EvaluationSummary
 
+FORMAT = 1
 COMPONENTS = ("backbone", "head", "optimizer")
 SHARED = ("dataset", "train", "augment")
-"""Sections of settings that belong to no one of a row's components."""
-OF_A_RUN = {
+"""Sections of settings that belong to none of a row's components."""
+IGNORED = {
     "train": {"seed", "val_seed", "device", "workers", "strict_data", "track", "cache"},
     "dataset": {"name", "data"},
 }
-"""Settings that may differ between runs of one row: seeds, and where and how images are read. Which images they are
-is told by the images themselves."""
+"""Settings that may differ within a row: seeds, and where and how images are read. The images are compared by key."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the runs of a row.
+    """A quantity over the runs of a row.
 
     Attributes:
-        values: of each run.
+        values: one per run.
     """
 
     values: tuple[float, ...]
 
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """Return the spread of values; None if one is unknown."""
+        known = tuple(values)
+        return None if None in known else cls(known)  # type: ignore[arg-type]
+
     @property
     def mean(self) -> float:
-        """The mean over the runs."""
+        """The mean."""
         return statistics.fmean(self.values)
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation of a single run, estimated from all (divided by n - 1); None with one run."""
+        """The sample standard deviation (divided by n - 1); None for one value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return mean, deviation and the values."""
+        """Return `mean`, `deviation` and `values`."""
         return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs of the same components and settings, with one seed or several.
+    """Runs of the same components and settings, with one or several seeds.
 
     Attributes:
         runs: by seed.
-        place: among the rows in the order in which they were named, from 0.
+        position: in the order in which the runs were given, from 0.
+        backbone, head, optimizer: names.
+        settings: that all runs share, by dotted name.
+        seeds: of the runs.
+        top1: fraction of images classified correctly.
+        macro_f1: F1 averaged over classes.
+        minutes: training time.
+        images_per_second: training throughput.
+        parameters: numbers of "backbone", "head" and "total".
     """
 
     runs: tuple[ComparedRun, ...]
-    place: int = 0
+    position: int
+    backbone: str
+    head: str
+    optimizer: str
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
+    top1: Spread
+    macro_f1: Spread | None
+    minutes: Spread
+    images_per_second: Spread | None
+    parameters: dict[str, int]
 
-    @property
-    def backbone(self) -> str:
-        """The backbone's name."""
-        return self.runs[0].backbone
-
-    @property
-    def head(self) -> str:
-        """The head's name."""
-        return self.runs[0].head
-
-    @property
-    def optimizer(self) -> str:
-        """The optimizer's name, and what it is built over."""
-        return self.runs[0].optimizer
+    @classmethod
+    def of(cls, runs: Iterable[ComparedRun], position: int = 0) -> Row:
+        """Return the row of runs that differ in the seed alone."""
+        runs = tuple(sorted(runs, key=lambda run: run.seed))
+        first = runs[0]
+        return cls(
+            runs, position, first.backbone, first.head, first.optimizer, _settings(first),
+            seeds=tuple(run.seed for run in runs),
+            top1=Spread(tuple(run.top1 for run in runs)),
+            macro_f1=Spread.of(run.evaluation.macro_f1 for run in runs),
+            minutes=Spread(tuple(run.minutes for run in runs)),
+            images_per_second=Spread.of(run.images_per_second for run in runs),
+            parameters=first.parameters,
+        )  # fmt: skip
 
     @property
     def title(self) -> str:
-        """The components in a phrase."""
+        """The components in one phrase."""
         return f"{self.backbone} + {self.head} + {self.optimizer}"
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of its runs."""
-        return tuple(run.seed for run in self.runs)
+    def as_json(self, settings: Mapping[str, str], letters: str) -> dict[str, Any]:
+        """Return the JSON object of the row; docs/studies.md lists its keys.
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that its runs share, by dotted name."""
-        return _settings(self.runs[0])
-
-    def spread(self, figure: Callable[[ComparedRun], float | None]) -> Spread | None:
-        """Return a figure over the runs; None if a run lacks it."""
-        values = [figure(run) for run in self.runs]
-        return Spread(tuple(v for v in values if v is not None)) if all(v is not None for v in values) else None
-
-    @property
-    def top1(self) -> Spread:
-        """Share of images classified rightly."""
-        return Spread(tuple(run.top1 for run in self.runs))
-
-    @property
-    def macro_f1(self) -> Spread | None:
-        """F1, averaged over the classes that the split has images of."""
-        return self.spread(lambda run: run.macro_f1)
-
-    @property
-    def minutes(self) -> Spread | None:
-        """Training time."""
-        return self.spread(lambda run: run.minutes)
-
-    @property
-    def images_per_second(self) -> Spread | None:
-        """In training: the median over a run's epochs."""
-        return self.spread(lambda run: run.images_per_second)
-
-    @property
-    def parameters(self) -> Mapping[str, int]:
-        """Numbers of weights of "backbone" and "head"."""
-        return self.runs[0].parameters
+        Args:
+            settings: those in which it differs from other rows.
+            letters: rows that share a letter do not differ significantly.
+        """
+        spreads = {name: getattr(self, name) for name in ("top1", "macro_f1", "minutes", "images_per_second")}
+        return {
+            **{name: getattr(self, name) for name in COMPONENTS},
+            "settings": dict(settings),
+            "seeds": list(self.seeds),
+            "runs": [str(run.run.path) for run in self.runs],
+            **{name: None if spread is None else spread.as_json() for name, spread in spreads.items()},
+            "parameters": dict(self.parameters),
+            "letters": letters,
+        }
 
 
 def rows_of(runs: Iterable[ComparedRun]) -> list[Row]:
-    """Put runs that differ in nothing but the seed into one row, in the order in which they come."""
+    """Group runs that differ in the seed alone into rows, in the order of their first runs."""
     found: dict[str, list[ComparedRun]] = {}
     for run in runs:
         found.setdefault(json.dumps(_settings(run), sort_keys=True, default=str), []).append(run)
-    return [Row(tuple(sorted(same, key=lambda run: run.seed)), place) for place, same in enumerate(found.values())]
+    return [Row.of(same, position) for position, same in enumerate(found.values())]
 
 
-def different_settings(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return what is not the same in all rows beside their components, as text for each row, by dotted name.
+def differing_settings(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the settings that differ between rows by dotted name, as text for each row ("" where irrelevant).
 
-    Options of a component are compared among the rows that have it together with the same partners: there they are all
-    that tells the rows apart.
+    Options of a component are compared only between rows of the same components, where they are the only difference.
     """
-    every = [row.settings for row in rows]
-    names = list(dict.fromkeys(name for settings in every for name in settings))
-    alike = [[(r.backbone, r.head, r.optimizer) == (o.backbone, o.head, o.optimizer) for o in rows] for r in rows]
+    names = list(dict.fromkeys(name for row in rows for name in row.settings))
+    titles = [row.title for row in rows]
     found: dict[str, list[str]] = {}
     for name in names:
-        values = [json.dumps(settings.get(name), default=str) for settings in every]
+        values = [json.dumps(row.settings.get(name), default=str) for row in rows]
         shared = name.partition(".")[0] in SHARED
         differs = [
-            shared or any(same and values[i] != values[j] for j, same in enumerate(alike[i])) for i in range(len(rows))
+            shared or any(titles[j] == titles[i] and values[j] != values[i] for j in range(len(rows)))
+            for i in range(len(rows))
         ]
         if len(set(values)) > 1 and any(differs):
-            found[name] = [_text(every[i][name]) if differs[i] and name in every[i] else "" for i in range(len(rows))]
+            found[name] = [
+                _value_text(row.settings[name]) if relevant and name in row.settings else ""
+                for row, relevant in zip(rows, differs, strict=True)
+            ]
     return found
 
 
 def _settings(run: ComparedRun) -> dict[str, Any]:
-    """Return the settings of a run that make it what it is, by dotted name."""
+    """Return the settings that define the trained model, by dotted name."""
     sections = {name: run.config.get(name, {}) for name in (*COMPONENTS, *SHARED)}
-    kept = {
-        name: {key: value for key, value in table.items() if key not in OF_A_RUN.get(name, ())}
-        for name, table in sections.items()
-    }
-    return dict(_flat(kept))
+    return dict(
+        _flatten(
+            {
+                name: {key: value for key, value in table.items() if key not in IGNORED.get(name, ())}
+                for name, table in sections.items()
+            }
+        )
+    )
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in table.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{before}{name}", value
+            yield f"{prefix}{name}", value
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return json.dumps(value, default=str) if isinstance(value, bool | list) else str(value)
 
 
-FORMAT = 1
-
-SORTS: Mapping[str, Callable[[Row], tuple[float, ...]]] = {
-    "top1": lambda row: (-row.top1.mean,),
-    "f1": lambda row: (_descending(row.macro_f1),),
-    "parameters": lambda row: (float(sum(row.parameters[part] for part in ("backbone", "head"))),),
-    "minutes": lambda row: (float("inf") if row.minutes is None else row.minutes.mean,),
-    "speed": lambda row: (_descending(row.images_per_second),),
-    "given": lambda row: (float(row.place),),
-}
-"""What rows can be sorted by, the best first; "given": as they were named."""
-GROUPS = ("none", "backbone", "head", "optimizer")
-
-
 @dataclass(frozen=True)
-class Section:
+class ComparisonTable:
     """Rows that were evaluated on the same images.
 
     Attributes:
@@ -204,76 +197,103 @@ class Section:
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
 
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> ComparisonTable:
+        """Sort rows and test their differences on the images that all runs scored."""
+        best_first = sorted(rows, key=lambda row: -row.top1.mean)
+        keys = sorted(set.intersection(*(set(run.correct) for row in best_first for run in row.runs)))
+        correct = [np.stack([run.correct_at(keys) for run in row.runs]) for row in best_first]
+        return cls(tuple(best_first), tuple(differences(correct)))
+
     @property
     def evaluation(self) -> EvaluationSummary:
-        """The evaluation of the first run, which has the split and dataset of all."""
+        """The evaluation of the first run; all have its dataset and split."""
         return self.rows[0].runs[0].evaluation
 
     @cached_property
     def letters(self) -> list[str]:
-        """For each row: rows that share a letter do not clearly differ."""
-        return letters(len(self.rows), [(each.first, each.second) for each in self.differences if each.clear])
+        """The letters of each row: rows that share one do not differ significantly."""
+        return compact_letters(len(self.rows), [(d.first, d.second) for d in self.differences if d.significant])
 
-    def behind(self, row: int) -> Difference | None:
-        """Return how far the best row is ahead of another one."""
+    def gap(self, row: int) -> Difference | None:
+        """Return the difference between the best row and another one; None for the best one itself."""
         return next((each for each in self.differences if each.first == 0 and each.second == row), None)
 
     @cached_property
     def settings(self) -> dict[str, list[str]]:
-        """What is not the same in all rows beside their components, as text for each row, by dotted name."""
-        return different_settings(self.rows)
+        """The settings that differ between rows; see `differing_settings`."""
+        return differing_settings(self.rows)
+
+    def settings_of(self, row: int) -> dict[str, str]:
+        """Return the settings in which a row differs from others, by dotted name."""
+        return {name: texts[row] for name, texts in self.settings.items() if texts[row]}
 
     @cached_property
     def notes(self) -> list[str]:
-        """What a person should know before comparing these rows."""
+        """Reasons why the rows may not be comparable."""
         runs = [run for row in self.rows for run in row.runs]
-        notes = list(dict.fromkeys(note for run in runs for note in run.notes))
-        if shared := [name for name in self.settings if name.partition(".")[0] in ("train", "augment", "dataset")]:
+        notes = list(dict.fromkeys(note for run in runs for note in run.evaluation.notes))
+        if shared := [name for name in self.settings if name.partition(".")[0] in SHARED]:
             notes.append(f"The rows differ in more than their components: {', '.join(shared)}.")
         for what, values in (
             ("device", {run.device for run in runs}),
-            ("precision", {run.precision for run in runs}),
-            ("version of fgvc", {run.version for run in runs}),
+            ("precision", {run.evaluation.precision for run in runs}),
+            ("fgvc version", {run.version for run in runs}),
         ):
             if len(values) > 1:
-                then = ": minutes and images a second do not compare" if what == "device" else ""
-                notes.append(f"Not every run had the same {what} ({', '.join(sorted(values))}){then}.")
-        if seen := _different([run.evaluation.preprocessing or {} for run in runs]):
-            notes.append(f"Not every run saw its images alike: {', '.join(seen)}.")
+                costs = ": minutes and images/s are not comparable" if what == "device" else ""
+                notes.append(f"The runs differ in {what} ({', '.join(sorted(values))}){costs}.")
+        if seen := _differing_values([run.evaluation.preprocessing or {} for run in runs]):
+            notes.append(f"The runs differ in preprocessing: {', '.join(seen)}.")
         if len(folders := sorted({str(run.evaluation.dataset["data"]) for run in runs})) > 1:
-            notes.append(f"Images of one name are taken for one image, and come from {' and '.join(folders)}.")
+            notes.append(f"Images are matched by name between {' and '.join(folders)}.")
         if any(len(set(row.seeds)) < len(row.seeds) for row in self.rows):
-            notes.append("Runs of one row have the same seed: their spread is not that of seeds.")
-        if any(len(row.runs) < max(len(other.runs) for other in self.rows) for row in self.rows):
-            notes.append("Not every row has the same number of seeds.")
+            notes.append("Runs of one row have the same seed: their spread is not the spread over seeds.")
+        if len({len(row.runs) for row in self.rows}) > 1:
+            notes.append("The rows have different numbers of seeds.")
         return notes
 
     @property
     def standard_error(self) -> float:
-        """What sampling so many test images leaves uncertain in a top-1 of a half, a fraction; others have less."""
+        """Standard error of a top-1 of 50 % on this number of images, a fraction; that of any other top-1 is less."""
         return float(0.5 / np.sqrt(max(1, self.evaluation.images)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object of the table; docs/studies.md lists its keys."""
+        titles = [row.title for row in self.rows]
+        return {
+            **{name: getattr(self.evaluation, name) for name in ("dataset", "split", "origin", "images", "classes")},
+            "notes": self.notes,
+            "level": LEVEL,
+            "rows": [row.as_json(self.settings_of(i), self.letters[i]) for i, row in enumerate(self.rows)],
+            "differences": [
+                {**asdict(each), "clear": each.significant, "first": titles[each.first], "second": titles[each.second],
+                 "first_row": each.first, "second_row": each.second}
+                for each in self.differences
+            ],
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs beside each other.
+    """Compared runs.
 
     Attributes:
-        sections: one for each set of images, the one with the most rows first; across them nothing is ranked.
-        failed: runs of a study that cannot be trained.
+        tables: one for each set of images, the one with the most rows first; not comparable with each other.
+        failed: runs of a study that failed.
         unfinished: names of runs of a study that were interrupted.
     """
 
-    sections: tuple[Section, ...]
+    tables: tuple[ComparisonTable, ...]
     failed: tuple[FailedRun, ...] = ()
     unfinished: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON document; docs/studies.md has its keys."""
+        """Return the JSON document; docs/studies.md lists its keys."""
         return {
             "format": FORMAT,
-            "sections": [_section_json(section) for section in self.sections],
-            "failed": [vars(each) for each in self.failed],
+            "sections": [table.as_json() for table in self.tables],
+            "failed": [asdict(each) for each in self.failed],
             "unfinished": list(self.unfinished),
         }
 
@@ -281,95 +301,62 @@ class Comparison:
 def compare(
     runs: Sequence[ComparedRun], failed: Sequence[FailedRun] = (), unfinished: Sequence[str] = ()
 ) -> Comparison:
-    """Put runs into rows and rows into sections, and find out which differences are clear.
+    """Group runs into rows and tables and test their differences for significance.
 
     Args:
         runs: with their evaluations.
-        failed, unfinished: what else a study has.
+        failed, unfinished: the other runs of a study.
     """
-    sections: dict[tuple[str, ...], list[ComparedRun]] = {}
+    by_images: dict[tuple[str | None, ...], list[ComparedRun]] = {}
     for run in runs:
-        sections.setdefault((*run.source, run.images), []).append(run)
-    made = [_section(rows_of(same)) for same in sections.values()]
-    return Comparison(tuple(sorted(made, key=lambda section: -len(section.rows))), tuple(failed), tuple(unfinished))
+        by_images.setdefault((run.evaluation.dataset["name"], run.evaluation.split, run.images_id), []).append(run)
+    tables = [ComparisonTable.of(rows_of(same)) for same in by_images.values()]
+    return Comparison(tuple(sorted(tables, key=lambda table: -len(table.rows))), tuple(failed), tuple(unfinished))
+
+
+SORTS: Mapping[str, Callable[[Row], float]] = {
+    "top1": lambda row: -row.top1.mean,
+    "f1": lambda row: _descending(row.macro_f1),
+    "parameters": lambda row: row.parameters["backbone"] + row.parameters["head"],
+    "minutes": lambda row: row.minutes.mean,
+    "speed": lambda row: _descending(row.images_per_second),
+    "given": lambda row: row.position,
+}
+"""Sort keys of rows, the best first; "given": the order in which the runs were given."""
+GROUPS = ("none", *COMPONENTS)
 
 
 def in_order(rows: Sequence[Row], sort: str) -> list[int]:
-    """Return the places of rows in the order that a person asked for; equals stay as they are.
+    """Return the indices of rows in a sort order; ties keep their order.
 
     Raises:
-        UsageError: they cannot be sorted by that.
+        UsageError: `sort` is not in `SORTS`.
     """
     if sort not in SORTS:
-        raise UsageError(f"--sort {sort}: no such order.{did_you_mean(sort, SORTS)} Orders: {', '.join(SORTS)}.")
-    return sorted(range(len(rows)), key=lambda place: SORTS[sort](rows[place]))
+        raise UsageError(f"`sort={sort}`: unknown order.{did_you_mean(sort, SORTS)} Orders: {', '.join(SORTS)}.")
+    return sorted(range(len(rows)), key=lambda i: SORTS[sort](rows[i]))
 
 
 def groups_of(rows: Sequence[Row], group: str) -> list[str]:
-    """Return the title of the group that each row is in ("": no groups).
+    """Return the title of the group of each row ("" without groups).
 
     Raises:
-        UsageError: there are no such groups.
+        UsageError: `group` is not in `GROUPS`.
     """
     if group not in GROUPS:
-        raise UsageError(f"--group {group}: no such groups.{did_you_mean(group, GROUPS)} Groups: {', '.join(GROUPS)}.")
+        raise UsageError(f"`group={group}`: unknown group.{did_you_mean(group, GROUPS)} Groups: {', '.join(GROUPS)}.")
     return ["" if group == "none" else str(getattr(row, group)) for row in rows]
 
 
-def _section(rows: Sequence[Row]) -> Section:
-    best_first = sorted(rows, key=lambda row: -row.top1.mean)
-    keys = sorted(set.intersection(*(set(run.correct) for row in best_first for run in row.runs)))
-    correct = [np.stack([run.correct_at(keys) for run in row.runs]) for row in best_first]
-    return Section(tuple(best_first), tuple(differences(correct)))
-
-
-def _different(preprocessing: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what is not the same, as "image_size (64, 128)"; what is not recorded says nothing."""
-    names = dict.fromkeys(name for each in preprocessing for name in each)
-    values = {name: list(dict.fromkeys(str(each[name]) for each in preprocessing if name in each)) for name in names}
+def _differing_values(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the values that differ between tables, as "image_size (64, 128)"; missing values do not count."""
+    values = {
+        name: list(dict.fromkeys(str(each[name]) for each in tables if name in each))
+        for name in dict.fromkeys(name for each in tables for name in each)
+    }
     return [f"{name} ({', '.join(texts)})" for name, texts in values.items() if len(texts) > 1]
 
 
 def _descending(spread: Spread | None) -> float:
-    """Return what sorts the greatest mean first, and what is not known last."""
+    """Return a sort key: the largest mean first, unknown ones last."""
     return float("inf") if spread is None else -spread.mean
-
-
-def _section_json(section: Section) -> dict[str, Any]:
-    evaluation = section.evaluation
-    return {
-        "dataset": evaluation.dataset,
-        "split": evaluation.split,
-        "origin": evaluation.origin,
-        "images": evaluation.images,
-        "classes": evaluation.classes,
-        "notes": section.notes,
-        "level": LEVEL,
-        "rows": [_row_json(section, place) for place in range(len(section.rows))],
-        "differences": [
-            {**vars(each), "clear": each.clear, "first": section.rows[each.first].title,
-             "second": section.rows[each.second].title, "first_row": each.first, "second_row": each.second}
-            for each in section.differences
-        ],
-    }  # fmt: skip
-
-
-def _row_json(section: Section, place: int) -> dict[str, Any]:
-    row = section.rows[place]
-    spreads = {
-        "top1": row.top1,
-        "macro_f1": row.macro_f1,
-        "minutes": row.minutes,
-        "images_per_second": row.images_per_second,
-    }
-    return {
-        "backbone": row.backbone,
-        "head": row.head,
-        "optimizer": row.optimizer,
-        "settings": {name: texts[place] for name, texts in section.settings.items() if texts[place]},
-        "seeds": list(row.seeds),
-        "runs": [str(run.run.path) for run in row.runs],
-        **{name: None if spread is None else spread.as_json() for name, spread in spreads.items()},
-        "parameters": dict(row.parameters),
-        "letters": section.letters[place],
-    }

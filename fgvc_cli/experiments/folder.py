@@ -1,8 +1,7 @@
-"""A study on disk: its file, its runs and their state."""
+"""The folder of a study: its file, its runs, their logs and failures."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,28 +10,23 @@ from typing import Literal
 
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.experiments.study import (
-    COMPARISON,
-    FAILURES_FILE,
-    LOGS,
-    RUNS,
-    STUDY_FILE,
-    PlannedRun,
-    Study,
-    as_toml,
-    is_study,
-)
+from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.locks import FileLock, Locked
-from fgvc_cli.runs.folder import Run, new_folder
+from fgvc_cli.runs.folder import RunFolder, new_folder
+
+STUDY_FILE = "study.toml"
+
+State = Literal["finished", "failed", "started", "waiting"]
+"""State of a run: a "started" one was interrupted or killed and can resume, a "waiting" one has not started."""
 
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that cannot be trained.
+    """A run that failed; the JSON form is an object with these keys.
 
     Attributes:
         name: of its folder.
-        backbone, head, optimizer: what it combines.
+        backbone, head, optimizer: names of its components.
         seed: its seed.
         reason: in one line.
     """
@@ -44,29 +38,10 @@ class FailedRun:
     seed: int
     reason: str
 
-
-def read_failures(study: Path) -> dict[str, FailedRun]:
-    """Return the failed runs of a study, by name.
-
-    Raises:
-        FgvcError: the file that lists them is damaged.
-    """
-    file = study / FAILURES_FILE
-    if not file.is_file():
-        return {}
-    try:
-        return {each["name"]: FailedRun(**each) for each in files.read_json(file)}
-    except (FgvcError, TypeError, KeyError) as error:
-        raise FgvcError(f"{file} is damaged ({error}): delete it, and failed runs are tried again.") from error
-
-
-def write_failures(study: Path, failures: Mapping[str, FailedRun]) -> None:
-    """Keep the failed runs of a study."""
-    files.write_json(study / FAILURES_FILE, [asdict(each) for each in failures.values()])
-
-
-State = Literal["finished", "failed", "begun", "waiting"]
-"""What became of a run: "begun" ones were interrupted or killed and can go on, "waiting" ones have not begun."""
+    @property
+    def title(self) -> str:
+        """Components and seed in one phrase."""
+        return f"{self.backbone} + {self.head} + {self.optimizer}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -80,65 +55,88 @@ class StudyFolder:
     path: Path
 
     @property
+    def exists(self) -> bool:
+        """Whether the path is the folder of a study."""
+        return self.study_file.is_file()
+
+    @property
     def study_file(self) -> Path:
-        """What the study is."""
+        """The TOML file that describes the study."""
         return self.path / STUDY_FILE
 
     @property
-    def resuming(self) -> str:
-        """The command that goes on with it, ready to paste."""
-        return f"fgvc sweep --resume {shlex.quote(str(self.path))}"
+    def failures_file(self) -> Path:
+        """The JSON file that lists the failed runs; missing if there are none."""
+        return self.path / "failed.json"
 
     @property
     def comparison(self) -> Path:
-        """Where its comparison is kept."""
-        return self.path / COMPARISON
+        """The folder of the study's comparison."""
+        return self.path / "comparison"
 
-    def run(self, name: str) -> Run:
+    def run(self, name: str) -> RunFolder:
         """Return the folder of a run."""
-        return Run(self.path / RUNS / name)
+        return RunFolder(self.path / "runs" / name)
+
+    def runs(self) -> list[RunFolder]:
+        """Return the runs that have started, by name; a finished one even if its settings are lost."""
+        folder = self.path / "runs"
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [run for path in found if (run := RunFolder(path)).config_file.is_file() or run.finished]
 
     def log(self, name: str) -> Path:
-        """Return the file that holds what a run had to say while it was trained."""
-        return self.path / LOGS / f"{name}.log"
+        """Return the file with the output of a run."""
+        return self.path / "logs" / f"{name}.log"
 
     def failures(self) -> dict[str, FailedRun]:
-        """Return the runs that failed, by name."""
-        return read_failures(self.path)
+        """Return the failed runs, by name.
 
-    def note_failure(self, run: PlannedRun, reason: str) -> None:
-        """Keep why a run failed."""
+        Raises:
+            FgvcError: the file that lists them is damaged.
+        """
+        if not self.failures_file.is_file():
+            return {}
+        try:
+            return {each["name"]: FailedRun(**each) for each in files.read_json(self.failures_file)}
+        except (FgvcError, TypeError, KeyError) as error:
+            raise FgvcError(f"{self.failures_file} is damaged ({error}); delete it to retry failed runs") from error
+
+    def write_failures(self, failures: Mapping[str, FailedRun]) -> None:
+        """Write the file that lists the failed runs."""
+        files.write_json(self.failures_file, [asdict(each) for each in failures.values()])
+
+    def add_failure(self, run: PlannedRun, reason: str) -> None:
+        """Record why a run failed."""
         names = {str(kind): name for kind, name in run.combination.components.items()}
-        failed = FailedRun(run.name, **names, seed=run.seed, reason=reason)
-        write_failures(self.path, {**self.failures(), run.name: failed})
+        self.write_failures({**self.failures(), run.name: FailedRun(run.name, **names, seed=run.seed, reason=reason)})
 
-    def forget_failure(self, run: PlannedRun) -> None:
-        """Forget that a run failed, for it is tried again."""
+    def clear_failure(self, run: PlannedRun) -> None:
+        """Remove a run from the failed ones before it is retried."""
         failures = self.failures()
         if failures.pop(run.name, None) is not None:
-            write_failures(self.path, failures)
+            self.write_failures(failures)
 
     def state(self, name: str) -> State:
-        """Say what became of a run."""
+        """Return the state of a run."""
         run = self.run(name)
         if run.finished:
             return "finished"
         if name in self.failures():
             return "failed"
-        return "begun" if run.config_file.is_file() else "waiting"
+        return "started" if run.config_file.is_file() else "waiting"
 
     @contextmanager
-    def worked_on(self) -> Iterator[None]:
-        """Keep other processes from working on the study meanwhile.
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training the study while the block runs.
 
         Raises:
-            FgvcError: one does already.
+            FgvcError: another process is training it.
         """
         try:
             lock = FileLock(self.path / ".lock", shared=False)
         except Locked as error:
-            raise FgvcError(f"Another fgvc sweep is at work on {self.path}: let it end, or stop it first.") from error
-        except OSError:  # a file system without locks, or without room: then what is written next says so
+            raise FgvcError(f"Another process is training {self.path}; wait for it, or stop it first") from error
+        except OSError:  # a file system without locks, or a full one: the next write reports that
             yield
             return
         try:
@@ -153,38 +151,38 @@ def find_study(path: Path) -> StudyFolder:
     Raises:
         FgvcError: there is none.
     """
-    folder = path.parent if path.name == STUDY_FILE else path
-    if not is_study(folder):
-        missing = f"has no {STUDY_FILE}" if folder.is_dir() else "there is no such folder"
-        raise FgvcError(f"{path}: {missing}. Name the folder of a study, as fgvc sweep makes one.")
-    return StudyFolder(folder)
+    folder = StudyFolder(path.parent if path.name == STUDY_FILE else path)
+    if not folder.exists:
+        missing = f"has no {STUDY_FILE}" if folder.path.is_dir() else "does not exist"
+        raise FgvcError(f"{path} {missing}; name the folder of a study")
+    return folder
 
 
-def check_out(out: Path) -> None:
-    """Say early whether a new study may take that folder: a new or empty one.
+def check_new_study(out: Path) -> None:
+    """Check that a new study may use a folder: one that does not exist, or is empty.
 
     Raises:
         UsageError: it may not.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        on = f", or go on with the study in it: {StudyFolder(out).resuming}" if is_study(out) else ""
-        raise UsageError(f"--out {out} exists: choose another folder{on}.")
+        resume = f", or resume the study in it (`resume={out}`)" if StudyFolder(out).exists else ""
+        raise UsageError(f"`out={out}` exists; choose another folder{resume}")
 
 
 def new_study(study: Study, out: Path | None, label: str) -> StudyFolder:
-    """Make the folder of a new study, with its file in it.
+    """Create the folder of a new study and write its study file.
 
     Args:
-        study: what it is.
-        out: where `--out` puts it; None: under the runs folder, named by the time and `label`.
-        label: what it is of.
+        study: what to write.
+        out: the folder; None: a new one under the runs folder, named after the time and `label`.
+        label: a word for the name, such as the dataset's.
 
     Raises:
-        UsageError: something is at `out`.
-        FgvcError: the folder cannot be made.
+        UsageError: `out` exists and is not empty.
+        FgvcError: the folder cannot be created.
     """
     if out is not None:
-        check_out(out)
+        check_new_study(out)
     folder = StudyFolder(new_folder(out, "study", label))
-    files.write_text(folder.study_file, as_toml(study))
+    files.write_text(folder.study_file, study.as_toml())
     return folder

@@ -11,21 +11,21 @@ import numpy as np
 from fgvc_cli.scoring.metrics import LEVEL, mcnemar
 
 RESAMPLES = 5000
-"""Of the bootstrap, at least; see `resamples_of`."""
+"""Minimum number of bootstrap resamples; see `resamples_of`."""
 CHUNK = 4_000_000
-"""Numbers that are drawn at once."""
+"""Random numbers drawn at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a classifier (or the mean over its seeds) is ahead of another one on the same images.
+    """Difference in top-1 between two classifiers (or the means over their seeds) on the same images.
 
     Attributes:
-        first, second: places of the two in what was compared.
-        points: top-1 of the first less that of the second, a fraction.
-        low, high: 95 % bootstrap interval of it.
-        p: of so large a difference where there is none.
-        p_corrected: for the number of comparisons.
+        first, second: indices of the two.
+        points: top-1 of the first minus that of the second, a fraction.
+        low, high: its 95 % bootstrap interval.
+        p: probability of a difference at least as large under the null hypothesis.
+        p_corrected: corrected for the number of comparisons.
         method: "mcnemar" or "bootstrap".
     """
 
@@ -39,125 +39,126 @@ class Difference:
     method: str
 
     @property
-    def clear(self) -> bool:
-        """Whether it is more than noise."""
+    def significant(self) -> bool:
+        """Whether the corrected p is below `LEVEL`."""
         return self.p_corrected < LEVEL
 
 
 def resamples_of(seeds: Sequence[int]) -> int:
-    """Return how many resamples classifiers with so many seeds each are compared by.
+    """Return the number of bootstrap resamples for classifiers with these numbers of seeds.
 
-    The least p of R resamples is about 2 / R: R must be large enough that this, corrected for the number of pairs, is
-    still well below `LEVEL`. With one seed each p comes from no resample.
+    The smallest p of R resamples is about 2 / R. R must be so large that this, corrected for the number of pairs, is
+    well below `LEVEL`. With one seed each, no p is computed from resamples.
     """
     pairs = len(seeds) * (len(seeds) - 1) // 2
     return max(RESAMPLES, int(4 * pairs / LEVEL)) if any(number > 1 for number in seeds) else RESAMPLES
 
 
 def differences(correct: Sequence[np.ndarray], resamples: int | None = None, seed: int = 0) -> list[Difference]:
-    """Compare classifiers pair by pair.
+    """Compare classifiers pairwise.
 
     Args:
-        correct: of each classifier, bool S,N: whether its run with each of S seeds has each of the same N images right.
-        resamples: of the bootstrap; None: `resamples_of`.
-        seed: of what it draws.
+        correct: for each classifier whether the run of each of its S seeds classifies each of the same N images
+            correctly, bool [S, N].
+        resamples: number of bootstrap resamples; None: `resamples_of`.
+        seed: of the bootstrap.
 
     Returns:
-        One for each pair (i, j), i < j. Without images, none.
+        One difference for each pair i < j; none without images.
     """
     if not correct or not correct[0].shape[1]:
         return []
     resamples = resamples_of([len(each) for each in correct]) if resamples is None else resamples
-    drawn = _resampled(correct, resamples, np.random.default_rng(seed))  # R,M
+    top1 = _resampled_top1(correct, resamples, np.random.default_rng(seed))  # [R, M]
     means = [float(each.mean()) for each in correct]
     found = []
     for i, j in combinations(range(len(correct)), 2):
-        spread = drawn[:, i] - drawn[:, j]
+        spread = top1[:, i] - top1[:, j]
         low, high = np.quantile(spread, (0.025, 0.975))
-        single = len(correct[i]) == len(correct[j]) == 1
-        p = mcnemar(correct[i][0], correct[j][0]) if single else _two_sided(spread, _telling(correct[i], correct[j]))
-        method = "mcnemar" if single else "bootstrap"
+        if len(correct[i]) == len(correct[j]) == 1:
+            method, p = "mcnemar", mcnemar(correct[i][0], correct[j][0])
+        else:
+            method, p = "bootstrap", _two_sided_p(spread, _discordant(correct[i], correct[j]))
         found.append(Difference(i, j, means[i] - means[j], float(low), float(high), p, p, method))
     corrected = holm([each.p for each in found])
     return [replace(each, p_corrected=p) for each, p in zip(found, corrected, strict=True)]
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p corrected for their number by Holm's step-down method."""
+    """Return p values corrected for their number.
+
+    Reference: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
     order = np.argsort(p, kind="stable")
     corrected = [0.0] * len(p)
-    least = 0.0
-    for place, index in enumerate(order):
-        least = max(least, min(1.0, (len(p) - place) * p[index]))
-        corrected[index] = least
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        corrected[index] = largest
     return corrected
 
 
-def letters(count: int, clear: Sequence[tuple[int, int]]) -> list[str]:
-    """Give each of so many rows letters, so that two rows share one if and only if they do not clearly differ.
+def compact_letters(rows: int, significant: Sequence[tuple[int, int]]) -> list[str]:
+    """Return the letters of each row: two rows share one if and only if they do not differ significantly.
 
-    Piepho 2004 (Journal of Computational and Graphical Statistics 13): insert and absorb.
+    Reference: Piepho 2004, An algorithm for a letter-based representation of all-pairwise comparisons
+    (insert and absorb).
 
     Args:
-        count: of the rows, the best first.
-        clear: the pairs of rows that do clearly differ.
+        rows: number of rows, the best first.
+        significant: pairs of rows that differ significantly.
     """
-    columns = [frozenset(range(count))]
-    for i, j in clear:
-        split = [part for column in columns for part in _parted(column, i, j)]
-        columns = [c for c in dict.fromkeys(split) if not any(c < other for other in split)]
+    columns = [frozenset(range(rows))]
+    for i, j in significant:
+        parts = [
+            part for column in columns for part in ((column - {i}, column - {j}) if {i, j} <= column else (column,))
+        ]
+        columns = [c for c in dict.fromkeys(parts) if not any(c < other for other in parts)]
     ordered = sorted(columns, key=sorted)
-    return ["".join(_letter(k) for k, column in enumerate(ordered) if row in column) for row in range(count)]
+    names = ["abcdefghijklmnopqrstuvwxyz"[k % 26] + "'" * (k // 26) for k in range(len(ordered))]
+    return ["".join(name for name, column in zip(names, ordered, strict=True) if row in column) for row in range(rows)]
 
 
-def _parted(column: frozenset[int], i: int, j: int) -> list[frozenset[int]]:
-    return [column - {i}, column - {j}] if {i, j} <= column else [column]
-
-
-def _letter(number: int) -> str:
-    return "abcdefghijklmnopqrstuvwxyz"[number % 26] + "'" * (number // 26)
-
-
-def _resampled(correct: Sequence[np.ndarray], resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the top-1 of M classifiers in R resamples of images and seeds: R,M."""
+def _resampled_top1(correct: Sequence[np.ndarray], resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the top-1 of M classifiers in R resamples of images and seeds: [R, M]."""
     images = correct[0].shape[1]
-    every = np.concatenate(correct).astype(np.float32).T  # N,S of all classifiers
-    of_runs = np.concatenate(
-        [_shares(images, part, rng) @ every / images for part in _parts(resamples, max(1, CHUNK // images))]
-    )
-    found = np.empty((resamples, len(correct)))
+    runs = np.concatenate(correct).astype(np.float32).T  # [N, S of all classifiers]
+    size = max(1, CHUNK // images)
+    chunks = [min(size, resamples - start) for start in range(0, resamples, size)]
+    of_runs = np.concatenate([_draw_counts(images, chunk, rng) @ runs / images for chunk in chunks])
+    top1 = np.empty((resamples, len(correct)))
     start = 0
     for place, each in enumerate(correct):
-        runs = of_runs[:, start : start + len(each)]
-        found[:, place] = (runs * _shares(len(each), resamples, rng, max(1, len(each) - 1))).sum(axis=1)
-        found[:, place] /= max(1, len(each) - 1)
+        # n - 1 draws of n seeds make the bootstrap variance unbiased
+        draws = max(1, len(each) - 1)
+        own = of_runs[:, start : start + len(each)]
+        top1[:, place] = (own * _draw_counts(len(each), resamples, rng, draws)).sum(axis=1)
+        top1[:, place] /= draws
         start += len(each)
-    return found
+    return top1
 
 
-def _shares(of: int, times: int, rng: np.random.Generator, draws: int | None = None) -> np.ndarray:
-    """Draw so many times, with replacement, and return how often each was drawn: times,of."""
-    drawn = rng.integers(0, of, (times, draws or of))
-    drawn += of * np.arange(times)[:, None]
-    return np.bincount(drawn.ravel(), minlength=of * times).reshape(times, of).astype(np.float32)
+def _draw_counts(items: int, times: int, rng: np.random.Generator, draws: int | None = None) -> np.ndarray:
+    """Draw items with replacement, `times` times, and return how often each was drawn: [times, items]."""
+    drawn = rng.integers(0, items, (times, draws or items))
+    drawn += items * np.arange(times)[:, None]
+    return np.bincount(drawn.ravel(), minlength=items * times).reshape(times, items).astype(np.float32)
 
 
-def _parts(total: int, size: int) -> list[int]:
-    return [min(size, total - start) for start in range(0, total, size)]
-
-
-def _telling(first: np.ndarray, second: np.ndarray) -> int:
-    """Return the number of images that two classifiers, bool S,N and T,N, do not have right equally often."""
+def _discordant(first: np.ndarray, second: np.ndarray) -> int:
+    """Return the number of images on which the accuracies over seeds of two classifiers, bool [S, N], differ."""
     return int((first.mean(axis=0) != second.mean(axis=0)).sum())
 
 
-def _two_sided(spread: np.ndarray, telling: int) -> float:
-    """Return p of a difference from its bootstrap distribution: how often it has the other sign, twice.
+def _two_sided_p(spread: np.ndarray, discordant: int) -> float:
+    """Return the p of a difference from its bootstrap distribution: twice the frequency of the other sign.
+
+    It is at least the p of McNemar's test if all discordant images favored one classifier.
 
     Args:
         spread: the difference in each of R resamples.
-        telling: images that tell the two apart.
+        discordant: number of images on which the two differ.
     """
     below, above = int((spread <= 0).sum()), int((spread >= 0).sum())
     p = 2 * (min(below, above) + 1) / (len(spread) + 1)
-    return float(min(1.0, max(p, 2.0 ** (1 - telling))))
+    return float(min(1.0, max(p, 2.0 ** (1 - discordant))))

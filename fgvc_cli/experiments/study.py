@@ -1,11 +1,11 @@
-"""What a study is: shared settings, combinations and seeds, and its TOML file."""
+"""A study: the runs that a sweep trains, and the TOML file that describes them."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, count, product
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,24 @@ from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import SECTIONS, check_sections
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
-from fgvc_cli.runs.folder import Run
 from fgvc_cli.specs import Kind
 
-STUDY_FILE = "study.toml"
-RUNS, LOGS, COMPARISON, FAILURES_FILE = "runs", "logs", "comparison", "failed.json"
-
-
-def is_study(path: Path) -> bool:
-    """Say whether a path is a study's folder."""
-    return (path / STUDY_FILE).is_file()
-
-
-def runs_of(study: Path) -> list[Run]:
-    """Return the runs of a study that have begun, by name; a finished one even if its settings are lost."""
-    folder = study / RUNS
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [run for path in found if (run := Run(path)).config_file.is_file() or run.finished]
-
-
 COMBINED: tuple[Kind, ...] = ("backbone", "head", "optimizer")
-"""The kinds of component that make a combination."""
+"""The kinds of component that make up a combination."""
+KEYS = ("fgvc", "recipe", "seeds", "cells")
+"""Keys of a study file besides the sections of a configuration."""
+MAX_SEEDS = 1000
+MAX_NAME_BYTES = 200
+"""Longest name of a cell: with the seed appended it must still fit into a file name."""
 
 
 @dataclass(frozen=True)
 class Combination:
-    """A backbone, a head and an optimizer with what is set for them alone.
+    """A backbone, a head and an optimizer, with the settings that apply to them alone.
 
     Attributes:
-        name: what its runs are called after; no other combination of the study has it.
-        settings: by section, laid over what the study's runs share; the three components' own tables name them.
+        name: unique in the study; its run folders are named after it.
+        settings: by section, overriding the shared ones; the tables of the three components name them.
     """
 
     name: str
@@ -50,12 +38,12 @@ class Combination:
 
     @property
     def components(self) -> dict[Kind, str]:
-        """Return the names of the three components, by kind."""
+        """The names of the three components, by kind."""
         return {kind: str(self.settings[kind]["name"]) for kind in COMBINED}
 
     @property
     def title(self) -> str:
-        """The components in a phrase: `swin_t + pim + sgd`."""
+        """The components in one phrase: `swin_t + pim + sgd`."""
         return " + ".join(self.components.values())
 
 
@@ -66,8 +54,8 @@ class PlannedRun:
     Attributes:
         name: of its folder.
         combination: what it trains.
-        seed: of weights, order, augmentation and dropout.
-        layers: its settings, weakest first.
+        seed: of initialization, data order, augmentation and dropout.
+        layers: its settings, lowest precedence first.
     """
 
     name: str
@@ -77,19 +65,19 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        """What a person reads: `swin_t + pim + sgd, seed 0`."""
+        """Components and seed in one phrase: `swin_t + pim + sgd, seed 0`."""
         return f"{self.combination.title}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that is to be trained.
+    """All runs of a sweep.
 
     Attributes:
-        recipe: that all settings begin from; None: by whether there are weights, as in `fgvc train`.
-        seeds: each combination is trained once with each.
+        recipe: base recipe of all runs; None: chosen by whether pretrained weights are available, as in training.
+        seeds: each combination is trained once with each of them.
         shared: settings of all runs, by section.
-        combinations: in the order in which they are trained.
+        combinations: in training order.
     """
 
     recipe: str | None
@@ -98,174 +86,139 @@ class Study:
     combinations: tuple[Combination, ...]
 
     def runs(self) -> list[PlannedRun]:
-        """Return the runs in the order in which they are trained: every combination once, then with the next seed."""
-        return [self._run(combination, seed) for seed in self.seeds for combination in self.combinations]
+        """Return the runs in training order: every combination with the first seed, then with the next one."""
+        return [
+            PlannedRun(f"{c.name}-seed{seed}", c, seed, [self.shared, c.settings, {"train": {"seed": seed}}])
+            for seed in self.seeds
+            for c in self.combinations
+        ]
 
-    def _run(self, combination: Combination, seed: int) -> PlannedRun:
-        layers = [self.shared, combination.settings, {"train": {"seed": seed}}]
-        return PlannedRun(f"{combination.name}-seed{seed}", combination, seed, layers)
+    def as_toml(self) -> str:
+        """Return the study file; parsing it gives the same study."""
+        import tomli_w
+
+        document: dict[str, Any] = {"fgvc": __version__}
+        if self.recipe is not None:
+            document["recipe"] = self.recipe
+        document |= {"seeds": list(self.seeds), **self.shared}
+        document["cells"] = [{"name": each.name, **each.settings} for each in self.combinations]
+        return tomli_w.dumps(document)
 
 
-def named(settings: Sequence[Layer], taken: Collection[str] = ()) -> tuple[Combination, ...]:
-    """Name combinations after their components, with a number where that name is taken."""
+def combinations_named(settings: Sequence[Layer], taken: Collection[str] = ()) -> tuple[Combination, ...]:
+    """Name combinations after their components, with a number appended where that name is taken."""
     combinations: dict[str, Combination] = {}
     for layer in settings:
-        stem = "-".join(_plain(name) for name in Combination("", layer).components.values())
-        name = next(name for name in _numbered(stem) if name not in (*combinations, *taken))
+        names = Combination("", layer).components.values()
+        stem = "-".join(name.replace("/", "-").replace(":", "-") for name in names)
+        candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        name = next(name for name in candidates if name not in (*combinations, *taken))
         combinations[name] = Combination(name, layer)
     return tuple(combinations.values())
 
 
-def _plain(name: str) -> str:
-    """Return a component's name as part of a folder's."""
-    return name.replace("/", "-").replace(":", "-")
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    yield stem
-    number = 2
-    while True:
-        yield f"{stem}-{number}"
-        number += 1
-
-
-OWN = ("fgvc", "recipe", "seeds", "cells")
-"""What a study file has beside the sections of a configuration."""
-MOST_SEEDS = 1000
-"""More were a slip of the hand."""
-LONGEST_NAME = 200
-"""Bytes of a cell's name: what is put behind it must fit into a file's name as well."""
-
-
 @dataclass(frozen=True)
 class StudyFile:
-    """A study file as it was read.
+    """The content of a study file.
 
     Attributes:
-        recipe: that it names.
-        seeds: that it names; None: it names none.
+        recipe: base recipe; None if the file names none.
+        seeds: None if the file names none.
         shared: settings of all runs.
-        cells: the settings of each combination, and the name that the file gives it ("": none); components that a
-            cell leaves open are not in there.
+        cells: name ("" for none) and settings of each combination; components that a cell leaves open are missing.
     """
 
-    recipe: str | None
-    seeds: tuple[int, ...] | None
-    shared: Layer
-    cells: tuple[tuple[str, Layer], ...]
+    recipe: str | None = None
+    seeds: tuple[int, ...] | None = None
+    shared: Layer = field(default_factory=dict)
+    cells: tuple[tuple[str, Layer], ...] = (("", {}),)
 
 
 def read_study_file(path: Path) -> StudyFile:
-    """Read a study file from the disk.
+    """Read a study file.
 
     Raises:
-        FgvcError: it is missing or no TOML.
-        UsageError: it says something that study files do not.
+        FgvcError: the file is missing or not valid TOML.
+        UsageError: it has an unknown key or a bad value.
     """
     try:
         return parse_study(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
-        raise FgvcError(f"{path}: {error.strerror or error}. Name a study file: docs/studies.md shows one.") from error
+        raise FgvcError(f"{path}: {error.strerror or error}. Study files are described in docs/studies.md") from error
     except UnicodeDecodeError as error:
-        raise FgvcError(f"{path} is no valid TOML: {error}.") from error
+        raise FgvcError(f"{path} is not valid TOML: {error}") from error
 
 
 def parse_study(text: str, where: str) -> StudyFile:
-    """Read the text of a study file.
+    """Parse the text of a study file.
 
     Args:
         text: TOML.
-        where: names the file in messages.
+        where: name of the file in messages.
 
     Raises:
-        FgvcError: it is no TOML.
-        UsageError: it says something that study files do not.
+        FgvcError: the text is not valid TOML.
+        UsageError: it has an unknown key or a bad value.
     """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise FgvcError(f"{where} is no valid TOML: {error}.") from error
-    shared = {name: table for name, table in document.items() if name not in OWN}
-    _check_names(shared, where)
+        raise FgvcError(f"{where} is not valid TOML: {error}") from error
+    shared = {name: table for name, table in document.items() if name not in KEYS}
+    _check_keys(shared, (*KEYS, *SECTIONS), where)
     check_sections(shared, where)
     cells = document.get("cells")
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise UsageError(f"{where}: a study file has its combinations under [[cells]]; docs/studies.md shows one.")
-    expanded = [named for number, cell in enumerate(cells, 1) for named in _expanded(cell, f"{where}, cell {number}")]
-    return StudyFile(_recipe(document, where), _seeds(document, where), shared, tuple(expanded))
-
-
-def as_toml(study: Study) -> str:
-    """Write a study as the file that says all of it: reading that gives the same study."""
-    import tomli_w
-
-    document: dict[str, Any] = {"fgvc": __version__}
-    if study.recipe is not None:
-        document["recipe"] = study.recipe
-    document["seeds"] = list(study.seeds)
-    document |= study.shared
-    document["cells"] = [{"name": each.name, **each.settings} for each in study.combinations]
-    return tomli_w.dumps(document)
-
-
-def _check_names(shared: Mapping[str, Any], where: str) -> None:
-    known = (*OWN, *SECTIONS)
-    for name in shared:
-        if name not in known:
-            raise UsageError(f"{where}: {name}: study files have no such thing.{did_you_mean(name, known)}")
-
-
-def _recipe(document: Mapping[str, Any], where: str) -> str | None:
+        raise UsageError(f"{where}: a study file lists its combinations under [[cells]]; see docs/studies.md")
     recipe = document.get("recipe")
     if recipe is not None and not isinstance(recipe, str):
-        raise UsageError(f"{where}: recipe={recipe}: give the name of a recipe.")
-    return recipe
+        raise UsageError(f"{where}: recipe={recipe}: expected the name of a recipe")
+    expanded = [named for number, cell in enumerate(cells, 1) for named in _expand(cell, f"{where}, cell {number}")]
+    return StudyFile(recipe, _seeds(document.get("seeds"), where), shared, tuple(expanded))
 
 
-def _seeds(document: Mapping[str, Any], where: str) -> tuple[int, ...] | None:
-    seeds = document.get("seeds")
+def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key '{key}'.{did_you_mean(key, known)} Keys: {', '.join(known)}.")
+
+
+def _seeds(seeds: Any, where: str) -> tuple[int, ...] | None:
     if seeds is None:
         return None
-    if _is_number(seeds) and 0 < seeds <= MOST_SEEDS:
+    if type(seeds) is int and 0 < seeds <= MAX_SEEDS:
         return tuple(range(seeds))
-    if isinstance(seeds, list) and seeds and all(_is_number(seed) and seed >= 0 for seed in seeds):
+    if isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds):
         return tuple(dict.fromkeys(seeds))
-    raise UsageError(f"{where}: seeds={seeds}: give how many (3), or which ([0, 1, 2]).")
+    raise UsageError(f"{where}: seeds={seeds}: expected their number (1 to {MAX_SEEDS}) or a list such as [0, 1, 2]")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _expanded(cell: Mapping[str, Any], where: str) -> Iterator[tuple[str, Layer]]:
-    """Give the combinations that a cell stands for, with the name that it has for them."""
-    known = ("name", *SECTIONS)
-    for key in cell:
-        if key not in known:
-            raise UsageError(f"{where}: {key}: cells have no such thing.{did_you_mean(key, known)}")
+def _expand(cell: Mapping[str, Any], where: str) -> Iterator[tuple[str, Layer]]:
+    """Yield the name and the settings of each combination of a cell: the product of the components it lists."""
+    _check_keys(cell, ("name", *SECTIONS), where)
     rest = {key: table for key, table in cell.items() if key not in ("name", *COMBINED)}
     check_sections(rest, where)
     kinds = [kind for kind in COMBINED if kind in cell]
     choices = [_choices(cell[kind], f"{where}: {kind}") for kind in kinds]
     combinations = [{**dict(zip(kinds, chosen, strict=True)), **rest} for chosen in product(*choices)]
     name = cell.get("name", "")
-    if not isinstance(name, str) or not _can_name_a_folder(name):
-        raise UsageError(f"{where}: name={name!r}: give a word that can name a folder.")
+    if not isinstance(name, str) or not _is_folder_name(name):
+        raise UsageError(f"{where}: name={name!r} is not a valid folder name")
     if name and len(combinations) > 1:
-        raise UsageError(f"{where}: '{name}' names {len(combinations)} combinations: leave the name out, or split it.")
+        raise UsageError(f"{where}: '{name}' names {len(combinations)} combinations; drop the name or split the cell")
     return ((name, layer) for layer in combinations)
 
 
-def _can_name_a_folder(name: str) -> bool:
-    """Say whether all systems take that name, with a seed behind it; "" stands for no name."""
+def _is_folder_name(name: str) -> bool:
+    """Return whether a name is valid on all systems with the seed appended; "" stands for no name."""
     plain = name.isprintable() and not set('/\\:*?"<>|') & set(name)
-    return plain and not name.startswith((".", " ", "-")) and len(name.encode()) <= LONGEST_NAME
+    return plain and not name.startswith((".", " ", "-")) and len(name.encode()) <= MAX_NAME_BYTES
 
 
 def _choices(value: Any, where: str) -> Sequence[dict[str, Any]]:
-    """Return the components that a cell names of a kind: a name, a table with a name and options, or a list of such."""
+    """Return the components that a cell lists of one kind, each as a table with a name and options."""
     tables = [{"name": one} if isinstance(one, str) else one for one in (value if isinstance(value, list) else [value])]
     for table in tables:
         if not isinstance(table, dict) or not isinstance(table.get("name", ""), str):
-            raise UsageError(f"{where}={table}: give a name, or a table of a name and options.")
+            raise UsageError(f"{where}={table}: expected a name, or a table with a name and options")
     return tables

@@ -1,4 +1,4 @@
-"""Sweep: from a request to a study folder whose runs have all ended."""
+"""Sweep: plan a new study or resume one, and train its runs."""
 
 from __future__ import annotations
 
@@ -12,156 +12,142 @@ from fgvc_cli import files
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.experiments.folder import StudyFolder, check_out, find_study, new_study
-from fgvc_cli.experiments.planning import SweepRequest, configurations, plan
-from fgvc_cli.experiments.running import Means, Outcome, View, run_study
-from fgvc_cli.experiments.study import PlannedRun, Study, as_toml
-from fgvc_cli.launch import Launch
+from fgvc_cli.experiments.folder import StudyFolder, check_new_study, find_study, new_study
+from fgvc_cli.experiments.planning import SweepRequest, plan, resolve_combinations
+from fgvc_cli.experiments.scheduler import Resources, SweepCallback, SweepResult, run_study
+from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.registry import Registry
 from fgvc_cli.training.setup import open_splits
 
-OF_NO_RESULT = {"seed", "device", "workers", "cache", "strict_data", "track"}
-"""Settings of `train` that make no other classifier; each run of a study has its own seed."""
-
-
-def begun_otherwise(study: Study, configs: Sequence[RunConfig], folder: StudyFolder) -> list[str]:
-    """Say which runs were begun with other settings than the study has now, and with which: a line for each change.
-
-    Args:
-        study: as it is now.
-        configs: every setting of each combination.
-        folder: where its runs are.
-    """
-    found: dict[str, list[str]] = {}
-    for run in study.runs():
-        now = configs[study.combinations.index(run.combination)].as_document()
-        if different := ", ".join(_different(run, now, folder)):
-            found.setdefault(different, []).append(run.name)
-    return [
-        f"{', '.join(names)}: begun with {different}, and kept so. A cell of another name is trained anew."
-        for different, names in found.items()
-    ]
-
-
-def _different(run: PlannedRun, now: Mapping[str, Any], folder: StudyFolder) -> Iterator[str]:
-    """Give the settings that the study names and the run has otherwise, as `train.epochs 1 (the study has 2)`."""
-    try:
-        begun = tomllib.loads(folder.run(run.name).config_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # it has not begun, or what reads its settings in earnest says that it cannot
-        return
-    for section, name in dict.fromkeys((s, n) for layer in run.layers for s, table in layer.items() for n in table):
-        of_run, of_study = (document.get(section, {}).get(name) for document in (begun, now))
-        open_yet = (section, name) == ("train", "weights") and of_study not in ("none", "imagenet")
-        if (section == "train" and name in OF_NO_RESULT) or open_yet:
-            continue
-        if of_run is not None and of_study is not None and of_run != of_study:
-            yield f"{section}.{name} {of_run} (the study has {of_study})"
+NO_EFFECT = {"seed", "device", "workers", "cache", "strict_data", "track"}
+"""Settings of `train` that may differ between a run and its study: the seed, and those without effect on the model."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A study that is about to be trained, or to go on.
+    """A study that is about to be trained or resumed.
 
     Attributes:
-        study: what it is.
-        configs: every setting of each combination, with the first seed.
-        folder: that it goes on in; None: it is new.
+        study: its runs.
+        configs: resolved settings of each combination, with the first seed.
+        registry: finds components.
+        folder: of a study that is resumed; None: it is new.
     """
 
     study: Study
     configs: Sequence[RunConfig]
+    registry: Registry
     folder: StudyFolder | None = None
 
-    def data_lines(self) -> list[str]:
-        """Open each dataset once, before any run does, and say what is in it.
+    def check_data(self) -> list[str]:
+        """Open each dataset once before training, and return a line on its content.
 
         Raises:
-            FgvcError: images are not there, or cannot be used.
+            FgvcError: a dataset is missing or unusable.
         """
-        different = {(c.dataset, c.data, c.train.split_seed, c.train.train_on): c for c in self.configs}
-        return [_data_line(config) for config in different.values()]
-
-    def edited_lines(self) -> list[str]:
-        """Say which runs do not have the settings that the study's file has by now."""
-        return [] if self.folder is None else begun_otherwise(self.study, self.configs, self.folder)
-
-    def listed(self) -> list[dict[str, Any]]:
-        """Return a line for each run: what its folder is called, what it trains, and what became of it."""
+        unique = {(c.dataset, c.data, c.train.split_seed, c.train.train_on): c for c in self.configs}
         lines = []
-        for run in self.study.runs():
-            config = self.configs[self.study.combinations.index(run.combination)]
-            names = {"backbone": config.backbone.name, "head": config.head.name, "optimizer": config.optimizer.title}
-            state = "waiting" if self.folder is None else self.folder.state(run.name)
-            lines.append({"run": run.name, **names, "seed": run.seed, "state": state})
+        for config in unique.values():
+            dataset, splits = open_splits(config)
+            counts = [f"{len(s)} {s.name}" for s in (splits.train, splits.val, splits.test) if s is not None]
+            source = f" ({config.data})" if config.data else ""
+            classes = len(dataset.class_names)
+            lines.append(f"data       {dataset.name}{source}: {classes} classes, {' + '.join(counts)} images")
         return lines
 
-    def make_folder(self, out: Path | None) -> StudyFolder:
-        """Make the folder of a new study; one that goes on gets its file written again, for it may have been edited."""
+    def changed_settings(self) -> list[str]:
+        """Return a line for each difference between the study file and the settings of runs that have started."""
+        found: dict[str, list[str]] = {}
+        for run in self.study.runs() if self.folder is not None else ():
+            if changes := ", ".join(self._changes(run)):
+                found.setdefault(changes, []).append(run.name)
+        return [
+            f"{', '.join(names)}: already started with other settings, keeping those: {changes}. "
+            "To train the new settings, give the cell another name."
+            for changes, names in found.items()
+        ]
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Return a record for each run: folder name, components, seed and state."""
+        records = []
+        for run in self.study.runs():
+            config = self._config(run)
+            names = {"backbone": config.backbone.name, "head": config.head.name, "optimizer": config.optimizer.title}
+            state = "waiting" if self.folder is None else self.folder.state(run.name)
+            records.append({"run": run.name, **names, "seed": run.seed, "state": state})
+        return records
+
+    def prepare_folder(self, out: Path | None) -> StudyFolder:
+        """Create the folder of a new study, or update the study file of a resumed one, which may have been edited."""
         if self.folder is None:
             return new_study(self.study, out, self.configs[0].dataset.name)
-        files.write_text(self.folder.study_file, as_toml(self.study))
+        files.write_text(self.folder.study_file, self.study.as_toml())
         return self.folder
 
+    def train(
+        self,
+        folder: StudyFolder,
+        callback: SweepCallback,
+        jobs: int = 1,
+        offline: bool = False,
+        retry_failed: bool = False,
+    ) -> SweepResult:
+        """Train the runs that are not finished; see `fgvc_cli.experiments.scheduler.run_study`.
 
-def new(request: SweepRequest, registry: Registry, out: Path | None = None) -> Sweep:
+        Raises:
+            UsageError: several jobs, and a device that names a single GPU.
+            FgvcError: no run is finished.
+        """
+        device = pick_device(self.configs[0].train.device)
+        if jobs > 1 and device.index is not None:
+            raise UsageError(f"`jobs={jobs}` assigns GPUs to runs itself; use `device=cuda`, not `device={device}`")
+        resources = Resources(jobs, device.type, offline)
+        result = run_study(folder, self.study, resources, self.registry, callback, retry_failed)
+        if not result.finished:
+            name, reason = next(iter(result.failed.items()), ("", "there are none"))
+            raise FgvcError(f"No run of the study could be trained. {name}: {reason}")
+        return result
+
+    def _config(self, run: PlannedRun) -> RunConfig:
+        return self.configs[self.study.combinations.index(run.combination)]
+
+    def _changes(self, run: PlannedRun) -> Iterator[str]:
+        """Yield the settings that the study sets and the run has otherwise: `train.epochs 1 (study: 2)`."""
+        assert self.folder is not None
+        try:
+            of_run: Mapping[str, Any] = tomllib.loads(self.folder.run(run.name).config_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # the run has not started, or resuming it will report what is wrong
+            return
+        of_study = tomllib.loads(self._config(run).as_toml())
+        for section, name in dict.fromkeys((s, n) for layer in run.layers for s, table in layer.items() for n in table):
+            before, now = (document.get(section, {}).get(name) for document in (of_run, of_study))
+            undecided = (section, name) == ("train", "weights") and now not in ("none", "imagenet")
+            if (section == "train" and name in NO_EFFECT) or undecided:
+                continue
+            if before is not None and now is not None and before != now:
+                yield f"{section}.{name} {before} (study: {now})"
+
+
+def new_sweep(request: SweepRequest, registry: Registry, out: Path | None = None) -> Sweep:
     """Plan a new study.
 
     Raises:
-        UsageError: a name, an option or a value does not exist or does not fit, or `out` is taken.
+        UsageError: a name, an option or a value is invalid, or `out` exists.
         FgvcError: the study file cannot be read.
     """
     if out is not None:
-        check_out(out)
+        check_new_study(out)
     study = plan(request, registry)
-    return Sweep(study, configurations(study, registry))
+    return Sweep(study, resolve_combinations(study, registry), registry)
 
 
-def again(path: Path, registry: Registry) -> Sweep:
-    """Go on with a study.
+def resume_sweep(path: Path, registry: Registry) -> Sweep:
+    """Plan to resume a study.
 
     Raises:
-        FgvcError: there is none, or its file is damaged.
-        UsageError: a component that it needs is not installed, or its file was edited so that something does not fit.
+        FgvcError: there is no study at `path`, or its file is damaged.
+        UsageError: a component is not installed, or the study file has an invalid setting.
     """
     folder = find_study(path)
     study = plan(SweepRequest(file=folder.study_file), registry)
-    return Sweep(study, configurations(study, registry), folder)
-
-
-def train(
-    sweep: Sweep, folder: StudyFolder, jobs: int, offline: bool, retry_failed: bool, registry: Registry, view: View
-) -> Outcome:
-    """Train what is not trained yet; see `fgvc_cli.experiments.running.run_study`."""
-    device = pick_device(sweep.configs[0].train.device)
-    if jobs > 1 and device.index is not None:
-        raise UsageError(f"--jobs {jobs} shares out the GPUs by itself: write --device cuda, not {device}.")
-    return run_study(folder, sweep.study, Means(jobs, device.type, offline), registry, view, retry_failed)
-
-
-def refuse_torchrun(launch: Launch) -> None:
-    """Raise `UsageError` if torchrun started several of this program: each would train the whole study."""
-    if launch.count > 1:
-        raise UsageError("fgvc sweep starts processes by itself: leave torchrun out, and say --jobs N for N GPUs.")
-
-
-def refuse_if_all_failed(outcome: Outcome, folder: StudyFolder) -> None:
-    """Say in one line that nothing came of a study.
-
-    Raises:
-        FgvcError: no run is finished.
-    """
-    if not outcome.finished:
-        name, reason = next(iter(outcome.failed.items()), ("", "there was none"))
-        raise FgvcError(f"No run of the study could be trained. {name}: {reason} {retry_text(folder)}")
-
-
-def retry_text(folder: StudyFolder) -> str:
-    """Say how runs that failed are tried again."""
-    return f"To try what failed again: {folder.resuming} --retry-failed"
-
-
-def _data_line(config: RunConfig) -> str:
-    dataset, splits = open_splits(config)
-    counts = [f"{len(s)} {s.name}" for s in (splits.train, splits.val, splits.test) if s is not None]
-    source = f" ({config.data})" if config.data else ""
-    return f"data       {dataset.name}{source}: {len(dataset.class_names)} classes, {' + '.join(counts)} images"
+    return Sweep(study, resolve_combinations(study, registry), registry, folder)

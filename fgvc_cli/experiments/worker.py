@@ -1,4 +1,4 @@
-"""Train one run of a study in a process of its own."""
+"""Train one run of a study in its own process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.locks import FileLock, Locked
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.error_origin import describe_error
-from fgvc_cli.runs.folder import Run
+from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.settings import Settings
 from fgvc_cli.training import run as training
@@ -35,38 +35,43 @@ from fgvc_cli.training.state import Interrupted
 
 logger = logging.getLogger(__name__)
 
+PROGRESS_SECONDS = 0.5
+"""Time between two progress events of a run."""
+LOCK_SECONDS = 600.0
+"""Time that the process of a killed study has to save its state before another one resumes the run."""
+STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit codes of a training that received a second signal."""
+
 
 @dataclass(frozen=True)
-class Begun:
-    """Training begins, or goes on.
+class Started:
+    """Training starts or resumes.
 
     Attributes:
-        epochs: that it has in all.
-        done: epochs that were done before.
-        notes: lines that a person should know.
+        epochs: in all.
+        done: completed before.
     """
 
     epochs: int
     done: int
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Moved:
-    """It has come so far.
+class Progressed:
+    """Training progresses.
 
     Attributes:
-        share: of all its epochs, in [0, 1].
-        text: what is going on, in a word or two.
+        fraction: of all epochs, in [0, 1].
+        text: short status.
     """
 
-    share: float
+    fraction: float
     text: str = ""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """It has come to its end.
+    """Training is complete.
 
     Attributes:
         summary: of the run.
@@ -77,7 +82,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """It cannot be done.
+    """Training failed.
 
     Attributes:
         reason: in one line.
@@ -87,39 +92,31 @@ class Failed:
 
     @property
     def disk_is_full(self) -> bool:
-        """Whether every other run would fail likewise, until a person makes room."""
+        """Whether every other run would fail too until space is freed."""
         return "no space left" in self.reason.lower()
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """It was interrupted, and its state is saved."""
+    """Training was interrupted and its state is saved."""
 
 
-Event = Begun | Moved | Finished | Failed | Stopped
-"""The last three are the last thing that a training tells."""
-
-
-TOLD_EVERY = 0.5
-"""Seconds between two words on how far a training is."""
-PATIENCE = 600.0
-"""Seconds that a process of a killed study has to save the state of its run in, before another goes on with it."""
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes of a training that was told twice to end."""
+Event = Started | Progressed | Finished | Failed | Stopped
+"""What a worker sends; the last event is one of the last three."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A training that is to be done.
+    """A training to run in a worker.
 
     Attributes:
-        folder: of the run; what is in it already goes on.
+        folder: of the run; a run that has started is resumed.
         layers, recipe: settings of a new run.
         offline: whether downloads are forbidden.
-        log: file for all that it prints.
+        log: file for all output.
         settings: of the program.
-        threads: that torch computes with on the CPU; None: as many as it likes.
-        environment: variables to set before anything is computed: which GPU is seen.
+        threads: torch CPU threads; None: torch's default.
+        environment: variables to set first, such as the visible GPU.
     """
 
     folder: Path
@@ -132,65 +129,66 @@ class Task:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def work(task: Task, told: Connection) -> None:
-    """Do a task; the process that was started for it does nothing else.
+def work(task: Task, events: Connection) -> None:
+    """Run a task as the main function of a worker process.
 
     Args:
         task: what to do.
-        told: gets events; the last one is `Finished`, `Failed` or `Stopped`.
+        events: receives the events of the training.
     """
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # a terminal's Ctrl-C is for the study, which passes it on once
+        os.setpgrp()  # Ctrl-C in the terminal goes to the main process, which forwards it once
     os.environ.update(task.environment)
-    _print_to(task.log)
-    _end_with_parent()
+    _redirect_output(task.log)
+    _stop_with_parent()
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    told.send(_outcome(task, told))
+    events.send(run_task(task, events))
 
 
-def _outcome(task: Task, told: Connection) -> Event:
+def run_task(task: Task, events: Connection) -> Event:
+    """Train a run and return the last event."""
     try:
         with settings.in_force(task.settings):
             _wait_for_predecessor(task.log)
-            return Finished(_trained(task, _Reporter(told)))
+            return Finished(_train(task, _EventSender(events)))
     except (Interrupted, KeyboardInterrupt):
         return Stopped()
     except BaseException as error:  # a plugin may raise anything
-        if isinstance(error, SystemExit) and error.code in STOPPED:
+        if isinstance(error, SystemExit) and error.code in STOP_CODES:
             return Stopped()
         traceback.print_exc()
-        return Failed(" ".join(describe_error(error, f"{task.log} has the traceback").split()))
+        return Failed(" ".join(describe_error(error, f"traceback in {task.log}").split()))
 
 
-def _trained(task: Task, reporter: _Reporter) -> TrainingSummary:
-    run, registry = Run(task.folder), get_registry()
+def _train(task: Task, callback: _EventSender) -> TrainingSummary:
+    run, registry = RunFolder(task.folder), get_registry()
     if run.finished:  # by a predecessor
         return run.summary
     if run.config_file.is_file():
-        return training.resume(task.folder, registry, [reporter], task.offline).summary
-    run.clear_parts()  # of a process that was killed while it wrote the settings
-    return training.train(task.layers, task.recipe, task.folder, task.offline, registry, [reporter]).summary
+        return training.resume(task.folder, registry, [callback], task.offline).summary
+    run.clear_parts()  # of a process that was killed while writing the settings
+    return training.train(task.layers, task.recipe, task.folder, task.offline, registry, [callback]).summary
 
 
 def _wait_for_predecessor(log: Path) -> None:
-    """Let a process end that a killed study has left at work on the same run: its state must not be saved by two.
+    """Wait for a worker that a killed study left running, so that two never save the state of one run.
 
-    The log is held until this process has ended.
+    The log stays locked until this process exits.
 
     Raises:
-        FgvcError: it does not end.
+        FgvcError: it does not exit.
     """
     try:
-        FileLock(log, shared=False, patience=PATIENCE)
+        FileLock(log, shared=False, patience=LOCK_SECONDS)
     except Locked as error:
-        raise FgvcError("An earlier process is still at work on it: end that one, and try again.") from error
+        raise FgvcError("An earlier process is still training this run; stop it, then retry") from error
     except OSError:  # a file system without locks
         return
 
 
-def _print_to(log: Path) -> None:
-    """Have all that this process and those that it starts print go to a file."""
+def _redirect_output(log: Path) -> None:
+    """Send the output of this process and its children to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
@@ -204,8 +202,8 @@ def _print_to(log: Path) -> None:
     host.addHandler(logging.StreamHandler(sys.stderr))
 
 
-def _end_with_parent() -> None:
-    """Have the state saved and this process ended when the one that runs the study is gone, however it ended."""
+def _stop_with_parent() -> None:
+    """Save the state and stop when the main process is gone, however it ended."""
     parent = parent_process()
     if parent is None:
         return
@@ -217,47 +215,42 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class _Reporter(Callback):
-    """Reports the progress of a training to the process that runs the study, and writes the log."""
+class _EventSender(Callback):
+    """Sends the progress of a training to the main process, and logs it."""
 
-    def __init__(self, told: Connection) -> None:
-        self._told = told
+    def __init__(self, events: Connection) -> None:
+        self._events = events
         self._epochs = self._epoch = self._done = self._images = 0
         self._due, self._loss = 0.0, ""
 
     def on_train_start(self, run: RunStart, job: Job) -> None:
-        """Report the start."""
         logger.info(f"{run.folder}: {job.config.backbone.name} + {job.config.head.name}")
         for line in job.notes:
             logger.info(line)
         self._epochs = job.config.train.epochs
-        self._send(Begun(self._epochs, run.epochs_done, tuple(job.notes)))
+        self._send(Started(self._epochs, run.epochs_done))
 
     def on_epoch_start(self, epoch: int, images: int, remaining: int) -> None:
-        """Start to count the images of the epoch."""
         self._epoch, self._done, self._images = epoch, images - remaining, images
 
     def on_batch_end(self, images: int, metrics: Mapping[str, float] | None) -> None:
-        """Report the progress now and then."""
         self._done += images
         if time.monotonic() >= self._due:
-            self._due = time.monotonic() + TOLD_EVERY
+            self._due = time.monotonic() + PROGRESS_SECONDS
             if metrics is not None and "loss" in metrics:
                 self._loss = f", loss {metrics['loss']:.3f}"
-            self._send_epochs(self._epoch - 1 + self._done / max(self._images, 1))
+            self._send_progress(self._epoch - 1 + self._done / max(self._images, 1))
 
     def on_epoch_end(self, metrics: EpochMetrics, is_best: bool) -> None:
-        """Report and log the epoch."""
         logger.info(f"epoch {metrics.epoch}: {metrics.seconds:.1f} s{', best so far' if is_best else ''}")
-        self._send_epochs(self._epoch)
+        self._send_progress(self._epoch)
 
     def on_test_start(self, images: int) -> None:
-        """Report that all epochs are done."""
-        self._send(Moved(1.0, f"test, {images} images"))
+        self._send(Progressed(1.0, f"test, {images} images"))
 
-    def _send_epochs(self, done: float) -> None:
-        self._send(Moved(done / max(self._epochs, 1), f"epoch {self._epoch}/{self._epochs}{self._loss}"))
+    def _send_progress(self, epochs: float) -> None:
+        self._send(Progressed(epochs / max(self._epochs, 1), f"epoch {self._epoch}/{self._epochs}{self._loss}"))
 
     def _send(self, event: Event) -> None:
-        with suppress(OSError):  # nobody reads any more: the training is about to be stopped
-            self._told.send(event)
+        with suppress(OSError):  # the main process is gone: this one is about to be stopped
+            self._events.send(event)

@@ -15,42 +15,42 @@ from types import TracebackType
 
 from fgvc_cli.experiments.worker import Event, Failed, Finished, Stopped, Task, work
 
-LAST_WORDS = 5.0
-"""Seconds that a process has to end in, once it has told how its training ended."""
+EXIT_SECONDS = 5.0
+"""Time that a process has to exit after its last event."""
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process at work.
+    """A worker process.
 
     Attributes:
         name: of the run that it trains.
-        place: which of the places it has.
-        process: itself.
-        told: what it tells comes out here.
-        signals: that it was sent.
+        slot: number of the slot that it occupies.
+        process: the process.
+        events: receiving end of its events.
+        signals: sent to it.
     """
 
     name: str
-    place: int
+    slot: int
     process: BaseProcess
-    told: Connection
+    events: Connection
     signals: list[int] = field(default_factory=list)
 
 
 class WorkerPool:
-    """Processes that do tasks, at most so many at a time.
+    """Worker processes, each for one task.
 
-    Each begins as a copy of one that has imported what all of them need and computed nothing (where the system has
-    that), so that it is at work at once. As a context, it leaves no process behind.
+    Where the system can fork, each starts as a copy of a process that has imported the common modules and computed
+    nothing, which makes it start at once. Leaving the context terminates all of them.
 
     Args:
-        places: how many may work at a time.
-        modules: to be imported once for all of them.
+        slots: maximum number of workers at a time.
+        modules: to import once for all of them.
     """
 
-    def __init__(self, places: int, modules: Sequence[str] = ()) -> None:
-        self.places = places
+    def __init__(self, slots: int, modules: Sequence[str] = ()) -> None:
+        self.slots = slots
         self._workers: list[_Worker] = []
         self._context = _context(modules)
 
@@ -61,29 +61,29 @@ class WorkerPool:
         for worker in self._workers:
             worker.process.terminate()
         for worker in list(self._workers):
-            self._dismiss(worker)
+            self._remove(worker)
 
     @property
     def busy(self) -> bool:
-        """Whether any process is at work."""
+        """Whether any worker is running."""
         return bool(self._workers)
 
     @property
-    def free_place(self) -> int | None:
-        """A place that is free, from 0, or None."""
-        taken = {worker.place for worker in self._workers}
-        return next((place for place in range(self.places) if place not in taken), None)
+    def free_slot(self) -> int | None:
+        """The lowest free slot, from 0; None if there is none."""
+        taken = {worker.slot for worker in self._workers}
+        return next((slot for slot in range(self.slots) if slot not in taken), None)
 
-    def start(self, name: str, task: Task, place: int) -> None:
-        """Have a process do a task in a place."""
+    def start(self, name: str, task: Task, slot: int) -> None:
+        """Start a worker for a task in a slot."""
         ours, theirs = multiprocessing.Pipe(duplex=False)
         process = self._context.Process(target=work, args=(task, theirs), name=name)  # type: ignore[attr-defined]
         process.start()
         theirs.close()
-        self._workers.append(_Worker(name, place, process, ours))
+        self._workers.append(_Worker(name, slot, process, ours))
 
     def signal(self, number: int) -> None:
-        """Pass a signal on to every process."""
+        """Send a signal to every worker."""
         for worker in self._workers:
             worker.signals.append(number)
             if worker.process.pid is not None:
@@ -91,29 +91,29 @@ class WorkerPool:
                     os.kill(worker.process.pid, number)
 
     def events(self, seconds: float) -> Iterator[tuple[str, Event]]:
-        """Give what has been told, with the name of the run; wait at most so long for something.
+        """Yield run names and events; wait at most `seconds` for the first one.
 
-        A process that ends without a word of it is told of too: its run has failed, or was stopped.
+        A process that exits without a last event yields `Failed`, or `Stopped` if a signal of ours ended it.
         """
-        ready = wait([w.told for w in self._workers] + [w.process.sentinel for w in self._workers], seconds)
+        ready = wait([w.events for w in self._workers] + [w.process.sentinel for w in self._workers], seconds)
         for worker in list(self._workers):
-            if worker.told not in ready and worker.process.sentinel not in ready:
+            if worker.events not in ready and worker.process.sentinel not in ready:
                 continue
             event = None
             for event in _received(worker):
                 yield worker.name, event
             if isinstance(event, Finished | Failed | Stopped):
-                self._dismiss(worker)
+                self._remove(worker)
             elif not worker.process.is_alive():
-                self._dismiss(worker)
-                yield worker.name, _silent_end(worker)
+                self._remove(worker)
+                yield worker.name, _event_of_exit(worker)
 
-    def _dismiss(self, worker: _Worker) -> None:
-        worker.process.join(LAST_WORDS)
-        if worker.process.is_alive():  # a plugin's thread keeps it
+    def _remove(self, worker: _Worker) -> None:
+        worker.process.join(EXIT_SECONDS)
+        if worker.process.is_alive():  # a plugin's thread keeps it alive
             worker.process.kill()
             worker.process.join()
-        worker.told.close()
+        worker.events.close()
         self._workers.remove(worker)
 
 
@@ -126,21 +126,21 @@ def _context(modules: Sequence[str]) -> BaseContext:
 
 
 def _received(worker: _Worker) -> Iterator[Event]:
-    with suppress(EOFError, OSError):  # it has ended
-        while worker.told.poll():
-            event: Event = worker.told.recv()
+    with suppress(EOFError, OSError):  # the process has exited
+        while worker.events.poll():
+            event: Event = worker.events.recv()
             yield event
             if isinstance(event, Finished | Failed | Stopped):
                 return
 
 
-def _silent_end(worker: _Worker) -> Event:
-    """Say what became of a training whose process ended without telling."""
+def _event_of_exit(worker: _Worker) -> Event:
+    """Return the last event of a process that exited without sending one."""
     code = worker.process.exitcode or 0
     if worker.signals and -code in worker.signals:
         return Stopped()
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        memory = ": was memory short?" if -code == getattr(signal, "SIGKILL", 9) else ""
-        return Failed(f"its process was ended by {name}{memory}")
-    return Failed(f"its process ended with exit code {code}, and said nothing")
+        hint = " (out of memory?)" if -code == getattr(signal, "SIGKILL", 9) else ""
+        return Failed(f"the process was killed by {name}{hint}")
+    return Failed(f"the process exited unexpectedly with code {code}")

@@ -1,9 +1,9 @@
-"""What a run folder records, its classifier and its images."""
+"""What a report of a run is made from: its records, its classifier and its images."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.split_selection import SelectedSplit, results_folder, select_split
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
 from fgvc_cli.registry import Registry
-from fgvc_cli.report.examples import DEFAULT_EXPLAINER, ReportRequest
-from fgvc_cli.report.predictions import Scored, evaluate, read_scored
-from fgvc_cli.runs.folder import Run
+from fgvc_cli.report.examples import DEFAULT_EXPLAINER, Examples, ReportRequest, make_examples
+from fgvc_cli.report.predictions import SplitScores, evaluate, read_scores
+from fgvc_cli.runs.folder import RunFolder
 from fgvc_cli.runs.model_file import read_metadata
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.scoring.model import ReadyClassifier, load
@@ -22,22 +22,32 @@ from fgvc_cli.scoring.results import EvaluationSummary
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A finished run, as its folder describes it.
+class RunRecord:
+    """The records of a finished run.
 
     Attributes:
-        run: the folder.
-        summary: `summary.json`.
-        epochs: `metrics.jsonl`, a line an epoch; none after `--epochs 0`.
-        config: the text of `config.toml`; empty where there is none.
-        model: what the model file says of itself: classes, preprocessing, components.
+        run: its folder.
+        summary: of the training.
+        epochs: metrics of each epoch.
+        config: text of `config.toml`; "" if it is missing.
+        model: metadata of the model file: classes, preprocessing, components.
     """
 
-    run: Run
+    run: RunFolder
     summary: TrainingSummary
     epochs: list[EpochMetrics]
     config: str
     model: dict[str, Any]
+
+    @classmethod
+    def read(cls, run: RunFolder) -> RunRecord:
+        """Read the files of a finished run.
+
+        Raises:
+            FgvcError: one of them is damaged.
+        """
+        config = run.config_file.read_text(encoding="utf-8", errors="replace") if run.config_file.is_file() else ""
+        return cls(run, run.summary, run.metrics, config, read_metadata(run.model_file))
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -47,97 +57,85 @@ class Recorded:
             return {}
 
     def setting(self, section: str, name: str) -> Any:
-        """Return what `config.toml` says, or None: a damaged one says nothing, and the page shows it as it is."""
+        """Return a setting of `config.toml`; None if it is missing or the file is damaged."""
         table = self._settings.get(section)
         return table.get(name) if isinstance(table, dict) else None
 
     @property
     def title(self) -> str:
-        """The combination that was trained, and on what."""
-        names = {kind: str(component["name"]) for kind, component in self.summary.components.items()}
-        return f"{names['backbone']} + {names['head']} on {self.dataset}"
+        """Backbone, head and dataset in one phrase."""
+        components = self.summary.components
+        return f"{components['backbone']['name']} + {components['head']['name']} on {self.dataset}"
 
     @property
     def dataset(self) -> str:
-        """The dataset's name: of one that a person made, the folder's or file's that it is made from."""
+        """Name of the dataset: of the user's own data, that of its folder or file."""
         data = self.setting("dataset", "data")
         return Path(data).name if isinstance(data, str) else str(self.summary.dataset["name"])
 
     @property
     def optimizer(self) -> str:
-        """The optimizer, and what it is built over: "sam over sgd"."""
+        """Name of the optimizer, with that of its base: "sam over sgd"."""
         component = self.summary.components["optimizer"]
         base = component.get("base")
         return f"{component['name']} over {base['name']}" if base else str(component["name"])
 
 
-def read_recorded(run: Run) -> Recorded:
-    """Read what a finished run says of itself.
-
-    Raises:
-        FgvcError: one of its files is damaged.
-    """
-    config = run.config_file.read_text(encoding="utf-8", errors="replace") if run.config_file.is_file() else ""
-    return Recorded(run, run.summary, run.metrics, config, read_metadata(run.model_file))
-
-
 @dataclass
 class RunArtifacts:
-    """What a report of a run is made from. Each part is made when it is first asked for.
+    """What a report of a run is made from; each part is loaded on first use.
 
     Attributes:
-        recorded: the run.
-        request: what is wanted of it.
+        record: of the run.
+        request: what to report.
         registry: finds datasets and explainers.
-        missing: why parts are not to be had, a sentence each.
+        missing: why parts are missing, a sentence each.
     """
 
-    recorded: Recorded
+    record: RunRecord
     request: ReportRequest
     registry: Registry
-
-    def __post_init__(self) -> None:
-        self.missing: list[str] = []
+    missing: list[str] = field(default_factory=list)
 
     @cached_property
     def subject(self) -> SelectedSplit | None:
-        """The images, or None if the run's own dataset is not to be had any more.
+        """The images; None if the run's own dataset is no longer available.
 
         Raises:
-            FgvcError: another dataset was asked for, and it is not to be had.
+            FgvcError: another dataset was requested and is not available.
             UsageError: there is no such split.
         """
-        recorded, wanted = self.recorded, self.request.subject
+        wanted = self.request.subject
         try:
-            return select_split(wanted, recorded.run.path, recorded.model["classes"], self.registry)
+            return select_split(wanted, self.record.run.path, self.record.model["classes"], self.registry)
         except FgvcError as error:
-            is_mistake = isinstance(error, UsageError) and wanted.split is not None
-            if not wanted.is_own or wanted.options or (is_mistake and self._kept_without_images() is None):
+            unknown_split = isinstance(error, UsageError) and wanted.split is not None
+            if not wanted.is_own or wanted.options or (unknown_split and self._scores_without_images() is None):
                 raise
-            self.missing.append(f"The images are not to be had ({_sentence(error)}).")
+            self._add_missing("The images are not available", error)
             return None
 
     @cached_property
     def ready(self) -> ReadyClassifier | None:
-        """The classifier on its device, or None if it cannot be loaded here, as where a plugin is missing.
+        """The classifier on its device; None if it cannot be loaded, such as without its plugin.
 
         Raises:
             UsageError: there is no such device.
         """
         try:
-            return load(self.recorded.run.model_file, self.request.computing)
+            return load(self.record.run.model_file, self.request.computing)
         except UsageError:
             raise
         except FgvcError as error:
-            self.missing.append(f"The classifier cannot be loaded ({_sentence(error)}).")
+            self._add_missing("The classifier cannot be loaded", error)
             return None
 
     @cached_property
     def explainer(self) -> NamedExplainer | None:
-        """What draws the heat maps, or None if the usual one cannot explain the run.
+        """The explainer; None if the default one does not support the classifier.
 
         Raises:
-            UsageError: the one that was asked for does not exist, or cannot.
+            UsageError: the requested explainer does not exist or does not support the classifier.
         """
         if self.ready is None:
             return None
@@ -147,49 +145,67 @@ class RunArtifacts:
         except UsageError as error:
             if self.request.explainer is not None:
                 raise
-            self.missing.append(f"There are no heat maps ({_sentence(error)}).")
+            self._add_missing("There are no saliency maps", error)
             return None
         return explainer
 
-    @property
-    def explaining(self) -> ReadyClassifier | None:
-        """The classifier as it is explained: in fp32 unless another precision was asked for, as gradients like it."""
-        if self.ready is None or self.request.computing.precision != "auto":
-            return self.ready
-        return replace(self.ready, precision="fp32")
-
-    def scored(self) -> Scored | None:
-        """Return the figures of the split: those that the run has kept, or new ones; None if neither can be had.
+    @cached_property
+    def scores(self) -> SplitScores | None:
+        """The evaluation of the split, which is evaluated if necessary; None if that is impossible.
 
         Raises:
-            FgvcError: what is kept is damaged, or belongs to other images of the same name; no image can be read.
+            FgvcError: the stored evaluation is damaged or of other images of the same name, or no image can be read.
         """
         if self.subject is None:
-            return self._kept_without_images() or self._summarized()
-        folder = results_folder(self.recorded.run.path, self.subject, None, False)
-        kept = read_scored(folder)
-        if kept is not None or self.ready is None:
-            return kept or self._summarized()
+            return self._scores_without_images() or self._summarized_scores()
+        folder = results_folder(self.record.run.path, self.subject, None, False)
+        stored = read_scores(folder)
+        if stored is not None or self.ready is None:
+            return stored or self._summarized_scores()
         return evaluate(self.ready, self.subject, folder)
 
-    def _kept_without_images(self) -> Scored | None:
-        """Return what was kept of the split that is meant, or of the run's own in the order they are preferred in."""
-        wanted = self.request.subject.split
-        splits = [wanted] if wanted else ["test", "val"]
-        found = (read_scored(self.recorded.run.evaluation(split)) for split in splits)
-        return next((scored for scored in found if scored is not None), None)
-
-    def _summarized(self) -> Scored | None:
-        """Return the figures of the test split that the run's own summary has."""
-        summary = self.recorded.summary
-        if self.request.subject.split not in (None, "test") or not self.request.subject.is_own or summary.test is None:
+    @cached_property
+    def examples(self) -> Examples | None:
+        """Example images with saliency maps; None without images, predictions, classifier or explainer."""
+        if self.scores is None or not self.scores.predictions or self.subject is None or not self.request.images:
             return None
-        self.missing.append("What was predicted for each image is not kept: there is no confusion matrix.")
-        metrics = {f.name: getattr(summary.test, f.name) for f in fields(summary.test)}
-        dataset = {"name": self.recorded.dataset, "data": summary.dataset.get("folder")}
+        ready, explainer = self.ready, self.explainer
+        if ready is None or explainer is None:
+            return None
+        if self.request.computing.precision == "auto":
+            ready = replace(ready, precision="fp32")  # gradients are more accurate
+        examples = make_examples(ready, explainer, self.subject.split, self.scores.predictions, self.request.images)
+        if examples.skipped:
+            key, reason = next(iter(examples.skipped.items()))
+            more = f" and {len(examples.skipped) - 1} more" if len(examples.skipped) > 1 else ""
+            self.missing.append(f"Images were skipped: {key}{more} ({reason.rstrip('.')}).")
+        return examples
+
+    @cached_property
+    def image_files(self) -> dict[str, Path]:
+        """Files of the example images, by key; images that are not files are left out."""
+        if self.examples is None or self.subject is None:
+            return {}
+        shown = {example.key for example in (*self.examples.mistakes, *self.examples.panels)}
+        images = zip(self.subject.split.keys, self.subject.split.images, strict=True)
+        return {key: image for key, image in images if key in shown and isinstance(image, Path)}
+
+    def _scores_without_images(self) -> SplitScores | None:
+        """Return the stored evaluation of the requested split, else of test or val."""
+        wanted = self.request.subject.split
+        stored = (read_scores(self.record.run.evaluation(split)) for split in ([wanted] if wanted else ["test", "val"]))
+        return next((scores for scores in stored if scores is not None), None)
+
+    def _summarized_scores(self) -> SplitScores | None:
+        """Return the test results in the run's summary, which has no predictions."""
+        summary, subject = self.record.summary, self.request.subject
+        if subject.split not in (None, "test") or not subject.is_own or summary.test is None:
+            return None
+        self.missing.append("There is no confusion matrix: the predictions for each image are not stored.")
+        metrics = {each.name: getattr(summary.test, each.name) for each in fields(summary.test)}
+        dataset = {"name": self.record.dataset, "data": summary.dataset.get("folder")}
         origin = summary.splits.get("test", {}).get("origin", "")
-        return Scored(EvaluationSummary(**metrics, dataset=dataset, split="test", origin=origin))
+        return SplitScores(EvaluationSummary(**metrics, dataset=dataset, split="test", origin=origin))
 
-
-def _sentence(error: FgvcError) -> str:
-    return str(error).rstrip(". ")
+    def _add_missing(self, what: str, error: FgvcError) -> None:
+        self.missing.append(f"{what} ({str(error).rstrip('. ')}).")

@@ -1,4 +1,4 @@
-"""Example images of a report: the most confident errors, and the occlusion test."""
+"""Example images of a report: the most confident mistakes, and the occlusion test."""
 
 from __future__ import annotations
 
@@ -24,30 +24,29 @@ from fgvc_cli.explaining.masking import Masking
 from fgvc_cli.explaining.overlays import masked_tile, open_photograph, saliency_tile
 from fgvc_cli.formatting import percent
 from fgvc_cli.progress import progress
-from fgvc_cli.report.pictures import LONGEST_SIDE, Picture, picture, strongest
+from fgvc_cli.report.page import unbroken
+from fgvc_cli.report.pictures import LONGEST_SIDE, Picture, peak_text, picture
 from fgvc_cli.report.predictions import Prediction, mistakes
-from fgvc_cli.report.templating import unbroken
 from fgvc_cli.scoring.model import Computing, ReadyClassifier
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-
 DEFAULT_EXPLAINER = "gradcam"
 IMAGES = 6
-"""Mistakes, and as many occlusion panels, in the section of a run: with these it stays below 450 kB."""
+"""Default number of mistakes, and of occlusion panels; with these a run takes less than 450 kB of the page."""
 
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What is reported of each run.
+    """What to report of each run.
 
     Attributes:
-        subject: the images that it is scored on.
-        explainer: what draws the heat maps; None: `DEFAULT_EXPLAINER`, where it can explain the run.
+        subject: the images to evaluate on.
+        explainer: None: `DEFAULT_EXPLAINER`, if it supports the classifier.
         settings: options of the explainer.
-        images: how many of the most confident mistakes, and how many occlusion panels.
-        computing: where and how.
+        images: number of mistakes, and of occlusion panels.
+        computing: device, precision and loading.
     """
 
     subject: SplitRequest = field(default_factory=SplitRequest)
@@ -59,7 +58,7 @@ class ReportRequest:
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture, what stands above it, and a class with its probability below."""
+    """A picture with a title, and a class with its probability below."""
 
     title: str
     picture: Picture
@@ -69,23 +68,19 @@ class Tile:
 
 @dataclass(frozen=True)
 class Example:
-    """An image with what was found out about it.
+    """An explained image.
 
     Attributes:
         key: its name in the split.
         true, predicted: class names.
-        probability: of the predicted class.
-        true_probability: of the true class.
         tiles: its pictures.
-        sentence: what became of the decision, for an occlusion panel.
-        survived: whether the predicted class stayed; None without covering.
+        sentence: outcome of the occlusion test.
+        survived: whether the predicted class stayed the same under occlusion; None without occlusion.
     """
 
     key: str
     true: str
     predicted: str
-    probability: float
-    true_probability: float
     tiles: Sequence[Tile]
     sentence: str = ""
     survived: bool | None = None
@@ -98,70 +93,65 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """What a report shows of images.
+    """The example images of a report.
 
     Attributes:
-        explainer: what drew the heat maps.
-        cover: how the occlusion test covered them.
-        notes: lines a person should know of how the explainer explains this classifier.
+        explainer: name of the explainer.
+        masking: of the occlusion test.
+        notes: of the explainer on this classifier.
         mistakes: the most confident ones.
         panels: of the occlusion test.
-        left_out: why an image is not shown, by its key.
+        skipped: reasons why images are not shown, by key.
     """
 
     explainer: str
-    cover: Masking
+    masking: Masking
     notes: Sequence[str]
     mistakes: Sequence[Example]
     panels: Sequence[Example]
-    left_out: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
-def show_examples(
-    ready: ReadyClassifier,
-    explainer: NamedExplainer,
-    split: Split,
-    predictions: Sequence[Prediction],
-    images: int,
+def make_examples(
+    ready: ReadyClassifier, explainer: NamedExplainer, split: Split, predictions: Sequence[Prediction], images: int
 ) -> Examples:
-    """Explain the images that are shown.
+    """Explain example images.
 
     Args:
         ready: the classifier.
-        explainer: draws the heat maps; it can explain the classifier.
-        split: has the images.
+        explainer: supports the classifier.
+        split: the images.
         predictions: for the images of the split.
-        images: how many mistakes, and how many occlusion panels.
+        images: number of mistakes, and of occlusion panels.
 
     Raises:
         FgvcError: the explainer breaks its contract, or memory runs out.
     """
-    there = set(split.keys)
-    predicted = [p for p in predictions if p.predicted and p.key in there]
-    confident = mistakes(predicted)[:images]
-    typical = choose_typical(predicted, images)
-    left_out = {p.key: "the dataset has no such image any more" for p in predictions if p.key not in there}
-    showing = _Showing(ready, explainer, split, Masking(), left_out)
-    with progress("heat maps", 2 * len(confident) + len(typical)) as bar:
-        of_predicted = showing.explained(confident, PREDICTED, None, bar.advance)
-        of_true = showing.explained(confident, TRUE, None, bar.advance)
-        covered = showing.explained(typical, PREDICTED, showing.cover, bar.advance)
-    shown_mistakes = [showing.mistake(of_predicted[key], of_true[key]) for key in of_predicted if key in of_true]
-    panels = [showing.panel(image) for image in covered.values()]
+    keys = set(split.keys)
+    scored = [p for p in predictions if p.predicted and p.key in keys]
+    confident, typical = mistakes(scored)[:images], choose_typical(scored, images)
+    skipped = {p.key: "the dataset no longer has this image" for p in predictions if p.key not in keys}
+    maker = _ExampleMaker(ready, explainer, split, Masking(), skipped)
+    with progress("saliency maps", 2 * len(confident) + len(typical)) as bar:
+        of_predicted = maker.explain(confident, PREDICTED, None, bar.advance)
+        of_true = maker.explain(confident, TRUE, None, bar.advance)
+        occluded = maker.explain(typical, PREDICTED, maker.masking, bar.advance)
+    shown = [maker.mistake(of_predicted[key], of_true[key]) for key in of_predicted if key in of_true]
+    panels = [maker.panel(image) for image in occluded.values()]
     return Examples(
         explainer.name,
-        showing.cover,
+        maker.masking,
         explainer.notes(ready.classifier),
-        [example for example in shown_mistakes if example is not None],
+        [example for example in shown if example is not None],
         [example for example in panels if example is not None],
-        left_out,
+        skipped,
     )
 
 
 def choose_typical(predictions: Sequence[Prediction], images: int) -> list[Prediction]:
-    """Return images that are spread over the classes, half of them right and half wrong, as far as there are.
+    """Return images spread over the classes, half of them right and half wrong where there are enough.
 
-    They are not chosen by what they show: the occlusion test of a report should be that of any image.
+    The choice is deterministic and independent of what the saliency maps show.
     """
     right = [p for p in predictions if p.is_right]
     wrong = [p for p in predictions if not p.is_right]
@@ -169,98 +159,86 @@ def choose_typical(predictions: Sequence[Prediction], images: int) -> list[Predi
     return [*_spread(right, images - of_wrong), *_spread(wrong, of_wrong)]
 
 
-def _spread(predictions: Sequence[Prediction], wanted: int) -> list[Prediction]:
+def _spread(predictions: Sequence[Prediction], limit: int) -> list[Prediction]:
     ordered = sorted(predictions, key=lambda p: p.key)
     classes = {name: number for number, name in enumerate(sorted({p.true for p in ordered}))}
-    return [ordered[i] for i in balanced_indices([classes[p.true] for p in ordered], wanted)] if wanted else []
+    return [ordered[i] for i in balanced_indices([classes[p.true] for p in ordered], limit)] if limit else []
 
 
 @dataclass(frozen=True)
-class _Showing:
-    """Explains and draws; what fails is noted."""
+class _ExampleMaker:
+    """Explains images and draws their tiles; records images that fail in `skipped`."""
 
     ready: ReadyClassifier
     explainer: NamedExplainer
     split: Split
-    cover: Masking
-    left_out: dict[str, str]
+    masking: Masking
+    skipped: dict[str, str]
 
-    def explained(
-        self, chosen: Sequence[Prediction], target: str, cover: Masking | None, advance: Callable[[int], object]
+    def explain(
+        self, chosen: Sequence[Prediction], target: str, masking: Masking | None, advance: Callable[[int], object]
     ) -> dict[str, ExplainedImage]:
-        """Return what was found out about the images, by key."""
-        place = {key: i for i, key in enumerate(self.split.keys)}
-        subjects = [InputImage(p.key, self.split.images[place[p.key]], p.true) for p in chosen]
-        steps = 0 if cover is None else 1
-        explaining = ImageExplanations([self.ready], [self.explainer], subjects, target, cover, steps)
+        """Return the explained images, by key."""
+        images = dict(zip(self.split.keys, self.split.images, strict=True))
+        subjects = [InputImage(p.key, images[p.key], p.true) for p in chosen]
+        steps = 0 if masking is None else 1
+        explaining = ImageExplanations([self.ready], [self.explainer], subjects, target, masking, steps)
         found = {}
         for batch in explaining:
             found.update({image.input.name: image for image in batch})
             advance(len(batch))
-        self.left_out.update(explaining.failures)
+        self.skipped.update(explaining.failures)
         return found
 
     def mistake(self, of_predicted: ExplainedImage, of_true: ExplainedImage) -> Example | None:
-        """Return a mistake with the heat maps of both classes."""
-        photograph = self._photograph(of_predicted)
-        if photograph is None:
+        """Return a mistake with the saliency maps of both classes."""
+        image = self._open(of_predicted)
+        if image is None:
             return None
-        predicted, true = of_predicted.explanations[0], of_true.explanations[0]
         tiles = [
-            _plain(photograph, of_predicted),
-            _heat(photograph, predicted, 0, "predicted class"),
-            _heat(photograph, true, 0, "true class"),
+            _image_tile(image, of_predicted),
+            _map_tile(image, of_predicted.explanations[0], 0, "predicted class"),
+            _map_tile(image, of_true.explanations[0], 0, "true class"),
         ]
         return _example(of_predicted, tiles)
 
-    def panel(self, image: ExplainedImage) -> Example | None:
-        """Return an occlusion panel."""
-        photograph = self._photograph(image)
-        if photograph is None:
+    def panel(self, explained: ExplainedImage) -> Example | None:
+        """Return the panel of an occlusion test."""
+        image = self._open(explained)
+        if image is None:
             return None
-        explanation = image.explanations[0]
+        explanation = explained.explanations[0]
         after = explanation.steps[1]
-        covered = picture(
-            masked_tile(photograph, explanation, after),
-            f"The same photograph with the most marked {percent(after.masked)} covered by its mean color.",
-        )
+        masked = f"{percent(after.masked)} masked"
+        alt = f"The same image with the most salient {percent(after.masked)} masked by its mean color."
+        mask = picture(masked_tile(image, explanation, after), alt)
         tiles = [
-            _plain(photograph, image),
-            _heat(photograph, explanation, 0, "heat map"),
-            Tile(f"{percent(after.masked)} covered", covered, after.predicted, after.probability),
-            _heat(photograph, explanation, 1, "heat map again"),
+            _image_tile(image, explained),
+            _map_tile(image, explanation, 0, "saliency map"),
+            Tile(masked, mask, after.predicted, after.probability),
+            _map_tile(image, explanation, 1, "saliency map, masked"),
         ]
-        return _example(image, tiles, unbroken(decision_sentence(explanation, image.input.true_class)))
+        return _example(explained, tiles, unbroken(decision_sentence(explanation, explained.input.true_class)))
 
-    def _photograph(self, image: ExplainedImage) -> PILImage | None:
+    def _open(self, explained: ExplainedImage) -> PILImage | None:
         try:
-            return open_photograph(image.input.source, LONGEST_SIDE).image
+            return open_photograph(explained.input.source, LONGEST_SIDE).image
         except ImageError as error:
-            self.left_out[image.input.name] = error.cause
+            self.skipped[explained.input.name] = error.cause
             return None
 
 
-def _plain(photograph: PILImage, image: ExplainedImage) -> Tile:
-    return Tile("photograph", picture(photograph, f"Photograph {image.input.name}, of {image.input.true_class}."))
+def _image_tile(image: PILImage, explained: ExplainedImage) -> Tile:
+    return Tile("image", picture(image, f"Image {explained.input.name} of class {explained.input.true_class}."))
 
 
-def _heat(photograph: PILImage, explanation: Explanation, look: int, title: str) -> Tile:
-    sight = explanation.steps[look]
-    alt = f"Heat map of the class {sight.target}, {strongest(sight.saliency)}."
-    tile = picture(saliency_tile(photograph, explanation, sight), alt)
-    return Tile(title, tile, sight.target, sight.target_probability)
+def _map_tile(image: PILImage, explanation: Explanation, step: int, title: str) -> Tile:
+    shown = explanation.steps[step]
+    alt = f"Saliency map of the class {shown.target}, {peak_text(shown.saliency)}."
+    return Tile(title, picture(saliency_tile(image, explanation, shown), alt), shown.target, shown.target_probability)
 
 
-def _example(image: ExplainedImage, tiles: Sequence[Tile], sentence: str = "") -> Example:
-    explanation = image.explanations[0]
-    first = explanation.steps[0]
-    return Example(
-        image.input.name,
-        image.input.true_class or "",
-        first.predicted,
-        first.probability,
-        first.true_probability or 0.0,
-        tiles,
-        sentence,
-        explanation.survived,
-    )
+def _example(explained: ExplainedImage, tiles: Sequence[Tile], sentence: str = "") -> Example:
+    explanation, subject = explained.explanations[0], explained.input
+    predicted = explanation.steps[0].predicted
+    return Example(subject.name, subject.true_class or "", predicted, tiles, sentence, explanation.survived)

@@ -1,4 +1,4 @@
-"""The page: sections assembled into one HTML document."""
+"""The HTML page: templates filled in, and sections assembled into one document."""
 
 from __future__ import annotations
 
@@ -7,85 +7,125 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fgvc_cli.report.templating import fragment, source
+from fgvc_cli.formatting import duration_text, percent
 
-STYLE = "style.css"
-NOTHING = Markup()
+EMPTY = Markup()
+NO_BREAK = "\N{NO-BREAK SPACE}"
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
-"""What HTML does not allow, in names of classes and files too."""
+"""Characters that HTML forbids; class and file names may contain them."""
+
+
+def fragment(template: str, **values: Any) -> Markup:
+    """Fill in a template.
+
+    Args:
+        template: file name in `templates`.
+        values: its variables; a missing one is an error.
+    """
+    return Markup(_environment().get_template(template).render(**values))
+
+
+def percent_text(value: float | None) -> str:
+    """Format a fraction as a percentage without a line break; a dash for None."""
+    return "–" if value is None else unbroken(percent(value))
+
+
+def unbroken(text: str) -> str:
+    """Keep numbers and their percent signs on one line."""
+    return text.replace(" %", f"{NO_BREAK}%")
+
+
+def count_text(value: float | None) -> str:
+    """Format a count with thousands separators; a dash for None."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fgvc_cli.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent_text, count=count_text, duration=duration_text)
+    return environment
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, and the parts of it.
+    """A section of the page.
 
     Attributes:
-        anchor: what links to it are called; unique in the page.
-        title: its heading, one level below that of the section that it is a part of.
+        anchor: its id; unique in the page.
+        title: heading, one level below that of the parent section.
         body: HTML without headings.
-        parts: what follows below headings of their own.
-        folded: whether only its heading is to be seen until a reader opens it.
-        said: what stands beside the heading, such as the figure that matters most.
+        parts: subsections.
+        folded: whether it is collapsed at first.
+        subtitle: shown with the heading, such as the main figure.
     """
 
     anchor: str
     title: str
-    body: Markup = NOTHING
+    body: Markup = EMPTY
     parts: Sequence[Section] = ()
     folded: bool = False
-    said: str = ""
+    subtitle: str = ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page.
+    """An HTML page.
 
     Attributes:
-        title: of the document, and its only heading of the first level.
-        kicker: a line above the title: what kind of report it is, and when it was made.
-        lede: HTML below the title: what came out.
-        sections: in their order; a link to each stands at the top.
-        colophon: the last line.
+        title: of the document, and its only first-level heading.
+        kicker: line above the title.
+        lede: HTML below the title: the main result.
+        sections: linked from the top of the page.
+        footer: the last line.
     """
 
     title: str
     kicker: str
     lede: Markup
     sections: Sequence[Section]
-    colophon: str
+    footer: str
 
     def html(self) -> str:
         """Return the document.
 
         Raises:
-            ValueError: two sections have one anchor.
+            ValueError: two sections have the same anchor.
         """
         anchors = [section.anchor for section in _all(self.sections)]
-        twice = {anchor for anchor in anchors if anchors.count(anchor) > 1}
-        if twice:
-            raise ValueError(f"sections of one anchor: {', '.join(sorted(twice))}")
+        if repeated := {anchor for anchor in anchors if anchors.count(anchor) > 1}:
+            raise ValueError(f"duplicate anchors: {', '.join(sorted(repeated))}")
         style = style_sheet()
-        document = fragment("page.html", page=self, style=Markup(style), style_hash=_hash(style))
+        # The page's policy allows this style sheet alone, by its hash.
+        digest = "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        document = fragment("page.html", page=self, style=Markup(style), style_hash=digest)
         return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", document)
 
 
 def style_sheet() -> str:
-    """Return the style sheet, as it stands in the page.
+    """Return the style sheet of the page.
 
-    How long the bar of a cell is, in per cent, is a class too: the page's policy allows no style of an element's own.
+    Widths of bars, in percent, are classes too, since the page's policy forbids style attributes.
     """
-    return source(STYLE) + "".join(f".w{length}{{--w:{length / 100:g}}}" for length in range(101)) + "\n"
+    environment = _environment()
+    assert environment.loader is not None
+    style = environment.loader.get_source(environment, "style.css")[0]
+    return style + "".join(f".w{width}{{--w:{width / 100:g}}}" for width in range(101)) + "\n"
 
 
 def _all(sections: Sequence[Section]) -> Iterator[Section]:
     for section in sections:
         yield section
         yield from _all(section.parts)
-
-
-def _hash(style: str) -> str:
-    """Return what the page's policy allows this style sheet by, and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

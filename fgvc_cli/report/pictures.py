@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fgvc_cli.explaining.overlays import color_scale
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 LONGEST_SIDE = 256
-"""Pixels of the long side: a picture is shown at half of that or a little more, and screens have two pixels to one."""
-MOST_BYTES = 5_800
-"""Bytes of a picture at most, a third more as text: the 42 of a run take 325 kB of the page."""
+"""Longest side in pixels: pictures are shown at about half of it, which suits displays with two pixels per point."""
+MAX_BYTES = 5_800
+"""Size limit of a picture before base64 encoding: the 42 pictures of a run take 325 kB of the page."""
 QUALITIES = (80, 70, 60, 50)
-"""What WebP is asked for, until the picture is small enough."""
+"""WebP qualities, tried in turn until the picture is small enough."""
 TOO_LARGE = 2.0
-"""Times too large: a picture that is more than that will not be saved by a lower quality."""
+"""Multiple of the limit above which lower qualities are not tried and the picture is scaled down."""
 SHRINK = 0.8
-"""How much smaller a picture becomes, at least, that is too large for all of them."""
+"""Largest factor by which a picture is scaled down at a time."""
 
 ROWS, COLUMNS = ("upper", "", "lower"), ("left", "", "right")
 
@@ -32,9 +34,9 @@ class Picture:
     """A picture of the page.
 
     Attributes:
-        uri: the picture itself, as a data URI.
+        uri: the picture as a data URI.
         width, height: in pixels.
-        alt: what is to be seen.
+        alt: alternative text.
     """
 
     uri: str
@@ -44,36 +46,47 @@ class Picture:
 
 
 def picture(image: PILImage, alt: str) -> Picture:
-    """Encode an image for the page; what `alt` says stands for it where it cannot be seen."""
-    data = _encoded(image)
-    return Picture("data:image/webp;base64," + base64.b64encode(data).decode(), image.width, image.height, alt)
+    """Encode an image as WebP of at most `MAX_BYTES`."""
+    return _picture(_webp(image), "webp", image, alt)
 
 
-def strongest(saliency: np.ndarray) -> str:
-    """Say where a map is strongest: "in the middle", "at the upper left".
+def heat_scale() -> Picture:
+    """Return the color scale of heat maps, from 0 to 1."""
+    bar, data = color_scale(160, 8), io.BytesIO()
+    bar.save(data, format="png", optimize=True)
+    return _picture(data.getvalue(), "png", bar, "from dark violet at 0 over red to pale yellow at 1")
+
+
+def peak_text(saliency: np.ndarray) -> str:
+    """Describe where a saliency map peaks: "strongest in the middle", "strongest at the upper left".
 
     Args:
-        saliency: S,S in [0, 1].
+        saliency: [S, S] in [0, 1].
     """
     marked = np.nan_to_num(saliency)
     if not marked.any():
-        return "marking nothing"
+        return "blank"
     marked = np.where(marked >= 0.5 * marked.max(), marked, 0)
     side = len(marked)
-    places = (np.arange(side) + 0.5) / side
-    down, across = (float((marked.sum(axis=axis) * places).sum() / marked.sum()) for axis in (1, 0))
-    words = " ".join(word for word in (ROWS[min(int(3 * down), 2)], COLUMNS[min(int(3 * across), 2)]) if word)
+    positions = (np.arange(side) + 0.5) / side
+    y, x = (float((marked.sum(axis=axis) * positions).sum() / marked.sum()) for axis in (1, 0))
+    words = " ".join(word for word in (ROWS[min(int(3 * y), 2)], COLUMNS[min(int(3 * x), 2)]) if word)
     return f"strongest at the {words}" if words else "strongest in the middle"
 
 
-def _encoded(image: PILImage) -> bytes:
+def _picture(data: bytes, format: str, image: PILImage, alt: str) -> Picture:
+    uri = f"data:image/{format};base64,{base64.b64encode(data).decode()}"
+    return Picture(uri, image.width, image.height, alt)
+
+
+def _webp(image: PILImage) -> bytes:
     while True:
         for quality in QUALITIES:
             data = io.BytesIO()
             image.save(data, format="webp", quality=quality, method=4)
-            if data.tell() <= MOST_BYTES:
+            if data.tell() <= MAX_BYTES:
                 return data.getvalue()
-            if data.tell() > TOO_LARGE * MOST_BYTES:
+            if data.tell() > TOO_LARGE * MAX_BYTES:
                 break
-        scale = min(SHRINK, math.sqrt(MOST_BYTES / data.tell()))
+        scale = min(SHRINK, math.sqrt(MAX_BYTES / data.tell()))
         image = image.resize((max(1, round(scale * image.width)), max(1, round(scale * image.height))))

@@ -1,4 +1,4 @@
-"""Per-image predictions read back from `predictions.csv`."""
+"""An evaluation read back from its files: summary and predictions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier said of a labeled image.
+    """The prediction for a labeled image.
 
     Attributes:
-        key: the image's name in the split.
-        true, predicted: class names; `predicted` is empty where the scores were not finite.
+        key: name of the image in the split.
+        true, predicted: class names; `predicted` is empty if the scores were not finite.
         probability: of the predicted class.
         true_probability: of the true class.
     """
@@ -44,47 +44,46 @@ class Prediction:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read a file that `fgvc evaluate` wrote.
+    """Read the `predictions.csv` of an evaluation.
 
     Raises:
-        FgvcError: it is damaged.
+        FgvcError: the file is damaged.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [_prediction(row) for row in csv.DictReader(file)]
+            return [
+                Prediction(
+                    row["key"],
+                    row["true"],
+                    row["predicted"],
+                    float(row["probability"] or "nan"),
+                    float(row["true_probability"] or "nan"),
+                )
+                for row in csv.DictReader(file)
+            ]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise FgvcError(f"{path} is damaged ({error}): delete it, and it is made again.") from error
+        raise FgvcError(f"{path} is damaged ({error}); delete it to evaluate again") from error
 
 
 def confused(predictions: Sequence[Prediction]) -> Counter[tuple[str, str]]:
-    """Return how many images of a class were taken for which class, by (true, predicted), right ones included."""
+    """Return numbers of images by (true class, predicted class)."""
     return Counter((p.true, p.predicted) for p in predictions if p.predicted)
 
 
 def mistakes(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Return the wrong ones, the most confident first."""
+    """Return the wrong predictions, the most confident first."""
     wrong = [p for p in predictions if p.predicted and not p.is_right]
     return sorted(wrong, key=lambda p: -p.probability)
 
 
-def _prediction(row: dict[str, str]) -> Prediction:
-    return Prediction(
-        row["key"],
-        row["true"],
-        row["predicted"],
-        float(row["probability"] or "nan"),
-        float(row["true_probability"] or "nan"),
-    )
-
-
 @dataclass(frozen=True)
-class Scored:
-    """What a run's classifier is worth on a split.
+class SplitScores:
+    """An evaluation on a split.
 
     Attributes:
-        summary: as `fgvc evaluate` writes it.
-        predictions: for each image; none where only the summary is left.
-        folder: where both are kept, or None.
+        summary: metrics.
+        predictions: one per image; none if only the summary is left.
+        folder: of the evaluation, or None.
     """
 
     summary: EvaluationSummary
@@ -98,33 +97,33 @@ class Scored:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the top-1 accuracy, a fraction: of a share p of n images the root of p (1 - p) / n."""
+        """Standard error of the top-1 accuracy p on n images, a fraction: sqrt(p (1 - p) / n)."""
         top1 = self.summary.top1 or 0.0
         return math.sqrt(top1 * (1 - top1) / self.summary.images)
 
 
-def read_scored(folder: Path) -> Scored | None:
-    """Read what an evaluation left in a folder; None if there is none, or it lacks the predictions.
+def read_scores(folder: Path) -> SplitScores | None:
+    """Read the evaluation in a folder; None if it is missing or has no predictions.
 
     Raises:
-        FgvcError: it is damaged.
+        FgvcError: a file is damaged.
     """
     summary_file, predictions_file = folder / SUMMARY, folder / PREDICTIONS
     if not (summary_file.is_file() and predictions_file.is_file()):
         return None
-    scored = Scored(EvaluationSummary.read(summary_file), read_predictions(predictions_file), folder)
-    known = {*scored.class_names, ""}
-    strange = next((p for p in scored.predictions if not {p.true, p.predicted} <= known), None)
-    if strange is not None:
+    scores = SplitScores(EvaluationSummary.read(summary_file), read_predictions(predictions_file), folder)
+    known = {*scores.class_names, ""}
+    unknown = next((name for p in scores.predictions for name in (p.true, p.predicted) if name not in known), None)
+    if unknown is not None:
         raise FgvcError(
-            f"{predictions_file} does not belong to {SUMMARY} beside it, which knows no class '{strange.true}' or "
-            f"'{strange.predicted}': delete both, and they are made again."
+            f"{predictions_file} does not match {SUMMARY} in the same folder, which has no class '{unknown}'; delete "
+            "both to evaluate again"
         )
-    return scored
+    return scores
 
 
-def evaluate(ready: ReadyClassifier, subject: SelectedSplit, folder: Path) -> Scored:
-    """Evaluate as `fgvc evaluate` does, and keep the results where it keeps them.
+def evaluate(ready: ReadyClassifier, subject: SelectedSplit, folder: Path) -> SplitScores:
+    """Evaluate a classifier and write the results to a folder.
 
     Raises:
         FgvcError: no image can be read, memory runs out, or the results cannot be written.
@@ -134,6 +133,6 @@ def evaluate(ready: ReadyClassifier, subject: SelectedSplit, folder: Path) -> Sc
         logger.info(line)
     with progress(subject.split.name, len(subject.split)) as bar:
         prepared.run(bar.advance)
-    scored = read_scored(folder)
-    assert scored is not None
-    return scored
+    scores = read_scores(folder)
+    assert scores is not None
+    return scores

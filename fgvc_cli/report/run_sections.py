@@ -1,16 +1,15 @@
-"""The sections of a run: result, settings and how to reproduce it."""
+"""The section of a run: result, settings, details and how to reproduce it."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from fgvc_cli.formatting import duration_text, quoted
-from fgvc_cli.report.artifacts import Recorded
+from fgvc_cli.report.artifacts import RunRecord
 from fgvc_cli.report.detail_sections import (
     classes_section,
     confusion_section,
@@ -19,142 +18,123 @@ from fgvc_cli.report.detail_sections import (
     occlusion_section,
 )
 from fgvc_cli.report.examples import IMAGES, ReportRequest
-from fgvc_cli.report.page import Section
-from fgvc_cli.report.predictions import Scored
+from fgvc_cli.report.page import NO_BREAK, Section, count_text, fragment, percent_text
+from fgvc_cli.report.predictions import SplitScores
 from fgvc_cli.report.run_report import RunReport
-from fgvc_cli.report.templating import NO_BREAK, count, fragment, share
 from fgvc_cli.runs.results import TrainingSummary
 
-NAMES = {"test": "test", "val": "validation", "train": "training"}
-"""What a split is called in a sentence."""
+Facts = list[tuple[str, str]]
+VERSIONS = ("fgvc-cli", "torch", "timm", "python")
+"""Packages whose version the summary shows; the last section lists all of them."""
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """A figure that is shown large.
-
-    Attributes:
-        name: of what.
-        value: the figure.
-        more: what to know beside it.
-    """
-
-    name: str
-    value: str
-    more: str = ""
+def split_text(split: str) -> str:
+    """Return a split's name as an adjective."""
+    return {"test": "test", "val": "validation", "train": "training"}.get(split, f"“{split}”")
 
 
 def result(report: RunReport) -> Markup:
-    """Return the sentence and the figures; of a run without any, that it has none."""
-    scored = report.scored
-    if scored is None:
-        return fragment("result.html", scored=None, missing=report.missing)
-    summary = scored.summary
+    """Return the main result: a sentence and the figures."""
+    scores = report.scores
+    if scores is None:
+        return fragment("result.html", scores=None, missing=report.missing)
+    summary = scores.summary
     return fragment(
         "result.html",
-        scored=scored,
-        split=NAMES.get(summary.split, f"“{summary.split}”"),
+        scores=scores,
+        split=split_text(summary.split),
         images=summary.images_text,
-        chance=report.recorded.summary.chance,
-        statistics=_statistics(scored),
-        untrained=not report.recorded.summary.epochs,
+        chance=report.record.summary.chance,
+        statistics=_statistics(scores),
+        untrained=not report.record.summary.epochs,
         missing=report.missing,
     )
 
 
-def _statistics(scored: Scored) -> list[Statistic]:
-    summary = scored.summary
-    macro, weighted = summary.macro, summary.weighted
+def _statistics(scores: SplitScores) -> list[tuple[str, str, str]]:
+    """Return name, value and remark of each figure."""
+    summary = scores.summary
     present, classes = summary.classes_present, summary.classes
-    shown = [
-        Statistic("top-1", share(summary.top1), f"± {share(scored.standard_error)}"),
-        Statistic("top-5", share(summary.top5)) if summary.top5 is not None else None,
-        Statistic("macro F1", share(macro.f1), "classes weigh alike"),
-        Statistic("weighted F1", share(weighted.f1), "images weigh alike"),
-        Statistic("calibration error", share(summary.calibration_error), "15 bins"),
-        Statistic("images", count(summary.images), f"{present} of {classes} classes"),
+    return [
+        ("top-1", percent_text(summary.top1), f"± {percent_text(scores.standard_error)}"),
+        *([("top-5", percent_text(summary.top5), "")] if summary.top5 is not None else []),
+        ("macro F1", percent_text(summary.macro.f1), "mean over classes"),
+        ("weighted F1", percent_text(summary.weighted.f1), "mean over images"),
+        ("calibration error", percent_text(summary.calibration_error), "15 bins"),
+        ("images", count_text(summary.images), f"{present} of {classes} classes"),
     ]
-    return [statistic for statistic in shown if statistic is not None]
 
 
-Facts = list[tuple[str, str]]
-VERSIONED = ("fgvc-cli", "torch", "timm", "python")
-"""Of what the summary names the version; all of them stand where it is said how to do the run again."""
-
-
-def summary_section(recorded: Recorded, anchor: str) -> Section:
-    """Return the tables of facts."""
-    tables = [("Data and model", _data_and_model(recorded)), ("Training", _training(recorded))]
+def summary_section(record: RunRecord, anchor: str) -> Section:
+    """Return the tables of facts on data, model and training."""
+    tables = [
+        (title, [fact for fact in facts if fact[1]])
+        for title, facts in (("Data and model", _data_and_model(record)), ("Training", _training(record)))
+    ]
     return Section(f"{anchor}summary", "Summary", fragment("summary.html", tables=tables))
 
 
-def _data_and_model(recorded: Recorded) -> Facts:
-    summary, preprocessing = recorded.summary, recorded.model["preprocessing"]
+def _data_and_model(record: RunRecord) -> Facts:
+    summary, preprocessing = record.summary, record.model["preprocessing"]
     splits = summary.splits
-    origins = dict.fromkeys(split["origin"] for split in splits.values() if split["origin"])
-    parameters = summary.parameters
-    facts = [
-        ("dataset", recorded.dataset),
-        ("where", str(recorded.setting("dataset", "data") or "")),
-        ("classes", count(summary.classes)),
-        ("images", ", ".join(f"{name} {count(split['images'])}" for name, split in splits.items())),
-        ("splits", "; ".join(origins)),
+    parameters = {part: _amount(number) for part, number in summary.parameters.items()}
+    return [
+        ("dataset", record.dataset),
+        ("path", str(record.setting("dataset", "data") or "")),
+        ("classes", count_text(summary.classes)),
+        ("images", ", ".join(f"{name} {count_text(split['images'])}" for name, split in splits.items())),
+        ("splits", "; ".join(dict.fromkeys(split["origin"] for split in splits.values() if split["origin"]))),
         ("backbone", _component(summary.components["backbone"])),
         ("head", _component(summary.components["head"])),
-        (
-            "parameters",
-            f"{_amount(parameters['backbone'])} backbone + {_amount(parameters['head'])} head = "
-            f"{_amount(parameters['total'])}",
-        ),
-        ("image size", f"{preprocessing['image_size']} px, from {preprocessing['resize']} px"),
+        ("parameters", f"{parameters['backbone']} backbone + {parameters['head']} head = {parameters['total']}"),
+        ("image size", f"{preprocessing['image_size']} px, cropped from {preprocessing['resize']} px"),
         ("weights", str(summary.weights)),
     ]
-    return [fact for fact in facts if fact[1]]
 
 
-def _training(recorded: Recorded) -> Facts:
-    summary, batch = recorded.summary, recorded.setting("train", "batch_size")
+def _training(record: RunRecord) -> Facts:
+    summary, batch = record.summary, record.setting("train", "batch_size")
     rate = summary.images_per_second
-    facts = [
-        ("optimizer", recorded.optimizer),
+    return [
+        ("optimizer", record.optimizer),
         ("options", _options(summary.components["optimizer"])),
         ("recipe", str(summary.recipe)),
         ("epochs", _epochs(summary)),
-        ("batch", f"{batch} images" if batch else ""),
+        ("batch size", str(batch or "")),
         ("time", duration_text(summary.seconds) + (f", {rate:.0f} images/s" if rate else "")),
         ("device", f"{summary.device}, {summary.precision}"),
         ("processes", str(summary.processes) if summary.processes > 1 else ""),
         ("seed", str(summary.seed)),
-        ("versions", ", ".join(f"{name} {v}" for name in VERSIONED if (v := summary.versions.get(name)))),
+        ("versions", ", ".join(f"{name} {v}" for name in VERSIONS if (v := summary.versions.get(name)))),
     ]
-    return [fact for fact in facts if fact[1]]
 
 
 def _component(component: dict[str, Any]) -> str:
-    """Name a component, and what it is of where that is not this program."""
+    """Return a component's name, with its distribution unless it is a built-in."""
     own = component["distribution"] == "fgvc-cli"
     return component["name"] if own else f"{component['name']} ({component['distribution']} {component['version']})"
 
 
 def _options(component: dict[str, Any]) -> str:
-    """Return the options that are set, those of what an optimizer is built over with them."""
+    """Return the options of an optimizer and its base that are set."""
     options = {**component["options"], **component.get("base", {}).get("options", {})}
-    return ", ".join(f"{name} {_value(value)}" for name, value in options.items() if value not in ("none", "", None))
-
-
-def _value(value: object) -> str:
-    return "yes" if value is True else "no" if value is False else str(value)
+    texts = {True: "yes", False: "no"}
+    return ", ".join(
+        f"{name} {texts.get(value, value) if isinstance(value, bool) else value}"
+        for name, value in options.items()
+        if value not in ("none", "", None)
+    )
 
 
 def _epochs(summary: TrainingSummary) -> str:
     if not summary.epochs:
-        return "none: weights as they came from a file"
+        return "none: weights loaded from a file"
     early = ", stopped early" if summary.stopped_early else ""
     return f"{summary.epochs}{early}; best: {summary.best_epoch}"
 
 
 def _amount(parameters: int) -> str:
-    """Write a number of parameters with three digits or so."""
+    """Format a number of parameters with three digits."""
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if parameters >= factor:
             return f"{parameters / factor:.3g}{NO_BREAK}{unit}"
@@ -163,108 +143,91 @@ def _amount(parameters: int) -> str:
 
 def reproducing_section(report: RunReport, anchor: str) -> Section:
     """Return the commands, `config.toml` and the versions."""
-    recorded = report.recorded
-    components = recorded.summary.components.values()
-    versions = {component["distribution"]: component["version"] for component in components}
+    summary = report.record.summary
+    versions = {component["distribution"]: component["version"] for component in summary.components.values()}
     body = fragment(
         "reproducing.html",
         commands=commands(report),
-        config=recorded.config,
-        versions={**versions, **recorded.summary.versions},
+        file="config.toml",
+        text=report.record.config,
+        versions={**versions, **summary.versions},
     )
     return Section(f"{anchor}reproduce", "How to reproduce it", body)
 
 
 def commands(report: RunReport) -> list[tuple[str, str]]:
-    """Return what can be done again, and the command that does it."""
-    recorded, request = report.recorded, report.request
-    run = quoted(str(recorded.run.path))
-    found = []
-    if recorded.config:
-        found.append(("train it again", f"fgvc train --config {quoted(str(recorded.run.config_file))}"))
-    found.append(("score it again", " ".join(["fgvc evaluate", run, *_subject(request)])))
-    if report.files and report.examples is not None:
-        image, options = quoted(str(next(iter(report.files.values())))), " ".join(_explainer(request))
-        found.append(
-            ("look longer at an image", f"fgvc explain {image} --run {run} --occlude --steps 3 {options}".rstrip())
-        )
+    """Return purposes and commands to reproduce the run and the report."""
+    record, request = report.record, report.request
+    run = quoted(str(record.run.path))
+    explainer = _setting_options("explainer", request.settings)
+    if request.explainer is not None:
+        explainer = [f"--explainer {shlex.quote(request.explainer)}", *explainer]
     images = [] if request.images == IMAGES else [f"--images {request.images}"]
-    found.append(
-        ("make this page again", " ".join(["fgvc report", run, *_subject(request), *_explainer(request), *images]))
-    )
-    return found
+    found = []
+    if record.config:
+        found.append(("train", ["fgvc train --config", quoted(str(record.run.config_file))]))
+    found.append(("evaluate", ["fgvc evaluate", run, *_subject_options(request)]))
+    if report.image_files:
+        image = quoted(str(next(iter(report.image_files.values()))))
+        found.append(("explain an image", ["fgvc explain", image, f"--run {run} --occlude --steps 3", *explainer]))
+    found.append(("report", ["fgvc report", run, *_subject_options(request), *explainer, *images]))
+    return [(purpose, " ".join(words)) for purpose, words in found]
 
 
-def _subject(request: ReportRequest) -> list[str]:
-    """Return the options that say which images were asked for."""
+def _subject_options(request: ReportRequest) -> list[str]:
+    """Return the command-line options that select the images."""
     subject = request.subject
     return [
         *([] if subject.split is None else [f"--split {shlex.quote(subject.split)}"]),
         *([] if subject.data is None else [f"--data {quoted(str(subject.data))}"]),
         *([] if subject.dataset is None else [f"--dataset {shlex.quote(subject.dataset)}"]),
-        *_settings("dataset", subject.options),
+        *_setting_options("dataset", subject.options),
         *(["--ignore-unknown"] if subject.ignore_unknown else []),
     ]
 
 
-def _explainer(request: ReportRequest) -> list[str]:
-    named = [] if request.explainer is None else [f"--explainer {shlex.quote(request.explainer)}"]
-    return [*named, *_settings("explainer", request.settings)]
-
-
-def _settings(kind: str, settings: object) -> list[str]:
+def _setting_options(kind: str, settings: Mapping[str, Any]) -> list[str]:
     """Return options of a component as `--set` takes them."""
-    assert isinstance(settings, dict)
-    return [f"--set {shlex.quote(f'{kind}.{name}={_toml(value)}')}" for name, value in settings.items()]
-
-
-def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in settings.items()}
+    return [f"--set {shlex.quote(f'{kind}.{name}={text}')}" for name, text in texts.items()]
 
 
 def run_parts(report: RunReport, anchor: str = "") -> list[Section]:
-    """Return the sections on a run, as far as it has what they need.
+    """Return the sections of a run for which there is data.
 
     Args:
-        report: what was gathered of it.
-        anchor: what their anchors begin with; different for each run of a page.
+        report: of the run.
+        anchor: prefix of their anchors; unique in the page.
     """
-    parts = [summary_section(report.recorded, anchor), curves_section(report.recorded, anchor)]
-    if report.scored is not None:
-        parts.append(classes_section(report.scored, anchor))
-        if report.scored.predictions:
-            parts.append(confusion_section(report.scored, anchor))
+    parts = [summary_section(report.record, anchor), curves_section(report.record, anchor)]
+    if report.scores is not None:
+        parts.append(classes_section(report.scores, anchor))
+        if report.scores.predictions:
+            parts.append(confusion_section(report.scores, anchor))
     if report.examples is not None:
         parts += [mistakes_section(report.examples, anchor), occlusion_section(report.examples, anchor)]
     return [*parts, reproducing_section(report, anchor)]
 
 
-def run_section(report: RunReport, number: int, title: str | None = None, folded: bool = True) -> Section:
-    """Return a run as one section, its parts below headings of their own.
+def run_section(report: RunReport, number: int, title: str | None = None) -> Section:
+    """Return a run as one collapsed section with subsections.
 
     Args:
-        report: what was gathered of it.
+        report: of the run.
         number: of the run in the page, from 1.
-        title: what to call it; None: as its folder is called.
-        folded: whether only heading and accuracy are to be seen until a reader opens it.
+        title: None: the name of the run's folder.
     """
-    scored = report.scored
-    said = "" if scored is None else f"{scored.summary.split} top-1 {share(scored.summary.top1)}"
+    subtitle = ""
+    if report.scores is not None:
+        summary = report.scores.summary
+        subtitle = f"{summary.split} top-1 {percent_text(summary.top1)}"
+    name = report.record.run.name if title is None else title
     parts = run_parts(report, f"run-{number}-")
-    name = report.recorded.run.name if title is None else title
-    return Section(f"run-{number}", f"{number}. {name}", result(report), parts, folded, said)
+    return Section(f"run-{number}", f"{number}. {name}", result(report), parts, folded=True, subtitle=subtitle)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A run at a glance."""
-
-    anchor: str
-    report: RunReport
-
-
-def glance_section(reports: Sequence[RunReport]) -> Section:
-    """Return a table with a line a run that leads to its section."""
-    rows = [_Row(f"run-{number}", report) for number, report in enumerate(reports, 1)]
-    scored_on = {report.scored.summary.images_text for report in reports if report.scored is not None}
-    return Section("runs", "The runs at a glance", fragment("glance.html", rows=rows, several=len(scored_on) > 1))
+def overview_section(reports: Sequence[RunReport]) -> Section:
+    """Return a table with a line for each run, linked to its section."""
+    rows = [(f"run-{number}", report) for number, report in enumerate(reports, 1)]
+    images = {report.scores.summary.images_text for report in reports if report.scores is not None}
+    return Section("runs", "Overview", fragment("overview.html", rows=rows, several=len(images) > 1))

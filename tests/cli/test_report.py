@@ -1,4 +1,4 @@
-"""`fgvc report` from end to end, on a run whose classifier always says "bee"."""
+"""`fgvc report` from end to end, on a run whose classifier always predicts "bee"."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 RANDOM = ["--explainer", "random"]
+FAST = [*RANDOM, "--images", 1]
 
 
 def component(name: str, **options: Any) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def component(name: str, **options: Any) -> dict[str, Any]:
 
 
 def finish(run: Path, epochs: int = 2, **more: Any) -> None:
-    """Give a run folder what a training leaves at its end; `more` changes the summary."""
+    """Write metrics and summary of a finished training; `more` overrides values of the summary."""
     part = {"loss": 1.0, "objective": 1.0, "top1": 0.5, "images": 9}
     lines = [
         {
@@ -58,7 +59,14 @@ def words(page: Path) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
 
-def test_a_page_is_made_and_the_split_is_evaluated_first(fgvc, run):
+@pytest.fixture
+def evaluated(fgvc, run) -> Path:
+    """The finished run, with its evaluation on the test split."""
+    assert fgvc("evaluate", run).exit_code == 0
+    return run
+
+
+def test_a_report_of_a_run(fgvc, run):
     result = fgvc("report", run, *RANDOM)
     assert result.exit_code == 0, result.stderr
     assert (run / "evaluation/test/predictions.csv").is_file()
@@ -67,268 +75,231 @@ def test_a_page_is_made_and_the_split_is_evaluated_first(fgvc, run):
     assert lines[0] == "bee-run: test top-1 60.0 % ± 15.5 %, 10 images"
     assert lines[1].startswith(f"page: {run}/report.html (")
     text = words(run / "report.html")
-    for said in (
-        "timm/test_resnet + linear on insects", "Of 10 test images, 60.0 % are classified rightly",
-        "where guessing gets 33.3 %", "Learning curves", "Accuracy by class", "1 ant · 4 ·", "Taken for bee , is ant",
-        "What the decision rests on", "The decision survived", f"fgvc train --config {run}/config.toml",
-        "val_fraction = 0.25", "1 class has no image in this split cat",
+    for expected in (
+        "timm/test_resnet + linear on insects", "60.0 % of 10 test images", "chance 33.3 %", "Learning curves",
+        "Accuracy by class", "1 ant · 4 ·", "Predicted bee , true class ant", "Occlusion test", "The decision survived",
+        f"fgvc train --config {run}/config.toml", "validation_share = 0.25", "no images in this split cat",
     ):  # fmt: skip
-        assert said in text, said
+        assert expected in text, expected
     assert (run / "report.html").stat().st_size < 450_000
 
 
-def test_what_was_evaluated_is_not_evaluated_again(fgvc, run):
-    fgvc("evaluate", run)
-    summary = run / "evaluation/test/summary.json"
+def test_the_json_document(fgvc, evaluated):
+    summary = evaluated / "evaluation/test/summary.json"
     summary.write_text(summary.read_text().replace('"top1": 0.6', '"top1": 0.7', 1))
-    result = fgvc("report", run, *RANDOM)
-    assert result.exit_code == 0 and "test top-1 70.0 %" in result.stdout and "images     " not in result.stderr
-
-
-def test_the_commands_of_the_page_and_of_the_end_can_be_pasted(fgvc, run):
-    stdout = fgvc("report", run, *RANDOM).stdout
-    (first, second) = (line.removeprefix("next: ").strip() for line in stdout.splitlines()[-2:])
-    assert first.startswith("fgvc explain ") and "--occlude --steps 3" in first
-    assert second == f"fgvc evaluate {run} --split test --per-class"
-    page = (run / "report.html").read_text()
-    commands = re.findall(r"<code>(fgvc (?:evaluate|report|explain)[^<]*)</code>", page)
-    assert [command.split()[1] for command in commands] == ["evaluate", "explain", "report"]
-    for command in (*commands, second):
-        out = ["--out", run / "pictures"] if command.startswith("fgvc explain") else []
-        result = fgvc(*command.split()[1:], *out)
-        assert result.exit_code == 0, (command, result.stderr)
-
-
-def test_a_new_page_takes_the_place_of_the_one_before_and_out_is_refused(fgvc, run, tmp_path):
-    for images in (1, 2):
-        assert fgvc("report", run, *RANDOM, "--images", images).exit_code == 0
-        assert words(run / "report.html").count("Taken for") == images
-    out = tmp_path / "pages" / "mine.html"
-    assert fgvc("report", run, "--images", 0, "--out", out).exit_code == 0 and out.is_file()
-    out.write_text("mine")
-    refused = fgvc("report", run, "--images", 0, "--out", out)
-    assert refused.exit_code == 2 and "--force" in refused.stderr and out.read_text() == "mine"
-    assert fgvc("report", run, "--images", 0, "--out", out, "--force").exit_code == 0 and out.stat().st_size > 1000
-    folder = fgvc("report", run, "--out", tmp_path)
-    assert folder.exit_code == 2 and "is a folder" in folder.stderr
-    os.mkfifo(tmp_path / "pipe")
-    pipe = fgvc("report", run, "--out", tmp_path / "pipe", "--force")
-    assert pipe.exit_code == 2 and "no ordinary file" in pipe.stderr and (tmp_path / "pipe").is_fifo()
-
-
-def test_without_images_nothing_is_explained(fgvc, run, monkeypatch):
-    from fgvc_cli.report import run_report
-
-    monkeypatch.setattr(run_report, "show_examples", None)
-    assert fgvc("report", run, "--images", 0).exit_code == 0
-    text = words(run / "report.html")
-    assert "Confusion" in text and "Most confident mistakes" not in text
-
-
-def test_several_runs_are_sections_of_one_page(fgvc, run, tmp_path, monkeypatch):
-    other = shutil.copytree(run, tmp_path / "other-run")
-    monkeypatch.chdir(tmp_path)
-    result = fgvc("report", run, other, run, *RANDOM)
-    assert result.exit_code == 0, result.stderr
-    (page,) = tmp_path.glob("report-*.html")
-    assert re.fullmatch(r"report-\d{8}-\d{6}\.html", page.name) and f"page: {page.name} (" in result.stdout
-    text = words(page)
-    assert "2 runs on insects" in text and "1. bee-run" in text and "2. other-run" in text
-    assert not (run / "report.html").exists()
-    fgvc("report", run, other, "--images", 0)
-    fgvc("report", run, other, "--images", 0)
-    assert len(list(tmp_path.glob("report-*.html"))) == 3, "none takes the place of another"
-
-
-def test_json_has_the_facts(fgvc, run):
-    result = fgvc("report", run, *RANDOM, "--json")
+    result = fgvc("report", evaluated, *RANDOM, "--json")
+    assert "images     " not in result.stderr, "it is not evaluated again"
     document = json.loads(result.stdout)
-    assert document["page"] == str(run / "report.html")
-    assert document["bytes"] == (run / "report.html").stat().st_size
+    assert document["page"] == str(evaluated / "report.html")
+    assert document["bytes"] == (evaluated / "report.html").stat().st_size
     (facts,) = document["runs"]
-    assert (facts["run"], facts["split"], facts["images"], facts["top1"]) == (str(run), "test", 10, 0.6)
-    assert facts["standard_error"] == pytest.approx(0.1549, abs=1e-4)
+    assert (facts["run"], facts["split"], facts["images"], facts["top1"]) == (str(evaluated), "test", 10, 0.7)
+    assert facts["standard_error"] == pytest.approx((0.7 * 0.3 / 10) ** 0.5)
     assert facts["explainer"] == "random" and facts["missing"] == []
     assert sorted(facts["mistakes"]) == [f"ant/{i}.png" for i in range(4)]
     assert len(facts["occlusion"]) == 6 and all(row["survived"] for row in facts["occlusion"])
 
 
-def test_another_split_and_other_photographs_can_be_reported_of(fgvc, run, tmp_path):
-    result = fgvc("report", run, *RANDOM, "--split", "val")
+def test_printed_commands_work(fgvc, evaluated):
+    stdout = fgvc("report", evaluated, *FAST).stdout
+    explain, evaluate = (line.removeprefix("next: ").strip() for line in stdout.splitlines()[-2:])
+    assert explain.startswith("fgvc explain ")
+    assert evaluate == f"fgvc evaluate {evaluated} --split test --per-class"
+    page = (evaluated / "report.html").read_text()
+    commands = re.findall(r"<code>(fgvc (?:evaluate|report|explain)[^<]*)</code>", page)
+    assert [command.split()[1] for command in commands] == ["evaluate", "explain", "report"]
+    for command in (*commands, evaluate):
+        out = ["--out", evaluated / "pictures"] if command.startswith("fgvc explain") else []
+        result = fgvc(*command.split()[1:], *out)
+        assert result.exit_code == 0, (command, result.stderr)
+
+
+def test_files_are_replaced_by_default_but_not_with_out(fgvc, evaluated, tmp_path):
+    for images in (1, 2):
+        assert fgvc("report", evaluated, *RANDOM, "--images", images).exit_code == 0
+        assert words(evaluated / "report.html").count("true class ant") >= images
+    out = tmp_path / "pages" / "mine.html"
+    assert fgvc("report", evaluated, "--images", 0, "--out", out).exit_code == 0
+    assert "Confusion" in words(out) and "Most confident mistakes" not in words(out)
+    out.write_text("mine")
+    refused = fgvc("report", evaluated, "--images", 0, "--out", out)
+    assert refused.exit_code == 2 and "--force" in refused.stderr and out.read_text() == "mine"
+    assert fgvc("report", evaluated, "--images", 0, "--out", out, "--force").exit_code == 0
+    assert out.stat().st_size > 1000
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        refused = fgvc("report", evaluated, "--out", path, "--force")
+        assert refused.exit_code == 2 and str(path) in refused.stderr
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_several_runs_are_sections_of_one_page(fgvc, evaluated, tmp_path, monkeypatch):
+    other = shutil.copytree(evaluated, tmp_path / "other-run")
+    monkeypatch.chdir(tmp_path)
+    result = fgvc("report", evaluated, other, evaluated, "--images", 0)
+    assert result.exit_code == 0, result.stderr
+    (page,) = tmp_path.glob("report-*.html")
+    assert re.fullmatch(r"report-\d{8}-\d{6}\.html", page.name) and f"page: {page.name} (" in result.stdout
+    text = words(page)
+    assert "2 runs on insects" in text and "1. bee-run" in text and "2. other-run" in text
+    assert not (evaluated / "report.html").exists()
+    fgvc("report", evaluated, other, "--images", 0)
+    assert len(list(tmp_path.glob("report-*.html"))) == 2, "none replaces another"
+
+
+def test_other_splits_and_images(fgvc, run, tmp_path):
+    result = fgvc("report", run, "--images", 0, "--split", "val")
     assert result.exit_code == 0 and "val top-1" in result.stdout
-    assert "chosen on val" in words(run / "report.html")
     shutil.copytree(tmp_path / "insects/test", tmp_path / "garden")
-    result = fgvc("report", run, *RANDOM, "--data", tmp_path / "garden", "--out", tmp_path / "garden.html")
+    result = fgvc("report", run, *FAST, "--data", tmp_path / "garden", "--out", tmp_path / "garden.html")
     assert result.exit_code == 0, result.stderr
     assert f"Split: all of {tmp_path}/garden" in words(tmp_path / "garden.html")
     assert f"fgvc evaluate {run} --data {tmp_path}/garden" in words(tmp_path / "garden.html")
 
 
-def test_without_a_test_split_validation_is_taken_and_that_is_said(fgvc, run, tmp_path):
+def test_without_test_split_or_training(fgvc, run, tmp_path):
     shutil.rmtree(tmp_path / "insects/test")
-    result = fgvc("report", run, *RANDOM)
-    assert result.exit_code == 0 and "val top-1" in result.stdout
-    assert "no test split, so this is its validation split" in words(run / "report.html")
-
-
-def test_a_run_that_was_not_trained_here_has_no_curves(fgvc, run):
     finish(run, epochs=0, images_per_second=None)
-    assert fgvc("report", run, *RANDOM).exit_code == 0
-    assert "there are no curves" in words(run / "report.html")
+    result = fgvc("report", run, "--images", 0)
+    assert result.exit_code == 0 and "val top-1" in result.stdout
+    assert "No learning curves" in words(run / "report.html")
 
 
-def test_where_the_data_set_is_gone_the_page_has_what_was_kept(fgvc, run, tmp_path):
-    fgvc("evaluate", run)
+def test_without_the_dataset_the_stored_evaluation_is_reported(fgvc, evaluated, tmp_path):
     shutil.rmtree(tmp_path / "insects")
-    result = fgvc("report", run)
+    result = fgvc("report", evaluated)
     assert result.exit_code == 3, result.stderr
-    assert "warning: The images are not to be had" in result.stderr
-    text = words(run / "report.html")
-    assert "The images are not to be had" in text and "60.0 % are classified rightly" in text and "Confusion" in text
-    assert "Most confident mistakes" not in text
-    again = fgvc("report", run, "--split", "val")
-    assert again.exit_code != 0 and "insects" in again.stderr, "of that split nothing was kept"
+    text = words(evaluated / "report.html")
+    assert "images are not available" in result.stderr and "images are not available" in text
+    assert "60.0 %" in text and "Confusion" in text and "Most confident mistakes" not in text
+    again = fgvc("report", evaluated, "--split", "val")
+    assert again.exit_code != 0 and "insects" in again.stderr, "there is no evaluation of that split"
 
 
-def test_where_nothing_was_kept_either_the_summary_speaks(fgvc, run, tmp_path):
-    fgvc("evaluate", run)
-    kept = json.loads((run / "evaluation/test/summary.json").read_text())
-    shutil.rmtree(run / "evaluation")
+def test_without_an_evaluation_the_summary_is_reported(fgvc, evaluated, tmp_path):
+    stored = json.loads((evaluated / "evaluation/test/summary.json").read_text())
+    shutil.rmtree(evaluated / "evaluation")
     shutil.rmtree(tmp_path / "insects")
-    assert fgvc("report", run).exit_code == 3
-    assert "No split of this run was scored" in words(run / "report.html")
+    assert fgvc("report", evaluated).exit_code == 3
+    assert "no evaluation" in words(evaluated / "report.html")
     names = (
         "images", "failed", "classes", "classes_present", "top1", "top5", "macro", "weighted", "calibration_error",
         "per_class",
     )  # fmt: skip
-    finish(run, test={name: kept[name] for name in names})
-    assert fgvc("report", run).exit_code == 3
-    text = words(run / "report.html")
-    assert "60.0 % are classified rightly" in text and "Accuracy by class" in text and "no confusion matrix" in text
+    finish(evaluated, test={name: stored[name] for name in names})
+    assert fgvc("report", evaluated).exit_code == 3
+    text = words(evaluated / "report.html")
+    assert "60.0 %" in text and "Accuracy by class" in text and "no confusion matrix" in text
 
 
-def test_images_that_are_gone_or_broken_are_left_out(fgvc, run, tmp_path):
-    fgvc("evaluate", run)
+def test_missing_and_broken_images_are_skipped(fgvc, evaluated, tmp_path):
     (tmp_path / "insects/test/ant/0.png").unlink()
     (tmp_path / "insects/test/ant/1.png").write_bytes(b"broken")
-    result = fgvc("report", run, *RANDOM)
-    assert result.exit_code == 3
-    text = words(run / "report.html")
-    assert "Images were left out: ant/0.png and 1 more" in text and text.count("Taken for bee") == 2
+    assert fgvc("report", evaluated, *RANDOM).exit_code == 3
+    text = words(evaluated / "report.html")
+    assert "ant/0.png and 1 more" in text and text.count("Predicted bee") == 2
 
 
-def test_where_the_model_cannot_be_loaded_its_figures_still_can(fgvc, run, monkeypatch):
+def test_without_a_loadable_model_the_stored_evaluation_is_reported(fgvc, evaluated, monkeypatch):
     from fgvc_cli.errors import FgvcError
     from fgvc_cli.report import artifacts
 
-    fgvc("evaluate", run)
-
     def missing(model_file: Path, computing: Any) -> None:
-        raise FgvcError("needs head 'gone' of fgvc-gone 1.0, which is not to be had here.")
+        raise FgvcError("needs head 'gone' of fgvc-gone 1.0")
 
     monkeypatch.setattr(artifacts, "load", missing)
-    assert fgvc("report", run).exit_code == 3
-    text = words(run / "report.html")
-    assert "The classifier cannot be loaded (needs head" in text and "60.0 %" in text and "Taken for" not in text
+    assert fgvc("report", evaluated).exit_code == 3
+    text = words(evaluated / "report.html")
+    assert "needs head" in text and "60.0 %" in text and "Predicted" not in text
 
 
-def test_an_explainer_that_cannot_is_refused_if_it_was_asked_for(fgvc, run, monkeypatch):
+def test_an_unsupported_explainer_is_refused_only_if_requested(fgvc, evaluated, monkeypatch):
+    from fgvc_explainers.gradcam import GradCam
+
     from fgvc_cli.errors import UsageError
-    from fgvc_explainers.cam import GradCam
 
     def refuse(self: Any, classifier: Any) -> None:
-        raise UsageError("gradcam explains no such head: use another.")
+        raise UsageError("gradcam does not support this head")
 
     monkeypatch.setattr(GradCam, "check", refuse)
-    refused = fgvc("report", run, "--explainer", "gradcam")
-    assert refused.exit_code == 2 and "explains no such head" in refused.stderr
-    result = fgvc("report", run)
-    assert result.exit_code == 3 and "There are no heat maps" in words(run / "report.html")
-    unknown = fgvc("report", run, "--explainer", "gradcan")
-    assert unknown.exit_code == 2 and "Did you mean 'gradcam'" in unknown.stderr
+    refused = fgvc("report", evaluated, "--explainer", "gradcam")
+    assert refused.exit_code == 2 and "does not support this head" in refused.stderr
+    result = fgvc("report", evaluated)
+    assert result.exit_code == 3 and "does not support this head" in words(evaluated / "report.html")
+    unknown = fgvc("report", evaluated, "--explainer", "gradcan")
+    assert unknown.exit_code == 2 and "'gradcam'" in unknown.stderr
 
 
-@pytest.mark.parametrize("name", ["gradcam", "native", "sliding_window"])
-def test_explainers_that_know_the_model_work(fgvc, run, name):
-    result = fgvc("report", run, "--explainer", name, "--images", 1)
-    if name == "native":  # a linear head has no attention of its own, which is the explainer's to say
-        assert result.exit_code == 2 and "native" in result.stderr
-    else:
-        assert result.exit_code == 0, result.stderr
+@pytest.mark.parametrize(("name", "code"), [("gradcam", 0), ("native", 2)])
+def test_explainers_of_the_model(fgvc, evaluated, name, code):
+    """A linear head has no attention of its own, which `native` needs."""
+    result = fgvc("report", evaluated, "--explainer", name, "--images", 1)
+    assert result.exit_code == code, result.stderr
+    assert code == 0 or "native" in result.stderr
 
 
-def test_what_cannot_be_reported_of_is_said_in_one_line(fgvc, run, tmp_path):
+def test_what_cannot_be_reported_is_refused_in_one_line(fgvc, run, tmp_path):
     (tmp_path / "empty").mkdir()
-    for path, said in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "empty", "is not a finished run")):
+    for path in (tmp_path / "nowhere", tmp_path / "empty"):
         result = fgvc("report", path)
-        assert result.exit_code == 1 and said in result.stderr and len(result.stderr.splitlines()) == 1
+        assert result.exit_code == 1 and str(path) in result.stderr and len(result.stderr.splitlines()) == 1
     (run / "summary.json").unlink()
     unfinished = fgvc("report", run)
-    assert unfinished.exit_code == 1 and "not finished" in unfinished.stderr
-    assert f"fgvc train --resume {run}" in unfinished.stderr
-    finish(run)
+    assert unfinished.exit_code == 1 and f"--resume {run}" in unfinished.stderr
     (run / "summary.json").write_text("{}")
     damaged = fgvc("report", run)
-    assert damaged.exit_code == 1 and "summary.json is damaged: it has no 'run'" in damaged.stderr
-    unknown = fgvc("report", run, "--split", "tets")
-    assert unknown.exit_code != 0
+    assert damaged.exit_code == 1 and "summary.json" in damaged.stderr
     finish(run)
     unknown = fgvc("report", run, "--split", "tets")
-    assert unknown.exit_code == 2 and "Did you mean 'test'" in unknown.stderr
-    assert not (run / "report.html").exists()
+    assert unknown.exit_code == 2 and "'test'" in unknown.stderr
+    (tmp_path / "file").write_text("no folder")
+    unwritable = fgvc("report", run, "--out", tmp_path / "file" / "page.html")
+    assert unwritable.exit_code == 1 and str(tmp_path / "file") in unwritable.stderr
+    assert not (run / "report.html").exists() and not (run / "evaluation").exists()
 
 
-def test_a_damaged_evaluation_is_named(fgvc, run):
-    fgvc("evaluate", run)
-    predictions = run / "evaluation/test/predictions.csv"
+def test_a_damaged_evaluation_is_named(fgvc, evaluated):
+    predictions = evaluated / "evaluation/test/predictions.csv"
     predictions.write_text(predictions.read_text().replace("bee", "wasp"))
-    result = fgvc("report", run)
-    assert result.exit_code == 1 and "predictions.csv does not belong" in result.stderr and "wasp" in result.stderr
+    result = fgvc("report", evaluated)
+    assert result.exit_code == 1 and "predictions.csv" in result.stderr and "wasp" in result.stderr
     predictions.unlink()
-    assert fgvc("report", run, *RANDOM).exit_code == 0, "what is not there is made again"
+    assert fgvc("report", evaluated, "--images", 0).exit_code == 0, "a missing one is written again"
 
 
-def test_the_newest_finished_run_is_taken(fgvc, run):
+def test_the_newest_finished_run_is_the_default(fgvc, evaluated):
     runs = Path(os.environ["FGVC_RUNS"])
-    shutil.copytree(run, runs / "newest")
+    shutil.copytree(evaluated, runs / "newest")
     result = fgvc("report", "--images", 0)
     assert result.exit_code == 0 and (runs / "newest/report.html").is_file()
-    assert f"run        {runs / 'newest'}" in result.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_found_out_before_the_work(fgvc, run, tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    result = fgvc("report", run, "--out", tmp_path / "file" / "page.html")
-    assert result.exit_code == 1 and "The page cannot be written to" in result.stderr
-    assert not (run / "evaluation").exists()
-
-
-def test_a_full_disk_leaves_the_page_of_before(fgvc, run, monkeypatch):
-    assert fgvc("report", run, "--images", 0).exit_code == 0
-    before = (run / "report.html").read_bytes()
+def test_a_full_disk_keeps_the_previous_report(fgvc, evaluated, monkeypatch):
+    assert fgvc("report", evaluated, "--images", 0).exit_code == 0
+    before = (evaluated / "report.html").read_bytes()
 
     def full(path: Path, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    result = fgvc("report", run, "--images", 0)
-    assert result.exit_code == 1 and "No space left to write" in result.stderr
-    assert (run / "report.html").read_bytes() == before and not list(run.glob(".*.part"))
+    result = fgvc("report", evaluated, "--images", 0)
+    assert result.exit_code == 1 and "o space left" in result.stderr
+    assert (evaluated / "report.html").read_bytes() == before and not list(evaluated.glob(".*.part"))
 
 
-def test_ctrl_c_leaves_no_page(fgvc, run, monkeypatch):
-    from fgvc_cli.report import run_report
+def test_ctrl_c_writes_no_report(fgvc, run, monkeypatch):
+    from fgvc_cli.report import artifacts
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_report, "show_examples", interrupted)
+    monkeypatch.setattr(artifacts, "make_examples", interrupted)
     result = fgvc("report", run)
-    assert result.exit_code == 130 and "interrupted: no page was written" in result.stderr
+    assert result.exit_code == 130 and "interrupted" in result.stderr
     assert not list(run.glob("report.html")) and (run / "evaluation/test/summary.json").is_file()
 
 
-def test_a_page_of_before_does_not_keep_a_run_from_being_replaced(run):
+def test_a_run_with_a_report_can_be_replaced(run):
     from fgvc_cli.runs.folder import check_out
 
     (run / "report.html").write_text("page")

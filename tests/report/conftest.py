@@ -1,9 +1,9 @@
-"""Runs that nobody trained, of as many classes and images as wanted; pages read back as a tree of elements."""
+"""Reports of made-up runs with any number of classes and images; pages parsed into a tree of elements."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ from PIL import Image
 from fgvc_cli.experiments.compared_run import ComparedRun
 from fgvc_cli.experiments.comparison import compare
 from fgvc_cli.experiments.folder import FailedRun
-from fgvc_cli.explaining.masking import Masking
-from fgvc_cli.report.artifacts import Recorded
+from fgvc_cli.explaining.masking import Cover
+from fgvc_cli.report.artifacts import RunRecord
 from fgvc_cli.report.examples import IMAGES, Example, Examples, ReportRequest, Tile
 from fgvc_cli.report.pictures import Picture, picture
-from fgvc_cli.report.predictions import Prediction, Scored
+from fgvc_cli.report.predictions import Prediction, SplitScores
 from fgvc_cli.report.run_report import RunReport, StudyReport
-from fgvc_cli.runs.folder import Run
-from fgvc_cli.runs.results import Averages, ClassMetrics, EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
-from fgvc_cli.scoring.results import EvaluationSummary
+from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.results import EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
 
 VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br", "input"}
 
@@ -47,12 +46,12 @@ class Element:
 
     @property
     def text(self) -> str:
-        """All words in it, blanks made one."""
+        """The text in it, whitespace collapsed."""
         parts = (child if isinstance(child, str) else child.text for child in self.children)
         return " ".join(" ".join(parts).split())
 
     def all(self, *tags: str) -> list[Element]:
-        """The elements of these tags below it, in their order; of any tag without one."""
+        """All elements in it, or those with the tags."""
         return [e for e in self._below() if not tags or e.tag in tags]
 
     def one(self, tag: str) -> Element:
@@ -74,7 +73,7 @@ class Element:
 
 
 class Reader(HTMLParser):
-    """Builds the tree, and insists that what is opened is closed."""
+    """Builds the tree and checks that every element is closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +103,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="session")
 def read_page() -> Callable[[str], Element]:
-    """A function that reads a page."""
+    """A function that parses a page."""
 
     def read(html: str) -> Element:
         reader = Reader()
@@ -128,13 +127,13 @@ def epoch_line(epoch: int, epochs: int) -> EpochMetrics:
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recorded]:
-    """A function that makes what a run folder says of its training; `summary` changes some of it."""
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunRecord]:
+    """A function that makes the record of a run; `summary` changes some values."""
 
     def make(
         name: str = "20261123-demo-resnet18-linear-sgd", classes: int = 12, epochs: int = 10, config: str | None = None,
         **summary: Any,
-    ) -> Recorded:  # fmt: skip
+    ) -> RunRecord:  # fmt: skip
         written = {
             "run": name, "train": None, "val": None, "unreadable": {},
             "dataset": {"name": "demo"}, "classes": classes, "chance": 1 / classes,
@@ -153,16 +152,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Recorded
         text = 'recipe = "scratch"\n[dataset]\nname = "fgvc-cli:demo"\n[train]\nbatch_size = 16\n'
         model = {"classes": [], "preprocessing": {"image_size": 64, "resize": 73}}
         summarized = TrainingSummary.from_json({**written, **summary})
-        return Recorded(Run(Path("runs") / name), summarized, lines, config or text, model)
+        return RunRecord(RunFolder(Path("runs") / name), summarized, lines, config or text, model)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def scored() -> Callable[..., Scored]:
-    """A function that makes the figures of a split: as wanted classes, so many images of each, some of them wrong."""
+def scored() -> Callable[..., SplitScores]:
+    """A function that makes an evaluation with some mistakes: classes, and images per class."""
 
-    def make(classes: int | list[str] = 12, images: int = 25, split: str = "test", **summary: Any) -> Scored:
+    def make(classes: int | list[str] = 12, images: int = 25, split: str = "test", **summary: Any) -> SplitScores:
         names = classes if isinstance(classes, list) else [f"Kind-{i:04}" for i in range(classes)]
         rng = np.random.default_rng(0)
         predictions = []
@@ -174,8 +173,7 @@ def scored() -> Callable[..., Scored]:
                 probability = float(rng.uniform(0.4, 1.0))
                 true = probability if predicted == name else (1 - probability) / 2
                 predictions.append(Prediction(f"{name}/{i:04}.png", name, predicted, probability, true))
-        evaluated = EvaluationSummary(**{**_figures(predictions, names), "split": split, **summary})
-        return Scored(evaluated, predictions)
+        return SplitScores({**_figures(predictions, names), "split": split, **summary}, predictions)
 
     return make
 
@@ -185,9 +183,11 @@ def _figures(predictions: list[Prediction], names: list[str]) -> dict[str, Any]:
     for name in names:
         own = [p for p in predictions if p.true == name]
         share = sum(p.is_right for p in own) / len(own) if own else None
-        rows.append(ClassMetrics(name, len(own), share, share, share, share))
+        rows.append(
+            {"class": name, "images": len(own), "precision": share, "recall": share, "f1": share, "top1": share}
+        )
     top1 = sum(p.is_right for p in predictions) / len(predictions)
-    average = Averages(top1, top1, top1)
+    average = {"precision": top1, "recall": top1, "f1": top1}
     return {
         "origin": "drawn (seed 0)", "dataset": {"name": "demo", "data": None}, "notes": [], "images": len(predictions),
         "failed": 0, "classes": len(names), "classes_present": len(names), "top1": top1, "top5": None, "macro": average,
@@ -197,7 +197,7 @@ def _figures(predictions: list[Prediction], names: list[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def busy_picture() -> Picture:
-    """A picture that is nearly as large as one may be: of noise, which does not compress, just so much."""
+    """A picture of nearly the largest allowed size: noise, which hardly compresses."""
     noise = np.random.default_rng(0).normal(size=(256, 256, 3))
     images = (Image.fromarray(np.clip(128 + spread * noise, 0, 255).astype(np.uint8)) for spread in range(1, 16))
     return max((picture(image, "Noise of all colors.") for image in images), key=lambda made: len(made.uri))
@@ -205,23 +205,23 @@ def busy_picture() -> Picture:
 
 @pytest.fixture(scope="session")
 def examples(busy_picture: Picture) -> Callable[..., Examples]:
-    """A function that makes so many mistakes and panels, their pictures as large as pictures may be."""
+    """A function that makes examples with pictures of the largest size."""
 
     def make(images: int = IMAGES, true: str = "ant", predicted: str = "bee", key: str = "ant/1.png") -> Examples:
         def example(tiles: int, **more: Any) -> Example:
-            shown = [Tile("photograph", busy_picture)]
-            shown += [Tile("heat map", busy_picture, predicted, 0.7) for _ in range(tiles - 1)]
-            return Example(key, true, predicted, 0.7, 0.2, shown, **more)
+            shown = [Tile("image", busy_picture)]
+            shown += [Tile("saliency map", busy_picture, predicted, 0.7) for _ in range(tiles - 1)]
+            return Example(key, true, predicted, shown, **more)
 
         panels = [example(4, sentence="The decision survived.", survived=True) for _ in range(images)]
-        return Examples("gradcam", Masking(), ["gradcam: map 1 with 8x8 is taken"], [example(3)] * images, panels)
+        return Examples("gradcam", Cover(), ["gradcam: map 1 with 8x8 is taken"], [example(3)] * images, panels)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def study_report(recorded: Any, scored: Any, run_report: Any) -> Callable[..., StudyReport]:
-    """A function that makes a study: so many combinations, some seeds of each; the later ones are the worse."""
+    """A function that makes a study; later combinations are worse."""
 
     def make(
         heads: Sequence[str] = ("linear", "pim", "cmal"), seeds: int = 2, failed: Sequence[FailedRun] = (),
@@ -238,11 +238,17 @@ def study_report(recorded: Any, scored: Any, run_report: Any) -> Callable[..., S
                 figures = scored(4, 40)
                 worse = figures.predictions[: 30 * place]
                 right = {p.key: p.is_right and p not in worse for p in figures.predictions}
-                summary = replace(figures.summary, top1=sum(right.values()) / len(right))
+                summary = {
+                    **figures.summary,
+                    "top1": sum(right.values()) / len(right),
+                    "failures": [],
+                    "precision": "fp32",
+                }
                 config = {"head": {"name": head}, "train": {"epochs": 10, "seed": seed}}
-                compared.append(ComparedRun(training.run, config, training.summary, summary, right))
+                source = Path("summary.json")
+                compared.append(ComparedRun.of(training.run, config, training.summary, summary, right, source))
                 reports.append(
-                    run_report(recorded=training, scored=Scored(summary, figures.predictions), examples=examples)
+                    run_report(record=training, scores=SplitScores(summary, figures.predictions), examples=examples)
                 )
         comparison = compare(compared, failed)
         return StudyReport(Path("runs") / "study", "seeds = [0, 1]", comparison, reports)
@@ -252,12 +258,12 @@ def study_report(recorded: Any, scored: Any, run_report: Any) -> Callable[..., S
 
 @pytest.fixture(scope="session")
 def run_report(recorded: Any, scored: Any, examples: Any) -> Callable[..., RunReport]:
-    """A function that makes all that is reported of a run; each part can be another, or None."""
+    """A function that makes the report of a run; any part can be replaced."""
 
     def make(**parts: Any) -> RunReport:
         made: dict[str, Any] = {
-            "request": ReportRequest(), "recorded": recorded(), "scored": scored(), "examples": examples(),
-            "missing": [], "files": {},
+            "request": ReportRequest(), "record": recorded(), "scores": scored(), "examples": examples(),
+            "missing": [], "image_files": {},
         }  # fmt: skip
         return RunReport(**{**made, **parts})
 

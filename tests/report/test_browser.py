@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.report.report import report_page, study_page
+from fgvc_cli.report.report import runs_page, study_page
 
 PHONE, WIDE = 360, 1280
 LONG = ["Wort" * 120, "鳥" * 200, "a b" * 150, *(f"Ring-eyed-Forktail-{i}" for i in range(30))]
@@ -56,22 +56,22 @@ CUT_OFF = """
 def pages(run_report, study_report, recorded, scored, examples, tmp_path_factory) -> dict[str, Path]:
     """Files of pages: a whole run, several, one with names without an end, one of a thousand classes, and a study."""
     long = run_report(
-        recorded=recorded(name="run-" * 60, dataset={"name": LONG[0]}, config="x" * 900),
-        scored=scored(LONG, 4),
+        record=recorded(name="run-" * 60, dataset={"name": LONG[0]}, config="x" * 900),
+        scores=scored(LONG, 4),
         examples=examples(2, *LONG[:2], key=LONG[2]),
         missing=[LONG[0]],
     )
     made = {
         "whole": [run_report()],
-        "several": [run_report(), run_report(scored=scored(40))],
+        "several": [run_report(), run_report(scores=scored(40))],
         "long names": [long],
-        "few long names": [run_report(scored=scored(LONG[:4], 4), recorded=recorded(epochs=120))],
-        "thousand": [run_report(scored=scored(1000, 3), recorded=recorded(classes=1000))],
+        "few long names": [run_report(scores=scored(LONG[:4], 4), record=recorded(epochs=120))],
+        "thousand": [run_report(scores=scored(1000, 3), record=recorded(classes=1000))],
     }
     folder = tmp_path_factory.mktemp("pages")
     files = {name: folder / f"{name.replace(' ', '-')}.html" for name in made}
     for name, reports in made.items():
-        files[name].write_text(report_page(reports).html(), encoding="utf-8")
+        files[name].write_text(runs_page(reports).html(), encoding="utf-8")
     files["study"] = folder / "study.html"
     heads = [*(f"head-{i}" for i in range(18)), LONG[0]]
     files["study"].write_text(study_page(study_report(heads, 1)).html(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which images are shown, and what is said of them."""
+"""Example images: choice, size and description."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.report.examples import choose_typical
-from fgvc_cli.report.pictures import MOST_BYTES, picture, strongest
+from fgvc_cli.report.pictures import MAX_BYTES, peak_text, picture
 from fgvc_cli.report.predictions import Prediction, confused, mistakes, read_predictions
 
 
@@ -26,13 +26,13 @@ def predictions(right: int, wrong: int) -> list[Prediction]:
         (9, 9, 1, (1, 0)),
     ],
 )  # fmt: skip
-def test_half_are_right_and_half_are_wrong_as_far_as_there_are(right, wrong, images, expected):
+def test_half_of_the_images_are_wrong_where_there_are_enough(right, wrong, images, expected):
     chosen = choose_typical(predictions(right, wrong), images)
     assert (sum(p.is_right for p in chosen), sum(not p.is_right for p in chosen)) == expected
     assert len({p.key for p in chosen}) == len(chosen)
 
 
-def test_typical_images_are_spread_and_the_same_each_time():
+def test_typical_images_are_spread_and_deterministic():
     rows = predictions(100, 0)
     keys = [p.key for p in choose_typical(rows, 4)]
     assert keys == ["r012", "r037", "r062", "r087"] == [p.key for p in choose_typical(rows[::-1], 4)]
@@ -40,7 +40,7 @@ def test_typical_images_are_spread_and_the_same_each_time():
     assert {p.true for p in choose_typical(common, 2)} == {"ant", "rare"}
 
 
-def test_mistakes_come_by_confidence_and_unscored_images_are_none():
+def test_mistakes_are_sorted_by_confidence_without_unscored_images():
     rows = [
         Prediction("a", "ant", "bee", 0.6, 0.1),
         Prediction("b", "ant", "ant", 0.99, 0.99),
@@ -51,7 +51,7 @@ def test_mistakes_come_by_confidence_and_unscored_images_are_none():
     assert confused(rows) == {("ant", "bee"): 1, ("ant", "ant"): 1, ("bee", "ant"): 1}
 
 
-def test_predictions_are_read_as_they_were_written(tmp_path):
+def test_predictions_are_read_back(tmp_path):
     file = tmp_path / "predictions.csv"
     header = "key,true,predicted,probability,correct,true_probability,true_rank\n"
     file.write_text(f'{header}"a,b.png",ant,bee,0.600000,0,0.300000,2\nc.png,bee,,,0,,\n', encoding="utf-8")
@@ -64,24 +64,21 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("side", [8, 256, 700])
-def test_a_picture_is_never_larger_than_it_may_be(side):
+def test_pictures_stay_below_the_size_limit(side):
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     made = picture(Image.fromarray(noise), "Noise.")
     data = base64.b64decode(made.uri.removeprefix("data:image/webp;base64,"))
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "WEBP" and image.width <= side
-    assert len(data) <= MOST_BYTES and made.alt == "Noise."
+    assert len(data) <= MAX_BYTES and made.alt == "Noise."
 
 
 @pytest.mark.parametrize(
     ("row", "column", "words"),
-    [
-        (0, 0, "strongest at the upper left"), (1, 1, "strongest in the middle"), (2, 1, "strongest at the lower"),
-        (1, 2, "strongest at the right"), (0, 1, "strongest at the upper"), (2, 2, "strongest at the lower right"),
-    ],
-)  # fmt: skip
-def test_words_say_where_a_map_is_strongest(row, column, words):
+    [(0, 0, "strongest at the upper left"), (1, 1, "strongest in the middle"), (1, 2, "strongest at the right")],
+)
+def test_where_a_map_peaks(row, column, words):
     saliency = np.full((9, 9), 0.2, np.float32)
     saliency[3 * row + 1, 3 * column + 1] = 1
-    assert strongest(saliency).startswith(words)
-    assert strongest(np.zeros((9, 9), np.float32)) == "marking nothing"
+    assert peak_text(saliency).startswith(words)
+    assert peak_text(np.zeros((9, 9), np.float32)) == "blank"

@@ -1,4 +1,4 @@
-"""Sections put together: their levels, their anchors, and what is folded."""
+"""Assembling sections: heading levels, anchors, folding and escaping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def page_of(*sections: Section) -> str:
     return Page("Title", "Kicker", Markup("<p>Lede.</p>"), sections, "Colophon.").html()
 
 
-def test_parts_stand_a_level_below_what_they_are_parts_of(read_page):
+def test_subsections_are_one_level_below_their_section(read_page):
     inner = Section("c", "Inner", Markup("<p>deep</p>"))
     page = read_page(page_of(Section("a", "First", parts=[Section("b", "Part", parts=[inner])]), Section("d", "Last")))
     headings = [(h.tag, h.text) for h in page.all("h1", "h2", "h3", "h4")]
@@ -20,23 +20,23 @@ def test_parts_stand_a_level_below_what_they_are_parts_of(read_page):
     assert page.by_id("c").text == "Inner deep" and page.by_id("c") in page.by_id("a").all()
 
 
-def test_the_contents_lead_to_the_sections_of_the_page_alone(read_page):
+def test_the_contents_link_to_top_level_sections(read_page):
     page = read_page(page_of(Section("a", "First", parts=[Section("b", "Part")]), Section("c", "Last")))
     assert [(link["href"], link.text) for link in page.one("nav").all("a")] == [("#a", "First"), ("#c", "Last")]
     assert not read_page(page_of(Section("a", "Only"))).all("nav")
 
 
-def test_a_folded_section_shows_its_heading_and_what_it_says(read_page):
-    page = read_page(page_of(Section("a", "Run", Markup("<p>body</p>"), folded=True, said="41.7 %")))
+def test_a_folded_section_shows_heading_and_subtitle(read_page):
+    page = read_page(page_of(Section("a", "Run", Markup("<p>body</p>"), folded=True, subtitle="41.7 %")))
     details = page.by_id("a").one("details")
     assert not details.has("open") and details.one("summary").text == "Run 41.7 %" and details.text.endswith("body")
 
 
-def test_two_sections_of_one_anchor_are_a_mistake():
-    with pytest.raises(ValueError, match="one anchor: b"):
+def test_duplicate_anchors_are_refused():
+    with pytest.raises(ValueError, match="anchors: b"):
         page_of(Section("a", "First", parts=[Section("b", "Part")]), Section("b", "Other"))
 
 
-def test_words_are_escaped_and_markup_is_not(read_page):
-    page = read_page(page_of(Section("a", "1 < 2 & <b>", Markup("<p>x</p>"), said="<i>")))
+def test_text_is_escaped_and_markup_is_not(read_page):
+    page = read_page(page_of(Section("a", "1 < 2 & <b>", Markup("<p>x</p>"), subtitle="<i>")))
     assert page.one("h2").text == "1 < 2 & <b>" and not page.all("b", "i") and page.by_id("a").all("p")

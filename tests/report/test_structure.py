@@ -1,4 +1,4 @@
-"""What every page keeps to, whatever it is of: headings, names, alternative texts, nothing from elsewhere."""
+"""Properties of every page: headings, labels, alternative texts, and no external resources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from fgvc_cli.report.report import report_page
+from fgvc_cli.report.report import runs_page
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -21,7 +21,7 @@ HOSTILE = [
     "Wort" * 300,
     "a\nb\x00c\x1b[31m",
 ]
-"""Names of classes and files that break out, break the layout or are no text at all."""
+"""Names of classes and files that could break markup or layout."""
 
 
 @pytest.fixture(
@@ -30,22 +30,22 @@ HOSTILE = [
 def html(request, run_report, recorded, scored, examples) -> str:
     shown = {
         "whole": lambda: [run_report()],
-        "several": lambda: [run_report(), run_report(scored=scored(40))],
-        "many classes": lambda: [run_report(scored=scored(1200, 2), recorded=recorded(classes=1200))],
-        "two classes": lambda: [run_report(scored=scored(2))],
-        "no images": lambda: [run_report(examples=None, missing=["The images are not to be had (gone)."])],
-        "no scores": lambda: [run_report(examples=None, scored=None)],
-        "untrained": lambda: [run_report(recorded=recorded(epochs=0, images_per_second=None))],
+        "several": lambda: [run_report(), run_report(scores=scored(40))],
+        "many classes": lambda: [run_report(scores=scored(1200, 2), record=recorded(classes=1200))],
+        "two classes": lambda: [run_report(scores=scored(2))],
+        "no images": lambda: [run_report(examples=None, missing=["The images are not available (gone)."])],
+        "no scores": lambda: [run_report(examples=None, scores=None)],
+        "untrained": lambda: [run_report(record=recorded(epochs=0, images_per_second=None))],
         "hostile": lambda: [
             run_report(
-                recorded=recorded(name=HOSTILE[0] + HOSTILE[5], config=HOSTILE[0], dataset={"name": HOSTILE[1]}),
-                scored=scored(HOSTILE, 3),
+                record=recorded(name=HOSTILE[0] + HOSTILE[5], config=HOSTILE[0], dataset={"name": HOSTILE[1]}),
+                scores=scored(HOSTILE, 3),
                 examples=examples(1, *HOSTILE[:2], key=HOSTILE[7]),
                 missing=[HOSTILE[0]],
             )
         ],
     }
-    return report_page(shown[request.param]()).html()
+    return runs_page(shown[request.param]()).html()
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def page(html, read_page):
     return read_page(html)
 
 
-def test_one_heading_of_the_first_level_and_no_level_is_left_out(page):
+def test_heading_levels(page):
     levels = [int(element.tag[1]) for element in page.all(*(f"h{n}" for n in range(1, 7)))]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert all(heading.text for heading in page.all("h1", "h2", "h3", "h4"))
 
 
-def test_what_a_reader_without_eyes_needs_is_there(page):
+def test_screen_readers_find_labels_and_alternative_texts(page):
     (html,) = page.all("html")
     assert html["lang"] == "en" and page.one("title").text and page.one("main")["id"] == "report"
     skip = page.one("body").all()[0]
@@ -74,11 +74,11 @@ def test_what_a_reader_without_eyes_needs_is_there(page):
     for details in page.all("details"):
         assert details.all()[0].tag == "summary" and details.all("summary")[0].text
     for element in page.all():
-        if element.get("tabindex") == "0":  # reached with the keyboard: it says what it is
+        if element.get("tabindex") == "0":
             assert element.get("aria-label") and element.get("role") == "group"
 
 
-def test_tables_have_captions_and_their_headers_say_what_they_head(page):
+def test_tables_have_captions_and_scoped_headers(page):
     for table in page.all("table"):
         assert table.one("caption").text
         for header in table.all("th"):
@@ -87,7 +87,7 @@ def test_tables_have_captions_and_their_headers_say_what_they_head(page):
         assert len(widths) == 1
 
 
-def test_anchors_are_unique_and_links_lead_to_them(page):
+def test_anchors_are_unique_and_links_resolve(page):
     ids = [element["id"] for element in page.all() if element.has("id")]
     assert len(ids) == len(set(ids))
     for link in page.all("a"):
@@ -98,7 +98,7 @@ def test_anchors_are_unique_and_links_lead_to_them(page):
     assert names and len(names) == len(set(names)), "landmarks are told apart by their names"
 
 
-def test_nothing_is_loaded_and_nothing_runs(page, html):
+def test_there_are_no_scripts_and_no_external_resources(page, html):
     assert not page.all("script", "link", "iframe", "object", "embed", "base", "form", "audio", "video")
     for element in page.all():
         for name, value in element.attributes.items():
@@ -109,7 +109,7 @@ def test_nothing_is_loaded_and_nothing_runs(page, html):
     assert not re.search(r"https?://", html)
 
 
-def test_the_policy_allows_this_style_sheet_and_pictures_within_alone(page, html):
+def test_the_content_security_policy(page, html):
     (policy,) = (meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
     assert style
@@ -119,23 +119,21 @@ def test_the_policy_allows_this_style_sheet_and_pictures_within_alone(page, html
     )
 
 
-def test_names_stay_names(run_report, recorded, scored, examples, read_page):
-    """Whatever a class or a file is called, it adds no element and no attribute to the page."""
-
+def test_names_add_no_markup(run_report, recorded, scored, examples, read_page):
     def shape(names: list[str]) -> list[tuple[str, tuple[str, ...]]]:
         report = run_report(
-            recorded=recorded(name="run", dataset={"name": names[1]}),
-            scored=scored(names, 3),
+            record=recorded(name="run", dataset={"name": names[1]}),
+            scores=scored(names, 3),
             examples=examples(1, names[0], names[1], key=names[7]),
         )
-        page = read_page(report_page([report]).html())
+        page = read_page(runs_page([report]).html())
         return [(element.tag, tuple(element.attributes)) for element in page.all()]
 
     assert shape(HOSTILE) == shape([f"Kind-{i}" for i in range(8)])
 
 
-def test_names_are_shown_as_they_are(run_report, scored, read_page):
-    page = read_page(report_page([run_report(scored=scored(HOSTILE, 3), examples=None)]).html())
+def test_names_are_shown_unchanged(run_report, scored, read_page):
+    page = read_page(runs_page([run_report(scores=scored(HOSTILE, 3), examples=None)]).html())
     classes = [header.text for header in page.by_id("classes").all("th") if header["scope"] == "row"]
     expected = [" ".join(name.replace("\x00", "\ufffd").replace("\x1b", "\ufffd").split()) for name in HOSTILE]
     assert sorted(classes) == sorted(expected)

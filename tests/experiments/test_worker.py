@@ -1,4 +1,4 @@
-"""A run's process beside one that a killed study has left at work on the same run."""
+"""A worker next to one that a killed study has left running on the same run."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from fgvc_cli.testing.tiny import summary_of
 
 
 @pytest.fixture
-def outcome(tmp_path, monkeypatch):
-    """A function that does the task of training nothing, in this process."""
-    monkeypatch.setattr(worker, "PATIENCE", 0.0)
-    told = multiprocessing.Pipe(duplex=False)[1]
+def last_event(tmp_path, monkeypatch):
+    """A function that runs a task in this process and returns its last event."""
+    monkeypatch.setattr(worker, "LOCK_SECONDS", 0.0)
+    events = multiprocessing.Pipe(duplex=False)[1]
     task = worker.Task(tmp_path / "run", [], None, True, tmp_path / "run.log", settings.current())
-    return lambda: worker._outcome(task, told)
+    return lambda: worker.run_task(task, events)
 
 
-def test_two_processes_never_train_one_run(outcome, tmp_path):
+def test_two_workers_never_train_one_run(last_event, tmp_path):
     with locked(tmp_path / "run.log", patience=0.0):
-        assert outcome() == Failed("An earlier process is still at work on it: end that one, and try again.")
+        event = last_event()
+    assert isinstance(event, Failed) and "still training this run" in event.reason
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_predecessor_finished_is_finished(outcome, tmp_path):
+def test_a_run_that_a_predecessor_finished_is_finished(last_event, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "summary.json").write_text(json.dumps({**summary_of(), "seconds": 1}))
     (tmp_path / "run" / "model.safetensors").write_text("")
-    assert outcome().summary.seconds == 1
+    assert last_event().summary.seconds == 1
 
 
-def test_settings_that_a_predecessor_had_half_written_are_in_nobodys_way(outcome, tmp_path, monkeypatch):
+def test_half_written_settings_of_a_predecessor_are_removed(last_event, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".config.toml.7.part").write_text("[bac")
 
@@ -47,4 +48,4 @@ def test_settings_that_a_predecessor_had_half_written_are_in_nobodys_way(outcome
         return SimpleNamespace(summary={})
 
     monkeypatch.setattr(worker.training, "train", train)
-    assert outcome() == Finished({})
+    assert last_event() == Finished({})
