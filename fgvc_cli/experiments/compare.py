@@ -11,13 +11,13 @@ from fgvc_cli.experiments.compared_run import ComparedRun, read_run
 from fgvc_cli.experiments.comparison import Comparison, compare
 from fgvc_cli.experiments.folder import STUDY_FILE, FailedRun, StudyFolder
 from fgvc_cli.progress import progress
-from fgvc_cli.runs.folder import RunFolder, find_run
+from fgvc_cli.runs.folder import Run, find_run
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY
 
 SPLITS = ("test", "val")
 """Splits to compare on by default: the first that a run's dataset has."""
 
-Evaluate = Callable[[RunFolder, str | None], Path]
+Evaluate = Callable[[Run, str | None], Path]
 """Evaluates a run on a split (None: the default one) and returns the folder of the results."""
 
 
@@ -32,8 +32,8 @@ class RunSelection:
         study: the study, if one study was given and nothing else.
     """
 
-    runs: list[RunFolder] = field(default_factory=list)
-    unfinished: list[RunFolder] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    unfinished: list[Run] = field(default_factory=list)
     failed: list[FailedRun] = field(default_factory=list)
     study: StudyFolder | None = None
 
@@ -45,7 +45,7 @@ def select_runs(paths: Sequence[Path]) -> RunSelection:
         FgvcError: a path is neither, a run is not finished, or a study has no finished run.
     """
     selection = RunSelection()
-    runs: dict[Path, RunFolder] = {}
+    runs: dict[Path, Run] = {}
     for path in paths:
         study = StudyFolder(path.parent if path.name == STUDY_FILE else path)
         if study.exists:
@@ -61,7 +61,7 @@ def select_runs(paths: Sequence[Path]) -> RunSelection:
     return selection
 
 
-def _add_study(study: StudyFolder, selection: RunSelection) -> list[RunFolder]:
+def _add_study(study: StudyFolder, selection: RunSelection) -> list[Run]:
     """Return the finished runs of a study; add the others to the selection."""
     runs, failures = study.runs(), study.failures()
     finished = [run for run in runs if run.finished]
@@ -74,7 +74,7 @@ def _add_study(study: StudyFolder, selection: RunSelection) -> list[RunFolder]:
     return finished
 
 
-def read_runs(runs: Sequence[RunFolder], split: str | None, evaluate: Evaluate) -> Iterator[ComparedRun]:
+def read_runs(runs: Sequence[Run], split: str | None, evaluate: Evaluate) -> Iterator[ComparedRun]:
     """Read finished runs with their evaluations on a split.
 
     Args:
@@ -102,7 +102,7 @@ def compare_selection(selection: RunSelection, split: str | None, evaluate: Eval
 def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 32, workers: int = -1) -> Evaluate:
     """Return a function that evaluates a run and writes the results to its folder."""
 
-    def evaluate(run: RunFolder, split: str | None) -> Path:
+    def evaluate(run: Run, split: str | None) -> Path:
         from fgvc_cli.evaluation.evaluate import EvaluationRequest, prepare
         from fgvc_cli.evaluation.split_selection import SplitRequest
         from fgvc_cli.registry import get_registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary
 
@@ -37,11 +37,13 @@ class ComparedRun:
         version: of fgvc, at training.
         evaluation: its metrics on the split.
         top1: fraction of images classified correctly.
+        dataset, data: name of the dataset, and its folder or file.
+        notes: of the evaluation.
         correct: whether each image was classified correctly, by key.
         images_id: hash of the image keys and the class names; runs can be compared by image where it is equal.
     """
 
-    run: RunFolder
+    run: Run
     config: Mapping[str, Any]
     backbone: str
     head: str
@@ -54,46 +56,60 @@ class ComparedRun:
     version: str
     evaluation: EvaluationSummary
     top1: float
+    dataset: str
+    data: str
+    notes: list[str]
     correct: Mapping[str, bool]
     images_id: str
 
     @classmethod
     def of(
         cls,
-        run: RunFolder,
+        run: Run,
         config: Mapping[str, Any],
-        summary: TrainingSummary,
         evaluation: EvaluationSummary,
         correct: Mapping[str, bool],
+        evaluation_file: Path,
+        summary: TrainingSummary | None = None,
     ) -> ComparedRun:
         """Collect what a comparison needs of a run.
 
+        Args:
+            run: its folder.
+            config: its settings by section.
+            evaluation: its metrics on the split.
+            correct: whether each image was classified correctly, by key.
+            evaluation_file: file of `evaluation`, for messages.
+            summary: of the training; None: that in the folder.
+
         Raises:
-            KeyError, TypeError, ValueError: a value is missing or invalid.
+            FgvcError: a value of the summary or the evaluation is missing or invalid.
         """
-        components = summary.components
-        optimizer = components["optimizer"]
-        keys = sorted([*correct, *evaluation.failures])
-        classes = sorted(row.name for row in evaluation.per_class)
-        return cls(
-            run=run,
-            config=config,
-            backbone=str(components["backbone"]["name"]),
-            head=str(components["head"]["name"]),
-            optimizer=f"{optimizer['name']} over {optimizer['base']['name']}"
-            if "base" in optimizer
-            else str(optimizer["name"]),
-            seed=int(summary.seed),
-            minutes=summary.seconds / 60,
-            images_per_second=summary.images_per_second,
-            parameters={part: int(summary.parameters[part]) for part in ("backbone", "head", "total")},
-            device=summary.device,
-            version=str(summary.versions["fgvc-cli"]),
-            evaluation=evaluation,
-            top1=float(evaluation.top1),  # type: ignore[arg-type]  # None is refused like text
-            correct=correct,
-            images_id=hashlib.sha256("\0".join([*keys, "", *classes]).encode()).hexdigest(),
+        training = run.summary if summary is None else summary
+        components = training.components
+        of_training = _checked(
+            run.summary_file,
+            "restore it, or train again",
+            backbone=lambda: str(components["backbone"]["name"]),
+            head=lambda: str(components["head"]["name"]),
+            optimizer=lambda: _optimizer_title(components["optimizer"]),
+            seed=lambda: int(training.seed),
+            minutes=lambda: training.seconds / 60,
+            images_per_second=lambda: training.images_per_second,
+            parameters=lambda: {part: int(training.parameters[part]) for part in ("backbone", "head", "total")},
+            device=lambda: training.device,
+            version=lambda: str(training.versions["fgvc-cli"]),
         )
+        of_evaluation = _checked(
+            evaluation_file,
+            "delete it to evaluate again",
+            top1=lambda: float(evaluation.top1),  # type: ignore[arg-type]  # None is refused like text
+            dataset=lambda: str(evaluation.dataset["name"]),
+            data=lambda: str(evaluation.dataset["data"]),
+            notes=lambda: list(evaluation.notes),
+            images_id=lambda: _images_id([*correct, *evaluation.failures], [row.name for row in evaluation.per_class]),
+        )
+        return cls(run=run, config=config, evaluation=evaluation, correct=correct, **of_training, **of_evaluation)
 
     @cached_property
     def images_text(self) -> str:
@@ -105,7 +121,7 @@ class ComparedRun:
         return np.array([self.correct[key] for key in keys], dtype=bool)
 
 
-def read_run(run: RunFolder, evaluation: Path) -> ComparedRun:
+def read_run(run: Run, evaluation: Path) -> ComparedRun:
     """Read a finished run and its evaluation.
 
     Args:
@@ -120,15 +136,9 @@ def read_run(run: RunFolder, evaluation: Path) -> ComparedRun:
     except (OSError, ValueError) as error:
         raise FgvcError(f"{run.config_file} cannot be read ({error}); restore it, or leave the run out") from error
     settings = {section: table for section, table in config.items() if isinstance(table, dict)}
-    summary, scored = run.summary, EvaluationSummary.read(evaluation / SUMMARY)
+    scored = EvaluationSummary.read(evaluation / SUMMARY)
     correct = _read_correct(evaluation / PREDICTIONS)
-    try:
-        found = ComparedRun.of(run, settings, summary, scored, correct)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        files_ = f"{run.summary_file} or {evaluation / SUMMARY}"
-        raise FgvcError(
-            f"{files_} is damaged: a value is missing or invalid ({error}); evaluate or train again"
-        ) from error
+    found = ComparedRun.of(run, settings, scored, correct, evaluation / SUMMARY)
     right = sum(correct.values())
     if len(correct) != scored.images or abs(right - found.top1 * len(correct)) > 0.5:
         raise FgvcError(
@@ -136,6 +146,31 @@ def read_run(run: RunFolder, evaluation: Path) -> ComparedRun:
             "are correct in it; delete both to evaluate again"
         )
     return found
+
+
+def _checked(file: Path, remedy: str, **values: Callable[[], Any]) -> dict[str, Any]:
+    """Return values computed from the content of a file.
+
+    Raises:
+        FgvcError: one of them cannot be computed.
+    """
+    found = {}
+    for name, value in values.items():
+        try:
+            found[name] = value()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = name.replace("_", " ")
+            raise FgvcError(f"{file} is damaged: its {what} is missing or invalid; {remedy}") from error
+    return found
+
+
+def _optimizer_title(component: Mapping[str, Any]) -> str:
+    base = f" over {component['base']['name']}" if "base" in component else ""
+    return f"{component['name']}{base}"
+
+
+def _images_id(keys: Iterable[str], classes: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join([*sorted(keys), "", *sorted(classes)]).encode()).hexdigest()
 
 
 def _read_correct(path: Path) -> dict[str, bool]:

@@ -232,7 +232,7 @@ class ComparisonTable:
     def notes(self) -> list[str]:
         """Reasons why the rows may not be comparable."""
         runs = [run for row in self.rows for run in row.runs]
-        notes = list(dict.fromkeys(note for run in runs for note in run.evaluation.notes))
+        notes = list(dict.fromkeys(note for run in runs for note in run.notes))
         if shared := [name for name in self.settings if name.partition(".")[0] in SHARED]:
             notes.append(f"The rows differ in more than their components: {', '.join(shared)}.")
         for what, values in (
@@ -245,7 +245,7 @@ class ComparisonTable:
                 notes.append(f"The runs differ in {what} ({', '.join(sorted(values))}){costs}.")
         if seen := _differing_values([run.evaluation.preprocessing or {} for run in runs]):
             notes.append(f"The runs differ in preprocessing: {', '.join(seen)}.")
-        if len(folders := sorted({str(run.evaluation.dataset["data"]) for run in runs})) > 1:
+        if len(folders := sorted({run.data for run in runs})) > 1:
             notes.append(f"Images are matched by name between {' and '.join(folders)}.")
         if any(len(set(row.seeds)) < len(row.seeds) for row in self.rows):
             notes.append("Runs of one row have the same seed: their spread is not the spread over seeds.")
@@ -307,9 +307,9 @@ def compare(
         runs: with their evaluations.
         failed, unfinished: the other runs of a study.
     """
-    by_images: dict[tuple[str | None, ...], list[ComparedRun]] = {}
+    by_images: dict[tuple[str, ...], list[ComparedRun]] = {}
     for run in runs:
-        by_images.setdefault((run.evaluation.dataset["name"], run.evaluation.split, run.images_id), []).append(run)
+        by_images.setdefault((run.dataset, run.evaluation.split, run.images_id), []).append(run)
     tables = [ComparisonTable.of(rows_of(same)) for same in by_images.values()]
     return Comparison(tuple(sorted(tables, key=lambda table: -len(table.rows))), tuple(failed), tuple(unfinished))
 

@@ -12,7 +12,7 @@ from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.locks import FileLock, Locked
-from fgvc_cli.runs.folder import RunFolder, new_folder
+from fgvc_cli.runs.folder import Run, new_folder
 
 STUDY_FILE = "study.toml"
 
@@ -74,15 +74,15 @@ class StudyFolder:
         """The folder of the study's comparison."""
         return self.path / "comparison"
 
-    def run(self, name: str) -> RunFolder:
+    def run(self, name: str) -> Run:
         """Return the folder of a run."""
-        return RunFolder(self.path / "runs" / name)
+        return Run(self.path / "runs" / name)
 
-    def runs(self) -> list[RunFolder]:
+    def runs(self) -> list[Run]:
         """Return the runs that have started, by name; a finished one even if its settings are lost."""
         folder = self.path / "runs"
         found = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [run for path in found if (run := RunFolder(path)).config_file.is_file() or run.finished]
+        return [run for path in found if (run := Run(path)).config_file.is_file() or run.finished]
 
     def log(self, name: str) -> Path:
         """Return the file with the output of a run."""

@@ -25,7 +25,7 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.locks import FileLock, Locked
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.error_origin import describe_error
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.settings import Settings
 from fgvc_cli.training import run as training
@@ -162,7 +162,7 @@ def run_task(task: Task, events: Connection) -> Event:
 
 
 def _train(task: Task, callback: _EventSender) -> TrainingSummary:
-    run, registry = RunFolder(task.folder), get_registry()
+    run, registry = Run(task.folder), get_registry()
     if run.finished:  # by a predecessor
         return run.summary
     if run.config_file.is_file():

@@ -14,7 +14,7 @@ from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
 from fgvc_cli.registry import Registry
 from fgvc_cli.report.examples import DEFAULT_EXPLAINER, Examples, ReportRequest, make_examples
 from fgvc_cli.report.predictions import SplitScores, evaluate, read_scores
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import read_metadata
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.scoring.model import ReadyClassifier, load
@@ -33,14 +33,14 @@ class RunRecord:
         model: metadata of the model file: classes, preprocessing, components.
     """
 
-    run: RunFolder
+    run: Run
     summary: TrainingSummary
     epochs: list[EpochMetrics]
     config: str
     model: dict[str, Any]
 
     @classmethod
-    def read(cls, run: RunFolder) -> RunRecord:
+    def read(cls, run: Run) -> RunRecord:
         """Read the files of a finished run.
 
         Raises:

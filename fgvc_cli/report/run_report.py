@@ -15,7 +15,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.report.artifacts import RunArtifacts, RunRecord
 from fgvc_cli.report.examples import Examples, ReportRequest
 from fgvc_cli.report.predictions import SplitScores
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import EpochMetrics
 from fgvc_cli.scoring.model import run_of
 
@@ -60,7 +60,7 @@ class RunReport:
         }
 
 
-def report_run(run: RunFolder, request: ReportRequest, registry: Registry) -> RunReport:
+def report_run(run: Run, request: ReportRequest, registry: Registry) -> RunReport:
     """Collect the report of a run; the split is evaluated if it was not before.
 
     Args:
@@ -100,11 +100,11 @@ class StudyReport:
         """Name of the study's folder."""
         return self.folder.absolute().name
 
-    def number_of(self, run: RunFolder) -> int:
+    def number_of(self, run: Run) -> int:
         """Return the number of a run's section in the page, from 1."""
         return [report.record.run.path for report in self.runs].index(run.path) + 1
 
-    def epochs_of(self, run: RunFolder) -> list[EpochMetrics]:
+    def epochs_of(self, run: Run) -> list[EpochMetrics]:
         """Return the metrics of a run by epoch."""
         return self.runs[self.number_of(run) - 1].record.epochs
 
@@ -121,7 +121,7 @@ def report_study(selection: RunSelection, split: str | None, reports: Sequence[R
         FgvcError: a run has no predictions to compare.
     """
 
-    def refuse(run: RunFolder, split: str | None) -> Path:
+    def refuse(run: Run, split: str | None) -> Path:
         raise FgvcError(f"{run.path} has no evaluation{f' on {split}' if split else ''} to compare; evaluate it first")
 
     assert selection.study is not None

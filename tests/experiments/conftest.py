@@ -16,7 +16,7 @@ from fgvc_cli.experiments.compared_run import ComparedRun, read_run
 from fgvc_cli.experiments.planning import SweepRequest, plan
 from fgvc_cli.experiments.study import Study
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.folder import RunFolder
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.testing.tiny import summary_of
 
 TINY = {
@@ -51,20 +51,20 @@ def tiny(tmp_path) -> Callable[..., Study]:
 
 
 @pytest.fixture(scope="session")
-def make_run() -> Callable[..., RunFolder]:
+def make_run() -> Callable[..., Run]:
     """A function that writes the folder of a finished run; see `write_run`."""
     return write_run
 
 
 def write_run(
     folder: Path, correct: Sequence[bool], split: str = "test", keys: Sequence[str] = (), **facts: Any
-) -> RunFolder:
+) -> Run:
     """Write the folder of a finished run that classifies images as given.
 
     Facts: backbone, head, optimizer, base, seed, epochs, dataset, minutes, device, failures, head_options, speed (of
     learning), size (of images), data (folder of the images).
     """
-    run = RunFolder(folder)
+    run = Run(folder)
     defaults = {"backbone": "b", "head": "h", "optimizer": "sgd"}
     names = {kind: facts.get(kind, default) for kind, default in defaults.items()}
     components: dict[str, Any] = {kind: {"name": name, "distribution": "fgvc-cli"} for kind, name in names.items()}
@@ -104,7 +104,7 @@ def write_run(
         "run": str(folder), "dataset": {"name": dataset, "data": facts.get("data")}, "split": split,
         "origin": "official", "notes": [], "images": len(correct), "classes": 2, "top1": top1,
         "macro": {"f1": top1 / 2}, "precision": "fp32", "preprocessing": {"image_size": facts.get("size", 64)},
-        "per_class": [{"class": name} for name in ("ant", "bee")],
+        "per_class": [{"class": name, "images": 1} for name in ("ant", "bee")],
         "failures": [{"key": key, "reason": "broken"} for key in facts.get("failures", ())],
     }  # fmt: skip
     evaluated = run.evaluation(split)
@@ -123,7 +123,7 @@ def write_run(
 @pytest.fixture
 def run_of(tmp_path) -> Callable[..., ComparedRun]:
     """A function that writes a run and reads it for a comparison."""
-    made: list[RunFolder] = []
+    made: list[Run] = []
 
     def read(correct: Sequence[bool], split: str = "test", **facts: Any) -> ComparedRun:
         run = write_run(tmp_path / f"run{len(made)}", correct, split, **facts)

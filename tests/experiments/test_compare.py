@@ -78,7 +78,7 @@ def test_a_run_is_evaluated_if_necessary(tmp_path, make_run):
 
 def test_val_is_compared_only_without_a_test_split(tmp_path, make_run):
     (found,) = read_runs([make_run(tmp_path / "val", [True], split="val")], None, evaluate)
-    assert found.split == "val"
+    assert found.evaluation.split == "val"
     run = make_run(tmp_path / "run", [True])
     run.evaluation("test").rename(run.evaluation("val"))
     with pytest.raises(AssertionError, match="has an evaluation of None"):
@@ -96,13 +96,13 @@ def test_a_damaged_file_is_named(tmp_path, make_run, file):
 @pytest.mark.parametrize(
     ("file", "key", "value", "said"),
     [
-        ("summary.json", "seconds", None, "'seconds'"),
-        ("summary.json", "seed", "x", "'seed'"),
-        ("summary.json", "parameters", {}, "'parameters.backbone'"),
-        ("summary.json", "versions", {}, "'versions.fgvc-cli'"),
-        ("evaluation/test/summary.json", "top1", "x", "'top1'"),
-        ("evaluation/test/summary.json", "notes", None, "'notes'"),
-        ("evaluation/test/summary.json", "dataset", {}, "'dataset."),
+        ("summary.json", "seconds", None, "minutes"),
+        ("summary.json", "seed", "x", "seed"),
+        ("summary.json", "parameters", {}, "parameters"),
+        ("summary.json", "versions", {}, "version"),
+        ("evaluation/test/summary.json", "top1", "x", "top1"),
+        ("evaluation/test/summary.json", "notes", None, "notes"),
+        ("evaluation/test/summary.json", "dataset", {}, "dataset"),
         ("evaluation/test/summary.json", "images", 3, "1 of 2"),
         ("evaluation/test/summary.json", "top1", 1.0, "1 of 2"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from PIL import Image
 from fgvc_cli.experiments.compared_run import ComparedRun
 from fgvc_cli.experiments.comparison import compare
 from fgvc_cli.experiments.folder import FailedRun
-from fgvc_cli.explaining.masking import Cover
+from fgvc_cli.explaining.masking import Masking
 from fgvc_cli.report.artifacts import RunRecord
 from fgvc_cli.report.examples import IMAGES, Example, Examples, ReportRequest, Tile
 from fgvc_cli.report.pictures import Picture, picture
 from fgvc_cli.report.predictions import Prediction, SplitScores
 from fgvc_cli.report.run_report import RunReport, StudyReport
-from fgvc_cli.runs.folder import RunFolder
-from fgvc_cli.runs.results import EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
+from fgvc_cli.runs.folder import Run
+from fgvc_cli.runs.results import Averages, ClassMetrics, EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
+from fgvc_cli.scoring.results import EvaluationSummary
 
 VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br", "input"}
 
@@ -152,7 +153,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunRecor
         text = 'recipe = "scratch"\n[dataset]\nname = "fgvc-cli:demo"\n[train]\nbatch_size = 16\n'
         model = {"classes": [], "preprocessing": {"image_size": 64, "resize": 73}}
         summarized = TrainingSummary.from_json({**written, **summary})
-        return RunRecord(RunFolder(Path("runs") / name), summarized, lines, config or text, model)
+        return RunRecord(Run(Path("runs") / name), summarized, lines, config or text, model)
 
     return make
 
@@ -173,7 +174,8 @@ def scored() -> Callable[..., SplitScores]:
                 probability = float(rng.uniform(0.4, 1.0))
                 true = probability if predicted == name else (1 - probability) / 2
                 predictions.append(Prediction(f"{name}/{i:04}.png", name, predicted, probability, true))
-        return SplitScores({**_figures(predictions, names), "split": split, **summary}, predictions)
+        evaluated = EvaluationSummary(**{**_figures(predictions, names), "split": split, **summary})
+        return SplitScores(evaluated, predictions)
 
     return make
 
@@ -182,12 +184,10 @@ def _figures(predictions: list[Prediction], names: list[str]) -> dict[str, Any]:
     rows = []
     for name in names:
         own = [p for p in predictions if p.true == name]
-        share = sum(p.is_right for p in own) / len(own) if own else None
-        rows.append(
-            {"class": name, "images": len(own), "precision": share, "recall": share, "f1": share, "top1": share}
-        )
+        fraction = sum(p.is_right for p in own) / len(own) if own else None
+        rows.append(ClassMetrics(name, len(own), fraction, fraction, fraction, fraction))
     top1 = sum(p.is_right for p in predictions) / len(predictions)
-    average = {"precision": top1, "recall": top1, "f1": top1}
+    average = Averages(top1, top1, top1)
     return {
         "origin": "drawn (seed 0)", "dataset": {"name": "demo", "data": None}, "notes": [], "images": len(predictions),
         "failed": 0, "classes": len(names), "classes_present": len(names), "top1": top1, "top5": None, "macro": average,
@@ -214,7 +214,7 @@ def examples(busy_picture: Picture) -> Callable[..., Examples]:
             return Example(key, true, predicted, shown, **more)
 
         panels = [example(4, sentence="The decision survived.", survived=True) for _ in range(images)]
-        return Examples("gradcam", Cover(), ["gradcam: map 1 with 8x8 is taken"], [example(3)] * images, panels)
+        return Examples("gradcam", Masking(), ["gradcam: map 1 with 8x8 is taken"], [example(3)] * images, panels)
 
     return make
 
@@ -238,18 +238,13 @@ def study_report(recorded: Any, scored: Any, run_report: Any) -> Callable[..., S
                 figures = scored(4, 40)
                 worse = figures.predictions[: 30 * place]
                 right = {p.key: p.is_right and p not in worse for p in figures.predictions}
-                summary = {
-                    **figures.summary,
-                    "top1": sum(right.values()) / len(right),
-                    "failures": [],
-                    "precision": "fp32",
-                }
+                summary = replace(figures.summary, top1=sum(right.values()) / len(right))
                 config = {"head": {"name": head}, "train": {"epochs": 10, "seed": seed}}
-                source = Path("summary.json")
-                compared.append(ComparedRun.of(training.run, config, training.summary, summary, right, source))
-                reports.append(
-                    run_report(record=training, scores=SplitScores(summary, figures.predictions), examples=examples)
+                compared.append(
+                    ComparedRun.of(training.run, config, summary, right, Path("summary.json"), training.summary)
                 )
+                scores = SplitScores(summary, figures.predictions)
+                reports.append(run_report(record=training, scores=scores, examples=examples))
         comparison = compare(compared, failed)
         return StudyReport(Path("runs") / "study", "seeds = [0, 1]", comparison, reports)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fgvc_cli.evaluation.images import SubjectRequest
 
+from fgvc_cli.evaluation.split_selection import SplitRequest
 from fgvc_cli.report.detail_sections import (
     ALL_SHOWN,
     EXTREMES,
@@ -23,7 +23,7 @@ from fgvc_cli.report.detail_sections import (
 from fgvc_cli.report.examples import ReportRequest
 from fgvc_cli.report.predictions import confused
 from fgvc_cli.report.run_sections import commands, reproducing_section, result, summary_section
-from fgvc_cli.runs.results import TrainMetrics, ValMetrics
+from fgvc_cli.runs.results import ClassMetrics, TrainMetrics, ValMetrics
 
 
 def facts(section, read_page) -> dict[str, str]:
@@ -136,8 +136,7 @@ def test_a_very_long_list_of_classes_is_cut(scored, read_page):
 
 def test_classes_without_images_are_listed_separately(scored, read_page):
     found = scored(3, 5)
-    absent = {"class": "rare", "images": 0, "precision": None, "recall": None, "f1": None, "top1": None}
-    found.summary["per_class"].append(absent)
+    found.summary.per_class.append(ClassMetrics("rare", 0))
     page = read_page(classes_section(found, "").body)
     assert "rare" not in page.one("table").text and "rare" in page.one("details").text
 
@@ -176,7 +175,7 @@ def test_examples_name_classes_and_files(examples, read_page):
 
 def test_commands_repeat_the_request(run_report, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    subject = SubjectRequest("final", Path("other photos"), None, {"test": "final", "strict": True}, True)
+    subject = SplitRequest("final", Path("other photos"), None, {"test": "final", "strict": True}, True)
     request = ReportRequest(subject, "layercam", {"map": 0}, images=3)
     report = run_report(request=request, image_files={"a": Path("a b.png")})
     options = "--split final --data 'other photos' --set dataset.test=final --set dataset.strict=true --ignore-unknown"
