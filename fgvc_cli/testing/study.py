@@ -2,55 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.planning import SweepRequest, plan, resolve_combinations
 from fgvc_cli.experiments.study import Study, parse_study
-from fgvc_cli.testing.check import Check, Checks, ContractBroken, expect
-from fgvc_cli.testing.subject import Subject
+from fgvc_cli.testing.check import Checks, ContractError, expect
+from fgvc_cli.testing.component import ComponentUnderTest
 
-READING: Checks[Subject] = Checks()
-
-
-def checks(subject: Subject) -> Iterator[Check]:
-    """Return the checks of a study."""
-    yield from READING.of(subject)
+CHECKS: Checks[ComponentUnderTest] = Checks(lambda subject: subject)
 
 
-@READING("it is read", "A study is a TOML file of settings and cells.")
-def is_read(subject: Subject) -> None:
-    """Its file is valid, its components are registered, and it has combinations."""
-    _planned(subject)
+@CHECKS("can be parsed", "A study is a TOML file of settings and cells.")
+def parsed(subject: ComponentUnderTest) -> None:
+    """The file is valid, its components are registered, and it has combinations."""
+    _plan(subject)
 
 
-@READING("its settings fit", "An option that does not exist would end the study before it begins.")
-def settings(subject: Subject) -> None:
-    """Every combination resolves."""
+@CHECKS("settings are valid", "An invalid option ends the study before the first run.")
+def settings(subject: ComponentUnderTest) -> None:
+    """The settings of every combination resolve."""
     try:
-        resolve_combinations(_planned(subject), subject.registry)
+        resolve_combinations(_plan(subject), subject.registry)
     except FgvcError as error:
-        raise ContractBroken("settings that fit", str(error), "correct that cell") from error
+        raise ContractError("valid settings", str(error), "correct that cell") from error
 
 
-@READING("its combinations differ", "Two that are the same would be trained twice for nothing.")
-def combinations(subject: Subject) -> None:
-    """No two cells come to the same combination, and the file that is kept says the same study again."""
-    study = _planned(subject)
+@CHECKS("combinations are distinct", "Equal ones would be trained twice.")
+def combinations(subject: ComponentUnderTest) -> None:
+    """No two cells give the same combination, and the study is the same after it is written and read."""
+    study = _plan(subject)
     cells = len(parse_study(subject.component.load(), subject.component.name).cells)
-    expect(
-        len(study.combinations) == cells,
-        f"{cells} combinations",
-        f"{len(study.combinations)} that differ",
-        "leave the repeated cells out",
-    )
-    again = parse_study(study.as_toml(), "the study that is kept")
-    same = [(each.name, each.settings) for each in study.combinations]
-    expect(list(again.cells) == same, "a study that can be written to a file", "it changes by that", "simplify it")
+    found = f"{len(study.combinations)} of them are distinct"
+    expect(len(study.combinations) == cells, f"{cells} distinct combinations", found, "remove the repeated cells")
+    again = parse_study(study.as_toml(), "the written study")
+    same = list(again.cells) == [(each.name, each.settings) for each in study.combinations]
+    expect(same, "the same study after writing and reading it", "it differs", "simplify it")
 
 
-def _planned(subject: Subject) -> Study:
+def _plan(subject: ComponentUnderTest) -> Study:
     try:
         return plan(SweepRequest(study=subject.component.reference), subject.registry)
     except FgvcError as error:
-        raise ContractBroken("a study that can be read", str(error), "docs/studies.md has its form") from error
+        raise ContractError("a valid study", str(error), "see docs/studies.md for its format") from error

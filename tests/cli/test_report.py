@@ -214,9 +214,8 @@ def test_without_a_loadable_model_the_stored_evaluation_is_reported(fgvc, evalua
 
 
 def test_an_unsupported_explainer_is_refused_only_if_requested(fgvc, evaluated, monkeypatch):
-    from fgvc_explainers.cam import GradCam
-
     from fgvc_cli.errors import UsageError
+    from fgvc_explainers.cam import GradCam
 
     def refuse(self: Any, classifier: Any) -> None:
         raise UsageError("gradcam does not support this head")
