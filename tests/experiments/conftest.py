@@ -17,7 +17,7 @@ from fgvc_cli.experiments.planning import SweepRequest, plan
 from fgvc_cli.experiments.study import Study
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import Run
-from fgvc_cli.testing.tiny import summary_of
+from fgvc_cli.testing.tracker import summary_of
 
 TINY = {
     "dataset": {"name": "demo", "train": 2, "val": 1, "test": 1, "size": 32},

@@ -13,7 +13,7 @@ from fgvc_cli.experiments import worker
 from fgvc_cli.experiments.worker import Failed, Finished
 from fgvc_cli.locks import locked
 from fgvc_cli.runs.folder import check_out
-from fgvc_cli.testing.tiny import summary_of
+from fgvc_cli.testing.tracker import summary_of
 
 
 @pytest.fixture
