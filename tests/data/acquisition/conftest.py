@@ -4,76 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import sys
 import tarfile
 import threading
-import zipfile
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fgvc_cli import settings
+from fgvc_cli import DatasetSpec, hookimpl, settings
+from fgvc_cli.contracts import Dataset, DatasetRequest, Download, Provision, Split
 from fgvc_cli.data.acquisition import download as transfer
+from fgvc_cli.data.acquisition.prepare import prepare_dataset
 from fgvc_cli.registry import lookup
-
-PLUGIN = """
-from fgvc_cli import DatasetSpec, hookimpl
-
-@hookimpl
-def fgvc_datasets():
-    return [DatasetSpec("insects", "insects_set:Insects", "Insects, for a test", source="A paper")]
-"""
-
-DATASET = """
-import json
-from pathlib import Path
-
-from fgvc_cli.contracts import Dataset, Download, Provision, Split
-
-class Insects(Dataset):
-    name, class_names = "insects", ("ant", "bee")
-
-    def __init__(self, request, options):
-        self.folder = self.provision(request, options).require(self.name)
-
-    @classmethod
-    def provision(cls, request, options):
-        facts = json.loads(Path(__file__).with_name("provision.json").read_text())
-        downloads = tuple(Download(**{**d, "gives": tuple(d.get("gives", ()))}) for d in facts.pop("downloads"))
-        facts["needed"] = tuple(facts["needed"])
-        return Provision(folder=request.root / "insects", downloads=downloads, **facts)
-
-    def splits(self):
-        return ("train",)
-
-    def split(self, name):
-        images = sorted((self.folder / "images").glob("*/*.png"))
-        labels = [self.class_names.index(image.parent.name) for image in images]
-        return Split(name, images, labels, [image.name for image in images], origin="official")
-"""
 
 
 class Server:
-    """Files over HTTP on this machine.
+    """A local HTTP server.
 
     Attributes:
-        url: what links begin with.
-        files: contents by path.
-        ranges: whether it can send a part of a file.
-        drop_after: bytes after which it breaks off each answer; None: never.
-        shift: how many bytes off the part of a file is that it sends.
-        wait: held before each block of 64 KiB, to slow it down.
-        answers: status codes for the next requests, instead of what they ask for.
-        redirects: where paths lead to.
-        kind: the content type that it states.
-        log: the range that each request asked for, or None.
+        url: base of the links.
+        files: content by path.
+        ranges: whether it supports ranges.
+        drop_after: bytes after which it breaks each connection; None: never.
+        shift: offset in bytes of the ranges that it sends.
+        wait: seconds before each block of 64 KiB.
+        answers: status codes of the next responses.
+        redirects: target by path.
+        kind: content type.
+        log: range of each request, or None.
     """
 
     def __init__(self) -> None:
@@ -166,87 +131,99 @@ IMAGES = {f"images/{name}/{i}.png": picture(10 * k + i) for k, name in enumerate
 LISTS = {"lists/all.txt": b"ant\nbee\n"}
 
 
-def tar_of(files: Mapping[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
+class InsectsDataset(Dataset):
+    name, class_names = "insects", ("ant", "bee")
+    files: ClassVar[Provision]
 
+    def __init__(self, request: DatasetRequest, options: Any) -> None:
+        self.folder = self.files.require(self.name)
 
-def zip_of(files: Mapping[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return packed.getvalue()
+    @classmethod
+    def provision(cls, request: DatasetRequest, options: Any) -> Provision:
+        return cls.files
 
+    def splits(self) -> tuple[str, ...]:
+        return ("train",)
 
-def md5(content: bytes) -> str:
-    return f"md5:{hashlib.md5(content).hexdigest()}"
+    def split(self, name: str) -> Split:
+        images = sorted((self.folder / "images").glob("*/*.png"))
+        labels = [self.class_names.index(image.parent.name) for image in images]
+        return Split(name, images, labels, [image.name for image in images], origin="official")
 
 
 class Insects:
-    """The dataset "insects": what it needs, its folder, and the command line that gets it."""
+    """The dataset "insects" on a server, and its folder.
 
-    def __init__(self, site: Path, root: Path, server: Server) -> None:
-        self.site, self.root, self.folder, self.server = site, root, root / "insects", server
-        self.archive = tar_of({**IMAGES, **LISTS})
-        server.files["insects.tgz"] = self.archive
-        self.provide()
+    Attributes:
+        root, folder: the data root, and the folder of the dataset in it.
+        archive: the published archive.
+        provision: of the dataset.
+    """
 
-    def provide(self, **changes: Any) -> None:
-        """Say what it needs; by default an archive with images/ and lists/."""
-        facts = {
-            "needed": ["images", "lists"],
-            "downloads": [self.download()],
-            "by_hand": "Ask the museum for insects.tgz.",
-            "homepage": "https://insects.example",
-            "license": "for research",
-        }
-        (self.site / "provision.json").write_text(json.dumps({**facts, **changes}))
+    def __init__(self, root: Path, server: Server) -> None:
+        self.root, self.folder, self.server = root, root / "insects", server
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+            for name, content in {**IMAGES, **LISTS}.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        self.publish(packed.getvalue())
 
-    def download(self, **changes: Any) -> dict[str, Any]:
-        return {
+    def publish(self, archive: bytes, needed: tuple[str, ...] = ("images", "lists"), **changes: Any) -> None:
+        """Publish an archive; `changes` apply to its `Download`."""
+        self.archive = self.server.files["insects.tgz"] = archive
+        self.provide(self.download(**changes), needed=needed)
+
+    def provide(self, *downloads: Download, needed: tuple[str, ...] = ("images", "lists")) -> None:
+        """Set the downloads of the dataset."""
+        by_hand, homepage = "Ask the museum for insects.tgz.", "https://insects.example"
+        self.provision = Provision(self.folder, needed, downloads, by_hand, homepage, "for research")
+
+    def download(self, **changes: Any) -> Download:
+        """Return the download of the archive."""
+        facts: dict[str, Any] = {
             "url": f"{self.server.url}/insects.tgz",
             "file": "insects.tgz",
-            "checksum": md5(self.archive),
+            "checksum": f"md5:{hashlib.md5(self.archive).hexdigest()}",
             "size": len(self.archive),
             "unpack": "",
-            "gives": ["images", "lists"],
-            **changes,
+            "gives": ("images", "lists"),
         }
+        return Download(**{**facts, **changes})
 
-    def run(self, *arguments: str) -> Any:
-        """Run `fgvc data ...`."""
-        from fgvc_cli.cli.app import build_app
-
-        return CliRunner().invoke(build_app(), ["data", *arguments, "--data-root", str(self.root)])
+    def prepare(self) -> None:
+        """Download the dataset, and check that it is complete."""
+        prepare_dataset("insects", self.provision)
+        assert all((self.folder / name).read_bytes() == content for name, content in {**IMAGES, **LISTS}.items())
 
     def there(self) -> list[str]:
-        """List what lies in its folder."""
+        """List the content of its folder."""
         return sorted(path.name for path in self.folder.iterdir()) if self.folder.exists() else []
-
-    def is_whole(self) -> bool:
-        return all((self.folder / name).read_bytes() == content for name, content in {**IMAGES, **LISTS}.items())
 
 
 @pytest.fixture
-def insects(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Insects]:
-    """The dataset, registered by a plugin that is installed for the test."""
-    site = tmp_path / "site"
-    info = site / "insects-1.0.dist-info"
+def insects(server: Server, tmp_path: Path) -> Insects:
+    """The dataset, not registered."""
+    return Insects(tmp_path / "root", server)
+
+
+@pytest.fixture
+def fgvc_data(insects: Insects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """A function that runs `fgvc data`; the dataset is registered by an installed plugin."""
+    info = tmp_path / "site" / "insects-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: insects\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[fgvc]\ninsects = insects_plugin\n")
-    (site / "insects_plugin.py").write_text(PLUGIN)
-    (site / "insects_set.py").write_text(DATASET)
-    monkeypatch.syspath_prepend(str(site))
+    module: Any = types.ModuleType("insects_plugin")
+    spec = DatasetSpec("insects", "insects_plugin:Insects", "Insects, for a test", source="A paper")
+    module.Insects, module.fgvc_datasets = InsectsDataset, hookimpl(lambda: [spec], specname="fgvc_datasets")
+    monkeypatch.setattr(InsectsDataset, "files", insects.provision, raising=False)
+    monkeypatch.setitem(sys.modules, "insects_plugin", module)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     lookup._discovered.cache_clear()
-    yield Insects(site, tmp_path / "root", server)
+    from fgvc_cli.cli.app import build_app
+
+    yield lambda *arguments: CliRunner().invoke(build_app(), ["data", *arguments, "--data-root", str(insects.root)])
     lookup._discovered.cache_clear()
-    for name in ("insects_plugin", "insects_set"):
-        sys.modules.pop(name, None)
     settings.use(None)

@@ -19,23 +19,17 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
+from fgvc_cli.contracts import Download
 from fgvc_cli.data.acquisition import download, prepare, unpacking
-from fgvc_cli.data.acquisition.select import choose_dataset
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import bytes_text
-from fgvc_cli.registry import get_registry
 
 
-def succeeds(insects):
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == 0, result.stderr
-    assert insects.is_whole()
-    return result
-
-
-def fails(insects, *facts: str, code: int = 1):
-    result = insects.run("prepare", "insects")
-    assert result.exit_code == code and all(fact in result.stderr for fact in facts), result.stderr
-    return result
+def fails(insects, *facts: str) -> str:
+    with pytest.raises(FgvcError) as caught:
+        insects.prepare()
+    assert all(fact in str(caught.value) for fact in facts), caught.value
+    return str(caught.value)
 
 
 def have_part(insects, content: bytes) -> Path:
@@ -46,24 +40,46 @@ def have_part(insects, content: bytes) -> Path:
     return part
 
 
-def with_archive(insects, archive: bytes, **changes) -> None:
-    insects.archive = insects.server.files["insects.tgz"] = archive
-    insects.provide(downloads=[insects.download(**changes)])
-
-
-def test_a_download_is_verified_unpacked_and_described(insects):
-    result = succeeds(insects)
+def test_the_command(fgvc_data, insects):
+    result = fgvc_data("prepare", "insects")
+    assert result.exit_code == 0, result.stderr
     assert insects.there() == ["images", "lists"]
     assert all(fact in result.stderr for fact in ("1 file, ", "127.0.0.1", str(insects.folder), "for research"))
     assert ["train", "6", "2", "3", "each", "official"] in [line.split() for line in result.stdout.splitlines()]
     assert f"next: fgvc train --dataset insects --data-root {insects.root}\n" in result.stdout
+    assert fgvc_data("prepare", "folder").exit_code == 2
+    tiny = [f"--set=dataset.{name}" for name in ("train=1", "val=1", "test=1", "size=64")]
+    result = fgvc_data("prepare", "demo", *tiny)
+    assert result.exit_code == 0 and "next: fgvc train --dataset demo --set dataset.train=1" in result.stdout
+
+
+def test_the_command_where_a_download_fails(fgvc_data, insects, monkeypatch):
+    again = f"fgvc data prepare insects --data-root {insects.root}"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+        assert "--data-root" in fgvc_data("prepare", "insects").stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "unpack", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+        result = fgvc_data("prepare", "insects")
+    assert result.exit_code == 130 and again in result.stderr
+    shutil.rmtree(insects.folder)
+    insects.server.files.clear()
+    result = fgvc_data("prepare", "insects")
+    assert (result.exit_code, result.stdout) == (1, "") and result.stderr.rstrip().endswith(again)
+    insects.root.rmdir()
+    insects.root.write_text("a file")
+    assert len(fgvc_data("prepare", "insects").stderr.splitlines()) == 1
+
+
+def test_existing_files_are_kept(insects):
+    insects.prepare()
     asked = len(insects.server.log)
-    succeeds(insects)
+    insects.prepare()
     assert len(insects.server.log) == asked
     shutil.rmtree(insects.folder / "images")
     kept = insects.folder / "lists" / "all.txt"
     kept.write_text("mine\n")
-    assert insects.run("prepare", "insects").exit_code == 0
+    prepare.prepare_dataset("insects", insects.provision)
     assert kept.read_text() == "mine\n" and (insects.folder / "images/ant/0.png").exists()
 
 
@@ -84,9 +100,9 @@ def test_a_part_is_resumed_or_discarded(insects, part, known, behavior, log):
     vars(insects.server).update(behavior)
     archive = insects.archive
     parts = {"beginning": archive[:1000], "garbage": b"x" * 1000, "complete": archive, "longer": archive + b"more"}
-    insects.provide(downloads=[insects.download(**({} if known else {"size": 0}))])
+    insects.provide(insects.download(size=len(archive) * known))
     have_part(insects, parts[part])
-    succeeds(insects)
+    insects.prepare()
     sizes = {"size": len(archive), "longer": len(archive) + 4}
     assert insects.server.log == [asked and asked.format(**sizes) for asked in log]
     assert insects.there() == ["images", "lists"]
@@ -95,22 +111,24 @@ def test_a_part_is_resumed_or_discarded(insects, part, known, behavior, log):
 def test_a_broken_connection_is_resumed(insects, monkeypatch):
     monkeypatch.setattr(download, "MIN_PROGRESS", 1000)
     insects.server.drop_after = len(insects.archive) // 10  # more often than `ATTEMPTS`
-    succeeds(insects)
+    insects.prepare()
     assert len(insects.server.log) == 11 and insects.server.log[0] is None
 
 
 def test_a_connection_that_keeps_breaking_can_be_resumed_later(insects):
     insects.server.drop_after = 500
-    assert "5 times in a row" in fails(insects).stderr.splitlines()[-1]
+    fails(insects, "5 times in a row")
     assert insects.there() == ["insects.tgz.part"]
     insects.server.drop_after = None
-    succeeds(insects)
+    insects.prepare()
     assert insects.server.log[-1] == "bytes=2500-"
 
 
-def test_a_busy_or_temporarily_unreachable_host_is_retried(insects, monkeypatch):
+def test_a_busy_or_temporarily_unreachable_host_is_retried(insects, monkeypatch, caplog):
+    caplog.set_level("INFO")
     insects.server.answers = [503, 429]
-    assert "503 Service Unavailable" in succeeds(insects).stderr
+    insects.prepare()
+    assert "503 Service Unavailable" in caplog.text
     shutil.rmtree(insects.folder)
     attempt = download._attempt
     busy = HTTPError(f"{insects.server.url}/insects.tgz", 503, "Service Unavailable", Message(), None)
@@ -122,27 +140,28 @@ def test_a_busy_or_temporarily_unreachable_host_is_retried(insects, monkeypatch)
         attempt(*arguments)
 
     monkeypatch.setattr(download, "_attempt", failing_first)
-    assert "no route" in succeeds(insects).stderr
+    insects.prepare()
+    assert "no route" in caplog.text
 
 
 def test_the_proxy_of_the_environment_is_used(insects, monkeypatch):
     link = "http://museum.example/insects.tgz"
     insects.server.files[link] = insects.archive
-    insects.provide(downloads=[insects.download(url=link)])
+    insects.provide(insects.download(url=link))
     monkeypatch.setenv("http_proxy", insects.server.url)
     monkeypatch.delenv("no_proxy", raising=False)
-    succeeds(insects)
+    insects.prepare()
 
 
 def test_a_file_that_differs_is_deleted(insects):
-    insects.provide(downloads=[insects.download(checksum="", size=len(insects.archive) + 1)])
+    insects.provide(insects.download(checksum="", size=len(insects.archive) + 1))
     fails(insects, f"{len(insects.archive)} bytes", f"{len(insects.archive) + 1} bytes")
     assert not insects.folder.exists()
-    insects.provide(downloads=[insects.download(checksum="crc32:0")])
+    insects.provide(insects.download(checksum="crc32:0"))
     fails(insects, "'crc32:0'")
     shutil.rmtree(insects.folder)
-    insects.provide(downloads=[insects.download(checksum=f"md5:{insects.download()['checksum'][4:].upper()}")])
-    succeeds(insects)
+    insects.provide(insects.download(checksum=f"md5:{insects.download().checksum[4:].upper()}"))
+    insects.prepare()
     shutil.rmtree(insects.folder)
     insects.server.files["insects.tgz"] = insects.archive[:-1] + b"?"
     fails(insects, "its md5 is")
@@ -161,17 +180,13 @@ def test_a_file_that_differs_is_deleted(insects):
 )
 def test_a_dead_link_gives_instructions(insects, url, cause):
     insects.server.redirects["redirect-to-a-file"] = "file:///etc/passwd"
-    insects.provide(downloads=[insects.download(url=url.format(url=insects.server.url))])
-    archive = bytes_text(len(insects.archive)), insects.download()["checksum"]
-    result = fails(insects, cause, "Ask the museum", "https://insects.example", "images, lists", *archive)
-    assert result.stderr.rstrip().endswith(f"fgvc data prepare insects --data-root {insects.root}")
+    insects.provide(insects.download(url=url.format(url=insects.server.url)))
+    archive = bytes_text(len(insects.archive)), insects.download().checksum
+    fails(insects, cause, "Ask the museum", "https://insects.example", "images, lists", *archive)
     assert not insects.folder.exists()
-
-
-def test_without_a_link_it_gives_instructions(insects):
-    insects.provide(downloads=[])
-    result = fails(insects, "Ask the museum")
-    assert result.stdout == "" and result.stderr.startswith("fgvc: error: ") and not insects.folder.exists()
+    insects.provide()
+    fails(insects, "Ask the museum")
+    assert not insects.folder.exists()
 
 
 def test_a_web_page_is_not_the_file(insects):
@@ -183,23 +198,24 @@ def test_a_web_page_is_not_the_file(insects):
 
 def test_a_dead_link_does_not_stop_the_other_downloads(insects):
     insects.server.files["names.txt"] = b"ant\n"
-    good = {"url": f"{insects.server.url}/names.txt", "file": "names.txt"}
-    insects.provide(needed=["names.txt", "images"], downloads=[insects.download(url=""), good])
+    good = Download(f"{insects.server.url}/names.txt", "names.txt")
+    insects.provide(insects.download(url=""), good, needed=("names.txt", "images"))
     fails(insects, f"missing in {insects.folder}: images\n")
     assert (insects.folder / "names.txt").read_bytes() == b"ant\n"
 
 
-def test_an_archive_of_the_user_is_verified_and_used(insects):
+def test_an_archive_of_the_user_is_verified_and_used(insects, caplog):
     insects.folder.mkdir(parents=True)
     own = insects.folder / "insects.tgz"
     own.write_bytes(b"something else")
-    assert "its md5 is" in succeeds(insects).stderr
+    insects.prepare()
+    assert "its md5 is" in caplog.text
     assert own.read_bytes() == b"something else" and insects.server.log == [None]
     for name in ("images", "lists"):
         shutil.rmtree(insects.folder / name)
-    insects.provide(downloads=[insects.download(url="")])
+    insects.provide(insects.download(url=""))
     own.write_bytes(insects.archive)
-    succeeds(insects)
+    insects.prepare()
     assert own.exists() and insects.server.log == [None]
 
 
@@ -240,7 +256,7 @@ def zip_of(*names: str) -> bytes:
     ],
 )
 def test_an_archive_with_a_member_that_escapes_is_refused(insects, archive):
-    with_archive(insects, archive)
+    insects.publish(archive)
     fails(insects, "refused")
     assert insects.there() == ["insects.tgz.part"]
     assert not list(insects.root.parent.rglob("*out.txt"))
@@ -255,9 +271,8 @@ def test_leading_folders_are_stripped(insects, packed):
         hard = member("set-1.0/hard", type=tarfile.LNKTYPE, linkname=names[0])
         soft = member("set-1.0/a/soft", type=tarfile.SYMTYPE, linkname="b/two.txt")
         archive = tar_of(member("set-1.0", type=tarfile.DIRTYPE), *map(member, names), hard, soft)
-    insects.archive = insects.server.files["insects.tgz"] = archive
-    insects.provide(needed=["x/a"], downloads=[insects.download(unpack="x", strip=1, gives=["x/a"])])
-    insects.run("prepare", "insects")
+    insects.publish(archive, ("x/a",), unpack="x", strip=1, gives=("x/a",))
+    prepare.prepare_dataset("insects", insects.provision)
     found = {str(path.relative_to(insects.folder)): path.read_text() for path in insects.folder.rglob("*.txt")}
     assert found == {"x/a/one.txt": names[0], "x/a/b/two.txt": names[1]}
     if packed == "tar":
@@ -282,7 +297,7 @@ def test_an_invalid_archive_leaves_nothing(insects, form):
             "cut": insects.archive[: len(insects.archive) // 2],
             "hard link": tar_of(member("images/hard", type=tarfile.LNKTYPE, linkname="images/gone")),
         }[form]
-    with_archive(insects, bytes(archive), checksum="", size=0)
+    insects.publish(bytes(archive), checksum="", size=0)
     fails(insects, cause)
     assert insects.there() == ["insects.tgz.part"]
 
@@ -300,17 +315,18 @@ def test_interrupted_at_any_step_results_are_complete_or_absent(insects, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(Path if where == "rename" else prepare, where, interrupted)
-        fails(insects, f"fgvc data prepare insects --data-root {insects.root}", code=130)
+        with pytest.raises(KeyboardInterrupt):
+            insects.prepare()
     assert insects.there() == [*["images"] * (where == "rename"), "insects.tgz.part"]
     asked = len(insects.server.log)
-    succeeds(insects)
+    insects.prepare()
     assert len(insects.server.log) == asked and insects.there() == ["images", "lists"]
 
 
 def test_a_killed_process_is_resumed(insects):
-    with_archive(insects, insects.archive + os.urandom(1 << 20))  # trailing garbage
+    insects.publish(insects.archive + os.urandom(1 << 20))  # trailing garbage
     insects.server.wait = 0.05
-    process = multiprocessing.get_context("fork").Process(target=insects.run, args=("prepare", "insects"))
+    process = multiprocessing.get_context("fork").Process(target=insects.prepare)
     process.start()
     part = insects.folder / "insects.tgz.part"
     deadline = time.monotonic() + 60
@@ -325,21 +341,19 @@ def test_a_killed_process_is_resumed(insects):
     (insects.folder / ".unpacking/images").mkdir(parents=True)  # as if it had been killed later
     (insects.folder / ".unpacking/images/half.png").write_bytes(b"half")
     insects.server.wait = 0.0
-    succeeds(insects)
+    insects.prepare()
     assert insects.server.log == [None, f"bytes={had}-"] and insects.there() == ["images", "lists"]
     assert not list(insects.folder.rglob("half.png"))
 
 
 def test_concurrent_processes_download_once(insects, monkeypatch):
     monkeypatch.setattr(prepare, "POLL_SECONDS", 0.02)
-    monkeypatch.setenv("FGVC_DATA", str(insects.root))
     insects.server.wait = 0.1
-    provision = choose_dataset("insects", None, [], get_registry()).provision()
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            prepare.prepare_dataset("insects", provision)
+            insects.prepare()
         except BaseException as error:
             failures.append(error)
 
@@ -348,7 +362,7 @@ def test_concurrent_processes_download_once(insects, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert failures == [] and insects.is_whole() and insects.server.log == [None]
+    assert failures == [] and insects.server.log == [None]
     assert insects.there() == ["images", "lists"]
 
 
@@ -376,15 +390,15 @@ def test_locks_of_a_folder(insects, monkeypatch, caplog):
 
 def test_disk_space_is_checked_first(insects, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(insects.archive)))
-    fails(insects, "--data-root")
+    fails(insects, "`data_root`")
     assert insects.server.log == [] and not insects.folder.exists()
     have_part(insects, insects.archive)  # which needs no more space
-    succeeds(insects)
+    insects.prepare()
     shutil.rmtree(insects.folder)
     declared = bytearray(zip_of("images/0"))
     at = declared.index(b"PK\1\2") + 24  # the uncompressed size, in the central directory
     declared[at : at + 4] = b"\xfe\xff\xff\xff"
-    with_archive(insects, bytes(declared))
+    insects.publish(bytes(declared))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
     fails(insects, "4.3 GB", "1 GB")
 
@@ -399,14 +413,9 @@ def test_a_disk_that_fills_up(insects, monkeypatch, where):
 
     with monkeypatch.context() as patch:
         patch.setattr(prepare, where, full)
-        fails(insects, "no space left", "--data-root")
+        fails(insects, "no space left", "`data_root`")
     assert insects.there() == ["insects.tgz.part"]
-    succeeds(insects)
-
-
-def test_a_folder_that_cannot_be_created(insects):
-    insects.root.write_text("a file")
-    assert len(fails(insects, str(insects.root)).stderr.splitlines()) == 1
+    insects.prepare()
 
 
 @pytest.mark.parametrize("name", [".", "images"])
@@ -417,13 +426,5 @@ def test_a_broken_link_is_refused_before_anything_is_downloaded(insects, tmp_pat
     fails(insects, f"{link} is a link to {tmp_path / 'not mounted'}")
     assert insects.server.log == [] and link.is_symlink()
     (tmp_path / "not mounted").mkdir()
-    insects.run("prepare", "insects")
+    prepare.prepare_dataset("insects", insects.provision)
     assert link.is_symlink() and insects.server.log == [None]
-
-
-def test_datasets_without_a_download(insects):
-    result = insects.run("prepare", "folder")
-    assert result.exit_code == 2 and "'folder'" in result.stderr
-    tiny = [f"--set=dataset.{name}" for name in ("train=1", "val=1", "test=1", "size=64")]
-    result = insects.run("prepare", "demo", *tiny)
-    assert result.exit_code == 0 and "next: fgvc train --dataset demo --set dataset.train=1" in result.stdout
