@@ -1,4 +1,4 @@
-"""Writing a new plugin: a small, complete package that installs, is listed, works and passes its own tests."""
+"""Write the package of a new plugin: complete, installable, working, and with tests that pass."""
 
 from fgvc_cli.testing.scaffolding.names import PluginNames, plugin_names, refuse_taken, scaffold_kind
 from fgvc_cli.testing.scaffolding.write import Scaffold, write_plugin

@@ -1,4 +1,4 @@
-"""Write a plugin package from templates."""
+"""Render the templates of a plugin package and write them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.testing.scaffolding.names import PluginNames
 
 SUFFIX = ".template"
-"""Ends the name of each template, so that neither Python nor a linter takes it for what it will be."""
+"""Suffix of templates, so that Python and linters ignore them."""
 
 PACKAGE = "package"
-"""The folder of the templates that becomes the new package."""
+"""Folder of templates that is renamed to the new package."""
 
 USAGE = "usage.md"
-"""The part of a README that differs by kind; no file of its own."""
+"""Section of the README that depends on the kind; not a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Scaffold:
     """A plugin package that was written.
 
     Attributes:
-        names: what its parts are called.
-        folder: where it is.
-        files: what it consists of, relative to the folder, in order of their names.
-        commands: what its author does next, as typed in that folder.
+        names: its names.
+        folder: its folder.
+        files: its files, relative to the folder, sorted by name.
+        commands: shell commands to run next in that folder.
     """
 
     names: PluginNames
@@ -42,14 +42,14 @@ class Scaffold:
 
 
 def write_plugin(names: PluginNames, folder: Path) -> Scaffold:
-    """Write a new plugin package into a folder that is not there yet.
+    """Write a new plugin package into a new folder.
 
     Raises:
-        UsageError: the folder is there already.
-        FgvcError: it cannot be written; what was written of it is removed again.
+        UsageError: the folder exists.
+        FgvcError: it cannot be written; a partially written folder is removed.
     """
     if folder.exists() or folder.is_symlink():
-        raise UsageError(f"{folder} is there already, and nothing is overwritten: name another folder with --out.")
+        raise UsageError(f"{folder} already exists and is not overwritten; choose another folder with `out`")
     contents = render(names)
     try:
         folder.mkdir(parents=True)
@@ -58,18 +58,18 @@ def write_plugin(names: PluginNames, folder: Path) -> Scaffold:
                 file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
-        except BaseException:  # an interruption too: half a package would be taken for a whole one
+        except BaseException:  # an interruption too: half a package must not look complete
             shutil.rmtree(folder, ignore_errors=True)
             raise
     except OSError as error:
         raise FgvcError(
-            f"{folder} cannot be written: {error.strerror or error}. Name another folder with --out."
+            f"{folder} cannot be written: {error.strerror or error}; choose another folder with `out`"
         ) from error
     return Scaffold(names, folder, tuple(sorted(contents)), _commands(contents["README.md"]))
 
 
 def render(names: PluginNames) -> dict[str, str]:
-    """Return the text of each file of a new plugin, by its path in the package's folder."""
+    """Return the content of each file of a new plugin, by its path."""
     words = {
         "kind": names.kind,
         "name": names.component,
@@ -84,7 +84,7 @@ def render(names: PluginNames) -> dict[str, str]:
 
 
 def _templates(kind: str) -> Iterator[tuple[str, Traversable]]:
-    """Give the templates that all kinds share and those of one kind, by their paths without the suffix."""
+    """Yield the templates of all kinds and of one kind, with their paths without the suffix."""
     root = files("fgvc_cli.testing.scaffolding") / "templates"
     for part in ("shared", kind):
         for path, template in _below(root / part, PurePosixPath()):
@@ -109,6 +109,6 @@ def _filled(template: Traversable, words: dict[str, str]) -> str:
 
 
 def _commands(readme: str) -> tuple[str, ...]:
-    """Return the commands of a README's first block of shell code: what takes an author to a working plugin."""
+    """Return the commands in a README's first block of shell code."""
     block = readme.partition("```sh\n")[2].partition("```")[0]
     return tuple(line for line in block.splitlines() if line.strip())

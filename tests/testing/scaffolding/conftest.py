@@ -1,17 +1,15 @@
-"""A scaffold of each kind, installed as far as `importlib.metadata` can tell, and a few photographs."""
+"""A scaffold of each kind, installed as far as `importlib.metadata` can tell."""
 
 from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from fgvc_cli import settings
 from fgvc_cli.registry import lookup
@@ -27,7 +25,7 @@ NAMES = {
 
 
 def install(scaffold: Scaffold) -> None:
-    """Write, beside a scaffold's package, the metadata that its own pyproject.toml stands for."""
+    """Write the metadata of a scaffold as if it were installed."""
     project = tomllib.loads((scaffold.folder / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
     info = scaffold.folder / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -58,16 +56,8 @@ def scaffolds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sc
 
 
 @pytest.fixture(scope="session")
-def fgvc() -> Callable[..., Any]:
-    """A function that runs the command line and returns its exit code, standard output and standard error."""
-    from fgvc_cli.cli.app import build_app
-
-    return lambda *arguments: CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of small photographs of two classes, in train, val and test."""
+    """A folder of small images of two classes, in train, val and test."""
     folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
     for split, count in {"train": 6, "val": 3, "test": 3}.items():
         for label, color in {"ophrys": (200, 40, 60), "orchis": (60, 180, 50)}.items():
