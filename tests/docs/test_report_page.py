@@ -91,7 +91,7 @@ def test_bounds_over_all_orders_are_those_of_trying_all(example, small, large):
 
 def test_figures_in_the_text_are_those_that_the_script_prints(page):
     shown = re.sub(r"\s*=\s*", " = ", page(PAGE).blocks("text")[0])
-    finding = page(PAGE).prose.split("### 1.")[1].split("### 2.")[0]
+    finding = " ".join(page(PAGE).prose.split("### 1.")[1].split("### 2.")[0].split())
     three_digits = set(re.findall(r"(\d+\.\d{3}) %", finding))
     assert three_digits == {"37.647", "77.708", "76.658", "72.697", "81.668"}
     for figure in three_digits:

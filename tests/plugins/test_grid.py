@@ -1,8 +1,10 @@
-"""Every built-in backbone with every head and every optimizer: builds, trains a step, saves, loads and predicts."""
+"""Every built-in backbone, head and optimizer trains a step, saves, loads and predicts in every combination."""
 
 from __future__ import annotations
 
+import shutil
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,23 +18,18 @@ from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.run import train
 
 SIZE = 64
-BACKBONES = ("resnet50", "resnext50", "efficientnet_b5", "vit_b16", "swin_t")
-HEADS = ("linear", "pim", "cmal")
-OPTIMIZERS = ("sgd", "adamw", "sam")
+NAMES = {k: [c.name for c in get_registry().components(k) if c.builtin] for k in ("backbone", "head", "optimizer")}
+SMALL = {"pim": {"fpn_size": 64}, "cmal": {"expert_width": 32, "map_channels": 64, "hidden_width": 32}}
 QUICK = [
-    ("timm/test_resnet", "linear", "sgd"),
-    ("timm/test_resnet", "pim", "adamw"),
+    ("timm/test_resnet", "linear", "adamw"),
     ("timm/test_resnet", "cmal", "sam"),
     ("timm/test_vit", "pim", "sam"),
     ("timm/test_vit", "cmal", "sgd"),
 ]
 
 
-class Silent(Callback):
-    """A view that shows nothing and keeps what a person would be told before training."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
+class Notes(Callback):
+    """Keeps the notes before training."""
 
     def on_train_start(self, run, job) -> None:
         self.notes = list(job.notes)
@@ -40,61 +37,50 @@ class Silent(Callback):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Four photographs of two classes to train on, and two of each for validation and test."""
+    """Four images of two classes to train on, and two for each of validation and test."""
     folder = tmp_path_factory.mktemp("photos")
     for split, count in (("train", 2), ("val", 1), ("test", 1)):
         for label, name in enumerate(("finch", "wren")):
+            (folder / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = np.random.default_rng([label, i]).integers(0, 256, (SIZE, SIZE + 8, 3), np.uint8)
-                (folder / split / name).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
     return folder
 
 
-def one_step(backbone, head, optimizer, photos, out):
-    """Train one update, and return the run and the notes before it."""
-    view = Silent()
+def check(backbone: str, head: dict[str, Any], optimizer: str, photos, out) -> list[str]:
+    """Train one update, compare the loaded run with the trained model, and return the notes before training."""
+    callback = Notes()
     settings = {
         "backbone": {"name": backbone},
-        "head": {"name": head},
+        "head": head,
         "optimizer": {"name": optimizer, "lr": 0.01},
         "dataset": {"data": str(photos)},
         "train": {"weights": "none", "epochs": 1, "batch_size": 4, "image_size": SIZE, "device": "cpu", "workers": 0},
     }
-    return train([settings], None, out, True, get_registry(), [view]), view.notes
-
-
-def check(backbone, head, optimizer, photos, out) -> list[str]:
-    outcome, notes = one_step(backbone, head, optimizer, photos, out)
-    trained = outcome.job.classifier.eval()
+    outcome = train([settings], None, out, True, get_registry(), [callback])
     assert outcome.job.config.optimizer.component.spec.name == optimizer
     assert np.isfinite(outcome.summary.train.loss)
-
     saved, _ = tensors.load(out / "model.safetensors")
     assert all(torch.isfinite(value).all() for value in saved.values() if value.is_floating_point())
     pixels = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    loaded = fgvc_cli.load(out)
-    probabilities = loaded.probabilities(pixels)
-    assert probabilities.shape == (2, 2)
+    probabilities = fgvc_cli.load(out).probabilities(pixels)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2))
-    torch.testing.assert_close(probabilities, trained.probabilities(pixels))
-    return notes
+    torch.testing.assert_close(probabilities, outcome.job.classifier.eval().probabilities(pixels))
+    return callback.notes
 
 
 @pytest.mark.parametrize(("backbone", "head", "optimizer"), QUICK)
-def test_the_grid_in_small(backbone, head, optimizer, photos, tmp_path):
-    notes = check(backbone, head, optimizer, photos, tmp_path / "run")
+def test_representative_combinations(backbone, head, optimizer, photos, tmp_path):
+    notes = check(backbone, {"name": head, **SMALL.get(head, {})}, optimizer, photos, tmp_path / "run")
     if (backbone, head) == ("timm/test_vit", "cmal"):
-        assert any("stride" in note for note in notes), "what is adapted is said before training"
+        assert any("stride" in note for note in notes)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", NAMES["backbone"])
 def test_the_grid(backbone, photos, tmp_path):
-    for head, optimizer in product(HEADS, OPTIMIZERS):
-        run = tmp_path / "run"
-        check(backbone, head, optimizer, photos, run)
-        for file in sorted(run.rglob("*"), reverse=True):  # nine of them would fill a small disk
-            file.rmdir() if file.is_dir() else file.unlink()
-        run.rmdir()
+    for head, optimizer in product(NAMES["head"], NAMES["optimizer"]):
+        check(backbone, {"name": head}, optimizer, photos, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run")  # nine runs would fill a small disk

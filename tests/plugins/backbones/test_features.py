@@ -31,7 +31,7 @@ def everything(backbone: TimmBackbone) -> Reads:
     return Reads(tuple(range(len(backbone.info.maps))), embedding=True)
 
 
-def test_info_tells_the_shapes_that_come_out(case) -> None:
+def test_info_has_the_shapes_of_the_output(case) -> None:
     backbone, _, features = case
     assert len(backbone.info.maps) == 4
     for index, info in enumerate(backbone.info.maps):
@@ -40,7 +40,7 @@ def test_info_tells_the_shapes_that_come_out(case) -> None:
 
 
 @torch.no_grad()
-def test_maps_are_timms_own_bit_by_bit_whatever_else_is_read(case) -> None:
+def test_maps_equal_timms_bit_for_bit(case) -> None:
     backbone, images, features = case
     reference = backbone.model.forward_intermediates(images, intermediates_only=True)[-4:]
     for index, wanted in enumerate(reference):
@@ -51,7 +51,7 @@ def test_maps_are_timms_own_bit_by_bit_whatever_else_is_read(case) -> None:
 
 
 @torch.no_grad()
-def test_the_embedding_is_what_the_models_own_classifier_reads(case) -> None:
+def test_the_embedding_is_the_input_of_the_models_own_classifier(case) -> None:
     backbone, images, features = case
     full = timm.create_model(backbone.info.name.removeprefix("timm/"), num_classes=7, **backbone._plan.arguments).eval()
     full.load_state_dict(backbone.model.state_dict(), strict=False)
@@ -63,7 +63,7 @@ def test_the_embedding_is_what_the_models_own_classifier_reads(case) -> None:
 
 
 @torch.no_grad()
-def test_nothing_past_the_deepest_map_is_run_and_nothing_twice(build) -> None:
+def test_the_forward_pass_stops_after_the_deepest_map(build) -> None:
     backbone, calls = build("timm/test_resnet"), []
     for name in ("layer1", "layer2", "layer3", "layer4"):
         backbone.model.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: calls.append(name))

@@ -19,7 +19,7 @@ def published_state(model: str, **arguments: object) -> dict[str, torch.Tensor]:
     return timm.create_model(model, num_classes=11, **arguments).state_dict()
 
 
-def test_a_state_dict_with_a_classifier_is_loaded_and_the_classifier_left_out(build) -> None:
+def test_a_state_dict_is_loaded_without_its_classifier(build) -> None:
     backbone, state = build("timm/test_resnet"), published_state("test_resnet")
     report = backbone.load_weights(state)
     assert torch.equal(backbone.model.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
@@ -52,7 +52,7 @@ def test_swins_relative_position_tables_are_resized_to_another_window(build) -> 
     assert torch.equal(backbone.model.layers[1].blocks[1].attn.qkv.weight, state["layers.1.blocks.1.attn.qkv.weight"])
 
 
-def test_the_original_swins_naming_is_understood_after_pruning(build) -> None:
+def test_original_swin_checkpoints_load_after_pruning(build) -> None:
     published = published_state("swin_tiny_patch4_window7_224")
     original = {}
     for name, value in published.items():  # it merges at the end of a stage, and keeps its buffers
@@ -89,7 +89,7 @@ def test_unknown_and_missing_entries_are_named(build) -> None:
         ({"epoch": 3}, "none of the 1 entries"),
     ],
 )
-def test_weights_of_another_model_are_refused_in_one_line(build, state, message: str) -> None:
+def test_weights_of_another_model_are_rejected_in_one_line(build, state, message: str) -> None:
     with pytest.raises(FgvcError, match=message) as caught:
         build("timm/test_resnet").load_weights(state)
     assert "\n" not in str(caught.value)
@@ -125,7 +125,7 @@ def test_a_damaged_cached_file_is_named(build, hub_cache) -> None:
         read_published(backbone.pretrained())
 
 
-def test_a_failed_download_is_one_line_and_no_noise(build, hub_cache, monkeypatch, capfd) -> None:
+def test_a_failed_download_is_reported_in_one_line(build, hub_cache, monkeypatch, capfd) -> None:
     def fail(*args: object) -> str:
         raise ConnectionError("connection reset\nwith a long tail")
 
@@ -144,13 +144,13 @@ def test_tags(build, hub_cache) -> None:
         backbone.pretrained("tv_in2k")
 
 
-def test_a_tag_that_wants_another_normalization_is_refused_with_the_way_to_it(build, hub_cache) -> None:
+def test_a_tag_with_another_normalization_is_rejected_with_the_remedy(build, hub_cache) -> None:
     backbone = build("timm/tf_efficientnet_b0.aa_in1k")
     with pytest.raises(UsageError, match=r"use `backbone=timm/tf_efficientnet_b0\.ap_in1k`"):
         backbone.pretrained("ap_in1k")
 
 
-def test_the_hosts_policy_takes_cached_weights_and_a_runs_own_file(build, hub_cache, tmp_path) -> None:
+def test_the_host_loads_cached_weights_and_weights_of_a_run(build, hub_cache, tmp_path) -> None:
     backbone, state = build("timm/test_resnet"), published_state("test_resnet")
     hub_cache("test_resnet.r160_in1k", state)
     choice = choose(backbone, "imagenet", offline=True)

@@ -18,7 +18,7 @@ MODELS = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext", "test
         *(pytest.param(model, reads, marks=pytest.mark.slow) for model in MODELS[1:] for reads in READS),
     ],
 )
-def test_what_is_left_gives_the_same_and_gets_a_gradient(build, model: str, reads: Reads) -> None:
+def test_pruning_preserves_features_and_every_parameter_gets_a_gradient(build, model: str, reads: Reads) -> None:
     backbone, images = build(f"timm/{model}"), torch.randn(2, 3, 64, 64)
     before = backbone(images, reads)
     backbone.prune(reads)
@@ -31,7 +31,7 @@ def test_what_is_left_gives_the_same_and_gets_a_gradient(build, model: str, read
 
 
 @pytest.mark.parametrize("reads", [Reads((2,))], ids=str)
-def test_where_the_model_runs_what_no_map_needs_that_is_frozen(build, reads: Reads) -> None:
+def test_unneeded_modules_that_still_run_are_frozen(build, reads: Reads) -> None:
     """HRNet walks through all its branches, also those that only a map that is not read would need."""
     backbone, images = build("timm/hrnet_w18_small"), torch.randn(1, 3, 64, 64)
     before = backbone(images, reads).maps
@@ -44,7 +44,7 @@ def test_where_the_model_runs_what_no_map_needs_that_is_frozen(build, reads: Rea
     assert left and len(left) < len(list(backbone.parameters()))
 
 
-def test_modules_that_no_map_needs_are_gone(build) -> None:
+def test_unneeded_modules_are_dropped(build) -> None:
     backbone = build("timm/test_efficientnet")
     backbone.prune(Reads((0, 1, 2, 3)))
     names = [name for name, _ in backbone.named_parameters()]
@@ -54,7 +54,7 @@ def test_modules_that_no_map_needs_are_gone(build) -> None:
     assert not [name for name, _ in shallow.named_parameters() if name.startswith(("model.blocks.3", "model.blocks.4"))]
 
 
-def test_pruning_twice_is_pruning_once_and_what_is_gone_is_refused(build) -> None:
+def test_pruning_is_idempotent_and_pruned_maps_are_rejected(build) -> None:
     backbone = build("timm/test_resnet")
     backbone.prune(Reads((0, 1)))
     backbone.prune(Reads((0, 1)))
@@ -64,7 +64,7 @@ def test_pruning_twice_is_pruning_once_and_what_is_gone_is_refused(build) -> Non
         backbone.cam_layer(None)
 
 
-def test_a_model_is_looked_at_once_however_often_it_is_built(build, nothing_seen, monkeypatch) -> None:
+def test_a_model_is_inspected_once_per_process(build, nothing_seen, monkeypatch) -> None:
     first = build("timm/test_resnet")
     first.prune(Reads((1,)))
     monkeypatch.setattr(Plan, "outline", lambda plan: pytest.fail("it is looked at again"))

@@ -18,7 +18,7 @@ def test_five_names_and_their_weights() -> None:
     }
 
 
-def test_the_family_knows_models_with_and_without_a_tag() -> None:
+def test_the_family_resolves_models_with_and_without_a_tag() -> None:
     assert fgvc_backbones.fgvc_families()[0].prefix == "timm/"
     plain, tagged = resolve("timm/resnet18"), resolve("timm/resnet18.tv_in1k")
     assert plain is not None and tagged is not None
@@ -34,6 +34,6 @@ def test_the_family_knows_models_with_and_without_a_tag() -> None:
         ("timm/resnet18.a1_in2k", "no weights 'a1_in2k'. Did you mean 'a1_in1k'"),
     ],
 )
-def test_unknown_models_and_tags_are_refused_with_the_nearest(name: str, message: str) -> None:
+def test_unknown_models_and_tags_suggest_the_nearest(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resolve(name)

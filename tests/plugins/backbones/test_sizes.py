@@ -15,12 +15,12 @@ def test_grids_are_exact_at_odd_sizes(build) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "nearest"), [("timm/test_vit", 100, 96), ("timm/test_resnet", 31, 32), ("timm/test_vit", 8, 32)]
 )
-def test_a_size_it_cannot_take_is_refused_with_the_nearest(build, name: str, size: int, nearest: int) -> None:
+def test_an_unsupported_size_suggests_the_nearest(build, name: str, size: int, nearest: int) -> None:
     with pytest.raises(UsageError, match=rf"{name} cannot take images of {size} px.*Try .image_size={nearest}"):
         build(name, size)
 
 
-def test_a_size_refused_by_the_model_itself_names_the_models_own(build) -> None:
+def test_a_size_that_timm_rejects_suggests_the_default(build) -> None:
     with pytest.raises(UsageError, match=r"timm/test_maxvit cannot take images of 100 px.*`image_size=160`"):
         build("timm/test_maxvit", 100)
 
@@ -29,7 +29,7 @@ def test_a_size_refused_by_the_model_itself_names_the_models_own(build) -> None:
     ("size", "window"),
     [(224, 7), (112, 7), (448, 7), (64, 8), (128, 8), (192, 6), (384, 6), (256, 8), (96, 6), (100, 7)],
 )
-def test_swins_window_is_its_own_or_the_nearest_that_needs_no_padding(size: int, window: int) -> None:
+def test_swins_window_needs_no_padding(size: int, window: int) -> None:
     assert padless_window(size, patch=4, stages=4, own=7) == window
     assert window != 7 or size % 112 == 0 or size == 100  # 100 px: no window divides 25 and 13
 
@@ -39,7 +39,7 @@ def test_normalization_is_that_of_the_weights(build) -> None:
     assert build("timm/test_efficientnet").info.mean == (0.485, 0.456, 0.406)
 
 
-def test_options_reach_the_model_or_are_refused(build) -> None:
+def test_options_reach_the_model_or_are_rejected(build) -> None:
     rates = [
         m.drop_prob for m in build("timm/test_vit", drop_path=0.3).model.modules() if type(m).__name__ == "DropPath"
     ]

@@ -33,7 +33,7 @@ def inside(boxes: list[tuple[int, int, int, int]], size: int, margin: int) -> np
     return mask
 
 
-def test_deciding_parts_are_those_that_alone_tell_two_species_apart():
+def test_deciding_parts_alone_distinguish_two_species():
     for species in CLASS_NAMES:
         expected = set()
         for other in CLASS_NAMES:
@@ -47,7 +47,7 @@ def test_deciding_parts_are_those_that_alone_tell_two_species_apart():
     assert Counter(part for name in CLASS_NAMES for part in deciding_parts(name)) == dict.fromkeys(PARTS, 4)
 
 
-def test_an_image_depends_on_its_arguments_alone():
+def test_an_image_depends_only_on_its_arguments():
     first, again = draw_image(3, "train", 17, SIZE), draw_image(3, "train", 17, SIZE)
     assert first.image.mode == "RGB"
     assert first.image.size == (SIZE, SIZE)
@@ -58,7 +58,7 @@ def test_an_image_depends_on_its_arguments_alone():
     assert all(draw_image(*other, SIZE).image.tobytes() != first.image.tobytes() for other in others)
 
 
-def test_scenes_look_alike_at_every_size():
+def test_a_scene_is_the_same_at_every_size():
     small, large = draw_image(0, "train", 6, 64), draw_image(0, "train", 6, 192)
     shrunk = np.asarray(large.image.reduce(3)).astype(float)
     assert np.abs(shrunk - np.asarray(small.image)).mean() < 8
@@ -78,7 +78,7 @@ def test_another_species_in_the_same_scene_changes_only_the_parts_that_differ(se
         assert not (changed & ~allowed).any(), species
 
 
-def test_the_part_that_tells_siblings_apart_is_never_hidden():
+def test_the_deciding_part_is_never_hidden():
     for seed in range(8):
         for first, second in itertools.pairwise(list(SPECIES)):
             differing = differing_parts(first, second)
@@ -90,7 +90,7 @@ def test_the_part_that_tells_siblings_apart_is_never_hidden():
             assert visible.sum() >= 4, (seed, first, second)
 
 
-def test_generate_writes_the_whole_set_and_its_truth(tmp_path):
+def test_generate_writes_images_and_ground_truth(tmp_path):
     seen = []
     folder = tmp_path / "new" / "demo"
     generate(folder, 5, SIZE, COUNTS, lambda done, total: seen.append((done, total)))
@@ -113,7 +113,7 @@ def test_generate_writes_the_whole_set_and_its_truth(tmp_path):
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]
 
 
-def test_a_run_that_is_broken_off_leaves_nothing(tmp_path):
+def test_an_interrupted_run_leaves_nothing(tmp_path):
     def interrupt(done: int, total: int) -> None:
         if done == 5:
             raise KeyboardInterrupt
@@ -123,7 +123,7 @@ def test_a_run_that_is_broken_off_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_that_generate_at_once_both_end_well(tmp_path):
+def test_concurrent_generation_succeeds(tmp_path):
     meet, errors = threading.Barrier(2), []
 
     def write() -> None:
@@ -142,7 +142,7 @@ def test_two_that_generate_at_once_both_end_well(tmp_path):
     assert len(list((tmp_path / "demo").rglob("*.png"))) == 12
 
 
-def test_another_set_is_not_overwritten(tmp_path):
+def test_another_dataset_is_not_overwritten(tmp_path):
     generate(tmp_path / "demo", 0, 16, {"train": 1})
     with pytest.raises(FileExistsError, match="another dataset"):
         generate(tmp_path / "demo", 1, 16, {"train": 1})

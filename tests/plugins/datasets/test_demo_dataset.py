@@ -55,7 +55,7 @@ def test_splits_with_labels_from_the_class_names(cache: Path) -> None:
                 assert picture.size == (32, 32)
 
 
-def test_is_drawn_once_and_whatever_the_seed_of_the_training(cache: Path) -> None:
+def test_images_are_generated_once_for_any_training_seed(cache: Path) -> None:
     folder = opened(cache).folder
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
     told = Told()
@@ -65,9 +65,7 @@ def test_is_drawn_once_and_whatever_the_seed_of_the_training(cache: Path) -> Non
     assert told.progress == told.notes == []
 
 
-def test_other_options_and_another_drawing_are_other_pictures(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_options_have_other_images(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(module, "generate", lambda folder, *_: drawn.append(folder.name))
     monkeypatch.setattr(module, "_read_truth", lambda folder: {"classes": []})
@@ -79,7 +77,7 @@ def test_other_options_and_another_drawing_are_other_pictures(
     assert drawn[0] == next(cache.iterdir()).name
 
 
-def test_without_a_cache_it_draws_for_this_run_alone(tmp_path: Path) -> None:
+def test_without_a_writable_cache_images_are_temporary(tmp_path: Path) -> None:
     told = Told()
     in_the_way = tmp_path / "cache"
     in_the_way.touch()  # a file where the cache should be: not even root can write there
@@ -94,7 +92,7 @@ def test_without_a_cache_it_draws_for_this_run_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["image", "truth", "json"])
-def test_damaged_pictures_are_named(tmp_path: Path, damage: str) -> None:
+def test_damaged_images_are_named(tmp_path: Path, damage: str) -> None:
     dataset = opened(tmp_path, replace(SMALL, train=1))
     victim = dataset.folder / "parts.json" if damage != "image" else Path(dataset.split("val").images[3])
     if damage == "json":

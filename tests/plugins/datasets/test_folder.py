@@ -77,7 +77,7 @@ def test_named_split_folders(tmp_path: Path) -> None:
         Opened(tmp_path, train="part2")
 
 
-def test_what_is_ignored_is_noted(tmp_path: Path) -> None:
+def test_ignored_files_are_noted(tmp_path: Path) -> None:
     write(tmp_path, "train/a/1.png", "train/b/1.png", "train/stray.png")
     (tmp_path / "train" / "empty").mkdir()
     (tmp_path / "train" / "text").mkdir()
@@ -89,7 +89,7 @@ def test_what_is_ignored_is_noted(tmp_path: Path) -> None:
     assert "empty, text" in empty and "1 image outside class folders" in loose
 
 
-def test_a_mixture_of_layouts_is_refused(tmp_path: Path) -> None:
+def test_mixed_layouts_are_rejected(tmp_path: Path) -> None:
     write(tmp_path, "train/a/1.png", "train/b/1.png", "more/1.png", "other/a/1.png")
     with pytest.raises(FgvcError, match=r"mixes split folders \(train/\).*\(more, other\).*`dataset\.train`"):
         Opened(tmp_path)
@@ -101,7 +101,7 @@ def test_two_folders_for_one_split(tmp_path: Path) -> None:
         Opened(tmp_path)
 
 
-def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
+def test_folders_without_a_dataset_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write(tmp_path, "loose/1.png", "loose/2.png")
     (tmp_path / "text").mkdir()

@@ -28,7 +28,7 @@ def keys(dataset: MammaliaDataset) -> dict[str, list[str]]:
     return {name: list(dataset.split(name).keys) for name in dataset.splits()}
 
 
-def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_train_and_test_folders_are_used_as_found(tmp_path: Path) -> None:
     write(tmp_path, "train/fox/2.jpg", "train/fox/1.jpg", "train/wolf/1.jpg", "test/wolf/9.jpg")
     dataset, notes = opened(tmp_path)
     assert dataset.class_names == ("fox", "wolf")
@@ -42,14 +42,14 @@ def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     assert len(notes) == 1 and "has 2 classes; the report's Mammalia has 100" in notes[0]
 
 
-def test_unlabeled_test_images_are_left_out_and_noted(tmp_path: Path) -> None:
+def test_unlabeled_test_images_are_ignored_with_a_note(tmp_path: Path) -> None:
     write(tmp_path, "train/fox/1.jpg", "train/wolf/1.jpg", "test/a.jpg", "test/b.jpg")
     dataset, notes = opened(tmp_path)
     assert dataset.splits() == ("train",) and len(dataset.split("train")) == 2
     assert any("2 images outside class folders" in note for note in notes)
 
 
-def test_of_class_folders_alone_some_images_of_each_class_are_the_test(tmp_path: Path) -> None:
+def test_images_are_held_out_where_there_are_only_class_folders(tmp_path: Path) -> None:
     names = [f"{label}/{n:02}.jpg" for label in ("fox", "wolf") for n in range(8)]
     write(tmp_path, *names)
     dataset, _ = opened(tmp_path, test_images=3)
@@ -65,7 +65,7 @@ def test_of_class_folders_alone_some_images_of_each_class_are_the_test(tmp_path:
     assert len(set(grown) & set(found["test"])) >= 5  # one image more displaces one at most
 
 
-def test_ten_images_of_each_class_are_held_out_unless_told_otherwise(tmp_path: Path) -> None:
+def test_ten_images_per_class_are_held_out_by_default(tmp_path: Path) -> None:
     write(tmp_path, *(f"{label}/{n:02}.jpg" for label in ("fox", "wolf") for n in range(12)))
     assert {name: len(keys) for name, keys in keys(opened(tmp_path)[0]).items()} == {"train": 4, "test": 20}
     everything, _ = opened(tmp_path, test_images=0)
@@ -74,7 +74,7 @@ def test_ten_images_of_each_class_are_held_out_unless_told_otherwise(tmp_path: P
         opened(tmp_path, test_images=12)
 
 
-def test_a_missing_set_says_that_it_is_not_public(tmp_path: Path) -> None:
+def test_a_missing_dataset_has_instructions(tmp_path: Path) -> None:
     with pytest.raises(FgvcError, match=r"mammalia not found.*lacks train"):
         opened(tmp_path)
     provision = MammaliaDataset.provision(DatasetRequest(None, tmp_path, tmp_path, 0), MammaliaOptions())

@@ -59,7 +59,7 @@ AB = [("a.jpg", "cat"), ("b.jpg", "dog")]
         ("\n\npath,label,\na.jpg,cat,\n,,\nb.jpg,dog,,,\n\n", "photos.csv"),
     ],
 )
-def test_every_form_of_the_same_table(text: str, name: str, folder: Path) -> None:
+def test_formats_of_a_table(text: str, name: str, folder: Path) -> None:
     opened = Opened(folder, text, name)
     assert opened.rows() == AB and opened.notes == []
     assert opened.dataset.splits() == ("train",)
@@ -114,7 +114,7 @@ def test_named_columns(folder: Path) -> None:
     assert [Opened(folder, twice, path="photo", label=k).rows()[0][1] for k in ("kind", "KIND")] == ["cat", "1"]
 
 
-def test_root_is_where_paths_start(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_paths_are_relative_to_root(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     lists = tmp_path_factory.mktemp("lists")
     text = "path,label\na.jpg,cat\nb.jpg,dog\n"
     opened = Opened(lists, text, root=str(folder))
@@ -135,7 +135,7 @@ def test_numbers_are_names_sorted_by_value_if_all_are_numbers(folder: Path) -> N
 
 
 @pytest.mark.parametrize(("one", "other"), [("Cat", "cat"), ("Gr\u00fcn", "Gru\u0308n")], ids=["case", "umlaut"])
-def test_classes_that_look_alike_are_noted(one: str, other: str, folder: Path) -> None:
+def test_similar_class_names_are_noted(one: str, other: str, folder: Path) -> None:
     opened = Opened(folder, f"a.jpg,{one}\nb.jpg,dog\nsub/c.png,{other}\n")
     assert set(opened.dataset.class_names) == {one, "dog", other}
     first, second = sorted((one, other))
@@ -184,13 +184,13 @@ def test_an_image_in_two_splits_is_noted(folder: Path) -> None:
         ("path,label\na.jpg,cat\n".encode("utf-16"), r"photos.csv: not UTF-8 text \(byte 0\)"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(text: str | bytes, message: str, folder: Path) -> None:
+def test_invalid_tables_are_rejected_in_one_line(text: str | bytes, message: str, folder: Path) -> None:
     with pytest.raises(FgvcError, match=message) as caught:
         Opened(folder, text)
     assert "\n" not in str(caught.value) and str(folder / "photos.csv") in str(caught.value)
 
 
-def test_images_that_are_not_there_are_the_loaders_matter_unless_all_of_the_first_are(folder: Path) -> None:
+def test_missing_images_are_rejected_only_if_all_of_the_first_are_missing(folder: Path) -> None:
     lost = [f"lost{n}.jpg,cat\n" for n in range(30)]
     assert len(Opened(folder, "".join([*lost[:10], "a.jpg,dog\n", *lost[10:]])).rows()) == 31
     with pytest.raises(FgvcError, match=r"none of the first 20 images exists, such as .*lost0.jpg") as caught:
@@ -200,7 +200,7 @@ def test_images_that_are_not_there_are_the_loaders_matter_unless_all_of_the_firs
         Opened(folder, "".join(lost[:2]))
 
 
-def test_a_missing_file_a_folder_and_none(folder: Path) -> None:
+def test_a_missing_file_and_a_folder_are_rejected(folder: Path) -> None:
     def made(file: Path | None) -> TableDataset:
         return TableDataset(request=DatasetRequest(file, folder, folder, 0), options=TableOptions())
 

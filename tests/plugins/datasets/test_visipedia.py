@@ -88,7 +88,7 @@ def test_cub200_follows_the_official_lists(cub: Path) -> None:
     assert dataset.identity()["images"] == {"train": 3, "test": 2}
 
 
-def test_nabirds_keeps_the_classes_that_have_images_in_the_order_of_their_numbers(nabirds: Path) -> None:
+def test_nabirds_has_the_classes_with_images_in_the_order_of_their_numbers(nabirds: Path) -> None:
     dataset, notes = opened(NabirdsDataset, nabirds)
     assert dataset.class_names == ("Brandt's Cormorant", "Oak Titmouse", "House Sparrow (Female/Juvenile)")
     assert list(dataset.split("train").labels) == [1] and list(dataset.split("test").labels) == [0, 2]
@@ -96,13 +96,13 @@ def test_nabirds_keeps_the_classes_that_have_images_in_the_order_of_their_number
     assert all(Path(image).is_file() for image in dataset.split("test").images)
 
 
-def test_classes_of_one_name_are_told_apart_by_their_number(nabirds: Path) -> None:
+def test_equal_class_names_get_their_number_appended(nabirds: Path) -> None:
     (nabirds / "nabirds/classes.txt").write_text("328 Gull\n817 Oak Titmouse\n1003 Gull\n")
     assert opened(NabirdsDataset, nabirds)[0].class_names == ("Gull [328]", "Oak Titmouse", "Gull [1003]")
 
 
 @pytest.mark.parametrize(("kind", "published"), [(Cub200Dataset, (5994, 5794)), (NabirdsDataset, (23929, 24633))])
-def test_a_set_with_other_numbers_of_images_is_not_called_official(kind, published, tmp_path: Path) -> None:
+def test_a_different_number_of_images_is_not_official(kind, published, tmp_path: Path) -> None:
     write(tmp_path / kind.title / kind.below, CUB)
     dataset, notes = opened(kind, tmp_path)
     for split, count in zip(("train", "test"), published, strict=True):
@@ -131,7 +131,7 @@ def test_a_damaged_list_is_named_in_one_line(name: str, text: str | bytes, messa
 
 
 @pytest.mark.parametrize(("kind", "files"), [(Cub200Dataset, CUB), (NabirdsDataset, NABIRDS)])
-def test_each_needed_file_is_missed_and_nothing_else_is_needed(kind, files, tmp_path: Path) -> None:
+def test_exactly_the_needed_files_are_required(kind, files, tmp_path: Path) -> None:
     write(tmp_path / kind.title / kind.below, files)
     provision = kind.provision(DatasetRequest(None, tmp_path, tmp_path, 0), NoOptions())
     assert provision.missing() == () and provision.by_hand and provision.homepage.startswith("https://")
@@ -147,7 +147,7 @@ def test_each_needed_file_is_missed_and_nothing_else_is_needed(kind, files, tmp_
     opened(kind, tmp_path)
 
 
-def test_the_download_of_cub200_gives_all_that_is_needed_and_nabirds_says_what_to_do(tmp_path: Path) -> None:
+def test_cub200_downloads_all_files_and_nabirds_has_instructions(tmp_path: Path) -> None:
     request = DatasetRequest(None, tmp_path, tmp_path, 0)
     provision = Cub200Dataset.provision(request, NoOptions())
     assert {name for download in provision.downloads for name in download.results} == set(provision.needed)

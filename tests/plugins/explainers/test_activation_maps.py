@@ -61,7 +61,7 @@ def test_it_is_the_papers_formula(name, slow, tiny, explainer_of):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_where_nothing_speaks_for_the_class_the_map_is_zero(name, tiny, explainer_of):
+def test_without_evidence_for_the_class_the_map_is_zero(name, tiny, explainer_of):
     with torch.no_grad():
         tiny.head.classify.weight[3] = -1  # activations are positive, after a ReLU
         tiny.head.classify.weight[0] = 1
@@ -78,7 +78,7 @@ def test_gradcam_plus_plus_stays_finite_where_activations_are_negative(tiny, exp
         assert maps.isfinite().all() and maps.min() >= 0 and maps.max() <= 1
 
 
-def test_a_head_may_write_into_what_it_reads(tiny, explainer_of):
+def test_a_head_may_modify_its_input_in_place(tiny, explainer_of):
     images = torch.randn(3, 3, 6, 6, generator=torch.Generator().manual_seed(5))
     expected = explainer_of("layercam").explain(tiny, images, TARGETS)
     tiny.head.inplace = True  # which doubles gradients, and maps are scaled
@@ -94,7 +94,7 @@ def test_any_map_of_the_backbone_can_be_chosen(classifier_of, explainer_of):
         explainer_of("layercam", map=4).check(pim)
 
 
-def test_a_map_of_a_stage_that_was_left_out_is_refused(classifier_of, explainer_of):
+def test_a_pruned_map_is_rejected(classifier_of, explainer_of):
     classifier = classifier_of("timm/test_resnet", "pim")
     classifier.backbone.prune(Reads((0, 1)))
     explainer_of("gradcam", map=0).check(classifier)
@@ -112,7 +112,7 @@ def test_a_map_of_a_stage_that_was_left_out_is_refused(classifier_of, explainer_
         ("linear", 224, 6, None),
     ],
 )
-def test_on_small_images_the_deepest_map_with_enough_points_is_taken(
+def test_small_images_use_the_deepest_map_with_enough_points(
     head, size, least, index, classifier_of, explainer_of, images_of
 ):
     classifier = classifier_of("timm/test_resnet", head, size)
@@ -125,7 +125,7 @@ def test_on_small_images_the_deepest_map_with_enough_points_is_taken(
     assert not told or f"map {index} (" in told[0]
 
 
-def test_by_default_a_map_has_six_points_a_side(classifier_of):
+def test_by_default_a_map_has_six_points_per_side(classifier_of):
     component = get_registry().find("explainer", "gradcam")
     explainer = component.load()(options=component.options_type()())
     assert "map 1 (8x8)" in explainer.notes(classifier_of("timm/test_resnet", "linear"))[0]

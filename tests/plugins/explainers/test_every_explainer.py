@@ -65,6 +65,6 @@ def test_another_target_has_another_map(name, classifiers, explainer_of, images_
 
 
 @pytest.mark.parametrize("name", ["gradcam", "sliding_window"])
-def test_images_of_another_size_are_refused_in_words(name, classifiers, explainer_of, images_of):
+def test_images_of_another_size_are_rejected(name, classifiers, explainer_of, images_of):
     with pytest.raises(UsageError, match="64x64"):
         made(explainer_of, name).explain(classifiers("timm/test_resnet", "linear"), *images_of(2, 32))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from fgvc_cli import UsageError
 
 
-def test_pim_marks_the_points_it_kept_by_their_confidence(classifier_of, explainer_of, images_of):
+def test_pim_marks_the_points_kept_by_their_confidence(classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", "pim")
     images, targets = images_of(3)
     maps = explainer_of("native").explain(classifier, images, targets)
@@ -36,13 +36,13 @@ def test_cmal_shows_its_overall_attention(classifier_of, explainer_of, images_of
     assert maps.flatten(1).std(dim=1).min() > 0.01
 
 
-def test_pim_on_rows_of_tokens_has_no_picture_to_show(classifier_of, explainer_of):
+def test_pim_on_rows_of_tokens_has_no_map(classifier_of, explainer_of):
     classifier = classifier_of("timm/test_vit", "pim", backbone_maps="published")
     with pytest.raises(UsageError, match="PimHead on timm/test_vit has none"):
         explainer_of("native").check(classifier)
 
 
-def test_a_head_says_nothing_by_default(tiny, explainer_of):
+def test_a_head_has_no_attention_by_default(tiny, explainer_of):
     assert tiny.head.attention(tiny, torch.randn(2, 3, 6, 6)) is None
     with pytest.raises(UsageError, match="TinyHead on tiny has none"):
         explainer_of("native").check(tiny)

@@ -35,7 +35,7 @@ def assert_same(before: tuple, after: tuple) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("grad", [True, False], ids=["gradients enabled", "gradients disabled"])
-def test_the_classifier_is_as_it_was(name, grad, classifier_of, explainer_of, images_of):
+def test_the_classifier_is_unchanged(name, grad, classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", "pim", 32)
     classifier.backbone.requires_grad_(False)  # some parameters are frozen, some are not
     classifier.head.combiner.train()  # and modes differ
@@ -53,7 +53,7 @@ def test_the_classifier_is_as_it_was(name, grad, classifier_of, explainer_of, im
     assert torch.equal(images, given) and not images.requires_grad
 
 
-def test_a_module_that_is_never_run_is_an_error(tiny, explainer_of, monkeypatch):
+def test_a_module_that_does_not_run_is_an_error(tiny, explainer_of, monkeypatch):
     from fgvc_cli.contracts import CamLayer
 
     aside = torch.nn.ReLU()
@@ -90,7 +90,7 @@ def test_no_graph_outlives_its_batch(classifier_of, explainer_of, images_of):
     assert saved == freed > 0
 
 
-def test_nothing_before_the_layer_and_nothing_of_a_second_pass_is_recorded(classifier_of, explainer_of, images_of):
+def test_only_the_first_pass_from_the_layer_on_is_recorded(classifier_of, explainer_of, images_of):
     """CMAL looks twice. What the graph keeps must be as much as for the first pass's experts alone."""
     classifier, explainer = classifier_of("timm/test_resnet", "cmal", 32), explainer_of("gradcam")
     shapes: list[tuple[int, ...]] = []
@@ -106,9 +106,7 @@ def test_nothing_before_the_layer_and_nothing_of_a_second_pass_is_recorded(class
 
 
 @pytest.mark.parametrize(("name", "head"), PAIRS)
-def test_nothing_waits_for_the_device_and_operations_do_not_grow_with_the_batch(
-    name, head, classifier_of, explainer_of, images_of, strict_device
-):
+def test_no_synchronization_and_no_loop_over_images(name, head, classifier_of, explainer_of, images_of, strict_device):
     classifier, explainer = classifier_of("timm/test_resnet", head, 32), explainer_of(name)
     counts = []
     for count in (2, 4):
@@ -123,7 +121,7 @@ def test_nothing_waits_for_the_device_and_operations_do_not_grow_with_the_batch(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("name", "head"), PAIRS)
-def test_torch_itself_sees_no_wait_on_a_gpu(name, head, classifier_of, explainer_of, images_of):
+def test_no_synchronization_on_a_gpu(name, head, classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", head, 32).to("cuda")
     given = {"window": 0.5, "stride": 0.5, "passes": 100} if name == "sliding_window" else {}
     explainer, (images, targets) = explainer_of(name, **given), (tensor.to("cuda") for tensor in images_of(4, 32))
@@ -137,7 +135,7 @@ def test_torch_itself_sees_no_wait_on_a_gpu(name, head, classifier_of, explainer
     assert maps.isfinite().all()
 
 
-def test_a_compiled_classifier_is_explained_like_any_other(classifier_of, explainer_of, images_of):
+def test_a_compiled_classifier_can_be_explained(classifier_of, explainer_of, images_of):
     """Compiled code does not run hooks that come later: it is left aside."""
     classifier, explainer = classifier_of("timm/test_resnet", "linear", 32), explainer_of("gradcam")
     images, targets = images_of(2, 32)

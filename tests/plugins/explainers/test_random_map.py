@@ -15,7 +15,7 @@ def pictures() -> torch.Tensor:
 TARGETS = torch.tensor([0, 1, 2, 3])
 
 
-def test_numbers_are_even_and_unrelated(classifier_of, explainer_of, images_of):
+def test_values_are_uniform_and_independent(classifier_of, explainer_of, images_of):
     classifier = classifier_of("timm/test_resnet", "linear")
     maps = explainer_of("random").explain(classifier, *images_of(8))
     assert maps.shape == (8, 64, 64) and maps.min() >= 0 and maps.max() < 1
@@ -27,7 +27,7 @@ def test_numbers_are_even_and_unrelated(classifier_of, explainer_of, images_of):
     assert neighbors[0, 1].abs() < 0.03  # nothing is smoothed
 
 
-def test_an_image_has_its_map_wherever_it_stands(tiny, pictures, explainer_of):
+def test_the_map_depends_on_the_image_not_on_its_position(tiny, pictures, explainer_of):
     explainer = explainer_of("random")
     maps = explainer.explain(tiny, tiny.normalize(pictures), TARGETS)
     turned = explainer.explain(tiny, tiny.normalize(pictures.flip(0)), TARGETS)
@@ -39,14 +39,14 @@ def test_an_image_has_its_map_wherever_it_stands(tiny, pictures, explainer_of):
     assert not torch.isclose(changed[0], maps[0]).any() and torch.equal(changed[1:], maps[1:])
 
 
-def test_by_position_the_image_does_not_matter(tiny, pictures, explainer_of):
+def test_by_position_the_map_does_not_depend_on_the_image(tiny, pictures, explainer_of):
     explainer = explainer_of("random", by="position")
     maps = explainer.explain(tiny, tiny.normalize(pictures), TARGETS)
     assert torch.equal(maps, explainer.explain(tiny, tiny.normalize(pictures.flip(0)), TARGETS))
     assert len({tuple(m.flatten().tolist()) for m in maps}) == 4
 
 
-def test_on_a_grid_it_is_as_coarse_as_a_feature_map(tiny, pictures, explainer_of):
+def test_a_grid_is_upsampled(tiny, pictures, explainer_of):
     maps = explainer_of("random", grid=2).explain(tiny, tiny.normalize(pictures), TARGETS)
     assert maps.shape == (4, 6, 6) and torch.allclose(maps.amax(dim=(1, 2)), torch.ones(4))
     torch.testing.assert_close(maps[:, 0, 0], maps[:, 1, 1])  # a cell is 3 x 3, and its corner beyond its center

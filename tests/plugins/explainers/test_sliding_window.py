@@ -49,7 +49,7 @@ def test_it_is_the_slow_loop(fill, passes, classifier_of, explainer_of, images_o
     assert maps.flatten(1).any(dim=1).sum() >= 2
 
 
-def test_no_more_covered_images_at_once_than_asked_for(tiny, explainer_of, monkeypatch):
+def test_passes_limits_the_batch(tiny, explainer_of, monkeypatch):
     sizes, predict = [], tiny.head.predict
 
     def counted(model, images):
@@ -62,7 +62,7 @@ def test_no_more_covered_images_at_once_than_asked_for(tiny, explainer_of, monke
     assert sizes == [3, 5, 5, 2]  # the images as they are, then 3 x 4 covered ones
 
 
-def test_what_the_score_rests_on_is_marked(tiny, explainer_of):
+def test_the_pixels_that_the_score_depends_on_are_marked(tiny, explainer_of):
     """A classifier that sees the upper left corner alone."""
     with torch.no_grad():
         tiny.backbone.stage[0].weight.fill_(1.0)
@@ -77,6 +77,6 @@ def test_what_the_score_rests_on_is_marked(tiny, explainer_of):
     assert not found.any()
 
 
-def test_patches_that_would_leave_gaps_are_refused(explainer_of):
+def test_a_stride_larger_than_the_window_is_rejected(explainer_of):
     with pytest.raises(UsageError, match=r"stride=0\.4 is larger than window=0\.2"):
         explainer_of("sliding_window", window=0.2, stride=0.4)

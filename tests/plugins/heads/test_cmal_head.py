@@ -64,13 +64,13 @@ class TestMaps:
         assert "fake" in note and "16, 16, 16" in note and "depth" in note
 
     @pytest.mark.parametrize("strides", [(), (32,), (16, 32)])
-    def test_refuses_fewer_than_three(self, cnn, strides):
+    def test_rejects_fewer_than_three(self, cnn, strides):
         with pytest.raises(UsageError, match=f"fake has {len(strides)};.*head=linear"):
             head_of(with_strides(cnn, *strides))
         spec = get_registry().find("head", "cmal").spec
         assert not spec.accepts(strides) and spec.accepts((16, 16, 16))
 
-    def test_refuses_rows_of_tokens(self, vit):
+    def test_rejects_rows_of_tokens(self, vit):
         with pytest.raises(UsageError, match=r"rows of 10 tokens.*`backbone\.maps=stages`"):
             head_of(vit)
 
@@ -90,7 +90,7 @@ class TestModules:
         assert head.concat.hidden.weight.shape == (512, 3072)
         assert {name.split(".")[0] for name in head.state_dict()} == {"experts", "concat"}
 
-    def test_pool_the_largest_value_and_give_one_of_equals_the_gradient(self, cnn):
+    def test_pooling_sends_the_gradient_to_one_point(self, cnn):
         expert = head_of(cnn).experts[0].eval()
         flat = torch.ones(1, 4, 9, 9, requires_grad=True)
         own_map, pooled = expert(flat)
@@ -112,7 +112,7 @@ PRESENT = {  # experts' scores, the concatenation's scores, maps
 
 class TestParts:
     @pytest.mark.parametrize("part", ALL)
-    def test_give_what_their_loss_needs_from_the_maps_that_they_read(self, part, cnn, features_of):
+    def test_compute_what_their_loss_needs(self, part, cnn, features_of):
         head = head_of(cnn)
         features = features_of(cnn, 3)
         read = features._replace(maps={index: features.maps[index] for index in head.reads(part).maps})
@@ -132,7 +132,7 @@ class TestParts:
                 assert ours is None or torch.equal(ours, theirs)
             assert output.concat_scores is None or torch.equal(output.concat_scores, whole.concat_scores)
 
-    def test_the_first_teaches_e3_alone(self, cnn, features_of):
+    def test_the_first_trains_only_e3(self, cnn, features_of):
         head, features = head_of(cnn), features_of(cnn, 3)
         output = head(features, "e3")
         assert [scores.requires_grad for scores in output.expert_scores] == [False, False, True]
@@ -144,7 +144,7 @@ class TestParts:
 
 
 class TestObjectives:
-    def test_regions_and_images_are_drawn_alike_often(self, cnn):
+    def test_regions_and_images_are_equally_likely(self, cnn):
         head, images = head_of(cnn), torch.randn(1, 3, 4, 4)
         boxes = [torch.tensor([[0, 0, 1, 1]]), torch.tensor([[3, 3, 4, 4]])]
         torch.manual_seed(0)
@@ -169,7 +169,7 @@ class TestOptions:
         with pytest.raises(UsageError, match=message):
             build(CmalOptions, values, "head")
 
-    def test_the_concatenation_weighs_as_told(self, cnn, features_of):
+    def test_concat_weight_scales_the_loss(self, cnn, features_of):
         features, targets = features_of(cnn, 3), torch.tensor([0, 1, 2])
         for weight in (2.0, 0.5):
             head = head_of(cnn, concat_weight=weight)

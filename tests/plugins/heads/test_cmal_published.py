@@ -111,7 +111,7 @@ def test_a_tresnets_children_get_their_names(info):
     }  # fmt: skip
 
 
-def test_the_setting_that_would_make_it_fit_is_named(info):
+def test_required_settings_are_named(info):
     assert head_on(info).published({"conv1.weight": torch.ones(1)}) is None
     parts = head_on(info, map_channels=16, hidden_width=9).published(public_state(info, classes=9))
     assert parts.advice == "the file was trained with `head.map_channels=8`, `head.hidden_width=7`"

@@ -23,7 +23,7 @@ def spot(height: int, width: int, x: int, y: int) -> Tensor:
 
 
 @pytest.mark.parametrize("sizes", [range(2, 130), (224, 260, 300, 384, 448, 512, 550, 600)], ids=["small", "usual"])
-def test_each_line_at_each_size_to_the_pixel(sizes):
+def test_boxes_to_the_pixel_at_every_size(sizes):
     """One line passes; where the rule leaves nothing (fewer than 10 pixels), the first line that it names is kept."""
     for size in sizes:
         boxes = region_boxes(torch.eye(size).unsqueeze(1), 0.5, 0.1)  # one column passes, a different one each
@@ -42,7 +42,7 @@ def test_first_and_last_line_by_row_and_column():
     assert region_boxes(attention, 0.5, 0.1).tolist() == [[a, c, b, d], [e, 0, f, 50], [71, 44, 80, 50]]
 
 
-def test_a_map_in_which_nothing_passes_gives_the_whole_image():
+def test_the_box_is_the_whole_image_if_no_point_passes():
     flat = to_unit_range(torch.full((2, 20, 30), 7.0), 1e-6)
     assert flat.abs().max() == 0
     assert region_boxes(flat, 0.5, 0.1).tolist() == [[0, 0, 30, 20]] * 2

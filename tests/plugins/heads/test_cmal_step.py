@@ -53,7 +53,7 @@ def update_of(model: Classifier, optimizer: str = "sgd", autocast=nullcontext) -
 
 class TestOperations:
     @pytest.mark.parametrize("case", ["adamw", "bf16", "full passes", "accumulated"])
-    def test_an_update_never_waits_and_has_no_loop_over_images(self, case, strict_device):
+    def test_no_synchronization_and_no_loop_over_images(self, case, strict_device):
         options = {"full_passes": case == "full passes", "raw_share": float(case == "raw")}
         model = classifier_of(**SMALL, **options)
         update = update_of(model, "adamw" if case == "adamw" else "sgd", bf16 if case == "bf16" else nullcontext)
@@ -117,7 +117,7 @@ def moved_norms(model: Classifier, part: str) -> set[str]:
 
 
 class TestStatistics:
-    def test_of_what_is_skipped_stay(self):
+    def test_statistics_of_skipped_modules_stay(self):
         model = classifier_of(**SMALL)
         moved = {part: moved_norms(model, part) for part in PARTS if part}
         stages = {part: {n.split(".")[2] for n in names if "model.layer" in n} for part, names in moved.items()}

@@ -36,13 +36,13 @@ class TestMaps:
         assert head.reads() == Reads(maps=(2, 3))
         assert [scores.shape for scores in head(features_of(cnn, 2)).point_scores] == [(2, 9, 5), (2, 9, 5)]
 
-    def test_uses_all_maps_of_a_backbone_with_fewer_and_says_so(self, cnn):
+    def test_uses_all_maps_of_a_backbone_with_fewer(self, cnn):
         head = head_of(dataclasses.replace(cnn, maps=cnn.maps[1:]))
         assert head.reads() == Reads(maps=(0, 1, 2))
         (note,) = head.notes()
         assert "`head.maps=4`" in note and "fake has 3" in note
 
-    def test_refuses_a_backbone_without_maps(self, cnn):
+    def test_rejects_a_backbone_without_maps(self, cnn):
         with pytest.raises(UsageError, match="fake has none"):
             head_of(dataclasses.replace(cnn, maps=()))
 
@@ -91,7 +91,7 @@ class TestSelection:
             torch.testing.assert_close(every.gather(1, kept), confidences)
             assert torch.equal(every.sort(dim=1, descending=True).values[:, :4], confidences)
 
-    def test_more_than_a_map_has_is_clamped_and_noted(self, cnn, features_of):
+    def test_num_selects_is_clamped_with_a_note(self, cnn, features_of):
         head = head_of(cnn, num_selects=(32, 25, 9, 40))
         assert [kept.shape[1] for kept in head(features_of(cnn, 2)).kept] == [32, 25, 9, 9]
         (note,) = head.notes()
@@ -104,7 +104,7 @@ class TestSelection:
 
 
 class TestLoss:
-    def test_a_map_of_which_nothing_is_dropped_has_no_l_n(self, cnn, features_of):
+    def test_a_map_without_dropped_points_has_no_l_n(self, cnn, features_of):
         features, targets = features_of(cnn, 3), torch.tensor([0, 1, 2])
         head = head_of(cnn, num_selects=(81, 25, 9, 4))
         output = head(features)

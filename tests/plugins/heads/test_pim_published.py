@@ -134,7 +134,7 @@ def test_the_head_computes_what_the_public_tensors_do(info, features_of):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_maps_go_by_their_numbers_whatever_the_order_in_the_file(cnn):
+def test_maps_are_sorted_by_their_numbers(cnn):
     state = public_state(cnn)
     shuffled = dict(sorted(state.items(), reverse=True))
     ours, expected = head_on(cnn).published(shuffled), head_on(cnn).published(state)
@@ -144,7 +144,7 @@ def test_maps_go_by_their_numbers_whatever_the_order_in_the_file(cnn):
     assert torch.equal(parts.head["pyramid.projections.1.0.bias"], named["fpn.Proj_middling.0.bias"])
 
 
-def test_a_checkpoint_without_pyramid_or_combiner_is_refused(cnn):
+def test_a_checkpoint_without_pyramid_or_combiner_is_rejected(cnn):
     head, state = head_on(cnn), public_state(cnn)
     assert head.published({"conv1.weight": torch.ones(1)}) is None
     bare = {name: value for name, value in state.items() if not name.startswith("fpn")}
@@ -154,7 +154,7 @@ def test_a_checkpoint_without_pyramid_or_combiner_is_refused(cnn):
         head.published({name: value for name, value in state.items() if not name.startswith("combiner")})
 
 
-def test_torchvisions_efficientnet_is_refused_with_the_reason(cnn):
+def test_torchvisions_efficientnet_is_rejected(cnn):
     state = public_state(cnn) | {"backbone.features.0.0.weight": torch.zeros(1)}
     with pytest.raises(FgvcError, match="EfficientNet is torchvision's"):
         head_on(cnn).published(state)
@@ -178,13 +178,13 @@ def test_torchvisions_efficientnet_is_refused_with_the_reason(cnn):
         ({"upsampling": "bilinear"}, {}, "`head.upsampling=tokens`"),
     ],
 )
-def test_the_setting_that_would_make_it_fit_is_named(transformer, options, changes, advice):
+def test_required_settings_are_named(transformer, options, changes, advice):
     parts = head_on(transformer, **options).published(public_state(transformer, **changes))
     assert parts.advice == (f"the file was trained with {advice}" if advice else "")
     assert parts.classes == changes.get("classes", CLASSES)
 
 
-def test_the_published_maps_another_backbone_and_another_size_are_told_apart(transformer, cnn, vit):
+def test_published_maps_other_backbones_and_other_sizes_are_distinguished(transformer, cnn, vit):
     from dataclasses import replace
 
     from fgvc_cli.contracts import MapInfo

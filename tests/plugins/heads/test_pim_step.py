@@ -25,7 +25,7 @@ def training_step(head, features, targets, strict_device) -> Counter[str]:
 
 @pytest.mark.parametrize("soft", [False, True], ids=["classes", "probabilities"])
 @pytest.mark.parametrize("architecture", ["cnn", "transformer"])
-def test_no_waiting_and_no_loop_over_images(architecture, soft, request, features_of, strict_device):
+def test_no_synchronization_and_no_loop_over_images(architecture, soft, request, features_of, strict_device):
     info = request.getfixturevalue(architecture)
     head = PimHead(info, 5, OPTIONS)
     operations = {}

@@ -187,7 +187,7 @@ def test_the_metrics_are_of_the_first_pass():
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_its_operations_do_not_grow_with_the_parameters_and_none_waits(strict_device, adaptive):
+def test_operations_do_not_grow_with_the_parameters(strict_device, adaptive):
     counts = []
     for tensors_of in (4, 60):
         parameters = {f"p{n}": nn.Parameter(torch.randn(3)) for n in range(tensors_of)}
@@ -207,7 +207,7 @@ def test_its_operations_do_not_grow_with_the_parameters_and_none_waits(strict_de
     assert counts[0] == counts[1] <= 15
 
 
-def test_a_second_pass_that_fails_leaves_the_weights():
+def test_a_failing_second_pass_restores_the_weights():
     model, update = make()
     before, calls = weights(model), []
 
@@ -224,7 +224,7 @@ def test_a_second_pass_that_fails_leaves_the_weights():
 
 
 @pytest.mark.parametrize("evaluation", [1, 2])
-def test_what_is_not_finite_in_either_pass_moves_nothing(evaluation):
+def test_a_non_finite_gradient_in_either_pass_skips_the_update(evaluation):
     model, update = make()
     update([batch()])
     before = copy.deepcopy((model.state_dict(), update.optimizer.state_dict()["state"]))
@@ -237,7 +237,7 @@ def test_what_is_not_finite_in_either_pass_moves_nothing(evaluation):
     torch.testing.assert_close(update.optimizer.state_dict()["state"], before[1], rtol=0, atol=0)
 
 
-def test_it_climbs_once_on_the_accumulated_gradient():
+def test_one_ascent_for_the_accumulated_gradient():
     (ours, whole), (theirs, halves) = make(norm=False, drop=0.0), make(norm=False, drop=0.0)
     for step in range(4):
         images, targets = batch(step)
@@ -247,7 +247,7 @@ def test_it_climbs_once_on_the_accumulated_gradient():
     assert largest_difference(ours.parameters(), theirs.parameters()) < 1e-6
 
 
-def test_clipping_is_of_the_descent_alone():
+def test_clipping_applies_to_the_update_only():
     """Clipped or not, the climb goes as far: with a tiny bound, the direction is that of the unclipped descent."""
     steps = []
     for clip_norm in (0.0, 1e-3):
@@ -264,7 +264,7 @@ def test_clipping_is_of_the_descent_alone():
     assert steps[1].norm() == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
 
-def test_under_bf16_the_second_pass_sees_the_climbed_weights():
+def test_under_bf16_the_second_pass_uses_the_perturbed_weights():
     """Autocast keeps casts of the weights; kept over both passes, they would make SAM plain SGD."""
     autocast = partial(torch.autocast, "cpu", torch.bfloat16)
     (ours, with_sam), (theirs, with_sgd) = (
@@ -281,7 +281,7 @@ def test_under_bf16_the_second_pass_sees_the_climbed_weights():
 
 
 @pytest.mark.parametrize("base", [sgd, lambda groups: AdamW(groups=groups, options=AdamWOptions(lr=0.01))])
-def test_its_state_goes_through_a_file_and_on(base, tmp_path):
+def test_resumes_from_a_file(base, tmp_path):
     (straight, whole), (stopped, first) = make(partial(sam, base=base)), make(partial(sam, base=base))
     for step in range(6):
         torch.manual_seed(step)
@@ -335,7 +335,7 @@ def test_the_memory_format_of_a_weight_makes_no_difference(adaptive, parameters,
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_weights_come_back_to_the_bit_in_their_own_type(dtype):
+def test_weights_are_restored_bit_for_bit_in_every_dtype(dtype):
     weight = nn.Parameter(torch.randn(50, generator=torch.Generator().manual_seed(0)).to(dtype) / 3)
     before, seen = weight.detach().clone(), []
 

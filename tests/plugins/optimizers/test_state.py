@@ -7,7 +7,7 @@ import copy
 import pytest
 
 
-def test_a_loaded_state_lies_in_memory_as_its_parameter(make, given, parameters):
+def test_a_loaded_state_has_the_memory_format_of_its_parameter(make, given, parameters):
     """Fused kernels apply a contiguous momentum to the wrong entries of a channels-last weight."""
     optimizer = make(parameters)
     optimizer.step(given(parameters))
@@ -23,12 +23,12 @@ def test_a_loaded_state_lies_in_memory_as_its_parameter(make, given, parameters)
 
 
 class TestRates:
-    def test_the_head_follows_the_backbone_unless_told(self, make, parameters):
+    def test_head_lr_defaults_to_lr(self, make, parameters):
         assert make(parameters, lr=0.02).rates() == {"backbone": 0.02, "head": 0.02}
         assert make(parameters, lr=0.02, head_lr=0.5).rates() == {"backbone": 0.02, "head": 0.5}
 
     @pytest.mark.parametrize("decay_norms", [False, True])
-    def test_set_rate_scales_the_options_never_the_last_rate(self, make, parameters, decay_norms):
+    def test_set_rate_scales_the_options(self, make, parameters, decay_norms):
         optimizer = make(parameters, lr=0.02, head_lr=0.5, decay_norms=decay_norms)
         optimizer.set_rate(0.5)
         assert optimizer.rates() == {"backbone": 0.01, "head": 0.25}
@@ -36,6 +36,6 @@ class TestRates:
         assert optimizer.rates() == {"backbone": 0.01, "head": 0.25}
         assert {g["lr"] for g in optimizer.optimizer.param_groups if g["part"] == "head"} == {0.25}
 
-    def test_a_part_without_parameters_is_left_out(self, make, parameters):
+    def test_a_part_without_parameters_has_no_rate(self, make, parameters):
         head = {name: p for name, p in parameters.items() if name.startswith("classifier")}
         assert set(make(head).rates()) == {"head"}

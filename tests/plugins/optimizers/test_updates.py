@@ -70,7 +70,7 @@ def unfilled_is_nan():
 
 
 @pytest.mark.usefixtures("unfilled_is_nan")
-def test_a_bad_first_gradient_leaves_no_trace(make, given, parameters):
+def test_a_skipped_first_update_leaves_no_trace(make, given, parameters):
     """Torch sets its first momentum aside unfilled; an update called off must not leave that noise behind."""
     untouched = clones(parameters)
     optimizer, fresh = make(parameters), make(untouched)
@@ -82,7 +82,7 @@ def test_a_bad_first_gradient_leaves_no_trace(make, given, parameters):
     assert_same(snapshot(optimizer, parameters), snapshot(fresh, untouched))
 
 
-def test_a_parameter_with_zeros_coasts_on_momentum_and_decay(kind, make, given, parameters):
+def test_zero_gradients_apply_momentum_and_decay(kind, make, given, parameters):
     optimizer = make(parameters, lr=0.01, weight_decay=0.03, decay_norms=True)
     optimizer.step(given(parameters))
     weights = parameters["classifier.weight"]
@@ -109,7 +109,7 @@ def test_a_parameter_with_zeros_coasts_on_momentum_and_decay(kind, make, given, 
 
 
 @pytest.mark.parametrize("decay_norms", [False, True])
-def test_norms_and_biases_decay_only_if_told(make, given, parameters, decay_norms):
+def test_decay_norms(make, given, parameters, decay_norms):
     plain = clones(parameters)
     optimizer = make(parameters, lr=0.1, weight_decay=0.5, decay_norms=decay_norms)
     without = make(plain, lr=0.1, weight_decay=0.0)

@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
     return folder, result.stderr
 
 
-def test_a_training_leaves_its_curves_settings_and_test_figures(trained):
+def test_curves_settings_and_test_metrics_are_written(trained):
     folder, printed = trained
     assert f"curves: tensorboard --logdir {folder.parent}" in printed
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -76,7 +76,7 @@ def test_a_run_with_curves_can_be_replaced_by_one_without(trained, tmp_path):
     assert (folder / "summary.json").is_file() and not (folder / "trackers").exists()
 
 
-def test_a_missing_package_is_one_line_before_anything_begins(tmp_path, monkeypatch):
+def test_a_missing_package_is_reported_before_training(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith(("tensorboard", "torch.utils.tensorboard"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
@@ -88,7 +88,7 @@ def test_a_missing_package_is_one_line_before_anything_begins(tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_killed_run_does_again_is_shown_once(run):
+def test_a_resumed_run_hides_repeated_epochs(run):
     from dataclasses import replace
 
     first = tracker()
@@ -104,7 +104,7 @@ def test_what_a_killed_run_does_again_is_shown_once(run):
     assert points(events(run.folder / "trackers" / "tensorboard"), "train/objective") == {1: 1.0, 2: 20.0}
 
 
-def test_one_folder_for_many_runs(run, tmp_path):
+def test_a_shared_folder(run, tmp_path):
     shared = tracker(folder=str(tmp_path / "logs"))
     shared.started(run)
     shared.epoch_finished({"epoch": 1, "seconds": 2.0})

@@ -33,7 +33,7 @@ def test_splits_labels_and_origins_are_the_official_ones(sets, case):
     assert sets.notes == []
 
 
-def test_a_set_that_is_not_whole_is_not_called_official(sets, case):
+def test_an_incomplete_dataset_is_not_official(sets, case):
     sets.write(case)
     dataset = sets.open(case.dataset, **case.options)
     for name in dataset.splits():
@@ -41,7 +41,7 @@ def test_a_set_that_is_not_whole_is_not_called_official(sets, case):
     assert len(sets.notes) == len(dataset.splits())
 
 
-def test_without_files_it_says_what_is_missing_and_the_command_that_gets_it(sets, case):
+def test_missing_files_are_named(sets, case):
     default = {"level": "variant"} if case.dataset == "fgvc_aircraft" else {"version": "2021"}
     chosen = "".join(f" `dataset.{k}={v}`" for k, v in case.options.items() if default[k] != v)
     with pytest.raises(FgvcError) as raised:
@@ -52,7 +52,7 @@ def test_without_files_it_says_what_is_missing_and_the_command_that_gets_it(sets
     assert not (sets.root / case.folder).exists()  # looking leaves nothing behind
 
 
-def test_the_layout_is_all_that_is_needed_and_each_part_can_be_had(sets, case):
+def test_the_layout_is_complete_and_every_part_is_provided(sets, case):
     assert sets.provision(case.dataset, **case.options).missing()
     sets.write(case)
     provision = sets.provision(case.dataset, **case.options)
@@ -100,7 +100,7 @@ def test_a_damaged_list_is_named_in_one_line(sets, case):
     assert sets.open(case.dataset, **case.options).class_names
 
 
-def test_missing_images_do_not_stop_it_unless_all_are_missing(sets, case):
+def test_missing_images_are_accepted_unless_all_are_missing(sets, case):
     truth = sets.write(case)
     folder = sets.root / case.folder
     first, *others = [folder / name for name in truth["test"]]
@@ -122,7 +122,7 @@ def test_missing_images_do_not_stop_it_unless_all_are_missing(sets, case):
     ],
     ids=["label", "name"],
 )
-def test_lists_that_do_not_go_together_are_refused(sets, labels, names, cause):
+def test_contradicting_lists_are_rejected(sets, labels, names, cause):
     sets.write(sets.case("stanford_cars"))
     devkit = sets.root / "stanford_cars" / "devkit"
     records = loadmat(devkit / "cars_train_annos.mat")["annotations"]
@@ -134,7 +134,7 @@ def test_lists_that_do_not_go_together_are_refused(sets, labels, names, cause):
         sets.open("stanford_cars")
 
 
-def test_breeds_that_share_a_number_are_refused(sets):
+def test_breeds_with_the_same_number_are_rejected(sets):
     sets.write(sets.case("oxford_pets"))
     for split in ("trainval", "test"):
         path = sets.root / "oxford-iiit-pet" / "annotations" / f"{split}.txt"

@@ -19,7 +19,7 @@ def test_class_names_are_the_real_ones_in_the_published_order(sets, written):
     assert names == tuple(Flowers102.classes) and len(set(names)) == 102
 
 
-def test_the_reports_splits_are_exchanged_only_on_request_and_say_so(sets, written):
+def test_the_reports_splits_are_swapped_only_on_request(sets, written):
     official, report = sets.open("flowers102"), sets.open("flowers102", splits="report")
     assert report.splits() == ("train", "val", "test")
     for ours, theirs in (("train", "test"), ("val", "val"), ("test", "train")):
@@ -32,7 +32,7 @@ def test_the_reports_splits_are_exchanged_only_on_request_and_say_so(sets, writt
     assert report.identity()["splits"] == "report" and official.identity()["splits"] == "official"
 
 
-def test_a_list_of_another_checksum_is_refused_by_name(sets):
+def test_a_list_with_another_checksum_is_rejected(sets):
     sets.case("flowers102").write(sets.root / "flowers-102")
     lists = sets.root / "flowers-102" / "imagelabels.mat"
     with pytest.raises(FgvcError, match=rf"{lists}: not the published file: .*delete it and prepare"):

@@ -36,7 +36,7 @@ def test_levels(sets, version, level, classes, labels):
         ("2017", "genus", "species, supercategory"),
     ],
 )
-def test_a_level_that_a_version_lacks_is_refused_with_those_it_has(sets, version, level, known):
+def test_a_missing_level_lists_the_available_ones(sets, version, level, known):
     sets.write(sets.case("inat", version=version))
     with pytest.raises(UsageError, match=rf"dataset\.level={level}`: the levels of this version are {known}\."):
         sets.open("inat", version=version, level=level)
@@ -49,7 +49,7 @@ def test_supercategories(sets, version):
 
 
 @pytest.mark.parametrize("version", ["2021", "2018"])
-def test_folders_that_torchvision_made_in_the_data_root_are_used(sets, version):
+def test_folders_created_by_torchvision_are_used(sets, version):
     case = sets.case("inat", version=version)
     truth = case.write(sets.root)
     dataset = sets.open("inat", version=version)
@@ -57,7 +57,7 @@ def test_folders_that_torchvision_made_in_the_data_root_are_used(sets, version):
     assert list(dataset.split("train").keys) == list(truth["train"])
 
 
-def test_a_stray_file_among_the_species_is_explained_without_advice_to_delete_them(sets):
+def test_a_foreign_file_among_the_species_is_named(sets):
     sets.write(sets.case("inat", version="2021"))
     (sets.root / "inat" / "2021_train" / ".DS_Store").touch()
     with pytest.raises(FgvcError, match=r"2021_train: not as published: .*\.DS_Store.*remove foreign files"):

@@ -36,13 +36,13 @@ def test_links_and_checksums_of_inaturalist_are_torchvisions(sets, version):
         assert ours[DATASET_URLS[folder]] == DATASET_MD5[folder]
 
 
-def test_cars_say_what_to_put_where(sets):
+def test_cars_have_instructions(sets):
     provision = sets.provision("stanford_cars")
     assert provision.downloads == ()
     assert "cars_test_annos_withlabels.mat" in provision.by_hand and "ai.stanford.edu are gone" in provision.by_hand
 
 
-def test_torchvision_reads_the_same_folder_alike(sets):
+def test_torchvision_reads_the_same_folder(sets):
     classes = {
         "flowers102": (datasets.Flowers102, {}),
         "fgvc_aircraft": (datasets.FGVCAircraft, {"annotation_level": "family"}),
