@@ -1,1 +1,1 @@
-"""Scoring a classifier on labeled images, and predicting the classes of images without labels."""
+"""Evaluate classifiers on labeled images, and predict the classes of unlabeled ones."""

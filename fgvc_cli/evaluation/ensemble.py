@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from fgvc_cli.contracts import Split
 from fgvc_cli.data.opening import match_classes
 from fgvc_cli.data.splits import quoted_names, select_keys
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.evaluate import Evaluation, EvaluationRequest, images_note
-from fgvc_cli.evaluation.split_selection import SelectedSplit, select_split
+from fgvc_cli.evaluation.evaluate import Evaluation
+from fgvc_cli.evaluation.split_selection import SelectedSplit, SplitRequest, select_split
 from fgvc_cli.evaluation.training_history import notes_of_runs
 from fgvc_cli.formatting import run_labels
 from fgvc_cli.progress import progress
@@ -33,31 +31,276 @@ from fgvc_cli.scoring.scores import Scores, score
 
 logger = logging.getLogger(__name__)
 
+FOLDER = "ensemble"
+"""The folder for results without `out`, in the current folder."""
+MEMBER_METRICS = ("images", "not_finite", "top1", "top5", "loss", "macro", "weighted", "calibration_error")
+"""The metrics of each member in the summary."""
 
-def align(scores: Scores, own_names: Sequence[str], names: Sequence[str], left_out: frozenset[str]) -> Scores:
-    """Return scores with their classes in another order, without some images.
+
+@dataclass(frozen=True)
+class PairDiversity:
+    """How the errors of two classifiers differ; all but `q` are fractions of the images, in [0, 1].
+
+    Attributes:
+        both_right: both are right.
+        first_only, second_only: only one is right.
+        one_right: exactly one is right (the disagreement measure); the larger, the more an ensemble can gain.
+        both_wrong: both are wrong (the double-fault measure); no choice between the two can correct these.
+        both_wrong_same_class: both predict the same wrong class; averaging makes the error more confident.
+        different_predictions: they predict different classes.
+        q: Yule's Q statistic in [-1, 1], see `yules_q`; None if undefined.
+
+    Reference: Kuncheva and Whitaker (2003), Measures of Diversity in Classifier Ensembles and Their Relationship with
+    the Ensemble Accuracy, Machine Learning 51, 181-207.
+    """
+
+    both_right: float
+    first_only: float
+    second_only: float
+    one_right: float
+    both_wrong: float
+    both_wrong_same_class: float
+    different_predictions: float
+    q: float | None
+
+    @classmethod
+    def of(cls, first: Scores, second: Scores) -> PairDiversity:
+        """Compute it for scores of the same images in the same order; scores that are not finite are wrong."""
+        first_right, second_right = first.predicted == first.labels, second.predicted == second.labels
+        same = (first.predicted == second.predicted) & (first.predicted >= 0)
+        both_right, both_wrong = first_right & second_right, ~first_right & ~second_right
+        first_only, second_only = first_right & ~second_right, second_right & ~first_right
+        return cls(
+            both_right=float(both_right.mean()),
+            first_only=float(first_only.mean()),
+            second_only=float(second_only.mean()),
+            one_right=float((first_right != second_right).mean()),
+            both_wrong=float(both_wrong.mean()),
+            both_wrong_same_class=float((both_wrong & same).mean()),
+            different_predictions=float((~same).mean()),
+            q=yules_q(*(int(images.sum()) for images in (both_right, both_wrong, first_only, second_only))),
+        )
+
+
+def yules_q(both_right: int, both_wrong: int, first_only: int, second_only: int) -> float | None:
+    """Return Yule's Q statistic of numbers of images.
+
+    (both_right * both_wrong - first_only * second_only) over the sum of the two products: 0 for independent errors, 1
+    if the errors of one classifier include those of the other, negative if they fail on different images. None if both
+    products are 0.
+    """
+    agree, differ = both_right * both_wrong, first_only * second_only
+    return (agree - differ) / (agree + differ) if agree + differ else None
+
+
+@dataclass(frozen=True)
+class JointAccuracy:
+    """What the members of an ensemble classify correctly together.
+
+    Attributes:
+        any_right: fraction of the images that at least one member gets right (the oracle accuracy).
+        all_right: fraction that all members get right.
+        images_by_right: number of images that exactly 0, 1, ... members get right.
+    """
+
+    any_right: float
+    all_right: float
+    images_by_right: Sequence[int]
+
+    @classmethod
+    def of(cls, members: Sequence[Scores]) -> JointAccuracy:
+        """Compute it for scores of the same images in the same order."""
+        right = np.sum([member.predicted == member.labels for member in members], axis=0)
+        counts = np.bincount(right, minlength=len(members) + 1)
+        return cls(float((right > 0).mean()), float((right == len(members)).mean()), counts.tolist())
+
+
+@dataclass(frozen=True)
+class BestMemberComparison:
+    """The ensemble compared with its best member, which is selected on the same images, to its advantage.
+
+    Attributes:
+        run: the member with the highest top-1 accuracy; ties are broken by the lowest loss.
+        difference: top-1 of the ensemble minus that of the member.
+        ensemble_only, member_only: number of images that only the one gets right.
+        p_value: of McNemar's exact test.
+        significant: whether the p-value is below 0.05.
+    """
+
+    run: str
+    difference: float
+    ensemble_only: int
+    member_only: int
+    p_value: float
+    significant: bool
+
+    @classmethod
+    def of(cls, runs: Sequence[Path], members: Sequence[Scores], ensemble: Scores) -> BestMemberComparison:
+        """Compute it for scores of the same images in the same order."""
+        top1 = [float((scores.predicted == scores.labels).mean()) for scores in members]
+        best = min(range(len(members)), key=lambda i: (-top1[i], members[i].loss))
+        theirs, ours = members[best].predicted == members[best].labels, ensemble.predicted == ensemble.labels
+        ensemble_only, member_only = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+        difference, p_value = (ensemble_only - member_only) / len(ensemble), mcnemar(ours, theirs)
+        return cls(str(runs[best]), difference, ensemble_only, member_only, p_value, p_value < LEVEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleSummary(EvaluationSummary):
+    """`summary.json` of an ensemble: the metrics of the averaged predictions, and more.
+
+    Attributes:
+        members: metrics of each run, in order.
+        pairs: diversity of each two runs, by their names.
+        together: what the members classify correctly together.
+        over_best: the ensemble compared with its best member.
+    """
+
+    members: Sequence[SplitMetrics]
+    pairs: Sequence[tuple[tuple[str, str], PairDiversity]]
+    together: JointAccuracy
+    over_best: BestMemberComparison
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form that `summary.json` has."""
+        metrics = [member.as_json() for member in self.members]
+        return {
+            **super().as_json(),
+            "members": [
+                {"run": run, **{name: row[name] for name in MEMBER_METRICS}}
+                for run, row in zip(self.runs, metrics, strict=True)
+            ],
+            "pairs": [{"runs": list(runs), **asdict(pair)} for runs, pair in self.pairs],
+            "together": asdict(self.together),
+            "over_best": asdict(self.over_best),
+        }
+
+
+def evaluate_ensemble(
+    models: Sequence[Path],
+    registry: Registry,
+    split: SplitRequest | None = None,
+    computing: Computing | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> Evaluation:
+    """Average the predictions of several runs and write the results; its summary is an `EnsembleSummary`.
+
+    The runs predict one after the other, so that only one is in memory.
 
     Args:
-        scores: of a run whose classes are `own_names`.
+        models: model files of the runs, with the same classes in any order.
+        registry: resolves datasets.
+        split: the images; default: the test split of the first run's dataset.
+        computing: device, precision and batch size.
+        out: folder for the results; default: a new one in `ensemble`.
+        force: whether `out` may exist.
+
+    Raises:
+        UsageError: the runs have different classes, or the split does not exist.
+        FgvcError: a model or the images are missing, no image can be read, memory runs out, or the results cannot be
+            written.
+    """
+    runs = [run_of(model) for model in models]
+    names = common_class_names(models)
+    selected = select_split(split or SplitRequest(), models[0].parent, names, registry)
+    folder = choose_new_folder(out, force, FOLDER, "the results")
+    labeled = [(str(run), model.parent) for run, model in zip(runs, models, strict=True)]
+    notes = notes_of_runs(labeled, selected.split, registry)
+    if selected.fallback_note:
+        notes.insert(0, f"{runs[0]}: " * selected.is_own + selected.fallback_note)
+    for line in (selected.description, *notes):
+        logger.info(line)
+    members, ready = _score_members(models, selected, names, computing or Computing())
+    ensemble = average(members)
+    evaluated = summarize(
+        ensemble,
+        names,
+        selected.split,
+        runs=runs,
+        dataset=selected.dataset,
+        data=selected.data,
+        device=ready.classifier.device,
+        precision=ready.precision,
+        notes=notes,
+    )
+    summary = EnsembleSummary(
+        **{field.name: getattr(evaluated, field.name) for field in fields(evaluated)},
+        members=[split_metrics(scores, names) for scores in members],
+        pairs=[
+            ((str(a), str(b)), PairDiversity.of(first, second))
+            for (a, first), (b, second) in combinations(zip(runs, members, strict=True), 2)
+        ],
+        together=JointAccuracy.of(members),
+        over_best=BestMemberComparison.of(runs, members, ensemble),
+    )
+    return Evaluation(summary, results.write(folder, summary, ensemble, names))
+
+
+def common_class_names(models: Sequence[Path]) -> tuple[str, ...]:
+    """Return the class names of the first model, which the others must have in any order.
+
+    Raises:
+        UsageError: a model has other classes.
+        FgvcError: a file is missing or damaged.
+    """
+    first, *others = models
+    names = read_class_names(first)
+    for other in others:
+        theirs = read_class_names(other)
+        known, known_first = set(theirs), set(names)
+        missing, extra = [n for n in names if n not in known], [n for n in theirs if n not in known_first]
+        if missing or extra:
+            differences = [f"does not have {quoted_names(missing)}"] * bool(missing)
+            differences += [f"has {quoted_names(extra)}, which {run_of(first)} does not"] * bool(extra)
+            raise UsageError(
+                f"{run_of(other)} {' and '.join(differences)}; only runs with the same classes can be averaged"
+            )
+    return names
+
+
+def _score_members(
+    models: Sequence[Path], selected: SelectedSplit, names: Sequence[str], computing: Computing
+) -> tuple[list[Scores], ReadyClassifier]:
+    """Score each run on the images that all can read, with classes in the order of `names`; return the last run too."""
+    split, available = selected.split, len(selected.split)
+    found: list[tuple[Scores, tuple[str, ...]]] = []
+    for model in models:
+        ready = load(model, computing)
+        matched = match_classes(split, names, ready.classifier.class_names, ignore_unknown=False)
+        (label,) = run_labels([str(ready.run)])
+        with progress(label, len(matched)) as bar, ready.memory_explained():
+            scores = score(ready.classifier, ready.loader(matched), matched, ready.precision, bar.advance)
+        split = select_keys(split, scores.keys) if scores.failures else split  # the next run need not try again
+        if not len(split):
+            raise FgvcError(f"none of the {available} images ({split.name}) can be read")
+        found.append((scores, ready.classifier.class_names))
+    failed = frozenset(key for scores, _ in found for key in scores.failures)
+    return [align(scores, own_names, names, failed) for scores, own_names in found], ready
+
+
+def align(scores: Scores, own_names: Sequence[str], names: Sequence[str], excluded: frozenset[str]) -> Scores:
+    """Reorder the classes of scores, and exclude images.
+
+    Args:
+        scores: of a run with the classes `own_names`.
         own_names: K names, in the order of the scores.
-        names: the same names, in the order that is wanted.
-        left_out: keys of images.
+        names: the same names, in the requested order.
+        excluded: keys of images.
     """
     position = {name: index for index, name in enumerate(own_names)}
     columns = np.array([position[name] for name in names])
-    place = np.argsort(columns)  # from an own class to its place in the wanted order
-    kept = np.array([key not in left_out for key in scores.keys], bool)
-    probabilities, labels = scores.probabilities[kept][:, columns], place[scores.labels[kept]]
-    keys = [key for key, stays in zip(scores.keys, kept, strict=True) if stays]
+    kept = np.array([key not in excluded for key in scores.keys], bool)
+    probabilities, labels = scores.probabilities[kept][:, columns], np.argsort(columns)[scores.labels[kept]]
+    keys = [key for key in scores.keys if key not in excluded]
     loss = scores.loss if kept.all() else cross_entropy(probabilities, labels)
     return replace(scores, probabilities=probabilities, labels=labels, keys=keys, loss=loss)
 
 
 def average(members: Sequence[Scores]) -> Scores:
-    """Return the scores of the ensemble: the mean of the members' probabilities, each member counting alike.
+    """Return the mean of the probabilities of all members, with equal weights.
 
-    Where a member's probabilities are not finite the mean is not either, and the image counts as wrong. An image that
-    a member could not read is nobody's.
+    If the probabilities of a member are not finite the mean is not either, and the image counts as wrong.
 
     Args:
         members: of the same images in the same order, with the same classes in the same order.
@@ -77,253 +320,7 @@ def average(members: Sequence[Scores]) -> Scores:
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean cross entropy in nats of probabilities N,K; infinite where a true class has a probability of 0.
-
-    Without an image it is not a number.
-    """
+    """Return the mean cross entropy in nats of probabilities N,K: infinite if a true class has 0, NaN if N is 0."""
     true = np.take_along_axis(probabilities, labels[:, None], axis=1).astype(np.float64)
     with np.errstate(divide="ignore"):
         return float(-np.log(true).mean()) if len(true) else float("nan")
-
-
-def pair_diversity(first: Scores, second: Scores) -> dict[str, Any]:
-    """Return how two classifiers' mistakes go together; all but `q` are shares of the images, in [0, 1].
-
-    - both_right; first_only, second_only: right where the other is wrong.
-    - one_right: exactly one is right, the disagreement measure: the larger, the more there is to gain.
-    - both_wrong: the double-fault measure: what no choice between the two can mend.
-    - both_wrong_same_class: both wrong with the same class, where averaging only makes the mistake surer.
-    - different_predictions: another class is predicted, right or wrong.
-    - q: Yule's Q statistic, (both_right * both_wrong - first_only * second_only) over the sum of the two products, in
-      [-1, 1]: 0 for classifiers that fail independently, 1 where one's mistakes hold all of the other's, below 0 where
-      they fail on different images. None where both products are 0.
-
-    Args:
-        first, second: of the same N images in the same order, N at least 1. What is not finite counts as wrong, and as
-            another class than any.
-    """
-    first_right, second_right = first.predicted == first.labels, second.predicted == second.labels
-    same = (first.predicted == second.predicted) & (first.predicted >= 0)
-    both_right, both_wrong = first_right & second_right, ~first_right & ~second_right
-    first_only, second_only = first_right & ~second_right, second_right & ~first_right
-    return {
-        "both_right": _fraction(both_right),
-        "first_only": _fraction(first_only),
-        "second_only": _fraction(second_only),
-        "one_right": _fraction(first_right != second_right),
-        "both_wrong": _fraction(both_wrong),
-        "both_wrong_same_class": _fraction(both_wrong & same),
-        "different_predictions": _fraction(~same),
-        "q": yules_q(*(int(which.sum()) for which in (both_right, both_wrong, first_only, second_only))),
-    }
-
-
-def yules_q(both_right: int, both_wrong: int, first_only: int, second_only: int) -> float | None:
-    """Return Yule's Q statistic of numbers of images; None where it is not defined."""
-    joint_accuracy, apart = both_right * both_wrong, first_only * second_only
-    return (joint_accuracy - apart) / (joint_accuracy + apart) if joint_accuracy + apart else None
-
-
-def joint_accuracy(members: Sequence[Scores]) -> dict[str, Any]:
-    """Return what the members get right between them.
-
-    - any_right: share of the images that at least one gets right, the oracle: what a perfect choice among the members
-      would reach.
-    - all_right: share that every one gets right.
-    - images_by_right: how many images exactly 0, 1, ... all members get right.
-    """
-    right = np.sum([member.predicted == member.labels for member in members], axis=0)
-    counts = np.bincount(right, minlength=len(members) + 1)
-    return {
-        "any_right": float((right > 0).mean()),
-        "all_right": float((right == len(members)).mean()),
-        "images_by_right": counts.tolist(),
-    }
-
-
-def _fraction(which: np.ndarray) -> float:
-    return float(which.mean())
-
-
-@dataclass(frozen=True)
-class Members:
-    """What the runs say of the images that all of them could read.
-
-    Attributes:
-        scores: one a run, of the same images in the same order, with the first run's classes in its order.
-        device: computed them.
-        precision: "fp32" or "bf16".
-    """
-
-    scores: list[Scores]
-    device: torch.device
-    precision: str
-
-
-def class_names_of(models: Sequence[Path]) -> tuple[str, ...]:
-    """Return the first model's class names, which must be those of all, in whatever order.
-
-    Raises:
-        UsageError: a model knows other classes.
-        FgvcError: a file is missing or damaged.
-    """
-    first, *others = models
-    names = read_class_names(first)
-    for other in others:
-        lacking = [name for name in names if name not in set(read_class_names(other))]
-        more = [name for name in read_class_names(other) if name not in set(names)]
-        if lacking or more:
-            differences = [f"does not know {quoted_names(lacking)}"] * bool(lacking)
-            differences += [f"knows {quoted_names(more)}, which {run_of(first)} does not"] * bool(more)
-            raise UsageError(
-                f"{run_of(other)} {' and '.join(differences)}: only runs of the same classes can be averaged. Leave "
-                "one of them out."
-            )
-    return names
-
-
-def score_members(models: Sequence[Path], split: Split, computing: Computing) -> Members:
-    """Let each run classify the images, one run after the other in memory.
-
-    An image that one run cannot read is not shown to the next, and enters no figure.
-
-    Args:
-        models: model files, all of the same classes.
-        split: labels index the first model's classes.
-        computing: where and how.
-
-    Raises:
-        FgvcError: none of the images can be read, a model cannot be loaded, or memory runs out.
-    """
-    names, available = read_class_names(models[0]), len(split)
-    found: list[tuple[Scores, tuple[str, ...]]] = []
-    for model in models:
-        ready = load(model, computing)
-        scores = _score(ready, split, names)
-        split = select_keys(split, scores.keys) if scores.failures else split
-        if not len(split):
-            raise FgvcError(f"None of the {available} images ({split.name}) can be read.")
-        found.append((scores, ready.classifier.class_names))
-    left_out = frozenset(key for scores, _ in found for key in scores.failures)
-    members = [align(scores, own_names, names, left_out) for scores, own_names in found]
-    return Members(members, ready.classifier.device, ready.precision)
-
-
-def _score(ready: ReadyClassifier, split: Split, names: Sequence[str]) -> Scores:
-    matched = match_classes(split, names, ready.classifier.class_names, ignore_unknown=False)
-    (label,) = run_labels([str(ready.run)])
-    with progress(label, len(matched)) as bar, ready.memory_explained():
-        return score(ready.classifier, ready.loader(matched), matched, ready.precision, bar.advance)
-
-
-FOLDER = "ensemble"
-"""Where ensembles go that are given no folder, in the current one."""
-OF_MEMBERS = ("images", "not_finite", "top1", "top5", "loss", "macro", "weighted", "calibration_error")
-"""What a summary says of each run; classes and single images are the ensemble's alone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnsembleSummary(EvaluationSummary):
-    """`summary.json` of an ensemble.
-
-    Attributes:
-        members: metrics of each run, in their order.
-        pairs: see `pair_figures`; with "runs".
-        together: see `together`.
-        over_best: see `over_best`.
-    """
-
-    members: Sequence[SplitMetrics]
-    pairs: Sequence[Mapping[str, Any]]
-    together: Mapping[str, Any]
-    over_best: Mapping[str, Any]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the form that `summary.json` has."""
-        metrics = [member.as_json() for member in self.members]
-        members = [
-            {"run": run, **{name: row[name] for name in OF_MEMBERS}}
-            for run, row in zip(self.runs, metrics, strict=True)
-        ]
-        own = {"members": members, "pairs": list(self.pairs), "together": self.together, "over_best": self.over_best}
-        return {**super().as_json(), **own}
-
-
-def evaluate_ensemble(request: EvaluationRequest, registry: Registry) -> Evaluation:
-    """Average the predictions of several runs, and write the results.
-
-    Args:
-        request: what is wanted. The first run's dataset is meant where none is named.
-        registry: finds datasets.
-
-    Returns:
-        Its summary is that of an evaluation, with `runs` in place of `run`, and `members`, `pairs`, `together` and
-        `over_best` beside.
-
-    Raises:
-        UsageError: the runs have other classes, or the images that are meant do not exist.
-        FgvcError: a run or the images are not there, none can be read, memory runs out, or nothing can be written.
-    """
-    names = class_names_of(request.models)
-    subject = select_split(request.subject, request.models[0].parent, names, registry)
-    folder = choose_new_folder(request.out, request.force, FOLDER, "the results")
-    notes = _notes(request, subject, registry)
-    for line in (images_note(subject), *notes):
-        logger.info(line)
-    members = score_members(request.models, subject.split, request.computing)
-    ensemble = average(members.scores)
-    evaluated = summarize(
-        ensemble,
-        names,
-        subject.split,
-        runs=request.runs,
-        dataset=subject.dataset,
-        data=subject.data,
-        device=members.device,
-        precision=members.precision,
-        notes=notes,
-    )
-    summary = EnsembleSummary(
-        **{f.name: getattr(evaluated, f.name) for f in fields(evaluated)},
-        members=[split_metrics(scores, names) for scores in members.scores],
-        pairs=_pairs(request.runs, members.scores),
-        together=joint_accuracy(members.scores),
-        over_best=compare_with_best(request.runs, members.scores, ensemble),
-    )
-    return Evaluation(summary, results.write(folder, summary, ensemble, names))
-
-
-def compare_with_best(runs: Sequence[Path], members: Sequence[Scores], ensemble: Scores) -> dict[str, Any]:
-    """Return how the ensemble compares with the member that gets most of these images right.
-
-    - run: that member's, of equals the one with the lowest loss.
-    - difference: the ensemble's top-1 less the member's.
-    - ensemble_only, member_only: images that only the one gets right.
-    - p_value: of McNemar's exact test; significant: whether that is below 0.05. The member was chosen on these very
-      images, which is to its advantage.
-    """
-    top1 = [float((scores.predicted == scores.labels).mean()) for scores in members]
-    best = min(range(len(members)), key=lambda i: (-top1[i], members[i].loss))
-    right, ours = members[best].predicted == members[best].labels, ensemble.predicted == ensemble.labels
-    ensemble_only, member_only = int((ours & ~right).sum()), int((right & ~ours).sum())
-    p_value = mcnemar(ours, right)
-    return {
-        "run": str(runs[best]),
-        "difference": (ensemble_only - member_only) / len(ensemble),
-        "ensemble_only": ensemble_only,
-        "member_only": member_only,
-        "p_value": p_value,
-        "significant": p_value < LEVEL,
-    }
-
-
-def _notes(request: EvaluationRequest, subject: SelectedSplit, registry: Registry) -> list[str]:
-    """Return what is to be known of the images: which they are, and which runs have met them in training."""
-    runs = [(str(run), model.parent) for run, model in zip(request.runs, request.models, strict=True)]
-    stands_in = [f"{runs[0][0]}: {subject.stands_in}" if subject.is_own else subject.stands_in]
-    return stands_in * bool(subject.stands_in) + notes_of_runs(runs, subject.split, registry)
-
-
-def _pairs(runs: Sequence[Path], members: Sequence[Scores]) -> list[dict[str, Any]]:
-    both = combinations(zip(runs, members, strict=True), 2)
-    return [{"runs": [str(a), str(b)], **pair_diversity(first, second)} for (a, first), (b, second) in both]

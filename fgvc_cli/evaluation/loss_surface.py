@@ -18,11 +18,11 @@ from fgvc_cli.scoring.scores import scores_of
 
 
 class MovableWeights:
-    """The parameters of a network that training moves, and where they were at first.
+    """The trainable parameters of a network, and their original values.
 
     Attributes:
         parameters: of the network, in its order.
-        origin: copies of them.
+        origin: copies of their original values.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -31,9 +31,9 @@ class MovableWeights:
 
     @torch.no_grad()
     def move(self, *steps: tuple[float, Direction]) -> None:
-        """Go from where the weights were at first by so much along each direction; without a step, back there.
+        """Set the weights to their original values plus a multiple of each direction; without steps, restore them.
 
-        Nothing adds up: each place is computed from the copies, and going back is copying them.
+        Errors do not accumulate, because each position is computed from the copies.
         """
         torch._foreach_copy_(self.parameters, self.origin)
         for length, direction in steps:
@@ -42,7 +42,7 @@ class MovableWeights:
 
 @contextmanager
 def movable(network: nn.Module) -> Iterator[MovableWeights]:
-    """Let a network's weights be moved; afterwards, whatever happened, each has the bits it had."""
+    """Move the weights of a network within the block; they are restored bit for bit, also after an error."""
     weights = MovableWeights(network)
     try:
         yield weights
@@ -53,7 +53,7 @@ def movable(network: nn.Module) -> Iterator[MovableWeights]:
 Direction = list[Tensor]
 
 TINY = 1e-12
-"""Added to norms that may be 0."""
+"""Added to norms, which may be 0."""
 
 
 def norm(tensors: Sequence[Tensor]) -> Tensor:
@@ -63,19 +63,20 @@ def norm(tensors: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def ascent(gradient: Direction) -> Direction:
-    """Return g / ||g||, one norm over all parameters: where the loss rises most, to first order.
+    """Return g / ||g||, the direction of steepest ascent to first order, with one norm over all parameters.
 
-    SAM climbs along it by rho (Foret et al. 2021, arXiv 2010.01412, equation 2).
+    Reference: Foret et al. (2021), SAM, https://arxiv.org/abs/2010.01412, equation 2.
     """
     return torch._foreach_div(gradient, norm(gradient) + TINY)  # type: ignore[return-value]
 
 
 @torch.no_grad()
 def adaptive_ascent(gradient: Direction, weights: Sequence[Tensor]) -> Direction:
-    """Return w^2 g / || |w| g ||: where the loss rises most, to first order, if steps are measured relative to weights.
+    """Return w^2 g / || |w| g ||, the direction of steepest ascent to first order for steps relative to the weights.
 
-    ASAM climbs along it by its rho (Kwon et al. 2021, arXiv 2102.11600, section 3). The rise does not change if one
-    layer's weights are multiplied by a number and the next one's divided by it.
+    It is invariant to multiplying the weights of one layer and dividing those of the next by the same number.
+
+    Reference: Kwon et al. (2021), ASAM, https://arxiv.org/abs/2102.11600, section 3.
     """
     scaled = torch._foreach_mul(gradient, torch._foreach_abs(list(weights)))
     length = norm(scaled) + TINY
@@ -86,11 +87,11 @@ def adaptive_ascent(gradient: Direction, weights: Sequence[Tensor]) -> Direction
 
 @torch.no_grad()
 def random_direction(weights: Sequence[Tensor], generator: torch.Generator) -> Direction:
-    """Return a direction drawn evenly from the sphere of norm 1.
+    """Sample a direction uniformly from the sphere of norm 1.
 
     Args:
-        weights: give shapes, device and memory format.
-        generator: on the CPU, so that every device gets the same direction.
+        weights: for shapes, device and memory format.
+        generator: on the CPU, so that the direction is the same on every device.
     """
     drawn = _normal(weights, generator)
     torch._foreach_div_(drawn, norm(drawn))
@@ -99,16 +100,18 @@ def random_direction(weights: Sequence[Tensor], generator: torch.Generator) -> D
 
 @torch.no_grad()
 def filter_normalized_direction(weights: Sequence[Tensor], generator: torch.Generator) -> Direction:
-    """Return a random direction whose filters each have the norm of the network's own filter.
+    """Sample a direction whose filters have the norms of the network's own filters.
 
-    d_ij <- d_ij / ||d_ij|| * ||w_ij|| for the j-th filter of the i-th layer (Li et al. 2018, Visualizing the Loss
-    Landscape of Neural Nets, arXiv 1712.09913, section 4): a plane of such directions looks alike for networks that
-    differ by the scale of their weights alone. A filter is what makes one output: a slice of the first dimension.
-    Parameters of one dimension, biases and those of norms, stay where they are, as in the authors' code.
+    d_ij <- d_ij / ||d_ij|| * ||w_ij|| for the j-th filter of the i-th layer. A plane of such directions is invariant to
+    the scale of the weights. A filter is a slice of the first dimension. One-dimensional parameters (biases, norms) do
+    not move, as in the authors' code.
 
     Args:
-        weights: as they are at the minimum.
-        generator: on the CPU, so that every device gets the same direction.
+        weights: at the minimum.
+        generator: on the CPU, so that the direction is the same on every device.
+
+    Reference: Li et al. (2018), Visualizing the Loss Landscape of Neural Nets, https://arxiv.org/abs/1712.09913,
+    section 4.
     """
     drawn = _normal(weights, generator)
     for direction, weight in zip(drawn, weights, strict=True):
@@ -129,20 +132,20 @@ def _normal(weights: Sequence[Tensor], generator: torch.Generator) -> Direction:
 
 
 KEPT_BYTES = 2 * 2**30
-"""Up to so many bytes of pixels are kept on the device; more stay in the host's memory and are copied in every pass."""
+"""Maximum size of the pixels kept on the device; larger sets stay in host memory and are copied in every pass."""
 
 
 @dataclass(frozen=True)
 class LossSurface:
-    """The mean cross entropy of images at whatever weights the classifier has.
+    """The mean cross entropy of images as a function of the classifier's weights.
 
-    The loss is that of the scores which prediction uses, in evaluation mode (batch norm with its running statistics),
-    of images as prediction sees them: nothing is augmented, no label is smoothed.
+    It is the loss of the scores used for prediction, in evaluation mode (batch norm with running statistics), without
+    augmentation and label smoothing.
 
     Attributes:
         ready: the classifier, in evaluation mode.
         batches: pixels (uint8 B,3,S,S) and labels (int64 B, on the device).
-        on_images: called with a number of images each time they have gone through.
+        on_images: called with the number of images of each forward pass.
     """
 
     ready: ReadyClassifier
@@ -154,7 +157,7 @@ class LossSurface:
 
     @torch.inference_mode()
     def losses(self) -> Tensor:
-        """Return the cross entropy of each image in nats, float32 N on the device; nothing waits for the device."""
+        """Return the cross entropy of each image in nats, float32 N on the device, without synchronizing with it."""
         losses = []
         for pixels, labels in self.batches:
             losses.append(F.cross_entropy(self._scores(pixels), labels, reduction="none"))
@@ -162,23 +165,23 @@ class LossSurface:
         return torch.cat(losses)
 
     def gradient(self, parameters: Sequence[Tensor], passes: int) -> Direction:
-        """Return the gradient of the mean loss for each of the parameters; 0 where the loss does not reach.
+        """Return the gradient of the mean loss with respect to the parameters, 0 for those it does not depend on.
 
-        Where the prediction makes a hard choice, such as a region that is cut out, the choice is held fixed.
+        Hard choices of the prediction, such as a cropped region, are held fixed.
 
         Args:
             parameters: of the classifier.
-            passes: what it costs in forward passes, for `on_images`.
+            passes: its cost in forward passes, for `on_images`.
 
         Raises:
-            FgvcError: the scores of the classifier's prediction carry no gradient.
+            FgvcError: the scores of the prediction have no gradient.
         """
         images, gradient = len(self), [torch.zeros_like(parameter) for parameter in parameters]
         for pixels, labels in self.batches:
             with torch.enable_grad():
                 scores = self._scores(pixels)
                 if not scores.requires_grad:
-                    raise FgvcError(f"{self.ready.run}: its head predicts scores without a gradient to climb along.")
+                    raise FgvcError(f"{self.ready.run}: the scores that its head predicts have no gradient")
                 loss = F.cross_entropy(scores, labels, reduction="sum") / images
             found = torch.autograd.grad(loss, parameters, allow_unused=True)
             reached = [(total, part) for total, part in zip(gradient, found, strict=True) if part is not None]
@@ -191,25 +194,25 @@ class LossSurface:
 
 
 def means(losses: Sequence[Tensor]) -> np.ndarray:
-    """Return the means of losses N, one a place, as float64; the one time that the device is waited for."""
+    """Return the mean of the losses N of each position as float64; the only synchronization with the device."""
     return torch.stack(list(losses)).cpu().numpy().mean(axis=1, dtype=np.float64)
 
 
 def read_images(
     ready: ReadyClassifier, split: Split, on_images: Callable[[int], object]
 ) -> tuple[list[tuple[Tensor, Tensor]], dict[str, str]]:
-    """Read a split's images once, and keep them as batches for `LossSurface`.
+    """Read the images of a split once, as batches for `LossSurface`.
 
     Args:
-        ready: preprocesses them; its device takes them if they fit `KEPT_BYTES`.
+        ready: the classifier; the images are kept on its device up to `KEPT_BYTES`.
         split: labels index the classifier's classes.
-        on_images: called with a number of images each time they are read.
+        on_images: called with the number of images of each batch.
 
     Returns:
         The batches, and why images could not be read, by key.
 
     Raises:
-        FgvcError: none can be read.
+        FgvcError: no image can be read.
     """
     device, side = ready.classifier.device, ready.classifier.preprocessing.image_size
     place = device if len(split) * 3 * side**2 <= KEPT_BYTES else torch.device("cpu")
@@ -217,7 +220,7 @@ def read_images(
     for batch in loader:
         batches.append((batch.pixels.to(place), batch.labels.to(device)))
         on_images(len(batch.labels))
-    loader.close()  # the processes that read have nothing more to do
+    loader.close()  # ends the worker processes
     if not batches:
         raise FgvcError(f"{ready.run}: none of the {len(split)} images ({split.name}) can be read.")
     return batches, {key: failure.reason for key, failure in loader.failures.items()}

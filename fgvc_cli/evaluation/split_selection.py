@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,27 +20,27 @@ from fgvc_cli.scoring.results import SHARPNESS, SUMMARY, dataset_record
 from fgvc_cli.training.setup import WITHOUT_WEIGHTS
 
 ALL = "all"
-"""What a folder without split folders is called when a run is evaluated on it."""
+"""The name of the split of a folder without split folders."""
 
-TrainingRole = Literal["", "learnt", "chosen"]
+TrainingRole = Literal["", "trained", "selected"]
 ROLE_NOTES: dict[TrainingRole, str] = {
     "": "",
-    "learnt": "The classifier has learnt these very images: the figures say nothing of others.",
-    "chosen": "The checkpoint was chosen on val: expect a little less on images it has never seen.",
+    "trained": "The classifier was trained on these images: the metrics do not generalize to others.",
+    "selected": "The checkpoint was selected on val: expect slightly lower metrics on unseen images.",
 }
 
 
 @dataclass(frozen=True)
 class SplitRequest:
-    """What a person wants a run to be evaluated on.
+    """Which split of which dataset.
 
     Attributes:
-        split: its name; None: "test", or what comes nearest to it.
-        data: a folder other than the run's own dataset.
-        dataset: a dataset by name, other than the run's own.
+        split: its name; None: "test", or the closest to it.
+        data: a folder or file other than the run's own dataset.
+        dataset: the name of a dataset other than the run's own.
         options: options of the dataset.
-        ignore_unknown: whether to leave out images of classes that the classifier does not know.
-        learnt: whether the images that were trained on are meant where no split is named, not the test split.
+        ignore_unknown: whether to skip images of classes that the classifier does not have.
+        prefer_training: whether the default split is the one the run was trained on instead of "test".
     """
 
     split: str | None = None
@@ -48,11 +48,11 @@ class SplitRequest:
     dataset: str | None = None
     options: Layer = field(default_factory=dict)
     ignore_unknown: bool = False
-    learnt: bool = False
+    prefer_training: bool = False
 
     @property
     def is_own(self) -> bool:
-        """Whether the run's own dataset is meant."""
+        """Whether this is the run's own dataset."""
         return self.data is None and self.dataset is None
 
 
@@ -61,70 +61,73 @@ class SelectedSplit:
     """The images that a run is evaluated on.
 
     Attributes:
-        split: its labels index the classifier's class names.
-        dataset: the dataset's name.
-        data: the folder it was made from, or None.
+        split: labels index the classifier's class names.
+        dataset: name of the dataset.
+        data: the folder or file it was made from, or None.
         is_own: whether the run was trained on this dataset.
-        stands_in: what is to be said of a split that nobody named and that is no test split; or nothing.
-        met: what part these images had in the run's training: it has "learnt" them, its checkpoint was "chosen" on
-            them; "": none that is known.
-        opened: the dataset itself, which may hold its images in a temporary folder as long as it lives.
+        fallback_note: that a split other than "test" was selected by default, or "".
+        role: of these images in the run's training: it was "trained" on them, its checkpoint was "selected" on them, or
+            "" if neither is known.
+        opened: the dataset; it may keep its images in a temporary folder that exists as long as it does.
     """
 
     split: Split
     dataset: str
     data: Path | None
     is_own: bool
-    stands_in: str = ""
-    met: TrainingRole = ""
+    fallback_note: str = ""
+    role: TrainingRole = ""
     opened: Dataset | None = None
 
     @property
+    def description(self) -> str:
+        """Number, split and dataset of the images."""
+        return f"images     {len(self.split)}, {self.split.name} of {self.data or self.dataset}"
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know when reading the figures."""
-        said = " ".join(text for text in (self.stands_in, ROLE_NOTES[self.met]) if text)
-        return (said,) if said else ()
+        """What to know when reading the metrics."""
+        notes = " ".join(text for text in (self.fallback_note, ROLE_NOTES[self.role]) if text)
+        return (notes,) if notes else ()
 
 
 def select_split(
     request: SplitRequest, run_folder: Path, class_names: Sequence[str], registry: Registry
 ) -> SelectedSplit:
-    """Open the dataset that is meant and take the split that is meant.
+    """Open a dataset and select a split.
 
     Args:
-        request: what a person wants.
-        run_folder: the run's; its `config.toml` names its dataset.
+        request: which.
+        run_folder: its `config.toml` names the run's dataset.
         class_names: of the run's classifier.
-        registry: finds datasets.
+        registry: resolves datasets.
 
     Raises:
-        UsageError: there is no such split, or classes are unknown to the classifier.
-        FgvcError: the images are not there.
+        UsageError: the split does not exist, or the classifier does not have its classes.
+        FgvcError: the images are missing.
     """
     config = dataset_config(request, run_folder, registry)
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
     name = request.split or _default_split(request, dataset, config)
     split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
-    stands_in = "" if request.split or request.learnt else _fallback_note(name, request.is_own)
-    met: TrainingRole = _training_role(name, config) if request.is_own else ""
+    fallback_note = "" if request.split or request.prefer_training else _fallback_note(name, request.is_own)
+    role: TrainingRole = _training_role(name, config) if request.is_own else ""
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
         split = Split(ALL, split.images, split.labels, split.keys, split.parts)
     matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
-    return SelectedSplit(matched, dataset.name, config.data, request.is_own, stands_in, met, dataset)
+    return SelectedSplit(matched, dataset.name, config.data, request.is_own, fallback_note, role, dataset)
 
 
 def dataset_config(request: SplitRequest, run_folder: Path, registry: Registry) -> RunConfig:
-    """Resolve the run's settings as far as they concern data, another dataset laid over them.
+    """Resolve the settings of a run that concern its data, overridden by another dataset.
 
     Raises:
-        UsageError: the run's own dataset is meant, and nothing in its folder names it.
+        UsageError: the run's own dataset is requested, but its folder does not name it.
         FgvcError: the run's settings are damaged.
     """
     file = run_folder / CONFIG_FILE
     if request.is_own and not file.is_file():
-        raise UsageError(
-            f"{run_folder} has no {CONFIG_FILE} that names its dataset: name one with --data or --dataset."
-        )
+        raise UsageError(f"{run_folder} has no {CONFIG_FILE} that names its dataset; name one with `data` or `dataset`")
     run: Layer = read_run_config(file, ("dataset",))[0] if file.is_file() else {}
     dataset: dict[str, Any] = dict(run.get("dataset", {})) if request.is_own else {}
     if request.dataset is not None:
@@ -132,93 +135,92 @@ def dataset_config(request: SplitRequest, run_folder: Path, registry: Registry) 
     if request.data is not None:
         dataset["data"] = str(request.data)
     dataset.update(request.options)
-    # The rest of the run's settings stays out: its optimizer and its trackers need not be installed to evaluate it.
+    # Other settings are ignored: the run's optimizer and trackers need not be installed to evaluate it.
     train = {name: value for name, value in run.get("train", {}).items() if name != "track"}
     return resolve([{"dataset": dataset, "train": train}], WITHOUT_WEIGHTS, {}, registry)
 
 
 def _default_split(request: SplitRequest, dataset: Dataset, config: RunConfig) -> str:
-    """Choose a split: what was trained on, or "test" and what comes nearest to it."""
     names, train_on = dataset.splits(), config.train.train_on
-    if request.learnt:
+    if request.prefer_training:
         return train_on if request.is_own and "val" in names else "train" if "train" in names else names[0]
     if "test" in names:
         return "test"
-    held_out = request.is_own and train_on == "train"  # training split one off for validation if there was none
+    held_out = request.is_own and train_on == "train"  # training held out a validation split if there was none
     return "val" if held_out or "val" in names else names[0]
 
 
 def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
+    """Return a split as training saw it: validation images may have been held out of it, or added to it."""
     train = config.train
-    seen: dict[str, Split] = {}
-    if name in ("train", "val", train.train_on):  # as training saw them: val may have been split off, or taken in
+    made: dict[str, Split] = {}
+    if name in ("train", "val", train.train_on):
         splits = training_splits(dataset, train.val_fraction, train.split_seed, train.train_on)
-        seen = {split.name: split for split in (splits.train, splits.val) if split is not None}
+        made = {split.name: split for split in (splits.train, splits.val) if split is not None}
     own = ["val"] if train.train_on == "train" else [train.train_on] if "val" in dataset.splits() else []
-    return seen[name] if name in seen else _split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
+    return made[name] if name in made else _split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
 
 
 def _split(dataset: Dataset, name: str, known: Sequence[str]) -> Split:
     if name not in dataset.splits():
-        raise UsageError(
-            f"--split {name}: {dataset.name} has no such split.{did_you_mean(name, known)} Splits: {', '.join(known)}."
-        )
+        suggestion = did_you_mean(name, known)
+        raise UsageError(f"`split={name}`: {dataset.name} has no such split.{suggestion} Splits: {', '.join(known)}")
     return dataset.split(name)
 
 
 def _fallback_note(name: str, is_own: bool) -> str:
-    """Say which split is taken where there is no test split; of a folder without splits, nothing."""
     if is_own and name != "test":
-        return f"The run's dataset has no test split, so this is {'its validation split' if name == 'val' else name}."
-    return f"There is no test split: this is {name}." if name == "val" else ""
+        return f"The run's dataset has no test split; using {'its validation split' if name == 'val' else name}."
+    return f"There is no test split; using {name}." if name == "val" else ""
 
 
 def _training_role(name: str, config: RunConfig) -> TrainingRole:
-    """Say what part a split of the run's own dataset had in its training."""
-    if not config.train.epochs:  # the weights are a file's, and what that has seen is not known
+    if not config.train.epochs:  # the weights come from a file, and what they were trained on is unknown
         return ""
     if name in {"train", config.train.train_on, *config.train.train_on.split("+")}:
-        return "learnt"
-    return "chosen" if name == "val" else ""
+        return "trained"
+    return "selected" if name == "val" else ""
 
 
 def results_folder(
-    run_folder: Path, subject: SelectedSplit, out: Path | None, force: bool, what: str = "evaluation"
+    run_folder: Path, selected: SelectedSplit, out: Path | None, force: bool, what: str = "evaluation"
 ) -> Path:
-    """Return the folder for the results: `--out`, or one in the run that is named after the split.
+    """Return the folder for the results: `out`, or one in the run that is named after the split.
 
-    The folder in the run belongs to that split of that dataset, and a new evaluation replaces the one before.
+    The folder in the run belongs to that split of that dataset; new results replace earlier ones.
 
     Args:
-        run_folder: the run's.
-        subject: the images.
-        out: what `--out` names.
-        force: whether that may exist.
-        what: the results are of, "evaluation" or "explanation"; the folder in the run that they go to.
+        run_folder: of the run.
+        selected: the images.
+        out: the folder, or None.
+        force: whether `out` may exist.
+        what: "evaluation" or "explanation", also the parent folder in the run.
 
     Raises:
-        UsageError: `--out` exists, without `--force`.
-        FgvcError: the folder in the run holds an evaluation of other images that happen to have the same name.
+        UsageError: `out` is a file, or exists and `force` is not set.
+        FgvcError: the folder in the run has results of other images with the same name.
     """
     if out is not None:
         if out.exists() and not (out.is_dir() and not any(out.iterdir())) and not force:
-            raise UsageError(f"--out {out} exists: choose another folder, or let it be overwritten with --force.")
+            raise UsageError(f"`out={out}` already exists; choose another folder, or overwrite it with `force`")
         if out.is_file():
-            raise UsageError(f"--out {out} is a file: name a folder.")
+            raise UsageError(f"`out={out}` is a file; name a folder")
         return out
-    other = "" if subject.is_own else Path(subject.dataset).name.replace(":", "-") + "-"
-    folder = run_folder / what / f"{other}{subject.split.name}"
-    for before in _recorded_datasets(folder):
-        if before != dataset_record(subject.dataset, subject.data):
-            data = (before or {}).get("data") or "another dataset"
-            raise FgvcError(f"{folder} holds an {what} on {data}: give this one a folder of its own with --out.")
+    other = "" if selected.is_own else Path(selected.dataset).name.replace(":", "-") + "-"
+    folder = run_folder / what / f"{other}{selected.split.name}"
+    for earlier in _recorded_datasets(folder):
+        if earlier != dataset_record(selected.dataset, selected.data):
+            data = (earlier or {}).get("data") or "another dataset"
+            raise FgvcError(f"{folder} has the results of an {what} on {data}; choose another folder with `out`")
     return folder
 
 
-def _recorded_datasets(folder: Path) -> Iterator[Any]:
-    """Give what the results in a folder say of their dataset."""
+def _recorded_datasets(folder: Path) -> list[Any]:
+    """Return the datasets of the results in a folder."""
+    recorded = []
     if (folder / SUMMARY).is_file():
-        yield files.read_object(folder / SUMMARY, files.MADE_AGAIN).get("dataset")
+        recorded.append(files.read_object(folder / SUMMARY, files.MADE_AGAIN).get("dataset"))
     if (folder / SHARPNESS).is_file():
         sharpness = files.read_object(folder / SHARPNESS, files.MADE_AGAIN)
-        yield from (run.get("dataset") for run in sharpness.get("runs", ()))
+        recorded += [run.get("dataset") for run in sharpness.get("runs", ())]
+    return recorded

@@ -10,7 +10,6 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.compared_run import ComparedRun, read_run
 from fgvc_cli.experiments.comparison import Comparison, compare
 from fgvc_cli.experiments.folder import STUDY_FILE, FailedRun, StudyFolder
-from fgvc_cli.progress import progress
 from fgvc_cli.runs.folder import Run, find_run
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY
 
@@ -103,16 +102,14 @@ def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 3
     """Return a function that evaluates a run and writes the results to its folder."""
 
     def evaluate(run: Run, split: str | None) -> Path:
-        from fgvc_cli.evaluation.evaluate import EvaluationRequest, prepare
-        from fgvc_cli.evaluation.split_selection import SplitRequest
+        from fgvc_cli.evaluation import evaluate as evaluation
+        from fgvc_cli.evaluation.split_selection import SplitRequest, results_folder, select_split
         from fgvc_cli.registry import get_registry
-        from fgvc_cli.scoring.model import Computing
+        from fgvc_cli.scoring.model import Computing, load
 
-        computing = Computing(device, precision, batch_size, workers)
-        request = EvaluationRequest([run.model_file], SplitRequest(split), computing)
-        prepared = prepare(request, get_registry())
-        images = prepared.subject.split
-        with progress(f"{run.name}, {images.name}", len(images)) as bar:
-            return prepared.run(bar.advance).folder
+        ready = load(run.model_file, Computing(device, precision, batch_size, workers))
+        selected = select_split(SplitRequest(split), run.path, ready.classifier.class_names, get_registry())
+        folder = results_folder(run.path, selected, None, force=False)
+        return evaluation.evaluate(ready, selected, folder, f"{run.name}, {selected.split.name}").folder
 
     return evaluate

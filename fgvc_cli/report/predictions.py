@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.evaluation.evaluate import PreparedEvaluation
+from fgvc_cli.evaluation import evaluate as evaluation
 from fgvc_cli.evaluation.split_selection import SelectedSplit
-from fgvc_cli.progress import progress
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary
 
@@ -128,11 +127,9 @@ def evaluate(ready: ReadyClassifier, subject: SelectedSplit, folder: Path) -> Sp
     Raises:
         FgvcError: no image can be read, memory runs out, or the results cannot be written.
     """
-    prepared = PreparedEvaluation(ready, subject, folder)
-    for line in prepared.notes():
+    for line in (subject.description, *subject.notes):
         logger.info(line)
-    with progress(subject.split.name, len(subject.split)) as bar:
-        prepared.run(bar.advance)
+    evaluation.evaluate(ready, subject, folder)
     scores = read_scores(folder)
     assert scores is not None
     return scores

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from fgvc_cli.contracts import (
     Reads,
     Split,
 )
+from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.scoring.scores import Scores
 
 SIDE = 4
@@ -135,3 +137,40 @@ def made_scores() -> Any:
         return Scores(rows, np.asarray(labels, np.int64), keys, **{"loss": 1.0, **more})
 
     return make
+
+
+@pytest.fixture
+def ready(color_classifier: Classifier) -> ReadyClassifier:
+    """The classifier of mean colors, with a trainable scale per channel."""
+    return ReadyClassifier(color_classifier.eval(), Path("runs/colors/model.safetensors"), "fp32", 4, 0)
+
+
+@pytest.fixture
+def colored() -> Callable[..., list[tuple[Tensor, Tensor]]]:
+    """Function that makes batches of noisy images."""
+
+    def make(images: int = 6, batch_size: int = 4) -> list[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(7)
+        pixels = torch.randint(0, 256, (images, 3, 4, 4), generator=generator, dtype=torch.uint8)
+        labels = torch.arange(images) % 3
+        return list(zip(pixels.split(batch_size), labels.split(batch_size), strict=True))
+
+    return make
+
+
+class Bar:
+    """Counts progress, and calls a function at a stage."""
+
+    def __init__(self, at: str = "", then: Callable[[], Any] | None = None) -> None:
+        self.done, self.stages, self.at, self.then = 0, {}, at, then  # type: ignore[var-annotated]
+
+    def advance(self, n: int = 1, text: str = "") -> None:
+        self.done += n
+        self.stages[text] = self.stages.get(text, 0) + n
+        if self.then is not None and text == self.at:
+            self.then()
+
+
+@pytest.fixture
+def bar() -> type[Bar]:
+    return Bar

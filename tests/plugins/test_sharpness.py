@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from fgvc_cli.contracts import Classifier
-from fgvc_cli.evaluation.evaluate import EvaluationRequest
-from fgvc_cli.evaluation.sharpness import SharpnessRequest, measure
+from fgvc_cli.evaluation.sharpness import SharpnessSettings, measure
 from fgvc_cli.scoring.model import ReadyClassifier
 from fgvc_cli.testing.models import spread_scores
 
@@ -51,13 +50,13 @@ def test_the_rise_begins_with_the_gradients_norm_and_the_weights_come_back(small
     pixels = torch.randint(0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8)
     batches = [(pixels[:2], torch.arange(2)), (pixels[2:], torch.tensor([4]))]
     ready = ReadyClassifier(classifier.eval(), MODEL, "fp32", 4, 0)
-    asked = SharpnessRequest(EvaluationRequest([MODEL]), rho=2e-4, points=3)  # CMAL's regions jump further out
+    asked = SharpnessSettings(rho=2e-4, points=3)  # CMAL's regions jump further out
     found = measure(ready, batches, asked, Unwatched())
     assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
     # of both sides, so that the curvature drops out
     slope = (found.gradient[5] - found.gradient[4]) / 2e-4
     assert slope == pytest.approx(found.gradient_norm, rel=0.02) and found.gradient_norm > 0.01
-    assert np.abs(found.random_rises()).max() < found.rises(found.gradient)[-1]
+    assert np.abs(found.random_rises()).max() < found.uphill_rises(found.gradient)[-1]
     assert len(np.unique(found.plane)) == 9 and np.isfinite(found.plane).all()
 
 
@@ -66,7 +65,7 @@ def test_the_rise_begins_with_the_gradients_norm_and_the_weights_come_back(small
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_gpu_measures_what_a_cpu_does(small, backbone, head, precision) -> None:
     pixels, labels = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8), torch.arange(6) % CLASSES
-    asked = SharpnessRequest(EvaluationRequest([MODEL]), rho=0.05, points=3)
+    asked = SharpnessSettings(rho=0.05, points=3)
     found = {}
     for device in ("cpu", "cuda"):
         ready = ReadyClassifier(small(backbone, head).to(device).eval(), MODEL, "fp32", 4, 0)

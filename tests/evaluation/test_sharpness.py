@@ -1,8 +1,7 @@
-"""The loss around weights: against a function whose rise is known, and what is left afterwards."""
+"""The loss around weights, compared with a function whose rise is known."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation import sharpness
-from fgvc_cli.evaluation.evaluate import EvaluationRequest
 from fgvc_cli.evaluation.loss_surface import filter_normalized_direction, random_direction
-from fgvc_cli.evaluation.sharpness import MULTIPLES, RANDOM_DIRECTIONS, Sharpness, SharpnessRequest, measure
+from fgvc_cli.evaluation.sharpness import MULTIPLES, RANDOM_DIRECTIONS, Sharpness, SharpnessSettings, measure
 
 
-def request(**options: Any) -> SharpnessRequest:
-    return SharpnessRequest(EvaluationRequest([Path("runs/colors/model.safetensors")]), **{"points": 5, **options})
+def settings(**options: Any) -> SharpnessSettings:
+    return SharpnessSettings(**{"points": 5, **options})
 
 
 class Bowl:
-    """Stands in for the loss of images: c + b'w + w'Aw / 2 of the weights w, in double."""
+    """Replaces the loss by c + b'w + w'Aw / 2 of the weights w, in double precision."""
 
     def __init__(self, network: nn.Module, slope: float, count: int) -> None:
         self.network, self.images = network, count
@@ -49,7 +47,7 @@ def flat(network: nn.Module) -> torch.Tensor:
 
 @pytest.fixture
 def bowl(ready, monkeypatch):
-    """A function that puts a bowl in the place of the loss, over six numbers of a layer and three of a bias."""
+    """Function that replaces the loss by a bowl over the six weights and three biases of a layer."""
 
     def make(slope: float = 1.0, at: float = 0.3) -> Bowl:
         network = nn.Linear(2, 3).double()
@@ -64,41 +62,43 @@ def bowl(ready, monkeypatch):
     return make
 
 
-def test_the_rise_along_the_gradient_is_that_of_the_closed_form(ready, bowl, bar) -> None:
+def test_the_rise_along_the_gradient_has_its_closed_form(ready, bowl, bar) -> None:
     surface = bowl()
     w = flat(surface.network).detach()
     g = surface.slope + surface.curvature @ w
-    found = measure(ready, [], request(rho=0.2), bar())
+    found = measure(ready, [], settings(rho=0.2), bar())
     assert found.gradient_norm == pytest.approx(float(g.norm()), rel=1e-9)
     assert found.loss == pytest.approx(float(surface.value(w)), rel=1e-12)
-    for multiple, rise in zip(MULTIPLES, found.rises(found.gradient), strict=True):
+    for multiple, rise in zip(MULTIPLES, found.uphill_rises(found.gradient), strict=True):
         radius = 0.2 * multiple
         expected = radius * g.norm() + radius**2 / 2 * (g @ surface.curvature @ g) / g.norm() ** 2
         assert rise == pytest.approx(float(expected), rel=1e-9)
 
 
-def test_downhill_of_the_weights_lies_on_the_other_half_of_the_line(ready, bowl, bar) -> None:
+def test_the_first_half_of_the_line_is_downhill(ready, bowl, bar) -> None:
     surface = bowl()
     w = flat(surface.network).detach()
     g = surface.slope + surface.curvature @ w
-    found = measure(ready, [], request(rho=0.2), bar())
+    found = measure(ready, [], settings(rho=0.2), bar())
     assert found.gradient[0] == pytest.approx(float(surface.value(w - 0.8 * g / g.norm())), rel=1e-9)
     assert found.gradient[len(MULTIPLES) - 1] == pytest.approx(float(surface.value(w - 0.1 * g / g.norm())), rel=1e-9)
 
 
-def test_the_adaptive_rise_is_that_along_its_formula(ready, bowl, bar) -> None:
+def test_the_adaptive_rise_follows_its_formula(ready, bowl, bar) -> None:
     surface = bowl()
     w = flat(surface.network).detach()
     g = surface.slope + surface.curvature @ w
     step = w**2 * g / (w.abs() * g).norm()
-    found = measure(ready, [], request(adaptive_rho=0.5), bar())
-    assert found.rises(found.adaptive)[1] == pytest.approx(float(surface.value(w + 0.5 * step) - surface.value(w)))
-    assert measure(ready, [], request(), bar()).adaptive is None
+    found = measure(ready, [], settings(adaptive_rho=0.5), bar())
+    assert found.uphill_rises(found.adaptive)[1] == pytest.approx(
+        float(surface.value(w + 0.5 * step) - surface.value(w))
+    )
+    assert measure(ready, [], settings(), bar()).adaptive is None
 
 
-def test_the_mean_of_both_sides_of_a_random_direction_has_no_slope_in_it(ready, bowl, bar) -> None:
+def test_the_slope_cancels_in_the_mean_of_both_sides(ready, bowl, bar) -> None:
     surface = bowl()
-    found = measure(ready, [], request(rho=0.2, seed=3), bar())
+    found = measure(ready, [], settings(rho=0.2, seed=3), bar())
     generator = torch.Generator().manual_seed(3)
     assert found.random.shape == (RANDOM_DIRECTIONS, 2 * len(MULTIPLES))
     for rises in found.random_rises():
@@ -109,10 +109,10 @@ def test_the_mean_of_both_sides_of_a_random_direction_has_no_slope_in_it(ready, 
         assert rises.tolist() == pytest.approx([(0.2 * multiple) ** 2 * curved for multiple in MULTIPLES], rel=1e-6)
 
 
-def test_the_plane_has_the_first_direction_along_its_rows(ready, bowl, bar) -> None:
+def test_the_first_direction_of_the_plane_is_along_its_rows(ready, bowl, bar) -> None:
     surface = bowl()
     weights = [parameter.detach().clone() for parameter in surface.network.parameters()]
-    found = measure(ready, [], request(seed=3), bar())
+    found = measure(ready, [], settings(seed=3), bar())
     generator = torch.Generator().manual_seed(3)
     for _ in range(RANDOM_DIRECTIONS):
         random_direction(weights, generator)
@@ -124,11 +124,11 @@ def test_the_plane_has_the_first_direction_along_its_rows(ready, bowl, bar) -> N
     assert found.plane[2, 2] == found.loss
 
 
-def test_around_the_bottom_of_a_bowl_the_plane_is_symmetric_and_lowest_in_the_middle(ready, bowl, bar) -> None:
+def test_at_the_minimum_the_plane_is_symmetric(ready, bowl, bar) -> None:
     surface = bowl(slope=0.0)
     with torch.no_grad():  # the bias alone is not moved in the plane, and the layer must not be 0 for filters to move
         surface.slope = -surface.curvature @ flat(surface.network)
-    plane = measure(ready, [], request(), bar()).plane
+    plane = measure(ready, [], settings(), bar()).plane
     assert plane == pytest.approx(plane[::-1, ::-1])
     assert plane.argmin() == plane.size // 2
 
@@ -139,34 +139,34 @@ def equal(first: Sharpness, second: Sharpness) -> bool:
 
 def test_the_same_seed_gives_the_same_figures(ready, bowl, bar) -> None:
     bowl()
-    first, again, other = (measure(ready, [], request(seed=seed), bar()) for seed in (1, 1, 2))
+    first, again, other = (measure(ready, [], settings(seed=seed), bar()) for seed in (1, 1, 2))
     assert equal(first, again)
     assert np.array_equal(first.gradient, other.gradient)
     assert not np.array_equal(first.random, other.random) and not np.array_equal(first.plane, other.plane)
 
 
-def test_the_rise_of_a_cross_entropy_begins_with_the_gradients_norm(ready, colored, bar) -> None:
-    found = measure(ready, colored(), request(rho=1e-3), bar())
-    assert found.rises(found.gradient)[0] / 0.5e-3 == pytest.approx(found.gradient_norm, rel=0.03)
+def test_the_initial_rise_of_a_cross_entropy_is_the_gradient_norm(ready, colored, bar) -> None:
+    found = measure(ready, colored(), settings(rho=1e-3), bar())
+    assert found.uphill_rises(found.gradient)[0] / 0.5e-3 == pytest.approx(found.gradient_norm, rel=0.03)
     assert (found.images, found.classes, found.parameters) == (6, 3, 6)
 
 
-def test_everything_is_afterwards_as_it_was(ready, colored, bar) -> None:
+def test_weights_modes_and_random_state_are_restored(ready, colored, bar) -> None:
     classifier = ready.classifier.train()
     classifier.head.frozen.eval()
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     random_numbers = torch.get_rng_state()
-    measure(ready, colored(), request(), bar())
+    measure(ready, colored(), settings(), bar())
     assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
     assert classifier.training and not classifier.head.frozen.training
     assert torch.equal(torch.get_rng_state(), random_numbers)
 
 
-def test_the_bar_comes_to_its_end(ready, colored, bar) -> None:
+def test_the_progress_counts_all_passes(ready, colored, bar) -> None:
     for options in ({}, {"adaptive_rho": 1.0, "points": 3}):
-        shown, asked = bar(), request(**options)
-        measure(ready, colored(), asked, shown)
-        assert shown.done == 6 * asked.passes
+        shown, wanted = bar(), settings(**options)
+        measure(ready, colored(), wanted, shown)
+        assert shown.done == 6 * wanted.passes
     assert list(shown.stages) == ["at the weights", "along the gradient", "random directions", "plane"]
 
 
@@ -174,32 +174,49 @@ def stop() -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interruption_leaves_the_weights_and_what_was_measured_before_the_plane(ready, colored, bar) -> None:
-    whole, before = measure(ready, colored(), request(), bar()), flat(ready.classifier).clone()
-    cut = measure(ready, colored(), request(), bar("plane", stop))
+def test_an_interruption_keeps_the_lines_and_restores_the_weights(ready, colored, bar) -> None:
+    whole, before = measure(ready, colored(), settings(), bar()), flat(ready.classifier).clone()
+    cut = measure(ready, colored(), settings(), bar("plane", stop))
     assert cut.plane is None and np.array_equal(cut.random, whole.random)
     with pytest.raises(KeyboardInterrupt):
-        measure(ready, colored(), request(), bar("random directions", stop))
+        measure(ready, colored(), settings(), bar("random directions", stop))
     assert torch.equal(flat(ready.classifier), before)
 
 
-def test_a_loss_that_is_not_finite_at_the_weights_is_refused(ready, colored, bar) -> None:
+def test_a_non_finite_loss_at_the_weights_is_refused(ready, colored, bar) -> None:
     with torch.no_grad():
         ready.classifier.backbone.norm.weight.fill_(float("inf"))
-    with pytest.raises(FgvcError, match="runs/colors: the loss at its weights is not finite"):
-        measure(ready, colored(), request(), bar())
+    with pytest.raises(FgvcError, match="runs/colors.*not finite"):
+        measure(ready, colored(), settings(), bar())
 
 
-def test_a_loss_that_overflows_further_out_is_a_figure_like_others(ready, bowl, bar, monkeypatch) -> None:
+def test_a_loss_may_overflow_away_from_the_weights(ready, bowl, bar, monkeypatch) -> None:
     surface = bowl()
     real = surface.value
     monkeypatch.setattr(surface, "value", lambda w: torch.where(real(w) > 20, torch.inf, real(w)))
-    found = measure(ready, [], request(rho=1.0), bar())
-    assert np.isinf(found.rises(found.gradient)[-1]) and np.isfinite(found.rises(found.gradient)[0])
+    found = measure(ready, [], settings(rho=1.0), bar())
+    assert np.isinf(found.uphill_rises(found.gradient)[-1]) and np.isfinite(found.uphill_rises(found.gradient)[0])
 
 
-def test_bf16_is_as_near_as_bf16_can_be(ready, colored, bar) -> None:
-    exact = measure(ready, colored(), request(rho=0.5), bar())
+def test_bf16_is_close_to_fp32(ready, colored, bar) -> None:
+    exact = measure(ready, colored(), settings(rho=0.5), bar())
     object.__setattr__(ready, "precision", "bf16")
-    rough = measure(ready, colored(), request(rho=0.5), bar())
+    rough = measure(ready, colored(), settings(rho=0.5), bar())
     assert rough.gradient == pytest.approx(exact.gradient, rel=0.02)
+
+
+def test_positions_and_number_of_passes() -> None:
+    found = settings(points=5)
+    assert found.coordinates == [-1, -0.5, 0, 0.5, 1]
+    assert found.signed_multiples == (-4, -3, -2, -1, -0.5, 0.5, 1, 2, 3, 4)
+    assert found.passes == 1 + 3 + 10 + 5 * 10 + 24
+    assert settings(points=5, adaptive_rho=1.0).passes == found.passes + 10
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rho", -1.0), ("rho", float("nan")), ("adaptive_rho", 0.0), ("points", 1), ("points", 6), ("limit", 0)],
+)
+def test_values_out_of_range_are_refused(name, value) -> None:
+    with pytest.raises(UsageError, match=f"{name}="):
+        SharpnessSettings(**{name: value})
