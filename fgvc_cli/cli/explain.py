@@ -272,7 +272,7 @@ def explain_images(
     if len(found) > len(images):
         console.note(f"skipped {len(found) - len(images)} earlier pictures (*{PANEL_SUFFIX})")
     for name, reason in failures.items():
-        console.warn(f"skipped: {name}: {reason}")
+        console.warn(f"skipping {name}: {reason}")
     request = {
         "runs": [str(ready.run) for ready in runs],
         "explainers": [{"name": e.name, "options": dict(e.options)} for e in made],
@@ -288,7 +288,7 @@ def explain_images(
                         write_panel(panels[image.input.name], image)
                     except ImageError as error:
                         failures[image.input.name] = error.cause
-                        console.warn(f"skipped: {error}")
+                        console.warn(f"skipping {error}")
                     else:
                         writer.image(image, panels[image.input.name])
                         explained += 1

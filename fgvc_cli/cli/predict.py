@@ -53,7 +53,7 @@ def predict(
         raise UsageError("--json and --csv exclude each other")
     found, failures = find_inputs(images)
     for path, reason in failures.items():
-        console.warn(f"skipped: {path}: {reason}")
+        console.warn(f"skipping {path}: {reason}")
     model_file = find_model(run)
     console.note(f"run        {run_of(model_file)}")
     ready = load(model_file, Computing(device, precision, batch_size, workers))

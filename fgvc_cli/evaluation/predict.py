@@ -79,7 +79,7 @@ class Predictions:
         for image, values, indices in zip(images, probabilities, classes, strict=True):
             if np.isnan(values[0]):
                 self.failures[image] = NOT_FINITE
-                logger.warning(f"skipped: {image}: {NOT_FINITE}")
+                logger.warning(f"skipping {image}: {NOT_FINITE}")
                 continue
             predictions.append(Prediction(image, tuple((names[i], p) for i, p in zip(indices, values, strict=True))))
         return predictions

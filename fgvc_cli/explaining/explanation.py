@@ -314,7 +314,7 @@ class ImageExplanations:
         if all(np.isfinite(step.probability) for e in image.explanations for step in e.steps):
             return True
         self.failures[image.input.name] = "the classifier's scores are not finite"
-        logger.warning(f"skipped: {image.input.name}: {self.failures[image.input.name]}")
+        logger.warning(f"skipping {image.input.name}: {self.failures[image.input.name]}")
         return False
 
 

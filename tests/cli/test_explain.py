@@ -103,7 +103,7 @@ def test_unreadable_images_are_reported_and_skipped(fgvc, bee_run, photos):
     assert len(document["images"]) == 2
     assert {f["image"] for f in document["failures"]} == {"photos/broken.jpg", "gone.png"}
     for name in ("photos/broken.jpg", "gone.png"):
-        assert result.stderr.count(f": {name}: ") == 1
+        assert result.stderr.count(f" {name}: ") == 1
     result = fgvc("explain", "photos/broken.jpg", "--run", bee_run, *RANDOM)
     assert result.exit_code == 1 and "no image could be explained" in result.stderr
 

@@ -70,7 +70,7 @@ def test_unreadable_images_are_reported_and_skipped(fgvc, bee_run: Path, photos:
     assert len(document["predictions"]) == 2
     failed = {failure["image"]: failure["reason"] for failure in document["failures"]}
     assert failed.keys() == {str(tmp_path / "gone.png"), str(tmp_path / "empty"), str(photos / "broken.jpg")}
-    assert all(f": {name}: " in result.stderr for name in failed)
+    assert all(f" {name}: " in result.stderr for name in failed)
 
 
 def test_without_any_prediction_the_exit_code_is_1(fgvc, bee_run: Path, photos: Path) -> None:
