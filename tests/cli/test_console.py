@@ -164,7 +164,7 @@ def test_a_narrow_terminal_truncates_the_text_of_the_bar():
     assert written.count("\x1b[1A") <= 1  # up a line: only to take the bar away
 
 
-@pytest.mark.parametrize(("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+@pytest.mark.parametrize(("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colors_only_where_they_are_wanted(variables, colored):
     written = on_terminal("from fgvc_cli.cli import console\nconsole.warn('done')", **variables)
     assert ("\x1b[33m" in written) is colored and "warning: " in written

@@ -7,7 +7,7 @@ import time
 import pytest
 
 HEAVY = ("torch", "timm", "torchvision", "numpy", "matplotlib", "PIL", "sklearn")
-ROUNDS = 3
+ROUNDS = 2
 ALLOWED = 4.0
 
 
