@@ -48,7 +48,7 @@ def test_its_updates_are_those_of_the_page_on_performance(page):
         (f"{backbone}, {px} px, batches of {batch}", head): f"{float(ms):,.0f} ({float(over):.2g})"
         for backbone, px, batch, head, ms, _, _, over in rows
     }
-    table = page("README.md").rows("## Measured", 1)
+    table = page("README.md").rows("## Results", 1)
     assert {name for name, *_ in table} <= {name for name, _ in there}
     for name, *figures in table:
         assert figures == [there[name, head] for head in ("linear", "pim", "cmal")]
