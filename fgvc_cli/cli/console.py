@@ -167,7 +167,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        (note if record.levelno <= logging.INFO else warn)(as_options(record.getMessage()))
+        (note if record.levelno <= logging.INFO else warn)(record.getMessage())
 
 
 def is_muted() -> bool:
@@ -193,12 +193,12 @@ def draws() -> bool:
 def note(text: str) -> None:
     """Print a note to standard error, unless `--quiet`."""
     if not _quiet:
-        _write_line(text)
+        _write_line(as_options(text))
 
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
-    _write_line(text, label="warning: ", style="yellow")
+    _write_line(as_options(text), label="warning: ", style="yellow")
 
 
 def error(text: str) -> None:
