@@ -233,17 +233,18 @@ def evaluate(
         UsageError: there is no such split, or a class is unknown to the classifier (also a `ValueError`).
         FgvcError: the run or the images are missing or cannot be used.
     """
-    from fgvc_cli.evaluation.evaluate import EvaluationRequest, prepare
+    from fgvc_cli.evaluation.evaluate import evaluate_run
     from fgvc_cli.evaluation.split_selection import SplitRequest
 
-    request = EvaluationRequest(
-        [find_model(Path(run))],
+    evaluation = evaluate_run(
+        find_model(Path(run)),
+        get_registry(),
         SplitRequest(split, None if data is None else Path(data), dataset, ignore_unknown=ignore_unknown),
         Computing(device, precision, batch_size, workers),
         None if out is None else Path(out),
         force,
     )
-    return prepare(request, get_registry()).run().summary
+    return evaluation.summary
 
 
 @dataclass(frozen=True)
