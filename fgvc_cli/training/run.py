@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fgvc_cli.runs.model_file import describe_classifier, describe_component
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, tracker_callbacks
 from fgvc_cli.training.distributed import Ranks, joined
-from fgvc_cli.training.finish import finish, leave_samples, versions
+from fgvc_cli.training.finish import finish, sample_images, versions
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_again, plan_new, prepare
 from fgvc_cli.training.state import heard, saved_weights
 from fgvc_cli.training.trainer import Trainer
@@ -99,7 +99,7 @@ def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), o
             "larger `epochs`"
         )
     settings, recipe = read_run_config(run.config_file)
-    _expect_trackers(settings, run, registry)
+    _check_trackers(settings, run, registry)
     with joined() as ranks:
         if ranks.first:
             run.clear_parts()
@@ -110,41 +110,35 @@ def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), o
         return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
 
 
-def _expect_trackers(settings: Layer, run: Run, registry: Registry) -> None:
-    """Raise `FgvcError` if a tracker that a run had is not there: nobody should lose a run by that."""
+def _check_trackers(settings: Layer, run: Run, registry: Registry) -> None:
+    """Raise `FgvcError` if a tracker of the run is no longer installed, saying how to resume without it."""
     for name in settings["train"].get("track", ()):
         try:
             registry.find("tracker", str(name))
         except FgvcError as error:
-            raise FgvcError(f"{error} Install it, or leave it out of train.track in {run.config_file}.") from error
+            raise FgvcError(f"{error} Install it, or remove it from train.track in {run.config_file}") from error
 
 
 def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits]:
-    """Open the dataset; the first process draws or packs what the others then find."""
+    """Open the dataset; the first process generates or packs what the others then find."""
     with ranks.in_turn():
         dataset, splits = open_splits(config)
     images = repr([(split.keys, list(split.labels)) for split in (splits.train, splits.val) if split is not None])
     if len(set(ranks.gathered(hashlib.sha256(images.encode()).hexdigest()))) > 1:
-        raise FgvcError(
-            f"The processes do not see the same images of {dataset.name}: give every machine the same files."
-        )
+        raise FgvcError(f"The processes find different images of {dataset.name}; every machine needs the same files")
     return dataset, splits
 
 
 def _agreed(decide: Callable[[], Plan], ranks: Ranks, registry: Registry) -> Plan:
-    """Return the plan of the first process: the others take its settings, and its weights when training begins."""
+    """Return the plan of the first process; the others take its settings, and its weights when training starts."""
     plan = decide() if ranks.first else None
-    settings, recipe, weights = ranks.from_first(lambda: _told(plan))
+    decided: Any = plan and (plan.config.as_layer(), plan.config.recipe, plan.weights)
+    settings, recipe, weights = ranks.from_first(lambda: decided)
     return plan or plan_again([settings], recipe, weights, registry, offline=True)
 
 
-def _told(plan: Plan | None) -> tuple[Layer, str, str]:
-    assert plan is not None  # only the first process tells
-    return plan.config.as_layer(), plan.config.recipe, plan.weights
-
-
 def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
-    """Make the run folder, with its configuration in it."""
+    """Create the run folder with its configuration."""
     run = new_run(out, force, config.dataset.name, config.backbone.name, config.head.name, config.optimizer.name)
     files.write_text(run.config_file, config.as_toml())
     return run.path
@@ -153,7 +147,7 @@ def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
 def _train(job: Job, run: Run, callbacks: Callbacks, resumed: bool) -> TrainingResult:
     if not job.ranks.first:
         callbacks = Callbacks()
-    with heard() as interrupt, _explained(job.config), closing(open_cache(job)) as cache, callbacks:
+    with heard() as interrupt, _errors_explained(job.config), closing(open_cache(job)) as cache, callbacks:
         trainer = Trainer(job, run, _description(job), callbacks, interrupt, cache=cache)
         if resumed:
             trainer.load()
@@ -165,18 +159,16 @@ def _train(job: Job, run: Run, callbacks: Callbacks, resumed: bool) -> TrainingR
         trainer.fit()
         for callback in callbacks:
             callback.on_test_start(0 if job.splits.test is None else len(job.splits.test))
-        summary = job.ranks.from_first(lambda: finish(trainer, trainer.tested))
+        summary = job.ranks.from_first(lambda: finish(trainer))
         callbacks.end(summary)
-    return TrainingResult(run, job, summary, leave_samples(job, run, summary.unreadable) if job.ranks.first else [])
+    return TrainingResult(run, job, summary, sample_images(job, run, summary.unreadable) if job.ranks.first else [])
 
 
 def _description(job: Job) -> dict[str, Any]:
-    """Return what the model file says of the classifier: enough to build it again, and where it is from."""
-    config = job.config
+    """Return the metadata for the model file: how to build the classifier, and how it was trained."""
     kinds = ("backbone", "head", "optimizer", "dataset")
-    choices = {kind: getattr(config, kind) for kind in kinds}
     return {
-        "components": {kind: _component(choice) for kind, choice in choices.items()},
+        "components": {kind: _component(getattr(job.config, kind)) for kind in kinds},
         **describe_classifier(job.classifier),
         "dataset": job.dataset.identity(),
         "weights": job.weights,
@@ -189,29 +181,23 @@ def _component(choice: Choice) -> dict[str, Any]:
     return described if choice.base is None else {**described, "base": _component(choice.base)}
 
 
-class _explained:  # noqa: N801
-    """Turns running out of memory, and a model that cannot be compiled here, into words that say what to do."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None or isinstance(error, FgvcError):
-            return
+@contextmanager
+def _errors_explained(config: RunConfig) -> Iterator[None]:
+    """Say what to change if memory runs out or the model cannot be compiled."""
+    try:
+        yield
+    except Exception as error:
         if is_compile_error(error):
+            cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             raise FgvcError(
-                f"--compile failed on this machine ({type(error).__name__}: {str(error).splitlines()[0]}): leave it "
-                "out, or install a C++ compiler if that is what it lacks."
+                f"`compile=true` failed on this machine ({cause}); train without it, or install a C++ compiler if "
+                "that is missing"
             ) from error
-        if not is_out_of_memory(error):
-            return
-        train = self.config.train
-        smaller = max(2, train.batch_size // 2)
+        if isinstance(error, FgvcError) or not is_out_of_memory(error):
+            raise
+        train = config.train
         raise FgvcError(
-            f"Out of memory with batches of {train.batch_size} images of {train.image_size} px. Try --batch-size "
-            f"{smaller} --set train.grad_accum_steps={train.grad_accum_steps * 2} (the same update in two halves), or "
-            "a smaller --image-size."
+            f"Out of memory with batches of {train.batch_size} images of {train.image_size} px. Try "
+            f"`batch_size={max(2, train.batch_size // 2)}` with `train.grad_accum_steps={train.grad_accum_steps * 2}` "
+            "(the same update in two halves), or a smaller `image_size`."
         ) from error

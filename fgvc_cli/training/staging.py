@@ -1,4 +1,4 @@
-"""Brings batches to the device and makes of them what the heads train on."""
+"""Move batches to the device, augment and normalize them there, and turn labels into targets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation, mix_batch
 from fgvc_cli.data.loading import ImageBatch
 
 AHEAD = 2
-"""Updates that may wait for a GPU when the next batch is sent to it. One keeps it busy; without an end, a program that
-runs ahead would fill its memory with batches."""
+"""Maximum number of updates queued on a GPU when the next batch is sent to it. One keeps it busy; without a limit, the
+program would run ahead and fill its memory with batches."""
 
 
 class StagedBatch(NamedTuple):
@@ -27,21 +27,22 @@ class StagedBatch(NamedTuple):
     targets: Tensor
     """B class indices, or B,K probabilities"""
     labels: Tensor
-    """int64 B, each image's own class"""
+    """int64 B, the class of each image before mixing"""
 
 
 class Staging:
-    """Sends batches to the device, augments them there as it was drawn, normalizes and mixes them.
+    """Sends batches to the device, applies their augmentation there, normalizes and mixes them.
 
-    On a CUDA GPU all this goes into a stream of its own, which waits for no update. The program runs ahead of the GPU:
-    when it has handed over an update, it hands over the next batch, which is copied and augmented while the GPU
-    computes that update; the next update waits for its batch alone.
+    On a CUDA GPU this happens in a separate stream. The program runs ahead of the GPU: after it has queued an update,
+    it queues the next batch, which is copied and augmented while the GPU computes the update. The next update waits
+    only for its batch.
 
     Args:
-        classifier: normalizes; its device is where batches go.
+        classifier: whose normalization is applied.
         options: of the augmentation.
-        smoothing: of the labels.
-        channels_last: lay images out as convolutions on a GPU like them.
+        smoothing: label smoothing.
+        channels_last: whether images get the channels-last memory format.
+        device: where batches go.
     """
 
     def __init__(
@@ -58,19 +59,19 @@ class Staging:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._updates: deque[torch.cuda.Event] = deque()
         if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream(device))  # what normalizes is there by then
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # mean and std must have arrived
 
     def __call__(self, batches: Sequence[ImageBatch]) -> list[StagedBatch]:
-        """Return the batches of one update as the head takes them; the current stream may use them at once."""
+        """Return the batches of one update on the device, ready to use in the current stream."""
         if self._stream is None:
             return [self._staged(batch) for batch in batches]
         using = torch.cuda.current_stream(self.device)
-        self._keep_pace(using)
+        self._limit_queue(using)
         with torch.cuda.stream(self._stream):
             staged = [self._staged(batch) for batch in batches]
         using.wait_stream(self._stream)
         for tensor in (tensor for batch in staged for tensor in batch):
-            tensor.record_stream(using)  # or its memory could go to the next batch while an update still reads it
+            tensor.record_stream(using)  # or its memory could be reused while an update still reads it
         return staged
 
     @torch.no_grad()
@@ -88,19 +89,19 @@ class Staging:
             targets = soft_targets(labels, classes, self.smoothing)
         return StagedBatch(images.contiguous(memory_format=self.layout), targets, labels)
 
-    def _keep_pace(self, using: torch.cuda.Stream) -> None:
-        """Wait until no more than `AHEAD` updates wait for the GPU; it has work meanwhile."""
+    def _limit_queue(self, using: torch.cuda.Stream) -> None:
+        """Wait until at most `AHEAD` updates are queued; the GPU stays busy."""
         self._updates.append(using.record_event())
         if len(self._updates) > AHEAD:
             self._updates.popleft().synchronize()
 
 
 def soft_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Return labels B as they are, or as probabilities B,K with a share spread over all classes."""
+    """Return labels B unchanged, or as probabilities B,K if they are smoothed."""
     return probabilities(labels, classes, smoothing) if smoothing else labels
 
 
 def probabilities(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Return labels B as probabilities B,K: 1 at the label, less a share that is spread over all classes."""
+    """Return labels B as probabilities B,K: one-hot, with the fraction `smoothing` spread over all classes."""
     spread = torch.full((len(labels), classes), smoothing / classes, device=labels.device)
     return spread.scatter_add_(1, labels[:, None], torch.full_like(spread[:, :1], 1 - smoothing))
