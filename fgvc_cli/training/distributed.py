@@ -1,4 +1,4 @@
-"""Training on several devices: torchrun and DistributedDataParallel."""
+"""Training in several processes, with torchrun and DistributedDataParallel."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from fgvc_cli.launch import Launch, launched, report_from_here
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(hours=12)
-"""How long a process waits for another: longer than any drawing, download or scoring of the first process. One that
-dies is noticed at once, by its closed connection."""
+"""How long a process waits for another: longer than any download, dataset generation or scoring by the first process. A
+process that dies is noticed at once, by its closed connection."""
 
 LAST_TURN = 2
 
 FAILED = "fgvc/failed"
-"""Counts, in the store that torchrun keeps for the processes, how many of them have failed."""
+"""Key in the store of torchrun: the number of processes that failed."""
 
 LOST = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connection refused", "NCCL", "gloo")
-"""What torch says, among much else, when another process is gone."""
+"""Fragments of torch's messages when another process has exited."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,24 @@ class Ranks:
     """This process among those of the training.
 
     Attributes:
-        launch: which of how many it is.
+        launch: ranks and numbers of processes.
     """
 
     launch: Launch = field(default_factory=Launch)
 
     @property
     def rank(self) -> int:
-        """Which process this is, from 0."""
+        """Rank of this process, from 0."""
         return self.launch.rank
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         return self.launch.count
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks for all."""
+        """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
     @property
@@ -69,46 +69,46 @@ class Ranks:
         return Shard(self.rank, self.count)
 
     def device(self, device: torch.device) -> torch.device:
-        """Return the device of this process: on GPUs, the one of its number on its machine.
+        """Return the device of this process: on GPUs, the one of its local rank.
 
         Raises:
-            UsageError: one device was named for all, or the machine has too few.
+            UsageError: one device was given for all, or the machine has too few.
         """
         if self.count == 1 or device.type == "cpu":
             return device
         if device.type != "cuda" or device.index is not None:
             raise UsageError(
-                f"--device {device}: {self.launch.local_count} processes cannot share one device. Use --device cuda "
-                "(each takes a GPU of its own) or --device cpu."
+                f"`device={device}`: {self.launch.local_count} processes cannot share one device; use `device=cuda` "
+                "(one GPU each) or `device=cpu`"
             )
         gpus = torch.cuda.device_count()
         if self.launch.local_rank >= gpus:
             raise UsageError(
                 f"torchrun started {self.launch.local_count} processes on a machine with {gpus} "
-                f"{'GPU' if gpus == 1 else 'GPUs'}: use --nproc-per-node {gpus}, or --device cpu."
+                f"{'GPU' if gpus == 1 else 'GPUs'}; use --nproc-per-node {gpus}, or `device=cpu`"
             )
         own = torch.device("cuda", self.launch.local_rank)
         torch.cuda.set_device(own)
         return own
 
     def greatest(self, value: int) -> int:
-        """Return the greatest value that any process gives."""
+        """Return the maximum over the processes."""
         if self.count == 1:
             return value
-        told = torch.tensor(value)
-        dist.all_reduce(told, dist.ReduceOp.MAX)
-        return int(told)
+        maximum = torch.tensor(value)
+        dist.all_reduce(maximum, dist.ReduceOp.MAX)
+        return int(maximum)
 
     def agree(self, yes: bool) -> bool:
-        """Say whether all processes say yes."""
+        """Return whether all processes pass True."""
         return self.greatest(int(not yes)) == 0
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait for all processes (a barrier)."""
         self.greatest(0)
 
     def from_first(self, make: Callable[[], Value]) -> Value:
-        """Return what the first process makes; the others wait for it."""
+        """Return the result of the first process; the others wait for it."""
         if self.count == 1:
             return make()
         held: list[Any] = [make() if self.first else None]
@@ -117,7 +117,7 @@ class Ranks:
         return made
 
     def gathered(self, value: Value) -> list[Value]:
-        """Return the values of all processes, by rank; tensors in them must be on the CPU."""
+        """Return the values of all processes by rank; tensors in them must be on the CPU."""
         if self.count == 1:
             return [value]
         held: list[Any] = [None] * self.count
@@ -126,9 +126,9 @@ class Ranks:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Let the first process through alone, then the first of each other machine, then all others.
+        """Run the block in the first process alone, then in the first of every other machine, then in all others.
 
-        Those that come later find what was made: a cache, a drawn dataset.
+        The later ones find what was created: a cache, a generated dataset.
         """
         turn = 0 if self.first else 1 if self.launch.local_rank == 0 else LAST_TURN
         for _ in range(turn):
@@ -138,16 +138,16 @@ class Ranks:
             self.wait()
 
     def worst(self, found_inf: Tensor) -> Tensor:
-        """Return the greatest of the processes' scalars, on the device; nothing here waits for it."""
+        """Return the maximum over the processes of a scalar on the device, without waiting for the device."""
         if self.count > 1:
             dist.all_reduce(found_inf, dist.ReduceOp.MAX)
         return found_inf
 
     @torch.no_grad()
     def average(self, groups: Sequence[list[Tensor]]) -> None:
-        """Average buffers in place: the batch-norm statistics, which each process has gathered from its own images.
+        """Average buffers in place: batch-norm statistics, which each process computes from its own images.
 
-        In double, so that what is the same everywhere stays as it is; integers are left alone, for they count alike.
+        In double precision, so that equal values do not change; integer buffers are equal anyway.
         """
         for group in groups if self.count > 1 else ():
             if group[0].is_floating_point():
@@ -158,7 +158,7 @@ class Ranks:
 
     @torch.no_grad()
     def spread(self, groups: Sequence[list[Tensor]]) -> None:
-        """Give every process the buffers of the first."""
+        """Copy the buffers of the first process to all."""
         if self.count > 1:
             for group, first in zip(groups, self.from_first(lambda: _on_cpu(groups)), strict=True):
                 torch._foreach_copy_(group, [value.to(group[0].device) for value in first])
@@ -169,12 +169,12 @@ ALONE = Ranks()
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """Join the processes that torchrun started, and leave them when the block ends; without torchrun, be alone.
+    """Join the processes that torchrun started while the block runs; without torchrun, return `ALONE`.
 
-    If processes fail, the first to do so raises its error. The others, which fail because of it, end silently.
+    If processes fail, the first one raises its error. The others, which fail because of it, exit silently.
 
     Raises:
-        FgvcError: another process is gone without a word, or the processes do not find each other.
+        FgvcError: another process exited unexpectedly, or the processes cannot connect.
     """
     launch = launched()
     if launch.count == 1:
@@ -186,36 +186,36 @@ def joined() -> Iterator[Ranks]:
         yield ranks
         ranks.wait()
     except Exception as error:
-        _on_signals(signal.SIG_IGN)  # torchrun ends all processes when one ends; the one that speaks must get to it
+        _on_signals(signal.SIG_IGN)  # torchrun stops all processes when one exits; the one that reports must finish
         if not _is_first_to_fail(store, ranks):
             _on_signals(signal.SIG_DFL)
             raise SystemExit(getattr(error, "exit_code", 1)) from None
         report_from_here()
         if _is_lost(error):
             raise FgvcError(
-                "Another process of the training is gone without a word: it was killed, most likely because memory "
-                "ran out, or its machine cannot be reached. (--debug shows what torch says.)"
+                "Another process of the training exited unexpectedly: it was killed, most likely because memory ran "
+                "out, or its machine cannot be reached"
             ) from error
         raise
     dist.destroy_process_group()
 
 
 def _join() -> Store:
-    """Find the other processes: gloo carries what lies on the CPU, nccl what lies on GPUs."""
+    """Connect to the other processes: gloo for tensors on the CPU, nccl for those on GPUs."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     try:
         store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise FgvcError(f"The processes do not find each other at {address}: {str(error).splitlines()[0]}") from error
+        raise FgvcError(f"The processes cannot connect at {address}: {str(error).splitlines()[0]}") from error
     return store
 
 
 def _is_first_to_fail(store: Store, ranks: Ranks) -> bool:
     try:
         return int(store.add(FAILED, 1)) == 1
-    except RuntimeError:  # torchrun is gone, and its store with it
+    except RuntimeError:  # torchrun has exited, and its store with it
         return ranks.first
 
 
@@ -230,13 +230,13 @@ def _is_lost(error: Exception) -> bool:
 
 
 class Evaluator:
-    """Puts objectives through a model; over several processes, averages the gradients.
+    """Evaluates objectives of a model; in several processes, averages the gradients.
 
-    What `DistributedDataParallel` wraps is not the model but "a model and a loss" (`_Objectives`): the parameters
-    that the loss does not reach can then be told apart, and the buffers are left to `Ranks.average`.
+    `DistributedDataParallel` wraps not the model but the model with its loss (`_Objectives`), so that it can find the
+    parameters that the loss does not reach. Buffers are left to `Ranks.average`.
 
-    Unless it is known better, any objective may leave any parameter without a gradient, and torch searches the graph
-    for them. `settle` ends that for a head with one objective that reaches everything.
+    By default, any objective may leave any parameter without a gradient, and torch searches the graph for them.
+    `settle` stops that for a head with a single objective that reaches all parameters.
 
     Args:
         model: backbone and head as one module.
@@ -253,25 +253,25 @@ class Evaluator:
             self._wrapped = self._reducing()
 
     def __call__(self, objective: Objective) -> tuple[Tensor, Any, Loss]:
-        """Return the loss to start the backward pass from, the head's output and all that its loss function said."""
-        value, said = self._wrapped(objective)
-        return value, said.output, said.loss
+        """Return the loss value for the backward pass, the output of the head, and the loss with its parts."""
+        value, result = self._wrapped(objective)
+        return value, result.output, result.loss
 
     def reduced(self, reduce: bool) -> AbstractContextManager[object]:
-        """Around a forward and its backward pass: whether this backward pass averages the gradients."""
+        """Return a context for a forward and backward pass: whether that averages the gradients."""
         if reduce or not isinstance(self._wrapped, DistributedDataParallel):
             return nullcontext()
         context: AbstractContextManager[object] = self._wrapped.no_sync()
         return context
 
     def settle(self, whole: bool) -> None:
-        """Hear, after an update, whether it was one objective that gave every parameter a gradient.
+        """Stop searching for unused parameters if the update had one objective that reached all of them.
 
-        It is the same in every process: a parameter is without a gradient if no process has one for it.
+        All processes agree: a parameter has no gradient if no process has one for it.
         """
         if whole and self.partial and self.ranks.count > 1:
             self.partial = False
-            self._wrapped = nn.Identity()  # the old wrapper goes, and its hooks with it
+            self._wrapped = nn.Identity()  # drop the old wrapper with its hooks
             self._wrapped = self._reducing()
 
     def _reducing(self) -> nn.Module:
@@ -280,10 +280,10 @@ class Evaluator:
 
 
 class _Objectives(nn.Module):
-    """Objective -> its loss, as torch's wrapper wants a module.
+    """Module from an objective to its loss, for torch's wrapper.
 
-    It shows the parameters and hides the buffers. `spare`: have a parameter that nothing ever reaches, without which
-    torch prints that its search for such parameters is in vain whenever an objective reaches everything.
+    It exposes the parameters and hides the buffers. `spare` adds a parameter that is never reached: without one, torch
+    warns that its search for unused parameters is useless whenever an objective reaches all of them.
     """
 
     def __init__(self, model: nn.Module, spare: bool) -> None:
@@ -294,15 +294,15 @@ class _Objectives(nn.Module):
             device = next(model.parameters()).device
             self.spare = nn.Parameter(torch.zeros(1, device=device))
 
-    def forward(self, objective: Objective) -> tuple[Tensor, _Said]:
-        """Return the scalar to minimize, and the rest where the search for parameters does not look."""
+    def forward(self, objective: Objective) -> tuple[Tensor, _Result]:
+        """Return the scalar to minimize, and the rest in an object that the search for parameters does not enter."""
         output = self._model[0](objective.images, objective.part)
         loss = objective.loss(output)
-        return loss.value, _Said(output, loss)
+        return loss.value, _Result(output, loss)
 
 
-class _Said:
-    """What an evaluation leaves beside the loss's value; no dataclass, for the search looks into those."""
+class _Result:
+    """Output and loss of an evaluation; not a dataclass, because the search enters those."""
 
     def __init__(self, output: Any, loss: Loss) -> None:
         self.output, self.loss = output, loss

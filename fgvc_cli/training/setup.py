@@ -1,4 +1,4 @@
-"""From settings to everything a training needs: data, classifier, optimizer."""
+"""From settings to everything a training needs: data, classifier and optimizer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fgvc_cli.training.weights_parts import HeadInPlace, load_file
 logger = logging.getLogger(__name__)
 
 WITH_WEIGHTS, WITHOUT_WEIGHTS = "finetune", "scratch"
-"""The recipes taken when none is named."""
+"""Default recipes."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Job:
         dataset, splits: the images.
         classifier: on its device, in the memory format it trains in.
         optimizer: of its parameters.
-        device, precision: where and how precisely to compute.
-        weights: one line that says what the weights begin from and why.
-        notes: lines a person should know before training.
-        ranks: the processes that do it.
+        device, precision: of the computation.
+        weights: one line on what the weights are initialized from, and why.
+        notes: lines a user should know before training.
+        ranks: the processes that train.
     """
 
     config: RunConfig
@@ -59,13 +59,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Draft:
-    """Settings before it is known which weights can be had.
+    """Settings before it is known which weights are available.
 
     Attributes:
-        config: as it would be with the weights that were asked for.
-        settings, recipe: what a person set, to resolve anew if there are none.
-        facts: what the recipe's conditions were told.
-        weights: as asked for.
+        config: as it is if the requested weights are available.
+        settings, recipe: of the user, to resolve again if they are not.
+        facts: for the conditions of the recipe.
+        weights: as requested.
     """
 
     config: RunConfig
@@ -82,8 +82,8 @@ class Plan:
     Attributes:
         config: every setting.
         backbone: built for it.
-        weights: one line that says what its weights begin from and why.
-        file: what is loaded into it, and into its head, once that is there.
+        weights: one line on what they are initialized from, and why.
+        file: weights to load into the backbone and, once it is built, the head.
     """
 
     config: RunConfig
@@ -93,7 +93,7 @@ class Plan:
 
 
 def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> Draft:
-    """Resolve the settings of a new training, as far as they do not depend on which weights there are."""
+    """Resolve the settings of a new training as far as they do not depend on which weights are available."""
     asked = [layer.get("train", {}) for layer in settings]
     wanted = next((str(table["weights"]) for table in reversed(asked) if "weights" in table), "auto")
     device = pick_device(next((str(table["device"]) for table in reversed(asked) if "device" in table), "auto"))
@@ -103,10 +103,10 @@ def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> 
 
 
 def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
-    """Decide on the weights of a new training, and load them if they are published ones.
+    """Choose the weights of a new training, and load published ones.
 
-    Which weights there are decides the recipe if none is named, and may decide settings of one that is. The weights are
-    logged, before a download with its name and size.
+    The availability of weights decides the default recipe, and may decide settings of any recipe. The choice is logged
+    before a download, with name and size.
 
     Args:
         first: the settings so far.
@@ -132,11 +132,11 @@ def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
 def plan_again(
     settings: Sequence[Layer], recipe: str | None, begun: str | None, registry: Registry, offline: bool
 ) -> Plan:
-    """Take the settings of a run folder as they are.
+    """Use the settings of a run folder unchanged.
 
     Args:
         settings, recipe: of the folder.
-        begun: what the saved state says of where its weights began; None: there is no state yet, so load them.
+        begun: the line on the weights in the saved state; None: there is no state yet, so load them.
         registry: finds the components.
         offline: whether downloads are forbidden.
     """
@@ -150,7 +150,7 @@ def plan_again(
 
 
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
-    """Open the dataset of a configuration and its splits; a validation part is split off where there is none."""
+    """Open the dataset of a configuration and its splits; without a validation split, part of train is held out."""
     train = config.train
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, train.split_seed)
     return dataset, training_splits(dataset, train.val_fraction, train.split_seed, train.train_on)
@@ -160,12 +160,12 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
     """Build classifier and optimizer.
 
     Raises:
-        UsageError: components, sizes and settings do not go together.
-        FgvcError: weights cannot be had.
+        UsageError: components, sizes and settings do not fit together.
+        FgvcError: weights cannot be loaded.
     """
     config, train = plan.config, plan.config.train
     if not train.epochs and plan.file is None:
-        raise UsageError("--epochs 0 makes a run of a file's weights as they are: name one with --weights FILE.")
+        raise UsageError("`epochs=0` makes a run from a weights file without training; pass one as `weights`")
     device = ranks.device(pick_device(train.device))
     precision = resolve_precision(train.precision, device)
     torch.manual_seed(train.seed)
@@ -177,9 +177,7 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
         before = [parameter.detach().clone() for parameter in head.parameters()]
         lines = load_file(plan.file, plan.backbone, into)
         if not train.epochs and all(map(torch.equal, before, head.parameters())):
-            lines.append(
-                f"{into.title} has random weights, and with --epochs 0 nothing trains it: its scores mean nothing"
-            )
+            lines.append(f"{into.title} has random weights and is not trained (`epochs=0`): its scores mean nothing")
         weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
     classifier = Classifier(plan.backbone, head, dataset.class_names, preprocessing)
     check_batch(classifier, train.batch_size)
@@ -191,10 +189,10 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
 
 
 def open_cache(job: Job) -> TrainingCache:
-    """Open what a training keeps of decoded images; the first process makes room for all.
+    """Open the cache of decoded images; the first process reserves the space for all.
 
     Raises:
-        FgvcError: they must be kept (train.cache=on) and cannot be.
+        FgvcError: the cache is required (train.cache=on) and cannot be used.
     """
     config, splits = job.config, job.splits
     with job.ranks.in_turn():
@@ -204,7 +202,7 @@ def open_cache(job: Job) -> TrainingCache:
 
 
 def build_optimizer(choice: Choice, classifier: Classifier) -> Optimizer:
-    """Build an optimizer, and what it is built over, of a classifier's parameters."""
+    """Build an optimizer, and its base optimizer if it has one, for the parameters of a classifier."""
     groups = [
         ParameterGroup("backbone", dict(classifier.backbone.named_parameters())),
         ParameterGroup("head", dict(classifier.head.named_parameters())),
@@ -213,27 +211,27 @@ def build_optimizer(choice: Choice, classifier: Classifier) -> Optimizer:
 
 
 def uses_channels_last(job: Job) -> bool:
-    """Say whether images should come in the channels-last memory format."""
+    """Return whether images should have the channels-last memory format."""
     return wants_channels_last(job.config, job.classifier.backbone)
 
 
 def wants_channels_last(config: RunConfig, backbone: Backbone) -> bool:
-    """Say whether a classifier with that backbone is trained in the channels-last memory format."""
+    """Return whether a classifier with this backbone is trained in the channels-last memory format."""
     wanted = config.train.channels_last
     return wanted == "on" or (wanted == "auto" and backbone.info.channels_last)
 
 
 def check_batch(classifier: Classifier, batch_size: int) -> None:
-    """Refuse batches of one image where something normalizes over the batch.
+    """Refuse batches of one image if the classifier has batch normalization.
 
     Raises:
-        UsageError: it does.
+        UsageError: the batch size is 1, and it has.
     """
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     if batch_size == 1 and any(isinstance(module, norms) for module in classifier.modules()):
         raise UsageError(
-            "--batch-size 1: batch normalization cannot train on one image. Use --batch-size 2 or more; "
-            "where memory is short, a smaller --image-size."
+            "`batch_size=1`: batch normalization cannot train on a single image; use `batch_size=2` or more and, if "
+            "memory is short, a smaller `image_size`"
         )
 
 
@@ -247,8 +245,8 @@ def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:
     resize = train.resize or round(train.image_size / train.crop_pct)
     if resize < train.image_size:
         raise UsageError(
-            f"train.resize={resize} is smaller than the crop, image_size={train.image_size}: "
-            f"use --set train.resize={train.image_size} or more, or a smaller --image-size."
+            f"`train.resize={resize}` is smaller than the crop (`image_size={train.image_size}`); "
+            f"use `train.resize={train.image_size}` or more, or a smaller `image_size`"
         )
     mean, std = train.mean or info.mean, train.std or info.std
     return Preprocessing(train.image_size, resize, mean, std, train.crop_mode, train.interpolation)

@@ -1,4 +1,4 @@
-"""The state of a training, everything needed to resume bit for bit, in one file."""
+"""The state of a training: everything needed to resume bit for bit, in one file."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Interrupted(FgvcError):  # noqa: N818, an interruption is no error
 
 
 class Interrupt:
-    """Remembers that a signal asked for an end.
+    """Whether a signal was received.
 
     Attributes:
-        number: the signal's number, or 0.
+        number: of the signal, or 0.
     """
 
     number = 0
@@ -49,9 +49,9 @@ class Interrupt:
 
 @contextmanager
 def heard() -> Iterator[Interrupt]:
-    """Hear SIGINT and SIGTERM while the block runs; a second one stops at once.
+    """Note SIGINT and SIGTERM instead of stopping while the block runs; a second signal stops at once.
 
-    Outside the main thread signals cannot be heard, and the block runs without.
+    Outside the main thread, signals cannot be handled and keep their effect.
     """
     interrupt = Interrupt()
 
@@ -77,7 +77,7 @@ FORMAT = 1
 
 @dataclass
 class Best:
-    """The best epoch so far on validation data (or the last one, where there are none)."""
+    """The best epoch so far on validation data, or the last one without any."""
 
     epoch: int = -1
     top1: float = -1.0
@@ -86,17 +86,17 @@ class Best:
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
-        epoch: epochs done.
-        batch: batches done in the epoch after those.
-        best: the epoch whose weights `model.safetensors` has.
-        patience_best: the best validation top-1 that counted as better for early stopping, and its epoch.
+        epoch: number of finished epochs.
+        batch: number of finished batches in the next one.
+        best: the epoch whose weights are in `model.safetensors`.
+        patience_best: epoch and validation top-1 of the last improvement that counts for early stopping.
         seconds: training time so far.
-        unreadable: images that could not be read, by split and key ("train/robin/1.jpg"), with the reason.
+        unreadable: why an image could not be read, by split and key ("train/robin/1.jpg").
         metrics: of the unfinished epoch, as `RunningMetrics.state` returns them; empty between epochs.
-        weights: one line that says what the weights began from and why.
+        weights: one line on what the weights were initialized from, and why.
     """
 
     epoch: int = 0
@@ -109,14 +109,14 @@ class Progress:
     weights: str = ""
 
     def note_unreadable(self, split: str, reasons: Mapping[str, str]) -> None:
-        """Add images of a split; a key alone may be another split's too."""
+        """Add unreadable images of a split; another split may have the same keys."""
         self.unreadable.update({f"{split}/{key}": reason for key, reason in reasons.items()})
 
 
 def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, progress: Progress) -> None:
-    """Write the state, whole or not at all.
+    """Write the state atomically.
 
-    Of several processes each calls this; the first writes what all share and what each has of its own.
+    Every process calls this; the first writes the shared state and what is specific to each process.
     """
     of_all = update.ranks.gathered(_own(classifier, update, progress))
     if update.ranks.first:
@@ -125,7 +125,7 @@ def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update:
 
 
 def _own(classifier: Classifier, update: Update, progress: Progress) -> dict[str, Any]:
-    """Return, on the CPU, what a process does not share with the others: within an epoch its statistics, too."""
+    """Return the state that is specific to this process, on the CPU; within an epoch this includes its buffers."""
     if update.ranks.first:
         return {}
     metrics = dict(progress.metrics)
@@ -159,7 +159,7 @@ def _write(
 
 
 def saved_weights(path: Path) -> str:
-    """Return the line of a saved state that says what the weights began from and why.
+    """Return the line in a saved state on what the weights were initialized from.
 
     Raises:
         FgvcError: the file is damaged.
@@ -168,14 +168,14 @@ def saved_weights(path: Path) -> str:
 
 
 def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update) -> Progress:
-    """Put a saved state into a classifier, its optimizer and torch's generators; return how far it is.
+    """Load a saved state into a classifier, its optimizer and torch's generators, and return its progress.
 
     Raises:
-        FgvcError: the file is damaged, does not fit, or is of another number of processes.
+        FgvcError: the file is damaged, does not match, or was written by a different number of processes.
     """
     found, document = tensors.load(path)
     if document.get("format") != FORMAT:
-        raise FgvcError(f"{path} was written by another version of fgvc: resume with that version.")
+        raise FgvcError(f"{path} was written by another version of fgvc: resume with that version")
     others = tensors.unpack(document.get("others", {"list": []}), found)
     _check_processes(path, 1 + len(others), update.ranks)
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
@@ -195,7 +195,7 @@ def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, up
 def _loaded(
     document: Mapping[str, Any], found: Mapping[str, Tensor], others: Sequence[dict[str, Any]], update: Update
 ) -> dict[str, Any]:
-    """Return what is this process's own of a saved state; its statistics are put where they belong."""
+    """Return the state specific to this process, and load its buffers."""
     if update.ranks.first:
         return {name: tensors.unpack(document[name], found) for name in ("random", "metrics")}
     own = others[update.ranks.rank - 1]
@@ -207,12 +207,7 @@ def _loaded(
 
 def _check_processes(path: Path, saved: int, ranks: Ranks) -> None:
     if saved != ranks.count:
-        one = "fgvc train" if saved == 1 else f"torchrun, {saved} processes in all, -m fgvc_cli train"
         raise FgvcError(
-            f"{path} is of a training on {_processes(saved)}, and this is one on {_processes(ranks.count)}: another "
-            f"number makes other batches. Go on with {one} --resume, or begin anew."
+            f"{path} was written by a training with {saved} process{'es' if saved > 1 else ''}, not {ranks.count}: the "
+            "batches would differ; resume with the same number, or start again"
         )
-
-
-def _processes(count: int) -> str:
-    return f"{count} process{'es' if count > 1 else ''}"

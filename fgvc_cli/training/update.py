@@ -1,9 +1,9 @@
-"""One update: where a head's objectives meet an optimizer.
+"""One update: the objectives of a head, minimized by an optimizer.
 
-The head yields objectives, the optimizer decides how often each is evaluated, and `ObjectiveClosure` is what an
-evaluation is. It holds every trap of evaluating twice in one place: autocast is entered anew each time (around both,
-its weight cache would hand the second pass the old weights), dropout draws the same numbers, and batch-norm
-statistics stay as the first pass left them.
+The head yields objectives, the optimizer decides how often each is evaluated, and `ObjectiveClosure` evaluates them. It
+handles everything that matters when a closure is evaluated twice: autocast is entered for each evaluation (around both,
+its weight cache would give the second pass the old weights), dropout draws the same numbers, and batch-norm statistics
+stay as the first pass left them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ MicroBatch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """What an optimizer step leaves to be measured; the outputs, which may be large, are not kept.
+    """Result of an optimizer step, without the outputs, which may be large.
 
     Attributes:
-        name: the objective's.
-        losses: of its first evaluation, one a micro-batch.
-        found_inf: scalar on the device: 1.0 if it was not finite (and nothing moved), else 0.0.
+        name: of the objective.
+        losses: of its first evaluation, one per micro-batch.
+        found_inf: scalar on the device: 1.0 if it was not finite (and the step was skipped), else 0.0.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Update:
 
     Attributes:
         model: backbone and head as one module (compiled or not).
-        head: says what to minimize.
-        optimizer: minimizes it.
-        autocast: makes the context of a forward pass.
-        clip_norm: largest norm of the gradient; 0: not clipped.
-        ranks: the processes that make the update together, each on batches of its own.
+        head: yields the objectives.
+        optimizer: minimizes them.
+        autocast: returns the context for a forward pass.
+        clip_norm: maximum norm of the gradient; 0: no clipping.
+        ranks: the processes that share the update, each with its own batches.
     """
 
     model: nn.Module
@@ -70,7 +70,7 @@ class Update:
         self.evaluate = Evaluator(self.model, self.ranks, self.buffers)
 
     def __call__(self, batches: Sequence[MicroBatch]) -> list[Step]:
-        """Go through the head's objectives; each is one optimizer step over all micro-batches."""
+        """Minimize the objectives of the head in turn, each in one optimizer step over all micro-batches."""
         generators = [self.head.objectives(images, targets) for images, targets in batches]
         objectives = [self._first(generator) for generator in generators]
         done = []
@@ -79,19 +79,19 @@ class Update:
             evaluation = self.optimizer.step(closure)
             done.append(Step(objectives[0].name, evaluation.losses, closure.found_inf))
             objectives = _advance(generators, [detached(output) for output in evaluation.outputs])
-            del evaluation  # maps may be large: the head has taken what it wants of them
+            del evaluation  # free the feature maps, which may be large
         self.evaluate.settle(whole=len(done) == 1 and closure.reached_all)
         return done
 
     def _first(self, generator: Iterator[Objective]) -> Objective:
         objective = next(generator, None)
         if objective is None:
-            raise RuntimeError(f"{type(self.head).__name__} yielded no objective: there is nothing to minimize")
+            raise RuntimeError(f"{type(self.head).__name__} yielded no objective")
         return objective
 
     @property
     def moved(self) -> list[str]:
-        """Names of the parameters that have had a gradient: those that coast."""
+        """Names of the parameters that have had a gradient, which get zeros if an objective asks for that."""
         return [name for name, parameter in self.model.named_parameters() if parameter in self._moved]
 
     @moved.setter
@@ -101,7 +101,7 @@ class Update:
 
 
 class ObjectiveClosure:
-    """Evaluates one objective (over its micro-batches) and leaves its gradient in the parameters."""
+    """Evaluates one objective over its micro-batches and leaves the gradient in the parameters."""
 
     def __init__(self, update: Update, objectives: Sequence[Objective]) -> None:
         self.update, self.objectives = update, objectives
@@ -113,21 +113,21 @@ class ObjectiveClosure:
         self._statistics: list[list[Tensor]] | None = None
 
     def __call__(self) -> Evaluation:
-        """Evaluate for the update.
+        """Evaluate for the update: the gradient is averaged over the processes and clipped.
 
-        The gradient is averaged over the processes and clipped; idle parameters coast if the objective says so.
+        Parameters without a gradient get zeros if the objective asks for that.
         """
         evaluation = self._evaluate(reduce=True)
         reached = [parameter for parameter in self.update.parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in reached if p.grad is not None])
         if self.update.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(reached, self.update.clip_norm, norm)
-        self._settle_idle(reached)  # last: zeros need neither a norm nor clipping
+        self._fill_missing_grads(reached)  # last: zeros change neither norm nor clipping
         self._gate(norm, evaluation)
         return evaluation
 
     def ascent(self) -> Evaluation:
-        """Evaluate for a look around: the plain gradient, this process's own."""
+        """Evaluate for the ascent step of SAM: the gradient of this process, not averaged and not clipped."""
         return self._evaluate(reduce=False)
 
     def _evaluate(self, reduce: bool) -> Evaluation:
@@ -136,7 +136,7 @@ class ObjectiveClosure:
                 parameter.grad = None
             outputs, losses = [], []
             for objective, share in zip(self.objectives, self.shares, strict=True):
-                last = objective is self.objectives[-1]  # whose backward pass averages what all have added up
+                last = objective is self.objectives[-1]  # its backward pass averages the accumulated gradient
                 with self.update.evaluate.reduced(reduce and last):
                     value, output, loss = self._forward(objective)
                     (value * share if len(self.objectives) > 1 else value).backward()
@@ -148,8 +148,8 @@ class ObjectiveClosure:
         with self.update.autocast():
             return self.update.evaluate(objective)
 
-    def _settle_idle(self, reached: Sequence[nn.Parameter]) -> None:
-        """Where the objective lets them coast, give zeros to parameters without a gradient that once had one."""
+    def _fill_missing_grads(self, reached: Sequence[nn.Parameter]) -> None:
+        """Give zeros to parameters without a gradient that once had one, if the objective asks for that."""
         update = self.update
         self.reached_all = len(reached) == len(update.parameters)
         if self.objectives[0].missing_grad == "zero" and update.optimizer.moves_without_grad:
@@ -164,7 +164,7 @@ class ObjectiveClosure:
 
 
 class _Replay:
-    """Around an evaluation: a later one draws the numbers of the first and leaves the buffers as the first did."""
+    """Context of an evaluation: a repeated one draws the same random numbers and restores the buffers."""
 
     def __init__(self, closure: ObjectiveClosure) -> None:
         self.closure = closure
@@ -187,13 +187,13 @@ class _Replay:
     @staticmethod
     @torch.no_grad()
     def _copy(source: Sequence[list[Tensor]], target: Sequence[list[Tensor]]) -> None:
-        """Copy in one launch for many: a network has a hundred buffers and more."""
+        """Copy with one kernel launch per dtype: a network has a hundred buffers or more."""
         for from_group, to_group in zip(source, target, strict=True):
             torch._foreach_copy_(to_group, from_group)
 
 
 def _give_zeros(parameters: Sequence[nn.Parameter]) -> None:
-    """Give parameters a gradient of 0, filled in a launch or two: a head may leave a hundred of them idle."""
+    """Set gradients to zero with one kernel launch: a head may leave a hundred parameters without a gradient."""
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
     if parameters:
@@ -201,7 +201,7 @@ def _give_zeros(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Group tensors by their type, as multi-tensor operations want them."""
+    """Group tensors by dtype, for multi-tensor operations."""
     groups: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
         groups.setdefault(tensor.dtype, []).append(tensor)
@@ -209,7 +209,7 @@ def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """Return the states of torch's generators that draw on the CPU and on a device."""
+    """Return the states of torch's random generators of the CPU and of a device."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
@@ -217,14 +217,14 @@ def random_state(device: torch.device) -> list[Tensor]:
 
 
 def set_random_state(device: torch.device, states: Sequence[Tensor]) -> None:
-    """Set the generators to states that `random_state` returned."""
+    """Restore the states that `random_state` returned."""
     torch.set_rng_state(states[0])
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)
 
 
 def detached(output: Any) -> Any:
-    """Return a head's output with its tensors cut from the graph; tuples, lists and dicts keep their form."""
+    """Return the output of a head with its tensors detached; tuples, lists and dicts keep their structure."""
     if isinstance(output, Tensor):
         return output.detach()
     if isinstance(output, dict):
@@ -237,7 +237,7 @@ def detached(output: Any) -> Any:
 
 
 def _advance(generators: Sequence[Any], outputs: Sequence[Any]) -> list[Objective]:
-    """Send each micro-batch's output to its generator; return the next objectives, or nothing at the end."""
+    """Send the output of each micro-batch to its generator, and return the next objectives, if any."""
     following = []
     for generator, output in zip(generators, outputs, strict=True):
         try:
@@ -250,13 +250,7 @@ def _advance(generators: Sequence[Any], outputs: Sequence[Any]) -> list[Objectiv
 
 
 class RunningMetrics:
-    """What an epoch's images were like so far: augmented, in training mode, before each update.
-
-    "objective" is what was minimized, summed over a head's objectives; "objective.<name>" is one of several, and
-    "objective.<part>" (or "objective.<name>.<part>") a named part. "loss"
-    (the cross entropy of the scores, which compares with validation's), "top1" and "top5" are of the first objective
-    that has scores.
-    """
+    """Training metrics of an epoch, summed on the device; see `TrainMetrics` for their names."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -280,7 +274,7 @@ class RunningMetrics:
                 self._score(loss.scores.detach().float(), batch)
 
     def over_all(self, ranks: Ranks) -> RunningMetrics:
-        """Return the metrics of all processes together; waits for the device and for them."""
+        """Return the metrics over all processes; waits for them and for the device."""
         if ranks.count == 1:
             return self
         total = RunningMetrics(self.device)
@@ -301,11 +295,11 @@ class RunningMetrics:
         return TrainMetrics.from_json({**self.means(), "images": self.images})
 
     def state(self) -> dict[str, Any]:
-        """Return what `load` needs to go on."""
+        """Return the state for `load`."""
         return {"images": self.images, "sums": dict(self.sums)}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.images = state["images"]
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
 

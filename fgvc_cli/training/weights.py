@@ -1,4 +1,4 @@
-"""Which weights a backbone starts from: `auto`, `imagenet`, `none`, a file or a tag."""
+"""Initial weights of a backbone: `auto`, `imagenet`, `none`, a file or a tag."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from fgvc_cli.formatting import bytes_text
 logger = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds that the whole question may take, the search for the server's address included."""
+"""Timeout of the request in seconds, name resolution included."""
 
 MAX_HOPS = 5
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said.
+    """Whether a file can be downloaded.
 
     Attributes:
-        host: that was asked.
-        available: whether the file can be downloaded.
-        size: bytes, if the server told.
+        host: name of the server.
+        available: whether it can.
+        size: in bytes; None if unknown.
         reason: why not, as the end of a sentence: "the hub cannot be reached".
     """
 
@@ -44,10 +44,9 @@ class Answer:
 
 
 def probe(url: str) -> Answer:
-    """Ask for a file's headers (HTTP HEAD), through the proxies that the environment names.
+    """Request the headers of a file (HTTP HEAD), through the proxies in the environment.
 
-    The question is put in a thread, since neither the look-up of a name nor a proxy obeys a time limit; a
-    thread left waiting does not keep the program from ending.
+    The request runs in a daemon thread, because neither name resolution nor a proxy obeys a timeout.
     """
     host = urllib.parse.urlsplit(url).hostname or url
     answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
@@ -59,7 +58,7 @@ def probe(url: str) -> Answer:
 
 
 class _KeepRedirect(urllib.request.HTTPRedirectHandler):
-    """Hands a redirection back instead of following it: its headers may already tell the size."""
+    """Returns a redirection instead of following it: its headers may already have the size."""
 
     def redirect_request(self, *args: Any) -> None:  # noqa: ARG002
         return None
@@ -74,13 +73,13 @@ def _ask(url: str, host: str) -> Answer:
             if status < 300 or (status < 400 and headers.get("X-Linked-Size")):
                 return Answer(host, True, size)
             if status >= 400 or not headers.get("Location"):
-                return Answer(host, False, reason=f"{host} refuses them (HTTP {status})")
+                return Answer(host, False, reason=f"{host} returned HTTP {status}")
             url = urllib.parse.urljoin(url, headers["Location"])
     except (OSError, ValueError, urllib.error.URLError) as error:
         cause = getattr(error, "reason", error)
         cause = getattr(cause, "strerror", None) or cause
         return Answer(host, False, reason=f"the hub cannot be reached ({host}: {cause})")
-    return Answer(host, False, reason=f"{host} sends the request in circles")
+    return Answer(host, False, reason=f"{host} redirects too often")
 
 
 def _head(opener: urllib.request.OpenerDirector, url: str) -> tuple[int, Message]:
@@ -94,7 +93,7 @@ def _head(opener: urllib.request.OpenerDirector, url: str) -> tuple[int, Message
 
 
 def _size(headers: Message) -> int | None:
-    """Return the file's size; the hub tells it in a header of its own when it redirects to where the file lies."""
+    """Return the size of the file; when the hub redirects, it gives it in a header of its own."""
     text = headers.get("X-Linked-Size") or headers.get("Content-Length") or ""
     return int(text) if text.isdigit() and int(text) > 0 else None
 
@@ -104,14 +103,14 @@ FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".npz")
 
 @dataclass(frozen=True)
 class WeightsChoice:
-    """What a backbone starts from.
+    """Initial weights of a backbone.
 
     Attributes:
-        kind: published weights, a file, or nothing (random weights).
-        text: one line for the person: what, and why.
+        kind: published weights, a file, or none (random weights).
+        text: one line for the user: what, and why.
         pretrained: the published weights, for kind "pretrained".
         path: the file, for kind "file".
-        required: whether it is an error if they cannot be had; if not, training starts from scratch instead.
+        required: whether a failed download is an error; otherwise training starts from scratch.
     """
 
     kind: Literal["pretrained", "file", "none"]
@@ -122,21 +121,21 @@ class WeightsChoice:
 
 
 def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
-    """Decide what a backbone starts from.
+    """Choose the initial weights of a backbone.
 
     Args:
-        backbone: as built, with random weights.
-        wanted: "auto" (ImageNet weights if they can be had), "imagenet" (or an error), "none", a file or run
-            folder, or the tag of other published weights.
-        offline: whether downloading is forbidden.
+        backbone: with random weights.
+        wanted: "auto" (ImageNet weights if available), "imagenet" (or an error), "none", a file or run folder, or the
+            tag of other published weights.
+        offline: whether downloads are forbidden.
 
     Raises:
-        FgvcError: what was asked for cannot be had.
-        UsageError: there are no weights of that tag.
+        FgvcError: the requested weights are not available.
+        UsageError: there are no weights with that tag.
     """
     name = backbone.info.name
     if wanted == "none":
-        return WeightsChoice("none", f"Random weights for {name}, as asked: training from scratch.")
+        return WeightsChoice("none", f"Random weights for {name}, as requested: training from scratch.")
     path = _as_path(wanted)
     if path is not None:
         return WeightsChoice("file", f"Weights for {name} from {path}.", path=path, required=True)
@@ -144,35 +143,35 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     weights = backbone.pretrained(None if standard else wanted)
     what = f"ImageNet weights for {name}" if standard else f"weights '{wanted}' for {name}"
     if weights is None:
-        return _not_to_be_had(wanted, f"no {what} are published")
+        return _unavailable(wanted, f"no {what} are published")
     if weights.cached is not None:
         line = f"{_capital(what)}: {weights.name}, from the local cache."
         return WeightsChoice("pretrained", line, weights, required=wanted != "auto")
     if offline or _hub_offline():
-        rule = "--offline" if offline else "HF_HUB_OFFLINE"
-        return _not_to_be_had(wanted, f"{what} ({weights.name}) are not here and {rule} forbids the download")
+        rule = "`offline`" if offline else "HF_HUB_OFFLINE"
+        return _unavailable(wanted, f"{what} ({weights.name}) are not cached, and {rule} forbids the download")
     answer = probe(weights.url)
     if not answer.available:
-        return _not_to_be_had(wanted, f"{what} ({weights.name}) are not here and {answer.reason}")
+        return _unavailable(wanted, f"{what} ({weights.name}) are not cached, and {answer.reason}")
     size = bytes_text(answer.size) if answer.size else "size unknown"
     line = f"{_capital(what)}: downloading {weights.name} ({size}) from {answer.host}."
     return WeightsChoice("pretrained", line, weights, required=wanted != "auto")
 
 
 def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
-    """Load published weights that were chosen into the backbone, downloading them if need be.
+    """Load the chosen published weights into the backbone, and download them if needed.
 
-    A file's weights are loaded once there is a head, which may get some of them: see `weights_parts.load_file`.
+    A weights file is loaded later, because it may have weights for the head: see `weights_parts.load_file`.
 
     Args:
         choice: of `choose`.
         backbone: the same backbone.
 
     Returns:
-        What became of the entries, or None if the backbone keeps its random weights.
+        Which entries were loaded; None if the backbone keeps its random weights.
 
     Raises:
-        FgvcError: the download is unusable, or is not for this backbone.
+        FgvcError: the download failed and is required, or does not fit the backbone.
     """
     if choice.pretrained is None:
         return None
@@ -181,16 +180,16 @@ def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
     except FgvcError as error:
         if choice.required:
             raise
-        logger.info(f"{error} Training from scratch.")
+        logger.info(f"{error}: training from scratch")
         return None
     return backbone.load_weights(state)
 
 
 def _as_path(wanted: str) -> Path | None:
-    """Return the file that is meant, or None if the text is a keyword or a tag.
+    """Return the path of a weights file, or None if the text is a keyword or a tag.
 
     Raises:
-        FgvcError: it is plainly a path, and nothing usable is there.
+        FgvcError: it looks like a path, but is not a usable file.
     """
     if wanted in ("auto", "imagenet"):
         return None
@@ -201,22 +200,20 @@ def _as_path(wanted: str) -> Path | None:
         return path / "model.safetensors"
     looks_like_path = path.suffix in FILE_ENDINGS or "/" in wanted or os.sep in wanted or wanted.startswith("~")
     if wanted and path.is_dir():
-        raise FgvcError(f"--weights {wanted}: this folder has no model.safetensors; give a weights file or a run.")
+        raise FgvcError(f"`weights={wanted}`: this folder has no model.safetensors; pass a weights file or a run")
     if looks_like_path:
-        raise FgvcError(f"--weights {wanted}: no such file.")
+        raise FgvcError(f"`weights={wanted}`: no such file")
     return None
 
 
-def _not_to_be_had(wanted: str, reason: str) -> WeightsChoice:
+def _unavailable(wanted: str, reason: str) -> WeightsChoice:
     if wanted == "auto":
         return WeightsChoice("none", f"{_capital(reason)}: training from scratch.")
-    raise FgvcError(
-        f"--weights {wanted}: {reason}. Give a file (--weights PATH), or train from scratch (--weights none)."
-    )
+    raise FgvcError(f"`weights={wanted}`: {reason}; pass a weights file, or train from scratch (`weights=none`)")
 
 
 def _hub_offline() -> bool:
-    """Say whether the hub's own switches forbid the network."""
+    """Return whether the environment variables of the hub forbid downloads."""
     switches = (os.environ.get("HF_HUB_OFFLINE"), os.environ.get("TRANSFORMERS_OFFLINE"))
     return any((switch or "").upper() in {"1", "ON", "YES", "TRUE"} for switch in switches)
 

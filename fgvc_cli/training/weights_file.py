@@ -1,4 +1,4 @@
-"""Reading a file of weights, running none of its code."""
+"""Read weights files without running code from them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs import tensors
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Under which of its keys a checkpoint may keep the state dict itself."""
+"""Keys under which a checkpoint may have the state dict."""
 
 PREFIXES = ("module.", "_orig_mod.", "module.")
-"""What DataParallel and torch.compile put before every name, in the order in which they are taken off."""
+"""Prefixes that DataParallel and torch.compile add to every name, in the order in which they are removed."""
 
 
 TORCH = (b"PK\x03\x04", b"\x80")
-"""What a torch checkpoint begins with: that of a zip archive, or (before torch 1.6) of a pickle."""
+"""First bytes of a torch checkpoint: of a zip archive or, before torch 1.6, of a pickle."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a file of weights holds.
+    """Contents of a weights file.
 
     Attributes:
-        entries: tensors by name, without the prefixes that wrappers add.
-        description: what a run's model file says of itself (components, classes); None for any other file.
+        entries: tensors by name, without the prefixes of wrappers.
+        description: metadata of a run's model file (components, classes); None for any other file.
     """
 
     entries: Mapping[str, Tensor]
@@ -43,12 +43,11 @@ class WeightsFile:
 def read_weights(path: Path) -> WeightsFile:
     """Read a safetensors file or a torch checkpoint.
 
-    What the file begins with tells the two apart, whatever its name ends in. A state dict under "state_dict" or
-    "model", or one that is the only one in the file, is taken out, and prefixes that wrappers add ("module.",
-    "_orig_mod.") are taken off.
+    The first bytes decide the format, whatever the suffix. A state dict under "state_dict" or "model", or the only one
+    in the file, is unwrapped, and the prefixes of wrappers ("module.", "_orig_mod.") are removed.
 
     Raises:
-        FgvcError: the file is damaged, holds more than tensors, or no tensors.
+        FgvcError: the file is damaged, has more than tensors, or no tensors.
     """
     description = None
     if _is_safetensors(path):
@@ -58,9 +57,7 @@ def read_weights(path: Path) -> WeightsFile:
     entries = _tensors(state)
     if not entries:
         held = ", ".join(str(key) for key in list(state)[:5])
-        raise FgvcError(
-            f"the file holds no tensors by name{f' (it has {held})' if held else ''}; a state dict is needed."
-        )
+        raise FgvcError(f"the file has no named tensors{f' (it has {held})' if held else ''}; a state dict is needed")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in entries):
             entries = {name.removeprefix(prefix): value for name, value in entries.items()}
@@ -68,22 +65,22 @@ def read_weights(path: Path) -> WeightsFile:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Say whether it is a safetensors file, else a torch checkpoint.
+    """Return whether it is a safetensors file; otherwise it is a torch checkpoint.
 
     Raises:
-        FgvcError: it begins as neither of them does.
+        FgvcError: it is neither.
     """
     with path.open("rb") as file:
         beginning = file.read(9)
-    if beginning[8:] == b"{":  # after the length of its JSON header
+    if beginning[8:] == b"{":  # after the length of the JSON header
         return True
     if beginning.startswith(TORCH):
         return False
-    raise FgvcError("this is neither a safetensors file nor a torch checkpoint, or it is damaged.")
+    raise FgvcError("this is neither a safetensors file nor a torch checkpoint, or it is damaged")
 
 
 def _state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """Return the state dict in a checkpoint: under a usual key, or its only entry that is one."""
+    """Return the state dict in a checkpoint: under one of the usual keys, or its only entry that is one."""
     inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
     if not inner and not _tensors(content):
         inner = [value for value in content.values() if isinstance(value, Mapping) and _tensors(value)]
@@ -103,7 +100,7 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] 
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             document = json.loads((file.metadata() or {}).get(tensors.KEY, "null"))
     except (SafetensorError, OSError, ValueError) as error:
-        raise FgvcError(f"this is no readable safetensors file ({error}).") from error
+        raise FgvcError(f"this safetensors file cannot be read ({error})") from error
     of_run = isinstance(document, dict) and {"components", "classes", "preprocessing"} <= document.keys()
     return state, document if of_run else None
 
@@ -113,27 +110,27 @@ def _read_torch(path: Path) -> Mapping[Any, Any]:
 
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's protocol: what matters comes as an error
+            warnings.simplefilter("ignore")  # about the pickle protocol; what matters is an error
             state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FgvcError(_refusal(path, str(error))) from error
-    except Exception as error:  # a damaged pickle makes the unpickler stumble in any way
+    except Exception as error:  # a damaged pickle can raise anything
         cause = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise FgvcError(
-            f"this is no readable torch checkpoint ({cause}). If it is damaged, copy or download it again."
+            f"this torch checkpoint cannot be read ({cause}); if it is damaged, copy or download it again"
         ) from error
     if not isinstance(state, Mapping):
-        raise FgvcError(f"the file holds a {type(state).__name__}; a state dict (tensors by name) is needed.")
+        raise FgvcError(f"the file has a {type(state).__name__}; a state dict (tensors by name) is needed")
     return state
 
 
 def _refusal(path: Path, cause: str) -> str:
-    """Say why a pickle is not opened, and what to type where its author is trusted."""
+    """Return why a pickle is not opened, and how to convert it if its author is trusted."""
     found = re.search(r"GLOBAL (\S+)", cause)
     what = f"a pickled {found[1]}" if found else "a pickled model or object, unless it is damaged"
     safe = f"{path.stem}-state.pt"
     return (
-        f"the file holds more than tensors ({what}), and opening it runs whatever code its author put in. Where you "
-        f"trust it, open it in the code that saved it and save the tensors alone: torch.save(net.state_dict(), "
-        f"'{safe}') (net: the model in it; of a dict, its entry with the model). Then: --weights {safe}"
+        f"the file has more than tensors ({what}), and loading it would run code of its author. If you trust it, load "
+        f"it in the code that saved it, save only the tensors with torch.save(net.state_dict(), '{safe}'), where net "
+        f"is the model, and use `weights={safe}`"
     )

@@ -1,4 +1,4 @@
-"""A file's weights into backbone and head: which entries go where, and what became of them."""
+"""Load a weights file into backbone and head: which entries belong where, and which were loaded."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fgvc_cli.training.weights_file import WeightsFile, read_weights
 
 @dataclass(frozen=True)
 class HeadInPlace:
-    """A head that is ready to take weights.
+    """A head to load weights into.
 
     Attributes:
-        head: on the backbone, with random weights.
-        component: what it is.
+        head: with random weights.
+        component: its component.
         options: its options dataclass.
         class_names: in the order of its scores.
-        preprocessing: of the images it will see.
+        preprocessing: of its images.
     """
 
     head: Head
@@ -37,21 +37,21 @@ class HeadInPlace:
 
     @property
     def title(self) -> str:
-        """How it is called in a line to a person."""
+        """Name of the head in messages."""
         return f"head {self.component.spec.name}"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A file's entries by where they go.
+    """Entries of a weights file, split into backbone and head.
 
     Attributes:
-        backbone: those of the backbone, in its published naming or its own.
-        head: those of the head under its own names; None: the file has none for it.
-        classes: the number of classes in the file; 0 if it does not say.
-        strict: whether a head's entry of another shape is an error; if not, the head stays random then.
+        backbone: entries of the backbone, with published names or its own.
+        head: entries of the head, with its own names; None if the file has none for it.
+        classes: number of classes in the file; 0 if unknown.
+        strict: whether an entry of the head with another shape is an error; otherwise the head keeps random weights.
         advice: what would make them fit, or what else differs.
-        notes: further lines for the person.
+        notes: further lines for the user.
     """
 
     backbone: Mapping[str, Tensor]
@@ -63,33 +63,34 @@ class Parts:
 
 
 def load_file(path: Path, backbone: Backbone, into: HeadInPlace) -> list[str]:
-    """Load a file's weights into a backbone, and into its head where the file has any for it.
+    """Load a weights file into a backbone, and into its head if the file has weights for it.
 
-    The head gets weights from a run's model file of the same head, and from a state dict that its method's public
-    code saved, if the head recognizes it. What depends on the number of classes stays random where that differs.
+    The head gets weights from a run's model file with the same head, and from a state dict saved by the public code of
+    its method, if the head recognizes it. Entries whose shape depends on the number of classes stay random if it
+    differs.
 
     Args:
         path: the file.
-        backbone: modules that no head reads may have been pruned.
+        backbone: possibly pruned of modules that the head does not read.
         into: the head.
 
     Returns:
-        What became of the entries, in lines for a person.
+        Which entries were loaded, in lines for the user.
 
     Raises:
-        FgvcError: the file is unusable, is not for this backbone, or has another shape than this head.
+        FgvcError: the file is unusable or does not fit the backbone or the head.
     """
     try:
         parts = _split(read_weights(path), into)
         lines = [] if parts.head is None else _load_head(parts, into)
         report = backbone.load_weights(parts.backbone)
     except FgvcError as error:
-        raise FgvcError(f"--weights {path}: {error}") from error
+        raise FgvcError(f"`weights={path}`: {error}") from error
     return [*lines, _backbone_line(backbone.info.name, report), *parts.notes]
 
 
 def _split(file: WeightsFile, into: HeadInPlace) -> Parts:
-    """Tell the head's entries from the backbone's."""
+    """Split the entries into those of the backbone and those of the head."""
     published = into.head.published(file.entries)
     if published is not None:
         notes = _normalization_note(published, into.preprocessing)
@@ -98,19 +99,19 @@ def _split(file: WeightsFile, into: HeadInPlace) -> Parts:
         try:
             return _of_run(file.description, file.entries, into)
         except (KeyError, TypeError, AttributeError) as error:
-            raise FgvcError(f"the file is damaged: its description of the run makes no sense ({error}).") from error
+            raise FgvcError(f"the file is damaged: its metadata cannot be read ({error})") from error
     of_backbone = _under("backbone.", file.entries)
     if not of_backbone:
         return Parts(file.entries)
     others = [name for name in file.entries if not name.startswith("backbone.")]
     if not others:
         return Parts(of_backbone)
-    note = f"{len(others)} entries of the file are not {into.title}'s and are not used, as {others[0]}"
+    note = f"{len(others)} entries of the file do not belong to {into.title} and are not used, such as {others[0]}"
     return Parts(of_backbone, notes=(note,))
 
 
 def _of_run(description: Mapping[str, Any], entries: Mapping[str, Tensor], into: HeadInPlace) -> Parts:
-    """Tell the parts of a run's model file, whose head is used if it is the same head."""
+    """Split a run's model file; its head is used if it is the same component."""
     of_backbone, of_head = _under("backbone.", entries), _under("head.", entries)
     record = description["components"]["head"]
     if (record["distribution"], record["name"]) != (into.component.distribution, into.component.spec.name):
@@ -120,14 +121,14 @@ def _of_run(description: Mapping[str, Any], entries: Mapping[str, Tensor], into:
     different = [f"head.{key}={value}" for key, value in record["options"].items() if here.get(key) != value]
     size = description["preprocessing"]["image_size"]
     if size != into.preprocessing.image_size:
-        different.append(f"--image-size {size}")
+        different.append(f"`image_size={size}`")
     advice = f"the run had {', '.join(different)}" if different else ""
     notes = []
     classes = description["classes"]
     if len(classes) == len(into.class_names) and tuple(classes) != into.class_names:
         pair = next((a, b) for a, b in zip(classes, into.class_names, strict=True) if a != b)
         notes.append(
-            f"the file's classes have other names, as '{pair[0]}' for '{pair[1]}': their weights are taken over"
+            f"the classes in the file have other names, such as '{pair[0]}' for '{pair[1]}'; their weights are loaded"
         )
     return Parts(of_backbone, of_head, len(classes), advice=advice, notes=tuple(notes))
 
@@ -136,7 +137,7 @@ def _normalization_note(published: PublishedState, here: Preprocessing) -> tuple
     if published.normalization is None or published.normalization == (here.mean, here.std):
         return ()
     mean, std = (f"[{', '.join(f'{value:g}' for value in values)}]" for values in published.normalization)
-    return (f"the file was trained on images normalized as by --set train.mean='{mean}' --set train.std='{std}'",)
+    return (f"the file was trained with another normalization: `train.mean={mean}`, `train.std={std}`",)
 
 
 def _load_head(parts: Parts, into: HeadInPlace) -> list[str]:
@@ -147,14 +148,14 @@ def _load_head(parts: Parts, into: HeadInPlace) -> list[str]:
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     trouble = [
         *(
-            f"{n} has shape {_shape(given[n])} there and {_shape(own[n])} here"
+            f"{n} has shape {_shape(given[n])} in the file and {_shape(own[n])} here"
             for n in differing
             if n not in by_classes
         ),
-        *(f"{name} is not in it" for name in missing if parts.strict),
+        *(f"{name} is not in the file" for name in missing if parts.strict),
     ]
     if trouble and parts.strict:
-        advice = parts.advice or "it is incomplete, or of another backbone, image size or options."
+        advice = parts.advice or "it is incomplete, or from another backbone, image size or options"
         raise FgvcError(f"{into.title}: {trouble[0]}: {advice}")
     if trouble:
         why = f" ({parts.advice})" if parts.advice else ""
@@ -163,27 +164,27 @@ def _load_head(parts: Parts, into: HeadInPlace) -> list[str]:
     into.head.load_state_dict(loaded, strict=False)
     line = f"{into.title}: {len(loaded)} of {len(own)} entries from the file"
     if by_classes:
-        line += f"; {len(by_classes)} stay random, for {sides[0]} classes there and {sides[1]} here: "
+        line += f"; {len(by_classes)} stay random, for {sides[0]} classes in the file and {sides[1]} here: "
         line += ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in by_classes))
-    line += _clause("are not in it and stay random", missing)
-    line += _clause("of its entries are none of the head's", [name for name in given if name not in own])
+    line += _clause("are not in the file and stay random", missing)
+    line += _clause("of its entries do not belong to the head", [name for name in given if name not in own])
     return [line, parts.advice] if parts.strict and parts.advice else [line]
 
 
 def _backbone_line(name: str, report: WeightsReport) -> str:
     line = f"backbone {name}: {len(report.loaded)} of {len(report.missing) + len(report.loaded)} entries from the file"
-    line += _clause("are not in it and stay random", report.missing)
-    return line + _clause("of its entries are none of the backbone's", report.unknown)
+    line += _clause("are not in the file and stay random", report.missing)
+    return line + _clause("of its entries do not belong to the backbone", report.unknown)
 
 
 def _clause(words: str, names: Sequence[str]) -> str:
-    """Say how many entries something is said of, and name the first."""
+    """Return the number of entries and the first names, or nothing."""
     more = ", ..." if len(names) > 3 else ""
     return f"; {len(names)} {words}: {', '.join(names[:3])}{more}" if names else ""
 
 
 def _only_by_classes(there: torch.Size, here: torch.Size, classes: tuple[int, int]) -> bool:
-    """Say whether two shapes differ only in sides that count classes, there and here."""
+    """Return whether two shapes differ only in dimensions that count classes."""
     return len(there) == len(here) and all(a == b or (a, b) == classes for a, b in zip(there, here, strict=True))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import tomllib
 from pathlib import Path
 
@@ -16,9 +15,6 @@ from torch import Tensor
 from fgvc_cli import load
 from fgvc_cli.data.images import read_image
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.registry import get_registry
-from fgvc_cli.training import run as training
-from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.state import Interrupted
 
 PUBLIC_NAMES = (
@@ -40,35 +36,7 @@ PUBLIC_NAMES = (
 """Names in our model file, and in PIM's public checkpoints (whose maps count from 1)."""
 
 
-class Watcher(Callback):
-    """A view that keeps what is said, and does something at a chosen batch."""
-
-    def __init__(self, at: int = 0, do=None) -> None:
-        self.batches, self.at, self.do = 0, at, do
-
-    def on_batch_end(self, images, metrics) -> None:
-        self.batches += 1
-        if self.batches == self.at:
-            self.do()
-
-
-def settings(photos: Path, weights: object, head: str = "pim", **train) -> list[dict]:
-    options = {"fpn_size": 16, "num_selects": [16, 8, 4, 4]} if head == "pim" else {}
-    common = {"image_size": 32, "batch_size": 4, "epochs": 1, "device": "cpu", "workers": 0, "weights": str(weights)}
-    return [
-        {
-            "backbone": {"name": "timm/test_resnet"},
-            "head": {"name": head, **options},
-            "optimizer": {"name": "sgd", "lr": 0.02},
-            "dataset": {"data": str(photos)},
-            "train": {**common, **train},
-        }
-    ]
-
-
-def train(photos: Path, out: Path, weights: object, head: str = "pim", view=None, **options):
-    layers = settings(photos, weights, head, **options)
-    return training.train(layers, "finetune", out, True, get_registry(), [view or Watcher()])
+PIM = {"head": "pim", "recipe": "finetune"}
 
 
 def as_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -86,9 +54,9 @@ def as_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def source(photos, tmp_path_factory):
+def source(train, tmp_path_factory):
     """A trained run."""
-    return train(photos, tmp_path_factory.mktemp("source") / "run", "none").run
+    return train(tmp_path_factory.mktemp("source") / "run", epochs=1, **PIM).run
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +67,9 @@ def public(source, tmp_path_factory) -> Path:
     return file
 
 
-def test_no_epochs_make_a_run_of_the_file(photos, tmp_path, monkeypatch, source, public):
+def test_no_epochs_make_a_run_of_the_file(train, resume, interrupt_at, photos, tmp_path, monkeypatch, source, public):
     monkeypatch.chdir(public.parent)
-    outcome = train(photos, tmp_path / "run", "best.pt", epochs=0)
+    outcome = train(tmp_path / "run", weights="best.pt", epochs=0, **PIM)
     run, summary = outcome.run, outcome.summary
     ours, theirs = load_file(run.model_file), load_file(source.model_file)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -115,10 +83,10 @@ def test_no_epochs_make_a_run_of_the_file(photos, tmp_path, monkeypatch, source,
     )
     assert torch.equal(load(run.path).probabilities(pixels), load(source.path).probabilities(pixels))
     with pytest.raises(FgvcError, match="the run is finished"):
-        training.resume(run.path, get_registry(), [Watcher()])
+        resume(run.path)
 
 
-def test_such_a_run_is_evaluated_and_predicts(photos, tmp_path, public):
+def test_such_a_run_is_evaluated_and_predicts(train, resume, interrupt_at, photos, tmp_path, public):
     from typer.testing import CliRunner
 
     from fgvc_cli.cli.app import build_app
@@ -126,7 +94,7 @@ def test_such_a_run_is_evaluated_and_predicts(photos, tmp_path, public):
     def fgvc(*arguments):
         return CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
 
-    given = ["--set", "head.fpn_size=16", "--set", "head.num_selects=[16,8,4,4]", "--image-size", 32, "--device", "cpu"]
+    given = ["--set", "head.fpn_size=16", "--set", "head.num_selects=8", "--image-size", 32, "--device", "cpu"]
     made = fgvc(
         "train", "--backbone", "timm/test_resnet", "--head", "pim", *given, "--data", photos, "--weights", public,
         "--epochs", 0, "--out", tmp_path / "run",
@@ -143,38 +111,40 @@ def test_such_a_run_is_evaluated_and_predicts(photos, tmp_path, public):
     assert fgvc("predict", sample, "--run", tmp_path / "run", "--device", "cpu").exit_code == 0
 
 
-def test_no_epochs_without_a_file_make_nothing(photos, tmp_path):
-    with pytest.raises(UsageError, match="--epochs 0 makes a run of a file's weights as they are"):
-        train(photos, tmp_path / "run", "none", epochs=0)
+def test_no_epochs_without_a_file_make_nothing(train, tmp_path):
+    with pytest.raises(UsageError, match="`epochs=0`"):
+        train(tmp_path / "run", weights="none", epochs=0)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_begins_from_the_file_and_resume_does_not_load_it_again(photos, tmp_path, source, public):
+def test_a_training_begins_from_the_file_and_resume_does_not_load_it_again(
+    train, resume, interrupt_at, photos, tmp_path, source, public
+):
     moved = tmp_path / "best.pt"
     moved.write_bytes(public.read_bytes())
     with pytest.raises(Interrupted):
-        train(photos, tmp_path / "run", moved, view=Watcher(1, lambda: signal.raise_signal(signal.SIGINT)))
+        train(tmp_path / "run", interrupt_at(1), weights=moved, epochs=1, **PIM)
     state = load_file(tmp_path / "run/last/state.safetensors")
     begun = load_file(source.model_file)
     entry = "head.combiner.conv.weight"  # one small update away from the file, and far from random
     assert (state[f"model.{entry}"] - begun[entry]).abs().max() < 0.1 * begun[entry].std()
     moved.unlink()
-    run = training.resume(tmp_path / "run", get_registry(), [Watcher()]).run
+    run = resume(tmp_path / "run")
     assert run.summary.epochs == 1 and "71 of 71 entries" in run.summary.weights
 
 
-def test_with_another_head_the_backbone_alone_is_loaded(photos, tmp_path, source, public):
-    run = train(photos, tmp_path / "run", public, head="linear", epochs=0).run
+def test_with_another_head_the_backbone_alone_is_loaded(train, resume, interrupt_at, photos, tmp_path, source, public):
+    run = train(tmp_path / "run", weights=public, epochs=0).run
     ours, theirs = load_file(run.model_file), load_file(source.model_file)
     shared = [name for name in ours if name.startswith("backbone.")]
     assert shared and all(torch.equal(ours[name], theirs[name]) for name in shared)
     said = run.summary.weights
-    assert "71 entries of the file are not head linear's and are not used" in said
-    assert "head linear has random weights, and with --epochs 0 nothing trains it" in said
-    assert "random weights" not in train(photos, tmp_path / "own", source.path, epochs=0).run.summary.weights
+    assert "71 entries of the file are do not belong to head linear and are not used" in said
+    assert "head linear has random weights, and is not trained" in said
+    assert "random weights" not in train(tmp_path / "own", weights=source.path, epochs=0, **PIM).run.summary.weights
 
 
-def test_without_a_test_split_there_is_no_empty_table(photos, tmp_path, source):
+def test_without_a_test_split_there_is_no_empty_table(train, resume, interrupt_at, photos, tmp_path, source):
     from typer.testing import CliRunner
 
     from fgvc_cli.cli.app import build_app

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -37,19 +39,24 @@ def two(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, HERE / "two_processes.py", folder],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [one.communicate(timeout=120)[1] for one in started]
-    assert all(one.returncode == 0 for one in started), said
-    assert not any("find_unused_parameters" in text for text in said), said  # torch's own words, of no use to anyone
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")  # a fork imports nothing
+    started = [context.Process(target=_in_process, args=(shared, rank, folder)) for rank in range(2)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+    printed = [(folder / f"stderr{rank}").read_text() for rank in range(2)]
+    assert all(process.exitcode == 0 for process in started), printed
+    assert not any("find_unused_parameters" in text for text in printed), printed  # a warning of torch
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+def _in_process(shared, rank, folder):
+    handle = os.open(folder / f"stderr{rank}", os.O_WRONLY | os.O_CREAT)
+    os.dup2(handle, 2)
+    os.environ.update(shared, RANK=str(rank), LOCAL_RANK=str(rank))
+    torch.set_num_threads(1)
+    runpy.run_path(str(HERE / "two_processes.py"))["main"](folder)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -131,7 +138,7 @@ def test_what_was_saved_goes_on_bit_for_bit_in_each_process(two):
         before, after = found["metrics"]
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
-        assert "training on 2 processes, and this is one on 1 process" in found["refused"]
+        assert "with 2 processes, not 1" in found["refused"]
     means = [result["resumed"]["straight"]["trunk.1.running_mean"] for result in two]
     assert not torch.equal(*means)  # within an epoch each has its own
 
@@ -199,7 +206,7 @@ def test_a_device_for_each_process(monkeypatch):
     with pytest.raises(UsageError, match="cannot share one device"):
         ranks.device(torch.device("cuda:0"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UsageError, match="2 processes on a machine with 1 GPU: use --nproc-per-node 1"):
+    with pytest.raises(UsageError, match="2 processes on a machine with 1 GPU; use --nproc-per-node 1"):
         ranks.device(torch.device("cuda"))
     chosen = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -250,7 +257,7 @@ def test_torchrun_trains_one_run(run, photos, monkeypatch):
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)  # one document: the second process prints nothing
     assert summary["processes"] == 2 and summary == json.loads((out / "summary.json").read_text())
-    assert done.stderr.count("on each of 2 processes (16 images an update)") == 1
+    assert done.stderr.count("on each of 2 processes (16 images per update)") == 1
     assert done.stderr.count("epoch   2/2") == 1
     assert len(list((out / "trackers" / "tensorboard").iterdir())) == 1  # the second process tells nobody
     lines = figures(out)
@@ -283,7 +290,7 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_bit_for_bit(run, phot
     alone = subprocess.run(
         [sys.executable, "-m", "fgvc_cli", "train", "--resume", out], capture_output=True, text=True, check=False
     )
-    assert alone.returncode == 1 and "training on 2 processes, and this is one on 1 process" in alone.stderr
+    assert alone.returncode == 1 and "with 2 processes, not 1" in alone.stderr
     done = torchrun("-m", "fgvc_cli", "train", "--resume", out)
     assert done.returncode == 0, done.stderr
     assert figures(out) == figures(whole)

@@ -1,14 +1,11 @@
-"""Batches on the device: augmented as drawn, mixed, the same for any number of workers, and through whole trainings."""
+"""Batches on the device: augmented, mixed, and the same for any number of workers."""
 
 from __future__ import annotations
 
-import json
-import signal
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from fgvc_cli.config.train_options import AugmentOptions
@@ -17,11 +14,7 @@ from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.loading import TrainingLoader
 from fgvc_cli.errors import UsageError
 from fgvc_cli.options import build
-from fgvc_cli.registry import get_registry
-from fgvc_cli.training import run as training
-from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.staging import Staging
-from fgvc_cli.training.state import Interrupted
 
 SIDE = 32
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -41,18 +34,6 @@ class Normalizer:
 
     def normalize(self, pixels):
         return pixels.to(self.device) / 51 - 2.5
-
-
-class Watcher(Callback):
-    """A view that does something at a chosen batch."""
-
-    def __init__(self, at=None, do=None):
-        self.batches, self.at, self.do = 0, at, do
-
-    def on_batch_end(self, images, metrics):
-        self.batches += 1
-        if self.batches == self.at:
-            self.do()
 
 
 @pytest.fixture
@@ -144,54 +125,11 @@ def test_options_that_contradict_each_other_are_refused(options, words) -> None:
         build(AugmentOptions, options, "augment")
 
 
-def settings(photos, head: dict, augment: dict, **train) -> list[dict]:
-    options = {"weights": "none", "image_size": SIDE, "batch_size": 4, "epochs": 2, "device": "cpu", **train}
-    return [
-        {
-            "backbone": {"name": "timm/test_resnet"},
-            "head": head,
-            "optimizer": {"name": "sgd", "lr": 0.02},
-            "dataset": {"data": str(photos)},
-            "train": options,
-            "augment": augment,
-        }
-    ]
-
-
-def train(photos, out, view=None, head=None, augment=None, **options):
-    given = settings(photos, head or {"name": "linear"}, augment or {}, **options)
-    return training.train(given, "scratch", out, True, get_registry(), [view or Watcher()]).run
-
-
-def figures(run) -> list[dict]:
-    lines = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
-
-
-def assert_same(run, other) -> None:
-    assert figures(run) == figures(other)
-    ours, theirs = load_file(run.model_file), load_file(other.model_file)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-def test_a_training_resumes_bit_for_bit_with_other_workers(photos, tmp_path) -> None:
-    augment = {"policy": "randaugment", "erase": 0.3, "mixup": 0.4, "cutmix": 1.0, "where": "device"}
-    options = {"augment": augment, "grad_accum_steps": 2, "epochs": 1}
-    straight = train(photos, tmp_path / "straight", workers=0, **options)
-    stopping = Watcher(at=2, do=lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
-        train(photos, tmp_path / "run", stopping, workers=2, **options)
-    resumed = training.resume(tmp_path / "run", get_registry(), [Watcher()]).run
-    assert_same(resumed, straight)
-
-
-@pytest.mark.parametrize("head", [{"name": "pim", "fpn_size": 16, "num_selects": 4, "lambda_s": 0.5}, {"name": "cmal"}])
-def test_every_head_takes_mixed_targets(head, photos, tmp_path) -> None:
-    augment = {"mixup": 0.4, "cutmix": 1.0}
-    run = train(photos, tmp_path / "run", head=head, augment=augment, epochs=1, workers=0)
-    (line,) = figures(run)
-    assert line["train"]["images"] == 27 and line["train"]["objective"] > 0
-    assert 0 <= line["train"]["top1"] <= 1
+@pytest.mark.parametrize("head", ["pim", "cmal"])
+def test_every_head_takes_mixed_targets(head, train, tmp_path) -> None:
+    (line,) = train(tmp_path / "run", head=head, augment={"mixup": 0.4, "cutmix": 1.0}, epochs=1).run.metrics
+    assert line.train.images == 27 and line.train.objectives["objective"] > 0
+    assert 0 <= line.train.top1 <= 1
 
 
 @pytest.mark.gpu

@@ -171,8 +171,8 @@ def test_files_in_the_forms_there_are(tmp_path: Path, checkpoint: dict, ending: 
 def test_a_file_that_fits_in_part_says_so(tmp_path: Path) -> None:
     torch.save({"layer.bias": torch.zeros(3), "neck.weight": torch.zeros(3)}, tmp_path / "part.pt")
     assert load_file(tmp_path / "part.pt", OneLayer(), in_place()) == [
-        "backbone one_layer: 1 of 2 entries from the file; 1 are not in it and stay random: layer.weight; "
-        "1 of its entries are none of the backbone's: neck.weight"
+        "backbone one_layer: 1 of 2 entries from the file; 1 are not in the file and stay random: layer.weight; "
+        "1 of its entries do not belong to the backbone: neck.weight"
     ]
 
 
