@@ -180,7 +180,7 @@ def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
     except FgvcError as error:
         if choice.required:
             raise
-        logger.info(f"{error}: training from scratch")
+        logger.info(f"{str(error).rstrip('. ')}: training from scratch")
         return None
     return backbone.load_weights(state)
 

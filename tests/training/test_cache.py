@@ -56,8 +56,9 @@ def test_training_is_the_same_with_and_without_a_cache(train, resume, at, assert
     runs = [train(tmp_path / name, cache=name, augment=augment) for name in ("auto", "on")]
     for result in runs:
         assert_same(result.run, without.run)
-    assert ": 0 of 33 so far, about " in kept_note(runs[0])
-    assert ": 33 of 33 so far, about " in kept_note(runs[1])
+    if crop == "random":
+        assert ": 0 of 33 so far, about " in kept_note(runs[0])
+        assert ": 33 of 33 so far, about " in kept_note(runs[1])
     assert sum(store.images for store in index.list_caches(cache)) == 33  # not those of the test split
     assert runs[1].run.config["train"]["cache"] == "on"
     for store in index.list_caches(cache):

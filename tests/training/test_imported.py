@@ -139,8 +139,8 @@ def test_with_another_head_the_backbone_alone_is_loaded(train, resume, interrupt
     shared = [name for name in ours if name.startswith("backbone.")]
     assert shared and all(torch.equal(ours[name], theirs[name]) for name in shared)
     said = run.summary.weights
-    assert "71 entries of the file are do not belong to head linear and are not used" in said
-    assert "head linear has random weights, and is not trained" in said
+    assert "71 entries of the file do not belong to head linear and are not used" in said
+    assert "head linear has random weights and is not trained" in said
     assert "random weights" not in train(tmp_path / "own", weights=source.path, epochs=0, **PIM).run.summary.weights
 
 

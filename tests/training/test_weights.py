@@ -129,7 +129,7 @@ def test_none_and_no_published_weights() -> None:
         "none",
         "No ImageNet weights for one_layer are published: training from scratch.",
     )
-    with pytest.raises(FgvcError, match="imagenet: no ImageNet weights for one_layer are published"):
+    with pytest.raises(FgvcError, match="no ImageNet weights for one_layer are published"):
         choose(OneLayer(None), "imagenet", offline=False)
 
 
@@ -158,17 +158,17 @@ def test_a_download_that_fails_is_an_error_only_if_asked_for(hub: str, caplog) -
     before = model.layer.weight.clone()
     choice = choose(model, "auto", offline=False)
     assert apply(choice, model) is None and torch.equal(model.layer.weight, before)
-    assert "connection reset" in caplog.text and "Training from scratch" in caplog.text
+    assert "connection reset" in caplog.text and "training from scratch" in caplog.text
     with pytest.raises(FgvcError, match="connection reset"):
         apply(choose(model, "imagenet", offline=False), model)
 
 
 def test_offline_forbids_the_question_even(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fgvc_cli.training.weights.probe", lambda url: pytest.fail("the network was asked"))
-    assert "--offline forbids the download: training from scratch" in choose(backbone(), "auto", offline=True).text
+    assert "`offline` forbids the download: training from scratch" in choose(backbone(), "auto", offline=True).text
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE forbids the download" in choose(backbone(), "auto", offline=False).text
-    with pytest.raises(FgvcError, match="--weights PATH"):
+    with pytest.raises(FgvcError, match="HF_HUB_OFFLINE"):
         choose(backbone(), "imagenet", offline=False)
 
 
@@ -180,21 +180,28 @@ def test_no_network_is_one_line_at_once(nowhere: str) -> None:
         choose(backbone(nowhere), "imagenet", offline=False)
 
 
-def test_a_server_that_never_answers_costs_under_three_seconds(silent: str) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fgvc_cli.training.weights.PATIENCE", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_never_answers_is_given_up(silent: str) -> None:
     start = time.monotonic()
     choice = choose(backbone(silent), "auto", offline=False)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 2
     assert choice.kind == "none" and "the hub cannot be reached" in choice.text
 
 
-def test_a_name_server_that_never_answers_costs_under_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_a_name_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: release.wait(60) and [])
     start = time.monotonic()
     choice = choose(backbone("http://hub.invalid/file"), "auto", offline=False)
     elapsed = time.monotonic() - start
     release.set()
-    assert elapsed < 3 and "no answer from hub.invalid" in choice.text
+    assert elapsed < 2 and "no answer from hub.invalid" in choice.text
 
 
 def test_the_proxies_of_the_environment_are_used(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +215,7 @@ def test_the_proxies_of_the_environment_are_used(hub: str, monkeypatch: pytest.M
 def test_what_a_server_may_answer(hub: str) -> None:
     assert probe(hub + "/file").size == 2_000_000
     assert "HTTP 404" in probe(hub + "/gone").reason
-    assert "circles" in probe(hub + "/circle").reason
+    assert "redirects" in probe(hub + "/circle").reason
 
 
 def test_an_unknown_tag_is_the_backbones_to_refuse() -> None:

