@@ -21,7 +21,7 @@ from fgvc_cli.launch import is_reporting
 from fgvc_cli.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
     from rich.progress import Progress as RichProgress
     from rich.progress import Task, TaskID
     from rich.table import Table
@@ -207,14 +207,34 @@ def error(text: str) -> None:
 
 
 def table(*headings: str, whole: Collection[str] = ()) -> Table:
-    """Return an empty table with a line below its headings; cells of the columns in `whole` do not wrap."""
+    """Return an empty table with a line below its headings.
+
+    Args:
+        headings: of the columns; a colon at the end marks a column of numbers.
+        whole: headings of columns whose cells do not wrap.
+    """
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
-        table.add_column(heading, overflow="fold", no_wrap=heading in whole)
+        number, name = heading.endswith(":"), heading.rstrip(":")
+        justify: JustifyMethod = "right" if number else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=number or name in whole)
     return table
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print one fact per line, without the empty ones."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        if value:
+            grid.add_row(name, value)
+    out().print(grid)
 
 
 def print_json(document: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ def status_json(status: DatasetStatus) -> dict[str, Any]:
 
 def show_all(statuses: Sequence[DatasetStatus], root: Path) -> None:
     """Print a table of all datasets, the data root, and the next command."""
-    table = plain_table("name", "summary", "available", "folder")
+    table = console.table("name", "summary", "available", "folder", whole=["name"])
     for status in statuses:
         table.add_row(status.component.name, status.component.spec.summary, _available(status), _folder(status, root))
     out = console.out()
@@ -65,7 +65,7 @@ def show_description(description: Description, arguments: str) -> None:
     facts |= {"folder": description.folder, "paper": spec.source}
     if provision is not None:
         facts |= {"homepage": provision.homepage, "license": provision.license}
-    print_facts(facts)
+    console.print_facts(facts)
     if description.dataset is not None:
         out.print("")
         out.print(splits_table(description.splits, len(description.dataset.class_names)))
@@ -78,7 +78,7 @@ def show_description(description: Description, arguments: str) -> None:
 
 def splits_table(splits: Sequence[SplitCounts], classes: int) -> Table:
     """Return a table of the images per split; `classes` is the number of classes of the dataset."""
-    table = plain_table("split", "images:", "classes:", "images per class", "origin")
+    table = console.table("split", "images:", "classes:", "images per class", "origin", whole=["split"])
     for counts in splits:
         present = len(counts.present)
         of_all = str(present) if present == classes else f"{present} of {classes}"
@@ -90,7 +90,7 @@ def show_caches(caches: Sequence[CacheInfo], limit: int, root: Path) -> None:
     """Print the decode caches, the last used first, with their total size and the limit."""
     out = console.out()
     if caches:
-        table = plain_table("data", "image size", "images:", "size:", "last used", whole_names=False)
+        table = console.table("data", "image size", "images:", "size:", "last used")
         for info in caches:
             age = age_text(time.time() - info.used)
             table.add_row(info.data, info.resize, str(info.images), bytes_text(info.bytes), age)
@@ -100,41 +100,6 @@ def show_caches(caches: Sequence[CacheInfo], limit: int, root: Path) -> None:
     out.print(f"decode cache: {bytes_text(total)} of at most {bytes_text(limit)}, in {root}", soft_wrap=True)
     if caches:
         out.print("next: fgvc data cache --clear", soft_wrap=True)
-
-
-def plain_table(*headings: str, whole_names: bool = True) -> Table:
-    """Return a table; a heading that ends in a colon marks a column of numbers.
-
-    Args:
-        headings: of the columns.
-        whole_names: never wrap the first column, which must be narrow then.
-    """
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for index, heading in enumerate(headings):
-        is_number = heading.endswith(":")
-        table.add_column(
-            heading.rstrip(":"),
-            justify="right" if is_number else "left",
-            overflow="fold",
-            no_wrap=is_number or (whole_names and index == 0),
-        )
-    return table
-
-
-def print_facts(facts: Mapping[str, str]) -> None:
-    """Print one fact per line, without the empty ones."""
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in facts.items():
-        if value:
-            grid.add_row(name, value)
-    console.out().print(grid)
 
 
 def age_text(seconds: float) -> str:
@@ -242,7 +207,7 @@ def _show_missing(provision: Provision, arguments: str) -> None:
             out.print(line, soft_wrap=True)
         return
     out.print(f"fgvc data prepare downloads {amount_text(downloads)}:\n", soft_wrap=True)
-    table = plain_table("file", "size:", "from")
+    table = console.table("file", "size:", "from", whole=["file"])
     for download in downloads:
         table.add_row(download.file, size_text(download), host_of(download))
     out.print(table)

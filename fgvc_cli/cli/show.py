@@ -79,7 +79,7 @@ def print_component(details: Mapping[str, Any]) -> None:
             f"incompatible {kind}s": ", ".join(details["works_with"]["unfit"]),
             "decided when built": ", ".join(details["works_with"]["open"]),
         }
-    _print_facts({name: value for name, value in facts.items() if value})
+    console.print_facts(facts)
     if details["options"]:
         where = f"tracker.{details['name']}" if details["kind"] == "tracker" else details["kind"]
         _print_options(where, details["options"])
@@ -113,17 +113,6 @@ def print_settings(document: Mapping[str, Any]) -> None:
         text = bytes_text(value) if name == "cache_limit" else ", ".join(value) if isinstance(value, tuple) else value
         table.add_row(name, empty if value in (None, ()) else value_text(text), entry["from"])
     console.out().print(table)
-
-
-def _print_facts(facts: Mapping[str, str]) -> None:
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in facts.items():
-        grid.add_row(name, value)
-    console.out().print(grid)
 
 
 def _print_options(where: str, options: list[dict[str, Any]]) -> None:

@@ -9,17 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from fgvc_cli.data.batch_augmentation.draws import BatchOp, Draws, Kind, Mix, OpGroup, to_device
-from fgvc_cli.data.batch_augmentation.geometry import bilinear_op, flip_op, nearest_op
+from fgvc_cli.data.batch_augmentation import geometry, pixel_ops
+from fgvc_cli.data.batch_augmentation.draws import BatchOp, Computation, Draws, Kind, Mix, OpGroup, to_device
 from fgvc_cli.data.batch_augmentation.op_groups import op_groups
-from fgvc_cli.data.batch_augmentation.pixel_ops import (
-    blend_op,
-    blur_op,
-    box_mask,
-    erase_op,
-    levels_op,
-    sharpness_op,
-)
 from fgvc_cli.data.batch_augmentation.recording import placeholder
 
 
@@ -35,21 +27,24 @@ class BatchAugmentation:
     def __init__(self, mean: Sequence[float], merge_geometry: bool = False) -> None:
         red, green, blue = (int(255 * channel) for channel in mean)
         self.merge_geometry = merge_geometry
-        self._batch_op: dict[Kind, Callable[[OpGroup], BatchOp]] = {
-            Kind.FLIP: flip_op,
-            Kind.NEAREST: nearest_op,
-            Kind.BILINEAR: bilinear_op,
-            Kind.LEVELS: levels_op,
-            Kind.BLEND: blend_op,
-            Kind.SHARPNESS: sharpness_op,
-            Kind.BLUR: blur_op,
-            Kind.ERASE: partial(erase_op, color=(red, green, blue)),
+        self._computations: dict[Kind, Callable[[OpGroup], Computation]] = {
+            Kind.FLIP: lambda _: (geometry.flip, ()),
+            Kind.NEAREST: lambda group: (geometry.resample_nearest, geometry.matrices(group)),
+            Kind.BILINEAR: lambda group: (geometry.resample_bilinear, geometry.matrices(group)),
+            Kind.LEVELS: pixel_ops.levels_op,
+            Kind.BLEND: pixel_ops.blend_op,
+            Kind.SHARPNESS: pixel_ops.sharpness_op,
+            Kind.BLUR: pixel_ops.blur_op,
+            Kind.ERASE: partial(pixel_ops.erase_op, color=(red, green, blue)),
         }
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Return new pixels, uint8 B,3,S,S, on the same device; mixing is left to `mix_batch`."""
-        ops = [self._batch_op[group.kind](group) for group in op_groups(draws, self.merge_geometry)]
+        ops = []
+        for group in op_groups(draws, self.merge_geometry):
+            function, parameters = self._computations[group.kind](group)
+            ops.append(BatchOp(function, torch.from_numpy(group.images), parameters))
         if not ops:
             return pixels
         pixels = pixels.clone()
@@ -101,7 +96,7 @@ def mix_batch(images: Tensor, targets: Tensor, boxes: Tensor, weights: Tensor) -
     if images.device.type == "cuda":
         factors, boxes = factors.pin_memory(), boxes.pin_memory()
     factors, boxes = factors.to(images.device, non_blocking=True), boxes.to(images.device, non_blocking=True)
-    inside = box_mask(boxes, images.shape[3])
+    inside = pixel_ops.box_mask(boxes, images.shape[3])
     of_own, of_other = factors[:2, :, None, None, None]
     pixels = images.roll(1, 0) * of_other.where(~inside, 1) + images * of_own.where(~inside, 0)
     label_own, label_other = factors[2:, :, None].to(targets.dtype)

@@ -123,7 +123,7 @@ class OpGroup(NamedTuple):
     Attributes:
         kind: of all operations.
         images: int64 N, indices into the batch.
-        operations: uint8 N, operation of each image.
+        operations: uint8 N, operation of each image, ascending.
         parameters: float64 N,6.
     """
 
@@ -133,8 +133,12 @@ class OpGroup(NamedTuple):
     parameters: np.ndarray
 
 
+Computation = tuple[Callable[..., Tensor], tuple[Tensor, ...]]
+"""A function of pixels, uint8 N,3,S,S, and of CPU tensors, and these tensors."""
+
+
 class BatchOp(NamedTuple):
-    """A batched computation that has not run yet.
+    """A batched computation on some images of a batch.
 
     Attributes:
         function: maps pixels, uint8 N,3,S,S, and `parameters` to new pixels.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.draws import BatchOp, OpGroup
+from fgvc_cli.data.batch_augmentation.draws import OpGroup
 from fgvc_cli.data.batch_augmentation.pixel_ops import multiply_add
 
 Matrix = tuple[float, float, float, float, float, float]
@@ -52,23 +52,9 @@ def compose(first: Sequence[float], second: Sequence[float]) -> Matrix:
     return a, b, c, d, e, f
 
 
-def flip_op(group: OpGroup) -> BatchOp:
-    """Return the batch operation of a group of horizontal flips."""
-    return BatchOp(flip, torch.from_numpy(group.images))
-
-
-def nearest_op(group: OpGroup) -> BatchOp:
-    """Return the batch operation of a group of affine transforms."""
-    return BatchOp(resample_nearest, torch.from_numpy(group.images), (_matrices(group),))
-
-
-def bilinear_op(group: OpGroup) -> BatchOp:
-    """Return the batch operation of a group of merged affine transforms."""
-    return BatchOp(resample_bilinear, torch.from_numpy(group.images), (_matrices(group),))
-
-
-def _matrices(group: OpGroup) -> Tensor:
-    return torch.from_numpy(group.parameters.astype(np.float32)).view(-1, 2, 3)
+def matrices(group: OpGroup) -> tuple[Tensor]:
+    """Return the matrices of a group of affine transforms, float32 N,2,3."""
+    return (torch.from_numpy(group.parameters.astype(np.float32)).view(-1, 2, 3),)
 
 
 def flip(pixels: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ def op_groups(draws: Draws, merge_geometry: bool = False) -> Iterator[OpGroup]:
     while left[1:].any():
         kind = _next_kind(kinds[rows, position], (kinds != Kind.NONE).sum(axis=1) - position, left)
         images = np.flatnonzero(kinds[rows, position] == kind)
+        images = images[np.argsort(operations[images, position[images]], kind="stable")]
         yield OpGroup(kind, images, operations[images, position[images]], parameters[images, position[images]])
         position[images] += 1
         left[kind] -= len(images)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.data.batch_augmentation.draws import BatchOp, Operation, OpGroup
+from fgvc_cli.data.batch_augmentation.draws import Computation, Operation, OpGroup
 
 
 def multiply_add(total: Tensor, first: Tensor, second: Tensor | float) -> Tensor:
@@ -26,15 +26,13 @@ def multiply_add(total: Tensor, first: Tensor, second: Tensor | float) -> Tensor
     return (total.double() + first.double() * wide).float()
 
 
-def levels_op(group: OpGroup) -> BatchOp:
-    """Return the batch operation of a group; tables that do not depend on the image are computed here, on the CPU."""
-    order = np.argsort(group.operations, kind="stable")  # autocontrast and equalize have the highest numbers
-    operations, parameters = group.operations[order], group.parameters[order, 0]
-    autocontrast, equalize = (int((operations == o).sum()) for o in (Operation.AUTOCONTRAST, Operation.EQUALIZE))
-    known = len(order) - autocontrast - equalize
-    tables = torch.from_numpy(_tables(operations[:known], parameters[:known]))
-    change = partial(map_levels, autocontrast=autocontrast, equalize=equalize)
-    return BatchOp(change, torch.from_numpy(group.images[order]), (tables,))
+def levels_op(group: OpGroup) -> Computation:
+    """Return the computation of a group; tables that do not depend on the image are computed here, on the CPU."""
+    # autocontrast and equalize have the highest numbers, and so come last
+    autocontrast, equalize = (int((group.operations == o).sum()) for o in (Operation.AUTOCONTRAST, Operation.EQUALIZE))
+    known = len(group.operations) - autocontrast - equalize
+    tables = torch.from_numpy(_tables(group.operations[:known], group.parameters[:known, 0]))
+    return partial(map_levels, autocontrast=autocontrast, equalize=equalize), (tables,)
 
 
 def _tables(operations: np.ndarray, parameters: np.ndarray) -> np.ndarray:
@@ -106,11 +104,11 @@ RED, GREEN, BLUE = (float(np.float32(weight)) for weight in (0.2989, 0.587, 0.11
 """Grayscale weights (ITU-R 601-2), as in torchvision."""
 
 
-def blend_op(group: OpGroup) -> BatchOp:
-    """Return the batch operation of a group of saturations and contrasts."""
+def blend_op(group: OpGroup) -> Computation:
+    """Return the computation of a group of saturations and contrasts."""
     own = torch.from_numpy(group.parameters[:, 0]).view(-1, 1, 1, 1)
     of_mean = torch.from_numpy(group.operations == Operation.CONTRAST).view(-1, 1, 1, 1)
-    return BatchOp(blend, torch.from_numpy(group.images), (own.float(), (1 - own).float(), of_mean))
+    return blend, (own.float(), (1 - own).float(), of_mean)
 
 
 def blend(pixels: Tensor, own: Tensor, other: Tensor, of_mean: Tensor) -> Tensor:
@@ -139,19 +137,19 @@ BLUR_WIDTH = 5
 """Kernel size of a Gaussian blur, pixels."""
 
 
-def sharpness_op(group: OpGroup) -> BatchOp:
-    """Return the batch operation of a group of sharpness changes."""
+def sharpness_op(group: OpGroup) -> Computation:
+    """Return the computation of a group of sharpness changes."""
     factor = torch.from_numpy(group.parameters[:, 0]).view(-1, 1, 1, 1)
-    return BatchOp(sharpen, torch.from_numpy(group.images), ((1 - factor).float(),))
+    return sharpen, ((1 - factor).float(),)
 
 
-def blur_op(group: OpGroup) -> BatchOp:
-    """Return the batch operation of a group of Gaussian blurs."""
+def blur_op(group: OpGroup) -> Computation:
+    """Return the computation of a group of Gaussian blurs."""
     reach = (BLUR_WIDTH - 1) / (2 * math.sqrt(2))
     points = torch.linspace(-reach, reach, BLUR_WIDTH)
     sigma = torch.from_numpy(group.parameters[:, 0].astype(np.float32)).view(-1, 1)
     weights = (points / sigma).pow(2).neg().softmax(dim=1)
-    return BatchOp(blur, torch.from_numpy(group.images), (weights,))
+    return blur, (weights,)
 
 
 def sharpen(pixels: Tensor, smooth: Tensor) -> Tensor:
@@ -192,11 +190,11 @@ def blur(pixels: Tensor, weights: Tensor) -> Tensor:
     return both.round_().to(torch.uint8)
 
 
-def erase_op(group: OpGroup, color: tuple[int, int, int]) -> BatchOp:
-    """Return the batch operation of a group of erased boxes, which get `color` (0 to 255)."""
+def erase_op(group: OpGroup, color: tuple[int, int, int]) -> Computation:
+    """Return the computation of a group of erased boxes, which get `color` (0 to 255)."""
     top, left, height, width = group.parameters[:, :4].astype(np.int64).T
     boxes = torch.from_numpy(np.stack([left, top, left + width, top + height], axis=1))
-    return BatchOp(partial(erase, color=color), torch.from_numpy(group.images), (boxes,))
+    return partial(erase, color=color), (boxes,)
 
 
 def erase(pixels: Tensor, boxes: Tensor, color: tuple[int, int, int]) -> Tensor:
