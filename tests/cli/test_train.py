@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -65,11 +66,12 @@ def test_a_run_has_the_evaluation_of_its_test_split(fgvc, insects, tmp_path):
 
 
 def test_train_plus_val_keeps_the_last_epoch(fgvc, insects, tmp_path):
+    shutil.copytree(insects / "test", insects / "val")
     options = ["--train-on", "train+val", "--sampling", "class", "--no-cache", "--epochs", 2]
     result = fgvc("train", "--data", insects, *TINY, *options, "--json", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     summary = json.loads(result.stdout)
-    assert list(summary["splits"]) == ["train+val", "test"] and summary["splits"]["train+val"]["images"] == 12
+    assert list(summary["splits"]) == ["train+val", "test"] and summary["splits"]["train+val"]["images"] == 22
     assert summary["best_epoch"] == summary["epochs"] == 2 and summary["val"] is None
     settings = tomllib.loads((tmp_path / "run/config.toml").read_text())["train"]
     assert (settings["train_on"], settings["sampling"], settings["cache"]) == ("train+val", "class", "off")
