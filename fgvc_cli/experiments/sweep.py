@@ -118,7 +118,7 @@ class Sweep:
             of_run: Mapping[str, Any] = tomllib.loads(self.folder.run(run.name).config_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # the run has not started, or resuming it will report what is wrong
             return
-        of_study = tomllib.loads(self._config(run).as_toml())
+        of_study = self._config(run).as_document()
         for section, name in dict.fromkeys((s, n) for layer in run.layers for s, table in layer.items() for n in table):
             before, now = (document.get(section, {}).get(name) for document in (of_run, of_study))
             undecided = (section, name) == ("train", "weights") and now not in ("none", "imagenet")
