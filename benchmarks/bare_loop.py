@@ -1,8 +1,8 @@
-"""Updates as `fgvc bench` times them, beside a bare PyTorch loop: each built-in backbone, the plain head, SGD.
+"""Time the updates of `fgvc bench`, compared with a bare PyTorch loop: each built-in backbone, linear head, SGD.
 
 Both start from the same weights and train on the same random batch, in the same precision and memory format, with the
-same smoothing, clipping and rates; the bare loop is what a script has: zero_grad, forward, backward, step. That both
-come to the same weights is shown first. Then they take turns, backbone after backbone.
+same label smoothing, clipping and learning rates; the bare loop is zero_grad, forward, backward and step. First the
+weights of both are compared after a few updates; then both are timed alternately, backbone by backbone.
 
     python benchmarks/bare_loop.py --image-size 64 --batch-size 8 --rounds 9
     python benchmarks/bare_loop.py --device cuda --compile --updates 20
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from in_turn import apart, medians, option_parser, report
+from harness import medians, option_parser, relative_distance, report
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
@@ -32,14 +32,14 @@ COMPARED = 3
 
 
 def our_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:
-    """Return an update as the trainer makes it; `batch`: the targets, labels B or probabilities B,K."""
+    """Return an update as in the trainer; `batch`: targets, labels B or probabilities B,K."""
     model, optimizer = classifier.model.train(), build_optimizer(config.optimizer, classifier.model)
     update = Update(model, model.head, optimizer, classifier.autocast, config.train.clip_norm)
     return lambda: update([(images, batch)])
 
 
 def bare_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:
-    """Return an update as a plain script makes it."""
+    """Return an update of a plain script."""
     model, sgd = classifier.model.train(), config.optimizer.options
     head_lr = sgd.lr if sgd.head_lr is None else sgd.head_lr
     parts = [(model.backbone, sgd.lr), (model.head, head_lr)]
@@ -64,13 +64,13 @@ def bare_update(classifier: RandomClassifier, config: RunConfig, images: Tensor,
 
 
 def several(update: Callable[[], object], updates: int) -> None:
-    """Make some updates."""
+    """Run a number of updates."""
     for _ in range(updates):
         update()
 
 
 def measure(config: RunConfig, classes: int, device: torch.device, updates: int, rounds: int) -> dict[str, Any]:
-    """Measure one backbone, print a line, and return the figures."""
+    """Measure one backbone, print a line and return the results."""
     classifiers = {name: RandomClassifier(config, classes, device) for name in ("bare loop", "ours")}
     makers = {"bare loop": bare_update, "ours": our_update}
     images, batch = classifiers["ours"].batches(config, config.train.batch_size)[0]
@@ -78,24 +78,24 @@ def measure(config: RunConfig, classes: int, device: torch.device, updates: int,
     ours, bare = classifiers["ours"].model, classifiers["bare loop"].model
     start = {name: parameter.detach().clone() for name, parameter in ours.named_parameters()}
     for update in made.values():
-        torch.manual_seed(1)  # whatever is dropped at random is the same
+        torch.manual_seed(1)  # same dropout
         several(update, COMPARED)
-    distance = apart(ours, bare, start)
+    distance = relative_distance(ours, bare, start)
 
     seconds = medians({name: partial(several, update, updates) for name, update in made.items()}, rounds, device)
     rates = {name: updates * config.train.batch_size / median for name, median in seconds.items()}
     ratio = rates["ours"] / rates["bare loop"]
     print(
         f"{config.backbone.component.name:16} bare loop {rates['bare loop']:9.1f}, ours {rates['ours']:9.1f} images/s: "
-        f"{ratio:.3f}   weights {distance:.1e} apart after {COMPARED} updates"
+        f"{ratio:.3f}   relative distance of the weights after {COMPARED} updates {distance:.1e}"
     )
-    return {"images_per_second": rates, "ratio": ratio, "apart": distance}
+    return {"images_per_second": rates, "ratio": ratio, "relative_distance": distance}
 
 
 def main() -> None:
     """Measure and print."""
     parser = option_parser(__doc__)
-    parser.add_argument("--backbone", action="append", default=[], help="may be given several times; default: all")
+    parser.add_argument("--backbone", action="append", default=[], help="can be given several times; default: all")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--classes", type=int, default=100)
@@ -103,7 +103,9 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--channels-last", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--updates", type=int, default=1, help="in a round: the device is waited for after them")
+    parser.add_argument(
+        "--updates", type=int, default=1, help="updates per round; each round ends with a wait for the device"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--set", action="append", default=[], metavar="kind.option=value", dest="settings")
     arguments = parser.parse_args()

@@ -1,8 +1,9 @@
-"""What augmenting a batch at once costs beside torchvision's transforms image by image, and what merging changes.
+"""Time augmentation of whole batches, compared with torchvision's transforms image by image.
 
-Images are cut to squares and augmented by the same draws: by torchvision v2 on each uint8 tensor, by ours on the batch,
-and by ours with an image's geometric operations merged into one bilinear resampling. The ways take turns in one
-process; printed are medians, the computations that ours starts, and by how many gray levels merging changes pixels.
+Cropped images are augmented with the same random parameters: by torchvision v2 on each uint8 tensor, by ours on the
+batch, and by ours with an image's geometric operations merged into one bilinear resampling. The variants are timed
+alternately in one process. Prints medians, the number of operations that ours issues, and by how many gray levels
+merging changes pixels.
 
     python benchmarks/batch_augmentation.py FOLDER --policy autoaugment --batch-size 128 --rounds 9
 """
@@ -15,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from in_turn import medians, option_parser, report
-from operations import Operations
+from harness import Operations, medians, option_parser, report
 from torch import Tensor
 
 from fgvc_cli.config.train_options import AugmentOptions
@@ -50,7 +50,7 @@ def draw_all(augmentation: Augmentation, count: int) -> tuple[list[Draw], float]
 
 
 def one_by_one(augmentation: Augmentation, pixels: Tensor, first: int) -> Tensor:
-    """Return what torchvision makes of each image, with the seeds from `first` on."""
+    """Augment each image with torchvision, with the seeds from `first` on."""
     made = []
     for seed, image in enumerate(pixels, start=first):
         with seeded(seed):
@@ -99,12 +99,12 @@ def main() -> None:
         return torch.cat([augment(batch, some) for batch, some in zip(pixels.split(size), of_batch, strict=True)])
 
     expected, plain, merged = theirs(), ours(plainly), ours(merging)
-    ways = {
+    variants = {
         "torchvision v2, image by image": theirs,
         "the batch at once": lambda: ours(plainly),
         "the batch at once, geometry merged": lambda: ours(merging),
     }
-    seconds = medians(ways, arguments.rounds, device)
+    seconds = medians(variants, arguments.rounds, device)
     print(f"{arguments.policy}, {len(pixels)} images of {arguments.side} px, batches of {size}, {device}")
     for name, median in seconds.items():
         ratio = seconds["torchvision v2, image by image"] / median
@@ -117,13 +117,13 @@ def main() -> None:
                 augment(batch, some)
             counts.append(operations.count)
         issued[name] = float(np.mean(counts))
-        print(f"operations a batch, {name}: {issued[name]:.0f} (at most {max(counts)})")
+        print(f"operations per batch, {name}: {issued[name]:.0f} (at most {max(counts)})")
     print(f"a draw takes {1e6 * seconds_of_a_draw:.0f} microseconds")
     difference = (expected.int() - plain.int()).abs()
     print(f"ours and torchvision's differ by at most {int(difference.max())}, in {int((difference > 0).sum())} values")
     report_merging(pixels, draws, plain, merged)
     rates = {name: len(pixels) / median for name, median in seconds.items()}
-    report(arguments, device, {"images_per_second": rates, "operations_a_batch": issued})
+    report(arguments, device, {"images_per_second": rates, "operations_per_batch": issued})
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def show(command: str, counts: dict[str, Any], arguments: argparse.Namespace) ->
 def main() -> None:
     """Count and print."""
     import torch
-    from in_turn import option_parser, report
+    from harness import option_parser, report
     from PIL import Image
 
     parser = option_parser(__doc__)

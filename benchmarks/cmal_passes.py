@@ -1,8 +1,8 @@
-"""What CMAL's update costs as this project computes it, beside the plain way: five full passes and crops one by one.
+"""Time CMAL's update, compared with a plain implementation: five full passes, and crops image by image.
 
-Both start from the same weights and train on the same batch with the same optimizer, in turn in one process, each with
-its own draw of regions. The plain way runs all of the network for each of the five losses, and finds and cuts the
-attention regions image by image. Prints the medians and their ratio.
+Both start from the same weights and train on the same batch with the same optimizer, alternately in one process, each
+with its own random regions. The plain implementation runs the whole network for each of the five losses. Prints the
+medians and their ratio.
 
     python benchmarks/cmal_passes.py --backbone resnet50 --image-size 128 --batch-size 8 --rounds 7
 """
@@ -16,36 +16,23 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
-from in_turn import medians, option_parser, report
+from harness import CLASSES, make_classifier, medians, option_parser, report
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
+from fgvc_cli.contracts import Classifier, ParameterGroup
 from fgvc_cli.devices import autocast, describe_device, pick_device, resolve_precision
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.training.update import Update
 
-CLASSES = 100
 Autocast = Callable[[], AbstractContextManager[object]]
 
 
-def make_classifier(arguments: argparse.Namespace, device: torch.device) -> Classifier:
-    """Build backbone and head, in training mode."""
-    registry = get_registry()
-    body, head = registry.find("backbone", arguments.backbone), registry.find("head", "cmal")
-    backbone = build_backbone(body, body.options_type()(), arguments.image_size)
-    built = build_head(head, build(head.options_type(), {}, "head"), backbone, CLASSES)
-    info, size = backbone.info, arguments.image_size
-    preprocessing = Preprocessing(size, size, info.mean, info.std)
-    return Classifier(backbone, built, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
-
-
-def plain_attention(own_map: Tensor, scores: Tensor, first: Tensor, last: Tensor, size: int) -> list[Tensor]:
-    """Return each image's attention map at the size of the image, in [0, 1]."""
+def plain_attention(feature_map: Tensor, scores: Tensor, first: Tensor, last: Tensor, size: int) -> list[Tensor]:
+    """Return each image's attention map at image size, in [0, 1]."""
     maps = []
-    for image, row in zip(own_map, scores, strict=True):
+    for image, row in zip(feature_map, scores, strict=True):
         hidden = first @ image.flatten(1).float()  # hidden,H*W
         small = (last[row.argmax()] @ hidden).view(1, 1, *image.shape[1:])
         large = F.interpolate(small, (size, size), mode="bilinear", align_corners=True)[0, 0]
@@ -54,7 +41,7 @@ def plain_attention(own_map: Tensor, scores: Tensor, first: Tensor, last: Tensor
 
 
 def plain_crops(images: Tensor, maps: list[Tensor]) -> Tensor:
-    """Cut each image's region out and enlarge it."""
+    """Crop each image's region and resize it to image size."""
     size, crops = images.shape[2], []
     for image, attention in zip(images, maps, strict=True):
         passed = (attention >= 0.5).nonzero()
@@ -69,7 +56,7 @@ def plain_crops(images: Tensor, maps: list[Tensor]) -> Tensor:
 def plain_update(
     model: Classifier, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor, precision: Autocast
 ) -> None:
-    """Take CMAL's five steps as the method is written down."""
+    """Take CMAL's five steps as published."""
 
     def whole(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         output = model(x)
@@ -78,7 +65,7 @@ def plain_update(
     def step(loss: Tensor) -> None:
         loss.backward()
         optimizer.step()
-        optimizer.zero_grad(set_to_none=False)  # zeros: every parameter keeps moving, as published
+        optimizer.zero_grad(set_to_none=False)  # zeros keep momentum and weight decay going, as published
 
     entropy = partial(F.cross_entropy, target=targets)
     with precision():
@@ -108,11 +95,13 @@ def plain_update(
     step(loss)
 
 
-def make_ways(arguments: argparse.Namespace, device: torch.device, precision: str) -> dict[str, Callable[[], object]]:
-    """Return both ways to take one update, each with a classifier of its own."""
+def make_variants(
+    arguments: argparse.Namespace, device: torch.device, precision: str
+) -> dict[str, Callable[[], object]]:
+    """Return both implementations of an update, each with its own classifier."""
     size, count = arguments.image_size, arguments.batch_size
     images, targets = torch.randn(count, 3, size, size, device=device), torch.arange(count, device=device) % CLASSES
-    theirs = make_classifier(arguments, device)
+    theirs = make_classifier(arguments.backbone, "cmal", size, device)
     if theirs.backbone.info.channels_last and device.type == "cuda":
         theirs.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -145,16 +134,16 @@ def main() -> None:
     device = pick_device(arguments.device)
     precision = resolve_precision(arguments.precision, device)
     torch.manual_seed(0)
-    ways = make_ways(arguments, device, precision)
-    seconds = medians(ways, arguments.rounds, device)
+    variants = make_variants(arguments, device, precision)
+    seconds = medians(variants, arguments.rounds, device)
     plain, ours = seconds.values()
     print(
         f"{arguments.backbone}, {arguments.image_size} px, batches of {arguments.batch_size}, "
         f"{precision}, {describe_device(device)}, {arguments.rounds} rounds"
     )
     for name, median in seconds.items():
-        print(f"{name:36} {1000 * median:9.1f} ms an update   {arguments.batch_size / median:8.1f} images/s")
-    print(f"ours takes {ours / plain:.3f} of the plain way's time")
+        print(f"{name:36} {1000 * median:9.1f} ms per update   {arguments.batch_size / median:8.1f} images/s")
+    print(f"ours takes {ours / plain:.3f} of the plain time")
     report(arguments, device, {"precision": precision, "seconds": seconds, "share_of_plain": ours / plain})
 
 

@@ -1,8 +1,8 @@
-"""What Grad-CAM costs: ours, the passes alone, and the `grad-cam` package, on one model and batch, in turn.
+"""Time Grad-CAM: ours, its passes only, and the `grad-cam` package, alternately on one model and batch.
 
-"passes" is the least: forward without gradients up to the target layer, on from there with, and back to it, written
-out by hand, with no map made. "whole graph" is the same where gradients are recorded from the first layer on. The
-package (a test extra) gets the model, the layer and the function that reshapes tokens which ours takes from the
+"passes" is the lower bound, written by hand: forward without gradients up to the target layer, from there with
+gradients, and backward to the layer, without computing a map. "whole graph" is the same with gradients from the first
+layer on. The package (a test extra) gets the model, the layer and the reshape function that ours takes from the
 backbone.
 
     OMP_NUM_THREADS=1 python benchmarks/gradcam_package.py --models timm/resnet18 timm/resnet50 swin_t
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from in_turn import medians, option_parser, report
+from harness import CLASSES, make_classifier, medians, option_parser, report
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from timm.models.resnet import ResNet
@@ -21,18 +21,14 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fgvc_cli.contracts import Classifier, Preprocessing
+from fgvc_cli.contracts import Classifier
 from fgvc_cli.devices import pick_device
 from fgvc_cli.explaining.explainers import make_explainer
-from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import build_backbone, build_head
-
-CLASSES = 100
 
 
 class Scores(nn.Module):
-    """A classifier as the package wants one, with its layer and what brings that layer's output to B,C,H,W."""
+    """A classifier in the form that the package needs, with the target layer and its reshape function."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -44,21 +40,21 @@ class Scores(nn.Module):
         return self.classifier.scores(images)
 
     def reshape(self, output: Tensor) -> Tensor:
-        """Bring the layer's output to B,C,H,W."""
+        """Reshape the layer's output to B,C,H,W."""
         if self.layer.layout == "BNC":
             return output[:, self.layer.prefix :].transpose(1, 2).unflatten(2, self.layer.grid)
         return output.permute(0, 3, 1, 2) if self.layer.layout == "BHWC" else output
 
 
 class Passes:
-    """The model cut at the target layer by hand."""
+    """The model split at the target layer by hand."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.model, self.head = classifier.backbone.model, classifier.head
         self.cut = {ResNet: self._resnet, SwinTransformer: self._swin, VisionTransformer: self._vit}[type(self.model)]
 
     def __call__(self, images: Tensor, targets: Tensor, whole: bool) -> Tensor:
-        """Return the gradient at the layer."""
+        """Return the gradient of the target layer's output."""
         with torch.set_grad_enabled(whole):
             activations, rest = self.cut(images)
         if not whole:
@@ -83,26 +79,15 @@ class Passes:
         return last.norm1(tokens), rest
 
 
-def make_classifier(name: str, size: int) -> Classifier:
-    """Build a backbone with random weights and a linear head."""
-    torch.manual_seed(0)
-    component = get_registry().find("backbone", name)
-    backbone = build_backbone(component, build(component.options_type(), {}, "backbone"), size)
-    component = get_registry().find("head", "linear")
-    head = build_head(component, build(component.options_type(), {}, "head"), backbone, CLASSES)
-    preprocessing = Preprocessing(size, size, backbone.info.mean, backbone.info.std)
-    return Classifier(backbone, head, [str(k) for k in range(CLASSES)], preprocessing).eval()
-
-
-def alike(ours: Tensor, theirs: Tensor) -> float:
-    """Return the least correlation of two maps of one image; of maps that are not all zero."""
+def min_correlation(ours: Tensor, theirs: Tensor) -> float:
+    """Return the smallest correlation of the two maps of an image, over images whose map is not all zero."""
     pairs = [torch.stack((a.flatten(), b.flatten())) for a, b in zip(ours, theirs, strict=True) if b.any()]
     return min(float(torch.corrcoef(pair)[0, 1]) for pair in pairs)
 
 
 def measure(name: str, size: int, batch: int, rounds: int, device: torch.device) -> dict[str, float]:
-    """Measure one model, print a line a way, and return the seconds of each."""
-    classifier = make_classifier(name, size).to(device)
+    """Measure one model, print a line per variant, and return the seconds of each."""
+    classifier = make_classifier(name, "linear", size, device).eval()
     if classifier.backbone.info.channels_last and device.type == "cuda":
         classifier = classifier.to(memory_format=torch.channels_last)
     images, targets = torch.randn(batch, 3, size, size, device=device), torch.arange(batch, device=device) % CLASSES
@@ -110,8 +95,8 @@ def measure(name: str, size: int, batch: int, rounds: int, device: torch.device)
     passes, scores = Passes(classifier), Scores(classifier)
     package = GradCAM(scores, [scores.layer.module], reshape_transform=scores.reshape)
     wanted = [ClassifierOutputTarget(int(k)) for k in targets]
-    least = alike(ours.explain(classifier, images, targets).cpu(), torch.from_numpy(package(images, wanted)))
-    package.activations_and_grads.release()  # its hooks would run in the other ways too
+    least = min_correlation(ours.explain(classifier, images, targets).cpu(), torch.from_numpy(package(images, wanted)))
+    package.activations_and_grads.release()  # its hooks would run in the other variants too
 
     def by_package() -> None:
         with GradCAM(scores, [scores.layer.module], reshape_transform=scores.reshape) as cam:
@@ -128,10 +113,10 @@ def measure(name: str, size: int, batch: int, rounds: int, device: torch.device)
         device,
     )
     own = seconds["gradcam"]
-    print(f"{name}, {size} px, batches of {batch}, fp32, {device}, {rounds} rounds; least correlation {least:.5f}")
-    for way, median in seconds.items():
-        line = f"  {way:17} {1000 * median:8.1f} ms   {batch / median:7.1f} images a second"
-        print(line if way == "gradcam" else f"{line}   gradcam takes {own / median:.2f} of it")
+    print(f"{name}, {size} px, batches of {batch}, fp32, {device}, {rounds} rounds; correlation >= {least:.5f}")
+    for variant, median in seconds.items():
+        line = f"  {variant:17} {1000 * median:8.1f} ms   {batch / median:7.1f} images/s"
+        print(line if variant == "gradcam" else f"{line}   gradcam takes {own / median:.2f} of it")
     return seconds
 
 

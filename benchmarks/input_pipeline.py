@@ -1,9 +1,9 @@
-"""Images a second of the input pipeline of `fgvc train`, with and without kept images, beside the usual one.
+"""Time the input pipeline of `fgvc train`, with and without its decode cache, compared with torchvision's usual one.
 
-The usual one is what scripts do with torchvision: a `Dataset` that opens a file with Pillow, AutoAugment on the whole
-photograph, Resize, RandomCrop, ToTensor, Normalize, and a `DataLoader` that collates. Ours gives the same as uint8,
-because normalization follows on the device. Each epoch of each way is timed in turn, from the request for the first
-batch to the last batch, with worker processes that are already running.
+The usual one is that of many scripts: a `Dataset` that opens a file with Pillow, AutoAugment on the whole photograph,
+Resize, RandomCrop, ToTensor, Normalize, and a `DataLoader` that collates. Ours returns uint8, as normalization follows
+on the device. Epochs of the variants are timed alternately, from the request for the first batch to the last batch,
+with worker processes already running.
 
     python benchmarks/input_pipeline.py --images 600 --workers 2 --rounds 5
     python benchmarks/input_pipeline.py --folder photographs/ --workers 2
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from in_turn import option_parser, report, timed
+from harness import option_parser, report, timed
 from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -79,7 +79,7 @@ class UsualDataset(TorchDataset[tuple[torch.Tensor, int]]):
 
 
 class Ours:
-    """Epochs of a `TrainingLoader`; `store`: whether decoded images are kept; `empty`: in a new store each epoch."""
+    """Epochs of a `TrainingLoader`; `store`: with a decode cache; `empty`: with a new one in each epoch."""
 
     def __init__(self, split: Split, arguments: argparse.Namespace, folder: Path, store: bool, empty: bool) -> None:
         self.split, self.arguments, self.folder, self.empty = split, arguments, folder, empty
@@ -89,12 +89,12 @@ class Ours:
         self.loader = self._new_loader()
 
     def __call__(self) -> Iterator[Any]:
-        """Give the next epoch."""
+        """Return the next epoch."""
         self.epochs += 1
         return self.loader.epoch(self.epochs)
 
     def prepare(self) -> None:
-        """Before the clock starts: an empty store, and workers that run."""
+        """Create an empty cache and start the workers, before an epoch is timed."""
         if self.empty:
             self.loader.close()
             self.kept = self._new_store()
@@ -118,8 +118,8 @@ class Ours:
         )
 
 
-def passed(epoch: Callable[[], Iterator[Any]]) -> None:
-    """Go through an epoch."""
+def consume(epoch: Callable[[], Iterator[Any]]) -> None:
+    """Read all batches of an epoch."""
     for _ in epoch():
         pass
 
@@ -127,14 +127,14 @@ def passed(epoch: Callable[[], Iterator[Any]]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = option_parser(__doc__)
-    parser.add_argument("--folder", type=Path, help="photographs to use; without it, some are made")
-    parser.add_argument("--images", type=int, default=400, help="how many")
+    parser.add_argument("--folder", type=Path, help="photographs to use; default: synthetic ones")
+    parser.add_argument("--images", type=int, default=400, help="number of images")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--resize", type=int, default=260)
     parser.add_argument("--crop", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scratch", type=Path, help="folder for the store, on the disk that is meant")
+    parser.add_argument("--scratch", type=Path, help="folder for the cache, on the disk to measure")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
@@ -152,17 +152,17 @@ def main() -> None:
         without = Ours(split, arguments, folder, store=False, empty=False)
         first = Ours(split, arguments, folder, store=True, empty=True)
         later = Ours(split, arguments, folder, store=True, empty=False)
-        ways: dict[str, tuple[Callable[[], Iterator[Any]], Callable[[], object]]] = {
+        variants: dict[str, tuple[Callable[[], Iterator[Any]], Callable[[], object]]] = {
             "torchvision as usual": (lambda: iter(usual), lambda: None),
-            "ours, nothing kept": (without, without.prepare),
-            "ours, first epoch (empty store)": (first, first.prepare),
+            "ours, no cache": (without, without.prepare),
+            "ours, first epoch (empty cache)": (first, first.prepare),
             "ours, later epochs": (later, later.prepare),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(arguments.rounds + 1):  # the first warms up, and fills the store
-            for name, (epoch, prepare) in ways.items():
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
+        for number in range(arguments.rounds + 1):  # the first warms up and fills the cache
+            for name, (epoch, prepare) in variants.items():
                 prepare()
-                spent = timed(functools.partial(passed, epoch), torch.device("cpu"))
+                spent = timed(functools.partial(consume, epoch), torch.device("cpu"))
                 if number:
                     seconds[name].append(spent)
         size = statistics.mean(path.stat().st_size for path in paths) / 1e3

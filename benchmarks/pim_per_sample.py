@@ -1,10 +1,10 @@
-"""PIM's selectors and losses as this project computes them, beside the same image by image in Python loops.
+"""Time PIM's selectors and losses, compared with an implementation that works image by image in Python loops.
 
-Each image is sorted by itself, its points are gathered, and its dropped scores too; the losses are of what was
-gathered. So the public code does it, and so the method reads. Both ways have the same weights and are given the same
-points; they end in the four losses and in the sums over kept points that the combiner starts with. That all gradients
-are the same is checked first, in float64. Then whole steps, forward and backward, are timed in turn: with the layers
-that score the points, whose matrix products both ways share and nobody can leave out, and without them.
+As in the published code, the latter sorts the points of each image, gathers those that are kept and the scores of those
+that are dropped, and computes the losses of what was gathered. Both have the same weights and inputs, and end in the
+four losses and in the sums over kept points that the combiner starts with. First all gradients are compared in float64.
+Then whole steps, forward and backward, are timed alternately, with and without the layers that score the points, whose
+matrix products both share.
 
     OMP_NUM_THREADS=1 python benchmarks/pim_per_sample.py --rounds 5
     OMP_NUM_THREADS=1 python benchmarks/pim_per_sample.py --points 784 196 49 49 --keeps 32 32 32 32 --width 512
@@ -20,8 +20,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from in_turn import medians, option_parser, report
-from operations import Operations
+from harness import Operations, medians, option_parser, report
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,11 +31,11 @@ from fgvc_heads.pim.losses import PimOutput, pim_loss
 from fgvc_heads.pim.selector import Selector, most_confident
 
 TOLERANCE = 1e-12
-"""Of a gradient in float64, relative to its largest value."""
+"""Maximum difference of a gradient in float64, relative to its largest value."""
 
 
 class Weights(nn.Module):
-    """The layers of both ways: selectors, and the weighted sums over kept points."""
+    """The layers of both implementations: selectors, and the weighted sums over kept points."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         super().__init__()
@@ -49,9 +48,9 @@ class Weights(nn.Module):
         return [selector.scores(of_map) for selector, of_map in zip(self.selectors, points, strict=True)]
 
 
-class Given(NamedTuple):
-    """What a step starts from: points B,N,F of each map, the combiner's scores B,K, targets B, and B,F,J, the gradient
-    that the sums get from the combiner; scores B,N,K of each map where the layers have no part."""
+class Inputs(NamedTuple):
+    """Inputs of a step: points B,N,F of each map, the combiner's scores B,K, targets B, the gradient B,F,J of the sums
+    from the combiner, and scores B,N,K of each map if the layers are excluded."""
 
     points: list[Tensor]
     combined: Tensor
@@ -60,16 +59,16 @@ class Given(NamedTuple):
     scores: list[Tensor] | None = None
 
 
-Way = Callable[[Weights, Given, PimOptions], tuple[Tensor, Tensor]]
+Implementation = Callable[[Weights, Inputs, PimOptions], tuple[Tensor, Tensor]]
 """Returns the loss and the sums B,F,J."""
 
 
-def image_by_image(weights: Weights, given: Given, options: PimOptions) -> tuple[Tensor, Tensor]:
-    """Select, gather and lose as the method is written down."""
-    all_scores = weights.scores(given.points) if given.scores is None else given.scores
-    loss = options.lambda_c * F.cross_entropy(given.combined, given.targets)
+def image_by_image(weights: Weights, inputs: Inputs, options: PimOptions) -> tuple[Tensor, Tensor]:
+    """Select points, gather them and compute the losses as published."""
+    all_scores = weights.scores(inputs.points) if inputs.scores is None else inputs.scores
+    loss = options.lambda_c * F.cross_entropy(inputs.combined, inputs.targets)
     all_selected = []
-    for selector, points, scores in zip(weights.selectors, given.points, all_scores, strict=True):
+    for selector, points, scores in zip(weights.selectors, inputs.points, all_scores, strict=True):
         probabilities = scores.float().softmax(dim=2)
         selected, dropped = [], []
         for image in range(len(points)):
@@ -78,38 +77,44 @@ def image_by_image(weights: Weights, given: Given, options: PimOptions) -> tuple
             selected.append(points[image][order[: selector.keep]])
             dropped.append(scores[image][order[selector.keep :]])
         all_selected.append(torch.stack(selected))
-        loss = loss + options.lambda_b * F.cross_entropy(scores.mean(dim=1), given.targets)
+        loss = loss + options.lambda_b * F.cross_entropy(scores.mean(dim=1), inputs.targets)
         if dropped[0].numel():
             bounded = torch.stack(dropped).tanh()
             loss = loss + options.lambda_n * F.mse_loss(bounded, torch.zeros_like(bounded) - 1)
     return loss, weights.pool_points(torch.cat(all_selected, dim=1).transpose(1, 2))
 
 
-def ours(weights: Weights, given: Given, options: PimOptions) -> tuple[Tensor, Tensor]:
-    """Do the same as the head `pim` does it."""
-    all_scores = weights.scores(given.points) if given.scores is None else given.scores
+def ours(weights: Weights, inputs: Inputs, options: PimOptions) -> tuple[Tensor, Tensor]:
+    """Do the same as in the head `pim`."""
+    all_scores = weights.scores(inputs.points) if inputs.scores is None else inputs.scores
     selections = [most_confident(scores, s.keep) for scores, s in zip(all_scores, weights.selectors, strict=True)]
     kept, confidences = zip(*selections, strict=True)
-    loss = pim_loss(PimOutput(given.combined, tuple(all_scores), kept, confidences), given.targets, options)
-    pooled = pool_kept(given.points, kept, weights.pool_points.weight) + weights.pool_points.bias.unsqueeze(1)
+    loss = pim_loss(PimOutput(inputs.combined, tuple(all_scores), kept, confidences), inputs.targets, options)
+    pooled = pool_kept(inputs.points, kept, weights.pool_points.weight) + weights.pool_points.bias.unsqueeze(1)
     return loss.value, pooled.transpose(1, 2)
 
 
 class Step:
-    """Forward and backward by one way."""
+    """Forward and backward pass of one implementation."""
 
-    def __init__(self, way: Way, weights: Weights, given: Given, precision: AbstractContextManager[object]) -> None:
-        self.way, self.weights, self.given, self.precision = way, weights, given, precision
+    def __init__(
+        self,
+        implementation: Implementation,
+        weights: Weights,
+        inputs: Inputs,
+        precision: AbstractContextManager[object],
+    ) -> None:
+        self.implementation, self.weights, self.inputs, self.precision = implementation, weights, inputs, precision
         self.options = PimOptions()
-        self.leaves = [*weights.parameters(), *given.points, given.combined, *(given.scores or [])]
+        self.leaves = [*weights.parameters(), *inputs.points, inputs.combined, *(inputs.scores or [])]
 
     def __call__(self) -> None:
-        """Leave the gradients in the leaves."""
+        """Compute the gradients of the leaves."""
         for leaf in self.leaves:
             leaf.grad = None
         with self.precision:
-            loss, pooled = self.way(self.weights, self.given, self.options)
-        torch.autograd.backward([loss, pooled], [None, self.given.gradient.to(pooled.dtype)])  # type: ignore[list-item]
+            loss, pooled = self.implementation(self.weights, self.inputs, self.options)
+        torch.autograd.backward([loss, pooled], [None, self.inputs.gradient.to(pooled.dtype)])  # type: ignore[list-item]
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients of all leaves that have one."""
@@ -117,51 +122,59 @@ class Step:
         return [leaf.grad for leaf in self.leaves if leaf.grad is not None]
 
 
-def layers_alone(weights: Weights, given: Given, gradients: Sequence[Tensor], context: AbstractContextManager) -> None:
-    """Score the points and go back from there: what both ways share."""
-    for leaf in (*weights.parameters(), *given.points):
+def layers_alone(
+    weights: Weights, inputs: Inputs, gradients: Sequence[Tensor], context: AbstractContextManager
+) -> None:
+    """Score the points and backpropagate from there, which both implementations share."""
+    for leaf in (*weights.parameters(), *inputs.points):
         leaf.grad = None
     with context:
-        scores = weights.scores(given.points)
+        scores = weights.scores(inputs.points)
     torch.autograd.backward(scores, [g.to(s.dtype) for g, s in zip(gradients, scores, strict=True)])
 
 
-def make_given(arguments: argparse.Namespace, images: int, device: torch.device, dtype: torch.dtype) -> Given:
-    """Draw a batch of points."""
+def make_inputs(arguments: argparse.Namespace, images: int, device: torch.device, dtype: torch.dtype) -> Inputs:
+    """Draw a random batch of points."""
     draw = partial(torch.randn, device=device, dtype=dtype)
     points = [draw(images, count, arguments.width).requires_grad_() for count in arguments.points]
     joints = max(1, sum(arguments.keeps) // 32)
     combined = draw(images, arguments.classes).requires_grad_()
     targets = torch.arange(images, device=device) % arguments.classes
-    return Given(points, combined, targets, draw(images, arguments.width, joints) / math.sqrt(images * arguments.width))
+    return Inputs(
+        points, combined, targets, draw(images, arguments.width, joints) / math.sqrt(images * arguments.width)
+    )
 
 
-def largest_difference(weights: Weights, given: Given) -> float:
-    """Return by how much the gradients of a tensor differ, relative to its largest.
+def largest_difference(weights: Weights, inputs: Inputs) -> float:
+    """Return the largest difference between the gradients of a tensor, relative to its largest gradient.
 
-    The bias before a norm has a gradient of 0, rounding aside: none counts as smaller than a thousandth of the largest
-    gradient of all.
+    The denominator is at least a thousandth of the largest gradient of all, as the bias before a norm has a gradient of
+    0 except for rounding.
     """
-    theirs, own = (Step(way, weights, given, nullcontext()).gradients() for way in (image_by_image, ours))
+    theirs, own = (Step(one, weights, inputs, nullcontext()).gradients() for one in (image_by_image, ours))
     least = max(float(gradient.abs().max()) for gradient in theirs) / 1000
     return max(float((a - b).abs().max()) / max(float(a.abs().max()), least) for a, b in zip(theirs, own, strict=True))
 
 
 def parse() -> argparse.Namespace:
-    """Read the options; they start as PIM's published sizes: Swin-T at 384 pixels, CUB-200."""
+    """Parse the options; the defaults are PIM's published sizes: Swin-T at 384 pixels, CUB-200."""
     parser = option_parser(__doc__)
-    parser.add_argument("--points", type=int, nargs="+", default=[2304, 576, 144, 144], help="N of each map")
-    parser.add_argument("--keeps", type=int, nargs="+", default=[2048, 512, 128, 32], help="of them kept")
-    parser.add_argument("--width", type=int, default=1536, help="channels of a point: head.fpn_size")
+    parser.add_argument(
+        "--points", type=int, nargs="+", default=[2304, 576, 144, 144], help="number of points of each map"
+    )
+    parser.add_argument(
+        "--keeps", type=int, nargs="+", default=[2048, 512, 128, 32], help="number of points kept of each map"
+    )
+    parser.add_argument("--width", type=int, default=1536, help="channels of a point (head.fpn_size)")
     parser.add_argument("--classes", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--checked", type=int, default=2, help="images of which the gradients are compared")
+    parser.add_argument("--checked", type=int, default=2, help="number of images whose gradients are compared")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     arguments = parser.parse_args()
     if len(arguments.points) != len(arguments.keeps):
-        parser.error("--points and --keeps: give as many numbers to both")
+        parser.error("--points and --keeps need the same number of values")
     return arguments
 
 
@@ -174,28 +187,28 @@ def main() -> None:
     torch.manual_seed(0)
     weights = Weights(arguments).to(device)
 
-    difference = largest_difference(weights.double(), make_given(arguments, arguments.checked, device, torch.float64))
+    difference = largest_difference(weights.double(), make_inputs(arguments, arguments.checked, device, torch.float64))
     if difference > TOLERANCE:
         raise SystemExit(f"the gradients differ by {difference:.1e} of their largest value in float64")
-    print(f"gradients of both ways differ by at most {difference:.1e} of their largest value (float64)")
+    print(f"the gradients differ by at most {difference:.1e} of their largest value (float64)")
 
     weights.float()
-    given = make_given(arguments, arguments.batch_size, device, torch.float32)
+    inputs = make_inputs(arguments, arguments.batch_size, device, torch.float32)
     with torch.no_grad():
-        scores = [value.float() for value in weights.scores(given.points)]
-    without = given._replace(scores=[value.clone().requires_grad_() for value in scores])
+        scores = [value.float() for value in weights.scores(inputs.points)]
+    without = inputs._replace(scores=[value.clone().requires_grad_() for value in scores])
     steps: dict[str, Callable[[], object]] = {
-        "image by image": Step(image_by_image, weights, given, context),
-        "ours": Step(ours, weights, given, context),
-        "layers alone": partial(layers_alone, weights, given, [torch.randn_like(s) for s in scores], context),
-        "image by image, layers left out": Step(image_by_image, weights, without, context),
-        "ours, layers left out": Step(ours, weights, without, context),
+        "image by image": Step(image_by_image, weights, inputs, context),
+        "ours": Step(ours, weights, inputs, context),
+        "layers only": partial(layers_alone, weights, inputs, [torch.randn_like(s) for s in scores], context),
+        "image by image, without layers": Step(image_by_image, weights, without, context),
+        "ours, without layers": Step(ours, weights, without, context),
     }
     counted = {}
     for name, step in steps.items():
         with Operations() as operations:
             step()
-        counted[name] = {"operations": operations.count, "bytes": operations.moved}
+        counted[name] = {"operations": operations.count, "bytes": operations.bytes}
     seconds = medians(steps, arguments.rounds, device)
 
     print(
@@ -203,14 +216,14 @@ def main() -> None:
     )
     print(f"batches of {arguments.batch_size}, {precision}, {arguments.rounds} rounds")
     for name, median in seconds.items():
-        asked = counted[name]
-        print(f"{name:32} {1000 * median:9.1f} ms {asked['operations']:6} operations {asked['bytes'] / 1e9:6.1f} GB")
-    ratios = {end: seconds[f"image by image{end}"] / seconds[f"ours{end}"] for end in ("", ", layers left out")}
-    bound = seconds["image by image"] / seconds["layers alone"]
-    print(f"ours is {ratios['']:.2f} times as fast; if all but the layers took no time, it would be {bound:.2f} times")
-    print(f"ours is {ratios[', layers left out']:.2f} times as fast, layers left out")
-    figures = {"precision": precision, "gradient_difference": difference, "seconds": seconds, "asked": counted}
-    report(arguments, device, {**figures, "ratio": ratios[""], "ratio_without_layers": ratios[", layers left out"]})
+        counts = counted[name]
+        print(f"{name:32} {1000 * median:9.1f} ms {counts['operations']:6} operations {counts['bytes'] / 1e9:6.1f} GB")
+    ratios = {end: seconds[f"image by image{end}"] / seconds[f"ours{end}"] for end in ("", ", without layers")}
+    bound = seconds["image by image"] / seconds["layers only"]
+    print(f"ours is {ratios['']:.2f} times as fast; {bound:.2f} times if only the layers took time")
+    print(f"ours is {ratios[', without layers']:.2f} times as fast, without layers")
+    figures = {"precision": precision, "gradient_difference": difference, "seconds": seconds, "counts": counted}
+    report(arguments, device, {**figures, "ratio": ratios[""], "ratio_without_layers": ratios[", without layers"]})
 
 
 if __name__ == "__main__":

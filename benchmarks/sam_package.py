@@ -1,8 +1,8 @@
-"""Our SAM beside that of the package `pytorch_optimizer` (an extra, `bench`), both around torch's SGD.
+"""Time SAM, compared with the package `pytorch_optimizer` (of the extra `bench`); both use torch's SGD.
 
-Both start from the same weights and train on the same random batch. That they come to the same weights is checked
-first, after 5 updates; then whole updates take turns, plain SGD's among them. The package is used as its documentation
-says, batch-norm statistics standing still in the second pass, and again with all of its foreach operations on.
+Both start from the same weights and train on the same random batch. First the weights after 5 updates are compared;
+then whole updates are timed alternately, those of plain SGD too. The package is used as documented, with batch-norm
+statistics unchanged by the second pass, and again with all of its foreach operations.
 
     python benchmarks/sam_package.py --backbone timm/resnet18 --image-size 64 --batch-size 32 --rounds 9
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from in_turn import apart, medians, option_parser, report
+from harness import medians, option_parser, relative_distance, report
 from pytorch_optimizer import SAM, disable_running_stats, enable_running_stats
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,11 +28,11 @@ COMPARED = 5
 """Updates after which the weights are compared."""
 
 TOLERANCE = 1e-3
-"""By how much of their way the weights may lie apart then, in fp32: the two sum up in another order."""
+"""Maximum relative distance of the weights in fp32; the order of summation differs."""
 
 
 def our_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, labels: Tensor) -> Callable[[], object]:
-    """Return an update as the trainer makes it."""
+    """Return an update as in the trainer."""
     model, optimizer = classifier.model.train(), build_optimizer(config.optimizer, classifier.model)
     update = Update(model, model.head, optimizer, classifier.autocast)
     return lambda: update([(images, labels)])
@@ -63,7 +63,7 @@ def package_update(
         loss.backward()
         return loss
 
-    def uphill() -> Tensor:
+    def second_pass() -> Tensor:
         disable_running_stats(model)
         return evaluate()
 
@@ -71,7 +71,7 @@ def package_update(
         enable_running_stats(model)
         optimizer.zero_grad()
         evaluate()
-        optimizer.step(uphill)
+        optimizer.step(second_pass)
 
     return update
 
@@ -105,26 +105,26 @@ def main() -> None:
 
     ours, theirs, foreach, sgd = (RandomClassifier(config, arguments.classes, device) for _ in range(4))
     ((images, labels),) = ours.batches(config, arguments.batch_size)
-    ways = {
+    variants = {
         "sgd": our_update(sgd, of_optimizer["sgd"], images, labels),
         "ours": our_update(ours, config, images, labels),
         "pytorch_optimizer": package_update(theirs, config, images, labels, None),
         "pytorch_optimizer, foreach": package_update(foreach, config, images, labels, True),
     }
     start = {name: parameter.detach().clone() for name, parameter in ours.model.named_parameters()}
-    for update in ways.values():
+    for update in variants.values():
         for _ in range(COMPARED):
             update()
-    distance = max(apart(ours.model, other.model, start) for other in (theirs, foreach))
-    print(f"after {COMPARED} updates the weights lie {distance:.1e} of their way apart")
+    distance = max(relative_distance(ours.model, other.model, start) for other in (theirs, foreach))
+    print(f"relative distance of the weights after {COMPARED} updates: {distance:.1e}")
     if ours.precision == "fp32" and distance > TOLERANCE:
-        raise SystemExit("that is too far: the two do not do the same")
-    seconds = medians(ways, arguments.rounds, device)
+        raise SystemExit("the weights differ: the two implementations are not equivalent")
+    seconds = medians(variants, arguments.rounds, device)
     sizes = f"{arguments.image_size} px, batches of {arguments.batch_size}, {ours.precision}"
     print(f"{arguments.backbone}, {sizes}, {arguments.rounds} rounds")
     for name, median in seconds.items():
-        print(f"{name:28} {1000 * median:8.1f} ms an update   ratio to sgd {median / seconds['sgd']:.3f}")
-    report(arguments, device, {"precision": ours.precision, "seconds": seconds, "apart": distance})
+        print(f"{name:28} {1000 * median:8.1f} ms per update   ratio to sgd {median / seconds['sgd']:.3f}")
+    report(arguments, device, {"precision": ours.precision, "seconds": seconds, "relative_distance": distance})
 
 
 if __name__ == "__main__":

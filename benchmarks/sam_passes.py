@@ -1,6 +1,7 @@
-"""What SAM costs beside SGD: whole updates of one network on one batch, in turn in one process.
+"""Time updates with SAM, compared with SGD: one network and one batch, alternately in one process.
 
-Two evaluations a step make it 2 at least; the climb, and copies of weights and batch-norm statistics, come on top.
+Two evaluations per step take at least twice the time; perturbing the weights and saving batch-norm statistics add to
+it.
 
     python benchmarks/sam_passes.py --backbone timm/resnet18 --image-size 64 --batch-size 32 --rounds 15
 """
@@ -8,7 +9,7 @@ Two evaluations a step make it 2 at least; the climb, and copies of weights and 
 from __future__ import annotations
 
 import torch
-from in_turn import medians, option_parser, report
+from harness import CLASSES, medians, option_parser, report
 
 from fgvc_cli.config.run_config import RunConfig, resolve, user_settings
 from fgvc_cli.contracts import Classifier, Preprocessing
@@ -17,8 +18,6 @@ from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.training.setup import build_optimizer
 from fgvc_cli.training.update import Update
-
-CLASSES = 100
 
 
 def make_update(config: RunConfig, device: torch.device, precision: str) -> Update:
@@ -62,10 +61,10 @@ def main() -> None:
         arguments.rounds,
         device,
     )
-    what = f"{arguments.backbone} + {arguments.head}, {arguments.image_size} px, batches of {arguments.batch_size}"
-    print(f"{what}, {precision}, {device}, {arguments.rounds} rounds")
+    sizes = f"{arguments.image_size} px, batches of {arguments.batch_size}"
+    print(f"{arguments.backbone} + {arguments.head}, {sizes}, {precision}, {device}, {arguments.rounds} rounds")
     for name, median in seconds.items():
-        print(f"{name:16} {1000 * median:8.1f} ms an update   ratio to sgd {median / seconds['sgd']:.3f}")
+        print(f"{name:16} {1000 * median:8.1f} ms per update   ratio to sgd {median / seconds['sgd']:.3f}")
     ratios = {name: median / seconds["sgd"] for name, median in seconds.items()}
     report(arguments, device, {"precision": precision, "seconds": seconds, "ratios_to_sgd": ratios})
 

@@ -1,7 +1,7 @@
-"""What the trainer costs around the model: images a second of `fgvc train`'s loop beside a bare PyTorch loop.
+"""Time the loop of `fgvc train`, compared with a bare PyTorch loop: the trainer's overhead around the model.
 
-Both train the same backbone and linear head on the same batches, already in memory, with the same optimizer, in turn
-in one process. Prints the medians and their ratio.
+Both train the same backbone and linear head on the same batches, already in memory, with the same optimizer,
+alternately in one process. Prints the medians and their ratio.
 
     python benchmarks/trainer_overhead.py --backbone timm/resnet18 --image-size 64 --batch-size 32 --rounds 9
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from in_turn import medians, option_parser, report
+from harness import medians, option_parser, report
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Split
@@ -33,7 +33,7 @@ CLASSES = 10
 
 
 class ReadyBatches:
-    """Stands for the loader: batches of pixels that are already tensors."""
+    """Stands in for the loader: batches that are tensors already."""
 
     def __init__(self, batches: list[ImageBatch]) -> None:
         self.batches, self.position, self.failures = batches, 0, {}
@@ -42,7 +42,7 @@ class ReadyBatches:
         return len(self.batches)
 
     def epoch(self, _: int, skip: int = 0) -> Iterator[ImageBatch]:
-        """Give the batches."""
+        """Yield the batches."""
         self.position = skip
         for batch in self.batches[skip:]:
             self.position += 1
@@ -115,12 +115,12 @@ def main() -> None:
             trainer.metrics = RunningMetrics(job.device)
             sum(trainer.updates_of_epoch())
 
-        ways = {
+        variants = {
             "bare loop": lambda: bare_epoch(job, plain, batches),
             "trainer, ready tensors": lambda: ours(ready),
             "trainer, its loader over arrays": lambda: ours(with_loader),
         }
-        seconds = medians(ways, arguments.rounds, job.device)
+        seconds = medians(variants, arguments.rounds, job.device)
     images = arguments.batch_size * arguments.batches
     what = f"{arguments.backbone}, {arguments.image_size} px, batches of {arguments.batch_size}"
     print(f"{what}, {job.precision}, {job.device}")

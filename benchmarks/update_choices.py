@@ -1,6 +1,6 @@
-"""Ways to compute one and the same update, side by side: what docs/performance.md chooses between.
+"""Compare ways to compute the same update: the choices in docs/performance.md.
 
-Each set of ways is timed in turn in one process; the first of a set is what the others are compared with.
+The variants of a set are timed alternately in one process and compared with the first of the set.
 
     OMP_NUM_THREADS=1 python benchmarks/update_choices.py heads --backbone swin_t --rounds 5
     OMP_NUM_THREADS=1 python benchmarks/update_choices.py sgd adamw zeros pooling
@@ -14,42 +14,29 @@ from functools import partial
 from typing import Any
 
 import torch
-from in_turn import medians, option_parser, report
+from harness import CLASSES, make_classifier, medians, option_parser, report
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgvc_cli.benchmarking.macs import count_macs
-from fgvc_cli.contracts import Classifier, ParameterGroup, Preprocessing
+from fgvc_cli.contracts import ParameterGroup
 from fgvc_cli.devices import autocast, compile_in_place, pick_device, resolve_precision
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.training.update import Update
 
-CLASSES = 100
-Ways = dict[str, Callable[[], object]]
+Variants = dict[str, Callable[[], object]]
 
 
-def make_classifier(arguments: argparse.Namespace, device: torch.device) -> Classifier:
-    """Build backbone and head with random weights, always the same, in training mode."""
-    torch.manual_seed(0)
-    registry, size = get_registry(), arguments.image_size
-    body, head = registry.find("backbone", arguments.backbone), registry.find("head", arguments.head)
-    backbone = build_backbone(body, body.options_type()(), size)
-    built = build_head(head, build(head.options_type(), {}, "head"), backbone, CLASSES)
-    preprocessing = Preprocessing(size, size, backbone.info.mean, backbone.info.std)
-    return Classifier(backbone, built, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
-
-
-def update_way(
+def make_update(
     arguments: argparse.Namespace,
     device: torch.device,
     layout: torch.memory_format = torch.contiguous_format,
     precision: str = "auto",
     compiled: bool = False,
 ) -> Callable[[], object]:
-    """Return one whole update with SGD, of a classifier of its own."""
-    model = make_classifier(arguments, device).to(memory_format=layout)
+    """Return a whole update with SGD of a new classifier."""
+    model = make_classifier(arguments.backbone, arguments.head, arguments.image_size, device).to(memory_format=layout)
     sgd = get_registry().find("optimizer", "sgd")
     groups = [ParameterGroup(p, dict(getattr(model, p).named_parameters())) for p in ("backbone", "head")]
     optimizer = sgd.load()(groups=groups, options=build(sgd.options_type(), {"lr": 1e-5}, "optimizer"))
@@ -63,41 +50,41 @@ def update_way(
     return lambda: update([(images, targets)])
 
 
-def heads(arguments: argparse.Namespace, device: torch.device) -> Ways:
-    """Compare the heads on one backbone, the plain one first."""
+def heads(arguments: argparse.Namespace, device: torch.device) -> Variants:
+    """Compare the heads on one backbone with `linear`."""
     return {
-        head: update_way(argparse.Namespace(**{**vars(arguments), "head": head}), device)
+        head: make_update(argparse.Namespace(**{**vars(arguments), "head": head}), device)
         for head in ("linear", "pim", "cmal")
     }
 
 
-def layouts(arguments: argparse.Namespace, device: torch.device) -> Ways:
+def layouts(arguments: argparse.Namespace, device: torch.device) -> Variants:
     """Compare the memory formats."""
     formats = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-    return {name: update_way(arguments, device, layout) for name, layout in formats.items()}
+    return {name: make_update(arguments, device, layout) for name, layout in formats.items()}
 
 
-def precisions(arguments: argparse.Namespace, device: torch.device) -> Ways:
+def precisions(arguments: argparse.Namespace, device: torch.device) -> Variants:
     """Compare the precisions."""
-    return {precision: update_way(arguments, device, precision=precision) for precision in ("fp32", "bf16")}
+    return {precision: make_update(arguments, device, precision=precision) for precision in ("fp32", "bf16")}
 
 
-def compiling(arguments: argparse.Namespace, device: torch.device) -> Ways:
-    """Compare the model as it is with the compiled one."""
+def compiling(arguments: argparse.Namespace, device: torch.device) -> Variants:
+    """Compare the compiled model with the eager one."""
     return {
-        name: update_way(arguments, device, compiled=compiled)
+        name: make_update(arguments, device, compiled=compiled)
         for name, compiled in {"eager": False, "compiled": True}.items()
     }
 
 
-def steps(kind: str, arguments: argparse.Namespace, device: torch.device) -> Ways:
-    """Compare torch's kernels for a step: all in one, one an operation, one an operation and parameter."""
+def steps(kind: str, arguments: argparse.Namespace, device: torch.device) -> Variants:
+    """Compare torch's implementations of an optimizer step."""
     kernels: dict[str, dict[str, Any]] = {
         "fused": {"fused": True},
         "foreach": {"foreach": True},
-        "parameter by parameter": {"foreach": False},
+        "for loop": {"foreach": False},
     }
-    weights = list(make_classifier(arguments, device).parameters())
+    weights = list(make_classifier(arguments.backbone, arguments.head, arguments.image_size, device).parameters())
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
     made: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -107,45 +94,45 @@ def steps(kind: str, arguments: argparse.Namespace, device: torch.device) -> Way
     return {name: made[kind](weights, **kernel).step for name, kernel in kernels.items()}
 
 
-def zeros(arguments: argparse.Namespace, device: torch.device) -> Ways:
-    """Compare ways to give every parameter a gradient of 0, as idle ones get that coast."""
-    weights = list(make_classifier(arguments, device).parameters())
+def zeros(arguments: argparse.Namespace, device: torch.device) -> Variants:
+    """Compare ways to give every parameter a zero gradient, as parameters without one get for `coast`."""
+    weights = list(make_classifier(arguments.backbone, arguments.head, arguments.image_size, device).parameters())
 
-    def at_once() -> list[Tensor]:
-        made = [torch.empty_like(weight) for weight in weights]
-        torch._foreach_zero_(made)
-        return made
+    def foreach() -> list[Tensor]:
+        zeros = [torch.empty_like(weight) for weight in weights]
+        torch._foreach_zero_(zeros)
+        return zeros
 
-    kept = at_once()
+    kept = foreach()
     return {
         "tensor by tensor": lambda: [torch.zeros_like(weight) for weight in weights],
-        "filled at once": at_once,
-        "kept and filled at once": lambda: torch._foreach_zero_(kept),
+        "foreach": foreach,
+        "foreach on kept tensors": lambda: torch._foreach_zero_(kept),
     }
 
 
-def pooling(arguments: argparse.Namespace, device: torch.device) -> Ways:
-    """Compare ways to a map's largest value by channel, forward and backward, in both memory formats."""
+def pooling(arguments: argparse.Namespace, device: torch.device) -> Variants:
+    """Compare implementations of global max pooling, forward and backward, in both memory formats."""
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, 1).flatten(1),
         "max over points": lambda x: x.flatten(2).max(dim=2).values,
-        "amax (shares gradients among equals)": lambda x: x.amax((2, 3)),
+        "amax (equal values share the gradient)": lambda x: x.amax((2, 3)),
     }
     side = arguments.image_size // 8
-    drawn = torch.randn(arguments.batch_size, 1024, side, side, device=device).relu()
-    ways: Ways = {}
+    values = torch.randn(arguments.batch_size, 1024, side, side, device=device).relu()
+    variants: Variants = {}
     for layout, name in ((torch.contiguous_format, "contiguous"), (torch.channels_last, "channels-last")):
-        own_map = nn.Parameter(drawn.contiguous(memory_format=layout))
-        ways |= {f"{name}, {kind}": partial(_pooled, pool, own_map) for kind, pool in kinds.items()}
-    return ways
+        feature_map = nn.Parameter(values.contiguous(memory_format=layout))
+        variants |= {f"{name}, {kind}": partial(_pool, pool, feature_map) for kind, pool in kinds.items()}
+    return variants
 
 
-def _pooled(pool: Callable[[Tensor], Tensor], own_map: nn.Parameter) -> None:
-    own_map.grad = None
-    pool(own_map).sum().backward()
+def _pool(pool: Callable[[Tensor], Tensor], feature_map: nn.Parameter) -> None:
+    feature_map.grad = None
+    pool(feature_map).sum().backward()
 
 
-SETS: dict[str, Callable[[argparse.Namespace, torch.device], Ways]] = {
+SETS: dict[str, Callable[[argparse.Namespace, torch.device], Variants]] = {
     "sgd": partial(steps, "sgd"),
     "adamw": partial(steps, "adamw"),
     "zeros": zeros,
@@ -157,26 +144,28 @@ SETS: dict[str, Callable[[argparse.Namespace, torch.device], Ways]] = {
 }
 
 COUNTED = ("heads",)
-"""Sets whose ways take different numbers of multiply-adds: time is compared for each of them, too."""
+"""Sets whose variants have different numbers of MACs, for which the time vs. MAC bound is printed too."""
 
 
 def measured(name: str, arguments: argparse.Namespace, device: torch.device) -> dict[str, float]:
-    """Time a set of ways and print it; return milliseconds by way."""
-    ways = SETS[name](arguments, device)
-    counts = {way: count_macs(work) for way, work in ways.items()} if name in COUNTED else {}
-    seconds = medians(ways, arguments.rounds, device)
+    """Time and print a set of variants; return the milliseconds of each."""
+    variants = SETS[name](arguments, device)
+    macs = {variant: count_macs(work) for variant, work in variants.items()} if name in COUNTED else {}
+    seconds = medians(variants, arguments.rounds, device)
     first = next(iter(seconds))
     print(name)
-    for way, median in seconds.items():
-        line = f"  {way:40} {1000 * median:9.2f} ms   {median / seconds[first]:6.3f} of the first's time"
-        if counts:
-            share = median / seconds[first] * counts[first] / counts[way]
-            line += f"   {counts[way] / arguments.batch_size / 1e9:7.2f} G multiply-adds an image, {share:.3f} for each"
+    for variant, median in seconds.items():
+        line = f"  {variant:40} {1000 * median:9.2f} ms   {median / seconds[first]:6.3f} of the first"
+        if macs:
+            bound = median / seconds[first] * macs[first] / macs[variant]
+            line += (
+                f"   {macs[variant] / arguments.batch_size / 1e9:7.2f} GMACs per image, time vs. MAC bound {bound:.3f}"
+            )
         print(line)
-    return {way: 1000 * median for way, median in seconds.items()}
+    return {variant: 1000 * median for variant, median in seconds.items()}
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = option_parser(__doc__)
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"any of {', '.join(SETS)}; default: the first four")
@@ -186,12 +175,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", default="auto")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     if unknown := set(arguments.sets) - SETS.keys():
         parser.error(f"unknown set {', '.join(sorted(unknown))}: choose from {', '.join(SETS)}")
     device = pick_device(arguments.device)
-    what = f"{arguments.backbone} + {arguments.head}, {arguments.image_size} px, batches of {arguments.batch_size}"
-    print(f"{what}, {arguments.rounds} rounds")
+    model = f"{arguments.backbone} + {arguments.head}"
+    print(f"{model}, {arguments.image_size} px, batches of {arguments.batch_size}, {arguments.rounds} rounds")
     figures = {name: measured(name, arguments, device) for name in arguments.sets or list(SETS)[:4]}
     report(arguments, device, {"milliseconds": figures})
 

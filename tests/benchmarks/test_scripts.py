@@ -1,4 +1,4 @@
-"""The scripts in `benchmarks/`: what they share, and that each new one runs, checks itself and keeps its figures."""
+"""The scripts in `benchmarks/`: the shared harness, and that the scripts run and check themselves."""
 
 from __future__ import annotations
 
@@ -24,40 +24,34 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def in_turn() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("in_turn", BENCHMARKS / "in_turn.py")
+def harness() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("harness", BENCHMARKS / "harness.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_ways_take_turns_after_a_round_that_does_not_count(in_turn):
+def test_variants_take_turns_after_a_warm_up_round(harness):
     calls = []
-    ways = {name: lambda name=name: calls.append(name) for name in "ab"}
-    seconds = in_turn.medians(ways, 2, torch.device("cpu"))
+    variants = {name: lambda name=name: calls.append(name) for name in "ab"}
+    seconds = harness.medians(variants, 2, torch.device("cpu"))
     assert calls == ["a", "b"] * 3
     assert list(seconds) == ["a", "b"] and all(median >= 0 for median in seconds.values())
 
 
-def test_apart_is_relative_to_the_way_from_the_start(in_turn):
+def test_relative_distance(harness):
     ours, theirs = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
     start = {"weight": torch.tensor([[1.0, 1.0]])}
     ours.weight.data, theirs.weight.data = torch.tensor([[3.0, 1.0]]), torch.tensor([[3.0, 0.5]])
-    assert in_turn.apart(ours, theirs, start) == 0.25
+    assert harness.relative_distance(ours, theirs, start) == 0.25
 
 
-def test_figures_are_kept_with_the_machine_and_the_options(in_turn, tmp_path, capsys):
+def test_results_are_saved_with_machine_and_options(harness, tmp_path, capsys):
     file = tmp_path / "new" / "figures.json"
-    in_turn.report(argparse.Namespace(json=file, rounds=3), torch.device("cpu"), {"ratio": 2.0})
+    harness.report(argparse.Namespace(json=file, rounds=3), torch.device("cpu"), {"ratio": 2.0})
     document = json.loads(file.read_text())
     assert document["figures"] == {"ratio": 2.0} and document["options"]["rounds"] == 3
     assert document["machine"]["torch"] in capsys.readouterr().out
-
-
-def test_without_a_file_nothing_is_kept(in_turn, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    in_turn.report(argparse.Namespace(json=None), torch.device("cpu"), {})
-    assert "torch" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 def test_every_script_takes_json_and_reports():
@@ -68,8 +62,8 @@ def test_every_script_takes_json_and_reports():
         assert "option_parser(__doc__)" in text and "report(arguments, " in text, script.name
 
 
-class OnTensors(TorchDispatchMode):
-    """Counts the operations that compute on more than single numbers, with the sizes of what they take and return."""
+class TensorOperations(TorchDispatchMode):
+    """Counts operations on more than scalars, with the sizes of their inputs and outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,8 +81,8 @@ class OnTensors(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("backbone", ["timm/test_resnet", "timm/test_vit"])
-def test_an_update_is_the_bare_loops_operation_for_operation(backbone, monkeypatch):
-    """But for what is done to single numbers: so it can be as fast on any device. (Only the order may differ.)"""
+def test_an_update_has_the_operations_of_a_bare_loop(backbone, monkeypatch):
+    """Except on scalars, so it can be as fast on any device. (The order may differ.)"""
     monkeypatch.syspath_prepend(BENCHMARKS)
     bare_loop = importlib.import_module("bare_loop")
     request = BenchRequest((backbone,), ("linear",), ("sgd",), image_size=32, batch_size=4, device="cpu")
@@ -97,8 +91,8 @@ def test_an_update_is_the_bare_loops_operation_for_operation(backbone, monkeypat
     for make in (bare_loop.bare_update, bare_loop.our_update):
         classifier = bare_loop.RandomClassifier(config, 7, torch.device("cpu"))
         update = make(classifier, config, *classifier.batches(config, 4)[0])
-        update()  # the optimizer's state is made
-        with OnTensors() as operations:
+        update()  # creates the optimizer's state
+        with TensorOperations() as operations:
             update()
         seen.append(operations.seen)
     assert seen[0] == seen[1] and sum(seen[0].values()) > 50
@@ -118,14 +112,14 @@ def test_pim_per_sample(tmp_path, precision):
     options = ["--batch-size", "3", "--rounds", "1", "--precision", precision]
     figures = figures_of("pim_per_sample.py", tmp_path, *maps, *options)
     assert figures["gradient_difference"] < 1e-12
-    asked = figures["asked"]
-    assert asked["ours, layers left out"]["operations"] < asked["image by image, layers left out"]["operations"]
+    counts = figures["counts"]
+    assert counts["ours, without layers"]["operations"] < counts["image by image, without layers"]["operations"]
 
 
 @pytest.mark.slow
 def test_bare_loop(tmp_path):
     figures = figures_of("bare_loop.py", tmp_path, "--backbone", "timm/test_resnet", "--rounds", "1")
-    assert figures["timm/test_resnet"]["apart"] < 1e-5
+    assert figures["timm/test_resnet"]["relative_distance"] < 1e-5
     assert figures["timm/test_resnet"]["ratio"] > 0
 
 
@@ -133,4 +127,4 @@ def test_bare_loop(tmp_path):
 def test_sam_package(tmp_path):
     pytest.importorskip("pytorch_optimizer")
     options = ["--backbone", "timm/test_resnet", "--batch-size", "4", "--rounds", "1"]
-    assert figures_of("sam_package.py", tmp_path, *options)["apart"] < 1e-3
+    assert figures_of("sam_package.py", tmp_path, *options)["relative_distance"] < 1e-3

@@ -43,7 +43,7 @@ def test_every_command_and_option_shown_exists(name, page, fgvc):
 
 def test_its_updates_are_those_of_the_page_on_performance(page):
     """Milliseconds and how they stand beside the arithmetic, by backbone and head."""
-    rows = page("docs/performance.md").rows("## What an update costs beyond its arithmetic")
+    rows = page("docs/performance.md").rows("## Updates and their MAC bound")
     there = {
         (f"{backbone}, {px} px, batches of {batch}", head): f"{float(ms):,.0f} ({float(over):.2g})"
         for backbone, px, batch, head, ms, _, _, over in rows
