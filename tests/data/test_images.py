@@ -43,13 +43,13 @@ GRAY_RGB = np.repeat(GRAY[:, :, None], 3, axis=2)
 
 
 @pytest.mark.parametrize(("suffix", "tolerance"), [("png", 0), ("jpg", 4), ("bmp", 0), ("tif", 0), ("webp", 8)])
-def test_gray_becomes_rgb(tmp_path: Path, suffix: str, tolerance: int) -> None:
+def test_gray_becomes_rgb(tmp_path, suffix: str, tolerance: int) -> None:
     Image.fromarray(GRAY).save(tmp_path / f"a.{suffix}")
     assert_same(read_image(tmp_path / f"a.{suffix}"), GRAY_RGB, tolerance)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+def test_16_bits_are_scaled_not_clipped(tmp_path, suffix: str) -> None:
     Image.fromarray(GRAY.astype(np.uint16) * 257).save(tmp_path / f"a.{suffix}")
     assert_same(read_image(tmp_path / f"a.{suffix}"), GRAY_RGB)
 
@@ -62,12 +62,12 @@ def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
         (GRAY.astype(np.int32) * 257, 1),
     ],
 )
-def test_32_bits_are_scaled_from_their_range(tmp_path: Path, values: np.ndarray, tolerance: int) -> None:
+def test_32_bits_are_scaled_from_their_range(tmp_path, values: np.ndarray, tolerance: int) -> None:
     Image.fromarray(values if values.dtype == np.int32 else values.astype(np.float32)).save(tmp_path / "a.tif")
     assert_same(read_image(tmp_path / "a.tif"), GRAY_RGB, tolerance)
 
 
-def test_float_values_that_are_not_finite_and_big_endian_16_bits(tmp_path: Path) -> None:
+def test_float_values_that_are_not_finite_and_big_endian_16_bits(tmp_path) -> None:
     values = GRAY.astype(np.float32) / 255
     values[0, 0], values[19, 29] = np.nan, np.inf
     Image.fromarray(values).save(tmp_path / "a.tif")
@@ -92,20 +92,20 @@ def write_16_bit_rgb_png(path: Path, values: np.ndarray) -> None:
     )
 
 
-def test_16_bit_color_png(tmp_path: Path) -> None:
+def test_16_bit_color_png(tmp_path) -> None:
     path = tmp_path / "a.png"
     write_16_bit_rgb_png(path, GRAY_RGB.astype(np.uint16) * 257)
     assert_same(read_image(path), GRAY_RGB, 1)
 
 
-def test_cmyk_jpeg(tmp_path: Path) -> None:
+def test_cmyk_jpeg(tmp_path) -> None:
     path = tmp_path / "a.jpg"
     quadrants().convert("CMYK").save(path, quality=95)
     assert_same(read_image(path), np.asarray(quadrants()), 40)
     assert read_image(path, target_side=10).mode == "RGB"
 
 
-def test_transparent_pixels_become_white(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white(tmp_path) -> None:
     rgba = quadrants().convert("RGBA")
     rgba.paste((255, 0, 0, 0), (0, 0, 20, 12))
     rgba.paste((0, 0, 255, 128), (0, 12, 20, 24))
@@ -125,7 +125,7 @@ def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     assert corners(read_image(tmp_path / "e.png"))[0] == WHITE
 
 
-def test_palette_and_one_bit(tmp_path: Path) -> None:
+def test_palette_and_one_bit(tmp_path) -> None:
     quadrants().quantize(4).save(tmp_path / "a.png")
     assert corners(read_image(tmp_path / "a.png")) == [RED, GREEN, BLUE, WHITE]
     image = Image.new("1", (20, 20), 0)
@@ -135,7 +135,7 @@ def test_palette_and_one_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
-def test_the_first_frame_of_an_animation_is_read(tmp_path: Path, name: str) -> None:
+def test_the_first_frame_of_an_animation_is_read(tmp_path, name: str) -> None:
     frames = [Image.new("RGB", (20, 20), color) for color in (RED, GREEN, BLUE)]
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
     found = read_image(tmp_path / name)
@@ -158,7 +158,7 @@ TURNED = {
 @pytest.mark.parametrize(
     ("name", "orientation"), [*(("a.jpg", o) for o in range(1, 9)), ("a.png", 6), ("a.tif", 6), ("a.webp", 6)]
 )
-def test_images_are_made_upright(tmp_path: Path, name: str, orientation: int) -> None:
+def test_images_are_made_upright(tmp_path, name: str, orientation: int) -> None:
     turn = TURNED[orientation]
     stored = quadrants() if turn is None else quadrants().transpose(turn)
     exif = Image.Exif()
@@ -170,22 +170,20 @@ def test_images_are_made_upright(tmp_path: Path, name: str, orientation: int) ->
         assert np.abs(np.subtract(color, expected)).max() < 40
 
 
-def test_broken_exif_is_ignored(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_broken_exif_is_ignored(tmp_path, recwarn) -> None:
     path = tmp_path / "a.jpg"
     quadrants().save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff garbage", quality=95)
     assert read_image(path).size == (40, 24)
     assert not recwarn.list
 
 
-def test_a_large_jpeg_is_decoded_at_a_smaller_size_but_not_below_the_target(tmp_path: Path) -> None:
+def test_a_large_jpeg_is_decoded_at_a_smaller_size_but_not_below_the_target(tmp_path) -> None:
     quadrants(1200, 800).save(tmp_path / "a.jpg")
     for target, size in {None: 800, 900: 800, 800: 800, 401: 800, 400: 400, 260: 400, 200: 200, 5: 100}.items():
         assert min(read_image(tmp_path / "a.jpg", target).size) == size
 
 
-def test_an_enormous_jpeg_is_read_at_a_smaller_size_and_refused_at_full_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_an_enormous_jpeg_is_read_at_a_smaller_size_and_refused_at_full_size(tmp_path, monkeypatch, recwarn) -> None:
     path = tmp_path / "a.jpg"
     quadrants(1200, 800).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Image.open would refuse it
@@ -196,7 +194,7 @@ def test_an_enormous_jpeg_is_read_at_a_smaller_size_and_refused_at_full_size(
     assert not recwarn.list
 
 
-def test_a_progressive_jpeg_counts_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_progressive_jpeg_counts_at_full_size(tmp_path, monkeypatch) -> None:
     path = tmp_path / "a.jpg"
     quadrants(1200, 800).save(path, progressive=True)
     assert read_image(path, 100).size == (150, 100)
@@ -205,7 +203,7 @@ def test_a_progressive_jpeg_counts_at_full_size(tmp_path: Path, monkeypatch: pyt
         read_image(path, 100)
 
 
-def test_an_enormous_png_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_an_enormous_png_is_refused_before_it_is_decoded(tmp_path) -> None:
     path = tmp_path / "a.png"
     quadrants().save(path)
     data = bytearray(path.read_bytes())
@@ -216,9 +214,7 @@ def test_an_enormous_png_is_refused_before_it_is_decoded(tmp_path: Path) -> None
         read_image(path)
 
 
-def test_a_large_png_raises_no_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_a_large_png_raises_no_warning(tmp_path, monkeypatch, recwarn) -> None:
     quadrants().save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # 960 pixels: over Pillow's warning, under its error
     assert read_image(tmp_path / "a.png").size == (40, 24)
@@ -226,7 +222,7 @@ def test_a_large_png_raises_no_warning(
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.webp", "a.tif", "a.bmp"])
-def test_truncated_files_are_errors(tmp_path: Path, name: str) -> None:
+def test_truncated_files_are_errors(tmp_path, name: str) -> None:
     path = tmp_path / name
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
@@ -239,7 +235,7 @@ def test_truncated_files_are_errors(tmp_path: Path, name: str) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_an_image(tmp_path: Path) -> None:
+def test_what_is_not_an_image(tmp_path) -> None:
     text, empty = tmp_path / "a.jpg", tmp_path / "b.jpg"
     text.write_text("<html>not found</html>")
     empty.write_bytes(b"")
@@ -256,7 +252,7 @@ def test_what_is_not_an_image(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_permission(tmp_path, monkeypatch) -> None:
     path = tmp_path / "a.png"
     quadrants().save(path)
 
@@ -268,7 +264,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_image(path)
 
 
-def test_postscript_is_not_run(tmp_path: Path) -> None:
+def test_postscript_is_not_run(tmp_path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
     with pytest.raises(ImageError, match="not an image"):
@@ -289,7 +285,7 @@ def test_the_error_can_be_pickled() -> None:
     assert error.cause == "broken in two lines"
 
 
-def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_named_pipe_is_refused_without_waiting(tmp_path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(ImageError, match="a pipe or a device"):
         read_image(tmp_path / "a.jpg")

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fgvc_cli.config.train_options import AugmentOptions
-from fgvc_cli.contracts import Preprocessing, Split
+from fgvc_cli.contracts import Split
 from fgvc_cli.data import reading
 from fgvc_cli.data.images import read_image
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
@@ -27,7 +27,7 @@ MakeSplit = Callable[..., Split]
 AUGMENT = AugmentOptions(policy="autoaugment", color_jitter=0.3, erase=0.5)
 
 
-def training(split: Split, preprocessing: Preprocessing, workers: int = 0, **changes: object) -> TrainingLoader:
+def training(split: Split, preprocessing, workers: int = 0, **changes: object) -> TrainingLoader:
     arguments = {"augment": AUGMENT, "batch_size": 4, "seed": 3, "workers": workers, "pin_memory": False} | changes
     return TrainingLoader(split, preprocessing, **arguments)
 
@@ -43,7 +43,7 @@ def break_image(split: Split, index: int) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-def test_a_batch_is_pixels_labels_and_indices(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_a_batch_is_pixels_labels_and_indices(make_split, preprocessing) -> None:
     split = make_split(10)
     loader = training(split, preprocessing, augment=AugmentOptions(crop="center", flip=0))
     batches = list(loader.epoch(0))
@@ -62,7 +62,7 @@ def test_a_batch_is_pixels_labels_and_indices(make_split: MakeSplit, preprocessi
             )
 
 
-def test_pixels_do_not_depend_on_the_number_of_workers(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_pixels_do_not_depend_on_the_number_of_workers(make_split, preprocessing) -> None:
     split = make_split(11)
     loaders = [training(split, preprocessing, workers) for workers in (0, 2)]
     for epoch in (0, 1):
@@ -72,7 +72,7 @@ def test_pixels_do_not_depend_on_the_number_of_workers(make_split: MakeSplit, pr
     loaders[1].close()
 
 
-def test_epochs_differ_and_seeds_differ(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_epochs_differ_and_seeds_differ(make_split, preprocessing) -> None:
     split = make_split(8)
     first = next(training(split, preprocessing, batch_size=8).epoch(0))
     for other in (
@@ -86,7 +86,7 @@ def test_epochs_differ_and_seeds_differ(make_split: MakeSplit, preprocessing: Pr
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_resuming_in_mid_epoch(make_split: MakeSplit, preprocessing: Preprocessing, workers: int) -> None:
+def test_resuming_in_mid_epoch(make_split, preprocessing, workers: int) -> None:
     split = make_split(14)
     whole = list(training(split, preprocessing).epoch(2))
     loader = training(split, preprocessing, workers)
@@ -101,7 +101,7 @@ def test_resuming_in_mid_epoch(make_split: MakeSplit, preprocessing: Preprocessi
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_global_random_states_are_untouched(make_split: MakeSplit, preprocessing: Preprocessing, workers: int) -> None:
+def test_global_random_states_are_untouched(make_split, preprocessing, workers: int) -> None:
     split = make_split(8)
 
     def numbers() -> tuple[float, float, float]:
@@ -122,9 +122,7 @@ def test_global_random_states_are_untouched(make_split: MakeSplit, preprocessing
     loader.close()
 
 
-def test_unreadable_images_are_skipped_with_one_warning(
-    make_split: MakeSplit, preprocessing: Preprocessing, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unreadable_images_are_skipped_with_one_warning(make_split, preprocessing, caplog) -> None:
     split = make_split(12)
     break_image(split, 5)
     loader = training(split, preprocessing, 1)
@@ -141,9 +139,7 @@ def test_unreadable_images_are_skipped_with_one_warning(
     loader.close()
 
 
-def test_a_batch_left_with_one_image_is_skipped_but_counted(
-    make_split: MakeSplit, preprocessing: Preprocessing
-) -> None:
+def test_a_batch_left_with_one_image_is_skipped_but_counted(make_split, preprocessing) -> None:
     split = make_split(12)
     loader = training(split, preprocessing)
     second = list(loader.epoch(0))[1].indices
@@ -159,7 +155,7 @@ def test_a_batch_left_with_one_image_is_skipped_but_counted(
     assert next(epoch, None) is None
 
 
-def test_strict_stops_at_the_first_unreadable_image(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_strict_stops_at_the_first_unreadable_image(make_split, preprocessing) -> None:
     split = make_split(8)
     break_image(split, 2)
     for batches in (
@@ -170,7 +166,7 @@ def test_strict_stops_at_the_first_unreadable_image(make_split: MakeSplit, prepr
             list(batches)
 
 
-def test_no_readable_image_is_an_error(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_no_readable_image_is_an_error(make_split, preprocessing) -> None:
     split = make_split(6)
     for index in range(6):
         break_image(split, index)
@@ -178,16 +174,14 @@ def test_no_readable_image_is_an_error(make_split: MakeSplit, preprocessing: Pre
         list(training(split, preprocessing).epoch(0))
 
 
-def test_too_few_images_and_a_batch_size_of_zero(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_too_few_images_and_a_batch_size_of_zero(make_split, preprocessing) -> None:
     with pytest.raises(FgvcError, match="at least 2 images.* 1$"):
         training(make_split(1), preprocessing)
     with pytest.raises(UsageError, match="`batch_size=0`"):
         training(make_split(3, name="other"), preprocessing, batch_size=0)
 
 
-def test_evaluation_gives_the_whole_split_in_order_without_augmentation(
-    make_split: MakeSplit, preprocessing: Preprocessing
-) -> None:
+def test_evaluation_gives_the_whole_split_in_order_without_augmentation(make_split, preprocessing) -> None:
     split = make_split(9)
     break_image(split, 8)
     loader = EvaluationLoader(split, preprocessing, 4, 1, False)
@@ -202,14 +196,14 @@ def test_evaluation_gives_the_whole_split_in_order_without_augmentation(
     assert torch.equal(torch.cat([batch.pixels for batch in batches]), expected)
 
 
-def test_images_in_memory(preprocessing: Preprocessing) -> None:
+def test_images_in_memory(preprocessing) -> None:
     arrays = [np.full((24, 30, 3), value, np.uint8) for value in (0, 100, 200)]
     split = Split("train", arrays, [0, 1, 0], ["a", "b", "c"])
     (batch,) = EvaluationLoader(split, preprocessing, 4, 0, False)
     assert batch.pixels.float().mean((1, 2, 3)).tolist() == [0, 100, 200]
 
 
-def test_the_reader_can_be_pickled_for_a_spawned_worker(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_the_reader_can_be_pickled_for_a_spawned_worker(make_split, preprocessing) -> None:
     reader = BatchReader(make_split(4), preprocessing, AUGMENT, seed=1)
     request = BatchRequest(0, np.arange(4), np.zeros(4, np.int64))
     copy = pickle.loads(pickle.dumps(reader))
@@ -217,7 +211,7 @@ def test_the_reader_can_be_pickled_for_a_spawned_worker(make_split: MakeSplit, p
 
 
 @pytest.mark.slow
-def test_spawned_workers_give_the_same_pixels(make_split: MakeSplit, preprocessing: Preprocessing) -> None:
+def test_spawned_workers_give_the_same_pixels(make_split, preprocessing) -> None:
     split = make_split(8)
     expected = list(training(split, preprocessing).epoch(0))
     spawned = training(split, preprocessing, 1, start_method="spawn")
@@ -235,9 +229,7 @@ def others() -> set[int]:
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
-def test_workers_persist_over_epochs_and_ignore_ctrl_c(
-    make_split: MakeSplit, preprocessing: Preprocessing, others: set[int]
-) -> None:
+def test_workers_persist_over_epochs_and_ignore_ctrl_c(make_split, preprocessing, others) -> None:
     loader = training(make_split(16), preprocessing, 1)
     expected = list(training(loader.split, preprocessing).epoch(0))
     epoch = loader.epoch(0)
@@ -252,9 +244,7 @@ def test_workers_persist_over_epochs_and_ignore_ctrl_c(
     assert workers_besides(others) == []
 
 
-def test_a_worker_that_is_killed(
-    make_split: MakeSplit, preprocessing: Preprocessing, others: set[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_is_killed(make_split, preprocessing, others, monkeypatch) -> None:
     # torch installs a handler once a process, which would raise anywhere; as if no worker had been started yet
     monkeypatch.setattr(torch.utils.data._utils.signal_handling, "_SIGCHLD_handler_set", False)
     handler = signal.getsignal(signal.SIGCHLD)
@@ -303,7 +293,7 @@ for number, batch in enumerate(batches):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads memory from Linux's /proc")
-def test_the_index_of_100_000_images_is_small_and_not_copied(make_split: MakeSplit) -> None:
+def test_the_index_of_100_000_images_is_small_and_not_copied(make_split) -> None:
     path = make_split(1).images[0]
     run = subprocess.run(
         [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, check=True, timeout=120
@@ -314,9 +304,7 @@ def test_the_index_of_100_000_images_is_small_and_not_copied(make_split: MakeSpl
     assert late - early < 10e6
 
 
-def test_a_worker_reports_all_exceptions_but_broken_connections(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_worker_reports_all_exceptions_but_broken_connections(capsys) -> None:
     for error in (ConnectionResetError(), BrokenPipeError(), EOFError()):
         reading._excepthook(type(error), error, None)
     assert not capsys.readouterr().err

@@ -19,7 +19,7 @@ from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data import reading
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.cache.resize import CachedResize
-from fgvc_cli.data.cache.store import NO_KEY, CachedImages, DecodeCache, image_key
+from fgvc_cli.data.cache.store import NO_KEY, CachedImages, image_key
 from fgvc_cli.data.images import read_image
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 
@@ -30,7 +30,7 @@ AUGMENT = AugmentOptions(policy="autoaugment", color_jitter=0.3, erase=0.5)
 
 def training(
     split: Split,
-    preprocessing: Preprocessing,
+    preprocessing,
     cached: CachedImages | None,
     workers: int = 0,
     augment=AUGMENT,
@@ -39,7 +39,7 @@ def training(
     return TrainingLoader(split, preprocessing, augment, 4, 3, workers, False, cached=cached, **changes)
 
 
-def evaluation(split: Split, preprocessing: Preprocessing, cached: CachedImages | None = None) -> EvaluationLoader:
+def evaluation(split: Split, preprocessing, cached: CachedImages | None = None) -> EvaluationLoader:
     return EvaluationLoader(split, preprocessing, 5, 0, False, cached=cached)
 
 
@@ -65,7 +65,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     ],
 )
 def test_training_batches_are_the_same_with_and_without_a_cache(
-    photographs: Photographs, cache: DecodeCache, decoded: list[Path], crop_mode, interpolation, options
+    photographs, cache, decoded, crop_mode, interpolation, options
 ) -> None:
     preprocessing = Preprocessing(32, 40, (0.5,) * 3, (0.2,) * 3, crop_mode, interpolation)
     split, augment = photographs(), AugmentOptions(**options)
@@ -89,9 +89,7 @@ def test_training_batches_are_the_same_with_and_without_a_cache(
             assert torch.equal(ours, plain(read_image(split.images[0], plain.target_side)))
 
 
-def test_evaluation_is_the_same_and_each_image_is_decoded_once(
-    photographs: Photographs, cached: Cached, preprocessing: Preprocessing, decoded: list[Path]
-) -> None:
+def test_evaluation_is_the_same_and_each_image_is_decoded_once(photographs, cached, preprocessing, decoded) -> None:
     split = photographs()
     loader = evaluation(split, preprocessing, cached(split))
     expected = torch.stack([preprocessing(read_image(path, preprocessing.resize)) for path in split.images])
@@ -100,7 +98,7 @@ def test_evaluation_is_the_same_and_each_image_is_decoded_once(
     assert sorted(decoded) == sorted(split.images)
 
 
-def test_resizing_for_random_crops_only_shrinks(preprocessing: Preprocessing) -> None:
+def test_resizing_for_random_crops_only_shrinks(preprocessing) -> None:
     augmentation = Augmentation(AugmentOptions(crop="resized", scale_min=0.5), preprocessing)
     resize = CachedResize.of_augmentation(augmentation)
     assert resize == CachedResize("shrink", augmentation.target_side, "bilinear")
@@ -111,9 +109,7 @@ def test_resizing_for_random_crops_only_shrinks(preprocessing: Preprocessing) ->
     assert CachedResize.of_augmentation(whole) is None
 
 
-def test_training_and_validation_share_an_environment(
-    photographs: Photographs, cached: Cached, preprocessing: Preprocessing, decoded: list[Path]
-) -> None:
+def test_training_and_validation_share_an_environment(photographs, cached, preprocessing, decoded) -> None:
     train, val = photographs(), photographs(5, "val")
     both = training(train, preprocessing, cached(train)), evaluation(val, preprocessing, cached(val))
     for epoch in range(2):  # interleaved, as a validation within an epoch would be
@@ -125,9 +121,7 @@ def test_training_and_validation_share_an_environment(
 
 
 @pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_workers_fill_a_cache_and_read_it(
-    photographs: Photographs, cache: DecodeCache, cached: Cached, preprocessing: Preprocessing, start_method: str
-) -> None:
+def test_workers_fill_a_cache_and_read_it(photographs, cache, cached, preprocessing, start_method: str) -> None:
     split = photographs()
     images = cached(split)
     assert images.count() == 0  # opens it here, before workers are forked
@@ -144,9 +138,7 @@ def test_workers_fill_a_cache_and_read_it(
     again.close()
 
 
-def test_resuming_in_mid_epoch_gives_the_same_batches(
-    photographs: Photographs, cached: Cached, preprocessing: Preprocessing
-) -> None:
+def test_resuming_in_mid_epoch_gives_the_same_batches(photographs, cached, preprocessing) -> None:
     split = photographs()
     whole = list(training(split, preprocessing, None).epoch(2))
     stopped = training(split, preprocessing, cached(split)).epoch(2)
@@ -155,9 +147,7 @@ def test_resuming_in_mid_epoch_gives_the_same_batches(
     assert_same_batches(training(split, preprocessing, cached(split)).epoch(2, skip=1), whole[1:])
 
 
-def test_a_replaced_file_is_decoded_again(
-    photographs: Photographs, cached: Cached, preprocessing: Preprocessing
-) -> None:
+def test_a_replaced_file_is_decoded_again(photographs, cached, preprocessing) -> None:
     split = photographs(4)
     path = split.images[0]
     (before,) = evaluation(split, preprocessing, cached(split))
@@ -170,9 +160,7 @@ def test_a_replaced_file_is_decoded_again(
     assert not torch.equal(after.pixels[0], before.pixels[0])
 
 
-def test_a_file_replaced_during_the_run_is_not_cached_under_its_old_key(
-    photographs: Photographs, cached: Cached, preprocessing: Preprocessing
-) -> None:
+def test_a_file_replaced_during_the_run_is_not_cached_under_its_old_key(photographs, cached, preprocessing) -> None:
     split = photographs(4)
     images = cached(split)
     Image.new("RGB", (60, 50), "red").save(split.images[0])
@@ -180,9 +168,7 @@ def test_a_file_replaced_during_the_run_is_not_cached_under_its_old_key(
     assert images.count() == 3 and cached(split).count() == 3
 
 
-def test_unreadable_images_are_not_cached(
-    photographs: Photographs, cached: Cached, preprocessing: Preprocessing
-) -> None:
+def test_unreadable_images_are_not_cached(photographs, cached, preprocessing) -> None:
     split = photographs(5)
     split.images[1].write_bytes(split.images[1].read_bytes()[:300])
     split.images[2].unlink()
@@ -208,9 +194,7 @@ def test_keys_identify_path_and_content(tmp_path: Path, monkeypatch: pytest.Monk
     assert image_key("a") != before
 
 
-def test_files_that_swap_names_are_told_apart(
-    photographs: Photographs, cached: Cached, preprocessing: Preprocessing
-) -> None:
+def test_files_that_swap_names_are_told_apart(photographs, cached, preprocessing) -> None:
     split = photographs(4)
     first, second = split.images[0].with_suffix(".bmp"), split.images[1].with_suffix(".bmp")
     for path, color in ((first, "red"), (second, "blue")):
@@ -225,9 +209,7 @@ def test_files_that_swap_names_are_told_apart(
     assert torch.equal(after.pixels, before.pixels.flip(0))
 
 
-def test_an_image_of_another_resize_is_not_used(
-    photographs: Photographs, cached: Cached, preprocessing: Preprocessing
-) -> None:
+def test_an_image_of_another_resize_is_not_used(photographs, cached, preprocessing) -> None:
     split = photographs()
     images = cached(split)
     list(evaluation(split, preprocessing, images))
@@ -236,7 +218,7 @@ def test_an_image_of_another_resize_is_not_used(
     assert_same_batches(first.epoch(0), second.epoch(0))
 
 
-def test_cached_images_can_be_pickled(photographs: Photographs, cached: Cached, preprocessing: Preprocessing) -> None:
+def test_cached_images_can_be_pickled(photographs, cached, preprocessing) -> None:
     split = photographs(4)
     images = cached(split)
     list(evaluation(split, preprocessing, images))

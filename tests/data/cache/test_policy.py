@@ -46,7 +46,7 @@ def splits(photographs: Callable[..., Split]) -> Splits:
 
 
 @pytest.fixture
-def open_caches(splits: Splits, preprocessing: Preprocessing, cache: Path) -> Iterator[OpenCaches]:
+def open_caches(splits, preprocessing, cache) -> Iterator[OpenCaches]:
     """Open the caches of a training on twelve photographs, with five to validate on; closed at the end."""
     opened: list[TrainingCache] = []
 
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_not_cached_and_removes_nothing(open_caches, cache)
     assert [info.data for info in list_caches(cache)] == ["cars (/data/cars)"]
 
 
-def test_reserved_disk_space(open_caches, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reserved_disk_space(open_caches, monkeypatch) -> None:
     usage = shutil.disk_usage("/")._replace(total=10**7, free=10**6 + 50_000)
     monkeypatch.setattr(quota.shutil, "disk_usage", lambda _: usage)
     (note,) = open_caches().notes
@@ -294,7 +294,7 @@ def test_a_cache_removed_while_it_is_opened_is_created_again(open_caches, cache,
         locks.FileLock(removed[0] / index.USE_LOCK, shared=False)
 
 
-def test_a_file_system_without_locks(open_caches, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks(open_caches, monkeypatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
@@ -316,7 +316,7 @@ def test_machines_that_share_a_folder_have_separate_caches(open_caches, cache, m
     assert len(list_caches(cache)) == 3
 
 
-def test_listing_and_clearing(open_caches, splits, cache: Path, preprocessing) -> None:
+def test_listing_and_clearing(open_caches, splits, cache, preprocessing) -> None:
     assert list_caches(cache) == []
     for name in ("birds", "cars"):
         fill(open_caches(name=name), splits, preprocessing)
