@@ -79,7 +79,7 @@ KINDS = {
     "clash": Broken(
         {"__init__.py": HEADS.format("[HeadSpec('cmal', 'm:A')]")},
         "write fgvc-clash:cmal or fgvc-cli:cmal",
-        "write fgvc-clash:cmal",
+        "use fgvc-clash:cmal",
         "cmal",
     ),
     "no-target": loading("'no-target-head', '{}.head:Haed'", "Did you mean 'Head'?", **{"head.py": "class Head: pass"}),
@@ -88,7 +88,7 @@ KINDS = {
         "target(backbone=..., classes=..., options=...), but its signature is (info, options): ",
         **{"head.py": "class Head:\n    def __init__(self, info, options): pass\n"},
     ),
-    "no-head": loading("'no-head-head', '{}.head:no_head'", "makes a Linear, not a Head", **{"head.py": CROOKED}),
+    "no-head": loading("'no-head-head', '{}.head:no_head'", "a Linear, not a Head", **{"head.py": CROOKED}),
     "crooked": loading(
         "'crooked-head', '{}.head:Crooked'",
         "unexpected error in fgvc-crooked==1.0: RuntimeError: ",
@@ -171,7 +171,11 @@ def test_check_plugin_finds_what_loading_does_not(broken, name):
 
 
 def process(site: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path]), **variables}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]),
+        **variables,
+    }
     command = [sys.executable, "-m", "fgvc_cli", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
