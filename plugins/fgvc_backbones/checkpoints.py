@@ -89,7 +89,8 @@ def load_into(model: nn.Module, plan: Plan, state: Mapping[str, Any]) -> Weights
         raise FgvcError(f"The weights are not for {plan.model}: {_foreign(state, own)}")
     model.load_state_dict({name: given[name] for name in loaded}, strict=False)
     whole = plan.outline().state_dict().keys()
-    classifier = _classifier_prefixes(model)
+    names = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    classifier = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
     unknown = tuple(name for name in given if name not in whole and not name.startswith(classifier))
     missing = tuple(name for name in own if name not in given and not name.endswith("num_batches_tracked"))
     return WeightsReport(loaded, unknown, missing)
@@ -158,11 +159,6 @@ def _fitted(state: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
     except (AttributeError, KeyError, RuntimeError, ValueError, AssertionError) as error:
         raise FgvcError(f"The weights are not for {plan.model}: {str(error).splitlines()[0]}") from error
     return fitted
-
-
-def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
-    names = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
 
 
 def _foreign(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> str:

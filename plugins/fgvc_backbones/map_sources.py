@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from timm.models.efficientnet import EfficientNet
@@ -41,15 +41,42 @@ class MapSource:
     run: Run
 
 
-def count_maps(outline: TimmModel, image_size: int) -> int:
-    """Return the number of intermediate maps of a timm model on the meta device."""
+def map_source(outline: TimmModel, image_size: int, maps: Literal["stages", "published"], name: str) -> MapSource:
+    """Return the source of a timm model's stages, or of the maps that the public code of PIM reads (arXiv 2202.03822).
+
+    None has a final norm. The published maps are, for Swin, the outputs of its three patch mergings and of its last
+    stage, strides 8, 16, 32, 32; for EfficientNet its last four block stages, strides 16, 16, 32, 32; for ViT its last
+    four blocks, class token included; for ResNet its stages.
+
+    Args:
+        outline: the model, on the meta device.
+        image_size: side of the square images, pixels.
+        maps: which maps.
+        name: of the backbone, for messages.
+
+    Raises:
+        UsageError: the public code has no such architecture.
+    """
+    if maps == "published":
+        if isinstance(outline, SwinTransformer):
+            return swin_after_merging(outline)
+        if isinstance(outline, EfficientNet):
+            return efficientnet_blocks(outline)
+        if isinstance(outline, VisionTransformer):
+            return vit_with_prefix(outline)
+        if not isinstance(outline, ResNet):
+            raise UsageError(
+                f"`backbone.maps=published`: the published maps exist for ResNet, EfficientNet, ViT and Swin, not for "
+                f"{name}; use `backbone.maps=stages`"
+            )
+    return stages(outline, image_size)
+
+
+def stages(model: TimmModel, image_size: int) -> MapSource:
+    """Return the source of the last four intermediate maps of a timm model on the meta device."""
     images = torch.empty(1, 3, image_size, image_size, device="meta")
     with torch.no_grad():
-        return len(outline.forward_intermediates(images, intermediates_only=True))
-
-
-def stages(model: TimmModel, count: int) -> MapSource:
-    """Return the source of the last four of a timm model's `count` intermediate maps, without final norms."""
+        count = len(model.forward_intermediates(images, intermediates_only=True))
     first = max(0, count - MAPS_OFFERED)
     known = list(getattr(model, "feature_info", []))
     known = known[first:] if len(known) == count else [{}] * (count - first)
@@ -59,29 +86,6 @@ def stages(model: TimmModel, count: int) -> MapSource:
 
     return MapSource(
         tuple(info.get("module", "") for info in known), tuple(int(info.get("reduction", 0)) for info in known), run
-    )
-
-
-def published_maps(model: TimmModel, count: int, name: str) -> MapSource:
-    """Return the source of the maps that the public code of PIM reads (arXiv 2202.03822), without final norms.
-
-    Swin: the outputs of its three patch mergings and of its last stage, strides 8, 16, 32, 32. EfficientNet: its last
-    four block stages, strides 16, 16, 32, 32. ViT: its last four blocks, class token included. ResNet: its stages.
-
-    Raises:
-        UsageError: the public code has no such architecture.
-    """
-    if isinstance(model, SwinTransformer):
-        return swin_after_merging(model)
-    if isinstance(model, EfficientNet):
-        return efficientnet_blocks(model)
-    if isinstance(model, VisionTransformer):
-        return vit_with_prefix(model)
-    if isinstance(model, ResNet):
-        return stages(model, count)
-    raise UsageError(
-        f"`backbone.maps=published`: the published maps exist for ResNet, EfficientNet, ViT and Swin, not for {name}; "
-        "use `backbone.maps=stages`"
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fgvc_backbones import checkpoints
 from fgvc_backbones.family import check_tag
-from fgvc_backbones.map_sources import MapSource, count_maps, published_maps, stages
+from fgvc_backbones.map_sources import MapSource, map_source
 from fgvc_backbones.options import TimmOptions
 from fgvc_backbones.plan import Plan, make_plan, refused
 from fgvc_backbones.survey import Survey, reached_parameters, read, runs, survey
@@ -78,7 +78,8 @@ class TimmBackbone(Backbone):
         if droppable:
             _drop_unreached(self.model, "", reached)
         else:
-            _freeze_unreached(self.model, reached)
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(parameter.requires_grad and name in reached)
         self._kept = reads
 
     def cam_layer(self, map_index: int | None) -> CamLayer:
@@ -149,8 +150,7 @@ def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, M
     plan = make_plan(name, image_size, options)
     try:
         outline = plan.outline()
-        count = count_maps(outline, image_size)
-        source = published_maps(outline, count, name) if options.maps == "published" else stages(outline, count)
+        source = map_source(outline, image_size, options.maps, name)
         return plan, source, survey(outline, source, image_size)
     except UsageError:
         raise
@@ -187,9 +187,3 @@ def _drop_unreached(module: nn.Module, path: str, reached: frozenset[str]) -> No
             setattr(module, name, nn.Identity())
         elif names:
             _drop_unreached(child, f"{path}{name}.", reached)
-
-
-def _freeze_unreached(model: nn.Module, reached: frozenset[str]) -> None:
-    for name, parameter in model.named_parameters():
-        if name not in reached:
-            parameter.requires_grad_(False)
