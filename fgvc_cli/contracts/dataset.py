@@ -79,7 +79,7 @@ class Provision:
 
         Args:
             name: name of the dataset.
-            settings: what follows the name on a command line, such as " --set dataset.version=2018".
+            settings: options that differ from their defaults, such as " `dataset.version=2018`".
 
         Raises:
             FgvcError: files are missing; names them and the command that gets them.
