@@ -4,23 +4,22 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 HEAVY = ("torch", "timm", "torchvision", "numpy", "matplotlib", "PIL", "sklearn")
 ROUNDS = 2
 ALLOWED = 4.0
 
 
-@pytest.mark.parametrize("arguments", [["list-plugins"], ["show", "head", "pim"], ["train", "--help"]], ids=" ".join)
-def test_nothing_heavy_is_imported(arguments):
+def test_nothing_heavy_is_imported():
     program = (
-        "import sys, atexit\n"
-        f"atexit.register(lambda: print('heavy:', *[m for m in {HEAVY} if m in sys.modules], file=sys.stderr))\n"
-        f"sys.argv = ['fgvc', *{arguments}]\n"
-        "from fgvc_cli.cli.app import main\nmain()"
+        "import contextlib, sys\n"
+        "from fgvc_cli.cli.app import main\n"
+        "for command in ('list-plugins', 'show head pim', 'train --help'):\n"
+        "    sys.argv = ['fgvc', *command.split()]\n"
+        "    with contextlib.suppress(SystemExit): main()\n"
+        f"print('heavy:', *[m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout
+    assert "sgd" in result.stdout and "fpn_size" in result.stdout and "--epochs" in result.stdout
     assert result.stderr == "heavy:\n"
 
 

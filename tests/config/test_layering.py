@@ -40,13 +40,10 @@ def test_settings_of_the_base_with_or_without_its_prefix(text):
     assert (optimizer.options.rho, optimizer.base.options.lr) == (0.1, 0.5)
 
 
-def test_options_of_the_command_line_reach_the_base():
-    assert typed(lr=0.25, head_lr=0.75).optimizer.base.options.lr == 0.25
-
-
 def test_later_settings_win_with_and_without_the_prefix():
     assert typed("optimizer.base.lr=0.5", "optimizer.lr=0.1").optimizer.base.options.lr == 0.1
     assert typed("optimizer.lr=0.1", "optimizer.base.lr=0.5").optimizer.base.options.lr == 0.5
+    assert typed(lr=0.25, head_lr=0.75).optimizer.base.options.lr == 0.25
 
 
 def test_in_one_table_the_prefixed_setting_wins():
@@ -94,11 +91,6 @@ def test_what_a_run_writes_resolves_to_the_same(tmp_path):
 def test_wrong_settings_are_refused(text, message):
     with pytest.raises(UsageError, match=message):
         typed(text)
-
-
-def test_an_optimizer_that_wraps_none_has_no_base():
-    with pytest.raises(UsageError, match=r"optimizer\.base: no such option"):
-        typed("optimizer.base=adamw", optimizer="sgd")
 
 
 def test_a_base_of_two_evaluations_is_refused_by_its_spec():

@@ -10,7 +10,7 @@ import timm
 
 from fgvc_cli.cli.lazy import builtin_commands
 from fgvc_cli.config.recipes import CONDITIONS
-from fgvc_cli.config.run_config import read_config, resolve, user_settings
+from fgvc_cli.config.run_config import read_config, resolve
 from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.options import describe
 from fgvc_cli.registry import get_registry
@@ -55,38 +55,23 @@ def test_the_recipe_of_the_page_holds_where_it_says(page, monkeypatch):
 
 
 def test_the_conditions_are_all_named(page):
-    section = page(PAGE).section("## Writing a recipe")
-    assert set(CONDITIONS) <= set(re.findall(r"`(\w+)`", section))
+    assert set(CONDITIONS) <= set(re.findall(r"`(\w+)`", page(PAGE).section("## Writing a recipe")))
 
 
-def test_the_file_of_the_page_and_its_place_in_the_order(page, tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_text(page(PAGE).files()["mine.toml"])
-    read, recipe = read_config(file)
-    assert recipe == "finetune" and read["train"] == {"epochs": 12}
-
-    def epochs(options: dict[str, Any], texts: list[str], config: Any = file) -> int:
-        settings, named = user_settings(config, options, texts)
-        return resolve(settings, named or "finetune", {**FACTS, "device": "cpu"}, get_registry()).train.epochs
-
-    of_the_recipe = resolve([], "finetune", FACTS, get_registry()).train.epochs
-    of_its_block = epochs({}, [], None)
-    given = {"train": {"epochs": 13}}
-    assert of_the_recipe != of_its_block
-    assert epochs({}, []) == 12
-    assert epochs(given, []) == 13
-    assert epochs(given, ["train.epochs=14"]) == 14
-    assert epochs(given, ["train.epochs=14", "train.epochs=15"]) == 15
-
-    settings, _ = user_settings(file, {}, [])
-    config = resolve(settings, "finetune", FACTS, get_registry())
-    assert (config.head.name, config.head.options.fpn_size, config.dataset.name) == ("pim", 256, "folder")
-    assert config.data is not None and config.data.name == "photos"
+def test_the_files_of_the_page_resolve(page, tmp_path):
+    for name in ("mine.toml", "flat.toml"):
+        (tmp_path / name).write_text(page(PAGE).files()[name])
+    settings, recipe = read_config(tmp_path / "mine.toml")
+    config = resolve([settings], recipe or "", FACTS, get_registry())
+    assert (config.recipe, config.train.epochs, config.head.options.fpn_size) == ("finetune", 12, 256)
+    assert config.dataset.name == "folder" and config.data is not None and config.data.name == "photos"
+    settings, _ = read_config(tmp_path / "flat.toml")
+    assert resolve([settings], "finetune", FACTS, get_registry()).optimizer.title == "sam over adamw"
 
 
 def test_the_options_of_fgvc_train_are_settings(page):
     options = {name.removeprefix("--") for p in builtin_commands()["train"].loaded().params for name in p.opts}
-    named = set(re.findall(r"`--([\w-]+)`", page(PAGE).section("## Order").rpartition("Of the\noptions")[2]))
+    named = set(re.findall(r"`--([\w-]+)`", page(PAGE).section("## Order").rpartition("options of `fgvc train`")[2]))
     settings = {info.name.replace("_", "-") for info in describe(TrainOptions)}
     assert named - {"lr", "head-lr"} == options & settings
 
