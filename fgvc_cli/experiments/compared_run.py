@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli import files
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import TrainingSummary
-from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary
+from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary, read_predictions
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def read_run(run: Run, evaluation: Path) -> ComparedRun:
         raise FgvcError(f"{run.config_file} cannot be read ({error}); restore it, or leave the run out") from error
     settings = {section: table for section, table in config.items() if isinstance(table, dict)}
     scored = EvaluationSummary.read(evaluation / SUMMARY)
-    correct = _read_correct(evaluation / PREDICTIONS)
+    correct = {prediction.key: prediction.is_right for prediction in read_predictions(evaluation / PREDICTIONS)}
     found = ComparedRun.of(run, settings, scored, correct, evaluation / SUMMARY)
     right = sum(correct.values())
     if len(correct) != scored.images or abs(right - found.top1 * len(correct)) > 0.5:
@@ -171,14 +169,3 @@ def _optimizer_title(component: Mapping[str, Any]) -> str:
 
 def _images_id(keys: Iterable[str], classes: Iterable[str]) -> str:
     return hashlib.sha256("\0".join([*sorted(keys), "", *sorted(classes)]).encode()).hexdigest()
-
-
-def _read_correct(path: Path) -> dict[str, bool]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if missing := {"key", "correct"} - set(rows.fieldnames or ()):
-                raise ValueError(f"column '{min(missing)}' is missing")
-            return {row["key"]: row["correct"] == "1" for row in rows}
-    except (OSError, ValueError, csv.Error) as error:
-        raise FgvcError(f"{path} cannot be read ({error}). {files.MADE_AGAIN}") from error

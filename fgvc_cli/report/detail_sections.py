@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from markupsafe import Markup
 
 from fgvc_cli.report.artifacts import RunRecord
 from fgvc_cli.report.charts import Line, LineChart, Mark, skyline
-from fgvc_cli.report.confusion import TABLE_CLASSES, Confused, confusion_image, confusion_table
+from fgvc_cli.report.confusion import TABLE_CLASSES, confusion_image, confusion_table
 from fgvc_cli.report.examples import Examples
 from fgvc_cli.report.page import Section, count_text, fragment, percent_text
 from fgvc_cli.report.pictures import heat_scale
@@ -124,48 +123,15 @@ def classes_section(scores: SplitScores, anchor: str) -> Section:
     return Section(f"{anchor}classes", "Accuracy by class", body, subtitle=f"{count_text(len(rows))} classes")
 
 
-MAX_PAIRS = 12
-"""Maximum number of confused pairs listed."""
-
-
-@dataclass(frozen=True)
-class ConfusedPair:
-    """Images of one class predicted as another one.
-
-    Attributes:
-        true, predicted: class names.
-        images: number of images.
-        fraction: of the images of the true class.
-    """
-
-    true: str
-    predicted: str
-    images: int
-    fraction: float
-
-
 def confusion_section(scores: SplitScores, anchor: str) -> Section:
     """Return the confusion matrix and the most confused pairs."""
     matrix, names = confused(scores.predictions), scores.class_names
     few = len(names) <= TABLE_CLASSES
     drawn = confusion_table(matrix, names) if few else confusion_image(matrix, names)
     wrong = sum(images for (true, predicted), images in matrix.items() if true != predicted)
-    body = fragment("confusion.html", matrix=drawn, pairs=most_confused(matrix), few=few)
+    body = fragment("confusion.html", matrix=drawn, pairs=scores.summary.most_confused, few=few)
     subtitle = f"{count_text(wrong)} {'mistake' if wrong == 1 else 'mistakes'}"
     return Section(f"{anchor}confusion", "Confusion", body, subtitle=subtitle)
-
-
-def most_confused(matrix: Confused, limit: int = MAX_PAIRS) -> Sequence[ConfusedPair]:
-    """Return the pairs with the most mistakes; of equal ones the larger fraction first."""
-    totals: Counter[str] = Counter()
-    for (true, _), images in matrix.items():
-        totals[true] += images
-    found = [
-        ConfusedPair(true, predicted, images, images / totals[true])
-        for (true, predicted), images in matrix.items()
-        if true != predicted
-    ]
-    return sorted(found, key=lambda pair: (-pair.images, -pair.fraction, pair.true, pair.predicted))[:limit]
 
 
 def mistakes_section(examples: Examples, anchor: str) -> Section:

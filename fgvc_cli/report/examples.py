@@ -26,8 +26,9 @@ from fgvc_cli.formatting import percent
 from fgvc_cli.progress import progress
 from fgvc_cli.report.page import unbroken
 from fgvc_cli.report.pictures import LONGEST_SIDE, Picture, peak_text, picture
-from fgvc_cli.report.predictions import Prediction, mistakes
+from fgvc_cli.report.predictions import mistakes
 from fgvc_cli.scoring.model import Computing, ReadyClassifier
+from fgvc_cli.scoring.results import Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections import Counter
@@ -14,54 +13,9 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation import evaluate as evaluation
 from fgvc_cli.evaluation.split_selection import SelectedSplit
 from fgvc_cli.scoring.model import ReadyClassifier
-from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary
+from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary, Prediction, read_predictions
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for a labeled image.
-
-    Attributes:
-        key: name of the image in the split.
-        true, predicted: class names; `predicted` is empty if the scores were not finite.
-        probability: of the predicted class.
-        true_probability: of the true class.
-    """
-
-    key: str
-    true: str
-    predicted: str
-    probability: float
-    true_probability: float
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the predicted class is the true one."""
-        return self.predicted == self.true
-
-
-def read_predictions(path: Path) -> list[Prediction]:
-    """Read the `predictions.csv` of an evaluation.
-
-    Raises:
-        FgvcError: the file is damaged.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                Prediction(
-                    row["key"],
-                    row["true"],
-                    row["predicted"],
-                    float(row["probability"] or "nan"),
-                    float(row["true_probability"] or "nan"),
-                )
-                for row in csv.DictReader(file)
-            ]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise FgvcError(f"{path} is damaged ({error}); delete it to evaluate again") from error
 
 
 def confused(predictions: Sequence[Prediction]) -> Counter[tuple[str, str]]:

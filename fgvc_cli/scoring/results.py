@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from fgvc_cli import files
 from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import write_csv
 from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
@@ -289,3 +291,48 @@ def images_text(summary: Mapping[str, Any]) -> str:
     """Return the split, the dataset and the origin of the split of a summary: "test of photos, drawn (seed 0)"."""
     source = summary["dataset"]["data"] or summary["dataset"]["name"]
     return f"{summary['split']} of {source}" + (f", {summary['origin']}" if summary["origin"] else "")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for a labeled image.
+
+    Attributes:
+        key: name of the image in the split.
+        true, predicted: class names; `predicted` is empty if the scores were not finite.
+        probability: of the predicted class.
+        true_probability: of the true class.
+    """
+
+    key: str
+    true: str
+    predicted: str
+    probability: float
+    true_probability: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the predicted class is the true one."""
+        return self.predicted == self.true
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read the `predictions.csv` of an evaluation.
+
+    Raises:
+        FgvcError: the file is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                Prediction(
+                    row["key"],
+                    row["true"],
+                    row["predicted"],
+                    float(row["probability"] or "nan"),
+                    float(row["true_probability"] or "nan"),
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise FgvcError(f"{path} is damaged ({error}); delete it to evaluate again") from error

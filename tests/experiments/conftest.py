@@ -112,10 +112,11 @@ def write_run(
     (evaluated / "summary.json").write_text(json.dumps(evaluation))
     with (evaluated / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("key", "true", "predicted", "correct"))
+        writer.writerow(("key", "true", "predicted", "probability", "true_probability"))
         named = keys or [f"{i}.png" for i in range(len(correct))]
         writer.writerows(
-            (key, "ant", "ant" if right else "bee", int(right)) for key, right in zip(named, correct, strict=True)
+            (key, "ant", "ant" if right else "bee", 0.6, 0.6 if right else 0.4)
+            for key, right in zip(named, correct, strict=True)
         )
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -19,11 +20,11 @@ from fgvc_cli.explaining.masking import Masking
 from fgvc_cli.report.artifacts import RunRecord
 from fgvc_cli.report.examples import IMAGES, Example, Examples, ReportRequest, Tile
 from fgvc_cli.report.pictures import Picture, picture
-from fgvc_cli.report.predictions import Prediction, SplitScores
+from fgvc_cli.report.predictions import SplitScores
 from fgvc_cli.report.run_report import RunReport, StudyReport
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import Averages, ClassMetrics, EpochMetrics, TrainingSummary, TrainMetrics, ValMetrics
-from fgvc_cli.scoring.results import EvaluationSummary
+from fgvc_cli.scoring.results import ConfusedPair, EvaluationSummary, Prediction
 
 VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br", "input"}
 
@@ -188,7 +189,9 @@ def _figures(predictions: list[Prediction], names: list[str]) -> dict[str, Any]:
         rows.append(ClassMetrics(name, len(own), fraction, fraction, fraction, fraction))
     top1 = sum(p.is_right for p in predictions) / len(predictions)
     average = Averages(top1, top1, top1)
+    pairs = Counter((p.true, p.predicted) for p in predictions if not p.is_right).most_common(10)
     return {
+        "most_confused": [ConfusedPair(true, predicted, n, n / len(predictions)) for (true, predicted), n in pairs],
         "origin": "drawn (seed 0)", "dataset": {"name": "demo", "data": None}, "notes": [], "images": len(predictions),
         "failed": 0, "classes": len(names), "classes_present": len(names), "top1": top1, "top5": None, "macro": average,
         "weighted": average, "calibration_error": 0.05, "per_class": rows,

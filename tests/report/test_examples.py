@@ -11,7 +11,8 @@ from PIL import Image
 
 from fgvc_cli.report.examples import choose_typical
 from fgvc_cli.report.pictures import MAX_BYTES, peak_text, picture
-from fgvc_cli.report.predictions import Prediction, confused, mistakes, read_predictions
+from fgvc_cli.report.predictions import confused, mistakes
+from fgvc_cli.scoring.results import Prediction, read_predictions
 
 
 def predictions(right: int, wrong: int) -> list[Prediction]:

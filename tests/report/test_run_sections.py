@@ -17,11 +17,9 @@ from fgvc_cli.report.detail_sections import (
     confusion_section,
     curves_section,
     mistakes_section,
-    most_confused,
     occlusion_section,
 )
 from fgvc_cli.report.examples import ReportRequest
-from fgvc_cli.report.predictions import confused
 from fgvc_cli.report.run_sections import commands, reproducing_section, result, summary_section
 from fgvc_cli.runs.results import ClassMetrics, TrainMetrics, ValMetrics
 
@@ -148,16 +146,11 @@ def test_the_matrix_is_a_table_of_few_classes_and_an_image_of_many(scored, read_
     assert page.of_class("pairs")
 
 
-def test_confused_pairs_are_sorted(scored):
-    pairs = most_confused(confused(scored(6, 30).predictions))
-    images = [pair.images for pair in pairs]
-    assert images == sorted(images, reverse=True) and all(p.fraction == pytest.approx(p.images / 30) for p in pairs)
-
-
 def test_without_mistakes_or_images(scored, examples):
     found = scored(["ant", "bee"], 4)
     right = [replace(p, predicted=p.true) for p in found.predictions]
-    section = confusion_section(replace(found, predictions=right), "")
+    summary = replace(found.summary, most_confused=[])
+    section = confusion_section(replace(found, predictions=right, summary=summary), "")
     assert '<table class="pairs">' not in section.body and section.subtitle == "0 mistakes"
     nothing = replace(examples(), mistakes=[], panels=[])
     assert all("<figure" not in make(nothing, "").body for make in (mistakes_section, occlusion_section))
