@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -48,19 +47,11 @@ class ImageBatch(NamedTuple):
     """augmentation left for the device; None: nothing"""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be read: its key in the split, and the reason."""
-
-    key: str
-    reason: str
-
-
 class _Loader:
     """Loads batches with worker processes and skips images that cannot be read, with one warning per image.
 
     Attributes:
-        failures: images that could not be read so far, by key.
+        failures: why images could not be read so far, by key.
 
     Args:
         split: the images.
@@ -88,7 +79,7 @@ class _Loader:
         if batch_size < 1:
             raise UsageError(f"`batch_size={batch_size}` must be at least 1")
         self.split, self.batch_size = split, batch_size
-        self.failures: dict[str, Failure] = {}
+        self.failures: dict[str, str] = {}
         self._reader, self._strict = reader, strict
         self._workers, self._pin_memory, self._start_method = workers, pin_memory, start_method
         self._sampler = RequestSampler()
@@ -106,7 +97,7 @@ class _Loader:
 
     def _add_failure(self, key: str, reason: str, message: str) -> None:
         if key not in self.failures:
-            self.failures[key] = Failure(key, reason)
+            self.failures[key] = reason
             logger.warning(f"skipped: {message}")
 
     def _new_torch_loader(self) -> DataLoader[LoadedBatch]:

@@ -223,4 +223,4 @@ def read_images(
     loader.close()  # ends the worker processes
     if not batches:
         raise FgvcError(f"{ready.run}: none of the {len(split)} images ({split.name}) can be read.")
-    return batches, {key: failure.reason for key, failure in loader.failures.items()}
+    return batches, dict(loader.failures)

@@ -65,7 +65,7 @@ class Predictions:
             with self.ready.memory_explained():
                 probabilities, classes = self._top_k(batch.pixels)
             yield self._named([names[i] for i in batch.indices.tolist()], probabilities, classes)
-        self.failures |= {key: failure.reason for key, failure in loader.failures.items()}
+        self.failures |= loader.failures
 
     @torch.inference_mode()
     def _top_k(self, pixels: Tensor) -> tuple[list[list[float]], list[list[int]]]:

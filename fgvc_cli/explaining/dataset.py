@@ -244,8 +244,7 @@ class _RunMeasurement:
     @property
     def failures(self) -> dict[str, str]:
         """Why images could not be read, by key."""
-        found = {} if self.loader is None else self.loader.failures
-        return {key: failure.reason for key, failure in found.items()}
+        return {} if self.loader is None else dict(self.loader.failures)
 
 
 def draw_gallery(result: DatasetExplanation, request: DatasetExplanationRequest, registry: Registry) -> list[Path]:

@@ -278,7 +278,7 @@ class ImageExplanations:
             for k, (loader, stream) in enumerate(zip(loaders, streams, strict=True)):
                 loader.failures.update(loaders[0].failures)  # so that it does not warn about the same images again
                 waiting[k] = waiting[k] or next(stream, None)
-            self.failures |= {key: failure.reason for loader in loaders for key, failure in loader.failures.items()}
+            self.failures |= {key: reason for loader in loaders for key, reason in loader.failures.items()}
             batches = [batch for batch in waiting if batch is not None]
             if len(batches) < len(loaders):
                 return

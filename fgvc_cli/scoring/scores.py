@@ -146,7 +146,7 @@ def score(
         labels=gathered.labels[: gathered.filled],
         keys=[split.keys[i] for i in gathered.indices[: gathered.filled]],
         loss=gathered.mean_loss(),
-        failures={key: failure.reason for key, failure in loader.failures.items()},
+        failures=dict(loader.failures),
         seconds=time.perf_counter() - start,
     )
 

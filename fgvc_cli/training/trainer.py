@@ -253,10 +253,9 @@ class Trainer:
     def _finish_epoch(self, line: EpochMetrics) -> None:
         """Write the best model, the metrics and the state, in an order that survives a kill between any two."""
         progress, val = self.progress, line.val
-        for reasons in self.ranks.gathered({key: f.reason for key, f in self.train_loader.failures.items()}):
+        for reasons in self.ranks.gathered(self.train_loader.failures):
             self.train_loader.take_over(reasons)
-        failed = {key: f.reason for key, f in self.train_loader.failures.items()}
-        progress.note_unreadable(self.job.splits.train.name, failed)
+        progress.note_unreadable(self.job.splits.train.name, dict(self.train_loader.failures))
         found = Best(progress.epoch)
         if val is not None:
             found = Best(progress.epoch, val.top1, math.inf if val.loss is None else val.loss)

@@ -131,9 +131,7 @@ def test_unreadable_images_are_skipped_with_one_warning(make_split, preprocessin
         assert sorted(len(batch.labels) for batch in batches) == [3, 4, 4]
         assert 5 not in torch.cat([batch.indices for batch in batches])
         assert all(len(batch.pixels) == len(batch.labels) for batch in batches)
-    (failure,) = loader.failures.values()
-    assert loader.failures == {"005.png": failure}
-    assert failure.key == "005.png" and "truncated" in failure.reason
+    assert list(loader.failures) == ["005.png"] and "truncated" in loader.failures["005.png"]
     (record,) = caplog.records
     assert record.levelname == "WARNING" and str(split.images[5]) in record.getMessage()
     loader.close()

@@ -75,18 +75,12 @@ class ImageBatch:
     indices: Tensor
 
 
-@dataclass(frozen=True)
-class Failure:
-    key: str
-    reason: str
-
-
 @dataclass
 class ListLoader:
     """Batches made beforehand."""
 
     batches: list[ImageBatch]
-    failures: dict[str, Failure] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ImageBatch]:
         return iter(self.batches)
@@ -121,7 +115,7 @@ def painted() -> Any:
             )
             for part in (readable[i : i + batch_size] for i in range(0, len(readable), batch_size))
         ]
-        failures = {f"{i}.png": Failure(f"{i}.png", "truncated") for i in unreadable}
+        failures = {f"{i}.png": "truncated" for i in unreadable}
         return ListLoader(batches, failures), split
 
     return paint
