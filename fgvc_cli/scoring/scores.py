@@ -40,20 +40,11 @@ class Batch(Protocol):
     def indices(self) -> Tensor: ...  # noqa: D102
 
 
-class FailedImage(Protocol):
-    """An image that could not be read, and why."""
-
-    @property
-    def key(self) -> str: ...  # noqa: D102
-    @property
-    def reason(self) -> str: ...  # noqa: D102
-
-
 class Loader(Protocol):
-    """Batches of a split, and by key the images that could not be read, complete once it has run through."""
+    """Batches of a split; `failures` are the reasons of unreadable images by key, complete after a pass."""
 
     @property
-    def failures(self) -> Mapping[str, FailedImage]: ...  # noqa: D102
+    def failures(self) -> Mapping[str, str]: ...  # noqa: D102
     def __iter__(self) -> Iterator[Batch]: ...
 
 
