@@ -1,4 +1,4 @@
-"""What every test stands on: its own folders for runs and caches, no hub, and colors off."""
+"""Shared by all tests: their own folders for runs and caches, and no hub."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for each other make tiny models slow
-os.environ.pop("COLUMNS", None)  # readline sets it in the process that the workers of pytest-xdist are children of
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: several threads slow tiny models down
+os.environ.pop("COLUMNS", None)  # readline sets it in the parent process of pytest-xdist workers
 
 WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2", "bincount"}
-"""Operations whose result the program must wait for."""
+"""Operations that synchronize with the device."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 @pytest.fixture(scope="session")
 def strict_device() -> type[Any]:
-    """A context that counts operations (`operations`) and refuses those that read a value off the device."""
+    """A context that counts operations (`operations`) and fails for those that read a value from the device."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -54,11 +54,11 @@ def strict_device() -> type[Any]:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A headless Chromium, started once; tests that look at pages are skipped where there is none."""
+    """A headless Chromium, started once; without one, tests that render pages are skipped."""
     made = runpy.run_path(str(Path(__file__).with_name("chromium.py")))
     program = made["find_chromium"]()
     if program is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium): the pages are not looked at")
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
     chromium = made["Chromium"](program, tmp_path_factory.mktemp("chromium"))
     yield chromium
     chromium.close()

@@ -1,7 +1,7 @@
 import pytest
 
 from fgvc_cli.errors import UsageError
-from fgvc_cli.formatting import bytes_text, parse_bytes
+from fgvc_cli.formatting import bytes_text, count, parse_bytes, rate, ratio, share
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,19 @@ def test_what_is_no_amount(text):
 )
 def test_amounts_as_text(amount, text):
     assert bytes_text(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.04123, "0.0412"), (0.9996, "1.00"), (5.128, "5.13"), (9.996, "10.0"), (99.96, "100"), (1250.4, "1250"),
+     (0.0, "0")],
+)  # fmt: skip
+def test_rates_have_three_figures(value, text):
+    assert rate(value) == text
+
+
+def test_counts_ratios_and_shares():
+    counts = [count(n) for n in (None, 0, 512, 381_700, 23_500_000, 12.34e9, 1.5e12)]
+    assert counts == ["", "", "512", "382 k", "23.5 M", "12.3 G", "1.5 T"]
+    assert [ratio(v) for v in (None, 0.987, 0.0123)] == ["", "0.99", "0.012"]
+    assert [share(v) for v in (None, 0.987, 0.0123)] == ["", "99 %", "1.2 %"]

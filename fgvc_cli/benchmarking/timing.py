@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,51 +20,35 @@ from fgvc_cli.devices import is_out_of_memory
 MAX_ROUNDS = 50
 
 
-class Clock(Protocol):
-    """Records marks between operations and returns the time between them.
+class HostClock:
+    """The host's clock; each mark waits for the device.
 
     Attributes:
         rounds_per_wait: operations queued between two waits for the device.
-        warm_ups: operations before which times are not steady.
+        warm_ups: operations before times are steady.
     """
-
-    rounds_per_wait: int
-    warm_ups: int
-
-    def mark(self) -> Any:
-        """Mark the present moment in the device's queue."""
-
-    def between(self, marks: Sequence[Any]) -> list[float]:
-        """Wait for the device and return the milliseconds from each mark to the next."""
-
-
-class HostClock:
-    """The host's clock; each mark waits for the device."""
 
     rounds_per_wait, warm_ups = 1, 1
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def mark(self) -> float:
-        """Wait for the device and return the time in seconds."""
+    def mark(self) -> Any:
+        """Mark the present moment in the device's queue."""
         synchronize(self.device)
         return time.perf_counter()
 
-    def between(self, marks: Sequence[float]) -> list[float]:
-        """Return the milliseconds from each mark to the next."""
+    def between(self, marks: Sequence[Any]) -> list[float]:
+        """Wait for the device and return the milliseconds from each mark to the next."""
         return [1000 * (after - before) for before, after in pairwise(marks)]
 
 
-class CudaClock:
+class CudaClock(HostClock):
     """CUDA events. A wait after each round would be measured with it, so several rounds are queued between waits."""
 
     rounds_per_wait = 5
     warm_ups = 3
     """In the first round libraries try kernels, in the next the allocator still requests memory."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
 
     def mark(self) -> torch.cuda.Event:
         """Record an event in the current stream."""
@@ -78,7 +62,7 @@ class CudaClock:
         return [float(before.elapsed_time(after)) for before, after in pairwise(marks)]
 
 
-def clock_of(device: torch.device) -> Clock:
+def clock_of(device: torch.device) -> HostClock:
     """Return the clock for a device."""
     return CudaClock(device) if device.type == "cuda" else HostClock(device)
 
@@ -100,7 +84,9 @@ def warm_up(work: Callable[[], object], device: torch.device, rounds: int) -> fl
     return time.perf_counter() - start
 
 
-def time_rounds(work: Callable[[], object], seconds: float, clock: Clock, max_rounds: int = MAX_ROUNDS) -> list[float]:
+def time_rounds(
+    work: Callable[[], object], seconds: float, clock: HostClock, max_rounds: int = MAX_ROUNDS
+) -> list[float]:
     """Return the milliseconds of each round: at least one, and as many more as start within the time limit.
 
     Args:

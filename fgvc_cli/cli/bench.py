@@ -127,7 +127,10 @@ def measure(
     Exit code 1: no combination could be timed; 130: interrupted, the results so far are kept.
     """
     if context.invoked_subcommand is not None:
-        _refuse_options(context)
+        from fgvc_cli.errors import UsageError
+
+        if given := common.given_options(context):
+            raise UsageError(f"fgvc bench {context.invoked_subcommand} takes no {given[0]}")
         return
     import sys
     from contextlib import redirect_stdout
@@ -202,14 +205,6 @@ def compare(
         console.print_json(comparison.as_json())
     else:
         show_comparison(comparison, str(first), str(second))
-
-
-def _refuse_options(context: typer.Context) -> None:
-    """Refuse options of `fgvc bench` before a subcommand, which would be ignored."""
-    from fgvc_cli.errors import UsageError
-
-    if given := common.given_options(context):
-        raise UsageError(f"fgvc bench {context.invoked_subcommand} takes no {given[0]}")
 
 
 def _parsed(batch_size: str | None) -> int | Literal["max"] | None:

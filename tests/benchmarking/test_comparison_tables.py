@@ -63,13 +63,6 @@ def test_differences_come_first(shown, make_report):
     ]
 
 
-def test_at_80_columns_speeds_and_memory_are_two_tables(shown, make_report, make_work, make_rows):
-    text = shown(make_report(), make_report(), 80)
-    assert text.count("head + optimizer") == 2
-    assert all(len(line.rstrip()) <= 80 for line in text.splitlines() if line.startswith("  "))
-    assert cells(text, "pim + sam over sgd") == ["20.0", "20.0", "~1.00", "160", "160", "~1.00"]
-
-
 def test_rows_without_a_ratio(shown, make_report, make_rows):
     rows = make_rows(["resnet50"])
     second = [replace(rows[0], update=None, failed="out of memory"), replace(rows[1], batch_size=16), *rows[2:]]
@@ -77,12 +70,6 @@ def test_rows_without_a_ratio(shown, make_report, make_rows):
     assert "B: failed: resnet50 + linear + sgd: out of memory" in lines
     assert "only in A: resnet50 + linear + adamw at 64 px, batches of 8" in lines
     assert "only in B: resnet50 + linear + adamw at 64 px, batches of 16" in lines
-
-
-def test_long_lists_are_cut(shown, make_report, make_rows):
-    rows = make_rows(["resnet50", "swin_t"])
-    lines = shown(make_report(rows), make_report(rows[:1])).splitlines()
-    assert lines[-2:] == ["only in A: swin_t + linear + adamw at 64 px, batches of 8", "only in A: 7 more"]
 
 
 def test_epochs_saliency_maps_and_pipeline(shown, make_report, make_rows, make_work):
@@ -94,9 +81,3 @@ def test_epochs_saliency_maps_and_pipeline(shown, make_report, make_rows, make_w
     epochs = text[text.index("  epochs ") :]
     assert cells(epochs, "cmal + sam over sgd") == ["64.0", "128", "2.00"]
     assert re.search(r"later epochs +500 +1500 +3\.00", text)
-
-
-def test_the_pipeline_alone(shown, make_report):
-    report = make_report((), [Feed("later epochs", 500.0, 768)])
-    text = shown(report, report)
-    assert "later epochs" in text and "B/A: above" not in text and "head + optimizer" not in text

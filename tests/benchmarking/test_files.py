@@ -78,7 +78,8 @@ def test_no_files_without_results(tmp_path, make_report):
 
 
 def test_a_replaced_benchmark_is_deleted(tmp_path, make_report):
-    files.BenchFiles(tmp_path).finish(make_report())
+    files.BenchFiles(tmp_path).keep(make_report())
+    (tmp_path / "bench.png").touch()
     (tmp_path / "notes.txt").write_text("mine")
     files.BenchFiles(tmp_path).finish(make_report((), [Feed("first epoch", 212.5, 768)]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "notes.txt"]
