@@ -1,1 +1,1 @@
-"""What a classifier looks at: shown on photographs, and scored over datasets."""
+"""Explain predictions with saliency maps, and measure how faithful the maps are."""

@@ -195,8 +195,8 @@ def write_panel(path: Path, explained: ExplainedImage) -> None:
         FgvcError: the file cannot be written.
     """
     panel = draw_panel(explained)
-    with replacing(path) as beside:
-        panel.save(beside, format="png", compress_level=4)
+    with replacing(path) as temporary:
+        panel.save(temporary, format="png", compress_level=4)
 
 
 def draw_panel(explained: ExplainedImage) -> PILImage:

@@ -156,7 +156,7 @@ class Totals:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON form: the means beside the counts."""
+        """Return the JSON form: means and counts on one level."""
         counts = {field.name: getattr(self, field.name) for field in fields(self)}
         means, errors = counts.pop("means"), counts.pop("standard_errors")
         return {"images": counts.pop("images"), **means.as_json(), **counts, "standard_errors": errors.as_json()}
@@ -283,7 +283,7 @@ class ExplainerSummary:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON form: the totals beside the rest."""
+        """Return the JSON form: totals and the rest on one level."""
         over = self.over_random
         return {
             "run": self.run,
