@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -170,3 +171,47 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+MAX_NAME = 200
+"""Maximum length of a file name in bytes, without a suffix: file systems take 255, temporary suffixes included."""
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Name each file by its stem, by as many parent folders as necessary, or else by its full name and a number."""
+    candidates = [list(_names_of(path)) for path in paths]
+    chosen = [0] * len(paths)
+    while True:
+        names = [options[k] for options, k in zip(candidates, chosen, strict=True)]
+        counts = Counter(name.lower() for name in names)  # some file systems ignore case
+        twice = [i for i, name in enumerate(names) if counts[name.lower()] > 1 and chosen[i] < len(candidates[i]) - 1]
+        if not twice:
+            return unique_names(names)
+        for i in twice:
+            chosen[i] += 1
+
+
+def _names_of(path: Path) -> Iterator[str]:
+    """Yield names for a file, from the shortest to the longest."""
+    folders = [part for part in path.absolute().parent.parts if part != path.anchor]
+    for count in range(len(folders) + 1):
+        above = folders[len(folders) - count :]
+        yield "-".join([*above, path.stem])
+        if count in (0, len(folders)):
+            yield "-".join([*above, path.name])
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Shorten names to what file systems take, and number duplicates, ignoring case."""
+    taken: set[str] = set()
+    unique = []
+    for name in names:
+        short = os.fsencode(name)[:MAX_NAME].decode(errors="ignore")
+        short = name if len(os.fsencode(name)) <= MAX_NAME else short
+        candidate, count = short, 1
+        while candidate.lower() in taken:
+            count += 1
+            candidate = f"{short}-{count}"
+        taken.add(candidate.lower())
+        unique.append(candidate)
+    return unique

@@ -253,14 +253,13 @@ def explain_images(
     from fgvc_cli.data.images import ImageError, find_inputs
     from fgvc_cli.explaining.explainers import make_explainers
     from fgvc_cli.explaining.explanation import ImageExplanations, InputImage, true_class
-    from fgvc_cli.explaining.gallery import PANEL_SUFFIX, panel_files, without_panels
-    from fgvc_cli.explaining.panels import write_panel
+    from fgvc_cli.explaining.panels import PANEL_SUFFIX, panel_files, write_panel
     from fgvc_cli.registry import get_registry
     from fgvc_cli.scoring.model import load
 
     made = make_explainers(explainers, settings, get_registry())
     found, failures = find_inputs(paths)
-    images = without_panels(found, set(paths))
+    images = [path for path in found if path in paths or not path.name.lower().endswith(PANEL_SUFFIX)]
     panels = dict(zip(map(str, images), panel_files(images, out, force), strict=True))
     runs = [load(model, computing) for model in models]
     inputs = [InputImage(str(path), path, true_class(path, runs[0].classifier.class_names)) for path in images]

@@ -18,12 +18,13 @@ from fgvc_cli.evaluation.split_selection import SelectedSplit, SplitRequest, res
 from fgvc_cli.explaining.explainers import KIND, NamedExplainer, make_explainer, make_explainers, with_baseline
 from fgvc_cli.explaining.explanation import PREDICTED, TRUE, ImageExplanations, InputImage, class_index
 from fgvc_cli.explaining.faithfulness import PartLocations
-from fgvc_cli.explaining.gallery import PANEL_SUFFIX, select_gallery, unique_names
+from fgvc_cli.explaining.gallery import select_gallery
 from fgvc_cli.explaining.masking import Masking
 from fgvc_cli.explaining.measuring import Accumulator, Measurements, MeasureSettings, measure_batch
-from fgvc_cli.explaining.panels import write_panel
+from fgvc_cli.explaining.panels import PANEL_SUFFIX, write_panel
 from fgvc_cli.explaining.selection import select_images
 from fgvc_cli.explaining.statistics import DatasetSummary, ExplainerSummary, GalleryImage, Scored, write
+from fgvc_cli.files import unique_names
 from fgvc_cli.progress import Progress, progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of

@@ -1,86 +1,13 @@
-"""Name the files of panels, and select the example images of a dataset explanation."""
+"""Select the example images of a dataset explanation."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fgvc_cli.errors import UsageError
 from fgvc_cli.explaining.statistics import Figures, GalleryImage, Reason, Scored, finite, per_image
-from fgvc_cli.files import check_writable
-
-PANEL_SUFFIX = ".explain.png"
-LONGEST_NAME = 200
-"""Maximum length of a file name in bytes, without the suffix: file systems take 255, temporary suffixes included."""
-
-
-def without_panels(found: Sequence[Path], named: Collection[Path]) -> list[Path]:
-    """Drop the panels of earlier calls, unless they were named explicitly."""
-    return [path for path in found if path in named or not path.name.lower().endswith(PANEL_SUFFIX)]
-
-
-def panel_files(images: Sequence[Path], out: Path | None, force: bool) -> list[Path]:
-    """Return the panel file of each image: `NAME.explain.png`, in the current folder or in `out`.
-
-    Images with the same name are distinguished by the folders that they are in.
-
-    Raises:
-        UsageError: a panel already exists and `force` is not set, or `out` is a file.
-        FgvcError: `out` cannot be created or written to.
-    """
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"`out={out}` is a file; name a folder")
-    panels = [(out or Path()) / f"{name}{PANEL_SUFFIX}" for name in _distinct_names(images)]
-    existing = [panel for panel in panels if panel.exists()]
-    if existing and not force:
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise UsageError(f"{existing[0]} already exists{more}; overwrite it with `force`, or choose another `out`")
-    check_writable(out or Path(), "Pictures")
-    return panels
-
-
-def _distinct_names(images: Sequence[Path]) -> list[str]:
-    """Name each image by its stem, by as many parent folders as necessary, or else by its full name and a number."""
-    candidates = [list(_candidates(path)) for path in images]
-    chosen = [0] * len(images)
-    while True:
-        names = [options[k] for options, k in zip(candidates, chosen, strict=True)]
-        counts = Counter(name.lower() for name in names)  # some file systems ignore case
-        twice = [i for i, name in enumerate(names) if counts[name.lower()] > 1 and chosen[i] < len(candidates[i]) - 1]
-        if not twice:
-            return unique_names(names)
-        for i in twice:
-            chosen[i] += 1
-
-
-def _candidates(path: Path) -> Iterator[str]:
-    """Yield names for an image, from the shortest to the longest."""
-    folders = [part for part in path.absolute().parent.parts if part != path.anchor]
-    for count in range(len(folders) + 1):
-        above = folders[len(folders) - count :]
-        yield "-".join([*above, path.stem])
-        if count in (0, len(folders)):
-            yield "-".join([*above, path.name])
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Shorten names to what file systems take, and number duplicates, ignoring case."""
-    taken: set[str] = set()
-    unique = []
-    for name in names:
-        short = os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
-        short = name if len(os.fsencode(name)) <= LONGEST_NAME else short
-        candidate, count = short, 1
-        while candidate.lower() in taken:
-            count += 1
-            candidate = f"{short}-{count}"
-        taken.add(candidate.lower())
-        unique.append(candidate)
-    return unique
 
 
 def select_gallery(scored: Sequence[Scored], each: int) -> list[GalleryImage]:

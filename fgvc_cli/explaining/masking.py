@@ -15,7 +15,6 @@ from fgvc_cli.devices import autocast
 from fgvc_cli.errors import UsageError
 from fgvc_cli.explaining.explainers import NamedExplainer, is_in_range
 from fgvc_cli.scoring.model import ReadyClassifier
-from fgvc_cli.scoring.scores import scores_of
 
 Fill = Literal["mean", "blur", "gray"]
 
@@ -207,20 +206,11 @@ def occlusion_steps(
         yield batch
 
 
-@torch.no_grad()
 def class_probabilities(ready: ReadyClassifier, pixels: Tensor) -> Tensor:
     """Predict: float32 B,K on the device, for uint8 pixels B,3,S,S."""
-    return scores_of(ready.classifier, pixels, ready.precision).softmax(dim=1)
+    return _probabilities(ready, ready.classifier.normalize(pixels))
 
 
-def saliency_maps(explainer: NamedExplainer, ready: ReadyClassifier, pixels: Tensor, targets: Tensor) -> Tensor:
-    """Explain: float32 maps B,S,S on the device, for uint8 pixels B,3,S,S and B class indices."""
-    classifier = ready.classifier
-    with autocast(classifier.device, ready.precision):
-        return explainer.explain(classifier, classifier.normalize(pixels), targets).detach().float()
-
-
-@torch.no_grad()
 def weighted_probabilities(ready: ReadyClassifier, pixels: Tensor, maps: Tensor) -> Tensor:
     """Predict for the normalized images times their maps: float32 B,K on the device.
 
@@ -228,8 +218,18 @@ def weighted_probabilities(ready: ReadyClassifier, pixels: Tensor, maps: Tensor)
         pixels: uint8 B,3,S,S.
         maps: B,S,S in [0, 1].
     """
-    classifier = ready.classifier
-    images = classifier.normalize(pixels) * maps[:, None]
-    with autocast(classifier.device, ready.precision):
-        scores = classifier.scores(images)
+    return _probabilities(ready, ready.classifier.normalize(pixels) * maps[:, None])
+
+
+@torch.no_grad()
+def _probabilities(ready: ReadyClassifier, images: Tensor) -> Tensor:
+    with autocast(ready.classifier.device, ready.precision):
+        scores = ready.classifier.scores(images)
     return scores.float().softmax(dim=1)
+
+
+def saliency_maps(explainer: NamedExplainer, ready: ReadyClassifier, pixels: Tensor, targets: Tensor) -> Tensor:
+    """Explain: float32 maps B,S,S on the device, for uint8 pixels B,3,S,S and B class indices."""
+    classifier = ready.classifier
+    with autocast(classifier.device, ready.precision):
+        return explainer.explain(classifier, classifier.normalize(pixels), targets).detach().float()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fgvc_cli.errors import UsageError
 from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, OcclusionStep
 from fgvc_cli.explaining.overlays import (
     LONGEST_SIDE,
@@ -22,12 +23,13 @@ from fgvc_cli.explaining.overlays import (
     pixel_box,
     saliency_tile,
 )
-from fgvc_cli.files import replacing
+from fgvc_cli.files import check_writable, distinct_names, replacing
 from fgvc_cli.formatting import percent
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
+PANEL_SUFFIX = ".explain.png"
 PANEL_PIXELS = 80_000_000
 """Maximum number of pixels of all pictures of a panel; if there are many, each is drawn smaller."""
 ONE_ROW = 1600
@@ -197,6 +199,26 @@ def write_panel(path: Path, explained: ExplainedImage) -> None:
     panel = draw_panel(explained)
     with replacing(path) as temporary:
         panel.save(temporary, format="png", compress_level=4)
+
+
+def panel_files(images: Sequence[Path], out: Path | None, force: bool) -> list[Path]:
+    """Return the panel file of each image: `NAME.explain.png`, in the current folder or in `out`.
+
+    Images with the same name are distinguished by the folders that they are in.
+
+    Raises:
+        UsageError: a panel already exists and `force` is not set, or `out` is a file.
+        FgvcError: `out` cannot be created or written to.
+    """
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"`out={out}` is a file; name a folder")
+    panels = [(out or Path()) / f"{name}{PANEL_SUFFIX}" for name in distinct_names(images)]
+    existing = [panel for panel in panels if panel.exists()]
+    if existing and not force:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise UsageError(f"{existing[0]} already exists{more}; overwrite it with `force`, or choose another `out`")
+    check_writable(out or Path(), "Pictures")
+    return panels
 
 
 def draw_panel(explained: ExplainedImage) -> PILImage:

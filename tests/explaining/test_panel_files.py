@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.explaining.gallery import panel_files, unique_names, without_panels
-from fgvc_cli.files import write_bytes
+from fgvc_cli.explaining.panels import panel_files
+from fgvc_cli.files import unique_names, write_bytes
 
 
 def names(images: list[str], out: Path | None = None) -> list[str]:
@@ -56,11 +56,6 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
         panel_files([Path("a.jpg")], tmp_path / "file", False)
     with pytest.raises(FgvcError, match="file"):
         panel_files([Path("a.jpg")], tmp_path / "file" / "below", False)
-
-
-def test_panels_are_dropped_unless_named():
-    found = [Path("x/a.jpg"), Path("x/a.explain.png"), Path("b.explain.png")]
-    assert without_panels(found, {Path("x"), Path("b.explain.png")}) == [Path("x/a.jpg"), Path("b.explain.png")]
 
 
 def test_names_are_unique_and_short_enough_for_file_systems(tmp_path):
