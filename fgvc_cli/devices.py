@@ -1,4 +1,4 @@
-"""Where to compute, and how precisely."""
+"""Devices, precision, compilation and loader workers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fgvc_cli.launch import usable_cores
 Precision = Literal["fp32", "bf16"]
 
 GRAPHS = 64
-"""Compiled graphs a model may have. A head with five objectives needs one for each part that it evaluates, again for
-batches of another size, and again for evaluation; past torch's own limit of 8 the rest would run uncompiled."""
+"""Maximum number of compiled graphs of a model. A head with five objectives needs one for each part that it evaluates,
+again for batches of another size, and again for evaluation; beyond torch's limit of 8 the rest would run uncompiled."""
 
 
 def pick_device(wanted: str) -> torch.device:
     """Return the device called "auto", "cpu", "cuda", "cuda:1" or "mps".
 
     Raises:
-        UsageError: there is no such device on this machine.
+        UsageError: this machine has no such device.
     """
     if wanted == "auto":
         if torch.cuda.is_available():
@@ -31,54 +31,54 @@ def pick_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise UsageError(f"--device {wanted}: no such device. Use auto, cpu, cuda, cuda:N or mps.") from None
-    there = {
+        raise UsageError(f"`device={wanted}`: unknown device; use auto, cpu, cuda, cuda:N or mps") from None
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(device.type, False):
-        raise UsageError(f"--device {wanted}: this machine has no such device. Use --device auto, or cpu.")
+    if not available.get(device.type, False):
+        raise UsageError(f"`device={wanted}`: this machine has no such device; use `device=auto` or `device=cpu`")
     return device
 
 
 def resolve_precision(wanted: str, device: torch.device) -> Precision:
-    """Return "bf16" where "auto" meets a GPU that has it, else "fp32"; an explicit choice is kept.
+    """Resolve "auto" to "bf16" on a GPU that supports it, and to "fp32" elsewhere; other values are checked.
 
     Raises:
-        UsageError: bf16 is asked of a GPU without it, or the name is unknown.
+        UsageError: the GPU does not support bf16, or the value is unknown.
     """
     has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if wanted == "auto":
         return "bf16" if has_bf16 else "fp32"
     if wanted == "bf16" and device.type == "cuda" and not has_bf16:
-        raise UsageError("--precision bf16: this GPU has no bf16. Use --precision fp32.")
+        raise UsageError("`precision=bf16`: this GPU does not support bf16; use `precision=fp32`")
     if wanted == "fp32":
         return "fp32"
     if wanted == "bf16":
         return "bf16"
-    raise UsageError(f"--precision {wanted}: use auto, fp32 or bf16.")
+    raise UsageError(f"`precision={wanted}`: use auto, fp32 or bf16")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context in which a forward pass runs in that precision."""
+    """Return the context for a forward pass in a precision."""
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 
 
 def compile_in_place(model: nn.Module, backend: str = "inductor") -> None:
-    """Have a model compiled when it is first called; the names of its weights stay as they are."""
+    """Compile a model on its first call; the names of its weights do not change."""
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, GRAPHS)
     model.compile(backend=backend)
 
 
 def loader_workers(wanted: int, device: torch.device, sharing: int = 1) -> int:
-    """Return how many processes read images: as wanted, or by device for -1.
+    """Return the number of loader processes: as requested, or by device for -1.
 
-    On the CPU the model needs every core, and a worker would only take one from it. `sharing`: trainings that share
-    the machine's cores.
+    On the CPU the model needs every core, so there are none. `sharing` is the number of processes that train on this
+    machine.
     """
     if wanted >= 0:
         return wanted
@@ -86,7 +86,7 @@ def loader_workers(wanted: int, device: torch.device, sharing: int = 1) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, on the device or here."""
+    """Return whether an error means that memory ran out, on the device or the host."""
     words = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")  # the last: cuDNN, cuBLAS
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
@@ -94,12 +94,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_compile_error(error: BaseException) -> bool:
-    """Say whether an error means that torch.compile could not make its code."""
+    """Return whether an error comes from torch.compile."""
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
 
 
 def describe_device(device: torch.device) -> str:
-    """Name a device as a person knows it."""
+    """Return the name of a device for the user."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type

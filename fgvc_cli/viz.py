@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
     from fgvc_cli.runs.results import EpochMetrics
 
-# Blue and vermilion of Okabe and Ito's palette, which the usual kinds of color blindness keep apart.
+# Blue and vermilion of the palette by Okabe and Ito, which people with color blindness can tell apart.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
 INK, FAINT = "#22272E", "#B8BEC6"
 
 COUNTED_CLASSES = 15
-"""Up to so many classes each cell of a confusion matrix shows its number of images."""
+"""Maximum number of classes for which the cells of a confusion matrix show their number of images."""
 NAMED_CLASSES = 40
-"""Up to so many classes each row and column has its name; above, only some have."""
+"""Maximum number of classes for which every row and column is labeled; with more, only some are."""
 
 
 def learning_curves(path: Path, lines: Sequence[EpochMetrics]) -> None:
-    """Draw loss and top-1 accuracy by epoch, training beside validation, the best epoch marked.
+    """Draw loss and top-1 accuracy of training and validation by epoch, with the best epoch marked.
 
     Args:
         path: PNG to write.
@@ -55,15 +55,15 @@ def learning_curves(path: Path, lines: Sequence[EpochMetrics]) -> None:
 
 
 def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str], title: str = "") -> None:
-    """Draw a confusion matrix: rows are true classes, columns predictions, color the share of the row's images.
+    """Draw a confusion matrix: rows are true classes, columns predictions, color the fraction of the row.
 
-    The diagonal is blue, mistakes are orange on a scale of square roots, so that a rare one can still be seen.
+    The diagonal is blue; mistakes are orange on a square-root scale, so that rare ones are visible.
 
     Args:
         path: PNG to write.
-        matrix: K,K numbers of images. A row without images is gray.
+        matrix: K,K numbers of images; a row without images is gray.
         class_names: K names.
-        title: above the plot.
+        title: of the plot.
     """
     classes = len(class_names)
     totals = matrix.sum(axis=1, keepdims=True)
@@ -83,14 +83,14 @@ def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str],
 
 
 def _draw_shares(figure: Figure, axes: Axes, shares: np.ndarray, blank: np.ndarray) -> None:
-    """Paint shares K,K in %, each of the two colors with its scale; `blank` cells K,K in gray."""
+    """Draw fractions K,K in %, in two colors with their scales; `blank` cells K,K are gray."""
     from matplotlib.colors import ListedColormap, Normalize, PowerNorm
 
     diagonal = np.eye(len(shares), dtype=bool)
-    never = shares == 0  # left white: a pale tint in most cells would hide the rare mistakes
+    never = shares == 0  # white: a pale tint in most cells would hide rare mistakes
     layers = (
-        (diagonal | blank | never, "Oranges", PowerNorm(0.5, 0, 100), "mistaken, % of the true class", [1, 5, 20, 50]),
-        (~diagonal | blank, "Blues", Normalize(0, 100), "right, % of the true class", [0, 25, 50, 75]),
+        (diagonal | blank | never, "Oranges", PowerNorm(0.5, 0, 100), "wrong, % of the true class", [1, 5, 20, 50]),
+        (~diagonal | blank, "Blues", Normalize(0, 100), "correct, % of the true class", [0, 25, 50, 75]),
     )
     for hidden, colors, scale, label, ticks in layers:
         image = axes.imshow(np.ma.array(shares, mask=hidden), cmap=colors, norm=scale, interpolation="nearest")
@@ -102,7 +102,7 @@ def _draw_shares(figure: Figure, axes: Axes, shares: np.ndarray, blank: np.ndarr
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Make a figure of so many inches, drawn by Agg."""
+    """Create a figure of a size in inches, rendered by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -112,10 +112,10 @@ def make_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG, cropped to what is drawn."""
+    """Write a figure as a PNG, cropped to its contents."""
     data = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in scripts that the font lacks
         figure.savefig(data, format="png", bbox_inches="tight", pad_inches=0.2)
     write_bytes(path, data.getvalue())
 
@@ -126,7 +126,7 @@ def _value(line: EpochMetrics, split: str, name: str) -> float:
 
 
 def series(lines: Sequence[EpochMetrics], split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the epochs that have a finite value, and the values: "loss" or "top1" of "train" or "val"."""
+    """Return the epochs with a finite value, and the values of "loss" or "top1" of "train" or "val"."""
     pairs = [(line.epoch, _value(line, split, name)) for line in lines]
     finite = [(epoch, value) for epoch, value in pairs if np.isfinite(value)]
     table = np.array(finite, dtype=float).reshape(-1, 2)
@@ -134,7 +134,7 @@ def series(lines: Sequence[EpochMetrics], split: str, name: str) -> tuple[np.nda
 
 
 def best_epoch(lines: Sequence[EpochMetrics]) -> int | None:
-    """Return the epoch with the highest validation top-1, of equals the one with the lowest loss, then the earliest."""
+    """Return the epoch with the highest validation top-1; ties go to the lowest loss, then to the earliest."""
 
     def quality(line: EpochMetrics) -> tuple[float, float, int]:
         loss = _value(line, "val", "loss")
@@ -145,7 +145,7 @@ def best_epoch(lines: Sequence[EpochMetrics]) -> int | None:
 
 
 def _highest_top1(lines: Sequence[EpochMetrics]) -> float:
-    """Return the highest top-1 accuracy of either part in %, 0 if there is none."""
+    """Return the highest top-1 accuracy of training and validation in %, 0 if there is none."""
     values = np.concatenate([series(lines, part, "top1")[1] for part in ("train", "val")])
     return 100.0 * float(values.max(initial=0.0))
 
@@ -162,7 +162,7 @@ def _mark_best(axes: Axes, lines: Sequence[EpochMetrics], best: int | None, name
 
 
 def dress(axes: Axes, title: str, legend: bool = True) -> None:
-    """Give axes over epochs their title, grid and legend."""
+    """Add title, grid and legend to axes over epochs."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, loc="left", color=INK, fontsize=11)
@@ -175,7 +175,7 @@ def dress(axes: Axes, title: str, legend: bool = True) -> None:
 
 
 def draw_grid(axes: Axes) -> None:
-    """Draw faint horizontal lines behind a plot, and no frame but the line below it."""
+    """Draw faint horizontal lines behind a plot, and of the frame only the bottom line."""
     axes.grid(axis="y", color="#E6E9ED", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, length=0)
@@ -185,7 +185,7 @@ def draw_grid(axes: Axes) -> None:
 
 
 def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
-    """Write class names at rows and columns: each of them, or some at even distances, with their numbers."""
+    """Label rows and columns with class names: all of them, or some at even distances."""
     classes = len(class_names)
     step = max(1, -(-classes // NAMED_CLASSES))
     places = list(range(0, classes, step))
@@ -199,7 +199,7 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
     axes.tick_params(colors=INK, length=0)
     for spine in axes.spines.values():
         spine.set_edgecolor(FAINT)
-    if classes <= NAMED_CLASSES:  # thin white lines tell the cells apart
+    if classes <= NAMED_CLASSES:  # thin white lines between the cells
         axes.set_xticks(np.arange(-0.5, classes), minor=True)
         axes.set_yticks(np.arange(-0.5, classes), minor=True)
         axes.grid(which="minor", color="white", linewidth=0.8)
@@ -213,7 +213,7 @@ def _short(name: str, length: int = 28) -> str:
 
 
 def _count_cells(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
-    """Write the number of images into each cell that has any, in a color that its background lets one read."""
+    """Write the number of images into each nonempty cell, in a color that is readable on it."""
     for row, column in zip(*np.nonzero(matrix), strict=True):
         color = "white" if shares[row, column] > (60 if row == column else 35) else INK
         axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=color, fontsize=9)

@@ -14,11 +14,13 @@ BINS = 15
 
 
 def expected_calibration_error(scores: Scores, bins: int = BINS) -> float:
-    """Return the mean distance between confidence and accuracy, in [0, 1], over bins of confidence of equal width.
+    """Compute the expected calibration error, in [0, 1].
 
-    Images fall into the bins (0, 1/bins], (1/bins, 2/bins], ... by the probability of the predicted class; the bins
-    are weighted by their images (Guo et al. 2017, On Calibration of Modern Neural Networks, section 2, equation 3).
-    Images whose probabilities are not finite are left out. No image gives 0.
+    Images are binned by the probability of the predicted class into (0, 1/bins], (1/bins, 2/bins], ...; the distance
+    between mean confidence and accuracy of a bin is weighted by its number of images. Images whose probabilities are
+    not finite are ignored. Without images it is 0.
+
+    Reference: Guo et al. 2017, On Calibration of Modern Neural Networks, section 2, equation 3.
     """
     finite = scores.predicted >= 0
     confidence = scores.confidence[finite].astype(np.float64)
@@ -31,7 +33,7 @@ def expected_calibration_error(scores: Scores, bins: int = BINS) -> float:
 
 
 def confusion_matrix(scores: Scores) -> np.ndarray:
-    """Return how many images of class i (row) were taken for class j (column): int64 K,K."""
+    """Return the number of images of class i (row) predicted as class j (column): int64 K,K."""
     classes = scores.classes
     scored = scores.predicted >= 0
     codes = scores.labels[scored] * classes + scores.predicted[scored]
@@ -91,14 +93,14 @@ def _average(rows: Sequence[ClassMetrics], weights: Sequence[int]) -> Averages:
 
 
 LEVEL = 0.05
-"""A difference whose p, corrected, is below it is more than noise."""
+"""Significance level of corrected p-values."""
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Return p of McNemar's exact test, two-sided.
+    """Return the two-sided p-value of McNemar's exact test.
 
     Args:
-        first, second: bool N, whether two classifiers have each of the same images right.
+        first, second: bool N, whether two classifiers are correct on each of the same images.
     """
     from scipy.stats import binomtest
 

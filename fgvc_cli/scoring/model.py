@@ -19,13 +19,13 @@ from fgvc_cli.runs.model_file import load_classifier
 
 @dataclass(frozen=True)
 class Computing:
-    """How a person wants images to be read and classified.
+    """Settings of inference.
 
     Attributes:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32" or "bf16".
-        batch_size: images in a forward pass.
-        workers: processes that read images; 0 reads in this one, -1 chooses by device.
+        batch_size: number of images in a forward pass.
+        workers: number of processes that read images; 0: this one, -1: by device.
     """
 
     device: str = "auto"
@@ -36,7 +36,7 @@ class Computing:
 
 @dataclass(frozen=True)
 class ReadyClassifier:
-    """A classifier on its device, and how to feed it.
+    """A classifier on its device, with the settings of its loaders.
 
     Attributes:
         classifier: in evaluation mode.
@@ -52,63 +52,63 @@ class ReadyClassifier:
     workers: int
 
     def loader(self, split: Split) -> EvaluationLoader:
-        """Return the batches of a split, preprocessed for this classifier."""
+        """Return a loader of a split, preprocessed for this classifier."""
         on_gpu = self.classifier.device.type == "cuda"
         return EvaluationLoader(split, self.classifier.preprocessing, self.batch_size, self.workers, pin_memory=on_gpu)
 
     @property
     def run(self) -> Path:
-        """What a person names it by."""
+        """Its run folder, or the model file if that is not in one."""
         return run_of(self.model_file)
 
     @contextmanager
     def memory_explained(self) -> Iterator[None]:
-        """Turn running out of memory into words that say what to lower."""
+        """If memory runs out, say which settings to lower."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise FgvcError(
-                f"Out of memory with batches of {self.batch_size} images on {self.classifier.device}: try "
-                f"--batch-size {max(1, self.batch_size // 2)}, or --device cpu."
+                f"Out of memory with batches of {self.batch_size} images on {self.classifier.device}; try "
+                f"`batch_size={max(1, self.batch_size // 2)}`, or `device=cpu`"
             ) from error
 
 
 def one_run(named: Sequence[Path]) -> Path | None:
-    """Return the one run that was named, as an argument or with `--run`; None if none was.
+    """Return the only run that was given; None if none was.
 
     Raises:
-        UsageError: different ones were named.
+        UsageError: different ones were given.
     """
     different = list(dict.fromkeys(named))
     if len(different) > 1:
         listed = ", ".join(map(str, different[:-1])) + f" and {different[-1]}"
         raise UsageError(
-            f"{len(different)} runs are named, {listed}: add --ensemble to average their predictions or --sharpness to "
-            "measure each, name one run, or set them beside each other with fgvc compare."
+            f"{len(different)} runs are given, {listed}: average their predictions (`ensemble=true`), measure their "
+            "sharpness (`sharpness=true`), or give one run"
         )
     return different[0] if different else None
 
 
 def find_models(named: Sequence[Path]) -> list[Path]:
-    """Return the model files of the runs that were named, or the newest finished run's if none was.
+    """Return the model files of runs, or that of the newest finished run if none is given.
 
     Raises:
-        UsageError: a run is named twice, under whatever path.
-        FgvcError: one of the runs is not there.
+        UsageError: a run is given twice, possibly by different paths.
+        FgvcError: a run does not exist.
     """
     models = [find_model(run) for run in named] or [find_model(None)]
     files: set[Path] = set()
     for model in models:
         if model.resolve() in files:
-            raise UsageError(f"{run_of(model)} is named twice: name each run once.")
+            raise UsageError(f"run {run_of(model)} is given twice")
         files.add(model.resolve())
     return models
 
 
 def find_model(run: Path | None) -> Path:
-    """Return the model file that `--run` means: a run folder's, a file itself, or the newest finished run's.
+    """Return the model file of a run folder, a model file itself, or that of the newest finished run for None.
 
     Raises:
         FgvcError: there is no such run.
@@ -117,16 +117,16 @@ def find_model(run: Path | None) -> Path:
 
 
 def run_of(model_file: Path) -> Path:
-    """Return what a person names a model by: its run folder, or the file itself if it is not called as in a run."""
+    """Return the run folder of a model file, or the file itself if it has another name than in a run."""
     return model_file.parent if model_file.name == MODEL_FILE else model_file
 
 
 def load(model_file: Path, computing: Computing) -> ReadyClassifier:
-    """Load a classifier onto the device that a person wants.
+    """Load a classifier onto its device.
 
     Raises:
         FgvcError: the file is damaged, or a component that it needs is not installed.
-        UsageError: there is no such device, or not with that precision.
+        UsageError: this machine has no such device, or it does not support the precision.
     """
     device = pick_device(computing.device)
     precision = resolve_precision(computing.precision, device)

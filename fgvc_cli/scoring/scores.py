@@ -18,13 +18,13 @@ from fgvc_cli.contracts import Classifier, Split
 from fgvc_cli.devices import autocast
 
 GATHERED_BYTES = 64 * 2**20
-"""Results that may wait on the device before they are copied, bytes: one synchronization for that much."""
+"""Bytes of results that are kept on the device before they are copied, with one synchronization."""
 ROWS = 4096
-"""Images that are sorted at once."""
+"""Number of images that are sorted at once."""
 
 
 class Batch(Protocol):
-    """Images of a split as a loader hands them over.
+    """Images of a split from a loader.
 
     Attributes:
         pixels: uint8 B,3,S,S.
@@ -53,10 +53,10 @@ class Scores:
     """Class probabilities of the N images of a split that could be read.
 
     Attributes:
-        probabilities: float32 N,K; a row that is not finite stands for scores that were not.
+        probabilities: float32 N,K; a row is not finite if its scores were not.
         labels: int64 N, the true classes.
         keys: N short names, as in the split.
-        loss: mean cross entropy in nats; not a number where no image was scored.
+        loss: mean cross entropy in nats; NaN if no image was scored.
         failures: why an image could not be read, by its key.
         seconds: wall time, reading included.
     """
@@ -78,7 +78,7 @@ class Scores:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """int64 N, the most probable class; -1 where the probabilities are not finite, so that it counts as wrong."""
+        """int64 N, the most probable class; -1 (wrong) where the probabilities are not finite."""
         finite = np.isfinite(self.probabilities).all(axis=1)
         return np.where(finite, self.probabilities.argmax(axis=1), -1) if len(self) else np.empty(0, np.int64)
 
@@ -89,7 +89,7 @@ class Scores:
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """int64 N, how many classes come before the true one; of equals the first class wins, as in `predicted`."""
+        """int64 N, number of classes ranked before the true one; ties go to the first class, as in `predicted`."""
         true = np.take_along_axis(self.probabilities, self.labels[:, None], axis=1)  # (N, 1)
         ahead = (self.probabilities > true).sum(axis=1)
         earlier = np.arange(self.classes) < self.labels[:, None]
@@ -97,9 +97,9 @@ class Scores:
         return np.where(self.predicted < 0, self.classes, ahead)
 
     def top(self, k: int) -> np.ndarray:
-        """int64 N,min(k, K): the most probable classes, best first; of equals the first class."""
+        """Return the most probable classes, best first: int64 N,min(k, K); ties go to the first class."""
         best = np.empty((len(self), min(k, self.classes)), np.int64)
-        for start in range(0, len(self), ROWS):  # a sort of everything at once would take twice the memory of it
+        for start in range(0, len(self), ROWS):  # sorting all at once would double the memory
             rows = slice(start, start + ROWS)
             best[rows] = np.argsort(-self.probabilities[rows], axis=1, kind="stable")[:, :k]
         return best
@@ -112,16 +112,16 @@ def score(
     precision: str = "fp32",
     on_batch: Callable[[int], object] | None = None,
 ) -> Scores:
-    """Put every image of a split through a classifier, without augmentation and in evaluation mode.
+    """Score every image of a split, without augmentation and in evaluation mode.
 
-    Nothing waits for the device in a batch: results gather there and are copied when enough of them have.
+    Batches do not synchronize with the device: results are collected there and copied in large portions.
 
     Args:
-        classifier: on its device; each of its modules is put back into the mode it was in.
+        classifier: on its device; the mode of each module is restored.
         loader: batches of the split, in any order, preprocessed for the classifier.
-        split: where the keys come from; its labels index `classifier.class_names`.
+        split: the source of the keys; its labels index `classifier.class_names`.
         precision: "fp32" or "bf16", for autocast.
-        on_batch: called with the number of images of each batch, for a progress bar.
+        on_batch: called with the number of images of each batch.
     """
     start = time.perf_counter()
     gathered = _Gathered(len(split), len(classifier.class_names))
@@ -143,7 +143,7 @@ def score(
 
 
 def scores_of(classifier: Classifier, pixels: Tensor, precision: str) -> Tensor:
-    """Return float32 scores B,K of uint8 pixels B,3,S,S, on the classifier's device."""
+    """Return the scores of uint8 pixels B,3,S,S as float32 B,K on the device of the classifier."""
     with autocast(classifier.device, precision):
         scores = classifier.scores(classifier.normalize(pixels))
     return scores.float()
@@ -151,7 +151,7 @@ def scores_of(classifier: Classifier, pixels: Tensor, precision: str) -> Tensor:
 
 @contextmanager
 def evaluation_mode(classifier: Classifier) -> Iterator[None]:
-    """Evaluation mode; afterwards each module is in the mode it was in."""
+    """Set evaluation mode in the block, and restore the mode of each module."""
     modes = {module: module.training for module in classifier.modules()}
     classifier.eval()
     try:
@@ -163,16 +163,16 @@ def evaluation_mode(classifier: Classifier) -> Iterator[None]:
 
 @contextmanager
 def evaluating(classifier: Classifier) -> Iterator[None]:
-    """Evaluation and inference mode; afterwards each module is in the mode it was in."""
+    """Set evaluation and inference mode in the block, and restore the mode of each module."""
     with evaluation_mode(classifier), torch.inference_mode():
         yield
 
 
 class _Gathered:
-    """Results of batches: on the device until there are enough of them, then in arrays made once for the split.
+    """Results of batches, collected on the device and copied into arrays for the whole split.
 
     Args:
-        images: how many images there are at most.
+        images: maximum number of images.
         classes: K.
     """
 
@@ -185,7 +185,7 @@ class _Gathered:
         self._waiting_bytes = 0
 
     def add(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Take float32 scores B,K on the device, and B labels and indices on the host."""
+        """Add float32 scores B,K on the device, and B labels and indices on the host."""
         labels_there = labels.to(logits.device, non_blocking=True)
         losses = F.cross_entropy(logits, labels_there, reduction="none")
         probabilities = logits.softmax(dim=1)
@@ -195,7 +195,7 @@ class _Gathered:
             self.flush()
 
     def flush(self) -> None:
-        """Copy what waits on the device."""
+        """Copy the collected results from the device."""
         if not self._waiting:
             return
         probabilities, losses, labels, indices = (torch.cat(tensors) for tensors in _columns(self._waiting))
@@ -205,7 +205,7 @@ class _Gathered:
         self.filled, self._waiting, self._waiting_bytes = part.stop, [], 0
 
     def mean_loss(self) -> float:
-        """Mean cross entropy per image; summed in double, so that it does not hang on the batch size."""
+        """Return the mean cross entropy; in double precision, so that it does not depend on the batch size."""
         return float(self.losses[: self.filled].mean(dtype=np.float64)) if self.filled else float("nan")
 
 
