@@ -7,15 +7,12 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.batch_augmentation.draws import Draws
 from fgvc_cli.data.cache.store import CachedImages
 from fgvc_cli.data.order import (
     WHOLE,
@@ -28,23 +25,10 @@ from fgvc_cli.data.order import (
     min_batch_size,
     sequential_batches,
 )
-from fgvc_cli.data.reading import BatchReader, LoadedBatch, prepare_worker
+from fgvc_cli.data.reading import BatchReader, ImageBatch, LoadedBatch, prepare_worker
 from fgvc_cli.errors import FgvcError, UsageError
 
 logger = logging.getLogger(__name__)
-
-
-class ImageBatch(NamedTuple):
-    """A batch of images."""
-
-    pixels: Tensor
-    """uint8 B,3,S,S, not normalized"""
-    labels: Tensor
-    """int64 B"""
-    indices: Tensor
-    """int64 B, into the split"""
-    draws: Draws | None = None
-    """augmentation left for the device; None: nothing"""
 
 
 class _Loader:
@@ -123,13 +107,13 @@ class _Loader:
         try:
             with _child_signals_unchanged():
                 loaded = iter(self._torch_loader)
-            for batch in loaded:
-                for index, reason, message in batch.failed:
+            for batch, failed, cache_error in loaded:
+                for index, reason, message in failed:
                     if self._strict:
-                        raise FgvcError(f"{message} Stopped because `strict_data` is set")
+                        raise FgvcError(f"{message}; stopped, because `strict_data` is set")
                     self._add_failure(self.split.keys[index], reason, message)
-                self._warn_of_cache(batch.cache_error)
-                yield ImageBatch(batch.pixels, batch.labels, batch.indices, batch.draws)
+                self._warn_of_cache(cache_error)
+                yield batch
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker"):
                 raise

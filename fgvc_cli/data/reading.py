@@ -29,15 +29,28 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
-class LoadedBatch(NamedTuple):
-    """The images of a request that could be read, and (index, reason, message) of those that could not."""
+class ImageBatch(NamedTuple):
+    """A batch of images."""
 
-    pixels: Tensor  # uint8 B,3,S,S
-    labels: Tensor  # int64 B
-    indices: Tensor  # int64 B
+    pixels: Tensor
+    """uint8 B,3,S,S, not normalized"""
+    labels: Tensor
+    """int64 B"""
+    indices: Tensor
+    """int64 B, into the split"""
+    draws: Draws | None = None
+    """augmentation left for the device; None: nothing"""
+
+
+class LoadedBatch(NamedTuple):
+    """What a worker returns for a request."""
+
+    batch: ImageBatch
+    """the images that could be read"""
     failed: list[tuple[int, str, str]]
-    cache_error: str = ""  # why the decode cache cannot be used; empty if it can
-    draws: Draws | None = None  # augmentation left for the device; None: nothing
+    """index, reason and message of those that could not"""
+    cache_error: str = ""
+    """why the decode cache cannot be used; empty if it can"""
 
 
 class BatchReader(TorchDataset[LoadedBatch]):
@@ -94,8 +107,9 @@ class BatchReader(TorchDataset[LoadedBatch]):
                 loaded.append(index)
                 draws.append(draw)
         indices = torch.tensor(loaded, dtype=torch.int64)
-        batch = LoadedBatch(pixels[: len(loaded)], torch.from_numpy(self.labels[loaded]), indices, failed)
-        return batch._replace(draws=Draws.of(draws)) if any(draw.ops or draw.mix for draw in draws) else batch
+        later = Draws.of(draws) if any(draw.ops or draw.mix for draw in draws) else None
+        batch = ImageBatch(pixels[: len(loaded)], torch.from_numpy(self.labels[loaded]), indices, later)
+        return LoadedBatch(batch, failed)
 
     def _pixels(self, index: int, epoch: int | None, repeat: int = 0) -> tuple[Tensor, Draw]:
         """Load one image as a uint8 tensor 3,S,S, with the augmentation that is left for the device."""

@@ -18,9 +18,9 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Split
 from fgvc_cli.data import reading
 from fgvc_cli.data.images import read_image
-from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
+from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
 from fgvc_cli.data.order import BatchRequest
-from fgvc_cli.data.reading import BatchReader
+from fgvc_cli.data.reading import BatchReader, ImageBatch
 from fgvc_cli.errors import FgvcError, UsageError
 
 MakeSplit = Callable[..., Split]
@@ -205,7 +205,7 @@ def test_the_reader_can_be_pickled_for_a_spawned_worker(make_split, preprocessin
     reader = BatchReader(make_split(4), preprocessing, AUGMENT, seed=1)
     request = BatchRequest(0, np.arange(4), np.zeros(4, np.int64))
     copy = pickle.loads(pickle.dumps(reader))
-    assert torch.equal(copy[pickle.loads(pickle.dumps(request))].pixels, reader[request].pixels)
+    assert torch.equal(copy[pickle.loads(pickle.dumps(request))].batch.pixels, reader[request].batch.pixels)
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import NO_KEY, CachedImages, image_key
 from fgvc_cli.data.images import read_image
-from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
+from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
+from fgvc_cli.data.reading import ImageBatch
 
 Photographs = Callable[..., Split]
 Cached = Callable[..., CachedImages]
