@@ -90,7 +90,7 @@ class ComparedRun:
             "restore it, or train again",
             backbone=lambda: str(components["backbone"]["name"]),
             head=lambda: str(components["head"]["name"]),
-            optimizer=lambda: _optimizer_title(components["optimizer"]),
+            optimizer=lambda: optimizer_title(components["optimizer"]),
             seed=lambda: int(training.seed),
             minutes=lambda: training.seconds / 60,
             images_per_second=lambda: training.images_per_second,
@@ -162,7 +162,8 @@ def _checked(file: Path, remedy: str, **values: Callable[[], Any]) -> dict[str, 
     return found
 
 
-def _optimizer_title(component: Mapping[str, Any]) -> str:
+def optimizer_title(component: Mapping[str, Any]) -> str:
+    """Return the name of an optimizer, with that of its base: "sam over sgd"."""
     base = f" over {component['base']['name']}" if "base" in component else ""
     return f"{component['name']}{base}"
 

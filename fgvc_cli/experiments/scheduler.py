@@ -44,7 +44,7 @@ class SweepCallback(Protocol):
         """Called several times a second with the progress of the active runs by title, and the seconds left."""
 
     def finished(self, run: PlannedRun, summary: TrainingSummary, seconds: float, left: float | None) -> None:
-        """A run finished after that many seconds, with so many left for the sweep."""
+        """A run finished after `seconds`; `left` is the estimate for the remaining runs."""
 
     def failed(self, run: PlannedRun, reason: str) -> None:
         """A run failed; the others continue."""

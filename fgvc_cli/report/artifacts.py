@@ -10,6 +10,7 @@ from typing import Any
 
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.split_selection import SelectedSplit, results_folder, select_split
+from fgvc_cli.experiments.compared_run import optimizer_title
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
 from fgvc_cli.registry import Registry
 from fgvc_cli.report.examples import DEFAULT_EXPLAINER, Examples, ReportRequest, make_examples
@@ -76,9 +77,7 @@ class RunRecord:
     @property
     def optimizer(self) -> str:
         """Name of the optimizer, with that of its base: "sam over sgd"."""
-        component = self.summary.components["optimizer"]
-        base = component.get("base")
-        return f"{component['name']} over {base['name']}" if base else str(component["name"])
+        return optimizer_title(self.summary.components["optimizer"])
 
 
 @dataclass
