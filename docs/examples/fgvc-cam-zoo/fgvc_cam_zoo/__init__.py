@@ -10,14 +10,14 @@ def fgvc_explainers() -> list[ExplainerSpec]:
         ExplainerSpec(
             "scorecam",
             "fgvc_cam_zoo.explainers:ScoreCam",
-            "Score-CAM: channels weighted by the score of the image seen through them; slow",
+            "Score-CAM: channels weighted by the score of the image masked with each; slow",
             "fgvc_cam_zoo.options:ScoreCamOptions",
             "Wang et al. 2020, Score-CAM, CVPR workshops, arXiv 1910.01279",
         ),
         ExplainerSpec(
             "eigencam",
             "fgvc_cam_zoo.explainers:EigenCam",
-            "Eigen-CAM: the first principal component of the feature maps, whatever the class",
+            "Eigen-CAM: first principal component of the feature maps, independent of the class",
             "fgvc_cam_zoo.options:CamOptions",
             "Muhammad, Yeasin 2020, Eigen-CAM, IJCNN, arXiv 2008.00299",
         ),

@@ -1,4 +1,4 @@
-"""Options of the explainers; free of torch, so that `fgvc show explainer scorecam` is quick."""
+"""Options of the explainers. This module must not import torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fgvc_cli import option
 
 @dataclass(frozen=True)
 class CamOptions:
-    """Where the activations are taken."""
+    """Options of both explainers."""
 
     map: int | None = option(
-        None, "feature map of the backbone, 0 the shallowest; none: the one that the score is read from", minimum=0
+        None, "index of the feature map, 0: the shallowest; none: the one that the score is computed from", minimum=0
     )
 
 
@@ -20,4 +20,4 @@ class CamOptions:
 class ScoreCamOptions(CamOptions):
     """Options of Score-CAM."""
 
-    batch_size: int = option(16, "images seen through a channel, in a forward pass", minimum=1)
+    batch_size: int = option(16, "masked images per forward pass", minimum=1)

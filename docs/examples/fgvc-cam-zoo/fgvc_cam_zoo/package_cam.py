@@ -1,4 +1,4 @@
-"""A classifier of fgvc in the hands of the grad-cam package, which expects a module from images to scores."""
+"""Use a classifier of fgvc with the grad-cam package, which expects a module from images to scores."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import CamLayer, Classifier, Explainer
 
 SMALL_GRID = 4
-"""Points a side below which a map tells next to nothing."""
+"""Points per side below which a map shows almost nothing."""
 
 
 class Scores(nn.Module):
-    """A classifier whose output is the scores that its prediction uses."""
+    """A classifier as a module from images to the scores of its prediction."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class Scores(nn.Module):
 
 
 class PackageCam(Explainer):
-    """An explainer of the package that needs no gradient; a subclass says which, in `make`.
+    """Base class for gradient-free explainers of the package; subclasses implement `make`.
 
-    The package is given one image at a time: what it keeps grows with the batch, and so no image sees another.
+    The package gets one image at a time, which bounds its memory and keeps images independent.
     """
 
     name: ClassVar[str]
@@ -45,10 +45,10 @@ class PackageCam(Explainer):
 
     @abstractmethod
     def make(self, model: nn.Module, layers: list[nn.Module], reshape: Callable[[Tensor], Tensor]) -> BaseCAM:
-        """Make the package's object, which hooks the layers; `reshape` brings their output to B,C,H,W."""
+        """Return the package's object, which hooks the layers; `reshape` converts their output to B,C,H,W."""
 
     def quiet(self) -> AbstractContextManager[object]:
-        """Return what keeps the package from drawing bars of its own."""
+        """Return a context that disables progress bars of the package."""
         return nullcontext()
 
     def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
@@ -67,18 +67,18 @@ class PackageCam(Explainer):
         return torch.stack(maps).clamp(0, 1).to(device, torch.float32)
 
     def check(self, classifier: Classifier) -> None:
-        """Refuse a map that the backbone has not, or has no module for."""
+        """Check that the backbone has the map, and a module for it."""
         self._layer(classifier)
 
     def notes(self, classifier: Classifier) -> list[str]:
-        """Say so where the map has next to no points."""
+        """Return a note if the map has few points."""
         maps, index = classifier.backbone.info.maps, self._map(classifier)
         grid = maps[-1 if index is None else index].grid if maps else (SMALL_GRID, SMALL_GRID)
         if min(grid) >= SMALL_GRID:
             return []
         return [
             f"{self.name}: the map has {grid[0]}x{grid[1]} points at {classifier.preprocessing.image_size} px; a "
-            "shallower one shows more (--set explainer.map=N)."
+            "shallower one shows more detail (`explainer.map`)"
         ]
 
     def _map(self, classifier: Classifier) -> int | None:
@@ -88,18 +88,18 @@ class PackageCam(Explainer):
         index, info = self._map(classifier), classifier.backbone.info
         if index is not None and index >= len(info.maps):
             known = ", ".join(map(str, range(len(info.maps)))) or "none"
-            raise UsageError(f"explainer.map={index}: {info.name} has the maps {known}.")
+            raise UsageError(f"explainer.map={index}: {info.name} has the maps {known}")
         try:
             return classifier.backbone.cam_layer(index)
         except (FgvcError, ValueError) as error:
-            raise UsageError(f"{self.name} takes the activations of a layer. {error}") from error
+            raise UsageError(f"{self.name} needs the activations of a layer: {error}") from error
 
 
 def _as_maps(output: Tensor, layer: CamLayer) -> Tensor:
-    """Bring a layer's output to B,C,H,W, as a copy: the next module may write into what it got."""
+    """Convert a layer's output to B,C,H,W, as a copy, because the next module may modify it in place."""
     if layer.layout == "BHWC":
         output = output.permute(0, 3, 1, 2)
     elif layer.layout == "BNC":
-        assert layer.grid is not None, "the backbone names tokens without a grid"
+        assert layer.grid is not None, "tokens without a grid"
         output = output[:, layer.prefix :].transpose(1, 2).unflatten(2, layer.grid)
     return output.float().clone()

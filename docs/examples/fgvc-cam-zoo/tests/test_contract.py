@@ -1,10 +1,10 @@
-"""What every explainer must keep."""
+"""fgvc's contract of every explainer."""
 
 import pytest
 
 from fgvc_cli.testing import contract
 
-# Score-CAM takes a forward pass for each channel of an image: on large backbones that is minutes.
+# Score-CAM takes a forward pass per channel, which takes minutes on large backbones.
 CHECKS = [
     *contract("explainer", "scorecam", {"batch_size": 64}, partners=False),
     *contract("explainer", "eigencam"),

@@ -1,4 +1,4 @@
-"""The maps are those of the package used by hand; nothing of its bars is seen."""
+"""Maps equal those of the package used directly; its progress bars are disabled."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SIZE, CLASSES = 32, 3
 
 
 class Backbone(BackboneContract):
-    """One convolution; its output comes as B,H,W,C or as tokens behind one that is no point of the map."""
+    """One convolution with an output of layout B,C,H,W or B,H,W,C, or tokens after a class token."""
 
     def __init__(self, layout):
         super().__init__()
@@ -60,7 +60,7 @@ class MeanHead(Head):
 
 
 class Alone(nn.Module):
-    """The same network as one module, as the package's own users have it."""
+    """The same network as a single module."""
 
     def __init__(self, classifier):
         super().__init__()
@@ -83,42 +83,42 @@ def images():
     return torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
-def by_hand(package, classifier, images, targets):
+def directly(package, classifier, images, targets):
     model = Alone(classifier).eval()
     cam = package(model, [model.features])
     return torch.from_numpy(cam(images, [ClassifierOutputTarget(int(target)) for target in targets]))
 
 
-def test_scorecam_is_the_packages(classifier, images, capfd):
+def test_scorecam_equals_the_package(classifier, images, capfd):
     targets = torch.tensor([0, 2, 1])
     maps = ScoreCam(ScoreCamOptions(batch_size=4)).explain(classifier, images, targets)
     assert capfd.readouterr().err == ""
-    torch.testing.assert_close(maps, by_hand(ScoreCAM, classifier, images, targets), atol=1e-4, rtol=0)
+    torch.testing.assert_close(maps, directly(ScoreCAM, classifier, images, targets), atol=1e-4, rtol=0)
     assert maps.amax((1, 2)).min() > 0.5
 
 
-def test_eigencam_is_the_packages_or_its_other_direction(classifier, images):
+def test_eigencam_equals_the_package_up_to_sign(classifier, images):
     targets = torch.zeros(3, dtype=torch.int64)
     maps = EigenCam(CamOptions()).explain(classifier, images, targets)
-    theirs = by_hand(EigenCAM, classifier, images, targets)
+    theirs = directly(EigenCAM, classifier, images, targets)
     means = Alone(classifier).features(images).mean(1, keepdim=True).detach()
     activations = nn.functional.interpolate(means, (SIZE, SIZE), mode="bilinear")[:, 0]
     for own, other, activation in zip(maps, theirs, activations, strict=True):
-        assert alike(own, activation) > 0
-        assert torch.allclose(own, other, atol=1e-4) or alike(other, activation) < 0
+        assert correlation(own, activation) > 0
+        assert torch.allclose(own, other, atol=1e-4) or correlation(other, activation) < 0
     assert torch.equal(maps, EigenCam(CamOptions()).explain(classifier, images, targets + 1))
 
 
-def alike(one, other):
+def correlation(one, other):
     return torch.corrcoef(torch.stack((one.flatten(), other.flatten())))[0, 1]
 
 
-def test_a_map_that_is_not_there_is_refused(classifier):
+def test_missing_map_is_refused(classifier):
     with pytest.raises(UsageError, match=r"explainer\.map=4: one has the maps 0"):
         EigenCam(CamOptions(map=4)).check(classifier)
 
 
-def test_no_hook_is_left_when_the_classifier_raises(classifier, images, monkeypatch):
+def test_hooks_are_removed_after_an_error(classifier, images, monkeypatch):
     def fail(*_):
         raise RuntimeError("broken")
 

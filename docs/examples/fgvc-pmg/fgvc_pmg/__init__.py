@@ -10,7 +10,7 @@ def fgvc_heads() -> list[HeadSpec]:
         HeadSpec(
             "pmg",
             "fgvc_pmg.head:PmgHead",
-            "PMG: three stages and their concatenation, trained on ever larger jigsaw patches",
+            "PMG: three stages and their concatenation, trained on jigsaw patches of increasing size",
             "fgvc_pmg.options:PmgOptions",
             "Du et al. 2020, Progressive Multi-Granularity Training of Jigsaw Patches, ECCV, arXiv 2003.03836",
             maps=3,

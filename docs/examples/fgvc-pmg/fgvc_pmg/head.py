@@ -1,4 +1,4 @@
-"""PMG: a classifier for each of the last three maps and one for all of them, each with an update of its own."""
+"""PMG: a classifier per map for the last three maps and one for all of them, each with its own update."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fgvc_pmg.options import PmgOptions
 
 STAGES = ("stage1", "stage2", "stage3")
 CONCAT = "concat"
-"""The parts of the head; without one it is all of them."""
+"""Parts of the head, besides the whole."""
 
 
 class PmgHead(Head):
     """The head of Du et al. 2020 (arXiv 2003.03836), section 3.
 
-    Each of the last three maps goes through two convolutions and a global max pool to a vector, which its stage's
-    classifier reads; the concatenation of the three has a classifier too. A batch is four updates, shallow to deep and
-    then whole: the stages on jigsaw patches, the concatenation on the images.
+    Two convolutions and a global max pool turn each of the last three maps into a vector, which is classified by its
+    stage's classifier; the concatenation of the three vectors has its own. A batch takes four updates: the stages on
+    jigsaw patches, shallow to deep, and the concatenation on the images.
 
     Args:
-        backbone: offers three maps at least.
-        classes: K.
+        backbone: description of a backbone with at least three maps.
+        classes: number of classes K.
         options: see `PmgOptions`.
     """
 
@@ -41,11 +41,11 @@ class PmgHead(Head):
         self.concat = classifier(channels * len(STAGES), hidden, classes)
 
     def reads(self, part: str | None = None) -> Reads:
-        """Return one map for a stage, all three for the rest."""
+        """Return one map for a stage, otherwise all three."""
         return Reads(maps=(self.maps[STAGES.index(part)],) if part in STAGES else self.maps)
 
     def forward(self, features: Features, part: str | None = None) -> Tensor:
-        """Return the scores B,K of a part; of all of it B,4,K, those of the concatenation last."""
+        """Return the scores B,K of a part, or B,4,K of all classifiers, the concatenation last."""
         if part in STAGES:
             level = STAGES.index(part)
             return self._classified(level, self._vector(level, features))
@@ -56,7 +56,7 @@ class PmgHead(Head):
         return torch.stack([*(self._classified(level, v) for level, v in enumerate(vectors)), concat], dim=1)
 
     def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
-        """Yield the stages on jigsaw patches, and the concatenation on the images."""
+        """Yield the stages on jigsaw patches, then the concatenation on the images."""
         missing_grad = self.options.missing_grad
 
         def stage_loss(scores: Tensor) -> Loss:
@@ -70,7 +70,7 @@ class PmgHead(Head):
         yield Objective(images, concat_loss, CONCAT, missing_grad, CONCAT)
 
     def predict(self, model: Model, images: Tensor) -> Tensor:
-        """Return B,K: the mean of the four classifiers' scores, or the concatenation's alone."""
+        """Return B,K: the mean scores of the four classifiers, or those of the concatenation."""
         scores: Tensor = model(images).mean(dim=1) if self.options.combined else model(images, CONCAT)
         return scores
 
@@ -84,7 +84,7 @@ class PmgHead(Head):
 
 
 def stage(inputs: int, width: int, channels: int) -> nn.Sequential:
-    """Make what a map B,C,H,W goes through before it is pooled."""
+    """Return the convolutions for a map B,C,H,W before pooling."""
     return nn.Sequential(
         nn.Conv2d(inputs, width, 1, bias=False),
         nn.BatchNorm2d(width),
@@ -96,7 +96,7 @@ def stage(inputs: int, width: int, channels: int) -> nn.Sequential:
 
 
 def classifier(inputs: int, hidden: int, classes: int) -> nn.Sequential:
-    """Make a classifier of vectors B,D."""
+    """Return a classifier of vectors B,D."""
     return nn.Sequential(
         nn.BatchNorm1d(inputs), nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ELU(), nn.Linear(hidden, classes)
     )

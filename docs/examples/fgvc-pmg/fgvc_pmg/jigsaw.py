@@ -1,4 +1,4 @@
-"""Images cut into patches and put together in another order."""
+"""Jigsaw patches: images with shuffled patches."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def jigsaw(images: Tensor, patches: int) -> Tensor:
-    """Cut each image into patches x patches squares and shuffle them, each image in an order of its own.
+    """Cut each image into a grid of patches and shuffle them, independently per image.
 
-    The order comes from torch's generator of the images' device, in one operation for the whole batch. The square that
-    the patches cover is the largest that divides evenly, from the upper left; what is beyond it stays.
+    The order is drawn from torch's generator of the device, in one operation for the batch. If the size is not
+    divisible by the number of patches, the remaining edge on the right and at the bottom stays in place.
 
     Args:
         images: B,C,H,W.
-        patches: squares a side; 1 or more than there are pixels: the images as they are.
+        patches: patches per side; with 1, or more than pixels, the images are returned unchanged.
 
     Returns:
         B,C,H,W.

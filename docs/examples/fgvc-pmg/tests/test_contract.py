@@ -1,4 +1,4 @@
-"""What every head must keep."""
+"""fgvc's contract of every head."""
 
 import pytest
 

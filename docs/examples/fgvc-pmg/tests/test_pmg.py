@@ -1,4 +1,4 @@
-"""The jigsaw, and the four updates of a batch."""
+"""The jigsaw and the four updates of a batch."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def cut(images, patches):
 
 
 @pytest.mark.parametrize("patches", [2, 4, 8])
-def test_the_jigsaw_keeps_every_patch_whole_and_mixes_each_image_in_its_own_way(patches):
+def test_jigsaw_keeps_patches_and_shuffles_each_image_independently(patches):
     images = numbered()
     torch.manual_seed(0)
     mixed = jigsaw(images, patches)
@@ -39,7 +39,7 @@ def test_the_jigsaw_keeps_every_patch_whole_and_mixes_each_image_in_its_own_way(
     assert torch.equal(jigsaw(images, patches), mixed)
 
 
-def test_what_the_patches_do_not_cover_stays():
+def test_uncovered_edge_stays():
     images = numbered(side=19)
     torch.manual_seed(0)
     mixed = jigsaw(images, 4)
@@ -48,7 +48,7 @@ def test_what_the_patches_do_not_cover_stays():
     assert not torch.equal(mixed, images)
 
 
-def test_images_too_small_to_cut_stay_as_they_are():
+def test_small_images_are_unchanged():
     images = numbered(side=4)
     assert jigsaw(images, 1) is images and jigsaw(images, 8) is images
 
@@ -66,7 +66,7 @@ def features():
     return Features({i: torch.randn(2, 4 * 2**i, 8 // 2**i, 8 // 2**i, generator=generator) for i in (1, 2, 3)}, None)
 
 
-def test_a_batch_is_four_updates_from_small_patches_to_the_whole(head):
+def test_objectives_of_a_batch(head):
     images, targets = numbered(2, 32), torch.tensor([0, 1])
     objectives = list(head.objectives(images, targets))
     assert [o.part for o in objectives] == ["stage1", "stage2", "stage3", "concat"]
@@ -80,13 +80,13 @@ def test_a_batch_is_four_updates_from_small_patches_to_the_whole(head):
     assert [o.loss(scores).scores is scores for o in objectives] == [False, False, False, True]
 
 
-def test_each_stage_reads_its_own_map_and_the_rest_all_three(head):
+def test_reads(head):
     assert [head.reads(part).maps for part in ("stage1", "stage2", "stage3")] == [(1,), (2,), (3,)]
     assert head.reads("concat").maps == head.reads().maps == (1, 2, 3)
     assert head.cam_map() == 3
 
 
-def test_the_parts_are_what_the_whole_is_made_of(head):
+def test_parts_equal_the_whole(head):
     head.eval()
     whole = head(features())
     assert whole.shape == (2, 4, CLASSES)
@@ -94,7 +94,7 @@ def test_the_parts_are_what_the_whole_is_made_of(head):
         torch.testing.assert_close(whole[:, index], head(features(), part))
 
 
-def test_the_prediction_takes_all_four_or_the_concatenation(head):
+def test_predict(head):
     head.eval()
 
     def model(images, part=None):
@@ -105,6 +105,6 @@ def test_the_prediction_takes_all_four_or_the_concatenation(head):
     torch.testing.assert_close(head.predict(model, None), head(features(), "concat"))
 
 
-def test_three_numbers_of_patches_are_wanted():
+def test_patches_must_be_three_numbers():
     with pytest.raises(ValueError, match=r"patches=\[4, 2\]: give three numbers"):
         PmgOptions(patches=(4, 2))
