@@ -17,7 +17,7 @@ from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry
 from fgvc_cli.registry.loading import PluginError, check_spec
 from fgvc_cli.registry.records import Origin
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary, TrainMetrics
-from fgvc_cli.testing.tiny import summary_of
+from fgvc_cli.testing.tracker import summary_of
 from fgvc_cli.training import run as training
 from fgvc_cli.training.callbacks import Callback, Callbacks, tracker_callbacks
 from fgvc_cli.training.state import Interrupted
