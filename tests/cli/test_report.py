@@ -87,7 +87,7 @@ def test_a_report_of_a_run(fgvc, run):
 def test_the_json_document(fgvc, evaluated):
     summary = evaluated / "evaluation/test/summary.json"
     summary.write_text(summary.read_text().replace('"top1": 0.6', '"top1": 0.7', 1))
-    result = fgvc("report", evaluated, *RANDOM, "--json")
+    result = fgvc("report", evaluated, *RANDOM, "--images", 2, "--json")
     assert "images     " not in result.stderr, "it is not evaluated again"
     document = json.loads(result.stdout)
     assert document["page"] == str(evaluated / "report.html")
@@ -96,8 +96,8 @@ def test_the_json_document(fgvc, evaluated):
     assert (facts["run"], facts["split"], facts["images"], facts["top1"]) == (str(evaluated), "test", 10, 0.7)
     assert facts["standard_error"] == pytest.approx((0.7 * 0.3 / 10) ** 0.5)
     assert facts["explainer"] == "random" and facts["missing"] == []
-    assert sorted(facts["mistakes"]) == [f"ant/{i}.png" for i in range(4)]
-    assert len(facts["occlusion"]) == 6 and all(row["survived"] for row in facts["occlusion"])
+    assert len(facts["mistakes"]) == 2 and all(key.startswith("ant/") for key in facts["mistakes"])
+    assert len(facts["occlusion"]) == 2 and all(row["survived"] for row in facts["occlusion"])
 
 
 def test_printed_commands_work(fgvc, evaluated):

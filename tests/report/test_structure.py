@@ -27,7 +27,8 @@ HOSTILE = [
 
 
 @pytest.fixture(
-    params=["whole", "several", "many classes", "two classes", "no images", "no scores", "untrained", "hostile"]
+    scope="module",
+    params=["whole", "several", "many classes", "two classes", "no images", "no scores", "untrained", "hostile"],
 )
 def html(request, run_report, recorded, scored, examples) -> str:
     shown = {
@@ -50,7 +51,7 @@ def html(request, run_report, recorded, scored, examples) -> str:
     return runs_page(shown[request.param]()).html()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(html, read_page):
     return read_page(html)
 
