@@ -117,7 +117,7 @@ def test_another_base_optimizer():
         (["head.fpnsize=3"], {}, r"head\.fpnsize: no such option\. Did you mean 'fpn_size'\? .*pim: fpn_size"),
         (["head.fpn_size=3"], {"heads": ("linear",)}, "Options of linear: dropout"),
         (["head.name=pim"], {}, "`head`"),
-        (["head.fpn_size=3"], {"pipeline": True}, "Options of linear: dropout"),
+        (["head.fpn_size=3"], {"pipeline": True, "backbones": ()}, "Options of linear: dropout"),
         (["optimizer.base=sam"], {}, "evaluates its objective more than once"),
         (["explainer.map=1"], {}, "`explain`"),
         (["explainer.mpa=1"], {"explain": ("gradcam",)}, "Did you mean 'map'"),
@@ -132,7 +132,7 @@ def test_another_base_optimizer():
 )
 def test_wrong_requests_are_refused(settings, request_, says):
     with pytest.raises(UsageError, match=says):
-        planned(*settings, **request_)
+        planned(*settings, **{"backbones": NET, **request_})
 
 
 def test_a_component_that_cannot_be_loaded_fails_its_own_combinations():
@@ -148,7 +148,7 @@ def test_the_pipeline_alone_uses_the_recipes_combination():
     assert not found.combinations
     assert (found.config.backbone.name, found.config.train.image_size) == ("swin_t", 48)
     assert len(planned(pipeline=True, heads=("pim",), backbones=NET).combinations) == 4
-    assert planned(pipeline=True, epoch=True).combinations
+    assert planned(pipeline=True, epoch=True, heads=("linear",), optimizers=("sgd",)).combinations
 
 
 def test_images_from_a_named_dataset_or_a_folder(tmp_path):

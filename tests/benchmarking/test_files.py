@@ -124,7 +124,7 @@ def changed(document: dict, path: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         ("rows.0.update.timing.median", "fast", "Timing.median is 'fast'"),
         ("rows.0.update.timing.median", 0, "8 images in 0 ms"),
@@ -141,7 +141,7 @@ def changed(document: dict, path: str, value: object) -> None:
         ("feeds", [{"name": "later epochs", "images_per_second": 0, "images": 8}], "images_per_second is 0"),
     ],
 )
-def test_damaged_values_are_refused(tmp_path, make_report, make_work, path, value, told):
+def test_damaged_values_are_refused(tmp_path, make_report, make_work, path, value, message):
     """When the file is read; a damaged one is skipped when another benchmark looks for one to compare with."""
     report = make_report()
     document = json.loads(json.dumps(report.as_json()))
@@ -149,7 +149,7 @@ def test_damaged_values_are_refused(tmp_path, make_report, make_work, path, valu
     for name in ("damaged", "new"):
         (tmp_path / name).mkdir()
     (tmp_path / "damaged/bench.json").write_text(json.dumps(document))
-    with pytest.raises(FgvcError, match=rf"bench\.json is damaged: .*{told}"):
+    with pytest.raises(FgvcError, match=rf"bench\.json is damaged: .*{message}"):
         files.read_report(tmp_path / "damaged")
     assert files.BenchFiles(tmp_path / "new").earlier(report) is None
 

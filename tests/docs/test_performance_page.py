@@ -48,6 +48,7 @@ def test_scripts_options_and_sets_exist(page, root, choices):
     assert seen == choices["SETS"].keys()
 
 
+@pytest.mark.slow
 def test_the_script_of_choices_runs(choices, capsys):
     sizes = "--backbone timm/test_resnet --head linear --image-size 32 --batch-size 2 --rounds 1 --device cpu"
     choices["main"](["heads", "sgd", *sizes.split()])
