@@ -16,7 +16,7 @@ from fgvc_cli.cli.tables import (
     skipped_line,
     written_line,
 )
-from fgvc_cli.formatting import percent, quoted, run_labels
+from fgvc_cli.formatting import counted, percent, quoted, run_labels
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -105,7 +105,7 @@ def _show_end(evaluation: Evaluation, all_classes: bool, commands: Sequence[str]
     console.print()
     lines = [skipped_line(list(summary.failures))] * bool(summary.failed)
     if summary.not_finite:
-        lines.append(f"{summary.not_finite} images have scores that are not finite; they count as wrong.")
+        lines.append(f"{counted(summary.not_finite, 'image')} with scores that are not finite, counted as wrong")
     for line in [*lines, written_line(evaluation.files), *next_lines(commands)]:
         console.print(line, soft_wrap=True)
 

@@ -12,7 +12,7 @@ from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.completion import component_names
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.formatting import percent, quoted
+from fgvc_cli.formatting import counted, percent, quoted
 from fgvc_cli.runs.folder import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def explain_images(
     for line in dict.fromkeys(line for ready in runs for e in made for line in e.notes(ready.classifier)):
         console.note(line)
     if len(found) > len(images):
-        console.note(f"skipped {len(found) - len(images)} earlier pictures (*{PANEL_SUFFIX})")
+        console.note(f"skipping {counted(len(found) - len(images), 'earlier picture')} (*{PANEL_SUFFIX})")
     for name, reason in failures.items():
         console.warn(f"skipping {name}: {reason}")
     request = {
@@ -293,7 +293,7 @@ def explain_images(
                         explained += 1
                     bar.advance()
     except KeyboardInterrupt:
-        console.note(f"interrupted after {explained} of {len(explanations.images)} images")
+        console.note(f"interrupted after {explained} of {counted(len(explanations.images), 'image')}")
         raise typer.Exit(130) from None
     finally:
         writer.close(failures)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fgvc_cli.cli.console import out
 from fgvc_cli.cli.tables import figure_table, print_titled, skipped_line, written_line
-from fgvc_cli.formatting import percent, quoted
+from fgvc_cli.formatting import counted, percent, quoted
 from fgvc_cli.scoring.results import images_text
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def show_dataset_explanation(result: DatasetExplanation) -> None:
     console.print(f"{', '.join(summary.runs)} on {images_text(summary.as_json())}", soft_wrap=True)
     chosen = "" if summary.chosen == "all" else f" ({summary.chosen})"
     target = {"predicted": "the predicted class", "true": "the true class"}.get(summary.target, summary.target)
-    images = f"{summary.images_measured} of {summary.images_available} images{chosen}"
+    images = f"{summary.images_measured} of {counted(summary.images_available, 'image')}{chosen}"
     console.print(f"{images}; maps of {target}", soft_wrap=True)
     print_titled(_occlusion_title(summary), _occlusion(entries, several))
     print_titled("Faithfulness (area under the curve; drop in %; ±: standard error)", _faithfulness(entries, several))
@@ -48,12 +48,14 @@ def closing_lines(result: DatasetExplanation) -> list[str]:
     several = len(summary.runs) > 1
     lines = [line for entry in summary.explainers for line in _random_comparison(entry, several)]
     if summary.interrupted:
-        lines.append(f"interrupted: the figures are of {summary.images_measured} of {summary.images_chosen} images.")
+        lines.append(
+            f"interrupted: the figures are of {summary.images_measured} of {counted(summary.images_chosen, 'image')}"
+        )
     not_finite = next((entry.not_finite for entry in summary.explainers if entry.not_finite), 0)
     if not_finite:
-        lines.append(f"{not_finite} images have scores that are not finite; they enter no figure.")
+        lines.append(f"{counted(not_finite, 'image')} with scores that are not finite, excluded from all figures")
     lines += [
-        f"{_label(entry, several)}: the map is zero for {entry.totals.nothing_marked} images."
+        f"{_label(entry, several)}: the map is zero for {counted(entry.totals.nothing_marked, 'image')}"
         for entry in summary.explainers
         if entry.totals.nothing_marked
     ]

@@ -14,7 +14,7 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.formatting import percent
+from fgvc_cli.formatting import counted, percent
 
 if TYPE_CHECKING:
     from fgvc_cli.evaluation.predict import Prediction
@@ -73,7 +73,7 @@ def predict(
     if count == 0:
         raise FgvcError("no image could be classified, see above")
     if failures:
-        console.warn(f"skipped {len(failures)} of {total} images, see above")
+        console.warn(f"skipped {len(failures)} of {counted(total, 'image')}, see above")
         raise typer.Exit(3)
 
 

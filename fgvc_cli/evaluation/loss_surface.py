@@ -222,5 +222,5 @@ def read_images(
         on_images(len(batch.labels))
     loader.close()  # ends the worker processes
     if not batches:
-        raise FgvcError(f"{ready.run}: none of the {len(split)} images ({split.name}) can be read.")
+        raise FgvcError(f"{ready.run}: none of the {len(split)} images ({split.name}) can be read")
     return batches, dict(loader.failures)

@@ -125,7 +125,7 @@ def test_non_finite_scores_are_wrong(fgvc, bee_run, another_run, here) -> None:
     summary = json.loads(Path("both/summary.json").read_text())
     assert (summary["not_finite"], summary["top1"], summary["loss"]) == (10, 0, None)
     assert summary["members"][0]["top1"] == 0.6 and summary["over_best"]["member_only"] == 6
-    assert "10 images have scores that are not finite" in result.stdout
+    assert "10 images with scores that are not finite" in result.stdout
 
 
 def test_runs_trained_on_the_images_are_reported(fgvc, bee_run, another_run, here) -> None:

@@ -122,7 +122,7 @@ def test_pictures_are_overwritten_only_with_force_and_never_explained(fgvc, bee_
     assert "--force" in again.stderr and "--out" in again.stderr
     forced = fgvc(*arguments, "--force", "--json")
     assert forced.exit_code == 0 and len(json.loads(forced.stdout)["images"]) == 2
-    assert "skipped 2 earlier pictures" in forced.stderr
+    assert "skipping 2 earlier pictures" in forced.stderr
 
 
 ONE = "photos/two.jpg"

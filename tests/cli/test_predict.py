@@ -103,15 +103,6 @@ def test_no_image_at_all_is_a_clear_error(fgvc, bee_run: Path, tmp_path: Path) -
     assert result.stdout == ""
 
 
-def test_an_image_named_twice_is_predicted_once(fgvc, bee_run: Path, photos: Path) -> None:
-    result = fgvc("predict", photos / "a.png", photos, photos / "a.png", "--run", bee_run, "--json")
-    assert len(json.loads(result.stdout)["predictions"]) == 2
-
-
-def test_json_and_csv_exclude_each_other(fgvc, bee_run: Path, photos: Path) -> None:
-    assert fgvc("predict", photos, "--run", bee_run, "--json", "--csv").exit_code == 2
-
-
 def test_batches_and_workers_change_nothing(fgvc, bee_run: Path, photos: Path) -> None:
     one = fgvc("predict", photos, "--run", bee_run, "--csv", "--batch-size", 1).stdout
     assert fgvc("predict", photos, "--run", bee_run, "--csv", "--workers", 1).stdout == one

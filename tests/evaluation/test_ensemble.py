@@ -45,16 +45,6 @@ def test_members_have_equal_weights(made_scores) -> None:
     assert ensemble.loss == pytest.approx(-np.log(0.4))
 
 
-def test_the_loss_of_the_average_is_at_most_the_average_loss(made_scores) -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, 50).tolist()
-    members = []
-    for _ in range(3):
-        rows = rng.dirichlet(np.ones(4), 50)
-        members.append(made_scores(rows, labels, loss=cross_entropy(rows, np.array(labels))))
-    assert average(members).loss < np.mean([member.loss for member in members])  # Jensen's inequality
-
-
 def test_non_finite_scores_of_a_member_make_the_image_wrong(made_scores) -> None:
     good, bad = made_scores([[0.9, 0.1], [0.9, 0.1]], [0, 0]), made_scores([[np.nan, np.nan], [0.8, 0.2]], [0, 0])
     ensemble = average([good, bad])
@@ -88,12 +78,6 @@ def test_the_diversity_of_a_pair_counted_by_hand(predicting) -> None:
         "both_right": 0.3, "first_only": 0.2, "second_only": 0.2, "one_right": 0.4, "both_wrong": 0.3,
         "both_wrong_same_class": 0.2, "different_predictions": 0.5, "q": pytest.approx((9 - 4) / (9 + 4)),
     }  # fmt: skip
-
-
-def test_equal_predictions_have_no_diversity(predicting) -> None:
-    found = asdict(PairDiversity.of(predicting("aabc"), predicting("aabc")))
-    assert (found["one_right"], found["different_predictions"], found["q"]) == (0, 0, 1)
-    assert found["both_wrong"] == found["both_wrong_same_class"] == 0.5
 
 
 def test_non_finite_scores_are_wrong_and_agree_with_nothing(predicting) -> None:

@@ -106,12 +106,6 @@ def test_the_gallery_has_the_largest_drops(run_of, explain) -> None:
     assert {image.explainer for image in result.summary.gallery} == {"perfect"}
 
 
-def test_the_gallery_has_predictions_that_survive(run_of, explain) -> None:
-    result = explain(run_of(), gallery=3, explainers=("inverted",))
-    survived = [image for image in result.summary.gallery if image.reason == "survived"]
-    assert len(survived) == 3 and all("25 % masked" in image.words for image in survived)
-
-
 def test_each_step_has_its_own_means(run_of, explain, bars) -> None:
     result = explain(run_of(), classes=("lit",), steps=3, masking=Masking(area=6 / 64), target="lit")
     steps = entry(result, "perfect").steps
@@ -279,12 +273,3 @@ def test_the_tables_show_the_figures(run_of, explain, capsys) -> None:
     assert "(masked: 25 %, mean)" in text and "14 of 14 images" in text
     assert "Pointing game" not in text
     assert "largest drop: true class from 100 to 0 %" in text
-
-
-def test_of_several_runs_each_line_names_its_run(run_of, explain, capsys) -> None:
-    first, second = run_of("first"), run_of("second")
-    result = explain(first, second)
-    for name in (first.parent.name, second.parent.name):
-        assert sum(line.startswith(f"perfect, {name}") for line in closing_lines(result)) == 2
-    show_dataset_explanation(result)
-    assert f"Classes (perfect, {first.parent.name})" in capsys.readouterr().out

@@ -56,11 +56,6 @@ def test_masked_pixels_are_not_selected_again() -> None:
     assert not most_salient(MAP, Masking(threshold=0.8), first).any()
 
 
-def test_the_area_is_per_image() -> None:
-    maps = torch.stack([MAP[0], torch.zeros(3, 3), MAP[0].flip(0)])
-    assert most_salient(maps, Masking(area=0.34)).sum(dim=(1, 2)).tolist() == [3, 0, 3]
-
-
 def test_the_mean_is_that_of_the_image_and_gray_is_128() -> None:
     pixels = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
     pixels[0, 0] = torch.tensor([[10, 20], [30, 41]])  # mean 25.25
@@ -114,12 +109,6 @@ def test_masking_the_patch_that_decides_flips_the_prediction(ready, named, lamp)
     assert second.targets.tolist() == [DARK, DARK]  # the class predicted at that step
     assert second.pixels[0, 0, 0, 0] == 64  # the mean of 16 lit pixels in 64: 63.75
     assert not second.maps[0].any()  # a new map
-
-
-def test_masking_anything_else_changes_nothing(ready, named, lamp) -> None:
-    first, second = occlusion_steps(named("inverted"), ready(), lamp(16), None, Masking(area=0.5), steps=1)
-    assert second.masks[0].sum() == 32 and not second.masks[0, :4, :4].any()
-    assert torch.equal(first.probabilities, second.probabilities)
 
 
 def test_each_step_masks_additional_pixels(ready, named, lamp) -> None:

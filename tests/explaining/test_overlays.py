@@ -10,7 +10,7 @@ from PIL import Image
 
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.data.images import ImageError
-from fgvc_cli.explaining.overlays import crop_box, masked_photograph, open_photograph, pixel_box, to_photograph
+from fgvc_cli.explaining.overlays import crop_box, masked_photograph, open_photograph, to_photograph
 
 SIZES = [(300, 200), (64, 64), (50, 400)]
 
@@ -64,15 +64,6 @@ def test_salient_pixels_are_drawn_at_their_place(size):
     assert center[0] == pytest.approx(box[0] + 45 * side_x, abs=max(1, 0.3 * side_x))
     assert center[1] == pytest.approx(box[1] + 15 * side_y, abs=max(1, 0.3 * side_y))
     assert brought.sum() == pytest.approx(100 * side_x * side_y, rel=0.15)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_values_are_zero_outside_of_the_crop(size):
-    box = crop_box(size, preprocessing())
-    brought = to_photograph(np.ones((64, 64), np.bool_), size, box)
-    left, top, right, bottom = pixel_box(size, box)
-    assert brought[top:bottom, left:right].all()
-    assert brought.sum() == (right - left) * (bottom - top)
 
 
 def test_a_crop_beyond_the_photograph_is_clipped():
