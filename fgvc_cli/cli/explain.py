@@ -41,15 +41,15 @@ def explain(
     run: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Run folder or model.safetensors. May be given several times, to compare runs.",
-            show_default="the newest finished run",
+            help="Run folder or model.safetensors. Can be given several times, to compare runs.",
+            show_default="the latest finished run",
             rich_help_panel=EXPLAINING,
         ),
     ] = None,
     explainer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Explainer, by name. May be given several times, to compare explainers.",
+            help="Explainer, by name. Can be given several times, to compare explainers.",
             show_default=DEFAULT_EXPLAINER,
             autocompletion=component_names("explainer"),
             rich_help_panel=EXPLAINING,
@@ -66,7 +66,7 @@ def explain(
         list[str] | None,
         typer.Option(
             "--set",
-            help="An option, as explainer.option=value or dataset.option=value. May be given several times.",
+            help="An option, as explainer.option=value or dataset.option=value. Can be given several times.",
             rich_help_panel=EXPLAINING,
         ),
     ] = None,
@@ -120,7 +120,7 @@ def explain(
     ] = None,
     class_: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Only images of this class. May be given several times.", rich_help_panel=DATASET),
+        typer.Option("--class", help="Only images of this class. Can be given several times.", rich_help_panel=DATASET),
     ] = None,
     differ: Annotated[
         bool,
