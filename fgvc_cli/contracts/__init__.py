@@ -14,7 +14,7 @@ from fgvc_cli.contracts.backbone import (
     Reads,
     WeightsReport,
 )
-from fgvc_cli.contracts.classifier import Classifier
+from fgvc_cli.contracts.classifier import Classifier, Preprocessing
 from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Download, Provision, Split
 from fgvc_cli.contracts.explainer import Explainer
 from fgvc_cli.contracts.head import Head, Loss, Model, Objective, PublishedState
@@ -27,7 +27,6 @@ from fgvc_cli.contracts.optimizer import (
     SingleEvaluation,
     TorchOptimizer,
 )
-from fgvc_cli.contracts.preprocessing import Preprocessing
 from fgvc_cli.contracts.tracker import RunStart, Tracker, scalars
 
 __all__ = [

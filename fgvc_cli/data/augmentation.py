@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from fgvc_cli.config.train_options import AugmentOptions
-from fgvc_cli.contracts.preprocessing import Preprocessing, to_tensor
+from fgvc_cli.contracts.classifier import Preprocessing, to_tensor
 from fgvc_cli.data.batch_augmentation.batch import Mixing
 from fgvc_cli.data.batch_augmentation.draws import Draw
 from fgvc_cli.data.batch_augmentation.pixel_ops import BLUR_WIDTH

@@ -10,8 +10,8 @@ import timm
 import torch
 from timm.models.swin_transformer import SwinTransformer
 
-from fgvc_backbones.map_sources import TimmModel
 from fgvc_backbones.options import TimmOptions
+from fgvc_backbones.survey import TimmModel
 from fgvc_backbones.zoo import timm_name
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import ImageSizes

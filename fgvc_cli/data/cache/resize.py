@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import PIL
 
-from fgvc_cli.contracts.preprocessing import FILTERS, Preprocessing
+from fgvc_cli.contracts.classifier import FILTERS, Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
