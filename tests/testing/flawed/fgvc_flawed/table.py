@@ -32,318 +32,225 @@ class Flaw:
 SOUND = [Flaw("dataset", "made", "", "made"), Flaw("head", "on-the-cpu", "", "OnTheCpu")]
 """Components without a flaw that might look like one."""
 
-FLAWS = [
-    # heads
-    Flaw("head", "no-class", "predict returns a score per class", "NoClass"),
-    Flaw("head", "dice-weights", "initialization is reproducible", "DiceWeights"),
-    Flaw("head", "relative", "scores do not depend on the batch", "Relative"),
-    Flaw("head", "blind", "scores depend on the image", "Blind"),
-    Flaw("head", "always-dropping", "evaluation is deterministic and stateless", "AlwaysDropping"),
-    Flaw("head", "forgetful", "state dict restores the scores", "Forgetful"),
-    Flaw("head", "greedy", "reads() matches what the losses use", "Greedy"),
-    Flaw("head", "descending", "reads() matches what the losses use", "Descending"),
-    Flaw("head", "misplaced", "cam_map() is among the maps it reads", "Misplaced"),
-    Flaw("head", "flipping", "first forward pass is over the unchanged images", "Flipping"),
-    Flaw("head", "claiming", "published() ignores other checkpoints", "Claiming"),
-    Flaw("head", "one-note", "notes() returns single lines", "OneNote"),
-    Flaw("head", "glaring", "attention maps are in [0, 1]", "Glaring"),
-    Flaw("head", "pyramid-only", "works with token maps", "PyramidOnly"),
-    Flaw("head", "anchored", "predict works on a GPU", "Anchored"),
-    Flaw("head", "ranging", "trains on a GPU", "Ranging"),
-    Flaw("head", "waiting", "predict does not synchronize with the device", "Waiting"),
-    Flaw("head", "not-scalar", "objectives have finite scalar losses", "NotScalar"),
-    Flaw("head", "nothing-to-do", "objectives have finite scalar losses", "NothingToDo"),
-    Flaw("head", "hard", "objectives accept soft targets", "Hard"),
-    Flaw("head", "idle-layer", "every parameter gets a gradient", "IdleLayer"),
-    Flaw("head", "idle-on-tokens", "every parameter gets a gradient on token maps", "IdleOnTokens"),
-    Flaw("head", "uphill", "loss decreases on one batch", "Uphill"),
-    Flaw("head", "dice", "training is reproducible", "Dice"),
-    Flaw("head", "counting", "second evaluation gives the same loss", "Counting"),
-    Flaw("head", "unsteady", "supports gradient accumulation", "Unsteady"),
-    Flaw("head", "exact", "trains under bf16 autocast", "Exact"),
-    Flaw("head", "in-place", "does not modify its batch", "InPlace"),
-    Flaw("head", "waiting-loss", "training does not synchronize with the device", "WaitingLoss"),
-    Flaw("head", "reading-loss", "training does not synchronize with the device", "ReadingLoss"),
-    Flaw("head", "cut", "is explained by gradcam", "Cut"),
-    Flaw("head", "once", "trains with sam", "Once"),
-    # backbones
-    Flaw("backbone", "misnamed", "reports its name, input size and normalization", "Misnamed"),
-    Flaw("backbone", "wide", "features have the shapes in info", "Wide"),
-    Flaw("backbone", "strided", "strides match the spec and the grids", spec={"strides": (4, 8, 16, 32)}),
-    Flaw("backbone", "generous", "returns only the requested features", "Generous"),
-    Flaw("backbone", "relative", "features do not depend on the batch", "Relative"),
-    Flaw("backbone", "dice-weights", "initialization is reproducible", "DiceWeights"),
-    Flaw("backbone", "forgetful", "state dict restores the features", "Forgetful"),
-    Flaw("backbone", "exact", "works under bf16 autocast", "Exact"),
-    Flaw("backbone", "viewing", "works with channels-last memory format", "Viewing"),
-    Flaw("backbone", "anchored", "works on a GPU", "Anchored"),
-    Flaw("backbone", "any-size", "accepts or refuses any image size", "AnySize"),
-    Flaw("backbone", "boastful", "pretrained weights match the spec", spec={"pretrained": "sound.in1k"}),
-    Flaw("backbone", "waiting", "forward does not synchronize with the device", "Waiting"),
-    Flaw("backbone", "unpruned", "every parameter left by prune gets a gradient", "Unpruned"),
-    Flaw("backbone", "unpruned-shallow", "pruning to a shallow map saves parameters", "Unpruned"),
-    Flaw("backbone", "hacked", "prune keeps the features", "Hacked"),
-    Flaw("backbone", "looking", "prune works under torch.no_grad()", "Looking"),
-    Flaw("backbone", "mislaid", "cam_layer() returns usable layers", "Mislaid"),
-    Flaw("backbone", "aside", "cam_layer() returns usable layers", "Aside"),
-    Flaw("backbone", "narrow", "trains with pim", "Narrow"),
-    # optimizers
-    Flaw("optimizer", "one-rate", "has learning rates for backbone and head", "OneRate"),
-    Flaw("optimizer", "compounding", "set_rate() scales the learning rates", "Compounding"),
-    Flaw("optimizer", "pretending", "each part uses its own learning rate", "Pretending"),
-    Flaw("optimizer", "straying", "step updates exactly the parameters with gradients", "Straying"),
-    Flaw("optimizer", "half", "step updates exactly the parameters with gradients", "Half"),
-    Flaw("optimizer", "climbing", "loss decreases", "Climbing"),
-    Flaw("optimizer", "reckless", "skips steps with non-finite gradients", "Reckless"),
-    Flaw("optimizer", "twice", "number of evaluations matches the spec", spec={"passes": 2}),
-    Flaw("optimizer", "last", "number of evaluations matches the spec", "Last", {"passes": 2}),
-    Flaw("optimizer", "still", "moves_without_grad is accurate", "Still"),
-    Flaw("optimizer", "picky", "works with every single-pass base", "Picky", {"base": "sgd"}),
-    Flaw("optimizer", "open", "refuses a base that evaluates twice", "Open", {"base": "sgd"}),
-    Flaw("optimizer", "waiting", "step does not synchronize with the device", "Waiting"),
-    Flaw("optimizer", "strange", "state can be serialized", "Strange"),
-    Flaw("optimizer", "forgetful", "resumes bit for bit", "Forgetful"),
-    Flaw("optimizer", "weak", "trains linear", "Weak"),
-    # datasets
-    Flaw("dataset", "test-first", "splits start with train and are not empty", "TestFirst"),
-    Flaw("dataset", "downloading", "splits start with train and are not empty", "Downloading"),
-    Flaw("dataset", "namesakes", "class names are unique", "Namesakes"),
-    Flaw("dataset", "beyond", "labels index the class names", "Beyond"),
-    Flaw("dataset", "absent-class", "labels index the class names", "AbsentClass"),
-    Flaw("dataset", "one-key", "keys are unique", "OneKey"),
-    Flaw("dataset", "floating", "images can be read", "Floating"),
-    Flaw("dataset", "shuffled", "opening it again gives the same data", "Shuffled"),
-    Flaw("dataset", "leaking", "splits share no image", "Leaking", {"reads_folder": True}),
-    Flaw("dataset", "redrawn", "splits share no image", "Redrawn"),
-    Flaw("dataset", "outside", "part boxes are inside the images", "Outside"),
-    Flaw("dataset", "unspeakable", "identity() is serializable", "Unspeakable"),
-    Flaw("dataset", "needless", "provision() is complete", "Needless"),
-    Flaw("dataset", "unchecked", "provision() is complete", "Unchecked"),
-    Flaw("dataset", "crashing", "missing files raise an FgvcError", "Crashing"),
-    Flaw("dataset", "lonely", "a classifier can train on it", "Lonely"),
-    # explainers
-    Flaw("explainer", "raw", "returns one map per image in [0, 1]", "Raw"),
-    Flaw("explainer", "small", "returns one map per image in [0, 1]", "Small"),
-    Flaw("explainer", "shared", "maps do not depend on the batch", "Shared"),
-    Flaw("explainer", "remembering", "keeps no state between calls", "Remembering"),
-    Flaw("explainer", "grads", "has no side effects", "Grads"),
-    Flaw("explainer", "frozen", "has no side effects", "Frozen"),
-    Flaw("explainer", "hooked", "has no side effects after an error", "Hooked"),
-    Flaw("explainer", "edges", "maps depend on the weights", "Edges"),
-    Flaw("explainer", "knowing", "maps depend on the weights", spec={"baseline": True}),
-    Flaw("explainer", "coarse", "works under bf16 autocast", "Coarse"),
-    Flaw("explainer", "one-note", "notes() returns single lines", "OneNote"),
-    Flaw("explainer", "waiting", "explain does not synchronize with the device", "Waiting"),
-    Flaw("explainer", "mapped", "explains linear", "Mapped"),
-    # trackers
-    Flaw("tracker", "failing", "logs a complete run", "Failing"),
-    Flaw("tracker", "expecting", "accepts missing metrics", "Expecting"),
-    Flaw("tracker", "hopeful", "handles interruption and resuming", "Hopeful"),
-    Flaw("tracker", "early", "writes nothing before started()", "Early"),
-    Flaw("tracker", "sprawling", "writes only to its own folder", "Sprawling"),
-    Flaw("tracker", "popping", "does not modify its arguments", "Popping"),
-    # recipes
-    Flaw("recipe", "no-toml", "can be parsed"),
-    Flaw("recipe", "no-head", "components are registered"),
-    Flaw("recipe", "no-option", "settings are valid"),
-    Flaw("recipe", "gpu-option", "settings are valid"),
-    Flaw("recipe", "no-condition", "conditions are valid"),
-    Flaw("recipe", "pim-option", "conditions are valid"),
-    Flaw("study", "no-cells", "can be parsed", says="under [[cells]]"),
-    Flaw("study", "unknown-head", "can be parsed", says="nobody-has-this"),
-    Flaw("study", "unknown-option", "settings are valid", says="fpn_sizes"),
-    Flaw("study", "repeated", "combinations are distinct", says="3 distinct combinations; 2"),
-    # what every spec says
-    Flaw("head", "linear", "name is unique"),
-    Flaw("head", "silent", "summary is one line", spec={"summary": ""}),
-    Flaw("head", "no-help", "options are documented", spec={"options": "fgvc_flawed.options:NoHelp"}),
-    Flaw("head", "no-default", "options are documented", spec={"options": "fgvc_flawed.options:NoDefault"}),
-    Flaw("head", "thawed", "options are documented", spec={"options": "fgvc_flawed.options:Thawed"}),
-    Flaw("head", "zero", "defaults survive a TOML round trip", spec={"options": "fgvc_flawed.options:Out"}),
-    Flaw("head", "no-target", "target can be imported and called", "Nowhere"),
-    Flaw("head", "no-options", "options are documented", spec={"options": "fgvc_flawed.options:Nowhere"}),
-    Flaw("head", "unbuilt", "predict returns a score per class", "Unbuilt"),
-    Flaw(
-        "head", "heavy-options", "registers without importing torch", spec={"options": "fgvc_flawed.heads:HeavyOptions"}
-    ),
-    Flaw("head", "any/flawed", "family resolves its members"),
-    # further requirements of the same checks
-    # heads
-    Flaw("head", "infinite", "predict returns a score per class", "Infinite", says="finite scores"),
-    Flaw("head", "refusing", "predict returns a score per class", "Refusing", says="refuses both tiny backbones"),
-    Flaw("head", "extra-state", "state dict restores the scores", "ExtraState", says="head._extra_state is not"),
-    Flaw(
-        "head", "tallying", "evaluation is deterministic and stateless", "Tallying", says="predict changes head.tally"
-    ),
-    Flaw("head", "reading-beyond", "reads() matches what the losses use", "ReadingBeyond", says="reads() returned [9]"),
-    Flaw(
-        "head",
-        "small-attention",
-        "attention maps are in [0, 1]",
-        "SmallAttention",
-        says="attention maps of shape (4, 64, 64)",
-    ),
-    Flaw("head", "cropping", "objectives have finite scalar losses", "Cropping", says="they have shape (4, 3, 32, 32)"),
-    Flaw(
-        "head", "infinite-loss", "objectives have finite scalar losses", "InfiniteLoss", says="a finite loss; it is inf"
-    ),
-    Flaw(
-        "head", "detached-loss", "objectives have finite scalar losses", "DetachedLoss", says="a loss with a gradient"
-    ),
-    Flaw("head", "rooted", "every parameter gets a gradient", "Rooted", says="finite gradients"),
-    Flaw("head", "spreading", "supports gradient accumulation", "Spreading", says="losses of two micro-batches"),
-    Flaw("head", "spare", "trains with sgd", "Spare", says="a gradient for every parameter; head.spare"),
-    Flaw("head", "one-less", "trains with adamw", "OneLess", says="predict returned (4, 4)"),
-    # backbones
-    Flaw(
-        "backbone",
-        "without-embedding",
-        "features have the shapes in info",
-        "WithoutEmbedding",
-        says="an embedding of shape (2, 10)",
-    ),
-    Flaw("backbone", "infinite", "features have the shapes in info", "Infinite", says="finite features"),
-    Flaw(
-        "backbone",
-        "deep-first",
-        "strides match the spec and the grids",
-        "DeepFirst",
-        {"strides": ()},
-        says="maps from shallow to deep",
-    ),
-    Flaw(
-        "backbone",
-        "boasting-strides",
-        "strides match the spec and the grids",
-        "BoastingStrides",
-        {"strides": ()},
-        says="a grid of about",
-    ),
-    Flaw("backbone", "tallying", "features do not depend on the batch", "Tallying", says="evaluation changes tally"),
-    Flaw("backbone", "brittle", "accepts or refuses any image size", "Brittle", says="it raised ZeroDivisionError"),
-    Flaw(
-        "backbone",
-        "swallowing",
-        "pretrained weights match the spec",
-        "Swallowing",
-        {"pretrained": "x"},
-        says="they are loaded",
-    ),
-    Flaw("backbone", "rooted", "every parameter left by prune gets a gradient", "Rooted", says="finite gradients"),
-    Flaw(
-        "backbone",
-        "sizeless",
-        "every parameter left by prune gets a gradient",
-        "Sizeless",
-        says="some image size from 32 to 512 px",
-    ),
-    Flaw(
-        "backbone",
-        "strange-module",
-        "cam_layer() returns usable layers",
-        "StrangeModule",
-        says="a submodule of the backbone",
-    ),
-    Flaw(
-        "backbone",
-        "side-module",
-        "cam_layer() returns usable layers",
-        "SideModule",
-        says="the features do not depend on its output",
-    ),
-    # optimizers
-    Flaw(
-        "optimizer",
-        "rateless",
-        "has learning rates for backbone and head",
-        "Sound",
-        {"options": "fgvc_flawed.options:OneRate"},
-        says="head_lr is missing",
-    ),
-    Flaw("optimizer", "doubling", "has learning rates for backbone and head", "Doubling", says="as in the options"),
-    Flaw("optimizer", "restless", "set_rate() scales the learning rates", "Restless", says="at a rate of 0"),
-    Flaw(
-        "optimizer",
-        "poisoned",
-        "skips steps with non-finite gradients",
-        "Poisoned",
-        says="finite parameters in the step after",
-    ),
-    Flaw("optimizer", "giving-up", "skips steps with non-finite gradients", "GivingUp", says="none does"),
-    Flaw(
-        "optimizer",
-        "looking-around",
-        "number of evaluations matches the spec",
-        "LookingAround",
-        says="a call of closure()",
-    ),
-    Flaw(
-        "optimizer",
-        "uphill",
-        "works with every single-pass base",
-        "Uphill",
-        {"base": "sgd"},
-        says="a lower loss with base",
-    ),
-    Flaw(
-        "optimizer",
-        "home-made",
-        "refuses a base that evaluates twice",
-        "HomeMade",
-        {"base": "sgd"},
-        says="a ComposedOptimizer",
-    ),
-    Flaw("optimizer", "late", "trains linear", "Late", says="finite weights after two updates"),
-    Flaw("optimizer", "lazy", "trains linear", "Lazy", says="two updates change nothing"),
-    # datasets
-    Flaw(
-        "dataset",
-        "misnamed-split",
-        "splits start with train and are not empty",
-        "MisnamedSplit",
-        says="its name is 'all'",
-    ),
-    Flaw("dataset", "empty-split", "splits start with train and are not empty", "EmptySplit", says="images in 'val'"),
-    Flaw("dataset", "one-hot", "labels index the class names", "OneHot", says="integers as labels"),
-    Flaw("dataset", "gone-files", "images can be read", "GoneFiles", says="images of 'train' that can be read"),
-    Flaw(
-        "dataset",
-        "other-classes",
-        "opening it again gives the same data",
-        "OtherClasses",
-        says="the same class_names again",
-    ),
-    Flaw("dataset", "unseen-part", "part boxes are inside the images", "UnseenPart", says="no image has tail"),
-    Flaw("dataset", "other-name", "identity() is serializable", "OtherName", says="'other-name'; 'sound'"),
-    Flaw("dataset", "elsewhere", "provision() is complete", "Elsewhere", says="a folder below"),
-    Flaw("dataset", "unobtainable", "provision() is complete", "Unobtainable", says="a download or instructions"),
-    Flaw("dataset", "content", "missing files raise an FgvcError", "Content", says="it opens without them"),
-    Flaw("dataset", "wordy", "missing files raise an FgvcError", "Wordy", says="one line"),
-    # explainers
-    Flaw("explainer", "writing", "has no side effects", "Writing", says="unchanged images"),
-    Flaw("explainer", "switching", "has no side effects", "Switching", says="an unchanged gradient mode"),
-    Flaw("explainer", "moving", "has no side effects", "Moving", says="unchanged weights and buffers"),
-    Flaw("explainer", "sleeping", "has no side effects", "Sleeping", says="unchanged modes"),
-    Flaw("explainer", "spilling", "explains pim", "Spilling", says="no .grad"),
-    Flaw("tracker", "editing", "writes only to its own folder", "Editing", says="an unchanged config.toml"),
-    # specs
-    Flaw(
-        "head", "long-winded", "summary is one line", "Infinite", {"summary": "x" * 130}, says="it has 130 characters"
-    ),
-    Flaw(
-        "head", "red", "summary is one line", "Infinite", {"summary": "\x1b[31mred"}, says="without control characters"
-    ),
-    Flaw(
-        "head",
-        "unequal",
-        "defaults survive a TOML round trip",
-        "Infinite",
-        {"options": "fgvc_flawed.options:Unequal"},
-        says="width was 3 and became '3'",
-    ),
-    Flaw("head", "constant", "target can be imported and called", "CONSTANT", says="it is a int"),
-    Flaw(
-        "head", "positional", "target can be imported and called", "Positional", says="its signature is (info, number,"
-    ),
-    Flaw("head", "moody/1", "family resolves its members", says="one spec for one name"),
-]
+ROWS = """
+head | no-class | predict returns a score per class | NoClass |
+head | dice-weights | initialization is reproducible | DiceWeights |
+head | relative | scores do not depend on the batch | Relative |
+head | blind | scores depend on the image | Blind |
+head | always-dropping | evaluation is deterministic and stateless | AlwaysDropping |
+head | forgetful | state dict restores the scores | Forgetful |
+head | greedy | reads() matches what the losses use | Greedy |
+head | descending | reads() matches what the losses use | Descending |
+head | misplaced | cam_map() is among the maps it reads | Misplaced |
+head | flipping | first forward pass is over the unchanged images | Flipping |
+head | claiming | published() ignores other checkpoints | Claiming |
+head | one-note | notes() returns single lines | OneNote |
+head | glaring | attention maps are in [0, 1] | Glaring |
+head | pyramid-only | works with token maps | PyramidOnly |
+head | anchored | predict works on a GPU | Anchored |
+head | ranging | trains on a GPU | Ranging |
+head | waiting | predict does not synchronize with the device | Waiting |
+head | not-scalar | objectives have finite scalar losses | NotScalar |
+head | nothing-to-do | objectives have finite scalar losses | NothingToDo |
+head | hard | objectives accept soft targets | Hard |
+head | idle-layer | every parameter gets a gradient | IdleLayer |
+head | idle-on-tokens | every parameter gets a gradient on token maps | IdleOnTokens |
+head | uphill | loss decreases on one batch | Uphill |
+head | dice | training is reproducible | Dice |
+head | counting | second evaluation gives the same loss | Counting |
+head | unsteady | supports gradient accumulation | Unsteady |
+head | exact | trains under bf16 autocast | Exact |
+head | in-place | does not modify its batch | InPlace |
+head | waiting-loss | training does not synchronize with the device | WaitingLoss |
+head | reading-loss | training does not synchronize with the device | ReadingLoss |
+head | cut | is explained by gradcam | Cut |
+head | once | trains with sam | Once |
+backbone | misnamed | reports its name, input size and normalization | Misnamed |
+backbone | wide | features have the shapes in info | Wide |
+backbone | strided | strides match the spec and the grids |  |
+backbone | generous | returns only the requested features | Generous |
+backbone | relative | features do not depend on the batch | Relative |
+backbone | dice-weights | initialization is reproducible | DiceWeights |
+backbone | forgetful | state dict restores the features | Forgetful |
+backbone | exact | works under bf16 autocast | Exact |
+backbone | viewing | works with channels-last memory format | Viewing |
+backbone | anchored | works on a GPU | Anchored |
+backbone | any-size | accepts or refuses any image size | AnySize |
+backbone | boastful | pretrained weights match the spec |  |
+backbone | waiting | forward does not synchronize with the device | Waiting |
+backbone | unpruned | every parameter left by prune gets a gradient | Unpruned |
+backbone | unpruned-shallow | pruning to a shallow map saves parameters | Unpruned |
+backbone | hacked | prune keeps the features | Hacked |
+backbone | looking | prune works under torch.no_grad() | Looking |
+backbone | mislaid | cam_layer() returns usable layers | Mislaid |
+backbone | aside | cam_layer() returns usable layers | Aside |
+backbone | narrow | trains with pim | Narrow |
+optimizer | one-rate | has learning rates for backbone and head | OneRate |
+optimizer | compounding | set_rate() scales the learning rates | Compounding |
+optimizer | pretending | each part uses its own learning rate | Pretending |
+optimizer | straying | step updates exactly the parameters with gradients | Straying |
+optimizer | half | step updates exactly the parameters with gradients | Half |
+optimizer | climbing | loss decreases | Climbing |
+optimizer | reckless | skips steps with non-finite gradients | Reckless |
+optimizer | twice | number of evaluations matches the spec |  |
+optimizer | last | number of evaluations matches the spec | Last |
+optimizer | still | moves_without_grad is accurate | Still |
+optimizer | picky | works with every single-pass base | Picky |
+optimizer | open | refuses a base that evaluates twice | Open |
+optimizer | waiting | step does not synchronize with the device | Waiting |
+optimizer | strange | state can be serialized | Strange |
+optimizer | forgetful | resumes bit for bit | Forgetful |
+optimizer | weak | trains linear | Weak |
+dataset | test-first | splits start with train and are not empty | TestFirst |
+dataset | downloading | splits start with train and are not empty | Downloading |
+dataset | namesakes | class names are unique | Namesakes |
+dataset | beyond | labels index the class names | Beyond |
+dataset | absent-class | labels index the class names | AbsentClass |
+dataset | one-key | keys are unique | OneKey |
+dataset | floating | images can be read | Floating |
+dataset | shuffled | opening it again gives the same data | Shuffled |
+dataset | leaking | splits share no image | Leaking |
+dataset | redrawn | splits share no image | Redrawn |
+dataset | outside | part boxes are inside the images | Outside |
+dataset | unspeakable | identity() is serializable | Unspeakable |
+dataset | needless | provision() is complete | Needless |
+dataset | unchecked | provision() is complete | Unchecked |
+dataset | crashing | missing files raise an FgvcError | Crashing |
+dataset | lonely | a classifier can train on it | Lonely |
+explainer | raw | returns one map per image in [0, 1] | Raw |
+explainer | small | returns one map per image in [0, 1] | Small |
+explainer | shared | maps do not depend on the batch | Shared |
+explainer | remembering | keeps no state between calls | Remembering |
+explainer | grads | has no side effects | Grads |
+explainer | frozen | has no side effects | Frozen |
+explainer | hooked | has no side effects after an error | Hooked |
+explainer | edges | maps depend on the weights | Edges |
+explainer | knowing | maps depend on the weights |  |
+explainer | coarse | works under bf16 autocast | Coarse |
+explainer | one-note | notes() returns single lines | OneNote |
+explainer | waiting | explain does not synchronize with the device | Waiting |
+explainer | mapped | explains linear | Mapped |
+tracker | failing | logs a complete run | Failing |
+tracker | expecting | accepts missing metrics | Expecting |
+tracker | hopeful | handles interruption and resuming | Hopeful |
+tracker | early | writes nothing before started() | Early |
+tracker | sprawling | writes only to its own folder | Sprawling |
+tracker | popping | does not modify its arguments | Popping |
+recipe | no-toml | can be parsed |  |
+recipe | no-head | components are registered |  |
+recipe | no-option | settings are valid |  |
+recipe | gpu-option | settings are valid |  |
+recipe | no-condition | conditions are valid |  |
+recipe | pim-option | conditions are valid |  |
+study | no-cells | can be parsed |  | under [[cells]]
+study | unknown-head | can be parsed |  | nobody-has-this
+study | unknown-option | settings are valid |  | fpn_sizes
+study | repeated | combinations are distinct |  | 3 distinct combinations; 2
+head | linear | name is unique |  |
+head | silent | summary is one line |  |
+head | no-help | options are documented |  |
+head | no-default | options are documented |  |
+head | thawed | options are documented |  |
+head | zero | defaults survive a TOML round trip |  |
+head | no-target | target can be imported and called | Nowhere |
+head | no-options | options are documented |  |
+head | unbuilt | predict returns a score per class | Unbuilt |
+head | heavy-options | registers without importing torch |  |
+head | any/flawed | family resolves its members |  |
+head | infinite | predict returns a score per class | Infinite | finite scores
+head | refusing | predict returns a score per class | Refusing | refuses both tiny backbones
+head | extra-state | state dict restores the scores | ExtraState | head._extra_state is not
+head | tallying | evaluation is deterministic and stateless | Tallying | predict changes head.tally
+head | reading-beyond | reads() matches what the losses use | ReadingBeyond | reads() returned [9]
+head | small-attention | attention maps are in [0, 1] | SmallAttention | attention maps of shape (4, 64, 64)
+head | cropping | objectives have finite scalar losses | Cropping | they have shape (4, 3, 32, 32)
+head | infinite-loss | objectives have finite scalar losses | InfiniteLoss | a finite loss; it is inf
+head | detached-loss | objectives have finite scalar losses | DetachedLoss | a loss with a gradient
+head | rooted | every parameter gets a gradient | Rooted | finite gradients
+head | spreading | supports gradient accumulation | Spreading | losses of two micro-batches
+head | spare | trains with sgd | Spare | a gradient for every parameter; head.spare
+head | one-less | trains with adamw | OneLess | predict returned (4, 4)
+backbone | without-embedding | features have the shapes in info | WithoutEmbedding | an embedding of shape (2, 10)
+backbone | infinite | features have the shapes in info | Infinite | finite features
+backbone | deep-first | strides match the spec and the grids | DeepFirst | maps from shallow to deep
+backbone | boasting-strides | strides match the spec and the grids | BoastingStrides | a grid of about
+backbone | tallying | features do not depend on the batch | Tallying | evaluation changes tally
+backbone | brittle | accepts or refuses any image size | Brittle | it raised ZeroDivisionError
+backbone | swallowing | pretrained weights match the spec | Swallowing | they are loaded
+backbone | rooted | every parameter left by prune gets a gradient | Rooted | finite gradients
+backbone | sizeless | every parameter left by prune gets a gradient | Sizeless | some image size from 32 to 512 px
+backbone | strange-module | cam_layer() returns usable layers | StrangeModule | a submodule of the backbone
+backbone | side-module | cam_layer() returns usable layers | SideModule | the features do not depend on its output
+optimizer | rateless | has learning rates for backbone and head |  | head_lr is missing
+optimizer | doubling | has learning rates for backbone and head | Doubling | as in the options
+optimizer | restless | set_rate() scales the learning rates | Restless | at a rate of 0
+optimizer | poisoned | skips steps with non-finite gradients | Poisoned | finite parameters in the step after
+optimizer | giving-up | skips steps with non-finite gradients | GivingUp | none does
+optimizer | looking-around | number of evaluations matches the spec | LookingAround | a call of closure()
+optimizer | uphill | works with every single-pass base | Uphill | a lower loss with base
+optimizer | home-made | refuses a base that evaluates twice | HomeMade | a ComposedOptimizer
+optimizer | late | trains linear | Late | finite weights after two updates
+optimizer | lazy | trains linear | Lazy | two updates change nothing
+dataset | misnamed-split | splits start with train and are not empty | MisnamedSplit | its name is 'all'
+dataset | empty-split | splits start with train and are not empty | EmptySplit | images in 'val'
+dataset | one-hot | labels index the class names | OneHot | integers as labels
+dataset | gone-files | images can be read | GoneFiles | images of 'train' that can be read
+dataset | other-classes | opening it again gives the same data | OtherClasses | the same class_names again
+dataset | unseen-part | part boxes are inside the images | UnseenPart | no image has tail
+dataset | other-name | identity() is serializable | OtherName | 'other-name'; 'sound'
+dataset | elsewhere | provision() is complete | Elsewhere | a folder below
+dataset | unobtainable | provision() is complete | Unobtainable | a download or instructions
+dataset | content | missing files raise an FgvcError | Content | it opens without them
+dataset | wordy | missing files raise an FgvcError | Wordy | one line
+explainer | writing | has no side effects | Writing | unchanged images
+explainer | switching | has no side effects | Switching | an unchanged gradient mode
+explainer | moving | has no side effects | Moving | unchanged weights and buffers
+explainer | sleeping | has no side effects | Sleeping | unchanged modes
+explainer | spilling | explains pim | Spilling | no .grad
+tracker | editing | writes only to its own folder | Editing | an unchanged config.toml
+head | long-winded | summary is one line | Infinite | it has 130 characters
+head | red | summary is one line | Infinite | without control characters
+head | unequal | defaults survive a TOML round trip | Infinite | width was 3 and became '3'
+head | constant | target can be imported and called | CONSTANT | it is a int
+head | positional | target can be imported and called | Positional | its signature is (info, number,
+head | moody/1 | family resolves its members |  | one spec for one name
+"""
+"""Kind, name, check, class (default: Sound) and part of the reason."""
+
+SPECS = {
+    "backbone strided": {"strides": (4, 8, 16, 32)},
+    "backbone boastful": {"pretrained": "sound.in1k"},
+    "optimizer twice": {"passes": 2},
+    "optimizer last": {"passes": 2},
+    "optimizer picky": {"base": "sgd"},
+    "optimizer open": {"base": "sgd"},
+    "dataset leaking": {"reads_folder": True},
+    "explainer knowing": {"baseline": True},
+    "head silent": {"summary": ""},
+    "head no-help": {"options": "fgvc_flawed.options:NoHelp"},
+    "head no-default": {"options": "fgvc_flawed.options:NoDefault"},
+    "head thawed": {"options": "fgvc_flawed.options:Thawed"},
+    "head zero": {"options": "fgvc_flawed.options:Out"},
+    "head no-options": {"options": "fgvc_flawed.options:Nowhere"},
+    "head heavy-options": {"options": "fgvc_flawed.heads:HeavyOptions"},
+    "backbone deep-first": {"strides": ()},
+    "backbone boasting-strides": {"strides": ()},
+    "backbone swallowing": {"pretrained": "x"},
+    "optimizer rateless": {"options": "fgvc_flawed.options:OneRate"},
+    "optimizer uphill": {"base": "sgd"},
+    "optimizer home-made": {"base": "sgd"},
+    "head long-winded": {
+        "summary": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+    },
+    "head red": {"summary": "\x1b[31mred"},
+    "head unequal": {"options": "fgvc_flawed.options:Unequal"},
+}
+"""Fields of specs that differ from those of the sound component."""
+
+
+def _flaw(row):
+    kind, name, check, made_by, says = (cell.strip() for cell in f"{row} |".split("|")[:5])
+    return Flaw(kind, name, check, made_by or "Sound", SPECS.get(f"{kind} {name}", {}), says)
+
+
+FLAWS = [_flaw(row) for row in ROWS.strip().splitlines()]
