@@ -239,9 +239,7 @@ SPECS = {
     "optimizer rateless": {"options": "fgvc_flawed.options:OneRate"},
     "optimizer uphill": {"base": "sgd"},
     "optimizer home-made": {"base": "sgd"},
-    "head long-winded": {
-        "summary": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-    },
+    "head long-winded": {"summary": "x" * 130},
     "head red": {"summary": "\x1b[31mred"},
     "head unequal": {"options": "fgvc_flawed.options:Unequal"},
 }
