@@ -17,7 +17,7 @@ def fgvc_families() -> list[Family]:
         Family(
             "backbone",
             FAMILY_PREFIX,
-            "fgvc_backbones.zoo:resolve",
+            "fgvc_backbones.plan:resolve",
             "Any timm model with intermediate feature maps, with or without a weights tag: timm/resnet18.a1_in1k",
         )
     ]

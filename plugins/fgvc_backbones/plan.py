@@ -1,7 +1,8 @@
-"""How to build a timm model for an image size: its arguments, the sizes it accepts, Swin's windows."""
+"""From the name of a timm model to how it is built for an image size: arguments, accepted sizes, windows."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,10 @@ from timm.models.swin_transformer import SwinTransformer
 
 from fgvc_backbones.options import TimmOptions
 from fgvc_backbones.survey import TimmModel
-from fgvc_backbones.zoo import timm_name
-from fgvc_cli import FgvcError, UsageError
+from fgvc_backbones.zoo import FAMILY_PREFIX, OPTIONS, TARGET, timm_name
+from fgvc_cli import BackboneSpec, FgvcError, UsageError
 from fgvc_cli.contracts import ImageSizes
+from fgvc_cli.errors import did_you_mean
 
 SMALLEST = 32
 """Minimum image size in pixels, which leaves one point at a stride of 32."""
@@ -116,3 +118,39 @@ def _window(native: TimmModel, image_size: int, options: TimmOptions, name: str)
     if len(own) > 1:  # the architecture sets a window per stage
         return None
     return padless_window(image_size, native.patch_embed.patch_size[0], len(native.layers), own.pop())
+
+
+def resolve(name: str) -> BackboneSpec | None:
+    """Return the spec of `timm/<model>` or `timm/<model>.<weights tag>`; None for any other name.
+
+    Raises:
+        UsageError: timm has no such model or tag, or the model cannot return intermediate maps.
+    """
+    if not name.startswith(FAMILY_PREFIX):
+        return None
+    full_name = name.removeprefix(FAMILY_PREFIX)
+    model, _, tag = full_name.partition(".")
+    if not timm.is_model(model):
+        near = did_you_mean(model, timm.list_models())
+        raise UsageError(f"{name}: timm {timm.__version__} has no model '{model}'.{near}")
+    if tag:
+        check_tag(model, tag, name)
+    if not _may_return_maps(model):
+        raise UsageError(f"{name}: this model cannot return intermediate feature maps, which heads need")
+    default = timm.get_pretrained_cfg(full_name)
+    weights = ".".join(filter(None, (model, default.tag))) if default.has_weights else ""
+    return BackboneSpec(name, TARGET, f"timm's {full_name}", OPTIONS, "timm", pretrained=weights)
+
+
+def check_tag(model: str, tag: str, given: str) -> None:
+    """Raise `UsageError`, naming the backbone `given`, unless timm publishes weights with that tag for the model."""
+    tags = [full_name.partition(".")[2] for full_name in timm.list_pretrained(f"{model}.*")]
+    if tag not in tags:
+        known = ", ".join(tags) or "none"
+        raise UsageError(f"{given}: {model} has no weights '{tag}'.{did_you_mean(tag, tags)} Known tags: {known}")
+
+
+def _may_return_maps(model: str) -> bool:
+    """Check without building the model whether its module has classes with intermediate maps."""
+    module = sys.modules[timm.model_entrypoint(model).__module__]
+    return any(isinstance(value, type) and hasattr(value, "forward_intermediates") for value in vars(module).values())

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from fgvc_backbones import checkpoints
 from fgvc_backbones.options import TimmOptions
-from fgvc_backbones.plan import Plan, make_plan, refused
+from fgvc_backbones.plan import Plan, check_tag, make_plan, refused
 from fgvc_backbones.survey import MapSource, Survey, map_source, reached_parameters, read, runs, survey
-from fgvc_backbones.zoo import check_tag
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import Backbone, BackboneInfo, CamLayer, Features, PretrainedWeights, Reads, WeightsReport
 
