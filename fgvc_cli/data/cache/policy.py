@@ -128,7 +128,8 @@ def _open(cache: TrainingCache, dataset: Dataset, resize: CachedResize, splits: 
         try:
             _make_room(cache, root, folder, more)
         except CacheTooLarge:
-            if index.disk_size(folder) < STALE * len(paths) * each:
+            has_others = environment.count_images(folder) > present
+            if not has_others or index.disk_size(folder) < STALE * len(paths) * each:
                 raise
             lock.close()
             if not index.remove_idle(folder):

@@ -245,6 +245,13 @@ def test_a_cache_full_of_changed_files_is_emptied(open_caches, splits, cache, pr
         assert opened.train is not None and opened.train.count() == 0
 
 
+def test_an_empty_cache_that_is_too_large_is_not_emptied_again_and_again(open_caches, splits, preprocessing) -> None:
+    images = [image for split in splits.values() for image in split.images]
+    with limited(1.01 * 17 * bytes_per_image(CachedResize.of_preprocessing(preprocessing), images)):
+        opened = open_caches()  # LMDB's own files are larger
+    assert opened.train is None and len(opened.notes) == 1
+
+
 @pytest.mark.parametrize("damage", [b"", b"garbage" * 5000])
 def test_a_damaged_cache_is_emptied(open_caches, splits, cache, preprocessing, damage: bytes) -> None:
     opened = open_caches()
