@@ -1,6 +1,7 @@
 """The layers hold, and what every command imports is light."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ MODULES = {**HOST_MODULES, **PLUGIN_MODULES}
 
 
 def imports(path: Path, *, top_level_only: bool) -> Iterator[str]:
-    """Give the full name of all that a file imports; what only the type checker sees does not count."""
+    """Yield the full name of everything a file imports, except under TYPE_CHECKING."""
     package = path.relative_to(PLUGINS if path.is_relative_to(PLUGINS) else ROOT).parent.parts
 
     def visit(node: ast.AST) -> Iterator[str]:
@@ -76,3 +77,30 @@ def test_what_the_command_line_imports_is_light():
         if name.partition(".")[0] in HEAVY
     }
     assert not heavy
+
+
+def messages(path: Path) -> Iterator[ast.Constant]:
+    """Yield the strings of a file that are not docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node
+
+
+def test_no_library_message_names_an_option_of_the_command_line():
+    option = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+    commands = {
+        HOST / "report" / "run_sections.py",  # pages show commands
+        HOST / "report" / "study_sections.py",
+        PLUGINS / "fgvc_trackers" / "tensorboard.py",  # the command of another program
+    }
+    library = [p for p in (*HOST.rglob("*.py"), *PLUGINS.rglob("*.py")) if not p.is_relative_to(HOST / "cli")]
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value.strip()[:90]}"
+        for path in library
+        if path not in commands
+        for node in messages(path)
+        if option.search(str(node.value))
+    ]
+    assert not found, "\n".join(found)

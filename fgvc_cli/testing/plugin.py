@@ -115,7 +115,7 @@ def events(subject: PluginUnderTest) -> None:
         call("fgvc_run_finished", run=run, summary={**summary_of(), "val": None, "test": None})
 
 
-@PLUGIN("commands have help texts", "`fgvc --help` shows a line for each.", advisory=True)
+@PLUGIN("commands have help texts", "The help of `fgvc` shows a line for each.", advisory=True)
 def commands(subject: PluginUnderTest) -> None:
     """Every subcommand and group has a help text."""
     plugin = subject.loaded()

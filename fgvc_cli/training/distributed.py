@@ -85,7 +85,7 @@ class Ranks:
         if self.launch.local_rank >= gpus:
             raise UsageError(
                 f"torchrun started {self.launch.local_count} processes on a machine with {gpus} "
-                f"{'GPU' if gpus == 1 else 'GPUs'}; use --nproc-per-node {gpus}, or `device=cpu`"
+                f"{'GPU' if gpus == 1 else 'GPUs'}; start {gpus} per machine, or use `device=cpu`"
             )
         own = torch.device("cuda", self.launch.local_rank)
         torch.cuda.set_device(own)

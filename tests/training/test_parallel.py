@@ -206,7 +206,7 @@ def test_a_device_for_each_process(monkeypatch):
     with pytest.raises(UsageError, match="cannot share one device"):
         ranks.device(torch.device("cuda:0"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UsageError, match="2 processes on a machine with 1 GPU; use --nproc-per-node 1"):
+    with pytest.raises(UsageError, match="2 processes on a machine with 1 GPU; start 1 per machine"):
         ranks.device(torch.device("cuda"))
     chosen = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
