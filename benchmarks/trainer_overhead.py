@@ -21,7 +21,7 @@ from harness import medians, option_parser, report
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Split
-from fgvc_cli.data.reading import ImageBatch
+from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import Run

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from fgvc_cli.config.recipes import read_recipe
+from fgvc_cli.config.layering import read_recipe
 from fgvc_cli.config.run_config import RunConfig, resolve, user_settings
 from fgvc_cli.config.shared_settings import MEASURED, SharedSettings
 from fgvc_cli.devices import pick_device

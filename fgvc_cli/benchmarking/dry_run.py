@@ -20,7 +20,7 @@ from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import compile_in_place
-from fgvc_cli.locks import FileLock, Locked
+from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.training.setup import Job, Plan, open_cache, open_splits, prepare

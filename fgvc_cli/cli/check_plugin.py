@@ -11,7 +11,7 @@ import typer
 
 from fgvc_cli import settings
 from fgvc_cli.cli import console
-from fgvc_cli.cli.completion import plugins_and_components
+from fgvc_cli.cli.common_options import plugins_and_components
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted as counted_text
 from fgvc_cli.options import parse_setting

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fgvc_cli.cli.completion import component_names
+from fgvc_cli.cli.common_options import component_names
 from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
 
 if TYPE_CHECKING:

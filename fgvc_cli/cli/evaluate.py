@@ -110,7 +110,7 @@ def evaluate(
     """
     from fgvc_cli.cli import console
     from fgvc_cli.cli.evaluation_tables import show_ensemble, show_evaluation, show_sharpness
-    from fgvc_cli.config.datasets import dataset_settings
+    from fgvc_cli.config.run_config import dataset_settings
     from fgvc_cli.evaluation.ensemble import evaluate_ensemble
     from fgvc_cli.evaluation.evaluate import evaluate_run
     from fgvc_cli.evaluation.run_sharpness import measure_sharpness

@@ -10,7 +10,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
-from fgvc_cli.cli.completion import component_names
+from fgvc_cli.cli.common_options import component_names
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted, percent, quoted
 from fgvc_cli.runs.folder import CONFIG_FILE
@@ -187,7 +187,7 @@ def explain(
             force, json,
         )  # fmt: skip
         return
-    from fgvc_cli.config.datasets import dataset_settings
+    from fgvc_cli.config.run_config import dataset_settings
     from fgvc_cli.evaluation.split_selection import SplitRequest
     from fgvc_cli.explaining.dataset import DatasetExplanationRequest
 

@@ -10,7 +10,7 @@ import typer
 
 from fgvc_cli import settings
 from fgvc_cli.cli import console
-from fgvc_cli.cli.completion import kinds
+from fgvc_cli.cli.common_options import kinds
 from fgvc_cli.registry import Component, PluginRecord, RegisteredFamily, Registry, get_registry
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.registry.records import Origin

@@ -9,7 +9,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
-from fgvc_cli.cli.completion import component_names
+from fgvc_cli.cli.common_options import component_names
 from fgvc_cli.formatting import bytes_text, percent, quoted
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def report(
     Exit code 3: some parts are missing; the report lists them.
 
     """
-    from fgvc_cli.config.datasets import dataset_settings
+    from fgvc_cli.config.run_config import dataset_settings
     from fgvc_cli.evaluation.split_selection import SplitRequest
     from fgvc_cli.explaining.explainers import explainer_settings
     from fgvc_cli.registry import get_registry

@@ -10,7 +10,7 @@ import typer
 
 from fgvc_cli import settings
 from fgvc_cli.cli import console
-from fgvc_cli.cli.completion import kinds_and_settings, names_of_kind_given
+from fgvc_cli.cli.common_options import kinds_and_settings, names_of_kind_given
 from fgvc_cli.cli.list_plugins import component_document, origin_text
 from fgvc_cli.errors import UsageError
 from fgvc_cli.formatting import bytes_text

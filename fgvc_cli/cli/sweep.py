@@ -12,7 +12,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
-from fgvc_cli.cli.completion import component_names
+from fgvc_cli.cli.common_options import component_names
 from fgvc_cli.errors import UsageError
 from fgvc_cli.formatting import duration_text, percent, quoted
 

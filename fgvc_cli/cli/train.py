@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fgvc_cli.cli import common_options as common
-from fgvc_cli.cli.common_options import setting
-from fgvc_cli.cli.completion import component_names
+from fgvc_cli.cli.common_options import component_names, setting
 from fgvc_cli.errors import UsageError
 
 EXAMPLE = "fgvc train --backbone swin_t --head pim --data photos/"

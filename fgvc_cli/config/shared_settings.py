@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fgvc_cli.config.layering import base_component
-from fgvc_cli.config.recipes import Recipe
+from fgvc_cli.config.layering import Recipe, base_component
 from fgvc_cli.config.run_config import user_settings
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import option_names, parse_setting

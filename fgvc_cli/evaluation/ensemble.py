@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli.data.opening import match_classes
-from fgvc_cli.data.splits import quoted_names, select_keys
+from fgvc_cli.data.splits import match_classes, quoted_names, select_keys
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.evaluate import Evaluation
 from fgvc_cli.evaluation.split_selection import SelectedSplit, SplitRequest, select_split
@@ -24,10 +23,9 @@ from fgvc_cli.runs.folder import choose_new_folder
 from fgvc_cli.runs.model_file import read_class_names
 from fgvc_cli.runs.results import SplitMetrics
 from fgvc_cli.scoring import results
-from fgvc_cli.scoring.metrics import LEVEL, mcnemar, split_metrics
 from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
 from fgvc_cli.scoring.results import EvaluationSummary, summarize
-from fgvc_cli.scoring.scores import Scores, score
+from fgvc_cli.scoring.scores import LEVEL, Scores, mcnemar, score, split_metrics
 
 logger = logging.getLogger(__name__)
 

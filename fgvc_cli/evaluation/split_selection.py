@@ -11,8 +11,7 @@ from fgvc_cli import files
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import RunConfig, read_run_config, resolve
 from fgvc_cli.contracts import Dataset, Split
-from fgvc_cli.data.opening import match_classes, open_dataset
-from fgvc_cli.data.splits import training_splits
+from fgvc_cli.data.splits import match_classes, open_dataset, training_splits
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import CONFIG_FILE

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_cli.contracts import Split
-from fgvc_cli.data.opening import open_dataset
-from fgvc_cli.data.splits import TrainingSplits, training_splits
+from fgvc_cli.data.splits import TrainingSplits, open_dataset, training_splits
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.split_selection import SplitRequest, dataset_config
 from fgvc_cli.registry import Registry

@@ -15,8 +15,8 @@ from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.experiments.compared_run import ComparedRun
 from fgvc_cli.experiments.folder import FailedRun
 from fgvc_cli.experiments.statistics import Difference, compact_letters, differences
-from fgvc_cli.scoring.metrics import LEVEL
 from fgvc_cli.scoring.results import EvaluationSummary
+from fgvc_cli.scoring.scores import LEVEL
 
 FORMAT = 1
 COMPONENTS = ("backbone", "head", "optimizer")

@@ -11,7 +11,7 @@ from typing import Literal
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.study import PlannedRun, Study
-from fgvc_cli.locks import FileLock, Locked
+from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.runs.folder import Run, new_folder
 
 STUDY_FILE = "study.toml"

@@ -8,8 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.config.layering import Layer, own_name
-from fgvc_cli.config.recipes import read_recipe
+from fgvc_cli.config.layering import Layer, own_name, read_recipe
 from fgvc_cli.config.run_config import RunConfig, user_settings
 from fgvc_cli.config.shared_settings import SharedSettings
 from fgvc_cli.errors import UsageError

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from fgvc_cli.scoring.metrics import LEVEL, mcnemar
+from fgvc_cli.scoring.scores import LEVEL, mcnemar
 
 RESAMPLES = 5000
 """Minimum number of bootstrap resamples; see `resamples_of`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fgvc_cli.experiments.comparison import ComparisonTable, Spread
 from fgvc_cli.experiments.statistics import resamples_of
 from fgvc_cli.formatting import count, rate
-from fgvc_cli.scoring.metrics import LEVEL
+from fgvc_cli.scoring.scores import LEVEL
 
 
 def cells(table: ComparisonTable, row: int) -> dict[str, str]:

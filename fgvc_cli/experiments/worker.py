@@ -22,7 +22,7 @@ from fgvc_cli import settings
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.contracts import RunStart
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.locks import FileLock, Locked
+from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.error_origin import describe_error
 from fgvc_cli.runs.folder import Run

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.reading import ImageBatch
+from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.explaining.masking import Masking, StepBatch, fill_image, occlusion_steps

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fgvc_cli.contracts import Split
-from fgvc_cli.data.opening import match_classes
-from fgvc_cli.data.splits import balanced_indices, select_keys, subset
+from fgvc_cli.data.splits import balanced_indices, match_classes, select_keys, subset
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.split_selection import SelectedSplit
 from fgvc_cli.explaining.explanation import class_index

@@ -1,20 +1,126 @@
-"""Model files: build a classifier from components, save it, and load it back."""
+"""Model files: tensors and a JSON document in one safetensors file; build, save and load classifiers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
 from fgvc_cli.config.renamed import current
 from fgvc_cli.contracts import Backbone, Classifier, Head, Preprocessing
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.files import replacing
 from fgvc_cli.options import as_toml, build
 from fgvc_cli.registry import Component, Registry, get_registry
-from fgvc_cli.runs import tensors
 from fgvc_cli.runs.folder import MODEL_FILE
 from fgvc_cli.specs import HeadSpec, Kind
+
+KEY = "fgvc"
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], document: Any) -> None:
+    """Write tensors and a JSON document to a file atomically.
+
+    Tensors that share memory are written separately; memory formats such as channels-last are not kept.
+    """
+    seen: set[int] = set()
+    plain = {}
+    for name, tensor in tensors.items():
+        kept = tensor.detach().cpu().contiguous()
+        storage = kept.untyped_storage().data_ptr()
+        plain[name] = kept.clone() if storage in seen else kept
+        seen.add(storage)
+    with replacing(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
+        try:
+            save_file(plain, part, metadata={KEY: json.dumps(document, ensure_ascii=False)})
+        except SafetensorError as error:
+            raise _as_os_error(error) from error
+        part.chmod(mode)  # safetensors creates files that only the owner can read, whatever the umask
+
+
+def load(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], Any]:
+    """Read what `save` wrote.
+
+    Raises:
+        FgvcError: the file is missing, damaged, or was not written by this program.
+    """
+    with _opened(path, device) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _document(path, file)  # noqa: SIM118
+
+
+def load_document(path: Path) -> Any:
+    """Read only the JSON document."""
+    with _opened(path, "cpu") as file:
+        return _document(path, file)
+
+
+def pack(value: Any, tensors: dict[str, Tensor], at: str) -> Any:
+    """Turn nested dicts, lists and tuples into a JSON document, moving their tensors to `tensors` under `at`."""
+    if isinstance(value, Tensor):
+        tensors[at] = value
+        return {"tensor": at}
+    if isinstance(value, Mapping):
+        return {"dict": [[pack(k, {}, at), pack(v, tensors, f"{at}.{k}")] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [pack(v, tensors, f"{at}.{i}") for i, v in enumerate(value)]
+        return {"tuple" if isinstance(value, tuple) else "list": items}
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"{at}: a state may contain tensors, numbers, text, and lists or dicts of them, not {type(value)}")
+
+
+def unpack(document: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Undo `pack`."""
+    if not isinstance(document, dict):
+        return document
+    ((kind, value),) = document.items()
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "dict":
+        return {unpack(k, tensors): unpack(v, tensors) for k, v in value}
+    items = [unpack(v, tensors) for v in value]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _as_os_error(error: SafetensorError) -> Exception:
+    """Return the OSError that safetensors reports in words (disk full, permission denied), or a FgvcError."""
+    text = str(error)
+    if "os error" in text:
+        code = text.rsplit("os error", 1)[1].strip(" ):")
+        if code.split(")")[0].isdigit():
+            return OSError(int(code.split(")")[0]), text)
+    return FgvcError(f"Cannot write the weights: {text}")
+
+
+def _opened(path: Path, device: str | torch.device) -> Any:
+    if not path.is_file():
+        raise FgvcError(f"{path} does not exist")
+    try:
+        return safe_open(path, framework="pt", device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise FgvcError(
+            f"{path} is damaged or not a safetensors file ({error}). Restore it, or train again."
+        ) from error
+
+
+def _document(path: Path, file: Any) -> Any:
+    metadata = file.metadata() or {}
+    if KEY not in metadata:
+        raise FgvcError(f"{path} was not written by fgvc: it lacks class names and preprocessing")
+    try:
+        return json.loads(metadata[KEY])
+    except ValueError as error:
+        raise FgvcError(f"{path} is damaged: its metadata is not JSON. Restore it, or train again.") from error
+
 
 Contract = TypeVar("Contract")
 
@@ -88,7 +194,7 @@ def save_classifier(path: Path, classifier: Classifier, document: dict[str, Any]
         classifier: whose weights are saved.
         document: metadata: components, class names, preprocessing, dataset, origin of the weights.
     """
-    tensors.save(path, classifier.state_dict(), {"format": FORMAT, **document})
+    save(path, classifier.state_dict(), {"format": FORMAT, **document})
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -98,7 +204,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         FgvcError: it is missing, damaged or of a later format.
     """
     file = model_file(Path(path))
-    document = tensors.load_document(file)
+    document = load_document(file)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise FgvcError(f"{file} was written by another version of fgvc (format {document.get('format')}): update fgvc")
     return document
@@ -134,7 +240,7 @@ def load_classifier(path: str | Path, device: Any = "cpu", cls: type[C] = Classi
     except (KeyError, TypeError) as error:
         raise FgvcError(f"{file} is damaged: its metadata lacks {error}. Train again, or restore the file.") from error
     classifier = cls(backbone, head, document["classes"], preprocessing)
-    state, _ = tensors.load(file)
+    state, _ = load(file)
     load_state(classifier, state, file)
     return classifier.to(device).eval()
 

@@ -19,8 +19,7 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import write_csv
 from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
-from fgvc_cli.scoring.metrics import confusion_matrix, split_metrics
-from fgvc_cli.scoring.scores import Scores
+from fgvc_cli.scoring.scores import Scores, confusion_matrix, split_metrics
 from fgvc_cli.viz import confusion_matrix as draw_confusion_matrix
 
 SUMMARIZED = 10

@@ -15,7 +15,7 @@ from fgvc_cli.contracts import Closure, ComposedOptimizer, Evaluation, Optimizer
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component
-from fgvc_cli.runs.tensors import pack, unpack
+from fgvc_cli.runs.model_file import pack, unpack
 from fgvc_cli.specs import OptimizerSpec
 from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect, some
 from fgvc_cli.testing.component import ComponentUnderTest

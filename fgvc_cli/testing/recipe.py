@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatch
 
-from fgvc_cli.config.recipes import Recipe, read_recipe
+from fgvc_cli.config.layering import Recipe, read_recipe
 from fgvc_cli.config.run_config import resolve
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.specs import Kind

@@ -14,8 +14,7 @@ from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, resolve
 from fgvc_cli.contracts import Backbone, Classifier, Dataset, Optimizer, ParameterGroup, Preprocessing
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
-from fgvc_cli.data.opening import open_dataset
-from fgvc_cli.data.splits import TrainingSplits, training_splits
+from fgvc_cli.data.splits import TrainingSplits, open_dataset, training_splits
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Registry

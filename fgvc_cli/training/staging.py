@@ -12,7 +12,7 @@ from torch import Tensor
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Classifier
 from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation, mix_batch
-from fgvc_cli.data.reading import ImageBatch
+from fgvc_cli.data.loading import ImageBatch
 
 AHEAD = 2
 """Maximum number of updates queued on a GPU when the next batch is sent to it. One keeps it busy; without a limit, the

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Optimizer
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.runs import tensors
+from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import load_state
 from fgvc_cli.training.distributed import Ranks
 from fgvc_cli.training.update import Update, random_state, set_random_state
@@ -148,14 +148,14 @@ def _write(
     best["loss"] = best["loss"] if best["loss"] < float("inf") else None
     document = {
         "format": FORMAT,
-        "optimizer": tensors.pack(optimizer.state_dict(), found, "optimizer"),
-        "random": tensors.pack(random_state(classifier.device), found, "random"),
-        "metrics": tensors.pack(progress.metrics, found, "metrics"),
-        "others": tensors.pack(others, found, "others"),
+        "optimizer": model_file.pack(optimizer.state_dict(), found, "optimizer"),
+        "random": model_file.pack(random_state(classifier.device), found, "random"),
+        "metrics": model_file.pack(progress.metrics, found, "metrics"),
+        "others": model_file.pack(others, found, "others"),
         "moved": update.moved,
         "progress": {**{k: v for k, v in asdict(progress).items() if k != "metrics"}, "best": best},
     }
-    tensors.save(path, found, document)
+    model_file.save(path, found, document)
 
 
 def saved_weights(path: Path) -> str:
@@ -164,7 +164,7 @@ def saved_weights(path: Path) -> str:
     Raises:
         FgvcError: the file is damaged.
     """
-    return str(tensors.load_document(path)["progress"]["weights"])
+    return str(model_file.load_document(path)["progress"]["weights"])
 
 
 def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update) -> Progress:
@@ -173,14 +173,14 @@ def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, up
     Raises:
         FgvcError: the file is damaged, does not match, or was written by a different number of processes.
     """
-    found, document = tensors.load(path)
+    found, document = model_file.load(path)
     if document.get("format") != FORMAT:
         raise FgvcError(f"{path} was written by another version of fgvc: resume with that version")
-    others = tensors.unpack(document.get("others", {"list": []}), found)
+    others = model_file.unpack(document.get("others", {"list": []}), found)
     _check_processes(path, 1 + len(others), update.ranks)
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
     load_state(classifier, model, path)
-    optimizer.load_state_dict(tensors.unpack(document["optimizer"], found))
+    optimizer.load_state_dict(model_file.unpack(document["optimizer"], found))
     own = _loaded(document, found, others, update)
     set_random_state(classifier.device, [s.to(torch.uint8) for s in own["random"]])
     update.moved = document["moved"]
@@ -197,7 +197,7 @@ def _loaded(
 ) -> dict[str, Any]:
     """Return the state specific to this process, and load its buffers."""
     if update.ranks.first:
-        return {name: tensors.unpack(document[name], found) for name in ("random", "metrics")}
+        return {name: model_file.unpack(document[name], found) for name in ("random", "metrics")}
     own = others[update.ranks.rank - 1]
     buffers = [buffer for group in update.buffers for buffer in group]
     for buffer, value in zip(buffers, own["buffers"], strict=bool(own["buffers"])):

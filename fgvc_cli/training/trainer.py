@@ -20,8 +20,7 @@ from fgvc_cli.contracts import Split
 from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.cache.store import CachedImages
-from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
-from fgvc_cli.data.reading import ImageBatch
+from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run

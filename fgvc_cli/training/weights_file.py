@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.runs import tensors
+from fgvc_cli.runs import model_file
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 """Keys under which a checkpoint may have the state dict."""
@@ -98,7 +98,7 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] 
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            document = json.loads((file.metadata() or {}).get(tensors.KEY, "null"))
+            document = json.loads((file.metadata() or {}).get(model_file.KEY, "null"))
     except (SafetensorError, OSError, ValueError) as error:
         raise FgvcError(f"this safetensors file cannot be read ({error})") from error
     of_run = isinstance(document, dict) and {"components", "classes", "preprocessing"} <= document.keys()

@@ -15,11 +15,11 @@ from fgvc_cli import settings as program
 from fgvc_cli.benchmarking import dry_run
 from fgvc_cli.benchmarking.dry_run import LOCK_FILE, PREFIX, scratch_folder
 from fgvc_cli.config.run_config import RunConfig, resolve
-from fgvc_cli.data import reading
+from fgvc_cli.data import loading
 from fgvc_cli.data.cache import index as listing
 from fgvc_cli.data.cache import store as image_store
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.locks import FileLock
+from fgvc_cli.files import FileLock
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.setup import open_cache, open_splits
 from fgvc_cli.training.staging import Staging
@@ -64,13 +64,13 @@ def config_of(data: Path, optimizer: dict[str, Any] | None = None, **train: Any)
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are decoded in this process, in order."""
     files: list[Path] = []
-    real = reading.read_image
+    real = loading.read_image
 
     def noted(source: Path, target_side: int | None = None) -> Any:
         files.append(source)
         return real(source, target_side)
 
-    monkeypatch.setattr(reading, "read_image", noted)
+    monkeypatch.setattr(loading, "read_image", noted)
     return files
 
 

@@ -18,7 +18,7 @@ from fgvc_cli.benchmarking.dry_run import Images, dry_run, random_job, scratch_f
 from fgvc_cli.benchmarking.pipeline import FIRST, LATER, NO_CACHE, measure_feeds
 from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.contracts import Split
-from fgvc_cli.data import reading
+from fgvc_cli.data import loading
 from fgvc_cli.data.cache import store
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.errors import FgvcError
@@ -53,13 +53,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that the loader decodes, on a fake clock: 10 ms each, and 0.1 ms per look at the clock."""
     files: list[Path] = []
     looks = count()
-    real = reading.read_image
+    real = loading.read_image
 
     def read_image(source: Path, target_side: int | None = None) -> Any:
         files.append(source)
         return real(source, target_side)
 
-    monkeypatch.setattr(reading, "read_image", read_image)
+    monkeypatch.setattr(loading, "read_image", read_image)
     clock = SimpleNamespace(perf_counter=lambda: 0.01 * len(files) + 1e-4 * next(looks))
     monkeypatch.setattr(pipeline, "time", clock)
     return files

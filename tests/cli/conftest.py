@@ -80,14 +80,14 @@ def another_run(bee_run: Path) -> Callable[..., Path]:
     """A function that makes a run on the same data whose classifier always gives these probabilities."""
     import torch
 
-    from fgvc_cli.runs import tensors
+    from fgvc_cli.runs import model_file
 
     def make(name: str, probabilities: dict[str, float] = ANT) -> Path:
         run = Path(shutil.copytree(bee_run, bee_run.parent / name))
-        state, document = tensors.load(run / "model.safetensors")
+        state, document = model_file.load(run / "model.safetensors")
         state["head.classifier.bias"] = torch.tensor([math.log(share) for share in probabilities.values()])
         state["head.classifier.weight"] = torch.zeros(len(probabilities), state["head.classifier.weight"].shape[1])
-        tensors.save(run / "model.safetensors", state, {**document, "classes": list(probabilities)})
+        model_file.save(run / "model.safetensors", state, {**document, "classes": list(probabilities)})
         return run
 
     return make

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.cli import data_tables
-from fgvc_cli.cli.completion import component_names
+from fgvc_cli.cli.common_options import component_names
 from fgvc_cli.cli.data import EXAMPLES
 from fgvc_cli.data.acquisition import check
 from fgvc_cli.registry import get_registry

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fgvc_cli.cli.evaluation_tables import rise_text
 from fgvc_cli.evaluation import run_sharpness, sharpness
-from fgvc_cli.runs import tensors
+from fgvc_cli.runs import model_file
 
 QUICK = ("--limit", 6, "--points", 3)
 
@@ -98,9 +98,9 @@ def test_runs_that_are_not_comparable_are_reported(fgvc, bee_run, another_run, h
     other = another_run("other-run")
     config = other / "config.toml"
     config.write_text(config.read_text().replace("seed = 0", "seed = 1"))
-    state, document = tensors.load(other / "model.safetensors")
+    state, document = model_file.load(other / "model.safetensors")
     document["components"]["head"]["options"] = {"dropout": 0.5}
-    tensors.save(other / "model.safetensors", state, document)
+    model_file.save(other / "model.safetensors", state, document)
     result = measure(fgvc, bee_run, other, "--json")
     images, networks = json.loads(result.stdout)["notes"]
     assert "different images" in images and "different networks" in networks

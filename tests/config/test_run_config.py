@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.config.recipes import read_recipe
+from fgvc_cli.config.layering import read_recipe
 from fgvc_cli.config.run_config import read_config, resolve, user_settings
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import get_registry

@@ -16,11 +16,10 @@ import torch
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Split
-from fgvc_cli.data import reading
+from fgvc_cli.data import loading
 from fgvc_cli.data.images import read_image
-from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
+from fgvc_cli.data.loading import BatchReader, EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.data.order import BatchRequest
-from fgvc_cli.data.reading import BatchReader, ImageBatch
 from fgvc_cli.errors import FgvcError, UsageError
 
 MakeSplit = Callable[..., Split]
@@ -304,7 +303,7 @@ def test_the_index_of_100_000_images_is_small_and_not_copied(make_split) -> None
 
 def test_a_worker_reports_all_exceptions_but_broken_connections(capsys) -> None:
     for error in (ConnectionResetError(), BrokenPipeError(), EOFError()):
-        reading._excepthook(type(error), error, None)
+        loading._excepthook(type(error), error, None)
     assert not capsys.readouterr().err
-    reading._excepthook(ValueError, ValueError("a real error"), None)
+    loading._excepthook(ValueError, ValueError("a real error"), None)
     assert "a real error" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from fgvc_cli.benchmarking import combinations, comparing, files, memory, run, t
 from fgvc_cli.benchmarking.results import FORMAT, RENAMED, Feed, Report, Row, Timing, Work
 from fgvc_cli.benchmarking.run import machine_facts
 from fgvc_cli.cli import bench_tables
-from fgvc_cli.config.recipes import read_recipe
+from fgvc_cli.config.layering import read_recipe
 from fgvc_cli.registry import get_registry
 
 PAGE = "docs/bench.md"

@@ -28,16 +28,16 @@ def home(page, fgvc, tmp_path_factory) -> Path:
     """A folder with the runs that the page names: copies of one, with different predictions."""
     import torch
 
-    from fgvc_cli.runs import tensors
+    from fgvc_cli.runs import model_file
 
     home = tmp_path_factory.mktemp("home")
     first = home / "runs" / "first"
     assert fgvc("train", *TINY, "--cache", home / "cache", "--out", first).exit_code == 0
     for number, name in enumerate(sorted(set(re.findall(r"runs/([\w-]+)", page(PAGE).text)))):
         shutil.copytree(first, home / "runs" / name)
-        state, document = tensors.load(first / "model.safetensors")
+        state, document = model_file.load(first / "model.safetensors")
         state["head.classifier.bias"] = torch.randn(12, generator=torch.Generator().manual_seed(number))
-        tensors.save(home / "runs" / name / "model.safetensors", state, document)
+        model_file.save(home / "runs" / name / "model.safetensors", state, document)
     return home
 
 

@@ -9,7 +9,7 @@ import pytest
 import timm
 
 from fgvc_cli.cli.lazy import builtin_commands
-from fgvc_cli.config.recipes import CONDITIONS
+from fgvc_cli.config.layering import CONDITIONS
 from fgvc_cli.config.run_config import read_config, resolve
 from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.options import describe

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 from fgvc_cli.cli.training_view import TrainingView
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs import tensors
+from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import read_metadata
 
 PAGE = "docs/runs.md"
@@ -104,7 +104,7 @@ def test_what_the_model_file_says_of_itself(page, run):
 
 def test_what_the_state_holds(page, run):
     file = run / "last" / "state.safetensors"
-    assert keys_in(page(PAGE).rows("### `last/state.safetensors`")) == set(tensors.load_document(file))
+    assert keys_in(page(PAGE).rows("### `last/state.safetensors`")) == set(model_file.load_document(file))
     names = {name.partition(".")[0] for name in load_file(file)}
     assert {"model", "optimizer", "random"} <= names
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fgvc_cli.experiments.comparison import GROUPS, SORTS
 from fgvc_cli.experiments.statistics import RESAMPLES
 from fgvc_cli.registry import get_registry
-from fgvc_cli.scoring.metrics import LEVEL
+from fgvc_cli.scoring.scores import LEVEL
 
 ROOT = Path(__file__).parents[2]
 PAGE = "docs/studies.md"

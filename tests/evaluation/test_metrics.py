@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fgvc_cli.runs.results import Averages, ClassMetrics, SplitMetrics
-from fgvc_cli.scoring.metrics import confusion_matrix, expected_calibration_error, split_metrics
 from fgvc_cli.scoring.results import most_confident_mistakes, most_confused
+from fgvc_cli.scoring.scores import confusion_matrix, expected_calibration_error, split_metrics
 
 NAMES = ("ant", "bee", "cat")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fgvc_cli.experiments.statistics import compact_letters, differences, holm, resamples_of
-from fgvc_cli.scoring.metrics import mcnemar
+from fgvc_cli.scoring.scores import mcnemar
 
 
 def rows(*texts: str) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import pytest
 from fgvc_cli import settings
 from fgvc_cli.experiments import worker
 from fgvc_cli.experiments.worker import Failed, Finished
-from fgvc_cli.locks import locked
+from fgvc_cli.files import locked
 from fgvc_cli.runs.folder import check_out
 from fgvc_cli.testing.tracker import summary_of
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from fgvc_cli.data.reading import ImageBatch
+from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.explaining.faithfulness import PartMasks
 from fgvc_cli.explaining.masking import Masking
 from fgvc_cli.explaining.measuring import PENDING_BATCHES, Accumulator, Measurements, MeasureSettings, measure_batch

@@ -13,7 +13,7 @@ from PIL import Image
 
 import fgvc_cli
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs import tensors
+from fgvc_cli.runs import model_file
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.run import train
 
@@ -61,7 +61,7 @@ def check(backbone: str, head: dict[str, Any], optimizer: str, photos, out) -> l
     outcome = train([settings], None, out, True, get_registry(), [callback])
     assert outcome.job.config.optimizer.component.spec.name == optimizer
     assert np.isfinite(outcome.summary.train.loss)
-    saved, _ = tensors.load(out / "model.safetensors")
+    saved, _ = model_file.load(out / "model.safetensors")
     assert all(torch.isfinite(value).all() for value in saved.values() if value.is_floating_point())
     pixels = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     probabilities = fgvc_cli.load(out).probabilities(pixels)

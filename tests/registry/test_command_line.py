@@ -168,7 +168,7 @@ def test_a_deny_list_that_matches_nothing_is_a_usage_error(install):
 
 
 def test_completion_offers_a_reference_where_names_clash(install):
-    from fgvc_cli.cli.completion import component_names
+    from fgvc_cli.cli.common_options import component_names
 
     install("ours", {"ours_plugin.py": HEAD.format(name="pim")})
     names = [name for name, _ in component_names("head")("")]

@@ -207,7 +207,7 @@ def test_names_are_distributions_components_and_family_members(flawed):
 
 
 def test_completion_offers_distributions_and_components(flawed):
-    from fgvc_cli.cli.completion import plugins_and_components
+    from fgvc_cli.cli.common_options import plugins_and_components
 
     assert plugins_and_components("fgvc-tw")[0] == ("fgvc-twin", "a distribution")
     assert ("gradcam", get_registry().find("explainer", "gradcam").spec.summary) in plugins_and_components("grad")

@@ -13,7 +13,7 @@ from fgvc_cli import settings as program
 from fgvc_cli.data.cache import index
 from fgvc_cli.data.cache import store as image_store
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.locks import FileLock
+from fgvc_cli.files import FileLock
 from fgvc_cli.training.callbacks import Callback
 
 AUGMENT = {"policy": "autoaugment", "where": "workers"}

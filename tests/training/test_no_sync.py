@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fgvc_cli.contracts import Optimizer
-from fgvc_cli.data.reading import ImageBatch
+from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.devices import compile_in_place
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import Run

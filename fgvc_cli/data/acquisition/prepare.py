@@ -21,7 +21,7 @@ from fgvc_cli.data.acquisition.plan import (
 )
 from fgvc_cli.data.acquisition.unpacking import delete, move_into_place, unpack
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.locks import FileLock, Locked
+from fgvc_cli.files import FileLock, Locked
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.config.datasets import check_path, dataset_for, dataset_settings
+from fgvc_cli.config.run_config import check_path, dataset_for, dataset_settings
 from fgvc_cli.contracts import Dataset, Provision
-from fgvc_cli.data.opening import dataset_request, open_dataset
+from fgvc_cli.data.splits import dataset_request, open_dataset
 from fgvc_cli.errors import FgvcError, UsageError, cause_of
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, Registry

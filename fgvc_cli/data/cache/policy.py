@@ -15,15 +15,15 @@ from fgvc_cli import files, settings
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Dataset, Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.cache import environment, index, quota
-from fgvc_cli.data.cache.environment import CacheDamaged, CacheUnusable
-from fgvc_cli.data.cache.quota import CacheTooLarge
+from fgvc_cli.data.cache import index, store
+from fgvc_cli.data.cache import index as quota
+from fgvc_cli.data.cache.index import CacheTooLarge
 from fgvc_cli.data.cache.resize import CachedResize
-from fgvc_cli.data.cache.store import CachedImages, DecodeCache
+from fgvc_cli.data.cache.store import CacheDamaged, CachedImages, CacheUnusable, DecodeCache
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.formatting import bytes_text
 from fgvc_cli.launch import launched
-from fgvc_cli.locks import FileLock, Locked
 
 CacheMode = Literal["auto", "on", "off"]
 """Values of `train.cache`."""
@@ -128,7 +128,7 @@ def _open(cache: TrainingCache, dataset: Dataset, resize: CachedResize, splits: 
         try:
             _make_room(cache, root, folder, more)
         except CacheTooLarge:
-            has_others = environment.count_images(folder) > present
+            has_others = store.count_images(folder) > present
             if not has_others or index.disk_size(folder) < STALE * len(paths) * each:
                 raise
             lock.close()
@@ -167,7 +167,7 @@ def _lock_and_create(folder: Path, about: dict[str, str], notes: list[str]) -> F
             if not lock.is_of(folder / index.USE_LOCK):
                 lock.close()
                 continue
-            environment.create(folder)
+            store.create(folder)
             if not (folder / index.ABOUT).exists():
                 files.write_json(folder / index.ABOUT, about)
         except CacheDamaged as error:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data.cache import environment, store
+from fgvc_cli.data.cache import store
+from fgvc_cli.data.cache import store as environment
 from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import CachedImages, DecodeCache
 

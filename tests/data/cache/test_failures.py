@@ -17,18 +17,17 @@ import lmdb
 import pytest
 import torch
 
-from fgvc_cli.data.cache import environment, index
+from fgvc_cli.data.cache import index, store
 from fgvc_cli.data.cache import store as image_store
-from fgvc_cli.data.cache.environment import DATA, CacheDamaged, CacheUnusable
-from fgvc_cli.data.cache.store import DecodeCache
+from fgvc_cli.data.cache.store import DATA, CacheDamaged, CacheUnusable, DecodeCache
 from fgvc_cli.data.loading import EvaluationLoader
-from fgvc_cli.locks import FileLock, Locked, locked
+from fgvc_cli.files import FileLock, Locked, locked
 
 
 def write_many(cache, go: Event, first: int, count: int, value_bytes: int) -> None:
     """Write batches of four values; in a forked process."""
     go.wait(60)
-    environment.INITIAL_MAP_SIZE = 2**22
+    store.INITIAL_MAP_SIZE = 2**22
     cache.max_size = 2**31
     for number in range(first, first + count):
         key = number.to_bytes(16, "big")
@@ -56,7 +55,7 @@ def fork() -> Iterator[Callable[..., multiprocessing.Process]]:
 def check_all(cache) -> int:
     """Check every value of a cache against its key, and return their number."""
     count = 0
-    with environment.open_environment(cache.folder, cache.max_size).env.begin(buffers=True) as transaction:
+    with store.open_environment(cache.folder, cache.max_size).env.begin(buffers=True) as transaction:
         for key, value in transaction.cursor():
             pattern = hashlib.blake2b(bytes(key)[:16]).digest()
             assert bytes(value) == pattern * (len(value) // 64)
@@ -66,7 +65,7 @@ def check_all(cache) -> int:
 
 def test_two_processes_fill_a_cache_concurrently(cache, fork) -> None:
     # some of the same images, and more than the initial map, so that each meets the other's larger map
-    cache.max_size = environment.MIN_MAP_SIZE
+    cache.max_size = store.MIN_MAP_SIZE
     first, go = (0).to_bytes(16, "big") + b"0", multiprocessing.Event()
     writers = [fork(write_many, cache, go, start, 40, 2**16) for start in (0, 20)]
     assert cache.count([first]) == 0  # opens it here, which forked processes must not inherit
@@ -130,7 +129,7 @@ def test_a_full_disk_gives_one_warning_and_images_are_decoded(evaluated, cache, 
     loader, check = evaluated
     batches = iter(loader)
     next(batches), next(batches)
-    found = environment.open_environment(cache.folder, cache.max_size)
+    found = store.open_environment(cache.folder, cache.max_size)
     monkeypatch.setattr(found, "env", FullDisk(found.env))
     failing = DecodeCache(cache.folder, cache.max_size)
     failing.write([(bytes(16), b"1")])
@@ -156,7 +155,7 @@ def test_a_cache_removed_during_the_run(evaluated, cache, caplog) -> None:
     (warning,) = warnings_of(caplog)
     assert "it was removed. Images are decoded instead." in warning
     assert not cache.folder.exists()  # nobody made it again
-    assert (os.getpid(), cache.folder) not in environment._open_environments  # so the disk has its bytes back
+    assert (os.getpid(), cache.folder) not in store._open_environments  # so the disk has its bytes back
 
 
 def test_existing_images_are_not_overwritten(cache) -> None:
@@ -183,14 +182,14 @@ def test_a_large_batch_is_written_in_parts(photographs, cached, cache, preproces
 
 
 def test_a_full_cache_keeps_its_images(cache) -> None:
-    cache.max_size = environment.MIN_MAP_SIZE
+    cache.max_size = store.MIN_MAP_SIZE
     value = bytes(100_000)
     for number in range(30):
         cache.write([(number.to_bytes(16, "big"), value)])
     assert cache.write_error == "it has reached its maximum size"
     there = cache.count(number.to_bytes(16, "big") for number in range(30))
     assert 5 < there < 10
-    assert (cache.folder / DATA).stat().st_size <= environment.MIN_MAP_SIZE
+    assert (cache.folder / DATA).stat().st_size <= store.MIN_MAP_SIZE
 
 
 @pytest.mark.parametrize("size", [None, 500_000, 5000])
@@ -200,7 +199,7 @@ def test_a_damaged_file_is_found_before_it_is_read(cache, size) -> None:
     data = (cache.folder / DATA).read_bytes()
     (cache.folder / DATA).write_bytes(data[:size] if size else b"garbage" * 10_000)
     with pytest.raises(CacheDamaged):
-        environment.create(cache.folder)
+        store.create(cache.folder)
     assert cache.count([bytes(16)]) == 0
     assert cache.read_error.startswith("its file is ")
 
@@ -208,7 +207,7 @@ def test_a_damaged_file_is_found_before_it_is_read(cache, size) -> None:
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheUnusable):
-        environment.create(tmp_path / "file")
+        store.create(tmp_path / "file")
 
 
 def read_forever(cache, connection: multiprocessing.connection.Connection) -> None:
@@ -225,7 +224,7 @@ def test_a_killed_reader_leaves_no_slot_behind(cache, fork) -> None:
         assert here.poll(20)
     readers[1].kill()
     readers[1].join()
-    slots = environment.open_environment(cache.folder, cache.max_size).env.readers()
+    slots = store.open_environment(cache.folder, cache.max_size).env.readers()
     assert str(readers[0].pid) in slots and str(readers[1].pid) not in slots
 
 
@@ -245,7 +244,7 @@ def test_nothing_is_read_while_a_batch_is_written(photographs, cached, cache, pr
     busy: list[bool] = []
 
     def write(_: object) -> None:
-        rows = environment.open_environment(cache.folder, cache.max_size).env.readers().splitlines()[1:]
+        rows = store.open_environment(cache.folder, cache.max_size).env.readers().splitlines()[1:]
         busy.append(any(not row.split()[-1].startswith("-") for row in rows))
 
     monkeypatch.setattr(cache, "write", write)  # which may resize the map, and must not under a transaction
@@ -255,7 +254,7 @@ def test_nothing_is_read_while_a_batch_is_written(photographs, cached, cache, pr
 
 
 def test_data_is_synced_before_the_index(cache) -> None:
-    flags = environment.open_environment(cache.folder, cache.max_size).env.flags()
+    flags = store.open_environment(cache.folder, cache.max_size).env.flags()
     assert flags["sync"] and not flags["metasync"] and not flags["writemap"]
 
 

@@ -16,13 +16,12 @@ from PIL import Image
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.data import reading
+from fgvc_cli.data import loading
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import NO_KEY, CachedImages, image_key
 from fgvc_cli.data.images import read_image
-from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
-from fgvc_cli.data.reading import ImageBatch
+from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 
 Photographs = Callable[..., Split]
 Cached = Callable[..., CachedImages]
@@ -53,7 +52,7 @@ def assert_same_batches(first: Iterable[ImageBatch], second: Iterable[ImageBatch
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that this process decodes."""
     paths: list[Path] = []
-    monkeypatch.setattr(reading, "read_image", lambda path, side=None: paths.append(path) or read_image(path, side))
+    monkeypatch.setattr(loading, "read_image", lambda path, side=None: paths.append(path) or read_image(path, side))
     return paths
 
 
@@ -81,12 +80,12 @@ def test_training_batches_are_the_same_with_and_without_a_cache(
         assert_same_batches(batches, training(split, preprocessing, None, augment=augment).epoch(epoch))
         decoded.clear()
     assert cached.count() == len(split)
-    with reading.seeded(7), cached.batch():  # the same as augmenting the decoded image
+    with loading.seeded(7), cached.batch():  # the same as augmenting the decoded image
         image = cached.get(0)
         assert image is not None
         ours = plain(image)
     if resize.crop_mode != "shrink":
-        with reading.seeded(7):
+        with loading.seeded(7):
             assert torch.equal(ours, plain(read_image(split.images[0], plain.target_side)))
 
 

@@ -16,16 +16,16 @@ import numpy as np
 import PIL
 import pytest
 
-from fgvc_cli import locks, settings
+from fgvc_cli import files, settings
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.cache import index, policy, quota
-from fgvc_cli.data.cache.environment import DATA
-from fgvc_cli.data.cache.index import ABOUT, IMAGES, clear, list_caches
+from fgvc_cli.data.cache import index, policy
+from fgvc_cli.data.cache import index as quota
+from fgvc_cli.data.cache.index import ABOUT, IMAGES, bytes_per_image, clear, list_caches
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
-from fgvc_cli.data.cache.quota import bytes_per_image
 from fgvc_cli.data.cache.resize import CachedResize
+from fgvc_cli.data.cache.store import DATA
 from fgvc_cli.data.loading import EvaluationLoader
 from fgvc_cli.errors import FgvcError
 
@@ -213,7 +213,7 @@ def test_two_caches_of_one_training_share_the_limit(open_caches, splits, cache, 
             open_caches("on", crop="resized")
     opened.close()
     for info in list_caches(cache):
-        locks.FileLock(info.path / index.USE_LOCK, shared=False).close()  # what failed has let go of it
+        files.FileLock(info.path / index.USE_LOCK, shared=False).close()  # what failed has let go of it
     assert opened.notes[1].startswith("decoded images (val, short side 40 px, bilinear) are not cached")
 
 
@@ -286,7 +286,7 @@ def test_a_cache_folder_that_cannot_be_written(open_caches, cache: Path) -> None
 def test_a_cache_removed_while_it_is_opened_is_created_again(open_caches, cache, monkeypatch) -> None:
     removed = []
 
-    class Late(locks.FileLock):
+    class Late(files.FileLock):
         def __init__(self, file: Path, shared: bool, patience: float = 0.0) -> None:
             super().__init__(file, shared, patience)
             if not removed:
@@ -297,15 +297,15 @@ def test_a_cache_removed_while_it_is_opened_is_created_again(open_caches, cache,
     monkeypatch.setattr(policy, "FileLock", Late)
     opened = open_caches()
     assert removed and opened.train is not None
-    with pytest.raises(locks.Locked):
-        locks.FileLock(removed[0] / index.USE_LOCK, shared=False)
+    with pytest.raises(files.Locked):
+        files.FileLock(removed[0] / index.USE_LOCK, shared=False)
 
 
 def test_a_file_system_without_locks(open_caches, monkeypatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
     assert "are not cached: Operation not supported" in open_caches().notes[0]
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Evaluation, Head, Loss, Objective, ParameterGroup, Reads
-from fgvc_cli.runs import tensors
+from fgvc_cli.runs import model_file
 from fgvc_cli.training.update import Update
 from fgvc_optimizers.adamw import AdamW
 from fgvc_optimizers.options import AdamWOptions, SamOptions, SgdOptions
@@ -290,12 +290,12 @@ def test_resumes_from_a_file(base, tmp_path):
         torch.manual_seed(step)
         first([batch(step)])
     found = {}
-    document = tensors.pack(first.optimizer.state_dict(), found, "optimizer")
-    tensors.save(tmp_path / "state.safetensors", found, document)
+    document = model_file.pack(first.optimizer.state_dict(), found, "optimizer")
+    model_file.save(tmp_path / "state.safetensors", found, document)
     again, rest = make(partial(sam, base=base))
     again.load_state_dict(stopped.state_dict())
-    found, document = tensors.load(tmp_path / "state.safetensors")
-    rest.optimizer.load_state_dict(tensors.unpack(document, found))
+    found, document = model_file.load(tmp_path / "state.safetensors")
+    rest.optimizer.load_state_dict(model_file.unpack(document, found))
     for step in range(3, 6):
         torch.manual_seed(step)
         rest([batch(step)])
