@@ -95,9 +95,9 @@ def test_anchors_are_unique_and_links_resolve(page):
     assert len(ids) == len(set(ids))
     for link in page.all("a"):
         assert link["href"].removeprefix("#") in ids
-    landmarks = [section for section in page.all("section") if section.has("aria-labeledby")]
-    assert all(page.by_id(section["aria-labeledby"]).tag == "h2" for section in landmarks)
-    names = [page.by_id(section["aria-labeledby"]).text for section in landmarks]
+    landmarks = [section for section in page.all("section") if section.has("aria-labelledby")]
+    assert all(page.by_id(section["aria-labelledby"]).tag == "h2" for section in landmarks)
+    names = [page.by_id(section["aria-labelledby"]).text for section in landmarks]
     assert names and len(names) == len(set(names)), "landmarks are told apart by their names"
 
 
