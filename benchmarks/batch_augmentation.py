@@ -21,12 +21,12 @@ from torch import Tensor
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.contracts.image_files import find_images
+from fgvc_cli.contracts.dataset import find_images
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Operation
 from fgvc_cli.data.images import read_image
 from fgvc_cli.data.order import seeded
+from fgvc_cli.data.staging import BatchAugmentation
 
 GRAY = (0.5, 0.5, 0.5)
 GEOMETRIC = torch.tensor([Operation.FLIP, Operation.AFFINE])

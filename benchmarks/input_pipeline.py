@@ -29,10 +29,10 @@ from torchvision import transforms
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.contracts.image_files import find_images
+from fgvc_cli.contracts.dataset import find_images
 from fgvc_cli.data.cache import store as environment
-from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import CachedImages, DecodeCache
+from fgvc_cli.data.images import CachedResize
 from fgvc_cli.data.loading import TrainingLoader
 
 WIDTH, HEIGHT, QUALITY = 1200, 800, 90

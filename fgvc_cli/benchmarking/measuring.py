@@ -15,12 +15,12 @@ from fgvc_cli.benchmarking.results import Work
 from fgvc_cli.benchmarking.timing import Meter, synchronize
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.contracts import Classifier, Optimizer, Preprocessing
+from fgvc_cli.data.staging import soft_targets
 from fgvc_cli.devices import autocast, compile_in_place, is_out_of_memory, resolve_precision
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.scoring.scores import evaluating
 from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels_last
-from fgvc_cli.training.staging import soft_targets
 from fgvc_cli.training.update import MicroBatch, Update
 
 LR_FACTOR = 1e-3

@@ -18,9 +18,8 @@ from fgvc_cli.benchmarking.results import Feed
 from fgvc_cli.benchmarking.timing import synchronize
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.data.augmentation import Augmentation, resolve_where
-from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import CachedImages
-from fgvc_cli.data.images import ImageError, read_image
+from fgvc_cli.data.images import CachedResize, ImageError, read_image
 from fgvc_cli.data.order import seeded
 from fgvc_cli.data.splits import subset
 from fgvc_cli.devices import loader_workers

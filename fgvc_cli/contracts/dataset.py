@@ -1,9 +1,11 @@
-"""The dataset contract: named splits of labeled images, and where to get their files."""
+"""The dataset contract: named splits of labeled images, finding image files, and obtaining them."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,62 @@ from typing import Any
 import numpy as np
 
 from fgvc_cli.errors import FgvcError
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
+"""Suffixes of image files, in lower case."""
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List the image files in a folder and its subfolders, sorted by path.
+
+    Images are recognized by `IMAGE_SUFFIXES`, in upper or lower case. Hidden files and folders and `__MACOSX` are
+    skipped. Links to folders are followed, each folder once.
+
+    Raises:
+        FgvcError: a folder cannot be read.
+    """
+    return sorted(_walk(folder, set()), key=lambda path: path.parts)
+
+
+def has_images(folder: Path) -> bool:
+    """Return whether `find_images` would find an image in a folder.
+
+    Raises:
+        FgvcError: a folder cannot be read.
+    """
+    return next(_walk(folder, set()), None) is not None
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """List the subfolders of a folder, sorted by name, without hidden ones and `__MACOSX`.
+
+    Raises:
+        FgvcError: the folder cannot be read.
+    """
+    return sorted(folder / entry.name for entry in _entries(folder) if entry.is_dir())
+
+
+def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in seen:  # a link to a folder already visited
+        return
+    seen.add(real)
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, seen)
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122  a Path per file is 3x slower
+            yield folder / entry.name
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"]
+    except OSError as error:
+        raise FgvcError(f"folder {folder} cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -190,3 +248,11 @@ class Dataset(ABC):
     def identity(self) -> dict[str, Any]:
         """Return what a run records about the origin of the images; "folder" is their folder, if there is one."""
         return {"name": self.name}
+
+
+def names_digest(splits: Iterable[Split]) -> str:
+    """Return the SHA-256 of the splits' names and keys, in order."""
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update("\n".join([split.name, *split.keys, ""]).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

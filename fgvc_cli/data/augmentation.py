@@ -12,10 +12,9 @@ from torchvision.transforms import v2
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts.classifier import Preprocessing, to_tensor
-from fgvc_cli.data.batch_augmentation.batch import Mixing
 from fgvc_cli.data.batch_augmentation.draws import Draw
 from fgvc_cli.data.batch_augmentation.pixel_ops import BLUR_WIDTH
-from fgvc_cli.data.batch_augmentation.recording import record
+from fgvc_cli.data.batch_augmentation.recording import Mixing, record
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

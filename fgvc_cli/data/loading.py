@@ -23,9 +23,8 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws
-from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import CachedImages
-from fgvc_cli.data.images import ImageError, read_image
+from fgvc_cli.data.images import CachedResize, ImageError, read_image
 from fgvc_cli.data.order import (
     WHOLE,
     Batch,

@@ -21,6 +21,7 @@ from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.cache.store import CachedImages
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
+from fgvc_cli.data.staging import Staging
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run
@@ -29,7 +30,6 @@ from fgvc_cli.runs.results import EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.setup import Job, uses_channels_last
-from fgvc_cli.training.staging import Staging
 from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
 from fgvc_cli.training.update import RunningMetrics, Update
 

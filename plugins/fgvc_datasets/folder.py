@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
-from fgvc_cli.contracts.image_files import IMAGE_SUFFIXES, find_images, has_images, visible_folders
+from fgvc_cli.contracts.dataset import IMAGE_SUFFIXES, find_images, has_images, names_digest, visible_folders
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_datasets.options import FolderOptions
-from fgvc_datasets.published import names_digest
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.contracts import DatasetRequest, Provision
-from fgvc_cli.contracts.image_files import has_images, visible_folders
+from fgvc_cli.contracts.dataset import has_images, visible_folders
 from fgvc_cli.errors import FgvcError
 from fgvc_datasets.folder import images_by_class, loose_images
 from fgvc_datasets.options import MammaliaOptions

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fgvc_cli.contracts import Dataset, DatasetRequest, Download, Provision, Split
+from fgvc_cli.contracts.dataset import names_digest
 from fgvc_cli.errors import FgvcError
 
 OFFICIAL = "official"
@@ -98,14 +98,6 @@ class PublishedDataset(Dataset):
             "images": {name: len(split) for name, split in self._splits.items()},
             "names_sha256": names_digest(self._splits.values()),
         }
-
-
-def names_digest(splits: Iterable[Split]) -> str:
-    """Return the SHA-256 of the splits' names and keys, in order."""
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update("\n".join([split.name, *split.keys, ""]).encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:

@@ -18,11 +18,11 @@ from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.data import loading
 from fgvc_cli.data.cache import index as listing
 from fgvc_cli.data.cache import store as image_store
+from fgvc_cli.data.staging import Staging
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import FileLock
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.setup import open_cache, open_splits
-from fgvc_cli.training.staging import Staging
 from fgvc_cli.training.trainer import Trainer
 
 CLASSES, EACH = ("blue", "green", "red"), 6

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fgvc_cli.contracts import image_files
-from fgvc_cli.contracts.image_files import find_images, has_images, visible_folders
+from fgvc_cli.contracts import dataset
+from fgvc_cli.contracts.dataset import find_images, has_images, visible_folders
 from fgvc_cli.errors import FgvcError
 
 
@@ -45,6 +45,6 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert image_files.os is os
+    assert dataset.os is os
     with pytest.raises(FgvcError, match="cannot be read: Permission denied"):
         find_images(tmp_path)

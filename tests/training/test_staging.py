@@ -12,9 +12,9 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.loading import TrainingLoader
+from fgvc_cli.data.staging import Staging
 from fgvc_cli.errors import UsageError
 from fgvc_cli.options import build
-from fgvc_cli.training.staging import Staging
 
 SIDE = 32
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -22,8 +22,8 @@ from fgvc_cli.contracts import (
     Reads,
     TorchOptimizer,
 )
+from fgvc_cli.data.staging import soft_targets
 from fgvc_cli.devices import compile_in_place
-from fgvc_cli.training.staging import soft_targets
 from fgvc_cli.training.state import Progress, load_state_file, save_state
 from fgvc_cli.training.update import Update, detached
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from fgvc_cli.data.batch_augmentation import geometry
-from fgvc_cli.data.batch_augmentation.draws import Op, Operation
+from fgvc_cli.data.batch_augmentation.draws import Mix, Op, Operation
 from fgvc_cli.data.batch_augmentation.pixel_ops import BLUR_WIDTH
 
 
@@ -97,3 +98,30 @@ def _blur(image: Placeholder, kernel_size: Sequence[int], sigma: Sequence[float]
 @F.register_kernel(F.erase, Placeholder)
 def _erase(image: Placeholder, i: int, j: int, h: int, w: int, **_: Any) -> Placeholder:
     return _record(Operation.ERASE, image, i, j, h, w)
+
+
+class Mixing:
+    """Draws the parameters of mixup and CutMix from torch's CPU generator; with both alphas, one of them at random.
+
+    Args:
+        mixup: alpha of mixup's Beta distribution; 0: no mixup.
+        cutmix: alpha of CutMix's; 0: no CutMix.
+        side: of the images, pixels.
+    """
+
+    def __init__(self, mixup: float, cutmix: float, side: int) -> None:
+        self.side = side
+        self._mixup = v2.MixUp(alpha=mixup) if mixup else None
+        self._cutmix = v2.CutMix(alpha=cutmix) if cutmix else None
+
+    def draw(self) -> Mix | None:
+        """Draw for one image; None if both alphas are 0."""
+        mixup, cutmix = self._mixup, self._cutmix
+        if mixup is not None and cutmix is not None:
+            mixup, cutmix = (mixup, None) if torch.rand(()) < 0.5 else (None, cutmix)
+        if mixup is not None:
+            return Mix((0, 0, 0, 0), mixup.make_params([])["lam"])
+        if cutmix is not None:
+            drawn = cutmix.make_params([placeholder(self.side)])
+            return Mix(drawn["box"], drawn["lam_adjusted"])
+        return None

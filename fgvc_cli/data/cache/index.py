@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from fgvc_cli import files, settings
-from fgvc_cli.data.cache.resize import CachedResize
+from fgvc_cli.data.images import CachedResize
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.formatting import bytes_text

@@ -16,10 +16,9 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Dataset, Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.cache import index, store
-from fgvc_cli.data.cache import index as quota
 from fgvc_cli.data.cache.index import CacheTooLarge
-from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import CacheDamaged, CachedImages, CacheUnusable, DecodeCache
+from fgvc_cli.data.images import CachedResize
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.formatting import bytes_text
@@ -111,7 +110,7 @@ def _open(cache: TrainingCache, dataset: Dataset, resize: CachedResize, splits: 
     digest = hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()
     folder = root / index.IMAGES / digest[:16]
     paths: list[Any] = [image for split in splits.values() for image in split.images]
-    each = quota.bytes_per_image(resize, paths)
+    each = index.bytes_per_image(resize, paths)
     index.remove_leftovers(root)
     if not folder.exists():  # first of all, so that nothing is created if there is no room
         _make_room(cache, root, folder, len(paths) * each)
@@ -138,7 +137,7 @@ def _open(cache: TrainingCache, dataset: Dataset, resize: CachedResize, splits: 
             _open(cache, dataset, resize, splits, what)
             return
         index.set_expected_size(folder, index.disk_size(folder) + more)
-        images.max_size = quota.max_size(root, folder)
+        images.max_size = index.max_size(root, folder)
         on_failure.pop_all()
     cache.in_use.append(lock)
     cache.train, cache.val = by_split.get("train", cache.train), by_split.get("val", cache.val)
@@ -147,7 +146,7 @@ def _open(cache: TrainingCache, dataset: Dataset, resize: CachedResize, splits: 
 
 
 def _make_room(cache: TrainingCache, root: Path, folder: Path, more: float) -> None:
-    for info in quota.make_room(root, folder, more):
+    for info in index.make_room(root, folder, more):
         day = time.strftime("%Y-%m-%d", time.localtime(info.used))
         cache.notes.append(
             f"removed to make room: decoded images of {info.data} ({info.resize}), "

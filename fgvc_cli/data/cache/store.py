@@ -18,7 +18,7 @@ import lmdb
 import numpy as np
 from PIL import Image
 
-from fgvc_cli.data.cache.resize import CachedResize
+from fgvc_cli.data.images import CachedResize
 from fgvc_cli.files import Locked, locked
 
 if TYPE_CHECKING:

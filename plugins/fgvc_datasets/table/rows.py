@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from fgvc_cli.contracts.image_files import IMAGE_SUFFIXES
+from fgvc_cli.contracts.dataset import IMAGE_SUFFIXES
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_datasets.folder import USUAL_NAMES
 from fgvc_datasets.options import TableOptions

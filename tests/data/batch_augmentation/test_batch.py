@@ -14,10 +14,10 @@ from torchvision.transforms.v2 import functional as F
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation
 from fgvc_cli.data.batch_augmentation.draws import BatchOp, Draw, Draws, to_device
 from fgvc_cli.data.batch_augmentation.recording import record
 from fgvc_cli.data.order import seeded
+from fgvc_cli.data.staging import BatchAugmentation
 
 MEAN = (0.5, 0.4, 0.3)
 POLICIES = {

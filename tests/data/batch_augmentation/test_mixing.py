@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from fgvc_cli.data.batch_augmentation.batch import Mixing, mix_batch
 from fgvc_cli.data.batch_augmentation.draws import Draw, Draws, Mix
+from fgvc_cli.data.batch_augmentation.recording import Mixing
 from fgvc_cli.data.order import seeded
-from fgvc_cli.training.staging import probabilities
+from fgvc_cli.data.staging import mix_batch, probabilities
 
 SIDE, CLASSES = 16, 4
 

@@ -13,8 +13,8 @@ from PIL import Image
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.cache import store
 from fgvc_cli.data.cache import store as environment
-from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import CachedImages, DecodeCache
+from fgvc_cli.data.images import CachedResize
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
 from fgvc_cli.data.cache import environment, store
-from fgvc_cli.data.cache.resize import CachedResize
+from fgvc_cli.data.images import CachedResize
 from fgvc_cli.data.cache.store import CachedImages, DecodeCache
 
 def own_memory():  # anonymous memory of this process and its workers, bytes

@@ -18,9 +18,8 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data import loading
 from fgvc_cli.data.augmentation import Augmentation
-from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import NO_KEY, CachedImages, image_key
-from fgvc_cli.data.images import read_image
+from fgvc_cli.data.images import CachedResize, read_image
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 
 Photographs = Callable[..., Split]

@@ -21,11 +21,10 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.cache import index, policy
-from fgvc_cli.data.cache import index as quota
 from fgvc_cli.data.cache.index import ABOUT, IMAGES, bytes_per_image, clear, list_caches
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
-from fgvc_cli.data.cache.resize import CachedResize
 from fgvc_cli.data.cache.store import DATA
+from fgvc_cli.data.images import CachedResize
 from fgvc_cli.data.loading import EvaluationLoader
 from fgvc_cli.errors import FgvcError
 
@@ -157,11 +156,11 @@ def test_what_does_not_fit_is_not_cached_and_removes_nothing(open_caches, cache)
 
 def test_reserved_disk_space(open_caches, monkeypatch) -> None:
     usage = shutil.disk_usage("/")._replace(total=10**7, free=10**6 + 50_000)
-    monkeypatch.setattr(quota.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(index.shutil, "disk_usage", lambda _: usage)
     (note,) = open_caches().notes
     assert "has 1.1 MB free, of which 1 MB stay reserved" in note
-    monkeypatch.setattr(quota.shutil, "disk_usage", lambda _: usage._replace(total=10**13, free=10**13))
-    assert quota._reserved(Path("/")) == 5e9
+    monkeypatch.setattr(index.shutil, "disk_usage", lambda _: usage._replace(total=10**13, free=10**13))
+    assert index._reserved(Path("/")) == 5e9
     assert open_caches().train is not None
 
 
@@ -222,7 +221,7 @@ def test_the_disk_must_have_room_for_all_caches_being_filled(open_caches, splits
     there = list_caches(cache)[0].bytes
     each = index.expected_size(first.train.cache.folder) - there
     usage = shutil.disk_usage("/")._replace(total=0, free=int(1.5 * each))
-    monkeypatch.setattr(quota.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(index.shutil, "disk_usage", lambda _: usage)
     assert re.search(r"0 bytes stay reserved and caches in use will take \d+ kB", open_caches().notes[0])
     first.close()
     assert open_caches().train is not None

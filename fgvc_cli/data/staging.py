@@ -1,9 +1,10 @@
-"""Move batches to the device, augment and normalize them there, and turn labels into targets."""
+"""Move batches to the device; augment, normalize and mix them there; turn labels into targets."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,8 +12,72 @@ from torch import Tensor
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Classifier
-from fgvc_cli.data.batch_augmentation.batch import BatchAugmentation, mix_batch
+from fgvc_cli.data.batch_augmentation import geometry, pixel_ops
+from fgvc_cli.data.batch_augmentation.draws import BatchOp, Computation, Draws, Kind, OpGroup, to_device
+from fgvc_cli.data.batch_augmentation.op_groups import op_groups
 from fgvc_cli.data.loading import ImageBatch
+
+
+class BatchAugmentation:
+    """Augments batches of pixels on their device.
+
+    Args:
+        mean: color of erased boxes, per channel in [0, 1].
+        merge_geometry: apply an image's consecutive geometric operations as one bilinear resampling; otherwise each on
+            its own, to the nearest pixel, as torchvision does.
+    """
+
+    def __init__(self, mean: Sequence[float], merge_geometry: bool = False) -> None:
+        red, green, blue = (int(255 * channel) for channel in mean)
+        self.merge_geometry = merge_geometry
+        self._computations: dict[Kind, Callable[[OpGroup], Computation]] = {
+            Kind.FLIP: lambda _: (geometry.flip, ()),
+            Kind.NEAREST: lambda group: (geometry.resample_nearest, geometry.matrices(group)),
+            Kind.BILINEAR: lambda group: (geometry.resample_bilinear, geometry.matrices(group)),
+            Kind.LEVELS: pixel_ops.levels_op,
+            Kind.BLEND: pixel_ops.blend_op,
+            Kind.SHARPNESS: pixel_ops.sharpness_op,
+            Kind.BLUR: pixel_ops.blur_op,
+            Kind.ERASE: partial(pixel_ops.erase_op, color=(red, green, blue)),
+        }
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor, draws: Draws) -> Tensor:
+        """Return new pixels, uint8 B,3,S,S, on the same device; mixing is left to `mix_batch`."""
+        ops = []
+        for group in op_groups(draws, self.merge_geometry):
+            function, parameters = self._computations[group.kind](group)
+            ops.append(BatchOp(function, torch.from_numpy(group.images), parameters))
+        if not ops:
+            return pixels
+        pixels = pixels.clone()
+        for op in to_device(ops, pixels.device):
+            pixels.index_copy_(0, op.images, op.function(pixels.index_select(0, op.images), *op.parameters))
+        return pixels
+
+
+@torch.no_grad()
+def mix_batch(images: Tensor, targets: Tensor, boxes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix each image of a batch, and its target, with the one before it.
+
+    Args:
+        images: B,3,S,S, normalized.
+        targets: B,K probabilities.
+        boxes: int64 B,4 on the CPU (left, top, right, bottom): taken from the other image; empty for mixup.
+        weights: float64 B on the CPU: weight of the image itself.
+    """
+    cut = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    own = torch.where(cut, 1.0, weights)  # outside of the box CutMix leaves an image unchanged
+    factors = torch.stack([own, 1 - own, weights, 1 - weights]).to(images.dtype)
+    if images.device.type == "cuda":
+        factors, boxes = factors.pin_memory(), boxes.pin_memory()
+    factors, boxes = factors.to(images.device, non_blocking=True), boxes.to(images.device, non_blocking=True)
+    inside = pixel_ops.box_mask(boxes, images.shape[3])
+    of_own, of_other = factors[:2, :, None, None, None]
+    pixels = images.roll(1, 0) * of_other.where(~inside, 1) + images * of_own.where(~inside, 0)
+    label_own, label_other = factors[2:, :, None].to(targets.dtype)
+    return pixels, targets.roll(1, 0) * label_other + targets * label_own
+
 
 AHEAD = 2
 """Maximum number of updates queued on a GPU when the next batch is sent to it. One keeps it busy; without a limit, the
