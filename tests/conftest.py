@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,22 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("FGVC_CACHE", str(root / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(root / "hub"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def figures() -> Iterator[Callable[[pytest.MonkeyPatch], None]]:
+    """Leave learning curves and confusion matrices empty, which take half the time of a short training.
+
+    Returns:
+        A function that has them drawn during a test.
+    """
+    from fgvc_cli import viz
+
+    real = {name: getattr(viz, name) for name in ("learning_curves", "confusion_matrix")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in real:
+            patch.setattr(viz, name, lambda path, *_: path.touch())
+        yield lambda patch: [patch.setattr(viz, name, function) for name, function in real.items()] and None
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgvc_cli import files
+from fgvc_cli import files, viz
 from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
@@ -20,7 +20,6 @@ from fgvc_cli.files import write_csv
 from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
 from fgvc_cli.scoring.scores import Scores, confusion_matrix, split_metrics
-from fgvc_cli.viz import confusion_matrix as draw_confusion_matrix
 
 SUMMARIZED = 10
 """Number of confused pairs and confident mistakes in a summary."""
@@ -260,7 +259,7 @@ def write(
     if draw and scores.classes <= DRAWN_CLASSES:
         written.append(folder / CONFUSION)
         title = f"{summary.split}: top-1 {percent(summary.top1)} on {summary.images} images"
-        draw_confusion_matrix(written[-1], confusion_matrix(scores), class_names, title)
+        viz.confusion_matrix(written[-1], confusion_matrix(scores), class_names, title)
     written.append(folder / SUMMARY)
     files.write_json(written[-1], summary.as_json())
     return written

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fgvc_cli import files
+from fgvc_cli import files, viz
 from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, read_run_config
@@ -36,7 +36,6 @@ from fgvc_cli.training.distributed import Ranks, joined
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_again, plan_new, prepare
 from fgvc_cli.training.state import heard, saved_weights
 from fgvc_cli.training.trainer import Trainer
-from fgvc_cli.viz import learning_curves
 
 SAMPLES = 4
 """Number of images in `samples`."""
@@ -57,7 +56,7 @@ def finish(trainer: Trainer) -> TrainingSummary:
     else:
         state, _ = model_file.load(run.model_file)
         load_state(job.classifier, state, run.model_file)
-        learning_curves(run.path / "curves.png", run.metrics)
+        viz.learning_curves(run.path / "curves.png", run.metrics)
     summary = _summary(trainer, _test(trainer))
     files.write_json(run.summary_file, summary.as_json())
     return summary

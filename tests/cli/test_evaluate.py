@@ -7,28 +7,17 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
-
-from fgvc_cli.scoring import results
-
-
-@pytest.fixture(autouse=True)
-def confusion_matrices(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Function that draws confusion matrices; the tests do not, which takes most of the time."""
-    real = results.draw_confusion_matrix
-    monkeypatch.setattr(results, "draw_confusion_matrix", lambda path, *arguments: path.touch())
-    return lambda: monkeypatch.setattr(results, "draw_confusion_matrix", real)
 
 
 def summary_of(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def test_a_run_is_scored_on_its_test_split(fgvc, bee_run: Path, confusion_matrices) -> None:
-    confusion_matrices()
+def test_a_run_is_scored_on_its_test_split(fgvc, bee_run: Path, figures, monkeypatch) -> None:
+    figures(monkeypatch)
     folder = bee_run / "evaluation" / "test"
     folder.mkdir(parents=True)
     (folder / "predictions.csv").write_text("of an earlier evaluation")

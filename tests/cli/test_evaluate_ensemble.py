@@ -11,14 +11,6 @@ from typing import Any
 
 import pytest
 
-from fgvc_cli.scoring import results
-
-
-@pytest.fixture(autouse=True)
-def _no_confusion_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not draw confusion matrices, which takes most of the time."""
-    monkeypatch.setattr(results, "draw_confusion_matrix", lambda path, *arguments: path.touch())
-
 
 def ensemble(fgvc: Any, *arguments: Any) -> Any:
     return fgvc("evaluate", *arguments, "--ensemble")

@@ -57,8 +57,8 @@ def test_a_run_has_the_evaluation_of_its_test_split(fgvc, insects, tmp_path):
     left = {path.name: path.read_bytes() for path in (run / "evaluation/test").iterdir()}
     assert fgvc("evaluate", run, "--device", "cpu", "--batch-size", 8).exit_code == 0  # sums round alike
     found = {path.name: path.read_bytes() for path in (run / "evaluation/test").iterdir()}
-    drawn = found.pop("confusion.png")
-    assert drawn and left.keys() == found.keys() == {"predictions.csv", "per_class.csv", "summary.json"}
+    assert found.pop("confusion.png") is not None
+    assert left.keys() == found.keys() == {"predictions.csv", "per_class.csv", "summary.json"}
     (before, after) = (json.loads(files.pop("summary.json")) for files in (left, found))
     assert left == found
     assert {**before, "seconds": 0} == {**after, "seconds": 0}

@@ -44,6 +44,7 @@ def test_links_resolve(page, name):
     assert [target for target in local if not (found.path.parent / target).exists()] == []
 
 
+@pytest.mark.slow
 def test_the_documentation_builds(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

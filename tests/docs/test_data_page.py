@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
 import types
 from typing import Any
 
 import pytest
-import typer
 
-from fgvc_cli.cli.data import data
-from fgvc_cli.cli.lazy import builtin_commands
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.options import NoOptions, describe
+from fgvc_cli.options import NoOptions
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION
 
@@ -32,20 +27,6 @@ def test_every_built_in_dataset_is_listed_with_its_published_counts(page):
     for name, row in rows.items():
         for split, count in getattr(built_in()[name].load(), "published", {}).items():
             assert f"{split.removesuffix('val') or split} {count:,}" in row[2], name  # the official "trainval" is train
-
-
-def test_every_command_and_option_of_the_page_exists(page):
-    lines = [line for block in page(PAGE).blocks("sh") for line in block.splitlines()]
-    quoted = [" ".join(text.split()) for text in re.findall(r"`(fgvc [^`]+)`", page(PAGE).prose)]
-    for line in [*lines, *quoted]:
-        _, name, *arguments = shlex.split(line)
-        command: Any = builtin_commands()[name].loaded()
-        if name == "data" and arguments:
-            command = typer.main.get_command(data).commands[arguments[0]]  # type: ignore[attr-defined]
-        known = {option for parameter in command.params for option in parameter.opts} | {"--data-root"}
-        assert {word for word in arguments if word.startswith("--")} <= known, line
-    known = {info.name for component in built_in().values() for info in describe(component.options_type())}
-    assert set(re.findall(r"dataset\.(\w+)=", page(PAGE).text)) <= known
 
 
 def test_the_exit_codes(page, fgvc, photos, tmp_path):

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.evaluation import run_sharpness
-from fgvc_cli.scoring import results
 
 PAGE = "docs/evaluate.md"
 TINY = [
@@ -47,7 +46,6 @@ def run(home, fgvc, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setenv("FGVC_RUNS", "runs")
     monkeypatch.setattr(run_sharpness, "draw_landscape", lambda path, *_: path.touch())
-    monkeypatch.setattr(results, "draw_confusion_matrix", lambda path, *_: path.touch())
 
     def run(*words: str):
         quick = QUICK if "--sharpness" in words else []

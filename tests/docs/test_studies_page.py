@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 from fgvc_cli.experiments.comparison import GROUPS, SORTS
@@ -40,14 +39,3 @@ def test_the_grocery_study_is_valid(fgvc):
     """Three heads with two optimizers each; listing them needs no images."""
     runs = json.loads(fgvc("sweep", "--config", ROOT / "docs/examples/grocery20.toml", "--dry-run", "--json").stdout)
     assert len(runs) == len({(run["head"], run["optimizer"]) for run in runs}) == 6
-
-
-def test_commands_are_valid(page):
-    from fgvc_cli.cli.lazy import builtin_commands
-
-    for block in page(PAGE).blocks("sh"):
-        for line in block.splitlines():
-            program, command, *arguments = shlex.split(line)
-            options = {word for word in arguments if word.startswith("--")} - {"--data-root"}
-            known = {name for p in builtin_commands()[command].loaded().params for name in p.opts}
-            assert program == "fgvc" and options <= known
