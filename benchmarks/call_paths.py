@@ -45,7 +45,7 @@ EXPLAIN = "explain image.png --occlude --run run --device cpu --out explained"
 
 
 class CallPaths:
-    """Profiler of one process, to be set with `sys.setprofile`.
+    """Profiler of one process, for `sys.setprofile`.
 
     Args:
         imports: count code that runs while a module is imported too.
@@ -102,7 +102,7 @@ def profile(arguments: list[str], result: Path, imports: bool) -> None:
 
 
 def counts_of(command: str, folder: Path, imports: bool) -> dict[str, Any]:
-    """Run a command in a new process with `folder` as its current folder, and return its counts."""
+    """Run a command in a new process in `folder`, and return its counts."""
     result = folder / "counts.json"
     line = [sys.executable, __file__, "--profile", str(result), str(int(imports)), "--cache", str(folder / "cache")]
     done = subprocess.run([*line, *shlex.split(command)], capture_output=True, text=True, check=False, cwd=folder)

@@ -1,7 +1,7 @@
 """Time SAM, compared with the package `pytorch_optimizer` (of the extra `bench`); both use torch's SGD.
 
 Both start from the same weights and train on the same random batch. First the weights after 5 updates are compared;
-then whole updates are timed alternately, those of plain SGD too. The package is used as documented, with batch-norm
+then whole updates, of plain SGD too, are timed alternately. The package is used as documented, with batch-norm
 statistics unchanged by the second pass, and again with all of its foreach operations.
 
     python benchmarks/sam_package.py --backbone timm/resnet18 --image-size 64 --batch-size 32 --rounds 9

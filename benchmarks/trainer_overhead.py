@@ -33,7 +33,7 @@ CLASSES = 10
 
 
 class ReadyBatches:
-    """Stands in for the loader: batches that are tensors already."""
+    """Replaces the loader; its batches are already tensors in memory."""
 
     def __init__(self, batches: list[ImageBatch]) -> None:
         self.batches, self.position, self.failures = batches, 0, {}

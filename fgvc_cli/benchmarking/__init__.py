@@ -1,1 +1,1 @@
-"""Timing combinations of components on the machine at hand."""
+"""Benchmark combinations of components on this machine."""

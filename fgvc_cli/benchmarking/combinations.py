@@ -1,4 +1,4 @@
-"""From a request to the combinations to measure, each with all settings resolved."""
+"""Resolve a request into the combinations to measure, each with all its settings."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class BenchRequest:
     """Which combinations to measure, and how.
 
     Attributes:
-        backbones, heads, optimizers: names; a kind without any stands for all its built-in components.
+        backbones, heads, optimizers: names; all built-in components of a kind without names.
         all_plugins: use the components of all installed plugins instead of the built-in ones.
         explain: names of explainers to measure too.
         image_size: side length in pixels; None: by device.
         batch_size: images in a batch; "max": as many as fit into the GPU's memory; None: by device.
         classes: number of classes of the head.
-        recipe: whose settings the components get.
+        recipe: base recipe of the settings.
         settings: `kind.option=value` texts, which override the recipe.
-        device, precision: as `pick_device` and `resolve_precision` accept them.
+        device, precision: see `pick_device` and `resolve_precision`.
         channels_last: memory format of convolutional weights and images.
         compile: whether to compile the model.
         seconds: time limit for each measurement (one round is always timed); None: by device.
@@ -70,7 +70,7 @@ class Sizes:
     """Defaults by device.
 
     Attributes:
-        image_size: pixels; None: the recipe's.
+        image_size: pixels; None: by recipe.
         batch_size: images.
         seconds: time limit for each measurement.
     """

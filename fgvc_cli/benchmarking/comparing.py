@@ -23,11 +23,11 @@ OPTIONAL = ("epoch", "pipeline", "dataset", "data", "explainers")
 
 @dataclass(frozen=True)
 class Difference:
-    """A fact or setting that was not the same.
+    """A fact or setting that differs.
 
     Attributes:
         name: of the fact or setting.
-        first, second: its values; None where a report does not have it.
+        first, second: values; None if missing in that report.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class WorkPair:
-    """An operation that both measured.
+    """An operation that both reports measured.
 
     Attributes:
         name: "update", "predict", "epoch", or the explainer's name.
@@ -65,7 +65,7 @@ class WorkPair:
         """Whether the quartiles of the two times per image do not overlap.
 
         None: one of them was timed fewer than `MIN_ROUNDS` times. Quartiles are of the rounds of one run; variation
-        between runs of the same program, such as another load on the machine, is not in them.
+        between runs of the same program, such as from other load on the machine, is not included.
         """
         if min(self.first.timing.rounds, self.second.timing.rounds) < MIN_ROUNDS:
             return None
@@ -76,11 +76,11 @@ class WorkPair:
 
 @dataclass(frozen=True)
 class RowPair:
-    """A combination, at one image size and batch size, that both have.
+    """A combination at one image size and batch size that both reports have.
 
     Attributes:
         first, second: the rows.
-        works: what both measured, in the order update, predict, epoch, explainers.
+        works: operations that both measured, in the order update, predict, epoch, explainers.
     """
 
     first: Row
@@ -94,7 +94,7 @@ class RowPair:
 
 @dataclass(frozen=True)
 class FeedPair:
-    """A situation of the input pipeline that both measured."""
+    """A case of the input pipeline that both reports measured."""
 
     first: Feed
     second: Feed
@@ -111,9 +111,9 @@ class Comparison:
 
     Attributes:
         differences: of machine and settings.
-        rows: that both have, in the order of the first.
-        only_first, only_second: rows that the other does not have at the same sizes.
-        feeds: that both have.
+        rows: in both reports, in the order of the first.
+        only_first, only_second: rows missing in the other report at the same sizes.
+        feeds: in both reports.
         matrix_ratio: rate of large matrix products of the second divided by that of the first; None: unknown.
     """
 

@@ -1,4 +1,4 @@
-"""A training with random weights that leaves nothing behind, for timing."""
+"""Dry runs of training for timing: random weights, no files written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scratch_folder() -> Iterator[Path]:
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(_temporary_folder(settings.current().cache.absolute())))
-        with suppress(OSError):  # on a file system without locks the folder is never taken for a leftover
+        with suppress(OSError):  # on a file system without locks the folder is never deleted as a leftover
             stack.callback(FileLock(folder / LOCK_FILE, shared=False).close)
         yield folder
 
@@ -111,7 +111,7 @@ def dry_run(job: Job, folder: Path, cached: bool = True) -> Iterator[Trainer]:
 
 
 def settle(trainer: Trainer, batches: int = 0) -> None:
-    """Start the loader processes, and finish what an interrupted epoch left in them.
+    """Start the loader processes, and discard batches left by an interrupted epoch.
 
     Args:
         trainer: whose loader it is.

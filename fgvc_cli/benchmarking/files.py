@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 JSON_FILE, CSV_FILE, CHART_FILE = "bench.json", "bench.csv", "bench.png"
 MAX_READ = 20
-"""Number of earlier benchmarks that are read to find one to compare with."""
+"""Maximum number of earlier benchmarks to search for one to compare with."""
 
 CIRCUMSTANCES = {"machine": ("device_name", "torch", "fgvc"), "settings": ("precision", "channels_last", "compile")}
 """Facts of the report that each CSV row repeats, so that files can be concatenated."""
@@ -47,16 +47,16 @@ class BenchFiles:
                 return path.parent
         return None
 
-    def keep_if_possible(self, report: Report) -> None:
+    def save_if_possible(self, report: Report) -> None:
         """Write the report so far; warn once if that fails, as a full disk should not end an hour of measuring."""
         try:
-            self.keep(report)
+            self.save(report)
         except FgvcError as error:
             if not self._warned:
                 logger.warning(f"{error} Measuring continues; writing is retried after every combination.")
             self._warned = True
 
-    def keep(self, report: Report) -> None:
+    def save(self, report: Report) -> None:
         """Write the report so far, replacing each file atomically.
 
         Raises:
@@ -77,7 +77,7 @@ class BenchFiles:
         """
         if not report.rows and not report.feeds:
             return
-        self.keep(report)
+        self.save(report)
         if any(row.update for row in report.rows):
             self._write(CHART_FILE, lambda path: draw_chart(path, report))
 

@@ -26,7 +26,7 @@ from fgvc_cli.training.update import MicroBatch, Update
 LR_FACTOR = 1e-3
 """With nearly constant weights all rounds are equal; the amount of work does not depend on the learning rate."""
 NO_ENGINE = "unable to find an engine"
-"""cuDNN's message where no convolution algorithm finds enough workspace for a batch larger than one that fits."""
+"""cuDNN's message if no convolution algorithm finds enough workspace, for a batch larger than one that fits."""
 
 
 class RandomClassifier:
@@ -105,7 +105,7 @@ def measure_update(classifier: RandomClassifier, config: RunConfig, batch_size: 
     """
     check_batch(classifier.model, batch_size)
     with _training(classifier, config) as (update, optimizer):
-        # Two images create the optimizer's state; batch normalization needs as many.
+        # Two images create the optimizer's state; batch normalization needs at least two.
         _eager_update(update, classifier.batches(config, min(batch_size, 2)))
         batches = classifier.batches(config, batch_size)
 

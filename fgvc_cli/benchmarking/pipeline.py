@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 NO_CACHE, FIRST, LATER = "no cache", "first epoch", "later epochs"
-"""Feeds: every image decoded; every image decoded and cached; every image from the cache."""
+"""Names of feeds: every image decoded; every image decoded and cached; every image read from the cache."""
 
 MIN_BATCHES = 2
 """Batches per loader process before the time limit counts."""
@@ -40,7 +40,7 @@ MAX_PASSES = 50
 STAGED_BATCHES = 10
 """Batches for the rate of the device's augmentation."""
 SAMPLE, SAMPLE_SECONDS = 32, 1.0
-"""Number of images for the shares of reading and augmenting, and the time limit."""
+"""Number of images, and time limit, for measuring the fractions of time for reading and augmenting."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ def measure_feeds(config: RunConfig, seconds: float, images: Images | None = Non
     """Time how fast training images reach the device, through the trainer's loader and staging, without a model.
 
     First every image is decoded; those read within the time limit then fill an empty temporary cache, and are read from
-    it. Files come from where the system has them, which after a first reading is its page cache, not the disk. Where
+    it. After their first reading, files come from the page cache of the system, not from the disk. Where
     nothing can be cached (images in memory, a policy on the whole photograph, `train.cache=off`, no space) there is
     one feed, and its note says why.
 
@@ -104,7 +104,7 @@ def measure_feeds(config: RunConfig, seconds: float, images: Images | None = Non
 
 
 def _device_note(trainer: Trainer) -> str:
-    """Say how fast the device augments, if it does."""
+    """Return the throughput of augmentation on the device; empty if the workers augment."""
     if resolve_where(trainer.job.config.augment, trainer.device).where != "device":
         return ""
     with closing(trainer.train_loader.epoch(0)) as batches:
@@ -143,7 +143,7 @@ def _read(trainer: Trainer, epoch: int, enough: Callable[[_Read], bool] | None =
     """Read batches to the device until there are enough or the epoch ends.
 
     The last batches of the first epoch, one per loader process, warm up and are not included. `enough` is called each
-    time every process has delivered a batch, so that none is stopped at work that would not count.
+    time every process has delivered a batch, so that the work of all processes is included.
     """
     loader, readers, read = trainer.train_loader, _readers(trainer), _Read()
     warming = min(readers, len(loader) // 2)
@@ -175,7 +175,7 @@ def _why_not_cached(trainer: Trainer) -> str:
 
 
 def shares_note(job: Job, cached: CachedImages | None) -> str:
-    """Say which fractions of the time reading and augmenting an image take, from a few images in this process.
+    """Describe the fractions of time for reading and augmenting, measured on a few images in this process.
 
     Args:
         job: the images and their augmentation.

@@ -14,7 +14,7 @@ from fgvc_cli.errors import FgvcError
 T = TypeVar("T")
 
 FORMAT = 2
-"""Version of the JSON document; incremented when an older program could not read it."""
+"""Version of the JSON document; incremented for incompatible changes."""
 RENAMED = {
     "multiply_adds": "macs",
     "multiply_adds_per_second": "macs_per_second",
@@ -134,10 +134,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Feed:
-    """Throughput of the input pipeline in one situation, without a model.
+    """Throughput of the input pipeline in one case, without a model.
 
     Attributes:
-        name: "no cache", "first epoch" (fills the cache) or "later epochs" (reads from it).
+        name: "no cache", "first epoch" (which fills the cache) or "later epochs" (which read from it).
         images_per_second: loaded, augmented, normalized and on the device, in whole batches.
         images: number of images read.
         note: where the time goes, and what was left out.
@@ -254,7 +254,7 @@ def _check(name: str, value: object, hint: Any) -> None:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Return whether a value has a type: int, float (finite; an int will do), a class, a union or mapping of these."""
+    """Return whether a value has a type: int, float (finite; or an int), a class, a union or mapping of these."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, member) for member in arguments)

@@ -1,4 +1,4 @@
-"""Measure one combination after another; a failure is recorded in its row and the others continue."""
+"""Measure combinations one by one; a failure is recorded in its row and does not stop the others."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class _Shared:
 
 
 class RowMaker:
-    """Measures combinations; neighbors with the same backbone and head share the classifier.
+    """Measures combinations; consecutive ones with the same backbone and head share the classifier.
 
     Args:
         request: what to measure.
-        plan: made from the request.
-        meter: measures.
+        plan: the resolved request.
+        meter: of time, MACs and memory.
         images: dataset and splits, for epochs.
     """
 
@@ -121,7 +121,7 @@ class RowMaker:
         failed: list[str] = []
         row = self._with_works(row, config, self._classifier, shared, failed)
         if self.request.epoch:
-            self._drop_classifier()  # an epoch builds its own, and there must be room for it
+            self._drop_classifier()  # an epoch builds its own, which needs the memory
             row = self._with_epoch(row, config, failed)
         return replace(row, failed="; ".join(dict.fromkeys(failed)) or None)
 
@@ -158,14 +158,14 @@ class RowMaker:
         return replace(row, epoch=self._attempt(epoch, row, "epoch: ", failed))
 
     def _attempt(self, measure: Callable[[], Any], row: Row, prefix: str, failed: list[str]) -> Any:
-        """Return a measurement, or None after adding the reason to `failed`; a request to terminate is raised again."""
+        """Return a measurement, or None after adding the reason to `failed`; SIGTERM is re-raised."""
         try:
             return measure()
         except (Exception, SystemExit) as error:  # a component may call sys.exit()
             if isinstance(error, SystemExit) and error.code == TERMINATED:
                 raise
             failed.append(prefix + reason(error, row.batch_size, row.image_size))
-        free_memory(self.plan.device)  # here the traceback, which refers to tensors, is gone
+        free_memory(self.plan.device)  # after the traceback, which refers to tensors, was freed
         return None
 
     def _drop_classifier(self) -> None:

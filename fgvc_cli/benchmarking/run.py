@@ -1,4 +1,4 @@
-"""Run a benchmark from request to report."""
+"""Run a benchmark."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def bench(request: BenchRequest, registry: Registry, keep: Callable[[Report], None]) -> Report:
+def bench(request: BenchRequest, registry: Registry, save: Callable[[Report], None]) -> Report:
     """Measure the requested combinations.
 
     Args:
         request: which combinations, and how.
         registry: finds the components.
-        keep: called with the report so far after the pipeline and after each row.
+        save: called with the report so far after the pipeline and after each row.
 
     Returns:
-        The report. After Ctrl-C it holds what was measured before (`Report.interrupted`). After SIGTERM that is passed
-        to `keep`, and `SystemExit` continues.
+        The report. After Ctrl-C it has the measurements so far (`Report.interrupted`). After SIGTERM these are passed
+        to `save`, and `SystemExit` propagates.
 
     Raises:
         UsageError: a name, an option or a value does not exist or does not fit; nothing was measured.
@@ -82,12 +82,12 @@ def bench(request: BenchRequest, registry: Registry, keep: Callable[[Report], No
     try:
         for measured in _measure(report, request, planned, images):
             report = measured
-            keep(report)
+            save(report)
     except KeyboardInterrupt:
         report = replace(report, interrupted=True)
     except SystemExit:
         if report.rows or report.feeds:
-            keep(replace(report, interrupted=True))
+            save(replace(report, interrupted=True))
         raise
     finally:
         free_memory(planned.device)

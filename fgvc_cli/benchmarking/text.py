@@ -8,7 +8,7 @@ from fgvc_cli.benchmarking.results import Report, Row, Work
 from fgvc_cli.formatting import rate, share
 
 MAX_WAITED = 0.1
-"""Fraction of its time that an update may wait for the CPU before its results are doubted."""
+"""Fraction of its time that an update may wait for the CPU without a warning."""
 
 
 def row_names(rows: Sequence[Row]) -> list[str]:
@@ -47,7 +47,7 @@ def failures(rows: Sequence[Row]) -> list[str]:
 
 
 def busy_cpu(rows: Sequence[Row]) -> list[str]:
-    """Return a line that says that the CPU was busy with other work while updates were timed, if it was."""
+    """Return a warning if the CPU was busy with other work while updates were timed."""
     waited = [row.update.timing.waited or 0.0 for row in rows if row.update]
     late = [fraction for fraction in waited if fraction > MAX_WAITED]
     if not late:

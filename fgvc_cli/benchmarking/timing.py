@@ -92,7 +92,7 @@ def time_rounds(
     Args:
         work: one round.
         seconds: time limit.
-        clock: measures.
+        clock: for the times.
         max_rounds: maximum number of rounds.
     """
     end = time.perf_counter() + seconds
@@ -113,8 +113,8 @@ def time_rounds(
 class Waiting:
     """Measures how long this thread, busy throughout the block, was not running.
 
-    On a CPU that is time that other programs took, or that a limit on this one took away. Quartiles do not show it: a
-    constant load slows all rounds equally.
+    On a CPU, other programs ran in this time, or a quota stopped this one. Quartiles do not show it: a constant load
+    slows all rounds equally.
 
     Attributes:
         fraction: of the block's time.

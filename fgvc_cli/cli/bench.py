@@ -170,7 +170,7 @@ def measure(
     )
     written = files.BenchFiles(choose_new_folder(out, force, "bench", "the benchmark"))
     with redirect_stdout(sys.stderr):  # plugins may print
-        report = run.bench(request, get_registry(), written.keep_if_possible)
+        report = run.bench(request, get_registry(), written.save_if_possible)
     if json:
         console.print_json(report.as_json())
     else:

@@ -121,7 +121,7 @@ def report(
 
     settings, others = explainer_settings(set_ or [])
     request = ReportRequest(
-        subject=SplitRequest(split, data, dataset, dataset_settings(others), ignore_unknown),
+        split=SplitRequest(split, data, dataset, dataset_settings(others), ignore_unknown),
         explainer=explainer,
         settings=settings,
         images=images,

@@ -75,8 +75,9 @@ def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PIL
             1/2, 1/4 or 1/8 of its size if that is no smaller than this, which is much faster.
 
     Raises:
-        ImageError: the file is missing, empty, damaged, not a regular file, not an image, in a color mode that has no
-            RGB, or has more than `PIXEL_LIMIT` pixels (after decoding at a reduced size, but for a progressive JPEG).
+        ImageError: the file is missing, empty, damaged, not a regular file, not an image, in a color mode that cannot
+            be converted to RGB, or has more than `PIXEL_LIMIT` pixels (after decoding at a reduced size, except for a
+            progressive JPEG).
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)

@@ -212,7 +212,7 @@ class _Loader:
         self._torch_loader = self._new_torch_loader()
         self._reader.close()
 
-    def take_over(self, reasons: Mapping[str, str]) -> None:
+    def add_failures(self, reasons: Mapping[str, str]) -> None:
         """Add images, by key, that other processes could not read; warn about new ones."""
         for key, reason in reasons.items():
             self._add_failure(key, reason, f"{key}: {reason}")
@@ -239,7 +239,7 @@ class _Loader:
 
     def _load(self, batches: list[Batch], epoch: int | None = None) -> Iterator[ImageBatch]:
         """Yield one `ImageBatch` per batch, in order, without the images that cannot be read."""
-        self._sampler.ask(batches, epoch)
+        self._sampler.set_batches(batches, epoch)
         if self._workers:
             self._reader.close()  # a forked worker cannot open what is open here
         try:

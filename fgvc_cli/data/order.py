@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-_ORDER, _AUGMENTATION = 1, 2  # keep the two random streams apart
+_ORDER, _AUGMENTATION = 1, 2  # separate the two random streams
 
 Sampling = Literal["image", "class", "sqrt"]
 
@@ -46,13 +46,13 @@ class BatchRequest(NamedTuple):
 
 
 class RequestSampler:
-    """Sampler of a DataLoader that yields the batches set by `ask`."""
+    """Sampler of a DataLoader that yields the batches set by `set_batches`."""
 
     def __init__(self) -> None:
         self._epoch: int | None = None
         self._batches: list[Batch] = []
 
-    def ask(self, batches: list[Batch], epoch: int | None = None) -> None:
+    def set_batches(self, batches: list[Batch], epoch: int | None = None) -> None:
         """Set the batches of the next pass."""
         self._epoch, self._batches = epoch, batches
 
@@ -134,9 +134,9 @@ def epoch_batches(
 ) -> list[Batch]:
     """Return the training batches of an epoch in order.
 
-    Processes get equally many batches of equal sizes, and no position of the order twice: together, the batches of
-    one step are what a single process would take as one batch of `batch_size * world_size`. At the end of the epoch,
-    images that cannot be shared equally are dropped.
+    Processes get the same number of batches of equal sizes, and no position of the order twice: together, the batches
+    of one step are what a single process would take as one batch of `batch_size * world_size`. At the end of the
+    epoch, images that cannot be shared equally are dropped.
 
     Args:
         labels: see `epoch_order`, as for `seed`, `epoch` and `sampling`.

@@ -138,7 +138,7 @@ def training_splits(dataset: Dataset, val_fraction: float, seed: int, train_on: 
 
     Raises:
         FgvcError: the dataset has no training split or fewer than two classes, a class has no training image, or no
-            class has an image to spare for validation.
+            class has a second image to hold out for validation.
         UsageError: `val_fraction` is not between 0 and 1.
     """
     names = dataset.splits()
@@ -237,12 +237,12 @@ def open_dataset(component: Component, options: Any, path: Path | None, seed: in
     Args:
         component: the registered dataset.
         options: its options dataclass.
-        path: folder or file that it is made from (`data`), or None.
+        path: folder or file that it reads (`data`), or None.
         seed: for a dataset that generates or splits images.
 
     Raises:
-        FgvcError: the images are missing or cannot be used, or the plugin returns something else than a dataset.
-        UsageError: the dataset needs a path and has none, or takes none.
+        FgvcError: the images are missing or cannot be used, or the plugin returns something other than a dataset.
+        UsageError: the dataset requires a path and has none, or accepts none.
     """
     check_path(component, path)
     with _reported_progress() as report:

@@ -115,12 +115,12 @@ class JointAccuracy:
 
 @dataclass(frozen=True)
 class BestMemberComparison:
-    """The ensemble compared with its best member, which is selected on the same images, to its advantage.
+    """The ensemble compared with its best member, which is selected on the same images and so has an advantage.
 
     Attributes:
         run: the member with the highest top-1 accuracy; ties are broken by the lowest loss.
         difference: top-1 of the ensemble minus that of the member.
-        ensemble_only, member_only: number of images that only the one gets right.
+        ensemble_only, member_only: number of images that only this one gets right.
         p_value: of McNemar's exact test.
         significant: whether the p-value is below 0.05.
     """
@@ -149,7 +149,7 @@ class EnsembleSummary(EvaluationSummary):
 
     Attributes:
         members: metrics of each run, in order.
-        pairs: diversity of each two runs, by their names.
+        pairs: diversity of each pair of runs, by their names.
         together: what the members classify correctly together.
         over_best: the ensemble compared with its best member.
     """
@@ -269,7 +269,7 @@ def _score_members(
         (label,) = run_labels([str(ready.run)])
         with progress(label, len(matched)) as bar, ready.memory_explained():
             scores = score(ready.classifier, ready.loader(matched), matched, ready.precision, bar.advance)
-        split = select_keys(split, scores.keys) if scores.failures else split  # the next run need not try again
+        split = select_keys(split, scores.keys) if scores.failures else split  # the next run skips unreadable images
         if not len(split):
             raise FgvcError(f"none of the {available} images ({split.name}) can be read")
         found.append((scores, ready.classifier.class_names))

@@ -26,7 +26,7 @@ class Prediction:
     """The top-k classes of an image.
 
     Attributes:
-        image: the file, or the number of an array.
+        image: the file, or "image N" for an array.
         classes: names and probabilities, in descending order.
     """
 

@@ -1,4 +1,4 @@
-"""Measure and compare the sharpness of runs, and write figures and a picture."""
+"""Measure and compare the sharpness of runs, and write the figures and a plot."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def measure_sharpness(
     out: Path | None = None,
     force: bool = False,
 ) -> SharpnessResult:
-    """Measure the loss around the weights of runs, and write figures and a picture.
+    """Measure the loss around the weights of runs, and write the figures and a plot.
 
     Args:
         models: model files of the runs.
@@ -183,7 +183,7 @@ def _write(folder: Path, result: SharpnessResult) -> list[Path]:
     files.write_json(document, result.as_json())  # first, because it may have taken hours
     planes = [run for run in result.runs if run.sharpness.plane is not None]
     if not planes:
-        picture.unlink(missing_ok=True)  # a picture of an earlier measurement would be misleading
+        picture.unlink(missing_ok=True)  # a plot of an earlier measurement would be misleading
         return [document]
     draw_landscape(picture, run_labels([run.run for run in planes]), [run.sharpness for run in planes])
     return [document, picture]

@@ -1,4 +1,4 @@
-"""Which images a run is evaluated on: a split of its own dataset, or of another one."""
+"""Select the images that a run is evaluated on: a split of its own dataset, or of another one."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ ROLE_NOTES: dict[TrainingRole, str] = {
 
 @dataclass(frozen=True)
 class SplitRequest:
-    """Which split of which dataset.
+    """A request for a split of a dataset.
 
     Attributes:
-        split: its name; None: "test", or the closest to it.
+        split: its name; None: "test" or, without one, "val" or the first.
         data: a folder or file other than the run's own dataset.
         dataset: the name of a dataset other than the run's own.
         options: options of the dataset.
@@ -62,11 +62,11 @@ class SelectedSplit:
     Attributes:
         split: labels index the classifier's class names.
         dataset: name of the dataset.
-        data: the folder or file it was made from, or None.
+        data: the folder or file that it reads, or None.
         is_own: whether the run was trained on this dataset.
-        fallback_note: that a split other than "test" was selected by default, or "".
-        role: of these images in the run's training: it was "trained" on them, its checkpoint was "selected" on them, or
-            "" if neither is known.
+        fallback_note: says that a split other than "test" was selected by default; "" if not.
+        role: of these images in training: the run was "trained" on them, its checkpoint was "selected" on them, or ""
+            if neither is known.
         opened: the dataset; it may keep its images in a temporary folder that exists as long as it does.
     """
 
@@ -96,7 +96,7 @@ def select_split(
     """Open a dataset and select a split.
 
     Args:
-        request: which.
+        request: the split and its dataset.
         run_folder: its `config.toml` names the run's dataset.
         class_names: of the run's classifier.
         registry: resolves datasets.

@@ -1,4 +1,4 @@
-"""Which images of a split the runs were trained on."""
+"""Detect runs that were trained or validated on the images of a split."""
 
 from __future__ import annotations
 

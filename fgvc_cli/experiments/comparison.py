@@ -191,7 +191,7 @@ class ComparisonTable:
 
     Attributes:
         rows: the best top-1 first.
-        differences: between each two of them.
+        differences: between each pair of them.
     """
 
     rows: tuple[Row, ...]

@@ -79,7 +79,7 @@ class StudyFolder:
         return Run(self.path / "runs" / name)
 
     def runs(self) -> list[Run]:
-        """Return the runs that have started, by name; a finished one even if its settings are lost."""
+        """Return the runs that have started, by name, including finished ones without settings."""
         folder = self.path / "runs"
         found = sorted(folder.iterdir()) if folder.is_dir() else []
         return [run for path in found if (run := Run(path)).config_file.is_file() or run.finished]

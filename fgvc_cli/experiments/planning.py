@@ -33,7 +33,7 @@ class SweepRequest:
     Attributes:
         names: component names by kind ("backbone", "head", "optimizer") to combine; with a study file they select
             among its combinations. A kind without names is left to the file or the recipe.
-        options: settings of all runs, by section; None for those not given.
+        options: settings of all runs, by section; None: not set.
         texts: settings as `kind.option=value`; a component's setting applies to the components that have the option.
         recipe: base recipe of all runs.
         seeds: number of seeds; None: as in the study file, else 1.
@@ -177,7 +177,7 @@ def _study_file(request: SweepRequest, registry: Registry) -> StudyFile:
     if request.file is not None:
         return read_study_file(request.file)
     if request.study is None:
-        return StudyFile()  # one combination that leaves everything open
+        return StudyFile()  # one combination that sets nothing
     study = registry.find("study", request.study)
     content = parse_study(study.load(), f"study {study.name}")
 

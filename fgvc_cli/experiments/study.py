@@ -125,7 +125,7 @@ class StudyFile:
         recipe: base recipe; None if the file names none.
         seeds: None if the file names none.
         shared: settings of all runs.
-        cells: name ("" for none) and settings of each combination; components that a cell leaves open are missing.
+        cells: name ("" for none) and settings of each combination; components that a cell does not set are missing.
     """
 
     recipe: str | None = None
@@ -210,7 +210,7 @@ def _expand(cell: Mapping[str, Any], where: str) -> Iterator[tuple[str, Layer]]:
 
 
 def _is_folder_name(name: str) -> bool:
-    """Return whether a name is valid on all systems with the seed appended; "" stands for no name."""
+    """Return whether a name is a valid folder name on all systems with the seed appended; "" is no name."""
     plain = name.isprintable() and not set('/\\:*?"<>|') & set(name)
     return plain and not name.startswith((".", " ", "-")) and len(name.encode()) <= MAX_NAME_BYTES
 

@@ -112,11 +112,11 @@ class Sweep:
         return self.configs[self.study.combinations.index(run.combination)]
 
     def _changes(self, run: PlannedRun) -> Iterator[str]:
-        """Yield the settings that the study sets and the run has otherwise: `train.epochs 1 (study: 2)`."""
+        """Yield the settings of the study that differ in a run that has started: `train.epochs 1 (study: 2)`."""
         assert self.folder is not None
         try:
             of_run: Mapping[str, Any] = tomllib.loads(self.folder.run(run.name).config_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # the run has not started, or resuming it will report what is wrong
+        except (OSError, ValueError):  # the run has not started, or resuming it will report the error
             return
         of_study = self._config(run).as_document()
         for section, name in dict.fromkeys((s, n) for layer in run.layers for s, table in layer.items() for n in table):

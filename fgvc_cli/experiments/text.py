@@ -84,6 +84,6 @@ def notes(table: ComparisonTable) -> list[str]:
 
 
 def _signed(fraction: float) -> str:
-    """Format a fraction as signed points; what rounds to zero has no sign."""
+    """Format a fraction as signed percentage points; values that round to zero have no sign."""
     text = f"{100 * fraction:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")

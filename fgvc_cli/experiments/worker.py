@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 0.5
 """Time between two progress events of a run."""
 LOCK_SECONDS = 600.0
-"""Time that the process of a killed study has to save its state before another one resumes the run."""
+"""Time that the worker of a killed study has to save its state before another one resumes the run."""
 STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a training that received a second signal."""
 
@@ -48,8 +48,8 @@ class Started:
     """Training starts or resumes.
 
     Attributes:
-        epochs: in all.
-        done: completed before.
+        epochs: total number.
+        done: number completed before.
     """
 
     epochs: int

@@ -43,14 +43,14 @@ class DatasetExplanationRequest:
             the others must have its classes.
         split: the images.
         explainers: names; a baseline is added unless there is one.
-        settings: options of explainers, by name; each explainer takes those that it has.
+        settings: options of explainers, by name; each explainer gets those that it has.
         target: the class to explain: "predicted", "true", or the name of a class.
         masking: how each occlusion step masks the images.
         steps: number of occlusion steps.
         curve_steps: number of steps of the deletion and insertion curves.
         tolerance: how far outside of a box the pointing game still counts a hit, in sides of the crop.
         limit: maximum number of images, balanced across classes.
-        classes: only images of these classes; empty: of all.
+        classes: only images of these classes; empty: all.
         differ: only images that the first of two runs classifies correctly and the second does not, the most
             confident predictions first.
         computing: device, precision and batch size.

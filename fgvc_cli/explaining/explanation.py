@@ -34,7 +34,7 @@ class InputImage:
     """An image to explain.
 
     Attributes:
-        name: its file name, or any other name.
+        name: its file name, or another unique name.
         source: a file, or a uint8 array H,W,3.
         true_class: its true class, if known.
     """
@@ -208,7 +208,7 @@ def class_index(name: str, class_names: Sequence[str], setting: str) -> int:
     Args:
         name: of the class.
         class_names: of the classifier.
-        setting: what the name was given as, for the message.
+        setting: name of the setting in the message.
 
     Raises:
         UsageError: there is no such class.

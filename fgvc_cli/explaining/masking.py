@@ -20,7 +20,7 @@ Fill = Literal["mean", "blur", "gray"]
 
 MID_GRAY = 128
 BLUR_SIGMA = 0.1
-"""Standard deviation of the blur as a fraction of the image side; no detail that tells species apart survives it."""
+"""Standard deviation of the blur as a fraction of the image side; no detail that distinguishes species survives it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def most_salient(maps: Tensor, masking: Masking, masked: Tensor | None = None) -
 
     Args:
         maps: B,S,S in [0, 1].
-        masking: how many.
+        masking: area or threshold.
         masked: bool B,S,S, pixels that are already masked and cannot be selected again.
     """
     free = maps if masked is None else maps.masked_fill(masked, 0.0)

@@ -284,7 +284,7 @@ class _Canvas:
     Attributes:
         column: width of a column.
         text: size of the text, and of the gap between columns and rows, all in pixels.
-        columns: how many.
+        columns: their number.
     """
 
     column: int

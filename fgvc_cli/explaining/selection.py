@@ -48,7 +48,7 @@ def select_images(
     Args:
         selected: the split; its labels index the classes of the first run.
         runs: the classifiers.
-        classes: only images of these; empty: of all.
+        classes: only images of these classes; empty: all.
         limit: maximum number of images, balanced across classes.
         differ: only images that the first of two runs classifies correctly and the second does not.
         ignore_unknown: whether to skip images whose class a run does not have.

@@ -121,9 +121,9 @@ class Totals:
     """The figures of some images.
 
     Attributes:
-        images: how many.
+        images: number of images.
         means: over the images that each figure applies to; None if there is none.
-        right_images, survived_images, flipped_images: number of images that were.
+        right_images, survived_images, flipped_images: number of images with a 1 in each figure.
         pointing_images, pointing_any_images: number of images with a (deciding) part within the crop.
         nothing_marked: number of images whose saliency map is zero.
         standard_errors: of the means; None with fewer than two images.
@@ -334,7 +334,7 @@ class DatasetSummary:
     """The figures of a dataset explanation, as in `summary.json`.
 
     Attributes:
-        dataset, data: name of the dataset, and the folder or file it was made from.
+        dataset, data: name of the dataset, and the folder or file that it reads.
         split, origin: name of the split, and how it was made.
         notes: what to know when reading the figures.
         images_available, images_chosen: number of images of the split, and of those selected.

@@ -1,4 +1,4 @@
-"""What a report of a run is made from: its records, its classifier and its images."""
+"""The contents of a report of a run: its records, its classifier and its images."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class RunRecord:
 
 @dataclass
 class RunArtifacts:
-    """What a report of a run is made from; each part is loaded on first use.
+    """The contents of a report of a run; each is loaded on first use.
 
     Attributes:
         record: of the run.
@@ -97,14 +97,14 @@ class RunArtifacts:
     missing: list[str] = field(default_factory=list)
 
     @cached_property
-    def subject(self) -> SelectedSplit | None:
+    def selected(self) -> SelectedSplit | None:
         """The images; None if the run's own dataset is no longer available.
 
         Raises:
             FgvcError: another dataset was requested and is not available.
             UsageError: there is no such split.
         """
-        wanted = self.request.subject
+        wanted = self.request.split
         try:
             return select_split(wanted, self.record.run.path, self.record.model["classes"], self.registry)
         except FgvcError as error:
@@ -155,25 +155,25 @@ class RunArtifacts:
         Raises:
             FgvcError: the stored evaluation is damaged or of other images of the same name, or no image can be read.
         """
-        if self.subject is None:
+        if self.selected is None:
             return self._scores_without_images() or self._summarized_scores()
-        folder = results_folder(self.record.run.path, self.subject, None, False)
+        folder = results_folder(self.record.run.path, self.selected, None, False)
         stored = read_scores(folder)
         if stored is not None or self.ready is None:
             return stored or self._summarized_scores()
-        return evaluate(self.ready, self.subject, folder)
+        return evaluate(self.ready, self.selected, folder)
 
     @cached_property
     def examples(self) -> Examples | None:
         """Example images with saliency maps; None without images, predictions, classifier or explainer."""
-        if self.scores is None or not self.scores.predictions or self.subject is None or not self.request.images:
+        if self.scores is None or not self.scores.predictions or self.selected is None or not self.request.images:
             return None
         ready, explainer = self.ready, self.explainer
         if ready is None or explainer is None:
             return None
         if self.request.computing.precision == "auto":
             ready = replace(ready, precision="fp32")  # gradients are more accurate
-        examples = make_examples(ready, explainer, self.subject.split, self.scores.predictions, self.request.images)
+        examples = make_examples(ready, explainer, self.selected.split, self.scores.predictions, self.request.images)
         if examples.skipped:
             key, reason = next(iter(examples.skipped.items()))
             more = f" and {len(examples.skipped) - 1} more" if len(examples.skipped) > 1 else ""
@@ -183,22 +183,22 @@ class RunArtifacts:
     @cached_property
     def image_files(self) -> dict[str, Path]:
         """Files of the example images, by key; images that are not files are left out."""
-        if self.examples is None or self.subject is None:
+        if self.examples is None or self.selected is None:
             return {}
         shown = {example.key for example in (*self.examples.mistakes, *self.examples.panels)}
-        images = zip(self.subject.split.keys, self.subject.split.images, strict=True)
+        images = zip(self.selected.split.keys, self.selected.split.images, strict=True)
         return {key: image for key, image in images if key in shown and isinstance(image, Path)}
 
     def _scores_without_images(self) -> SplitScores | None:
         """Return the stored evaluation of the requested split, else of test or val."""
-        wanted = self.request.subject.split
+        wanted = self.request.split.split
         stored = (read_scores(self.record.run.evaluation(split)) for split in ([wanted] if wanted else ["test", "val"]))
         return next((scores for scores in stored if scores is not None), None)
 
     def _summarized_scores(self) -> SplitScores | None:
         """Return the test results in the run's summary, which has no predictions."""
-        summary, subject = self.record.summary, self.request.subject
-        if subject.split not in (None, "test") or not subject.is_own or summary.test is None:
+        summary, wanted = self.record.summary, self.request.split
+        if wanted.split not in (None, "test") or not wanted.is_own or summary.test is None:
             return None
         self.missing.append("There is no confusion matrix: the predictions for each image are not stored.")
         metrics = {each.name: getattr(summary.test, each.name) for each in fields(summary.test)}

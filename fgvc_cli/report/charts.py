@@ -168,7 +168,7 @@ def _units(position: float) -> str:
     return f"{UNITS * position:.1f}".removesuffix(".0")
 
 
-def skyline(accuracies: Sequence[float], mean: float) -> Markup:
+def class_chart(accuracies: Sequence[float], mean: float) -> Markup:
     """Draw a bar for each class, sorted by accuracy.
 
     Args:
@@ -186,4 +186,4 @@ def skyline(accuracies: Sequence[float], mean: float) -> Markup:
     for y, equal in groupby(round(100 - 100 * accuracy, 1) for accuracy in ordered):
         right += len(list(equal))
         path += f"V{y:g}H{right}"
-    return fragment("skyline.html", path=f"{path}V100z", classes=classes, mean=mean, description=description)
+    return fragment("class_chart.html", path=f"{path}V100z", classes=classes, mean=mean, description=description)

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from fgvc_cli.report.artifacts import RunRecord
-from fgvc_cli.report.charts import Line, LineChart, Mark, skyline
+from fgvc_cli.report.charts import Line, LineChart, Mark, class_chart
 from fgvc_cli.report.confusion import TABLE_CLASSES, confusion_image, confusion_table
 from fgvc_cli.report.examples import Examples
 from fgvc_cli.report.page import Section, count_text, fragment, percent_text
@@ -108,7 +108,7 @@ def classes_section(scores: SplitScores, anchor: str) -> Section:
             ClassTable(f"The best {EXTREMES}", rows[: -EXTREMES - 1 : -1]),
         ]
         accuracies = [row.top1 or 0.0 for row in rows]
-        chart = skyline(accuracies, sum(accuracies) / len(accuracies))
+        chart = class_chart(accuracies, sum(accuracies) / len(accuracies))
         title = "All classes, worst first" if len(rows) <= MAX_CLASSES else f"The worst {MAX_CLASSES} classes"
         rest = ClassTable(title, rows[:MAX_CLASSES])
     body = fragment(

@@ -43,14 +43,14 @@ class ReportRequest:
     """What to report of each run.
 
     Attributes:
-        subject: the images to evaluate on.
+        split: the images to evaluate on.
         explainer: None: `DEFAULT_EXPLAINER`, if it supports the classifier.
         settings: options of the explainer.
         images: number of mistakes, and of occlusion panels.
         computing: device, precision and loading.
     """
 
-    subject: SplitRequest = field(default_factory=SplitRequest)
+    split: SplitRequest = field(default_factory=SplitRequest)
     explainer: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     images: int = IMAGES
@@ -181,9 +181,9 @@ class _ExampleMaker:
     ) -> dict[str, ExplainedImage]:
         """Return the explained images, by key."""
         images = dict(zip(self.split.keys, self.split.images, strict=True))
-        subjects = [InputImage(p.key, images[p.key], p.true) for p in chosen]
+        inputs = [InputImage(p.key, images[p.key], p.true) for p in chosen]
         steps = 0 if masking is None else 1
-        explaining = ImageExplanations([self.ready], [self.explainer], subjects, target, masking, steps)
+        explaining = ImageExplanations([self.ready], [self.explainer], inputs, target, masking, steps)
         found = {}
         for batch in explaining:
             found.update({image.input.name: image for image in batch})
@@ -240,6 +240,6 @@ def _map_tile(image: PILImage, explanation: Explanation, step: int, title: str) 
 
 
 def _example(explained: ExplainedImage, tiles: Sequence[Tile], sentence: str = "") -> Example:
-    explanation, subject = explained.explanations[0], explained.input
+    explanation, image = explained.explanations[0], explained.input
     predicted = explanation.steps[0].predicted
-    return Example(subject.name, subject.true_class or "", predicted, tiles, sentence, explanation.survived)
+    return Example(image.name, image.true_class or "", predicted, tiles, sentence, explanation.survived)

@@ -20,7 +20,7 @@ LONGEST_SIDE = 256
 MAX_BYTES = 5_800
 """Size limit of a picture before base64 encoding: the 42 pictures of a run take 325 kB of the page."""
 QUALITIES = (80, 70, 60, 50)
-"""WebP qualities, tried in turn until the picture is small enough."""
+"""WebP qualities, tried in this order until the picture is small enough."""
 TOO_LARGE = 2.0
 """Multiple of the limit above which lower qualities are not tried and the picture is scaled down."""
 SHRINK = 0.8

@@ -75,15 +75,15 @@ def read_scores(folder: Path) -> SplitScores | None:
     return scores
 
 
-def evaluate(ready: ReadyClassifier, subject: SelectedSplit, folder: Path) -> SplitScores:
+def evaluate(ready: ReadyClassifier, selected: SelectedSplit, folder: Path) -> SplitScores:
     """Evaluate a classifier and write the results to a folder.
 
     Raises:
         FgvcError: no image can be read, memory runs out, or the results cannot be written.
     """
-    for line in (subject.description, *subject.notes):
+    for line in (selected.description, *selected.notes):
         logger.info(line)
-    evaluation.evaluate(ready, subject, folder)
+    evaluation.evaluate(ready, selected, folder)
     scores = read_scores(folder)
     assert scores is not None
     return scores

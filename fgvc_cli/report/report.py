@@ -32,7 +32,7 @@ class Report:
         file: the HTML file.
         size: bytes.
         runs: its runs.
-        study: the study and its comparison, if it is of one.
+        study: the study and its comparison, if the report is of a study.
     """
 
     file: Path
@@ -42,7 +42,7 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether no run and no part of a run is missing."""
         ended = () if self.study is None else (*self.study.comparison.failed, *self.study.comparison.unfinished)
         return not ended and not any(run.missing for run in self.runs)
 
@@ -72,8 +72,8 @@ def write_report(
     file = report_file(selection, out, force)
     reports: Sequence[RunReport] = [report_run(run, request, registry) for run in selection.runs]
     study = None
-    if selection.study is not None and request.subject.is_own:
-        study = report_study(selection, request.subject.split, reports)
+    if selection.study is not None and request.split.is_own:
+        study = report_study(selection, request.split.split, reports)
         reports = study.runs
     page = runs_page(reports) if study is None else study_page(study)
     document = page.html().encode(errors="replace")

@@ -166,23 +166,23 @@ def commands(report: RunReport) -> list[tuple[str, str]]:
     found = []
     if record.config:
         found.append(("train", ["fgvc train --config", quoted(str(record.run.config_file))]))
-    found.append(("evaluate", ["fgvc evaluate", run, *_subject_options(request)]))
+    found.append(("evaluate", ["fgvc evaluate", run, *_split_options(request)]))
     if report.image_files:
         image = quoted(str(next(iter(report.image_files.values()))))
         found.append(("explain an image", ["fgvc explain", image, f"--run {run} --occlude --steps 3", *explainer]))
-    found.append(("report", ["fgvc report", run, *_subject_options(request), *explainer, *images]))
+    found.append(("report", ["fgvc report", run, *_split_options(request), *explainer, *images]))
     return [(purpose, " ".join(words)) for purpose, words in found]
 
 
-def _subject_options(request: ReportRequest) -> list[str]:
+def _split_options(request: ReportRequest) -> list[str]:
     """Return the command-line options that select the images."""
-    subject = request.subject
+    wanted = request.split
     return [
-        *([] if subject.split is None else [f"--split {shlex.quote(subject.split)}"]),
-        *([] if subject.data is None else [f"--data {quoted(str(subject.data))}"]),
-        *([] if subject.dataset is None else [f"--dataset {shlex.quote(subject.dataset)}"]),
-        *_setting_options("dataset", subject.options),
-        *(["--ignore-unknown"] if subject.ignore_unknown else []),
+        *([] if wanted.split is None else [f"--split {shlex.quote(wanted.split)}"]),
+        *([] if wanted.data is None else [f"--data {quoted(str(wanted.data))}"]),
+        *([] if wanted.dataset is None else [f"--dataset {shlex.quote(wanted.dataset)}"]),
+        *_setting_options("dataset", wanted.options),
+        *(["--ignore-unknown"] if wanted.ignore_unknown else []),
     ]
 
 

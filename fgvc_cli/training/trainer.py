@@ -254,7 +254,7 @@ class Trainer:
         """Write the best model, the metrics and the state, in an order that survives a kill between any two."""
         progress, val = self.progress, line.val
         for reasons in self.ranks.gathered(self.train_loader.failures):
-            self.train_loader.take_over(reasons)
+            self.train_loader.add_failures(reasons)
         progress.note_unreadable(self.job.splits.train.name, dict(self.train_loader.failures))
         found = Best(progress.epoch)
         if val is not None:

@@ -32,11 +32,11 @@ def measured(monkeypatch, make_report):
     def finds(rows: Sequence[Row], stop_after: int | None = None, feeds: Sequence[Feed] = ()) -> list[BenchRequest]:
         requests: list[BenchRequest] = []
 
-        def bench(request: BenchRequest, registry: Any, keep: Any) -> Report:
+        def bench(request: BenchRequest, registry: Any, save: Any) -> Report:
             requests.append(request)
             done = rows if stop_after is None else rows[:stop_after]
             for count in range(1, len(done) + 1):
-                keep(make_report(done[:count]))
+                save(make_report(done[:count]))
             return make_report(done, feeds, interrupted=stop_after is not None)
 
         monkeypatch.setattr(run, "bench", bench)
@@ -118,8 +118,8 @@ def test_an_interrupted_benchmark_is_shown_and_kept(fgvc, measured, make_rows):
 
 
 def test_results_are_kept_row_by_row(fgvc, monkeypatch, make_report, make_rows):
-    def bench(request: BenchRequest, registry: Any, keep: Any) -> Report:
-        keep(make_report(make_rows()[:1]))
+    def bench(request: BenchRequest, registry: Any, save: Any) -> Report:
+        save(make_report(make_rows()[:1]))
         raise RuntimeError("unexpected")
 
     monkeypatch.setattr(run, "bench", bench)

@@ -27,7 +27,7 @@ def test_a_report_round_trips(tmp_path, make_report, make_work):
     rows = (replace(report.rows[0], explain={"gradcam": make_work(9.0)}, epoch=make_work(9e3, 768, 1)),)
     report = replace(report, rows=rows + report.rows[1:])
     kept = files.BenchFiles(tmp_path / "new")
-    kept.keep(report)
+    kept.save(report)
     assert files.read_report(tmp_path / "new") == files.read_report(tmp_path / "new/bench.json") == report
     document = json.loads((tmp_path / "new/bench.json").read_text())
     assert document["rows"][0]["explain"]["gradcam"]["images_per_second"] == pytest.approx(1000 * 8 / 9, abs=1e-3)
@@ -36,7 +36,7 @@ def test_a_report_round_trips(tmp_path, make_report, make_work):
 def test_files_are_written_after_every_row(tmp_path, make_report, make_rows):
     kept = files.BenchFiles(tmp_path)
     for done in (1, 2, 3):
-        kept.keep(make_report(make_rows()[:done]))
+        kept.save(make_report(make_rows()[:done]))
         assert len(files.read_report(tmp_path).rows) == len(lines(tmp_path / "bench.csv")) == done
     assert [path.name for path in kept.written] == ["bench.json", "bench.csv"]
 
@@ -44,7 +44,7 @@ def test_files_are_written_after_every_row(tmp_path, make_report, make_rows):
 def test_csv_columns(tmp_path, make_report, make_rows, make_work):
     rows = make_rows(["vit_b16"])
     rows = (replace(rows[0], explain={"gradcam": make_work(50.0, peak_memory=7)}), *rows[1:])
-    files.BenchFiles(tmp_path).keep(make_report(rows, settings={"compile": True}))
+    files.BenchFiles(tmp_path).save(make_report(rows, settings={"compile": True}))
     first, *_, last = lines(tmp_path / "bench.csv")
     assert {name: first[name] for name in ("backbone", "head", "optimizer", "baseline", "compile", "torch")} == {
         "backbone": "vit_b16", "head": "linear", "optimizer": "sgd", "baseline": "1", "compile": "True",
@@ -78,7 +78,7 @@ def test_no_files_without_results(tmp_path, make_report):
 
 
 def test_a_replaced_benchmark_is_deleted(tmp_path, make_report):
-    files.BenchFiles(tmp_path).keep(make_report())
+    files.BenchFiles(tmp_path).save(make_report())
     (tmp_path / "bench.png").touch()
     (tmp_path / "notes.txt").write_text("mine")
     files.BenchFiles(tmp_path).finish(make_report((), [Feed("first epoch", 212.5, 768)]))
@@ -90,7 +90,7 @@ def test_the_newest_comparable_benchmark(tmp_path, make_report, make_rows):
     report = make_report()
     assert kept["a"].earlier(report) is None
     for seconds, (name, files_of) in enumerate(kept.items()):
-        files_of.keep(make_report(make_rows(["swin_t"])) if name == "c" else report)
+        files_of.save(make_report(make_rows(["swin_t"])) if name == "c" else report)
         os.utime(tmp_path / name / "bench.json", (seconds, seconds))
     assert kept["d"].earlier(report) == tmp_path / "b" and kept["a"].earlier(report) == tmp_path / "d"
     (tmp_path / "d/bench.json").write_text("{")

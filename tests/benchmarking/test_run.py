@@ -134,7 +134,7 @@ def registry(monkeypatch) -> Registry:
 
 @pytest.fixture
 def kept() -> list[Report]:
-    """The reports passed to `keep`."""
+    """The reports passed to `save`."""
     return []
 
 

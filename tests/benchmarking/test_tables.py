@@ -112,7 +112,7 @@ def test_files_and_a_comparison_to_run_next(tmp_path, monkeypatch, capsys, make_
     assert capsys.readouterr().out == ""
     for name, other in (("before", "bench/before OTHER"), ("after it", "bench/before 'bench/after it'")):
         kept = BenchFiles(tmp_path / "bench" / name)
-        kept.keep(make_report())
+        kept.save(make_report())
         show_places(kept, make_report())
         written, following = capsys.readouterr().out.splitlines()
         assert written.startswith("written: ") and written.endswith("(bench.json, bench.csv)")

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from fgvc_cli.report.charts import MAX_DOTS, Line, LineChart, Mark, Scale, skyline
+from fgvc_cli.report.charts import MAX_DOTS, Line, LineChart, Mark, Scale, class_chart
 
 
 def chart(*lines: Line, **more):
@@ -98,8 +98,8 @@ def heights(path: str) -> list[float]:
     return found
 
 
-def test_skyline_has_a_bar_per_class_sorted(read_page):
-    drawing = read_page(skyline([0.5, 0.0, 1.0, 0.25, 0.5], 0.45))
+def test_class_chart_has_a_bar_per_class_sorted(read_page):
+    drawing = read_page(class_chart([0.5, 0.0, 1.0, 0.25, 0.5], 0.45))
     assert heights(drawing.of_class("outline")[0]["d"]) == [0, 25, 50, 50, 100]
     description = drawing.all("svg")[0]["aria-label"].replace("\xa0", " ")
     assert (
@@ -107,8 +107,8 @@ def test_skyline_has_a_bar_per_class_sorted(read_page):
     )
 
 
-def test_skyline_of_a_thousand_classes_is_small(read_page):
+def test_class_chart_of_a_thousand_classes_is_small(read_page):
     accuracies = np.random.default_rng(0).integers(0, 51, 1000) / 50
-    markup = skyline(accuracies.tolist(), 0.5)
+    markup = class_chart(accuracies.tolist(), 0.5)
     assert len(markup) < 3000
     assert heights(read_page(markup).of_class("outline")[0]["d"]) == sorted((100 * accuracies).round(1))

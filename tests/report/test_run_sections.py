@@ -168,8 +168,8 @@ def test_examples_name_classes_and_files(examples, read_page):
 
 def test_commands_repeat_the_request(run_report, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    subject = SplitRequest("final", Path("other photos"), None, {"test": "final", "strict": True}, True)
-    request = ReportRequest(subject, "layercam", {"map": 0}, images=3)
+    split = SplitRequest("final", Path("other photos"), None, {"test": "final", "strict": True}, True)
+    request = ReportRequest(split, "layercam", {"map": 0}, images=3)
     report = run_report(request=request, image_files={"a": Path("a b.png")})
     options = "--split final --data 'other photos' --set dataset.test=final --set dataset.strict=true --ignore-unknown"
     run = "runs/20261123-demo-resnet18-linear-sgd"

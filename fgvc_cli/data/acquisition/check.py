@@ -48,7 +48,7 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Finding:
-    """An image and what is wrong with it: the reason why it cannot be read, or its size."""
+    """A problem with an image: the reason why it cannot be read, or its unusual size."""
 
     image: ImageRef
     what: str

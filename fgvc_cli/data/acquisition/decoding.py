@@ -53,7 +53,7 @@ def decode_all(images: Sequence[Image], workers: int) -> Iterator[tuple[int, Dec
 
     Args:
         images: files, or uint8 arrays H,W,3.
-        workers: number of processes; 0 decodes in this one, which an image that crashes the decoder ends.
+        workers: number of processes; 0 decodes in this one, where an image that crashes the decoder ends the program.
     """
     if workers == 0:
         yield from ((index, decode(image)) for index, image in enumerate(images))

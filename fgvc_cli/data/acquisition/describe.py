@@ -163,7 +163,7 @@ def describe(chosen: ChosenDataset) -> Description:
 
 
 def folder_of(dataset: Dataset) -> str:
-    """Return the folder of a dataset, as it records it or as its image paths have it; empty if unknown."""
+    """Return the recorded folder of a dataset, or the common folder of its images; empty if unknown."""
     recorded = dataset.identity().get("folder")
     if recorded:
         return str(recorded)

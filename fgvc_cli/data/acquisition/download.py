@@ -31,10 +31,10 @@ BLOCK = 1 << 18
 """Bytes read at a time."""
 
 ATTEMPTS = 5
-"""Number of consecutive attempts that may bring less than `MIN_PROGRESS`."""
+"""Maximum number of consecutive attempts that receive less than `MIN_PROGRESS`."""
 
 MIN_PROGRESS = 1 << 16
-"""Bytes that make an attempt successful."""
+"""Bytes received from which an attempt counts as progress."""
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before the second, third, ... consecutive attempt."""
@@ -43,7 +43,7 @@ TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
 
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
-"""HTTP status codes that are worth another attempt."""
+"""HTTP status codes after which a download is retried."""
 
 
 class UnavailableError(FgvcError):
@@ -90,7 +90,7 @@ def fetch(url: str, part: Path, size: int) -> None:
 
     Args:
         url: http or https link; redirects are followed to such links only.
-        part: file to write to; existing content is taken for the beginning.
+        part: file to write to; existing content is assumed to be the beginning.
         size: bytes of the whole file; 0 if not known.
 
     Raises:
@@ -164,7 +164,7 @@ def _attempt(url: str, part: Path, size: int) -> None:
 
 
 def _open(url: str, part: Path, have: int) -> Any:
-    """Request the file from byte `have` on; return None if the server has no more."""
+    """Request the file from byte `have` on; return None if it has no more bytes."""
     headers = {"User-Agent": f"fgvc/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"

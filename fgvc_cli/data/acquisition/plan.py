@@ -1,4 +1,4 @@
-"""Which files of a dataset to download, how large they are, and what is left for the user to do."""
+"""Plan the downloads of a dataset: pending files, their sizes, and instructions for manual downloads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fgvc_cli.formatting import bytes_text
 
 
 def pending_downloads(provision: Provision) -> list[Download]:
-    """Return the downloads whose results are incomplete; none if nothing that is needed is missing."""
+    """Return the downloads whose results are incomplete; none if all needed files exist."""
     if not provision.missing():
         return []
     return [
@@ -22,7 +22,7 @@ def pending_downloads(provision: Provision) -> list[Download]:
 
 
 def results_of(download: Download, provision: Provision) -> tuple[str, ...]:
-    """Return the files and folders that a download provides; an archive without `gives` provides all that is needed."""
+    """Return the files and folders that a download provides; an archive without `gives` provides all needed files."""
     if download.unpack is not None and not download.gives:
         return provision.needed
     return download.results

@@ -34,7 +34,7 @@ UNPACKING = ".unpacking"
 
 
 class ManualDownloadError(FgvcError):
-    """Files of a dataset cannot be downloaded; the message tells the user how to obtain them."""
+    """Files of a dataset cannot be downloaded; the message has instructions for obtaining them."""
 
     def __init__(self, title: str, provision: Provision, causes: Sequence[str]) -> None:
         first = f"{title} could not be downloaded" + (":" if causes else ": it has no download link")
@@ -49,7 +49,7 @@ def prepare_dataset(title: str, provision: Provision) -> None:
     process waits for the first.
 
     Args:
-        title: of the dataset, for messages.
+        title: name of the dataset in messages.
         provision: its files and download links.
 
     Raises:
@@ -106,7 +106,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _lock(file: Path) -> FileLock | None:
-    """Return the lock; None on a file system without locks, where concurrent processes may spoil a download."""
+    """Return the lock; None on a file system without locks, where concurrent processes may corrupt a download."""
     waiting = False
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)  # the previous owner may have removed it

@@ -1,4 +1,4 @@
-"""Find the dataset that the user names, by name or by path."""
+"""Find a dataset by name or by path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ChosenDataset:
     Attributes:
         component: the registered dataset.
         options: its options dataclass.
-        path: folder or file that it is made from (`data`), or None.
+        path: folder or file that it reads (`data`), or None.
     """
 
     component: Component
@@ -34,12 +34,12 @@ class ChosenDataset:
 
     @property
     def title(self) -> str:
-        """Its name, or the path that it is made from."""
+        """Its name, or the path that it reads."""
         return self.component.name if self.path is None else str(self.path)
 
     @property
     def is_own(self) -> bool:
-        """Whether it is made from the user's own files."""
+        """Whether it reads the user's own files."""
         spec: Any = self.component.spec
         return bool(spec.reads_folder or spec.reads_files)
 
@@ -79,12 +79,12 @@ def choose_dataset(name: str | None, path: Path | None, texts: Sequence[str], re
 
     Args:
         name: of a registered dataset, or None.
-        path: folder or file that it is made from (`data`), or None.
+        path: folder or file that it reads (`data`), or None.
         texts: options, as `dataset.option=value`.
         registry: of the datasets.
 
     Raises:
-        UsageError: neither is given, there is no such dataset, it is not made from such a path, or an option is wrong.
+        UsageError: neither is given, there is no such dataset, it does not read such a path, or an option is wrong.
     """
     path = None if path is None else path.expanduser().absolute()
     if name is not None:

@@ -22,12 +22,12 @@ ESCAPES = "refused, because a member would be written outside of its folder"
 
 
 def unpack(archive: Path, into: Path, title: str, strip: int = 0) -> None:
-    """Unpack a tar (plain, gz, bz2 or xz) or zip archive, whichever its content is.
+    """Unpack a tar (plain, gz, bz2 or xz) or zip archive; the format is detected from the content.
 
     Args:
         archive: the file.
         into: target folder; created if missing.
-        title: of the archive, for messages.
+        title: name of the archive in messages.
         strip: number of leading folders to strip from the members' names; members without more are skipped.
 
     Raises:

@@ -71,7 +71,7 @@ class Draw(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The draws of a batch as small CPU tensors, which travel as batches do."""
+    """The draws of a batch as small CPU tensors, which workers return with the batch."""
 
     operations: Tensor
     """uint8 B,T: operations of each image in order, padded with `NONE`"""

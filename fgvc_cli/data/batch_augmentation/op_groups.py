@@ -57,7 +57,7 @@ def op_groups(draws: Draws, merge_geometry: bool = False) -> Iterator[OpGroup]:
 
 
 def _next_kind(following: np.ndarray, remaining: np.ndarray, left: np.ndarray) -> Kind:
-    """Choose a kind that no image needs again later, or else the most frequent next kind of the furthest behind.
+    """Choose a kind that no image needs again later, or else the most frequent next kind of the slowest images.
 
     Args:
         following: B, kind of each image's next operation.

@@ -1,8 +1,8 @@
-"""Draw what torchvision's transforms would do to an image, without doing it.
+"""Record what torchvision's transforms would do to an image, without applying them.
 
 The transforms of torchvision v2 dispatch to kernels by the type of the image. This module registers kernels for a
 placeholder type that only record which operation was requested. The transforms that a worker would apply to an image
-thus draw for the device too, the same random numbers in the same order.
+therefore draw the same random numbers in the same order for the device.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def list_caches(root: Path, names: Sequence[str] = ()) -> list[CacheInfo]:
 
     Args:
         root: the cache directory, which need not exist.
-        names: datasets, or the folders they are made from; empty for all caches.
+        names: datasets, or the folders that they read; empty for all caches.
 
     Raises:
         UsageError: a name has no cache.
@@ -106,7 +106,7 @@ def clear(root: Path, caches: Sequence[CacheInfo]) -> int:
 
 
 def remove(folder: Path) -> int:
-    """Remove a cache and return the bytes freed; no process ever sees a part of it.
+    """Remove a cache atomically and return the bytes freed.
 
     Raises:
         FgvcError: it cannot be removed.
@@ -124,7 +124,7 @@ def remove(folder: Path) -> int:
 
 
 def remove_idle(folder: Path) -> bool:
-    """Remove a cache unless it is in use; return whether it is gone."""
+    """Remove a cache unless it is in use; return whether it no longer exists."""
     try:
         lock = FileLock(folder / USE_LOCK, shared=False)
     except Locked:

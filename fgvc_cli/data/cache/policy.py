@@ -1,4 +1,4 @@
-"""Whether a training caches its decoded images, at which size, and where."""
+"""Decide whether a training run caches its decoded images, at which size, and where."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TrainingCache:
 
     Attributes:
         train, val: decoded images of each split; None if they are decoded in every epoch.
-        notes: lines to show to the user.
+        notes: for the user.
         in_use: locks that keep other processes from removing the caches.
     """
 

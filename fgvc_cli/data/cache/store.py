@@ -166,7 +166,7 @@ def _file_id(folder: Path) -> tuple[int, int] | None:
 WRITE_LOCK = "write.lock"
 PATIENCE = 0.25
 """Seconds to wait for another process that writes. After that images are only decoded, and cached another time: a
-stopped process or a slow disk must not hold up the others."""
+stopped process or a slow disk must not delay the others."""
 
 SLOW = 0.05
 """Seconds. After a write that took longer, a process pauses writing for the same time: on a slow or busy disk the first
@@ -310,7 +310,7 @@ def image_key(path: str | Path) -> bytes:
 
 
 class CachedImages:
-    """The images of a split in a decode cache: reads those that are there, and adds those decoded meanwhile.
+    """The images of a split in a decode cache: reads those it has, and adds newly decoded ones.
 
     A batch is one transaction: `with cached.batch(): ...`.
 
