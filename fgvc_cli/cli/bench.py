@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fgvc_cli.cli import common_options as common
+from fgvc_cli.cli.common_options import option
 from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
 
 EXAMPLE = "fgvc bench --backbone swin_t --head linear --head pim --optimizer sgd"
@@ -51,10 +52,7 @@ def measure(
     head: Annotated[list[str] | None, common.named_option("head", COMBINATIONS, "all built-in")] = None,
     optimizer: Annotated[list[str] | None, common.named_option("optimizer", COMBINATIONS, "all built-in")] = None,
     all_plugins: Annotated[
-        bool,
-        typer.Option(
-            "--all", help="Include components of plugins, for kinds without a name.", rich_help_panel=COMBINATIONS
-        ),
+        bool, option(COMBINATIONS, "Include components of plugins, for kinds without a name.", "--all")
     ] = False,
     explain: Annotated[
         list[str] | None,
@@ -63,41 +61,30 @@ def measure(
         ),
     ] = None,
     epoch: Annotated[
-        bool,
-        typer.Option(
-            "--epoch", help="Also time an epoch of each combination over real images.", rich_help_panel=COMBINATIONS
-        ),
+        bool, option(COMBINATIONS, "Also time an epoch of each combination over real images.", "--epoch")
     ] = False,
     pipeline: Annotated[
-        bool,
-        typer.Option(
-            "--pipeline",
-            help="Time the input pipeline; nothing else unless components are named.",
-            rich_help_panel=COMBINATIONS,
-        ),
+        bool, option(COMBINATIONS, "Time the input pipeline; nothing else unless components are named.", "--pipeline")
     ] = False,
     image_size: Annotated[int | None, common.setting("train.image_size", HOW, "by recipe on CUDA, else 64")] = None,
     batch_size: Annotated[
         str | None,
-        typer.Option(
+        option(
+            HOW,
+            "Images per batch; max: as many as fit into the GPU's memory.",
+            default="64 on CUDA, else 8",
             metavar="N|max",
-            help="Images per batch; max: as many as fit into the GPU's memory.",
-            show_default="64 on CUDA, else 8",
-            rich_help_panel=HOW,
         ),
     ] = None,
-    classes: Annotated[int, typer.Option(min=2, help="Number of classes of the head.", rich_help_panel=HOW)] = 100,
+    classes: Annotated[int, option(HOW, "Number of classes of the head.", min=2)] = 100,
     recipe: Annotated[
         str, common.component_option("recipe", HOW, "Recipe: named settings to start from.", "finetune")
     ] = "finetune",
     set_: Annotated[list[str] | None, common.set_option(HOW)] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(
-            min=0.01,
-            help="Time limit for each measurement; one round is always timed.",
-            show_default="10 on CUDA, else 2",
-            rich_help_panel=HOW,
+        option(
+            HOW, "Time limit for each measurement; one round is always timed.", default="10 on CUDA, else 2", min=0.01
         ),
     ] = None,
     device: common.Device = "auto",
@@ -109,16 +96,10 @@ def measure(
     workers: Annotated[int | None, common.setting("train.workers", IMAGES, "-1")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for bench.json, bench.csv and bench.png.",
-            show_default="a new one under bench/",
-            rich_help_panel=RESULTS,
-        ),
+        option(RESULTS, "Folder for bench.json, bench.csv and bench.png.", default="a new one under bench/"),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the benchmark in the --out folder.", rich_help_panel=RESULTS)
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RESULTS)] = False,
+    force: Annotated[bool, option(RESULTS, "Replace the benchmark in the --out folder.", "--force")] = False,
+    json: Annotated[bool, option(RESULTS, "Print one JSON document.", "--json")] = False,
 ) -> None:
     """Time combinations of backbone, head and optimizer on this machine.
 

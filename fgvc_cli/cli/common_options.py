@@ -93,6 +93,19 @@ def setting(name: str, panel: str, shown_default: str | bool = "by recipe", **mo
     return typer.Option("--" + info.name.replace("_", "-"), rich_help_panel=panel, show_default=shown_default, **more)
 
 
+def option(panel: str, help: str, flag: str | None = None, default: str | bool = True, **more: Any) -> Any:
+    """Return an option of one command, below a heading of its help.
+
+    Args:
+        panel: heading in the command's help.
+        help: one line.
+        flag: name, if it does not follow from the parameter's.
+        default: default that the help shows; True for that of the command's parameter.
+        more: other arguments of `typer.Option`.
+    """
+    return typer.Option(*([flag] if flag else []), help=help, rich_help_panel=panel, show_default=default, **more)
+
+
 def as_sentence(help: str) -> str:
     """Write the help of a setting as that of an option."""
     return help[0].upper() + help[1:] + "."
@@ -110,45 +123,31 @@ Run = Annotated[
 
 def data_option(panel: str) -> Any:
     """Return `--data` for a command that takes another dataset than the run's own."""
-    return typer.Option(
-        help="Another folder with one folder per class, or a CSV or TSV of path and label; classes match by name.",
-        rich_help_panel=panel,
-        show_default="the run's own dataset",
+    return option(
+        panel,
+        "Another folder with one folder per class, or a CSV or TSV of path and label; classes match by name.",
+        default="the run's own dataset",
     )
 
 
 def dataset_option(panel: str) -> Any:
     """Return `--dataset` for such a command."""
-    return typer.Option(
-        metavar="NAME",
-        help="Another dataset, by name.",
-        autocompletion=component_names("dataset"),
-        rich_help_panel=panel,
-        show_default=False,
-    )
+    return component_option("dataset", panel, "Another dataset, by name.", False)
 
 
 def split_option(panel: str, verb: str, default: str = "test, or val without one") -> Any:
     """Return `--split`; `verb` is what the command does with it."""
-    return typer.Option(metavar="NAME", help=f"Split to {verb}.", rich_help_panel=panel, show_default=default)
+    return option(panel, f"Split to {verb}.", default=default, metavar="NAME")
 
 
 def ignore_unknown_option(panel: str) -> Any:
     """Return `--ignore-unknown`."""
-    return typer.Option(
-        "--ignore-unknown", help="Skip classes that the classifier does not know.", rich_help_panel=panel
-    )
+    return option(panel, "Skip classes that the classifier does not know.", "--ignore-unknown")
 
 
-def component_option(kind: Kind, panel: str, help: str, default: str = "by recipe") -> Any:
+def component_option(kind: Kind, panel: str, help: str, default: str | bool = "by recipe") -> Any:
     """Return an option that names a component, such as `--backbone`."""
-    return typer.Option(
-        metavar="NAME",
-        help=help,
-        show_default=default,
-        autocompletion=component_names(kind),
-        rich_help_panel=panel,
-    )
+    return option(panel, help, default=default, metavar="NAME", autocompletion=component_names(kind))
 
 
 def named_option(kind: Kind, panel: str, default: str) -> Any:
@@ -163,24 +162,23 @@ def trained_dataset_option(panel: str) -> Any:
 
 def trained_data_option(panel: str) -> Any:
     """Return `--data` for a command that trains."""
-    return typer.Option(
-        help="Folder with one folder per class, with or without train, val and test above them; or a CSV or TSV of "
-        "path, label and optionally split.",
-        show_default=False,
-        rich_help_panel=panel,
+    return option(
+        panel,
+        "Folder with one folder per class, with or without train, val and test above them; or a CSV or TSV of path, "
+        "label and optionally split.",
+        default=False,
     )
 
 
 def recipe_option(panel: str) -> Any:
     """Return `--recipe` for a command that trains."""
-    return component_option(
-        "recipe", panel, "Recipe: named settings to start from.", "finetune with weights, scratch without"
-    )
+    help = "Recipe: named settings to start from."
+    return component_option("recipe", panel, help, "finetune with weights, scratch without")
 
 
 def set_option(panel: str, help: str = "A setting, as kind.option=value, such as head.fpn_size=1024.") -> Any:
     """Return `--set`."""
-    return typer.Option("--set", metavar="SETTING", help=f"{help} {SEVERAL}", show_default=False, rich_help_panel=panel)
+    return option(panel, f"{help} {SEVERAL}", "--set", False, metavar="SETTING")
 
 
 def given_options(context: typer.Context, but: Collection[str] = ()) -> list[str]:

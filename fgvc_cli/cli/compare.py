@@ -10,6 +10,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
+from fgvc_cli.cli.common_options import option
 from fgvc_cli.cli.tables import Column, print_sections
 from fgvc_cli.formatting import quoted
 
@@ -74,33 +75,18 @@ def compare(
     ],
     split: Annotated[str | None, common.split_option(RUNS, "compare on")] = None,
     sort: Annotated[
-        str,
-        typer.Option(
-            metavar="top1|f1|parameters|minutes|speed|given",
-            help="Sort order of the rows, best first.",
-            rich_help_panel=TABLE,
-        ),
+        str, option(TABLE, "Sort order of the rows, best first.", metavar="top1|f1|parameters|minutes|speed|given")
     ] = "top1",
-    group: Annotated[
-        str,
-        typer.Option(metavar="none|backbone|head|optimizer", help="Group rows by component.", rich_help_panel=TABLE),
-    ] = "none",
+    group: Annotated[str, option(TABLE, "Group rows by component.", metavar="none|backbone|head|optimizer")] = "none",
     device: common.Device = "auto",
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the results.",
-            show_default="comparison/ in a study, else a new one",
-            rich_help_panel=RESULTS,
-        ),
+        Path | None, option(RESULTS, "Folder for the results.", default="comparison/ in a study, else a new one")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into --out even if it exists.", rich_help_panel=RESULTS)
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RESULTS)] = False,
+    force: Annotated[bool, option(RESULTS, "Write into --out even if it exists.", "--force")] = False,
+    json: Annotated[bool, option(RESULTS, "Print one JSON document.", "--json")] = False,
 ) -> None:
     """Compare runs and test their differences for significance.
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fgvc_cli.cli import common_options as common
+from fgvc_cli.cli.common_options import option
 from fgvc_cli.errors import UsageError
 
 EXAMPLE = "fgvc evaluate runs/RUN --data other-photos/"
@@ -29,12 +30,9 @@ def evaluate(
         list[Path] | None,
         typer.Option(help=f"The same, as an option. {common.SEVERAL}", show_default=False),
     ] = None,
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Average the predictions of several runs.", rich_help_panel=MODES)
-    ] = False,
+    ensemble: Annotated[bool, option(MODES, "Average the predictions of several runs.", "--ensemble")] = False,
     sharpness: Annotated[
-        bool,
-        typer.Option("--sharpness", help="Measure how far the loss rises around the weights.", rich_help_panel=MODES),
+        bool, option(MODES, "Measure how far the loss rises around the weights.", "--sharpness")
     ] = False,
     split: Annotated[str | None, common.split_option(IMAGES, "score", DEFAULT_SPLIT)] = None,
     data: Annotated[Path | None, common.data_option(IMAGES)] = None,
@@ -43,59 +41,31 @@ def evaluate(
         list[str] | None, common.set_option(IMAGES, "An option of the dataset, as dataset.option=value.")
     ] = None,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(IMAGES)] = False,
-    rho: Annotated[
-        float | None,
-        typer.Option(help="Radius, in the units of the weights.", show_default="0.05", rich_help_panel=SHARPNESS),
-    ] = None,
+    rho: Annotated[float | None, option(SHARPNESS, "Radius, in the units of the weights.", default="0.05")] = None,
     adaptive_rho: Annotated[
         float | None,
-        typer.Option(
-            help="Radius of an additional adaptive (ASAM) measure; ASAM trains with 0.5 to 2.",
-            show_default=False,
-            rich_help_panel=SHARPNESS,
-        ),
+        option(SHARPNESS, "Radius of an additional adaptive (ASAM) measure; ASAM trains with 0.5 to 2.", default=False),
     ] = None,
     limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Maximum number of images, balanced across classes.",
-            show_default="128",
-            rich_help_panel=SHARPNESS,
-        ),
+        int | None, option(SHARPNESS, "Maximum number of images, balanced across classes.", default="128", min=1)
     ] = None,
     points: Annotated[
-        int | None,
-        typer.Option(
-            min=3,
-            help="Number of points along each side of the plane, odd.",
-            show_default="13",
-            rich_help_panel=SHARPNESS,
-        ),
+        int | None, option(SHARPNESS, "Number of points along each side of the plane, odd.", default="13", min=3)
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Seed of the random directions.", show_default="0", rich_help_panel=SHARPNESS),
-    ] = None,
+    seed: Annotated[int | None, option(SHARPNESS, "Seed of the random directions.", default="0", min=0)] = None,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for the results.",
-            rich_help_panel=RESULTS,
-            show_default="evaluation/SPLIT in the run; with several runs a new folder",
+        option(
+            RESULTS, "Folder for the results.", default="evaluation/SPLIT in the run; with several runs a new folder"
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into --out even if it exists.", rich_help_panel=RESULTS)
-    ] = False,
-    per_class: Annotated[
-        bool, typer.Option("--per-class", help="List every class, not only the worst ten.", rich_help_panel=RESULTS)
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=RESULTS)] = False,
+    force: Annotated[bool, option(RESULTS, "Write into --out even if it exists.", "--force")] = False,
+    per_class: Annotated[bool, option(RESULTS, "List every class, not only the worst ten.", "--per-class")] = False,
+    json: Annotated[bool, option(RESULTS, "Print the summary as JSON.", "--json")] = False,
 ) -> None:
     """Score a run on a split or a folder.
 

@@ -10,7 +10,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
-from fgvc_cli.cli.common_options import component_names
+from fgvc_cli.cli.common_options import component_names, option
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted, percent, quoted
 from fgvc_cli.runs.folder import CONFIG_FILE
@@ -40,115 +40,83 @@ def explain(
     ] = None,
     run: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Run folder or model.safetensors. Can be given several times, to compare runs.",
-            show_default="the latest finished run",
-            rich_help_panel=EXPLAINING,
+        option(
+            EXPLAINING,
+            "Run folder or model.safetensors. Can be given several times, to compare runs.",
+            default="the latest finished run",
         ),
     ] = None,
     explainer: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Explainer, by name. Can be given several times, to compare explainers.",
-            show_default=DEFAULT_EXPLAINER,
+        option(
+            EXPLAINING,
+            "Explainer, by name. Can be given several times, to compare explainers.",
+            default=DEFAULT_EXPLAINER,
             autocompletion=component_names("explainer"),
-            rich_help_panel=EXPLAINING,
         ),
     ] = None,
     target: Annotated[
-        str,
-        typer.Option(
-            help="Class to explain: predicted, true (labeled images only), or the name of a class.",
-            rich_help_panel=EXPLAINING,
-        ),
+        str, option(EXPLAINING, "Class to explain: predicted, true (labeled images only), or the name of a class.")
     ] = "predicted",
     set_: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            EXPLAINING,
+            "An option, as explainer.option=value or dataset.option=value. Can be given several times.",
             "--set",
-            help="An option, as explainer.option=value or dataset.option=value. Can be given several times.",
-            rich_help_panel=EXPLAINING,
         ),
     ] = None,
     occlude: Annotated[
         bool,
-        typer.Option(
-            "--occlude",
-            help="Mask the most salient pixels, predict again, and explain the new prediction.",
-            rich_help_panel=OCCLUSION,
-        ),
+        option(OCCLUSION, "Mask the most salient pixels, predict again, and explain the new prediction.", "--occlude"),
     ] = False,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of occlusion steps.", show_default="1", rich_help_panel=OCCLUSION),
-    ] = None,
+    steps: Annotated[int | None, option(OCCLUSION, "Number of occlusion steps.", default="1", min=1)] = None,
     cover: Annotated[
         str | None,
-        typer.Option(
-            help="Fill of masked pixels: mean (the mean color of the image), blur or gray.",
-            show_default="mean",
-            rich_help_panel=OCCLUSION,
-        ),
+        option(OCCLUSION, "Fill of masked pixels: mean (the mean color of the image), blur or gray.", default="mean"),
     ] = None,
     cover_area: Annotated[
         float | None,
-        typer.Option(
-            help="Fraction of the image that a step masks, above 0 and at most 1.",
-            show_default="0.2",
-            rich_help_panel=OCCLUSION,
-        ),
+        option(OCCLUSION, "Fraction of the image that a step masks, above 0 and at most 1.", default="0.2"),
     ] = None,
     cover_threshold: Annotated[
         float | None,
-        typer.Option(
-            help="Instead of a fraction: mask pixels with saliency at or above this value, above 0 and at most 1.",
-            show_default=False,
-            rich_help_panel=OCCLUSION,
+        option(
+            OCCLUSION,
+            "Instead of a fraction: mask pixels with saliency at or above this value, above 0 and at most 1.",
+            default=False,
         ),
     ] = None,
     data: Annotated[Path | None, common.data_option(DATASET)] = None,
     dataset: Annotated[str | None, common.dataset_option(DATASET)] = None,
     split: Annotated[str | None, common.split_option(DATASET, "explain")] = None,
     limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Maximum number of images, balanced across classes.",
-            show_default="all",
-            rich_help_panel=DATASET,
-        ),
+        int | None, option(DATASET, "Maximum number of images, balanced across classes.", default="all", min=1)
     ] = None,
     class_: Annotated[
-        list[str] | None,
-        typer.Option("--class", help="Only images of this class. Can be given several times.", rich_help_panel=DATASET),
+        list[str] | None, option(DATASET, "Only images of this class. Can be given several times.", "--class")
     ] = None,
     differ: Annotated[
         bool,
-        typer.Option(
-            "--differ",
-            help="Only images that the first of two runs classifies correctly and the second does not.",
-            rich_help_panel=DATASET,
+        option(
+            DATASET, "Only images that the first of two runs classifies correctly and the second does not.", "--differ"
         ),
     ] = False,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(DATASET)] = False,
     device: common.Device = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or auto, of gradients too.", rich_help_panel=common.COMPUTING)
-    ] = "fp32",
+    precision: Annotated[str, option(common.COMPUTING, "fp32, bf16 or auto, of gradients too.")] = "fp32",
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for the pictures, or for the results over a dataset.",
-            show_default="the current folder; explanation/SPLIT in the run",
-            rich_help_panel=RESULTS,
+        option(
+            RESULTS,
+            "Folder for the pictures, or for the results over a dataset.",
+            default="the current folder; explanation/SPLIT in the run",
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite existing pictures or results.", rich_help_panel=RESULTS)
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RESULTS)] = False,
+    force: Annotated[bool, option(RESULTS, "Overwrite existing pictures or results.", "--force")] = False,
+    json: Annotated[bool, option(RESULTS, "Print one JSON document.", "--json")] = False,
 ) -> None:
     """Explain predictions with saliency maps.
 

@@ -13,6 +13,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
+from fgvc_cli.cli.common_options import option
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted, percent
 
@@ -34,9 +35,9 @@ def predict(
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
-    top_k: Annotated[int, typer.Option(min=1, help="Number of classes per image.", rich_help_panel=RESULTS)] = 5,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RESULTS)] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per image.", rich_help_panel=RESULTS)] = False,
+    top_k: Annotated[int, option(RESULTS, "Number of classes per image.", min=1)] = 5,
+    json: Annotated[bool, option(RESULTS, "Print one JSON document.", "--json")] = False,
+    csv: Annotated[bool, option(RESULTS, "Print CSV, one line per image.", "--csv")] = False,
 ) -> None:
     """Predict the top-k classes of images.
 

@@ -9,7 +9,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
-from fgvc_cli.cli.common_options import component_names
+from fgvc_cli.cli.common_options import component_names, option
 from fgvc_cli.formatting import bytes_text, percent, quoted
 
 if TYPE_CHECKING:
@@ -64,42 +64,26 @@ def report(
     dataset: Annotated[str | None, common.dataset_option(SCORED)] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            help="Option as dataset.option=value or explainer.option=value. Repeatable.",
-            rich_help_panel=SCORED,
-        ),
+        option(SCORED, "Option as dataset.option=value or explainer.option=value. Repeatable.", "--set"),
     ] = None,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(SCORED)] = False,
     explainer: Annotated[
         str | None,
-        typer.Option(
-            help="Explainer of the saliency maps.",
-            show_default="gradcam",
-            autocompletion=component_names("explainer"),
-            rich_help_panel=SHOWN,
+        option(
+            SHOWN, "Explainer of the saliency maps.", default="gradcam", autocompletion=component_names("explainer")
         ),
     ] = None,
-    images: Annotated[
-        int,
-        typer.Option(min=0, help="Number of mistakes, and of occlusion tests; 0: no images.", rich_help_panel=SHOWN),
-    ] = 6,
+    images: Annotated[int, option(SHOWN, "Number of mistakes, and of occlusion tests; 0: no images.", min=0)] = 6,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="HTML file.",
-            rich_help_panel=RESULTS,
-            show_default="report.html in the run or study; report-TIME.html here for several",
-        ),
+        option(RESULTS, "HTML file.", default="report.html in the run or study; report-TIME.html here for several"),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace --out if it exists.", rich_help_panel=RESULTS)
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the content as JSON.", rich_help_panel=RESULTS)] = False,
+    force: Annotated[bool, option(RESULTS, "Replace --out if it exists.", "--force")] = False,
+    json: Annotated[bool, option(RESULTS, "Print the content as JSON.", "--json")] = False,
 ) -> None:
     """Write a self-contained HTML report of a run or a study.
 

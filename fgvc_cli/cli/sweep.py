@@ -12,7 +12,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
-from fgvc_cli.cli.common_options import component_names
+from fgvc_cli.cli.common_options import component_names, option
 from fgvc_cli.errors import UsageError
 from fgvc_cli.formatting import duration_text, percent, quoted
 
@@ -149,25 +149,19 @@ def sweep(
     head: Annotated[list[str] | None, common.named_option("head", COMBINED, "by recipe")] = None,
     optimizer: Annotated[list[str] | None, common.named_option("optimizer", COMBINED, "by recipe")] = None,
     seeds: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=1000, help="Number of seeds per combination.", show_default="1", rich_help_panel=COMBINED
-        ),
+        int | None, option(COMBINED, "Number of seeds per combination.", default="1", min=1, max=1000)
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="First seed.", show_default="by recipe", rich_help_panel=COMBINED)
-    ] = None,
+    seed: Annotated[int | None, option(COMBINED, "First seed.", default="by recipe", min=0)] = None,
     config: Annotated[
-        Path | None,
-        typer.Option(help="Study file; component names select among its combinations.", rich_help_panel=COMBINED),
+        Path | None, option(COMBINED, "Study file; component names select among its combinations.")
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option(
-            help="Registered study, by name (fgvc list-plugins --kind study).",
-            show_default=False,
+        option(
+            COMBINED,
+            "Registered study, by name (fgvc list-plugins --kind study).",
+            default=False,
             autocompletion=component_names("study"),
-            rich_help_panel=COMBINED,
         ),
     ] = None,
     dataset: Annotated[str | None, common.trained_dataset_option(SHARED)] = None,
@@ -185,28 +179,14 @@ def sweep(
     precision: Annotated[str | None, common.setting("train.precision", SHARED, "auto")] = None,
     compile_: Annotated[bool, common.setting("train.compile", SHARED, False)] = False,
     workers: Annotated[int | None, common.setting("train.workers", SHARED, "-1")] = None,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Runs to train at a time, each on its own GPU.", rich_help_panel=STUDY)
-    ] = 1,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the study.", show_default="a new one under runs/", rich_help_panel=STUDY),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Study folder to resume, however it ended.", rich_help_panel=STUDY)
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="With --resume: retry failed runs.", rich_help_panel=STUDY)
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs without training.", rich_help_panel=STUDY)
-    ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Forbid downloads.", rich_help_panel=STUDY)] = False,
+    jobs: Annotated[int, option(STUDY, "Runs to train at a time, each on its own GPU.", min=1)] = 1,
+    out: Annotated[Path | None, option(STUDY, "Folder of the study.", default="a new one under runs/")] = None,
+    resume: Annotated[Path | None, option(STUDY, "Study folder to resume, however it ended.")] = None,
+    retry_failed: Annotated[bool, option(STUDY, "With --resume: retry failed runs.", "--retry-failed")] = False,
+    dry_run: Annotated[bool, option(STUDY, "List the runs without training.", "--dry-run")] = False,
+    offline: Annotated[bool, option(STUDY, "Forbid downloads.", "--offline")] = False,
     json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print the comparison, or with --dry-run the runs, as JSON.", rich_help_panel=STUDY
-        ),
+        bool, option(STUDY, "Print the comparison, or with --dry-run the runs, as JSON.", "--json")
     ] = False,
 ) -> None:
     """Train every combination as an ordinary run in one study folder, then compare them.

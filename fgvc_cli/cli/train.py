@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fgvc_cli.cli import common_options as common
-from fgvc_cli.cli.common_options import component_names, setting
+from fgvc_cli.cli.common_options import component_names, option, setting
 from fgvc_cli.errors import UsageError
 
 EXAMPLE = "fgvc train --backbone swin_t --head pim --data photos/"
@@ -32,44 +32,26 @@ def train(
     sampling: Annotated[str | None, setting("train.sampling", DATA, "image")] = None,
     image_size: Annotated[int | None, setting("train.image_size", DATA)] = None,
     workers: Annotated[int | None, setting("train.workers", DATA, "-1")] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Decode every image again in every epoch.", rich_help_panel=DATA)
-    ] = False,
+    no_cache: Annotated[bool, option(DATA, "Decode every image again in every epoch.", "--no-cache")] = False,
     strict_data: Annotated[bool, setting("train.strict_data", DATA, shown_default=False)] = False,
     epochs: Annotated[int | None, setting("train.epochs", TRAINING)] = None,
     batch_size: Annotated[int | None, setting("train.batch_size", TRAINING)] = None,
     lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate (of the backbone only, with --head-lr).",
-            show_default="by recipe",
-            rich_help_panel=TRAINING,
-        ),
+        float | None, option(TRAINING, "Learning rate (of the backbone only, with --head-lr).", default="by recipe")
     ] = None,
     head_lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate of the head.", show_default="by recipe, else same as --lr", rich_help_panel=TRAINING
-        ),
+        float | None, option(TRAINING, "Learning rate of the head.", default="by recipe, else same as --lr")
     ] = None,
     seed: Annotated[int | None, setting("train.seed", TRAINING)] = None,
     recipe: Annotated[str | None, common.recipe_option(TRAINING)] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file of settings, such as a run's config.toml.", rich_help_panel=TRAINING),
-    ] = None,
+    config: Annotated[Path | None, option(TRAINING, "TOML file of settings, such as a run's config.toml.")] = None,
     set_: Annotated[list[str] | None, common.set_option(TRAINING)] = None,
     device: Annotated[str | None, setting("train.device", TRAINING, "auto")] = None,
     precision: Annotated[str | None, setting("train.precision", TRAINING, "auto")] = None,
     compile_: Annotated[bool, setting("train.compile", TRAINING, shown_default=False)] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder to create.", show_default="a new one under runs/", rich_help_panel=RUN),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing run at --out.", rich_help_panel=RUN)
-    ] = False,
-    resume: Annotated[Path | None, typer.Option(help="Resume this interrupted run.", rich_help_panel=RUN)] = None,
+    out: Annotated[Path | None, option(RUN, "Run folder to create.", default="a new one under runs/")] = None,
+    force: Annotated[bool, option(RUN, "Replace an existing run at --out.", "--force")] = False,
+    resume: Annotated[Path | None, option(RUN, "Resume this interrupted run.")] = None,
     track: Annotated[
         list[str] | None,
         setting(
@@ -81,8 +63,8 @@ def train(
             autocompletion=component_names("tracker"),
         ),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=RUN)] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=RUN)] = False,
+    offline: Annotated[bool, option(RUN, "Download nothing.", "--offline")] = False,
+    json: Annotated[bool, option(RUN, "Print the summary as JSON.", "--json")] = False,
 ) -> None:
     """Train a classifier into a run folder, which every other command can use.
 
