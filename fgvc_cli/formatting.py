@@ -20,9 +20,9 @@ def run_labels(runs: Sequence[str]) -> list[str]:
     return [name if times[name] == 1 else run for name, run in zip(names, runs, strict=True)]
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 epoch`, `3 epochs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 epoch`, `3 epochs`; `plural` is that of an irregular noun."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 SLOW = 0.2

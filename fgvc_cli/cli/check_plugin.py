@@ -11,9 +11,9 @@ import typer
 
 from fgvc_cli import settings
 from fgvc_cli.cli import console
-from fgvc_cli.cli.common_options import plugins_and_components
+from fgvc_cli.cli.common_options import SEVERAL, plugins_and_components
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.formatting import counted as counted_text
+from fgvc_cli.formatting import counted
 from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.lookup import check_kind
@@ -99,7 +99,7 @@ def _print_reasons(status: Status, results: Sequence[FinishedCheck]) -> None:
         text = f"{planned.what}: {planned.check.title}\n  {first.result.reason}\n  Why: {planned.check.about}"
         if same_cause:
             titles = "; ".join(other.planned.check.title for other in same_cause)
-            text += f"\n  The same for {counted_text(len(same_cause), 'more check')}: {titles}"
+            text += f"\n  The same for {counted(len(same_cause), 'more check')}: {titles}"
         out.print(f"\n{status}: {text}", soft_wrap=True, style=STYLES[status])
 
 
@@ -139,7 +139,7 @@ def check_plugin(
         typer.Option(
             "--set",
             metavar="SETTING",
-            help="Option to check with, as kind.option=value. Can be given several times.",
+            help=f"Option to check with, as kind.option=value. {SEVERAL}",
             show_default=False,
         ),
     ] = None,

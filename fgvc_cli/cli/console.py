@@ -185,8 +185,8 @@ def err() -> Console:
     return _console(stderr=True, terminal=_is_terminal(sys.stderr), columns=os.environ.get("COLUMNS"))
 
 
-def draws() -> bool:
-    """Return whether progress bars may be drawn on standard error."""
+def has_bars() -> bool:
+    """Return whether progress is shown as bars on standard error."""
     return _is_terminal(sys.stderr) and not (_quiet or is_muted())
 
 
@@ -202,7 +202,7 @@ def warn(text: str) -> None:
 
 
 def error(text: str) -> None:
-    """Print the one line of an error to standard error."""
+    """Print an error to standard error."""
     _write_line(text, label="fgvc: error: ", style="bold red")
 
 

@@ -185,7 +185,7 @@ def cache(
     from fgvc_cli import settings
     from fgvc_cli.cli import console, data_tables
     from fgvc_cli.data.cache import index
-    from fgvc_cli.formatting import bytes_text
+    from fgvc_cli.formatting import bytes_text, counted
 
     root, limit = settings.current().cache.absolute(), settings.current().cache_limit
     caches = index.list_caches(root, names or [])
@@ -199,7 +199,7 @@ def cache(
         }
         console.print_json({**document, "freed": freed} if clear else document)
     elif clear:
-        count = data_tables.count_text(len(caches), "cache")
+        count = counted(len(caches), "cache")
         console.out().print(f"cleared {count} in {root}, {bytes_text(freed)} freed", soft_wrap=True)
     else:
         data_tables.show_caches(caches, limit, root)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvc_cli.cli import console
-from fgvc_cli.formatting import bytes_text
+from fgvc_cli.formatting import bytes_text, counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -107,13 +107,8 @@ def age_text(seconds: float) -> str:
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         count = int(seconds // length)
         if count > 0:
-            return f"{count_text(count, unit)} ago"
+            return f"{counted(count, unit)} ago"
     return "just now"
-
-
-def count_text(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun, in the singular for 1."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def show_check(report: CheckReport, title: str) -> None:
@@ -138,26 +133,26 @@ def _findings(report: CheckReport) -> Iterator[str]:
         yield from _listed(report.unreadable, UNREADABLE)
         yield "Training and evaluation skip them with a warning, or stop with --strict-data. Fix or delete them."
     for (one, other), groups in report.shared().items():
-        yield f"\n{one} and {other} share {count_text(len(groups), 'image')}: results on {other} will be too good."
+        yield f"\n{one} and {other} share {counted(len(groups), 'image')}: results on {other} will be too good."
         yield from _groups(groups)
     for name, groups in report.repeated().items():
-        yield f"\n{count_text(len(groups), 'image')} more than once in {name}:"
+        yield f"\n{counted(len(groups), 'image')} more than once in {name}:"
         yield from _groups(groups)
     contradictory = report.contradictory()
     if contradictory:
-        yield f"\n{count_text(len(contradictory), 'image')} in more than one class: some labels must be wrong."
+        yield f"\n{counted(len(contradictory), 'image')} in more than one class: some labels must be wrong."
         yield from _groups(contradictory)
     if report.small:
-        yield f"\n{count_text(len(report.small), 'image')} under {SMALL_SIDE} px:"
+        yield f"\n{counted(len(report.small), 'image')} under {SMALL_SIDE} px:"
         yield from _listed(report.small, EXAMPLES)
     if report.odd:
-        yield f"\n{count_text(len(report.odd), 'image')} with an aspect ratio over {MAX_ASPECT_RATIO:g}:"
+        yield f"\n{counted(len(report.odd), 'image')} with an aspect ratio over {MAX_ASPECT_RATIO:g}:"
         yield from _listed(report.odd, EXAMPLES)
     few = report.few()
     if few:
         shown = ", ".join(f"{name} ({count})" for name, count in list(few.items())[:EXAMPLES])
         more = f" and {len(few) - EXAMPLES} more" if len(few) > EXAMPLES else ""
-        yield f"\n{count_text(len(few), 'class', 'classes')} with under {FEW_IMAGES} training images: {shown}{more}"
+        yield f"\n{counted(len(few), 'class', 'classes')} with under {FEW_IMAGES} training images: {shown}{more}"
 
 
 def _listed(findings: Sequence[Finding], limit: int) -> Iterator[str]:

@@ -90,7 +90,7 @@ def show_ensemble(evaluation: Evaluation, all_classes: bool) -> None:
 
 
 def _show_end(evaluation: Evaluation, all_classes: bool, commands: Sequence[str]) -> None:
-    """Print the hardest classes and pairs, the most confident mistakes, what is missing, the files and commands."""
+    """Print the hardest classes and pairs, the most confident mistakes, skipped images, the files and commands."""
     summary, console = evaluation.summary, out()
     print_titled(*_classes(summary.per_class, all_classes))
     confused = figure_table("true", "predicted", "images:", "of the true class:")

@@ -11,6 +11,7 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import component_names, option
+from fgvc_cli.cli.tables import figure_table, next_lines
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted, percent, quoted
 from fgvc_cli.runs.folder import CONFIG_FILE
@@ -354,7 +355,7 @@ class ExplanationWriter:
             lines.append(f"pictures: {len(self._documents)} in {quoted(str(folder.absolute()))}/")
         occluded = self._request["occlusion"] is not None
         commands = next_commands(self._documents[0]["image"], self._request["runs"], occluded)
-        return lines + [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
+        return lines + next_lines(commands)
 
 
 def next_commands(image: str, runs: Sequence[str], occluded: bool) -> list[str]:
@@ -368,26 +369,21 @@ def next_commands(image: str, runs: Sequence[str], occluded: bool) -> list[str]:
 
 def image_table(explained: ExplainedImage) -> Table:
     """Return a table with a row for each occlusion step; columns that would add nothing are omitted."""
-    from rich.table import Table
-
     explanations, true_class = explained.explanations, explained.input.true_class
-    every = [step for explanation in explanations for step in explanation.steps]
+    several_steps = any(len(e.steps) > 1 for e in explanations)
+    other_target = any(step.target not in (step.predicted, true_class) for e in explanations for step in e.steps)
     columns = {
         "explained by": len(explanations) > 1,
-        "step": any(len(e.steps) > 1 for e in explanations),
-        "masked": any(len(e.steps) > 1 for e in explanations),
+        "step": several_steps,
+        "masked": several_steps,
         "predicted": True,
         "probability": True,
         "of the true class": true_class is not None,
-        "map of": any(step.target not in (step.predicted, true_class) for step in every),
-        "its probability": any(step.target not in (step.predicted, true_class) for step in every),
+        "map of": other_target,
+        "its probability": other_target,
     }
-    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
-    for name, is_shown in columns.items():
-        if is_shown and name in ("explained by", "predicted", "map of"):
-            table.add_column(name, overflow="fold")
-        elif is_shown:
-            table.add_column(name, justify="right", no_wrap=True)
+    words = ("explained by", "predicted", "map of")
+    table = figure_table(*(name if name in words else f"{name}:" for name, is_shown in columns.items() if is_shown))
     for label, explanation in zip(explained.labels(), explanations, strict=True):
         for number, step in enumerate(explanation.steps):
             cells = _cells(label if number == 0 else "", number, step)

@@ -17,7 +17,7 @@ from fgvc_cli.settings import VARIABLES
 from fgvc_cli.specs import KINDS
 
 METAVARS = {"int": "N", "integer": "N", "float": "X", "path": "PATH"}
-"""What stands for a value in a help screen, by the name that typer gives its type; any other value is TEXT."""
+"""Placeholder for a value in the help, by typer's name of its type; TEXT for other types."""
 
 
 class QuickParameters:
@@ -156,7 +156,7 @@ def builtin_commands() -> dict[str, LazyCommand]:
 
 
 SECTIONS = (*KINDS, "train", "augment")
-"""What may come before the dot of a setting."""
+"""Sections of settings, before the dot of a name."""
 
 SETTING = re.compile(r"`(?P<name>[a-z][a-z0-9_]*(?:\.[\w./-]+)?)(?:=(?P<value>[^`]*))?`", re.ASCII)
 
@@ -195,7 +195,7 @@ def _commands() -> list[str]:
 
 @cache
 def _options_of(name: str) -> dict[str, bool]:
-    """Return the options of a built-in command, which this imports, and whether each is a flag."""
+    """Import a built-in command and return its options, each with whether it is a flag."""
     pending: list[Any] = [builtin_commands()[name].loaded()]
     options: dict[str, bool] = {}
     while pending:

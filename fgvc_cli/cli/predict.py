@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLE = "fgvc predict photo.jpg holiday/ --top-k 3 --csv > classes.csv"
 RESULTS = "Results"
 MAX_NAME = 60
-"""Maximum width of the column of file names; a longer name gets a line of its own."""
+"""Maximum width of the column of file names; a longer name gets its own line."""
 
 
 def predict(

@@ -10,6 +10,7 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import component_names, option
+from fgvc_cli.cli.tables import next_lines
 from fgvc_cli.formatting import bytes_text, percent, quoted
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def show_report(report: Report) -> None:
         commands.append(f"fgvc explain {image} --run {path} --occlude --steps 3")
     if run.scores is not None:
         commands.append(f"fgvc evaluate {path} --split {run.scores.summary.split} --per-class")
-    lines += [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
-    for line in lines:
+    for line in [*lines, *next_lines(commands)]:
         console.out().print(line, soft_wrap=True)
 
 

@@ -13,8 +13,9 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import component_names, option
+from fgvc_cli.cli.tables import figure_table
 from fgvc_cli.errors import UsageError
-from fgvc_cli.formatting import duration_text, percent, quoted
+from fgvc_cli.formatting import counted, duration_text, percent, quoted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -52,7 +53,7 @@ class SweepDisplay:
         self._done, self._total = done, total
         if done:
             console.note(f"{done} of {total} runs are already done")
-        if console.draws() and done < total:
+        if console.has_bars() and done < total:
             self._bars = _Bars(done, total)
 
     def started(self, run: PlannedRun, event: Started) -> None:
@@ -78,7 +79,7 @@ class SweepDisplay:
         console.note(f"run {self._done}/{self._total}   {run.title}{top1}   {duration_text(seconds)}{rest}")
 
     def failed(self, run: PlannedRun, reason: str) -> None:
-        """Print why a run failed, at once: the user may want to stop and fix it."""
+        """Print immediately why a run failed: the user may want to stop and fix it."""
         self._done += 1
         console.warn(f"run {self._done}/{self._total}   {run.title} failed: {reason}")
 
@@ -128,12 +129,8 @@ def _display() -> RichProgress:
 
 def list_runs(sweep: Sweep) -> None:
     """Print a line for each run, with its state."""
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     records = sweep.listing()
-    for title in records[0]:
-        table.add_column(title, overflow="fold")
+    table = figure_table(*records[0])
     for record in records:
         table.add_row(*map(str, record.values()))
     console.out().print(table)
@@ -240,7 +237,7 @@ def sweep(
     folder = planned.prepare_folder(out)
     combinations, numbers = len(planned.study.combinations), planned.study.seeds
     console.note(
-        f"runs       {combinations * len(numbers)}: {combinations} combination{'s' if combinations != 1 else ''}, "
+        f"runs       {combinations * len(numbers)}: {counted(combinations, 'combination')}, "
         f"seed{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}; study folder {folder.path}"
     )
     again = f"fgvc sweep --resume {quoted(str(folder.path))}"

@@ -66,7 +66,7 @@ def print_sections(heading: str, names: Sequence[str], sections: Sequence[str], 
 def split(columns: Sequence[Column], room: int) -> list[list[Column]]:
     """Split columns, in their order, into as few parts of at most `room` characters as possible, evenly filled.
 
-    Joined columns stay together; a block wider than `room` is a part of its own.
+    Joined columns stay together; a block wider than `room` gets its own part.
     """
     blocks: list[list[Column]] = []
     for column in columns:
@@ -122,15 +122,13 @@ def _grid(columns: Sequence[Column], widths: Sequence[int], vertical: VerticalAl
 
 
 def figure_table(*titles: str) -> Table:
-    """Make a table; a title that ends in a colon is the heading of a column of figures."""
+    """Return an empty table; a title that ends in a colon is the heading of a column of numbers."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for title in titles:
-        is_figure = title.endswith(":")
-        table.add_column(
-            title.rstrip(":"), justify="right" if is_figure else "left", overflow="fold", no_wrap=is_figure
-        )
+        number, name = title.endswith(":"), title.rstrip(":")
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
     return table
 
 

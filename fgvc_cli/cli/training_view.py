@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from fgvc_cli.cli.console import note, out, progress
+from fgvc_cli.cli.tables import next_lines
 from fgvc_cli.contracts import RunStart, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.formatting import counted, duration_text, percent, quoted
@@ -179,7 +180,7 @@ def closing_lines(result: TrainingResult) -> list[str]:
     commands = [f"fgvc evaluate {path}"]
     if result.samples:
         commands.insert(0, f"fgvc explain {quoted(str(result.samples[0]))} --run {path} --occlude")
-    return lines + [head + command for head, command in zip(("next: ", "      "), commands, strict=False)]
+    return lines + next_lines(commands)
 
 
 def _origins(splits: Sequence[Split]) -> str:
