@@ -23,7 +23,7 @@ from fgvc_cli.formatting import html_table
 from fgvc_cli.registry import Component, get_registry
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import load_classifier
-from fgvc_cli.scoring.model import Computing, ReadyClassifier, find_model
+from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, find_model
 from fgvc_cli.scoring.model import load as load_ready
 from fgvc_cli.specs import KINDS
 
@@ -240,7 +240,7 @@ def evaluate(
         find_model(Path(run)),
         get_registry(),
         SplitRequest(split, None if data is None else Path(data), dataset, ignore_unknown=ignore_unknown),
-        Computing(device, precision, batch_size, workers),
+        InferenceSettings(device, precision, batch_size, workers),
         None if out is None else Path(out),
         force,
     )
@@ -370,7 +370,7 @@ def explain(
         raise UsageError("`cover_area` and `cover_threshold` exclude each other")
     chosen = {"fill": cover, "area": cover_area, "threshold": cover_threshold}
     masking = Masking(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
-    ready = load_ready(find_model(Path(run)), Computing(device, precision, batch_size, workers=0))
+    ready = load_ready(find_model(Path(run)), InferenceSettings(device, precision, batch_size, workers=0))
     inputs = []
     for number, image in enumerate(_listed(images)):
         source = _source(image)

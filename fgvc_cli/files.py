@@ -20,7 +20,7 @@ Parsed = TypeVar("Parsed")
 
 PART = ".part"
 """Suffix of files that are being written."""
-MADE_AGAIN = "Delete it to have it written again."
+DELETE_ADVICE = "Delete it to have it written again."
 """What to do if a file of an evaluation is damaged."""
 
 
@@ -241,16 +241,16 @@ class FileLock:
     Args:
         file: to lock; created if missing.
         shared: whether others may hold a shared lock at the same time.
-        patience: seconds to wait for the lock.
+        timeout: seconds to wait for the lock.
 
     Raises:
         Locked: another process holds it.
         OSError: the file cannot be opened, or its file system does not support locks.
     """
 
-    def __init__(self, file: Path, shared: bool, patience: float = 0.0) -> None:
+    def __init__(self, file: Path, shared: bool, timeout: float = 0.0) -> None:
         self._handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         try:
             while not self._try(shared):
                 if time.monotonic() >= deadline:
@@ -289,9 +289,9 @@ class FileLock:
 
 
 @contextmanager
-def locked(file: Path, patience: float) -> Iterator[None]:
+def locked(file: Path, timeout: float) -> Iterator[None]:
     """Hold an exclusive lock within the block; raises as `FileLock` does."""
-    lock = FileLock(file, shared=False, patience=patience)
+    lock = FileLock(file, shared=False, timeout=timeout)
     try:
         yield
     finally:

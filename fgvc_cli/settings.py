@@ -128,7 +128,7 @@ def use(settings: Settings | None) -> None:
 
 
 @contextmanager
-def in_force(settings: Settings) -> Iterator[None]:
+def override(settings: Settings) -> Iterator[None]:
     """Use settings while the block runs."""
     before = _current
     use(settings)

@@ -102,7 +102,7 @@ def dry_run(job: Job, folder: Path, cached: bool = True) -> Iterator[Trainer]:
     with ExitStack() as stack:
         cache = TrainingCache()
         if cached:
-            with settings.in_force(settings.current().changed("fgvc bench", cache_given=folder)):
+            with settings.override(settings.current().changed("fgvc bench", cache_given=folder)):
                 cache = open_cache(job)
             stack.callback(cache.close)
         trainer = Trainer(job, Run(folder), {}, cache=cache)  # writes nothing before an epoch ends

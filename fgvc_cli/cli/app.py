@@ -94,7 +94,7 @@ class FgvcGroup(QuickParameters, TyperGroup):
         """Run the command line, print any error in one line, and exit."""
         try:
             arguments, chosen = take_global_options(sys.argv[1:] if args is None else args, settings.current())
-            with settings.in_force(chosen), console.active(quiet=chosen.quiet):
+            with settings.override(chosen), console.active(quiet=chosen.quiet):
                 return self._run(arguments, prog_name, complete_var, standalone_mode, extra)
         except FgvcError as error:  # the global options themselves are wrong
             if not standalone_mode:

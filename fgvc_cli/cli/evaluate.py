@@ -87,7 +87,7 @@ def evaluate(
     from fgvc_cli.evaluation.sharpness import SharpnessSettings
     from fgvc_cli.evaluation.split_selection import SplitRequest
     from fgvc_cli.registry import get_registry
-    from fgvc_cli.scoring.model import Computing, find_model, find_models, one_run, run_of
+    from fgvc_cli.scoring.model import InferenceSettings, find_model, find_models, one_run, run_of
 
     runs = [*(run_argument or []), *(run or [])]
     around: dict[str, Any] = {"rho": rho, "adaptive_rho": adaptive_rho, "limit": limit, "points": points, "seed": seed}
@@ -96,11 +96,11 @@ def evaluate(
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     settings = SharpnessSettings(**given)
     wanted = SplitRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
-    computing = Computing(device, precision, batch_size, workers)
+    inference = InferenceSettings(device, precision, batch_size, workers)
     for model in models:
         console.note(f"run        {run_of(model)}")
     if sharpness:
-        measured = measure_sharpness(models, get_registry(), settings, wanted, computing, out, force)
+        measured = measure_sharpness(models, get_registry(), settings, wanted, inference, out, force)
         if json:
             console.print_json(measured.as_json())
         else:
@@ -110,9 +110,9 @@ def evaluate(
         failed = bool(measured.failures)
     else:
         evaluation = (
-            evaluate_ensemble(models, get_registry(), wanted, computing, out, force)
+            evaluate_ensemble(models, get_registry(), wanted, inference, out, force)
             if ensemble
-            else evaluate_run(models[0], get_registry(), wanted, computing, out, force)
+            else evaluate_run(models[0], get_registry(), wanted, inference, out, force)
         )
         if json:
             console.print_json(evaluation.summary.as_json())

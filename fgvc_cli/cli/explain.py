@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fgvc_cli.explaining.dataset import DatasetExplanationRequest
     from fgvc_cli.explaining.explanation import ExplainedImage, OcclusionStep
     from fgvc_cli.explaining.masking import Masking
-    from fgvc_cli.scoring.model import Computing
+    from fgvc_cli.scoring.model import InferenceSettings
 
 EXAMPLE = "fgvc explain photo.jpg --occlude --steps 2"
 EXPLAINING, OCCLUSION, DATASET, RESULTS = (
@@ -132,7 +132,7 @@ def explain(
     """
     from fgvc_cli.explaining.explainers import explainer_settings
     from fgvc_cli.explaining.masking import Masking
-    from fgvc_cli.scoring.model import Computing, find_model
+    from fgvc_cli.scoring.model import InferenceSettings, find_model
 
     settings, others = explainer_settings(set_ or [])
     of_dataset = {
@@ -147,12 +147,12 @@ def explain(
         raise UsageError("--cover-area and --cover-threshold exclude each other")
     given = {"fill": cover, "area": cover_area, "threshold": cover_threshold}
     masking = Masking(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    computing = Computing(device, precision, batch_size, workers)
+    inference = InferenceSettings(device, precision, batch_size, workers)
     explainers = explainer or [DEFAULT_EXPLAINER]
     models = list(dict.fromkeys(map(find_model, run))) if run else [find_model(None)]
     if images:
         explain_images(
-            images, models, explainers, settings, target, masking if occlude else None, steps or 1, computing, out,
+            images, models, explainers, settings, target, masking if occlude else None, steps or 1, inference, out,
             force, json,
         )  # fmt: skip
         return
@@ -171,7 +171,7 @@ def explain(
         limit=limit,
         classes=class_ or [],
         differ=differ,
-        computing=computing,
+        inference=inference,
         out=out,
         force=force,
     )
@@ -208,7 +208,7 @@ def explain_images(
     target: str,
     masking: Masking | None,
     steps: int,
-    computing: Computing,
+    inference: InferenceSettings,
     out: Path | None,
     force: bool,
     json: bool,
@@ -230,7 +230,7 @@ def explain_images(
     found, failures = find_inputs(paths)
     images = [path for path in found if path in paths or not path.name.lower().endswith(PANEL_SUFFIX)]
     panels = dict(zip(map(str, images), panel_files(images, out, force), strict=True))
-    runs = [load(model, computing) for model in models]
+    runs = [load(model, inference) for model in models]
     inputs = [InputImage(str(path), path, true_class(path, runs[0].classifier.class_names)) for path in images]
     explanations = ImageExplanations(runs, made, inputs, target, masking, steps if masking else 0, failures)
     for ready in runs:

@@ -48,7 +48,7 @@ def predict(
     """
     from fgvc_cli.data.images import find_inputs
     from fgvc_cli.evaluation.predict import Predictions
-    from fgvc_cli.scoring.model import Computing, find_model, load, run_of
+    from fgvc_cli.scoring.model import InferenceSettings, find_model, load, run_of
 
     if json and csv:
         raise UsageError("--json and --csv exclude each other")
@@ -57,7 +57,7 @@ def predict(
         console.warn(f"skipping {path}: {reason}")
     model_file = find_model(run)
     console.note(f"run        {run_of(model_file)}")
-    ready = load(model_file, Computing(device, precision, batch_size, workers))
+    ready = load(model_file, InferenceSettings(device, precision, batch_size, workers))
     class_names = ready.classifier.class_names
     writer: PredictionWriter
     if json:

@@ -101,7 +101,7 @@ def report(
     from fgvc_cli.registry import get_registry
     from fgvc_cli.report.examples import ReportRequest
     from fgvc_cli.report.report import write_report
-    from fgvc_cli.scoring.model import Computing
+    from fgvc_cli.scoring.model import InferenceSettings
 
     settings, others = explainer_settings(set_ or [])
     request = ReportRequest(
@@ -109,7 +109,7 @@ def report(
         explainer=explainer,
         settings=settings,
         images=images,
-        computing=Computing(device, precision, batch_size, workers),
+        inference=InferenceSettings(device, precision, batch_size, workers),
     )
     try:
         written = write_report(runs or [], request, get_registry(), out, force)

@@ -23,7 +23,7 @@ from fgvc_cli.runs.folder import choose_new_folder
 from fgvc_cli.runs.model_file import read_class_names
 from fgvc_cli.runs.results import SplitMetrics
 from fgvc_cli.scoring import results
-from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
+from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, load, run_of
 from fgvc_cli.scoring.results import EvaluationSummary, summarize
 from fgvc_cli.scoring.scores import LEVEL, Scores, mcnemar, score, split_metrics
 
@@ -178,7 +178,7 @@ def evaluate_ensemble(
     models: Sequence[Path],
     registry: Registry,
     split: SplitRequest | None = None,
-    computing: Computing | None = None,
+    inference: InferenceSettings | None = None,
     out: Path | None = None,
     force: bool = False,
 ) -> Evaluation:
@@ -190,7 +190,7 @@ def evaluate_ensemble(
         models: model files of the runs, with the same classes in any order.
         registry: resolves datasets.
         split: the images; default: the test split of the first run's dataset.
-        computing: device, precision and batch size.
+        inference: device, precision and batch size.
         out: folder for the results; default: a new one in `ensemble`.
         force: whether `out` may exist.
 
@@ -209,7 +209,7 @@ def evaluate_ensemble(
         notes.insert(0, f"{runs[0]}: " * selected.is_own + selected.fallback_note)
     for line in (selected.description, *notes):
         logger.info(line)
-    members, ready = _score_members(models, selected, names, computing or Computing())
+    members, ready = _score_members(models, selected, names, inference or InferenceSettings())
     ensemble = average(members)
     evaluated = summarize(
         ensemble,
@@ -258,13 +258,13 @@ def common_class_names(models: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _score_members(
-    models: Sequence[Path], selected: SelectedSplit, names: Sequence[str], computing: Computing
+    models: Sequence[Path], selected: SelectedSplit, names: Sequence[str], inference: InferenceSettings
 ) -> tuple[list[Scores], ReadyClassifier]:
     """Score each run on the images that all can read, with classes in the order of `names`; return the last run too."""
     split, available = selected.split, len(selected.split)
     found: list[tuple[Scores, tuple[str, ...]]] = []
     for model in models:
-        ready = load(model, computing)
+        ready = load(model, inference)
         matched = match_classes(split, names, ready.classifier.class_names, ignore_unknown=False)
         (label,) = run_labels([str(ready.run)])
         with progress(label, len(matched)) as bar, ready.memory_explained():

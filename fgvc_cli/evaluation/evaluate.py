@@ -12,7 +12,7 @@ from fgvc_cli.evaluation.split_selection import SelectedSplit, SplitRequest, res
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring import results
-from fgvc_cli.scoring.model import Computing, ReadyClassifier, load
+from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, load
 from fgvc_cli.scoring.results import EvaluationSummary, summarize
 from fgvc_cli.scoring.scores import score
 
@@ -46,7 +46,7 @@ def evaluate_run(
     model_file: Path,
     registry: Registry,
     split: SplitRequest | None = None,
-    computing: Computing | None = None,
+    inference: InferenceSettings | None = None,
     out: Path | None = None,
     force: bool = False,
 ) -> Evaluation:
@@ -56,7 +56,7 @@ def evaluate_run(
         model_file: of the run.
         registry: resolves datasets.
         split: the images; default: the test split of the run's dataset.
-        computing: device, precision and batch size.
+        inference: device, precision and batch size.
         out: folder for the results; default: `evaluation/SPLIT` in the run.
         force: whether `out` may exist.
 
@@ -65,7 +65,7 @@ def evaluate_run(
         FgvcError: the model or the images are missing or cannot be read, memory runs out, or the results cannot be
             written.
     """
-    ready = load(model_file, computing or Computing())
+    ready = load(model_file, inference or InferenceSettings())
     class_names = ready.classifier.class_names
     selected = select_split(split or SplitRequest(), model_file.parent, class_names, registry)
     folder = results_folder(model_file.parent, selected, out, force)

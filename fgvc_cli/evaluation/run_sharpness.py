@@ -23,7 +23,7 @@ from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import choose_new_folder
 from fgvc_cli.runs.model_file import read_class_names, read_metadata
-from fgvc_cli.scoring.model import Computing, load, run_of
+from fgvc_cli.scoring.model import InferenceSettings, load, run_of
 from fgvc_cli.scoring.results import SHARPNESS, dataset_record, images_text
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def measure_sharpness(
     registry: Registry,
     settings: SharpnessSettings | None = None,
     split: SplitRequest | None = None,
-    computing: Computing | None = None,
+    inference: InferenceSettings | None = None,
     out: Path | None = None,
     force: bool = False,
 ) -> SharpnessResult:
@@ -139,7 +139,7 @@ def measure_sharpness(
         registry: resolves datasets.
         settings: where to measure the loss.
         split: the images; default: those that each run was trained on.
-        computing: device, precision and batch size; precision "auto" is fp32, because differences are small.
+        inference: device, precision and batch size; precision "auto" is fp32, because differences are small.
         out: folder for the results; default: `evaluation/SPLIT` in the run, for several runs a new one in `sharpness`.
         force: whether `out` may exist.
 
@@ -149,8 +149,12 @@ def measure_sharpness(
             the results cannot be written.
         KeyboardInterrupt: before anything was measured.
     """
-    started, settings, computing = time.perf_counter(), settings or SharpnessSettings(), computing or Computing()
-    computing = replace(computing, precision="fp32") if computing.precision == "auto" else computing
+    started, settings, inference = (
+        time.perf_counter(),
+        settings or SharpnessSettings(),
+        inference or InferenceSettings(),
+    )
+    inference = replace(inference, precision="fp32") if inference.precision == "auto" else inference
     wanted = replace(split or SplitRequest(), prefer_training=True)
     selected = [select_split(wanted, model.parent, read_class_names(model), registry) for model in models]
     images = [_limited(each.split, settings.limit) for each in selected]
@@ -166,7 +170,7 @@ def measure_sharpness(
     interrupted = False
     try:
         for model, each, chosen in zip(models, selected, images, strict=True):
-            measured.append(_measure_run(model, each, chosen, settings, computing))
+            measured.append(_measure_run(model, each, chosen, settings, inference))
             if measured[-1].sharpness.plane is None:
                 interrupted = True
                 break
@@ -190,9 +194,9 @@ def _write(folder: Path, result: SharpnessResult) -> list[Path]:
 
 
 def _measure_run(
-    model: Path, selected: SelectedSplit, images: Split, settings: SharpnessSettings, computing: Computing
+    model: Path, selected: SelectedSplit, images: Split, settings: SharpnessSettings, inference: InferenceSettings
 ) -> RunSharpness:
-    ready = load(model, computing)
+    ready = load(model, inference)
     (label,) = run_labels([str(ready.run)])
     with progress(f"{label}: reading", len(images)) as bar:
         batches, failures = read_images(ready, images, bar.advance)

@@ -218,8 +218,8 @@ def _recorded_datasets(folder: Path) -> list[Any]:
     """Return the datasets of the results in a folder."""
     recorded = []
     if (folder / SUMMARY).is_file():
-        recorded.append(files.read_object(folder / SUMMARY, files.MADE_AGAIN).get("dataset"))
+        recorded.append(files.read_object(folder / SUMMARY, files.DELETE_ADVICE).get("dataset"))
     if (folder / SHARPNESS).is_file():
-        sharpness = files.read_object(folder / SHARPNESS, files.MADE_AGAIN)
+        sharpness = files.read_object(folder / SHARPNESS, files.DELETE_ADVICE)
         recorded += [run.get("dataset") for run in sharpness.get("runs", ())]
     return recorded

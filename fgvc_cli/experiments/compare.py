@@ -105,9 +105,9 @@ def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 3
         from fgvc_cli.evaluation import evaluate as evaluation
         from fgvc_cli.evaluation.split_selection import SplitRequest, results_folder, select_split
         from fgvc_cli.registry import get_registry
-        from fgvc_cli.scoring.model import Computing, load
+        from fgvc_cli.scoring.model import InferenceSettings, load
 
-        ready = load(run.model_file, Computing(device, precision, batch_size, workers))
+        ready = load(run.model_file, InferenceSettings(device, precision, batch_size, workers))
         selected = select_split(SplitRequest(split), run.path, ready.classifier.class_names, get_registry())
         folder = results_folder(run.path, selected, None, force=False)
         return evaluation.evaluate(ready, selected, folder, f"{run.name}, {selected.split.name}").folder

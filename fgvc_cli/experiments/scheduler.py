@@ -22,7 +22,7 @@ from fgvc_cli.experiments.worker_pool import WorkerPool
 from fgvc_cli.launch import usable_cores
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.results import TrainingSummary
-from fgvc_cli.training.state import Interrupted, heard
+from fgvc_cli.training.state import Interrupted, catch_signals
 
 POLL_SECONDS = 0.25
 """Longest wait for an event before signals are checked."""
@@ -171,7 +171,7 @@ def run_study(
         Interrupted: a signal arrived; the states of the active runs are saved.
         FgvcError: another process is training the study, or the disk is full.
     """
-    with folder.locked(), heard() as interrupt, WorkerPool(resources.jobs, _modules(study, registry)) as pool:
+    with folder.locked(), catch_signals() as interrupt, WorkerPool(resources.jobs, _modules(study, registry)) as pool:
         scheduler = _Scheduler(folder, study, resources, callback, pool, retry_failed)
         sent = 0
         while scheduler.waiting or pool.busy:

@@ -149,7 +149,7 @@ def work(task: Task, events: Connection) -> None:
 def run_task(task: Task, events: Connection) -> Event:
     """Train a run and return the last event."""
     try:
-        with settings.in_force(task.settings):
+        with settings.override(task.settings):
             _wait_for_predecessor(task.log)
             return Finished(_train(task, _EventSender(events)))
     except (Interrupted, KeyboardInterrupt):
@@ -180,7 +180,7 @@ def _wait_for_predecessor(log: Path) -> None:
         FgvcError: it does not exit.
     """
     try:
-        FileLock(log, shared=False, patience=LOCK_SECONDS)
+        FileLock(log, shared=False, timeout=LOCK_SECONDS)
     except Locked as error:
         raise FgvcError("An earlier process is still training this run; stop it, then retry") from error
     except OSError:  # a file system without locks

@@ -27,7 +27,7 @@ from fgvc_cli.explaining.statistics import DatasetSummary, ExplainerSummary, Gal
 from fgvc_cli.files import unique_names
 from fgvc_cli.progress import Progress, progress
 from fgvc_cli.registry import Registry
-from fgvc_cli.scoring.model import Computing, ReadyClassifier, load, run_of
+from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, load, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class DatasetExplanationRequest:
         classes: only images of these classes; empty: all.
         differ: only images that the first of two runs classifies correctly and the second does not, the most
             confident predictions first.
-        computing: device, precision and batch size.
+        inference: device, precision and batch size.
         out: folder for the results; None: `explanation/SPLIT` in the first run.
         force: whether `out` may exist.
         gallery: maximum number of example images of each kind.
@@ -74,7 +74,7 @@ class DatasetExplanationRequest:
     limit: int | None = None
     classes: Sequence[str] = ()
     differ: bool = False
-    computing: Computing = field(default_factory=lambda: Computing(precision="fp32"))
+    inference: InferenceSettings = field(default_factory=lambda: InferenceSettings(precision="fp32"))
     out: Path | None = None
     force: bool = False
     gallery: int = 4
@@ -119,7 +119,7 @@ def explain_dataset(request: DatasetExplanationRequest, registry: Registry) -> D
     """
     started = time.perf_counter()
     explainers, baseline = with_baseline(make_explainers(request.explainers, request.settings, registry), registry)
-    runs = [load(model, request.computing) for model in request.models]
+    runs = [load(model, request.inference) for model in request.models]
     for ready in runs:
         for explainer in explainers:
             explainer.check(ready.classifier)
@@ -272,7 +272,7 @@ def draw_gallery(result: DatasetExplanation, request: DatasetExplanationRequest,
                 known = {option.name for option in fields(registry.find(KIND, explainer).options_type())}
                 settings = {name: value for name, value in request.settings.items() if name in known}
                 explanations = ImageExplanations(
-                    [load(model, request.computing)],
+                    [load(model, request.inference)],
                     [make_explainer(explainer, settings, registry)],
                     [InputImage(file, Path(file), image.true) for file, (image, _) in chosen.items()],
                     request.target,

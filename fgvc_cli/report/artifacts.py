@@ -122,7 +122,7 @@ class RunArtifacts:
             UsageError: there is no such device.
         """
         try:
-            return load(self.record.run.model_file, self.request.computing)
+            return load(self.record.run.model_file, self.request.inference)
         except UsageError:
             raise
         except FgvcError as error:
@@ -171,7 +171,7 @@ class RunArtifacts:
         ready, explainer = self.ready, self.explainer
         if ready is None or explainer is None:
             return None
-        if self.request.computing.precision == "auto":
+        if self.request.inference.precision == "auto":
             ready = replace(ready, precision="fp32")  # gradients are more accurate
         examples = make_examples(ready, explainer, self.selected.split, self.scores.predictions, self.request.images)
         if examples.skipped:

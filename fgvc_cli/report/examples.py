@@ -27,7 +27,7 @@ from fgvc_cli.progress import progress
 from fgvc_cli.report.page import unbroken
 from fgvc_cli.report.pictures import LONGEST_SIDE, Picture, peak_text, picture
 from fgvc_cli.report.predictions import mistakes
-from fgvc_cli.scoring.model import Computing, ReadyClassifier
+from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier
 from fgvc_cli.scoring.results import Prediction
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ class ReportRequest:
         explainer: None: `DEFAULT_EXPLAINER`, if it supports the classifier.
         settings: options of the explainer.
         images: number of mistakes, and of occlusion panels.
-        computing: device, precision and loading.
+        inference: device, precision and loading.
     """
 
     split: SplitRequest = field(default_factory=SplitRequest)
     explainer: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     images: int = IMAGES
-    computing: Computing = field(default_factory=Computing)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fgvc_cli.runs.model_file import load_classifier
 
 
 @dataclass(frozen=True)
-class Computing:
+class InferenceSettings:
     """Settings of inference.
 
     Attributes:
@@ -121,17 +121,17 @@ def run_of(model_file: Path) -> Path:
     return model_file.parent if model_file.name == MODEL_FILE else model_file
 
 
-def load(model_file: Path, computing: Computing) -> ReadyClassifier:
+def load(model_file: Path, inference: InferenceSettings) -> ReadyClassifier:
     """Load a classifier onto its device.
 
     Raises:
         FgvcError: the file is damaged, or a component that it needs is not installed.
         UsageError: this machine has no such device, or it does not support the precision.
     """
-    device = pick_device(computing.device)
-    precision = resolve_precision(computing.precision, device)
+    device = pick_device(inference.device)
+    precision = resolve_precision(inference.precision, device)
     classifier: Classifier = load_classifier(model_file, device)
     if classifier.backbone.info.channels_last:
         classifier = classifier.to(memory_format=torch.channels_last)
-    workers = loader_workers(computing.workers, device)
-    return ReadyClassifier(classifier, model_file, precision, computing.batch_size, workers)
+    workers = loader_workers(inference.workers, device)
+    return ReadyClassifier(classifier, model_file, precision, inference.batch_size, workers)

@@ -152,7 +152,7 @@ class EvaluationSummary(SplitMetrics):
         Raises:
             FgvcError: it is missing or damaged.
         """
-        return files.read_as(path, cls.from_json, files.MADE_AGAIN)
+        return files.read_as(path, cls.from_json, files.DELETE_ADVICE)
 
 
 def summarize(

@@ -195,7 +195,7 @@ def requested(backbone: BackboneUnderTest) -> None:
 
 
 @CHECKS("features do not depend on the batch", "In evaluation mode, an image's features must be its own.")
-def alone(backbone: BackboneUnderTest) -> None:
+def batch_independent(backbone: BackboneUnderTest) -> None:
     """A batch has the features of its images one by one and repeats them; no buffer changes."""
     module, images, reads = backbone.make().eval(), backbone.images(), backbone.everything
     before = copied_state(module)

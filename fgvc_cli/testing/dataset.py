@@ -221,7 +221,7 @@ def images(dataset: DatasetUnderTest) -> None:
 
 
 @CHECKS("opening it again gives the same data", "Runs are repeated by their seed, and resumed runs open it again.")
-def same_again(dataset: DatasetUnderTest) -> None:
+def reproducible(dataset: DatasetUnderTest) -> None:
     """A second instance has the same classes, images and labels in the same order."""
     first = dataset.dataset
     second = dataset.open()
@@ -281,7 +281,7 @@ def parts(dataset: DatasetUnderTest) -> None:
 
 
 @CHECKS("a classifier can train on it", "Splits, labels and images must work together.")
-def trains(dataset: DatasetUnderTest) -> None:
+def trainable(dataset: DatasetUnderTest) -> None:
     """An update on a few images has a finite loss."""
     opened = dataset.dataset
     chosen = training_splits(opened, 0.25, 0, "train").train

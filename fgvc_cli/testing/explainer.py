@@ -108,7 +108,7 @@ def maps(explainer: ExplainerUnderTest) -> None:
 
 
 @CHECKS("maps do not depend on the batch", "An image's map must be its own.")
-def alone(explainer: ExplainerUnderTest) -> None:
+def batch_independent(explainer: ExplainerUnderTest) -> None:
     """A batch has the maps of its images one by one."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
     together = explainer.maps(classifier, images, targets)
@@ -176,7 +176,7 @@ def no_side_effects_after_error(explainer: ExplainerUnderTest) -> None:
 
 
 @CHECKS("maps depend on the weights", "Otherwise they explain the image and not the decision.")
-def depends(explainer: ExplainerUnderTest) -> None:
+def weight_dependent(explainer: ExplainerUnderTest) -> None:
     """Other weights give other maps, except for a baseline (Adebayo et al. 2018, arXiv 1810.03292)."""
     images, targets = explainer.batch()
     first, second = (explainer.maps(explainer.classifier(seed), images, targets) for seed in (0, 1))

@@ -146,7 +146,7 @@ def same_seed(head: HeadUnderTest) -> None:
 
 
 @CHECKS("scores do not depend on the batch", "The prediction for an image must not change with its batch.")
-def alone(head: HeadUnderTest) -> None:
+def batch_independent(head: HeadUnderTest) -> None:
     """In evaluation mode, a batch has the scores of its images one by one."""
     classifier, (images, _) = head.scoring_classifier(), head.batch()
     with torch.no_grad():
@@ -162,7 +162,7 @@ def alone(head: HeadUnderTest) -> None:
 
 
 @CHECKS("scores depend on the image", "Constant scores can only learn the class frequencies.")
-def sees(head: HeadUnderTest) -> None:
+def image_dependent(head: HeadUnderTest) -> None:
     """Different images have different scores."""
     classifier, (images, _) = head.scoring_classifier(), head.batch()
     with torch.no_grad():
@@ -399,7 +399,7 @@ def same_training(head: HeadUnderTest) -> None:
 
 
 @CHECKS("second evaluation gives the same loss", "SAM evaluates an objective twice per step.")
-def twice(head: HeadUnderTest) -> None:
+def second_evaluation(head: HeadUnderTest) -> None:
     """An objective evaluated again at the same weights has the same loss."""
     classifier, batch = head.classifier(), head.batch()
     groups = groups_of(classifier.backbone, classifier.head)

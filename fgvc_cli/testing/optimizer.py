@@ -114,7 +114,7 @@ def schedule(optimizer: OptimizerUnderTest) -> None:
 
 
 @CHECKS("each part uses its own learning rate", "A pretrained backbone needs a smaller rate than a new head.")
-def own_rates(optimizer: OptimizerUnderTest) -> None:
+def rate_per_part(optimizer: OptimizerUnderTest) -> None:
     """With head_lr = 0 only the backbone changes, with lr = 0 only the head."""
     for still, moving, rates_set in (
         ("head", "backbone", {"lr": 0.01, "head_lr": 0.0}),
@@ -136,7 +136,7 @@ def own_rates(optimizer: OptimizerUnderTest) -> None:
 
 
 @CHECKS("step updates exactly the parameters with gradients", "Frozen and unused parameters must not change.")
-def moves(optimizer: OptimizerUnderTest) -> None:
+def updated_parameters(optimizer: OptimizerUnderTest) -> None:
     """Every parameter with a gradient changes; one without, and a frozen one, stay equal bit for bit."""
     problem, made = optimizer.on_quadratic()
     before = problem.values()
@@ -149,7 +149,7 @@ def moves(optimizer: OptimizerUnderTest) -> None:
 
 
 @CHECKS("loss decreases", f"{STEPS} steps on a quadratic problem must decrease the loss.")
-def decreases(optimizer: OptimizerUnderTest) -> None:
+def loss_decreases(optimizer: OptimizerUnderTest) -> None:
     """The loss after some steps is lower than before."""
     problem, made = optimizer.on_quadratic()
     first, last = _run(problem, made)
@@ -229,7 +229,7 @@ def bases(optimizer: OptimizerUnderTest) -> None:
 
 
 @CHECKS("refuses a base that evaluates twice", "Its second evaluation would be at other weights than those updated.")
-def greedy_base(optimizer: OptimizerUnderTest) -> None:
+def multi_pass_base(optimizer: OptimizerUnderTest) -> None:
     """A base that evaluates more than once per step raises an FgvcError."""
     if optimizer.base is None:
         raise NotApplicable("it has no base")
@@ -273,7 +273,7 @@ def serializable(optimizer: OptimizerUnderTest) -> None:
 
 
 @CHECKS("resumes bit for bit", "A resumed run must be equal to one that was never interrupted.")
-def resumes(optimizer: OptimizerUnderTest) -> None:
+def resume(optimizer: OptimizerUnderTest) -> None:
     """Another instance that loads the state takes the same steps."""
     problem, made = optimizer.on_quadratic()
     made.set_rate(0.7)

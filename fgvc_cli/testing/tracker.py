@@ -143,7 +143,7 @@ def interrupted(tracker: TrackerUnderTest) -> None:
 
 
 @CHECKS("writes nothing before started()", "It is created before it is certain that training can start.")
-def late_start(tracker: TrackerUnderTest) -> None:
+def no_early_writes(tracker: TrackerUnderTest) -> None:
     """The constructor writes nothing into the current folder."""
     with tiny_run() as run, chdir(run.folder):
         before = _files(run.folder)
@@ -169,7 +169,7 @@ def own_folder(tracker: TrackerUnderTest) -> None:
 
 
 @CHECKS("does not modify its arguments", "Other trackers and fgvc's own files get the same objects.")
-def pure(tracker: TrackerUnderTest) -> None:
+def unchanged_arguments(tracker: TrackerUnderTest) -> None:
     """Settings, metrics and summary are unchanged afterwards."""
     given = {"config": copy.deepcopy(CONFIG), "metrics": metrics_of(1), "summary": summary_of()}
     before = copy.deepcopy(given)

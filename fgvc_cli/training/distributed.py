@@ -25,7 +25,7 @@ from fgvc_cli.launch import Launch, launched, report_from_here
 
 Value = TypeVar("Value")
 
-PATIENCE = timedelta(hours=12)
+TIMEOUT = timedelta(hours=12)
 """How long a process waits for another: longer than any download, dataset generation or scoring by the first process. A
 process that dies is noticed at once, by its closed connection."""
 
@@ -91,60 +91,60 @@ class Ranks:
         torch.cuda.set_device(own)
         return own
 
-    def greatest(self, value: int) -> int:
+    def maximum(self, value: int) -> int:
         """Return the maximum over the processes."""
         if self.count == 1:
             return value
-        maximum = torch.tensor(value)
-        dist.all_reduce(maximum, dist.ReduceOp.MAX)
-        return int(maximum)
+        found = torch.tensor(value)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
 
-    def agree(self, yes: bool) -> bool:
+    def all_true(self, yes: bool) -> bool:
         """Return whether all processes pass True."""
-        return self.greatest(int(not yes)) == 0
+        return self.maximum(int(not yes)) == 0
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait for all processes (a barrier)."""
-        self.greatest(0)
+        self.maximum(0)
 
-    def from_first(self, make: Callable[[], Value]) -> Value:
+    def broadcast(self, make: Callable[[], Value]) -> Value:
         """Return the result of the first process; the others wait for it."""
         if self.count == 1:
             return make()
-        held: list[Any] = [make() if self.first else None]
-        dist.broadcast_object_list(held, src=0)
-        made: Value = held[0]
+        objects: list[Any] = [make() if self.first else None]
+        dist.broadcast_object_list(objects, src=0)
+        made: Value = objects[0]
         return made
 
-    def gathered(self, value: Value) -> list[Value]:
+    def all_gather(self, value: Value) -> list[Value]:
         """Return the values of all processes by rank; tensors in them must be on the CPU."""
         if self.count == 1:
             return [value]
-        held: list[Any] = [None] * self.count
-        dist.all_gather_object(held, value)
-        return held
+        objects: list[Any] = [None] * self.count
+        dist.all_gather_object(objects, value)
+        return objects
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def first_process_first(self) -> Iterator[None]:
         """Run the block in the first process alone, then in the first of every other machine, then in all others.
 
         The later ones find what was created: a cache, a generated dataset.
         """
         turn = 0 if self.first else 1 if self.launch.local_rank == 0 else LAST_TURN
         for _ in range(turn):
-            self.wait()
+            self.barrier()
         yield
         for _ in range(LAST_TURN - turn):
-            self.wait()
+            self.barrier()
 
-    def worst(self, found_inf: Tensor) -> Tensor:
+    def reduce_found_inf(self, found_inf: Tensor) -> Tensor:
         """Return the maximum over the processes of a scalar on the device, without waiting for the device."""
         if self.count > 1:
             dist.all_reduce(found_inf, dist.ReduceOp.MAX)
         return found_inf
 
     @torch.no_grad()
-    def average(self, groups: Sequence[list[Tensor]]) -> None:
+    def average_buffers(self, groups: Sequence[list[Tensor]]) -> None:
         """Average buffers in place: batch-norm statistics, which each process computes from its own images.
 
         In double precision, so that equal values do not change; integer buffers are equal anyway.
@@ -157,19 +157,19 @@ class Ranks:
                 torch._foreach_copy_(group, [p.view_as(b) for p, b in zip(parts, group, strict=True)])
 
     @torch.no_grad()
-    def spread(self, groups: Sequence[list[Tensor]]) -> None:
+    def broadcast_buffers(self, groups: Sequence[list[Tensor]]) -> None:
         """Copy the buffers of the first process to all."""
         if self.count > 1:
-            for group, first in zip(groups, self.from_first(lambda: _on_cpu(groups)), strict=True):
+            for group, first in zip(groups, self.broadcast(lambda: _on_cpu(groups)), strict=True):
                 torch._foreach_copy_(group, [value.to(group[0].device) for value in first])
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """Join the processes that torchrun started while the block runs; without torchrun, return `ALONE`.
+def process_group() -> Iterator[Ranks]:
+    """Join the processes that torchrun started while the block runs; without torchrun, return `SINGLE_PROCESS`.
 
     If processes fail, the first one raises its error. The others, which fail because of it, exit silently.
 
@@ -178,13 +178,13 @@ def joined() -> Iterator[Ranks]:
     """
     launch = launched()
     if launch.count == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     store = _join()
     ranks = Ranks(launch)
     try:
         yield ranks
-        ranks.wait()
+        ranks.barrier()
     except Exception as error:
         _on_signals(signal.SIG_IGN)  # torchrun stops all processes when one exits; the one that reports must finish
         if not _is_first_to_fail(store, ranks):
@@ -204,8 +204,8 @@ def _join() -> Store:
     """Connect to the other processes: gloo for tensors on the CPU, nccl for those on GPUs."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     try:
-        store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
+        store, rank, count = next(rendezvous("env://", timeout=TIMEOUT))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise FgvcError(f"The processes cannot connect at {address}: {str(error).splitlines()[0]}") from error
@@ -233,10 +233,10 @@ class Evaluator:
     """Evaluates objectives of a model; in several processes, averages the gradients.
 
     `DistributedDataParallel` wraps not the model but the model with its loss (`_Objectives`), so that it can find the
-    parameters that the loss does not reach. Buffers are left to `Ranks.average`.
+    parameters that the loss does not reach. Buffers are left to `Ranks.average_buffers`.
 
     By default, any objective may leave any parameter without a gradient, and torch searches the graph for them.
-    `settle` stops that for a head with a single objective that reaches all parameters.
+    `skip_unused_search` stops that for a head with a single objective that reaches all parameters.
 
     Args:
         model: backbone and head as one module.
@@ -249,7 +249,7 @@ class Evaluator:
         self.partial = True
         self._wrapped: nn.Module = _Objectives(model, spare=False)
         if ranks.count > 1:
-            ranks.spread(buffers)
+            ranks.broadcast_buffers(buffers)
             self._wrapped = self._reducing()
 
     def __call__(self, objective: Objective) -> tuple[Tensor, Any, Loss]:
@@ -264,7 +264,7 @@ class Evaluator:
         context: AbstractContextManager[object] = self._wrapped.no_sync()
         return context
 
-    def settle(self, whole: bool) -> None:
+    def skip_unused_search(self, whole: bool) -> None:
         """Stop searching for unused parameters if the update had one objective that reached all of them.
 
         All processes agree: a parameter has no gradient if no process has one for it.

@@ -32,9 +32,18 @@ from fgvc_cli.runs.results import SplitMetrics, TrainingSummary
 from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, tracker_callbacks
-from fgvc_cli.training.distributed import Ranks, joined
-from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_again, plan_new, prepare
-from fgvc_cli.training.state import heard, saved_weights
+from fgvc_cli.training.distributed import Ranks, process_group
+from fgvc_cli.training.setup import (
+    Job,
+    Plan,
+    draft,
+    open_cache,
+    open_splits,
+    plan_new,
+    plan_resumed,
+    prepare,
+)
+from fgvc_cli.training.state import catch_signals, saved_weights
 from fgvc_cli.training.trainer import Trainer
 
 SAMPLES = 4
@@ -197,7 +206,7 @@ def train(
         UsageError: settings are wrong or do not fit together, or `out` cannot be used.
         FgvcError: data or weights are missing, the loss is not finite, or memory or disk is full.
     """
-    with joined() as ranks:
+    with process_group() as ranks:
         if out is not None and ranks.first:
             check_out(out, force)
         first = draft(settings, recipe, registry)
@@ -207,7 +216,7 @@ def train(
         if plan.config.trackers != first.config.trackers:  # a recipe may choose them by which weights there are
             trackers = tracker_callbacks(plan.config.trackers)
         job = prepare(plan, dataset, splits, ranks)
-        run = Run(ranks.from_first(lambda: _new_folder(plan.config, out, force)))
+        run = Run(ranks.broadcast(lambda: _new_folder(plan.config, out, force)))
         return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
 
 
@@ -227,11 +236,11 @@ def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), o
         )
     settings, recipe = read_run_config(run.config_file)
     _check_trackers(settings, run, registry)
-    with joined() as ranks:
+    with process_group() as ranks:
         if ranks.first:
             run.clear_parts()
         weights = saved_weights(run.state_file) if run.state_file.is_file() else None
-        plan = _agreed(lambda: plan_again([settings], recipe, weights, registry, offline), ranks, registry)
+        plan = _agreed(lambda: plan_resumed([settings], recipe, weights, registry, offline), ranks, registry)
         trackers = tracker_callbacks(plan.config.trackers)
         job = prepare(plan, *_open(plan.config, ranks), ranks)
         return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
@@ -248,10 +257,10 @@ def _check_trackers(settings: Layer, run: Run, registry: Registry) -> None:
 
 def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits]:
     """Open the dataset; the first process generates or packs what the others then find."""
-    with ranks.in_turn():
+    with ranks.first_process_first():
         dataset, splits = open_splits(config)
     images = repr([(split.keys, list(split.labels)) for split in (splits.train, splits.val) if split is not None])
-    if len(set(ranks.gathered(hashlib.sha256(images.encode()).hexdigest()))) > 1:
+    if len(set(ranks.all_gather(hashlib.sha256(images.encode()).hexdigest()))) > 1:
         raise FgvcError(f"The processes find different images of {dataset.name}; every machine needs the same files")
     return dataset, splits
 
@@ -260,8 +269,8 @@ def _agreed(decide: Callable[[], Plan], ranks: Ranks, registry: Registry) -> Pla
     """Return the plan of the first process; the others take its settings, and its weights when training starts."""
     plan = decide() if ranks.first else None
     decided: Any = plan and (plan.config.as_layer(), plan.config.recipe, plan.weights)
-    settings, recipe, weights = ranks.from_first(lambda: decided)
-    return plan or plan_again([settings], recipe, weights, registry, offline=True)
+    settings, recipe, weights = ranks.broadcast(lambda: decided)
+    return plan or plan_resumed([settings], recipe, weights, registry, offline=True)
 
 
 def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
@@ -274,7 +283,7 @@ def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
 def _train(job: Job, run: Run, callbacks: Callbacks, resumed: bool) -> TrainingResult:
     if not job.ranks.first:
         callbacks = Callbacks()
-    with heard() as interrupt, _errors_explained(job.config), closing(open_cache(job)) as cache, callbacks:
+    with catch_signals() as interrupt, _errors_explained(job.config), closing(open_cache(job)) as cache, callbacks:
         trainer = Trainer(job, run, _description(job), callbacks, interrupt, cache=cache)
         if resumed:
             trainer.load()
@@ -286,7 +295,7 @@ def _train(job: Job, run: Run, callbacks: Callbacks, resumed: bool) -> TrainingR
         trainer.fit()
         for callback in callbacks:
             callback.on_test_start(0 if job.splits.test is None else len(job.splits.test))
-        summary = job.ranks.from_first(lambda: finish(trainer))
+        summary = job.ranks.broadcast(lambda: finish(trainer))
         callbacks.end(summary)
     return TrainingResult(run, job, summary, sample_images(job, run, summary.unreadable) if job.ranks.first else [])
 

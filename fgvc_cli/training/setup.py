@@ -19,9 +19,9 @@ from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
-from fgvc_cli.training.distributed import ALONE, Ranks
+from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.weights import apply, choose
-from fgvc_cli.training.weights_parts import HeadInPlace, load_file
+from fgvc_cli.training.weights_parts import TargetHead, load_file
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Job:
     precision: Precision
     weights: str
     notes: list[str] = field(default_factory=list)
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
 
 
 @dataclass(frozen=True)
@@ -128,21 +128,21 @@ def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
     return Plan(config.with_train(weights="none"), _backbone(config), choice.text)
 
 
-def plan_again(
-    settings: Sequence[Layer], recipe: str | None, begun: str | None, registry: Registry, offline: bool
+def plan_resumed(
+    settings: Sequence[Layer], recipe: str | None, saved_weights: str | None, registry: Registry, offline: bool
 ) -> Plan:
     """Use the settings of a run folder unchanged.
 
     Args:
         settings, recipe: of the folder.
-        begun: the line on the weights in the saved state; None: there is no state yet, so load them.
+        saved_weights: the line on the weights in the saved state; None: there is no state yet, so load them.
         registry: finds the components.
         offline: whether downloads are forbidden.
     """
     config = resolve(settings, recipe or WITHOUT_WEIGHTS, {}, registry)
     backbone = _backbone(config)
-    if begun is not None:
-        return Plan(config, backbone, begun)
+    if saved_weights is not None:
+        return Plan(config, backbone, saved_weights)
     choice = choose(backbone, config.train.weights, offline)
     apply(choice, backbone)
     return Plan(config, backbone, choice.text, choice.path)
@@ -155,7 +155,7 @@ def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
     return dataset, training_splits(dataset, train.val_fraction, train.split_seed, train.train_on)
 
 
-def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks = ALONE) -> Job:
+def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks = SINGLE_PROCESS) -> Job:
     """Build classifier and optimizer.
 
     Raises:
@@ -172,7 +172,7 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
     preprocessing = _preprocessing(config, plan.backbone)
     weights, notes = plan.weights, head.notes()
     if plan.file is not None:
-        into = HeadInPlace(head, config.head.component, config.head.options, dataset.class_names, preprocessing)
+        into = TargetHead(head, config.head.component, config.head.options, dataset.class_names, preprocessing)
         before = [parameter.detach().clone() for parameter in head.parameters()]
         lines = load_file(plan.file, plan.backbone, into)
         if not train.epochs and all(map(torch.equal, before, head.parameters())):
@@ -194,7 +194,7 @@ def open_cache(job: Job) -> TrainingCache:
         FgvcError: the cache is required (train.cache=on) and cannot be used.
     """
     config, splits = job.config, job.splits
-    with job.ranks.in_turn():
+    with job.ranks.first_process_first():
         return training_cache(
             config.train.cache, job.dataset, splits.train, splits.val, job.classifier.preprocessing, config.augment
         )

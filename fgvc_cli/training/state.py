@@ -48,20 +48,20 @@ class Interrupt:
 
 
 @contextmanager
-def heard() -> Iterator[Interrupt]:
+def catch_signals() -> Iterator[Interrupt]:
     """Note SIGINT and SIGTERM instead of stopping while the block runs; a second signal stops at once.
 
     Outside the main thread, signals cannot be handled and keep their effect.
     """
     interrupt = Interrupt()
 
-    def hear(number: int, _: FrameType | None) -> None:
+    def receive(number: int, _: FrameType | None) -> None:
         if interrupt:
             raise SystemExit(128 + number)
         interrupt.number = number
 
     try:
-        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:
         yield interrupt
         return
@@ -118,10 +118,10 @@ def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update:
 
     Every process calls this; the first writes the shared state and what is specific to each process.
     """
-    of_all = update.ranks.gathered(_own(classifier, update, progress))
+    of_all = update.ranks.all_gather(_own(classifier, update, progress))
     if update.ranks.first:
         _write(path, classifier, optimizer, update, progress, of_all[1:])
-    update.ranks.wait()
+    update.ranks.barrier()
 
 
 def _own(classifier: Classifier, update: Update, progress: Progress) -> dict[str, Any]:

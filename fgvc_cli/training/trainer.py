@@ -85,7 +85,7 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             strict=train.strict_data,
             shard=self.ranks.shard,
-            agree=self.ranks.agree,
+            agree=self.ranks.all_true,
             cached=self.cache.train,
             sampling=train.sampling,
         )
@@ -105,7 +105,7 @@ class Trainer:
                 raise FgvcError(f"{what}; {self.run.restart_advice}")
         if self.ranks.first:
             self.run.keep_metrics(self.progress.epoch)
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def fit(self) -> Progress:
         """Train to the last epoch, or until early stopping.
@@ -150,8 +150,8 @@ class Trainer:
         trained = sum(self.updates_of_epoch())
         seconds = time.perf_counter() - started
         metrics = self.metrics.over_all(self.ranks)
-        self.ranks.average(self.update.buffers)
-        val, signal = self.ranks.from_first(self._validate)  # the first process scores for all
+        self.ranks.average_buffers(self.update.buffers)
+        val, signal = self.ranks.broadcast(self._validate)  # the first process scores for all
         if signal:
             self._save_interrupted(signal)
         line = EpochMetrics(
@@ -187,7 +187,7 @@ class Trainer:
                 images = sum(len(b.labels) for b in group)
                 for callback in self.callbacks:
                     callback.on_batch_end(images * self.ranks.count, means)
-                if signal := self.ranks.greatest(self.interrupt.number):
+                if signal := self.ranks.maximum(self.interrupt.number):
                     self._check_finite(flags)
                     self._save_interrupted(signal)
                 yield images
@@ -253,7 +253,7 @@ class Trainer:
     def _finish_epoch(self, line: EpochMetrics) -> None:
         """Write the best model, the metrics and the state, in an order that survives a kill between any two."""
         progress, val = self.progress, line.val
-        for reasons in self.ranks.gathered(self.train_loader.failures):
+        for reasons in self.ranks.all_gather(self.train_loader.failures):
             self.train_loader.add_failures(reasons)
         progress.note_unreadable(self.job.splits.train.name, dict(self.train_loader.failures))
         found = Best(progress.epoch)

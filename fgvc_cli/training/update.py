@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fgvc_cli.contracts import Evaluation, Head, Loss, Objective, Optimizer
 from fgvc_cli.runs.results import TrainMetrics
-from fgvc_cli.training.distributed import ALONE, Evaluator, Ranks
+from fgvc_cli.training.distributed import SINGLE_PROCESS, Evaluator, Ranks
 
 MicroBatch = tuple[Tensor, Tensor]
 """Images B,3,S,S (normalized) and targets (B class indices, or B,K probabilities)."""
@@ -58,7 +58,7 @@ class Update:
     optimizer: Optimizer
     autocast: Callable[[], AbstractContextManager[object]]
     clip_norm: float = 0.0
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
     parameters: list[nn.Parameter] = field(init=False)
     buffers: list[list[Tensor]] = field(init=False)
     evaluate: Evaluator = field(init=False)
@@ -80,7 +80,7 @@ class Update:
             done.append(Step(objectives[0].name, evaluation.losses, closure.found_inf))
             objectives = _advance(generators, [detached(output) for output in evaluation.outputs])
             del evaluation  # free the feature maps, which may be large
-        self.evaluate.settle(whole=len(done) == 1 and closure.reached_all)
+        self.evaluate.skip_unused_search(whole=len(done) == 1 and closure.reached_all)
         return done
 
     def _first(self, generator: Iterator[Objective]) -> Objective:
@@ -160,7 +160,7 @@ class ObjectiveClosure:
         finite = torch.isfinite(norm)
         for loss in evaluation.losses:
             finite = finite & torch.isfinite(loss.value.detach())
-        self.found_inf = self.update.ranks.worst(1.0 - finite.float())
+        self.found_inf = self.update.ranks.reduce_found_inf(1.0 - finite.float())
 
 
 class _Replay:
@@ -278,7 +278,7 @@ class RunningMetrics:
         if ranks.count == 1:
             return self
         total = RunningMetrics(self.device)
-        for images, sums in ranks.gathered((self.images, {name: value.cpu() for name, value in self.sums.items()})):
+        for images, sums in ranks.all_gather((self.images, {name: value.cpu() for name, value in self.sums.items()})):
             total.images += images
             for name, value in sums.items():
                 total._sum(name, value.to(self.device))

@@ -20,10 +20,10 @@ from fgvc_cli.formatting import bytes_text
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 2.0
+TIMEOUT = 2.0
 """Timeout of the request in seconds, name resolution included."""
 
-MAX_HOPS = 5
+MAX_REDIRECTS = 5
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def probe(url: str) -> Answer:
     answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     threading.Thread(target=lambda: answers.put(_ask(url, host)), name="hub-probe", daemon=True).start()
     try:
-        return answers.get(timeout=PATIENCE)
+        return answers.get(timeout=TIMEOUT)
     except queue.Empty:
-        return Answer(host, False, reason=f"the hub cannot be reached (no answer from {host} in {PATIENCE:.0f} s)")
+        return Answer(host, False, reason=f"the hub cannot be reached (no answer from {host} in {TIMEOUT:.0f} s)")
 
 
 class _KeepRedirect(urllib.request.HTTPRedirectHandler):
@@ -67,7 +67,7 @@ class _KeepRedirect(urllib.request.HTTPRedirectHandler):
 def _ask(url: str, host: str) -> Answer:
     opener = urllib.request.build_opener(_KeepRedirect)
     try:
-        for _ in range(MAX_HOPS):
+        for _ in range(MAX_REDIRECTS):
             status, headers = _head(opener, url)
             size = _size(headers)
             if status < 300 or (status < 400 and headers.get("X-Linked-Size")):
@@ -85,7 +85,7 @@ def _ask(url: str, host: str) -> Answer:
 def _head(opener: urllib.request.OpenerDirector, url: str) -> tuple[int, Message]:
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "fgvc-cli"})
     try:
-        with opener.open(request, timeout=PATIENCE) as response:
+        with opener.open(request, timeout=TIMEOUT) as response:
             return response.status, response.headers
     except urllib.error.HTTPError as error:
         with error:

@@ -18,7 +18,7 @@ from fgvc_cli.training.weights_file import WeightsFile, read_weights
 
 
 @dataclass(frozen=True)
-class HeadInPlace:
+class TargetHead:
     """A head to load weights into.
 
     Attributes:
@@ -62,7 +62,7 @@ class Parts:
     notes: tuple[str, ...] = ()
 
 
-def load_file(path: Path, backbone: Backbone, into: HeadInPlace) -> list[str]:
+def load_file(path: Path, backbone: Backbone, into: TargetHead) -> list[str]:
     """Load a weights file into a backbone, and into its head if the file has weights for it.
 
     The head gets weights from a run's model file with the same head, and from a state dict saved by the public code of
@@ -89,7 +89,7 @@ def load_file(path: Path, backbone: Backbone, into: HeadInPlace) -> list[str]:
     return [*lines, _backbone_line(backbone.info.name, report), *parts.notes]
 
 
-def _split(file: WeightsFile, into: HeadInPlace) -> Parts:
+def _split(file: WeightsFile, into: TargetHead) -> Parts:
     """Split the entries into those of the backbone and those of the head."""
     published = into.head.published(file.entries)
     if published is not None:
@@ -110,7 +110,7 @@ def _split(file: WeightsFile, into: HeadInPlace) -> Parts:
     return Parts(of_backbone, notes=(note,))
 
 
-def _of_run(description: Mapping[str, Any], entries: Mapping[str, Tensor], into: HeadInPlace) -> Parts:
+def _of_run(description: Mapping[str, Any], entries: Mapping[str, Tensor], into: TargetHead) -> Parts:
     """Split a run's model file; its head is used if it is the same component."""
     of_backbone, of_head = _under("backbone.", entries), _under("head.", entries)
     record = description["components"]["head"]
@@ -140,7 +140,7 @@ def _normalization_note(published: PublishedState, here: Preprocessing) -> tuple
     return (f"the file was trained with another normalization: `train.mean={mean}`, `train.std={std}`",)
 
 
-def _load_head(parts: Parts, into: HeadInPlace) -> list[str]:
+def _load_head(parts: Parts, into: TargetHead) -> list[str]:
     given, own = parts.head or {}, into.head.state_dict()
     differing = [name for name, value in own.items() if name in given and given[name].shape != value.shape]
     sides = (parts.classes, len(into.class_names))

@@ -204,7 +204,7 @@ def test_without_a_loadable_model_the_stored_evaluation_is_reported(fgvc, evalua
     from fgvc_cli.errors import FgvcError
     from fgvc_cli.report import artifacts
 
-    def missing(model_file: Path, computing: Any) -> None:
+    def missing(model_file: Path, inference: Any) -> None:
         raise FgvcError("needs head 'gone' of fgvc-gone 1.0")
 
     monkeypatch.setattr(artifacts, "load", missing)

@@ -47,7 +47,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Settings with folders relative to the current one."""
     monkeypatch.chdir(tmp_path)
     chosen = dataclasses.replace(settings.Settings(), data_root_given=Path("my data"), cache_given=Path("cache"))
-    with settings.in_force(chosen):
+    with settings.override(chosen):
         yield
 
 

@@ -34,7 +34,7 @@ def demo_cache(tmp_path_factory) -> Path:
 @pytest.fixture
 def cached(demo_cache):
     """The program's settings with that cache, for worker processes too."""
-    with settings.in_force(settings.current().changed("the tests", cache_given=demo_cache)):
+    with settings.override(settings.current().changed("the tests", cache_given=demo_cache)):
         yield demo_cache
 
 

@@ -26,7 +26,7 @@ def last_event(tmp_path, monkeypatch):
 
 
 def test_two_workers_never_train_one_run(last_event, tmp_path):
-    with locked(tmp_path / "run.log", patience=0.0):
+    with locked(tmp_path / "run.log", timeout=0.0):
         event = last_event()
     assert isinstance(event, Failed) and "still training this run" in event.reason
     assert not (tmp_path / "run").exists()

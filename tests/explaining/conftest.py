@@ -254,7 +254,7 @@ def run_of(
 ) -> Callable[..., Path]:
     """Function that makes a run on the lamps whose model file "loads" as the classifier of a patch."""
     made: dict[Path, ReadyClassifier] = {}
-    monkeypatch.setattr(dataset, "load", lambda model_file, computing: made[model_file])
+    monkeypatch.setattr(dataset, "load", lambda model_file, inference: made[model_file])
 
     def make(name: str = "corner", **more: Any) -> Path:
         run = tmp_path / name

@@ -246,7 +246,7 @@ def test_pointing_at_the_boxes_of_birds(run_of, ready, explain, registry, monkey
     split, deciding = demo.split("test"), demo.deciding_parts()
     model = run_of()
     bird = ready(model_file=model, class_names=demo.class_names, side=32)
-    monkeypatch.setattr(dataset, "load", lambda model_file, computing: bird)
+    monkeypatch.setattr(dataset, "load", lambda model_file, inference: bird)
     result = explain(model, explainers=("center",), split=SplitRequest(dataset="demo", options=options))
     expected, any_part = [], []
     for label, boxes in zip(split.labels, split.parts, strict=True):  # the map points at pixel (16, 16)

@@ -39,7 +39,7 @@ def test_what_is_no_object_is_told_with_the_remedy(tmp_path):
     for text in ("[]", "{"):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(FgvcError, match=r"bad\.json is damaged: .* Delete it"):
-            files.read_object(tmp_path / "bad.json", files.MADE_AGAIN)
+            files.read_object(tmp_path / "bad.json", files.DELETE_ADVICE)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):

@@ -22,7 +22,7 @@ from fgvc_cli.cli.training_view import resume_command
 from fgvc_cli.data.order import WHOLE, Shard, batches_in_epoch, epoch_batches
 from fgvc_cli.errors import UsageError
 from fgvc_cli.launch import Launch, launched
-from fgvc_cli.training.distributed import ALONE, Ranks, joined
+from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks, process_group
 
 HERE = Path(__file__).parent
 CASES = (
@@ -193,8 +193,8 @@ def _epoch(images, batch_size, share=WHOLE):
 def test_without_torchrun_nothing_is_initialized(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with joined() as ranks:
-        assert ranks is ALONE
+    with process_group() as ranks:
+        assert ranks is SINGLE_PROCESS
         assert not torch.distributed.is_initialized()
     environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
     assert launched(environment) == Launch()
@@ -212,7 +212,7 @@ def test_a_device_for_each_process(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert ranks.device(torch.device("cuda")) == chosen[0] == torch.device("cuda:1")
-    assert ALONE.device(torch.device("cuda:5")) == torch.device("cuda:5")
+    assert SINGLE_PROCESS.device(torch.device("cuda:5")) == torch.device("cuda:5")
 
 
 def test_the_command_that_resumes(monkeypatch):

@@ -182,7 +182,7 @@ def test_no_network_is_one_line_at_once(nowhere: str) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fgvc_cli.training.weights.PATIENCE", 0.3)
+    monkeypatch.setattr("fgvc_cli.training.weights.TIMEOUT", 0.3)
 
 
 @pytest.mark.usefixtures("impatient")

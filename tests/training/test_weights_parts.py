@@ -29,7 +29,7 @@ from fgvc_cli.contracts import (
 )
 from fgvc_cli.registry.records import Component, Origin
 from fgvc_cli.training.weights_file import read_weights
-from fgvc_cli.training.weights_parts import HeadInPlace, load_file
+from fgvc_cli.training.weights_parts import TargetHead, load_file
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -94,12 +94,12 @@ class TwoLayers(Head):
         return PublishedState(own, net, classes, advice, (HALF, HALF))
 
 
-def in_place(classes: int = 5, width: int = 4, name: str = "two", mean: tuple[float, ...] = HALF) -> HeadInPlace:
+def in_place(classes: int = 5, width: int = 4, name: str = "two", mean: tuple[float, ...] = HALF) -> TargetHead:
     options = TwoOptions(width)
     head = TwoLayers(OneLayer().info, classes, options)
     component = Component(HeadSpec(name, "nowhere:TwoLayers"), Origin("fgvc-two", "1.0"))
     names = tuple(f"class{i}" for i in range(classes))
-    return HeadInPlace(head, component, options, names, Preprocessing(32, 36, mean, HALF))
+    return TargetHead(head, component, options, names, Preprocessing(32, 36, mean, HALF))
 
 
 STATE = {"layer.weight": torch.full((3, 2), 5.0), "layer.bias": torch.zeros(3)}
@@ -116,7 +116,7 @@ def public_state(classes: int = 5, width: int = 4) -> dict[str, Tensor]:
     }
 
 
-def save_run(path: Path, into: HeadInPlace, distribution: str = "fgvc-two", **changes: Any) -> None:
+def save_run(path: Path, into: TargetHead, distribution: str = "fgvc-two", **changes: Any) -> None:
     """Write what a run's model file is, with that head."""
     head = {"name": into.component.spec.name, "distribution": distribution, "options": {"width": into.options.width}}
     document = {

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from fgvc_cli.contracts import Head, Loss, Objective, ParameterGroup, Reads, TorchOptimizer
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.training.distributed import ALONE, joined
+from fgvc_cli.training.distributed import SINGLE_PROCESS, process_group
 from fgvc_cli.training.state import Progress, load_state_file, save_state
 from fgvc_cli.training.update import RunningMetrics, Update
 from fgvc_optimizers.options import SamOptions, SgdOptions
@@ -131,7 +131,7 @@ def as_one(ranks):
         "zero, one reached once": {"parts": ("a",), "first_parts": ("a", "b"), "missing_grad": "zero"},
         "skip, one reached once": {"parts": ("a",), "first_parts": ("a", "b")},
     }
-    return {name: (trained(ranks, **case), trained(ALONE, **case)) for name, case in cases.items()}
+    return {name: (trained(ranks, **case), trained(SINGLE_PROCESS, **case)) for name, case in cases.items()}
 
 
 def uphill(ranks):
@@ -208,7 +208,7 @@ def replayed(ranks):
     update(own(ranks, 0))
     mean = model.trunk[1].running_mean
     before = mean.clone()
-    ranks.average(update.buffers)
+    ranks.average_buffers(update.buffers)
     return {"masks": masks, "tracked": model.trunk[1].num_batches_tracked.item(), "own": before, "average": mean}
 
 
@@ -246,22 +246,22 @@ def resumed(ranks, folder):
 
 
 def _lone():
-    model, update = make(ALONE, Experts(), sam, norm=True)
+    model, update = make(SINGLE_PROCESS, Experts(), sam, norm=True)
     return model, update.optimizer, update
 
 
 def agreement(ranks, folder):
     order = folder / "order"
-    with ranks.in_turn(), order.open("a") as file:
+    with ranks.first_process_first(), order.open("a") as file:
         file.write(str(ranks.rank))
     metrics = RunningMetrics(torch.device("cpu"))
     metrics.images, metrics.sums = 1 + ranks.rank, {"loss": torch.tensor(3.0 * ranks.rank)}
     return {
         "order": order.read_text(),
-        "greatest": ranks.greatest(ranks.rank * 15),
-        "agree": (ranks.agree(True), ranks.agree(ranks.first)),
-        "from_first": ranks.from_first(lambda: {"made by": ranks.rank}),
-        "gathered": ranks.gathered(ranks.rank),
+        "greatest": ranks.maximum(ranks.rank * 15),
+        "agree": (ranks.all_true(True), ranks.all_true(ranks.first)),
+        "from_first": ranks.broadcast(lambda: {"made by": ranks.rank}),
+        "gathered": ranks.all_gather(ranks.rank),
         "means": metrics.over_all(ranks).means(),
         "device": str(ranks.device(torch.device("cpu"))),
     }
@@ -271,7 +271,7 @@ def main(folder):
     results = {}
     rank = None
     try:
-        with joined() as ranks:
+        with process_group() as ranks:
             rank = ranks.rank
             results["agreement"] = agreement(ranks, folder)
             results["as_one"] = as_one(ranks)
@@ -283,7 +283,7 @@ def main(folder):
             results["resumed"] = resumed(ranks, folder)
             if not ranks.first:
                 raise FgvcError("this process alone cannot go on")
-            ranks.wait()
+            ranks.barrier()
     except BaseException as error:
         results["ended"] = (type(error).__name__, str(error))
     torch.save(results, folder / f"rank{rank}.pt")

@@ -30,7 +30,7 @@ CacheMode = Literal["auto", "on", "off"]
 STALE = 2
 """A cache that must grow and has no room is emptied if it is at least this many times the size that is needed."""
 
-TRIES, PATIENCE = 5, 1.0
+TRIES, TIMEOUT = 5, 1.0
 """Number of attempts, and seconds to wait in each, while other processes remove a cache that is being opened."""
 
 
@@ -159,7 +159,7 @@ def _lock_and_create(folder: Path, about: dict[str, str], notes: list[str]) -> F
     for _ in range(TRIES):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(folder / index.USE_LOCK, shared=True, patience=PATIENCE)
+            lock = FileLock(folder / index.USE_LOCK, shared=True, timeout=TIMEOUT)
         except FileNotFoundError:  # the folder was removed meanwhile
             continue
         try:

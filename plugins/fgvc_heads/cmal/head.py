@@ -21,7 +21,7 @@ from fgvc_heads.cmal.objectives import (
     expert_loss,
     overall_loss,
 )
-from fgvc_heads.cmal.published import take_apart
+from fgvc_heads.cmal.published import split_checkpoint
 from fgvc_heads.cmal.regions import Attention, attend, crop
 from fgvc_heads.options import CmalOptions
 
@@ -145,7 +145,7 @@ class CmalHead(Head):
     def published(self, state: Mapping[str, Tensor]) -> PublishedState | None:
         """Split a state dict of the public code into head and backbone."""
         channels = [self.backbone_info.maps[index].channels for index in self.map_indices]
-        return take_apart(state, self.options, channels, self.backbone_info.name)
+        return split_checkpoint(state, self.options, channels, self.backbone_info.name)
 
     def _objective(self, part: str, images: Tensor, loss: Callable[[CmalOutput], Loss]) -> Objective:
         return Objective(images, loss, part, missing_grad=self.options.missing_grad, name=part)

@@ -37,7 +37,7 @@ SIZES = {
 """Entry and dimension that each option is read from."""
 
 
-def take_apart(
+def split_checkpoint(
     state: Mapping[str, Tensor], options: CmalOptions, channels: Sequence[int], backbone: str
 ) -> PublishedState | None:
     """Return the parts of CMAL's state dict, or None if it is another model's; see `Head.published`.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-MANY = 1 / 4
+DENSE_FRACTION = 1 / 4
 """Fraction of a map's points from which on `pool_in_place` moves less memory in a training step than
 `pool_gathered`."""
 
@@ -72,7 +72,9 @@ def pool_kept(points: Sequence[Tensor], kept: Sequence[Tensor], weight: Tensor) 
     """
     weights = weight.split([indices.shape[1] for indices in kept], dim=1)
     sums = [
-        (pool_in_place if indices.shape[1] >= MANY * of_map.shape[1] else pool_gathered)(of_map, indices, of_points)
+        (pool_in_place if indices.shape[1] >= DENSE_FRACTION * of_map.shape[1] else pool_gathered)(
+            of_map, indices, of_points
+        )
         for of_map, indices, of_points in zip(points, kept, weights, strict=True)
     ]
     return torch.stack(sums).sum(dim=0)

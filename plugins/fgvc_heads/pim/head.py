@@ -14,7 +14,7 @@ from fgvc_cli.contracts import BackboneInfo, Features, Head, Model, Objective, P
 from fgvc_heads.options import PimOptions
 from fgvc_heads.pim.combiner import Combiner
 from fgvc_heads.pim.losses import PimOutput, pim_loss
-from fgvc_heads.pim.published import take_apart
+from fgvc_heads.pim.published import split_checkpoint
 from fgvc_heads.pim.pyramid import FeaturePyramid, TokenUpsampling
 from fgvc_heads.pim.selector import Selector
 
@@ -132,7 +132,7 @@ class PimHead(Head):
     def published(self, state: Mapping[str, Tensor]) -> PublishedState | None:
         """Split a checkpoint of the public code into head and backbone."""
         learned = any(isinstance(module, TokenUpsampling) for module in self.pyramid.upsamplers)
-        return take_apart(state, self.options, self.asked, self.backbone_info, self.maps, learned)
+        return split_checkpoint(state, self.options, self.asked, self.backbone_info, self.maps, learned)
 
 
 def _num_selects(options: PimOptions, maps: int) -> tuple[int, ...]:

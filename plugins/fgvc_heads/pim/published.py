@@ -41,7 +41,7 @@ LINEAR_HERE = re.compile(r"(pyramid\.projections\.\d+\.\d|selectors\.\d+\.\w+)\.
 """Layers that are linear here and 1x1 convolutions in the public code (except projections of transformers)."""
 
 
-def take_apart(
+def split_checkpoint(
     state: Mapping[str, Tensor],
     options: PimOptions,
     asked: Sequence[int],

@@ -296,7 +296,7 @@ def test_file_locks(tmp_path: Path, fork) -> None:
     file = tmp_path / "lock"
     first, second = FileLock(file, shared=True), FileLock(file, shared=True)
     with pytest.raises(Locked):
-        FileLock(file, shared=False, patience=0.01)
+        FileLock(file, shared=False, timeout=0.01)
     first.close(), second.close()
     exclusive = FileLock(file, shared=False)
     with pytest.raises(Locked):

@@ -35,7 +35,7 @@ Splits = dict[str, Split]
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Path]:
     """The cache folder in force."""
-    with settings.in_force(dataclasses.replace(settings.current(), cache_given=tmp_path / "cache")):
+    with settings.override(dataclasses.replace(settings.current(), cache_given=tmp_path / "cache")):
         yield tmp_path / "cache"
 
 
@@ -66,7 +66,7 @@ def fill(opened: TrainingCache, splits: Splits, preprocessing: Preprocessing) ->
 
 
 def limited(amount: float):
-    return settings.in_force(dataclasses.replace(settings.current(), cache_limit=int(amount)))
+    return settings.override(dataclasses.replace(settings.current(), cache_limit=int(amount)))
 
 
 def used_at(info: index.CacheInfo, when: float) -> None:
@@ -286,8 +286,8 @@ def test_a_cache_removed_while_it_is_opened_is_created_again(open_caches, cache,
     removed = []
 
     class Late(files.FileLock):
-        def __init__(self, file: Path, shared: bool, patience: float = 0.0) -> None:
-            super().__init__(file, shared, patience)
+        def __init__(self, file: Path, shared: bool, timeout: float = 0.0) -> None:
+            super().__init__(file, shared, timeout)
             if not removed:
                 removed.append(file.parent)
                 shutil.rmtree(file.parent)

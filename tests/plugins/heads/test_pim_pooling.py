@@ -39,7 +39,7 @@ def one_by_one(points: list[Tensor], kept: list[Tensor], weight: Tensor) -> Tens
 
 @pytest.mark.parametrize("many", [0.0, 1 / 4, 2.0], ids=["all in place", "as it is", "all gathered"])
 def test_sums_and_gradients_are_the_plain_ones(given, many, monkeypatch):
-    monkeypatch.setattr(combiner, "MANY", many)
+    monkeypatch.setattr(combiner, "DENSE_FRACTION", many)
     points, _, weight = given
     expected, found = one_by_one(*given), pool_kept(*given)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
