@@ -34,10 +34,6 @@ def draw_chart(path: Path, report: Report) -> None:
 
     A thin line in each bar spans the quartiles; images per second and the ratio to the baseline follow the bar. A
     combination that failed has the reason in place of the bar.
-
-    Args:
-        path: PNG file to write.
-        report: at least one of its rows has an update.
     """
     rows, titles = report.rows, sections(report.rows)
     places, headings = _places(titles)

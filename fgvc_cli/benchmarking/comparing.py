@@ -125,10 +125,7 @@ class Comparison:
     matrix_ratio: float | None
 
     def check(self, first: str, second: str) -> None:
-        """Refuse a comparison without a common measurement.
-
-        Args:
-            first, second: names of the reports, for the error.
+        """Refuse a comparison without a common measurement; `first` and `second` name the reports in the message.
 
         Raises:
             FgvcError: the reports have no measurement in common.

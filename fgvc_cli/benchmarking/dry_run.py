@@ -66,10 +66,6 @@ def _temporary_folder(cache: Path) -> TemporaryDirectory[str]:
 def random_job(config: RunConfig, images: Images | None = None) -> Job:
     """Build a training job with random weights, no validation split and a learning rate near zero.
 
-    Args:
-        config: all settings; `weights` is ignored, so that nothing is downloaded.
-        images: of the configuration, if they are open already.
-
     Raises:
         UsageError: components, sizes and settings do not fit together.
         FgvcError: the images cannot be opened.

@@ -179,11 +179,7 @@ class Report:
 
 
 def report_from_json(document: Any, where: str) -> Report:
-    """Read a report from its JSON document, of this format or format 1.
-
-    Args:
-        document: as `Report.as_json` returns it.
-        where: the file, for errors.
+    """Read a report from its JSON document, of this format or format 1; `where` names the file in messages.
 
     Raises:
         FgvcError: the document is damaged, or is not a report of a known format.

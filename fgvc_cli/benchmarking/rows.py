@@ -36,12 +36,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def reason(error: BaseException, batch_size: int, image_size: int) -> str:
-    """Describe in one line why a combination could not be measured.
-
-    Args:
-        error: what was raised.
-        batch_size, image_size: of the measurement, for out-of-memory errors.
-    """
+    """Describe in one line why a combination could not be measured at a batch size and image size."""
     if not isinstance(error, FgvcError) and is_out_of_memory(error):
         text = f"out of memory with batches of {batch_size} images of {image_size} px"
         if found := REQUESTED.search(str(error)):
@@ -72,14 +67,7 @@ class _Shared:
 
 
 class RowMaker:
-    """Measures combinations; consecutive ones with the same backbone and head share the classifier.
-
-    Args:
-        request: what to measure.
-        plan: the resolved request.
-        meter: of time, MACs and memory.
-        images: dataset and splits, for epochs.
-    """
+    """Measures combinations; consecutive ones with the same backbone and head share the classifier."""
 
     def __init__(self, request: BenchRequest, plan: Plan, meter: Meter, images: Any = None) -> None:
         self.request, self.plan, self.meter, self.images = request, plan, meter, images

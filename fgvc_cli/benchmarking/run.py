@@ -54,12 +54,7 @@ def _processor_name() -> str:
 
 
 def bench(request: BenchRequest, registry: Registry, save: Callable[[Report], None]) -> Report:
-    """Measure the requested combinations.
-
-    Args:
-        request: which combinations, and how.
-        registry: finds the components.
-        save: called with the report so far after the pipeline and after each row.
+    """Measure the requested combinations; `save` is called with the report so far after the pipeline and each row.
 
     Returns:
         The report. After Ctrl-C it has the measurements so far (`Report.interrupted`). After SIGTERM these are passed

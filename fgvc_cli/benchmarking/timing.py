@@ -87,14 +87,7 @@ def warm_up(work: Callable[[], object], device: torch.device, rounds: int) -> fl
 def time_rounds(
     work: Callable[[], object], seconds: float, clock: HostClock, max_rounds: int = MAX_ROUNDS
 ) -> list[float]:
-    """Return the milliseconds of each round: at least one, and as many more as start within the time limit.
-
-    Args:
-        work: one round.
-        seconds: time limit.
-        clock: for the times.
-        max_rounds: maximum number of rounds.
-    """
+    """Return the milliseconds of each round of work: at least one, and as many more as start within `seconds`."""
     end = time.perf_counter() + seconds
     rounds: list[float] = []
     while not rounds or (len(rounds) < max_rounds and time.perf_counter() < end):

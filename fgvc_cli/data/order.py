@@ -69,13 +69,7 @@ def min_batch_size(batch_size: int) -> int:
 
 
 def batches_in_epoch(images: int, batch_size: int, processes: int = 1) -> int:
-    """Count the training batches of each process; a last batch below `min_batch_size` is dropped.
-
-    Args:
-        images: number of images in the split.
-        batch_size: images per batch and process.
-        processes: number of processes that share the images.
-    """
+    """Count the training batches per process, of `batch_size` each; a last one below `min_batch_size` is dropped."""
     full, rest = divmod(images, batch_size * processes)
     return full + (rest // processes >= min_batch_size(batch_size))
 
@@ -132,19 +126,11 @@ def count_repeats(order: np.ndarray) -> np.ndarray:
 def epoch_batches(
     labels: np.ndarray, batch_size: int, seed: int, epoch: int, shard: Shard = WHOLE, sampling: Sampling = "image"
 ) -> list[Batch]:
-    """Return the training batches of an epoch in order.
+    """Return the training batches of an epoch in order; see `epoch_order`. `batch_size` is per process.
 
     Processes get the same number of batches of equal sizes, and no position of the order twice: together, the batches
     of one step are what a single process would take as one batch of `batch_size * world_size`. At the end of the
     epoch, images that cannot be shared equally are dropped.
-
-    Args:
-        labels: see `epoch_order`, as for `seed`, `epoch` and `sampling`.
-        batch_size: images per batch and process.
-        seed: of the run.
-        epoch: number of the epoch.
-        shard: part of this process.
-        sampling: "image", "class" or "sqrt".
     """
     order = epoch_order(labels, seed, epoch, sampling)
     repeats = count_repeats(order) if sampling != "image" else np.zeros(len(order), np.int64)

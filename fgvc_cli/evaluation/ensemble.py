@@ -296,12 +296,9 @@ def align(scores: Scores, own_names: Sequence[str], names: Sequence[str], exclud
 
 
 def average(members: Sequence[Scores]) -> Scores:
-    """Return the mean of the probabilities of all members, with equal weights.
+    """Return the mean probabilities of members with the same images and classes in the same order, equally weighted.
 
     If the probabilities of a member are not finite the mean is not either, and the image counts as wrong.
-
-    Args:
-        members: of the same images in the same order, with the same classes in the same order.
     """
     total = np.zeros(members[0].probabilities.shape, np.float64)
     for member in members:

@@ -75,13 +75,7 @@ def evaluate_run(
 
 
 def evaluate(ready: ReadyClassifier, selected: SelectedSplit, folder: Path, label: str | None = None) -> Evaluation:
-    """Score a classifier on images and write the results.
-
-    Args:
-        ready: the classifier.
-        selected: the images.
-        folder: for the results.
-        label: of the progress; default: the name of the split.
+    """Score a classifier on images and write the results to a folder; `label` is that of the progress.
 
     Raises:
         FgvcError: no image can be read, memory runs out, or the results cannot be written.

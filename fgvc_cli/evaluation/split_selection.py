@@ -95,12 +95,6 @@ def select_split(
 ) -> SelectedSplit:
     """Open a dataset and select a split.
 
-    Args:
-        request: the split and its dataset.
-        run_folder: its `config.toml` names the run's dataset.
-        class_names: of the run's classifier.
-        registry: resolves datasets.
-
     Raises:
         UsageError: the split does not exist, or the classifier does not have its classes.
         FgvcError: the images are missing.

@@ -18,13 +18,7 @@ from fgvc_cli.runs.folder import CONFIG_FILE
 
 
 def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Registry) -> list[str]:
-    """Return notes on runs that were trained or validated on images of a split, or trained on different datasets.
-
-    Args:
-        runs: a label for each, and the folder that has its settings.
-        split: the images.
-        registry: resolves datasets.
-    """
+    """Return notes on runs (label, folder) trained or validated on images of a split, or trained on different datasets."""
     images = {_identity(image) for image in split.images}
     opened: dict[tuple[Any, ...], TrainingSplits] = {}
     notes, sources = [], {}
@@ -58,11 +52,6 @@ def _training_data(
     run_folder: Path, registry: Registry, opened: dict[tuple[Any, ...], TrainingSplits]
 ) -> tuple[str, TrainingSplits | None]:
     """Return the name or path of a run's dataset, and its splits; None for a run whose weights come from a file.
-
-    Args:
-        run_folder: has the settings.
-        registry: resolves datasets.
-        opened: splits that were opened before, to which new ones are added.
 
     Raises:
         FgvcError: the run does not record it, or its images are missing.

@@ -70,15 +70,7 @@ class ComparedRun:
         evaluation_file: Path,
         summary: TrainingSummary | None = None,
     ) -> ComparedRun:
-        """Collect what a comparison needs of a run.
-
-        Args:
-            run: its folder.
-            config: its settings by section.
-            evaluation: its metrics on the split.
-            correct: whether each image was classified correctly, by key.
-            evaluation_file: file of `evaluation`, for messages.
-            summary: of the training; None: that in the folder.
+        """Collect what a comparison needs of a run; `summary` of the training defaults to that in its folder.
 
         Raises:
             FgvcError: a value of the summary or the evaluation is missing or invalid.
@@ -120,11 +112,7 @@ class ComparedRun:
 
 
 def read_run(run: Run, evaluation: Path) -> ComparedRun:
-    """Read a finished run and its evaluation.
-
-    Args:
-        run: the run.
-        evaluation: folder of the evaluation.
+    """Read a finished run and the evaluation in a folder.
 
     Raises:
         FgvcError: a file is missing or damaged, or the evaluation's files do not match.

@@ -111,12 +111,7 @@ class Row:
         return f"{self.backbone} + {self.head} + {self.optimizer}"
 
     def as_json(self, settings: Mapping[str, str], letters: str) -> dict[str, Any]:
-        """Return the JSON object of the row; docs/studies.md lists its keys.
-
-        Args:
-            settings: those in which it differs from other rows.
-            letters: rows that share a letter do not differ significantly.
-        """
+        """Return the JSON object of the row, with the settings in which it differs; docs/studies.md lists its keys."""
         spreads = {name: getattr(self, name) for name in ("top1", "macro_f1", "minutes", "images_per_second")}
         return {
             **{name: getattr(self, name) for name in COMPONENTS},
@@ -301,12 +296,7 @@ class Comparison:
 def compare(
     runs: Sequence[ComparedRun], failed: Sequence[FailedRun] = (), unfinished: Sequence[str] = ()
 ) -> Comparison:
-    """Group runs into rows and tables and test their differences for significance.
-
-    Args:
-        runs: with their evaluations.
-        failed, unfinished: the other runs of a study.
-    """
+    """Group runs into rows and tables and test their differences for significance."""
     by_images: dict[tuple[str, ...], list[ComparedRun]] = {}
     for run in runs:
         by_images.setdefault((run.dataset, run.evaluation.split, run.images_id), []).append(run)

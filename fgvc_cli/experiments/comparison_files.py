@@ -107,13 +107,7 @@ def _markdown_table(table: ComparisonTable) -> str:
 
 
 def draw_curves(path: Path, rows: Sequence[Row], labels: Sequence[str]) -> None:
-    """Draw accuracy and loss by epoch, a line per row: the mean over its seeds, with their range shaded.
-
-    Args:
-        path: PNG to write.
-        rows: whose runs have metrics by epoch.
-        labels: of the rows, for the legend.
-    """
+    """Draw accuracy and loss by epoch, a line per row: the mean over its seeds, with their range shaded."""
     from matplotlib.lines import Line2D
 
     figure = make_figure(10.0, 7.4 + 0.22 * -(-len(rows) // 2))

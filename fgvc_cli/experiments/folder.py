@@ -170,12 +170,7 @@ def check_new_study(out: Path) -> None:
 
 
 def new_study(study: Study, out: Path | None, label: str) -> StudyFolder:
-    """Create the folder of a new study and write its study file.
-
-    Args:
-        study: what to write.
-        out: the folder; None: a new one under the runs folder, named after the time and `label`.
-        label: a word for the name, such as the dataset's.
+    """Create the folder of a new study (default: named after the time and `label`) and write its study file.
 
     Raises:
         UsageError: `out` exists and is not empty.

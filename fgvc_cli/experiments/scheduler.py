@@ -157,15 +157,7 @@ def run_study(
     callback: SweepCallback,
     retry_failed: bool = False,
 ) -> SweepResult:
-    """Train the runs that are not finished.
-
-    Args:
-        folder: of the study.
-        study: its runs.
-        resources: what they may use.
-        registry: finds components.
-        callback: receives the progress.
-        retry_failed: whether runs that failed before are retried.
+    """Train the runs that are not finished; `retry_failed`: also those that failed before.
 
     Raises:
         Interrupted: a signal arrived; the states of the active runs are saved.

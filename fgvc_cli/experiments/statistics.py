@@ -151,13 +151,9 @@ def _discordant(first: np.ndarray, second: np.ndarray) -> int:
 
 
 def _two_sided_p(spread: np.ndarray, discordant: int) -> float:
-    """Return the p of a difference from its bootstrap distribution: twice the frequency of the other sign.
+    """Return the p of a difference from R bootstrap resamples of it: twice the frequency of the other sign.
 
     It is at least the p of McNemar's test if all discordant images favored one classifier.
-
-    Args:
-        spread: the difference in each of R resamples.
-        discordant: number of images on which the two differ.
     """
     below, above = int((spread <= 0).sum()), int((spread >= 0).sum())
     p = 2 * (min(below, above) + 1) / (len(spread) + 1)

@@ -150,11 +150,7 @@ def read_study_file(path: Path) -> StudyFile:
 
 
 def parse_study(text: str, where: str) -> StudyFile:
-    """Parse the text of a study file.
-
-    Args:
-        text: TOML.
-        where: name of the file in messages.
+    """Parse the TOML text of a study file; `where` names it in messages.
 
     Raises:
         FgvcError: the text is not valid TOML.

@@ -130,12 +130,7 @@ class Task:
 
 
 def work(task: Task, events: Connection) -> None:
-    """Run a task as the main function of a worker process.
-
-    Args:
-        task: what to do.
-        events: receives the events of the training.
-    """
+    """Run a task as the main function of a worker process; send the events of the training."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in the terminal goes to the main process, which forwards it once
     os.environ.update(task.environment)

@@ -124,12 +124,7 @@ def explainer_settings(texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]
 
 
 def make_explainer(name: str, settings: Mapping[str, Any], registry: Registry) -> NamedExplainer:
-    """Build an explainer.
-
-    Args:
-        name: a registered explainer.
-        settings: options as TOML values, by name.
-        registry: resolves the name.
+    """Build a registered explainer with options as TOML values, by name.
 
     Raises:
         UsageError: the explainer or an option does not exist, or a value is invalid.
@@ -147,12 +142,7 @@ def make_explainer(name: str, settings: Mapping[str, Any], registry: Registry) -
 
 
 def make_explainers(names: Sequence[str], settings: Mapping[str, Any], registry: Registry) -> list[NamedExplainer]:
-    """Build several explainers; each option is passed to the explainers that have it.
-
-    Args:
-        names: registered explainers; duplicates are dropped.
-        settings: options as TOML values, by name.
-        registry: resolves the names.
+    """Build several explainers, each once; each option is passed to the explainers that have it.
 
     Raises:
         UsageError: an explainer does not exist, none of them has an option, or a value is invalid.

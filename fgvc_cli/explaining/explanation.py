@@ -203,12 +203,7 @@ def true_class(path: Path, class_names: Collection[str]) -> str | None:
 
 
 def class_index(name: str, class_names: Sequence[str], setting: str) -> int:
-    """Return the index of a class.
-
-    Args:
-        name: of the class.
-        class_names: of the classifier.
-        setting: name of the setting in the message.
+    """Return the index of a class; `setting` is the name of the setting in the message.
 
     Raises:
         UsageError: there is no such class.

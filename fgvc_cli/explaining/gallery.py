@@ -11,17 +11,13 @@ from fgvc_cli.explaining.statistics import Figures, GalleryImage, Reason, Scored
 
 
 def select_gallery(scored: Sequence[Scored], each: int) -> list[GalleryImage]:
-    """Select example images of each run, explained by the first explainer that is not the baseline, without duplicates.
+    """Select at most `each` distinct images of each kind for each run's first explainer that is not the baseline.
 
     - largest drop: occlusion reduces the probability of the true class most.
     - survived: the true class is predicted at most occlusion steps; ties are broken by the final probability. Images
       of which nothing is masked are excluded.
     - hit, miss: where the parts are known, the map points at a deciding part, or at none; the most confident
       predictions first.
-
-    Args:
-        scored: of all runs and explainers.
-        each: maximum number of images of each kind.
     """
     firsts: dict[Path, Scored] = {}
     for entry in scored:

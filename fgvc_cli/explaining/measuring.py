@@ -105,16 +105,7 @@ def measure_batch(
     settings: MeasureSettings,
     on_pass: Callable[[int], object],
 ) -> list[Measurements]:
-    """Measure each explainer on a batch, without synchronizing with the device.
-
-    Args:
-        ready: the classifier.
-        explainers: to measure.
-        batch: images of a split.
-        parts: the true parts, if known.
-        settings: what to measure.
-        on_pass: called with the number of images of each pass.
-    """
+    """Measure explainers on a batch, without synchronizing; `on_pass` gets the number of images of each pass."""
     device = ready.classifier.device
     pixels, labels, indices = (t.to(device, non_blocking=True) for t in (batch.pixels, batch.labels, batch.indices))
     masks = None if parts is None else PartMasks(parts.deciding.to(device), parts.any.to(device))

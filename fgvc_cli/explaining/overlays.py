@@ -67,11 +67,7 @@ class Photograph:
 
 
 def open_photograph(source: Path | np.ndarray, longest_side: int = LONGEST_SIDE) -> Photograph:
-    """Read a photograph for drawing.
-
-    Args:
-        source: a file, or a uint8 array H,W,3.
-        longest_side: maximum long side, in pixels.
+    """Read a photograph (a file, or a uint8 array H,W,3) for drawing; a longer long side is reduced to `longest_side`.
 
     Raises:
         ImageError: it cannot be read.

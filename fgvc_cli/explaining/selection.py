@@ -43,15 +43,7 @@ def select_images(
     differ: bool = False,
     ignore_unknown: bool = False,
 ) -> SelectedImages:
-    """Select images for all runs; `differ` requires scoring them with both.
-
-    Args:
-        selected: the split; its labels index the classes of the first run.
-        runs: the classifiers.
-        classes: only images of these classes; empty: all.
-        limit: maximum number of images, balanced across classes.
-        differ: only images that the first of two runs classifies correctly and the second does not.
-        ignore_unknown: whether to skip images whose class a run does not have.
+    """Select images for all runs, see `DatasetExplanationRequest`; `differ` requires scoring them with both.
 
     Raises:
         UsageError: a class does not exist, or a run does not have it.

@@ -169,12 +169,7 @@ def _units(position: float) -> str:
 
 
 def class_chart(accuracies: Sequence[float], mean: float) -> Markup:
-    """Draw a bar for each class, sorted by accuracy.
-
-    Args:
-        accuracies: in [0, 1], of at least one class.
-        mean: drawn as a horizontal line.
-    """
+    """Draw a bar for each class, sorted by accuracy in [0, 1], and a horizontal line at their mean."""
     ordered = sorted(accuracies)
     classes = len(ordered)
     description = (

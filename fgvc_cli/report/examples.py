@@ -116,14 +116,7 @@ class Examples:
 def make_examples(
     ready: ReadyClassifier, explainer: NamedExplainer, split: Split, predictions: Sequence[Prediction], images: int
 ) -> Examples:
-    """Explain example images.
-
-    Args:
-        ready: the classifier.
-        explainer: supports the classifier.
-        split: the images.
-        predictions: for the images of the split.
-        images: number of mistakes, and of occlusion panels.
+    """Explain the most confident mistakes, and `images` others under occlusion.
 
     Raises:
         FgvcError: the explainer breaks its contract, or memory runs out.

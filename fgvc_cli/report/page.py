@@ -22,12 +22,7 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 
 
 def fragment(template: str, **values: Any) -> Markup:
-    """Fill in a template.
-
-    Args:
-        template: file name in `templates`.
-        values: its variables; a missing one is an error.
-    """
+    """Fill in a template, a file in `templates`; a missing variable is an error."""
     return Markup(_environment().get_template(template).render(**values))
 
 

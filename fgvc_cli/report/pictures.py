@@ -58,11 +58,7 @@ def heat_scale() -> Picture:
 
 
 def peak_text(saliency: np.ndarray) -> str:
-    """Describe where a saliency map peaks: "strongest in the middle", "strongest at the upper left".
-
-    Args:
-        saliency: [S, S] in [0, 1].
-    """
+    """Describe where a map S,S in [0, 1] peaks: "strongest in the middle", "strongest at the upper left"."""
     marked = np.nan_to_num(saliency)
     if not marked.any():
         return "blank"

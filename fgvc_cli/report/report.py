@@ -55,14 +55,7 @@ class Report:
 def write_report(
     paths: Sequence[Path], request: ReportRequest, registry: Registry, out: Path | None = None, force: bool = False
 ) -> Report:
-    """Write the report of runs; one study alone gets a report with its runs compared.
-
-    Args:
-        paths: run folders, or studies for all of their runs; none: the newest finished run.
-        request: what to report of each.
-        registry: finds datasets and explainers.
-        out: the file; None: see `report_file`.
-        force: whether `out` may exist.
+    """Write the report of runs (default: the newest finished one); one study alone gets a comparison of its runs.
 
     Raises:
         FgvcError: a run is damaged, a requested dataset is not available, or the file cannot be written.

@@ -61,12 +61,7 @@ class RunReport:
 
 
 def report_run(run: Run, request: ReportRequest, registry: Registry) -> RunReport:
-    """Collect the report of a run; the split is evaluated if it was not before.
-
-    Args:
-        run: a finished run.
-        request: what to report.
-        registry: finds datasets and explainers.
+    """Collect the report of a finished run; the split is evaluated if it was not before.
 
     Raises:
         FgvcError: the run is damaged, or a requested dataset is not available.
@@ -110,12 +105,7 @@ class StudyReport:
 
 
 def report_study(selection: RunSelection, split: str | None, reports: Sequence[RunReport]) -> StudyReport:
-    """Compare the runs of a study.
-
-    Args:
-        selection: the study.
-        split: requested split.
-        reports: of its runs, whose split has been evaluated.
+    """Compare the runs of a study, whose split has been evaluated.
 
     Raises:
         FgvcError: a run has no predictions to compare.

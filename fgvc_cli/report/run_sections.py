@@ -193,12 +193,7 @@ def _setting_options(kind: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def run_parts(report: RunReport, anchor: str = "") -> list[Section]:
-    """Return the sections of a run for which there is data.
-
-    Args:
-        report: of the run.
-        anchor: prefix of their anchors; unique in the page.
-    """
+    """Return the sections of a run for which there is data; `anchor` is a prefix of their anchors."""
     parts = [summary_section(report.record, anchor), curves_section(report.record, anchor)]
     if report.scores is not None:
         parts.append(classes_section(report.scores, anchor))
@@ -210,13 +205,7 @@ def run_parts(report: RunReport, anchor: str = "") -> list[Section]:
 
 
 def run_section(report: RunReport, number: int, title: str | None = None) -> Section:
-    """Return a run as one collapsed section with subsections.
-
-    Args:
-        report: of the run.
-        number: of the run in the page, from 1.
-        title: None: the name of the run's folder.
-    """
+    """Return run `number` of the page as one collapsed section; default title: the name of its folder."""
     subtitle = ""
     if report.scores is not None:
         summary = report.scores.summary

@@ -25,12 +25,7 @@ MAX_LINES = 2 * COLORS
 
 
 def comparison_section(report: StudyReport, index: int) -> Section:
-    """Return a table of the comparison, accuracy against training time, and the learning curves.
-
-    Args:
-        report: of the study.
-        index: of the table in the comparison.
-    """
+    """Return table `index` of the comparison, accuracy against training time, and the learning curves."""
     table = report.comparison.tables[index]
     suffix = "" if index == 0 else f"-{index + 1}"
     title = "Comparison"

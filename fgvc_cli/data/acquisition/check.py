@@ -211,12 +211,7 @@ def same_size(sizes: Sequence[int]) -> list[int]:
 def identical(
     images: Sequence[Path | np.ndarray], candidates: Iterable[int], advance: Callable[[], object]
 ) -> list[list[int]]:
-    """Group images that are byte-identical.
-
-    Args:
-        images: files, or arrays.
-        candidates: indices of images to compare.
-        advance: called after each candidate.
+    """Group candidate images, given by index, that are byte-identical; `advance` is called after each candidate.
 
     Returns:
         Groups of two or more indices, in order, without files that can no longer be read.

@@ -60,12 +60,7 @@ def plan_lines(name: str, provision: Provision, downloads: Sequence[Download]) -
 
 
 def manual_lines(provision: Provision, archives: bool = False) -> list[str]:
-    """Return instructions for obtaining a dataset by hand.
-
-    Args:
-        provision: of the dataset.
-        archives: list the archives that are unpacked automatically once they are in the folder.
-    """
+    """Return instructions for obtaining a dataset by hand; `archives`: list those to unpack from the folder."""
     lines = ["by hand:"]
     lines += [f"  {line}" for line in (provision.by_hand.strip() or "see the homepage").splitlines()]
     if provision.homepage and provision.homepage not in provision.by_hand:

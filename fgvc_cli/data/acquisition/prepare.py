@@ -48,10 +48,6 @@ def prepare_dataset(title: str, provision: Provision) -> None:
     However this ends, every result of a download is either complete or absent, and the next call resumes. A second
     process waits for the first.
 
-    Args:
-        title: name of the dataset in messages.
-        provision: its files and download links.
-
     Raises:
         ManualDownloadError: not all files can be downloaded.
         FgvcError: the connection keeps breaking, there is no disk space, or a link in the folder is broken.

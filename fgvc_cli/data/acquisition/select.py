@@ -75,13 +75,7 @@ class ChosenDataset:
 
 
 def choose_dataset(name: str | None, path: Path | None, texts: Sequence[str], registry: Registry) -> ChosenDataset:
-    """Find a dataset by name, by path, or both.
-
-    Args:
-        name: of a registered dataset, or None.
-        path: folder or file that it reads (`data`), or None.
-        texts: options, as `dataset.option=value`.
-        registry: of the datasets.
+    """Find a dataset by name, by path, or both; `texts` are options as `dataset.option=value`.
 
     Raises:
         UsageError: neither is given, there is no such dataset, it does not read such a path, or an option is wrong.

@@ -83,12 +83,7 @@ def resample_nearest(pixels: Tensor, matrices: Tensor) -> Tensor:
 
 
 def resample_bilinear(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Resample images bilinearly; pixels from outside are black, with a soft edge.
-
-    Args:
-        pixels: uint8 N,3,S,S.
-        matrices: float32 N,2,3.
-    """
+    """Resample as in `resample_nearest`, but bilinearly; pixels from outside are black, with a soft edge."""
     grid = _grid(matrices, pixels.shape[3]).permute(0, 2, 3, 1)
     sampled = F.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return sampled.round_().to(torch.uint8)

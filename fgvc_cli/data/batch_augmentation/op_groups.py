@@ -35,10 +35,6 @@ def op_groups(draws: Draws, merge_geometry: bool = False) -> Iterator[OpGroup]:
 
     Each group takes all images whose next operation is of its kind. Few groups with many images each are best, because
     launching a small computation takes a device about as long as a large one.
-
-    Args:
-        draws: of the batch.
-        merge_geometry: merge consecutive geometric operations of an image into one bilinear resampling.
     """
     operations, parameters = draws.operations.numpy(), draws.parameters.numpy()
     if merge_geometry:

@@ -85,11 +85,7 @@ def _autocontrast_tables(pixels: Tensor) -> Tensor:
 
 
 def _equalize_tables(index: Tensor) -> Tensor:
-    """Return tables N,3,256 that equalize each channel's histogram, as torchvision's and Pillow's `equalize` do.
-
-    Args:
-        index: int64 N,3,P, the levels of the pixels.
-    """
+    """Return tables N,3,256 that equalize histograms of levels, int64 N,3,P, as torchvision and Pillow do."""
     counts = torch.zeros(*index.shape[:2], 256, dtype=torch.int32, device=index.device)
     counts.scatter_add_(2, index, torch.ones((), dtype=torch.int32, device=index.device).expand_as(index))
     levels = torch.arange(256, device=index.device)

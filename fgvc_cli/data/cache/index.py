@@ -62,11 +62,7 @@ class CacheInfo:
 
 
 def list_caches(root: Path, names: Sequence[str] = ()) -> list[CacheInfo]:
-    """List the decode caches in a cache directory, the last used first.
-
-    Args:
-        root: the cache directory, which need not exist.
-        names: datasets, or the folders that they read; empty for all caches.
+    """List the decode caches below `root`, the last used first; `names`: only those of these datasets or folders.
 
     Raises:
         UsageError: a name has no cache.
@@ -220,15 +216,10 @@ def bytes_per_image(resize: CachedResize, images: Sequence[Path]) -> float:
 
 
 def make_room(root: Path, folder: Path, more: float) -> list[CacheInfo]:
-    """Make room for a cache to grow, removing the least recently used others if necessary.
+    """Make room for a cache to grow by `more` bytes, removing the least recently used others if necessary.
 
     Caches in use are never removed, and keep the room that they are expected to take. Nothing is removed if that
     would not be enough.
-
-    Args:
-        root: the cache directory.
-        folder: of the cache, which need not exist.
-        more: bytes that it will grow by.
 
     Returns:
         The caches that were removed.

@@ -74,11 +74,7 @@ def create(folder: Path) -> None:
 
 
 def open_environment(folder: Path, max_size: int) -> OpenEnvironment:
-    """Return the environment of a cache, opened by this process.
-
-    Args:
-        folder: of the cache.
-        max_size: bytes that its file may grow to.
+    """Return the environment of a cache, opened by this process; its file may grow to `max_size` bytes.
 
     Raises:
         CacheUnusable: it was removed, or is damaged.
