@@ -18,7 +18,7 @@ from fgvc_cli.runs.folder import CONFIG_FILE
 
 
 def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Registry) -> list[str]:
-    """Return notes on runs (label, folder) trained or validated on images of a split, or trained on different datasets."""
+    """Return notes on runs (label, folder) trained or validated on images of a split, or on different datasets."""
     images = {_identity(image) for image in split.images}
     opened: dict[tuple[Any, ...], TrainingSplits] = {}
     notes, sources = [], {}
