@@ -67,13 +67,7 @@ class BenchRequest:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Defaults by device.
-
-    Attributes:
-        image_size: pixels; None: by recipe.
-        batch_size: images.
-        seconds: time limit for each measurement.
-    """
+    """Defaults by device: image size in pixels (None: by recipe), batch size, time limit of a measurement in seconds."""
 
     image_size: int | None
     batch_size: int

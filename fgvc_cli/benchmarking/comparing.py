@@ -23,12 +23,7 @@ OPTIONAL = ("epoch", "pipeline", "dataset", "data", "explainers")
 
 @dataclass(frozen=True)
 class Difference:
-    """A fact or setting that differs.
-
-    Attributes:
-        name: of the fact or setting.
-        first, second: values; None if missing in that report.
-    """
+    """A fact or setting that differs; None: missing in that report."""
 
     name: str
     first: Any
@@ -37,12 +32,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class WorkPair:
-    """An operation that both reports measured.
-
-    Attributes:
-        name: "update", "predict", "epoch", or the explainer's name.
-        first, second: the measurements.
-    """
+    """An operation that both reports measured: "update", "predict", "epoch", or the explainer's name."""
 
     name: str
     first: Work
@@ -76,12 +66,7 @@ class WorkPair:
 
 @dataclass(frozen=True)
 class RowPair:
-    """A combination at one image size and batch size that both reports have.
-
-    Attributes:
-        first, second: the rows.
-        works: operations that both measured, in the order update, predict, epoch, explainers.
-    """
+    """A combination at one image size and batch size in both reports, and the operations that both measured."""
 
     first: Row
     second: Row

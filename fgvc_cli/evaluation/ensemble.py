@@ -145,14 +145,7 @@ class BestMemberComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleSummary(EvaluationSummary):
-    """`summary.json` of an ensemble: the metrics of the averaged predictions, and more.
-
-    Attributes:
-        members: metrics of each run, in order.
-        pairs: diversity of each pair of runs, by their names.
-        together: what the members classify correctly together.
-        over_best: the ensemble compared with its best member.
-    """
+    """`summary.json` of an ensemble: metrics of the averaged predictions, of members, and of pairs by their names."""
 
     members: Sequence[SplitMetrics]
     pairs: Sequence[tuple[tuple[str, str], PairDiversity]]

@@ -21,12 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation.
-
-    Attributes:
-        summary: the metrics, and what they are of.
-        files: the files written, the summary last.
-    """
+    """The metrics of an evaluation, and the files written, the summary last."""
 
     summary: EvaluationSummary
     files: Sequence[Path]

@@ -23,12 +23,7 @@ NOT_FINITE = "the classifier's scores are not finite"
 
 @dataclass(frozen=True)
 class Prediction:
-    """The top-k classes of an image.
-
-    Attributes:
-        image: the file, or "image N" for an array.
-        classes: names and probabilities, in descending order.
-    """
+    """The file of an image ("image N" for an array), and its top-k classes with probabilities, in descending order."""
 
     image: str
     classes: tuple[tuple[str, float], ...]

@@ -31,11 +31,7 @@ IGNORED = {
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity over the runs of a row.
-
-    Attributes:
-        values: one per run.
-    """
+    """A quantity over the runs of a row, one value per run."""
 
     values: tuple[float, ...]
 
@@ -182,12 +178,7 @@ def _value_text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """Rows that were evaluated on the same images.
-
-    Attributes:
-        rows: the best top-1 first.
-        differences: between each pair of them.
-    """
+    """Rows that were evaluated on the same images, the best top-1 first, and the differences between each pair."""
 
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]

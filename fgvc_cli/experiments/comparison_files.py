@@ -30,14 +30,11 @@ PANELS = (
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
-    """Write the files of a comparison; each replaces an existing one atomically.
+    """Write the files of a comparison, each atomically, and return them.
 
     Args:
         folder: created if missing.
         comparison: what to write.
-
-    Returns:
-        The files.
     """
     written = [folder / name for name in ("comparison.json", "comparison.csv", "comparison.md")]
     write_json(written[0], comparison.as_json())

@@ -22,14 +22,7 @@ State = Literal["finished", "failed", "started", "waiting"]
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that failed; the JSON form is an object with these keys.
-
-    Attributes:
-        name: of its folder.
-        backbone, head, optimizer: names of its components.
-        seed: its seed.
-        reason: in one line.
-    """
+    """A run that failed, with the reason in one line; the JSON form is an object with these keys."""
 
     name: str
     backbone: str
@@ -46,11 +39,7 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The folder of a study.
-
-    Attributes:
-        path: of the folder.
-    """
+    """The folder of a study, at `path`."""
 
     path: Path
 

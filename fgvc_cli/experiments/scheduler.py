@@ -52,12 +52,7 @@ class SweepCallback(Protocol):
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The runs of a sweep that has ended.
-
-    Attributes:
-        finished: names of the finished runs.
-        failed: reasons of the failed runs, by name.
-    """
+    """The names of the finished runs of a sweep, and the reasons of the failed ones, by name."""
 
     finished: tuple[str, ...]
     failed: dict[str, str]
@@ -65,13 +60,7 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of a sweep.
-
-    Attributes:
-        jobs: number of runs trained at a time.
-        device: type of the device: "cpu", "cuda" or "mps".
-        offline: whether downloads are forbidden.
-    """
+    """Resources of a sweep: runs trained at a time, device type, and whether downloads are forbidden."""
 
     jobs: int = 1
     device: str = "cpu"

@@ -62,9 +62,6 @@ def differences(correct: Sequence[np.ndarray], resamples: int | None = None, see
             correctly, bool [S, N].
         resamples: number of bootstrap resamples; None: `resamples_of`.
         seed: of the bootstrap.
-
-    Returns:
-        One difference for each pair i < j; none without images.
     """
     if not correct or not correct[0].shape[1]:
         return []

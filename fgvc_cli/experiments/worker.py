@@ -45,12 +45,7 @@ STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Started:
-    """Training starts or resumes.
-
-    Attributes:
-        epochs: total number.
-        done: number completed before.
-    """
+    """Training starts, or resumes after a number of epochs that are done."""
 
     epochs: int
     done: int
@@ -58,12 +53,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progressed:
-    """Training progresses.
-
-    Attributes:
-        fraction: of all epochs, in [0, 1].
-        text: short status.
-    """
+    """Training progresses: the fraction of all epochs in [0, 1], and a short status."""
 
     fraction: float
     text: str = ""
@@ -71,22 +61,14 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Finished:
-    """Training is complete.
-
-    Attributes:
-        summary: of the run.
-    """
+    """Training is complete."""
 
     summary: TrainingSummary
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Training failed.
-
-    Attributes:
-        reason: in one line.
-    """
+    """Training failed, with the reason in one line."""
 
     reason: str
 

@@ -92,12 +92,7 @@ class DatasetExplanationRequest:
 
 @dataclass(frozen=True)
 class DatasetExplanation:
-    """The result of `explain_dataset`.
-
-    Attributes:
-        summary: all figures, and the example images.
-        files: the files written, the summary last.
-    """
+    """All figures and example images of a dataset explanation, and the files written, the summary last."""
 
     summary: DatasetSummary
     files: Sequence[Path]
@@ -249,11 +244,7 @@ class _RunMeasurement:
 
 
 def draw_gallery(result: DatasetExplanation, request: DatasetExplanationRequest, registry: Registry) -> list[Path]:
-    """Draw a panel of each example image that is a file into the folder of the results, replacing earlier panels.
-
-    Returns:
-        The panels, named after the reason and the image.
-    """
+    """Draw panels of the example images that are files into the results folder, replacing earlier ones; return them."""
     folder, gallery = result.folder / GALLERY, result.summary.gallery
     for old in folder.glob(f"*{PANEL_SUFFIX}"):
         old.unlink()

@@ -23,14 +23,7 @@ ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class NamedExplainer:
-    """An explainer with its name.
-
-    Attributes:
-        name: the name it was requested by.
-        explainer: the component.
-        options: its options, as TOML values.
-        is_baseline: whether its maps are independent of the classifier.
-    """
+    """An explainer with its requested name and options (TOML values); maps of a baseline ignore the classifier."""
 
     name: str
     explainer: Explainer

@@ -165,12 +165,7 @@ def pointing_hits(maps: Tensor, masks: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PartMasks:
-    """The true parts of the images of a batch, within their crops.
-
-    Attributes:
-        deciding: bool B,S,S, the parts that decide the true class.
-        any: bool B,S,S, all parts.
-    """
+    """Masks of the true parts of a batch, bool B,S,S: those that decide the true class, and any."""
 
     deciding: Tensor
     any: Tensor

@@ -414,10 +414,7 @@ IMAGES, PER_CLASS = "images.csv", "per_class.csv"
 
 
 def write(folder: Path, summary: DatasetSummary, scored: Sequence[Scored]) -> list[Path]:
-    """Write the result files, each atomically and the summary last.
-
-    Returns:
-        The files.
+    """Write the result files, each atomically and the summary last, and return them.
 
     Raises:
         FgvcError: the folder cannot be written to.

@@ -23,12 +23,7 @@ UNITS = 1000
 
 @dataclass(frozen=True)
 class Tick:
-    """A tick of an axis.
-
-    Attributes:
-        at: position, from 0 at the start of the axis to 1 at its end.
-        text: its label.
-    """
+    """A tick of an axis: its position, from 0 at the start of the axis to 1 at its end, and its label."""
 
     at: float
     text: str

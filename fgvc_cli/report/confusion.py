@@ -24,12 +24,7 @@ Confused = Counter[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
-
-    Attributes:
-        images: number of images.
-        shade: class of the style sheet; "" for no images.
-    """
+    """A cell of a table: its number of images, and its class in the style sheet ("" for no images)."""
 
     images: int
     shade: str

@@ -84,12 +84,7 @@ MAX_CLASSES = 400
 
 @dataclass(frozen=True)
 class ClassTable:
-    """A table of classes.
-
-    Attributes:
-        title: its caption.
-        rows: its classes.
-    """
+    """A table of classes with its caption."""
 
     title: str
     rows: Sequence[ClassMetrics]

@@ -31,13 +31,7 @@ ROWS, COLUMNS = ("upper", "", "lower"), ("left", "", "right")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page.
-
-    Attributes:
-        uri: the picture as a data URI.
-        width, height: in pixels.
-        alt: alternative text.
-    """
+    """A picture of the page: its data URI, size in pixels and alternative text."""
 
     uri: str
     width: int

@@ -31,13 +31,7 @@ def mistakes(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class SplitScores:
-    """An evaluation on a split.
-
-    Attributes:
-        summary: metrics.
-        predictions: one per image; none if only the summary is left.
-        folder: of the evaluation, or None.
-    """
+    """An evaluation on a split; no predictions if only the summary is left, and then no folder."""
 
     summary: EvaluationSummary
     predictions: list[Prediction] = field(default_factory=list)

@@ -26,14 +26,7 @@ from fgvc_cli.runs.folder import REPORT_FILE, find_run
 
 @dataclass(frozen=True)
 class Report:
-    """A report that was written.
-
-    Attributes:
-        file: the HTML file.
-        size: bytes.
-        runs: its runs.
-        study: the study and its comparison, if the report is of a study.
-    """
+    """A report that was written: the HTML file and its size in bytes, its runs, and the study that it is of, if any."""
 
     file: Path
     size: int

@@ -76,14 +76,7 @@ def report_run(run: Run, request: ReportRequest, registry: Registry) -> RunRepor
 
 @dataclass(frozen=True)
 class StudyReport:
-    """The report of a study.
-
-    Attributes:
-        folder: of the study.
-        text: of its study file.
-        comparison: of its runs.
-        runs: in the order of the comparison: the best combination first, by seed.
-    """
+    """The report of a study: folder, text of its file, comparison, and runs, the best combination first, by seed."""
 
     folder: Path
     text: str

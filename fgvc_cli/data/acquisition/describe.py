@@ -20,13 +20,7 @@ from fgvc_cli.registry import Component, Registry
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """The number of images in a split.
-
-    Attributes:
-        name: of the split.
-        origin: of the split, see `Split.origin`.
-        images: number of images per class, in the order of the dataset's class names.
-    """
+    """The name and origin of a split, and its images per class, in the order of the dataset's class names."""
 
     name: str
     origin: str
@@ -76,14 +70,7 @@ State = Literal["here", "missing", "generated", "own", "broken"]
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """A registered dataset and its status.
-
-    Attributes:
-        component: the registered dataset.
-        state: see `State`.
-        provision: its files and download links, if it has any.
-        fault: why it is broken.
-    """
+    """A registered dataset, its `State`, its files and download links if it has any, and why it is broken."""
 
     component: Component
     state: State

@@ -20,13 +20,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class ChosenDataset:
-    """A dataset whose files may be missing.
-
-    Attributes:
-        component: the registered dataset.
-        options: its options dataclass.
-        path: folder or file that it reads (`data`), or None.
-    """
+    """A registered dataset with its options and the path that it reads (`data`), if any; files may be missing."""
 
     component: Component
     options: Any

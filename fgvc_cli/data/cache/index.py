@@ -216,13 +216,10 @@ def bytes_per_image(resize: CachedResize, images: Sequence[Path]) -> float:
 
 
 def make_room(root: Path, folder: Path, more: float) -> list[CacheInfo]:
-    """Make room for a cache to grow by `more` bytes, removing the least recently used others if necessary.
+    """Make room for a cache to grow by `more` bytes, removing the least recently used others; return those removed.
 
     Caches in use are never removed, and keep the room that they are expected to take. Nothing is removed if that
     would not be enough.
-
-    Returns:
-        The caches that were removed.
 
     Raises:
         CacheTooLarge: the cache limit or the disk does not allow it.

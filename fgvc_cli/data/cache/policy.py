@@ -36,13 +36,7 @@ TRIES, TIMEOUT = 5, 1.0
 
 @dataclass
 class TrainingCache:
-    """The cached images of a training.
-
-    Attributes:
-        train, val: decoded images of each split; None if they are decoded in every epoch.
-        notes: for the user.
-        in_use: locks that keep other processes from removing the caches.
-    """
+    """Cached images of a training run (None: decoded in every epoch), notes for the user, and locks on the caches."""
 
     train: CachedImages | None = None
     val: CachedImages | None = None
