@@ -67,7 +67,7 @@ class BenchRequest:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Defaults by device: image size in pixels (None: by recipe), batch size, time limit of a measurement in seconds."""
+    """Defaults by device: image size in pixels (None: by recipe), batch size, time limit per measurement in seconds."""
 
     image_size: int | None
     batch_size: int

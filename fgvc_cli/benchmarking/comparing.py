@@ -135,8 +135,8 @@ class Comparison:
             "differences": {d.name: {"first": d.first, "second": d.second} for d in self.differences},
             "matrix_ratio": self.matrix_ratio,
             "rows": [_row_json(pair) for pair in self.rows],
-            "only_first": [{**_identity(row), "failed": row.failed} for row in self.only_first],
-            "only_second": [{**_identity(row), "failed": row.failed} for row in self.only_second],
+            "only_first": [{**row.identity, "failed": row.failed} for row in self.only_first],
+            "only_second": [{**row.identity, "failed": row.failed} for row in self.only_second],
             "feeds": [
                 {
                     "name": pair.first.name,
@@ -151,7 +151,7 @@ class Comparison:
 
 def compare(first: Report, second: Report) -> Comparison:
     """Match two reports by combination (base optimizer included), image size and batch size."""
-    firsts, seconds = ({tuple(_identity(row).values()): row for row in report.rows} for report in (first, second))
+    firsts, seconds = ({tuple(row.identity.values()): row for row in report.rows} for report in (first, second))
     feeds = {feed.name: feed for feed in second.feeds}
     rate, other_rate = (report.machine.get("macs_per_second") for report in (first, second))
     return Comparison(
@@ -194,16 +194,6 @@ def _sized(row: Row) -> str:
     return f"{row.title} at {row.image_size} px, batches of {row.batch_size}"
 
 
-def _identity(row: Row) -> dict[str, Any]:
-    return {
-        "backbone": row.backbone,
-        "head": row.head,
-        "optimizer": row.optimizer_title,
-        "image_size": row.image_size,
-        "batch_size": row.batch_size,
-    }
-
-
 def _row_json(pair: RowPair) -> dict[str, Any]:
     works = {
         work.name: {
@@ -216,4 +206,4 @@ def _row_json(pair: RowPair) -> dict[str, Any]:
         for work in pair.works
     }
     failed = {"failed_first": pair.first.failed, "failed_second": pair.second.failed}
-    return {**_identity(pair.first), "works": works, **failed}
+    return {**pair.first.identity, "works": works, **failed}

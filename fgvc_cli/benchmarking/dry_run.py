@@ -6,9 +6,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 
@@ -118,14 +119,8 @@ def settle(trainer: Trainer, batches: int = 0) -> None:
     synchronize(trainer.device)
 
 
-@dataclass(frozen=True)
-class Pass:
-    """Consecutive updates of an epoch.
-
-    Attributes:
-        updates, images: their number.
-        seconds: from the request for the first batch until the device has finished the last update.
-    """
+class Pass(NamedTuple):
+    """Numbers of consecutive updates and of their images, and seconds until the device has finished the last one."""
 
     updates: int
     images: int

@@ -122,11 +122,7 @@ def table(report: Report) -> tuple[list[str], list[list[Any]]]:
 
 def _line(row: Row, works: dict[str, Work | None], report: Report) -> dict[str, Any]:
     line: dict[str, Any] = {
-        "backbone": row.backbone,
-        "head": row.head,
-        "optimizer": row.optimizer_title,
-        "image_size": row.image_size,
-        "batch_size": row.batch_size,
+        **row.identity,
         "baseline": int(row.baseline),
         "parameters": sum(row.parameters.values()) if row.parameters else None,
     }

@@ -118,6 +118,12 @@ class Row:
         return f"{self.backbone} + {self.head} + {self.optimizer_title}"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Names and sizes, which identify the row in a report."""
+        names = {"backbone": self.backbone, "head": self.head, "optimizer": self.optimizer_title}
+        return {**names, "image_size": self.image_size, "batch_size": self.batch_size}
+
+    @property
     def works(self) -> dict[str, Work]:
         """What was measured, by name: "update", "predict", "epoch", then the explainers."""
         works = {"update": self.update, "predict": self.predict, "epoch": self.epoch, **self.explain}

@@ -65,6 +65,19 @@ def pack_images(images: Sequence[Any]) -> Sequence[Any]:
     return PackedPaths(images)
 
 
+def find_split(dataset: Dataset, name: str, known: Sequence[str] = ()) -> Split:
+    """Return a split by name.
+
+    Raises:
+        UsageError: there is no such split; the message lists those of the dataset, or `known`.
+    """
+    if name not in dataset.splits():
+        known = known or dataset.splits()
+        suggestion = did_you_mean(name, known)
+        raise UsageError(f"`split={name}`: {dataset.name} has no such split.{suggestion} Splits: {', '.join(known)}")
+    return dataset.split(name)
+
+
 def subset(split: Split, indices: Sequence[int] | np.ndarray, name: str, origin: str) -> Split:
     """Return the images of a split at these indices as a new split."""
     chosen = [int(index) for index in indices]

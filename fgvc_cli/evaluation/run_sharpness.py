@@ -157,7 +157,9 @@ def measure_sharpness(
     inference = replace(inference, precision="fp32") if inference.precision == "auto" else inference
     wanted = replace(split or SplitRequest(), prefer_training=True)
     selected = [select_split(wanted, model.parent, read_class_names(model), registry) for model in models]
-    images = [_limited(each.split, settings.limit) for each in selected]
+    images = [
+        subset(s, balanced_indices(s.labels, settings.limit), s.name, s.origin) for s in (e.split for e in selected)
+    ]
     if len(models) > 1:
         folder = choose_new_folder(out, force, FOLDER, "the results")
     else:
@@ -204,10 +206,6 @@ def _measure_run(
         sharpness = measure(ready, batches, settings, bar)
     device = describe_device(ready.classifier.device)
     return RunSharpness(str(ready.run), selected, failures, sharpness, device, ready.precision)
-
-
-def _limited(split: Split, limit: int) -> Split:
-    return subset(split, balanced_indices(split.labels, limit), split.name, split.origin)
 
 
 def _description(selected: SelectedSplit, images: Split) -> str:

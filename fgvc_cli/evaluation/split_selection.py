@@ -11,8 +11,8 @@ from fgvc_cli import files
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import RunConfig, read_run_config, resolve
 from fgvc_cli.contracts import Dataset, Split
-from fgvc_cli.data.splits import match_classes, open_dataset, training_splits
-from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_cli.data.splits import find_split, match_classes, open_dataset, training_splits
+from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import CONFIG_FILE
 from fgvc_cli.scoring.results import SHARPNESS, SUMMARY, dataset_record
@@ -102,7 +102,7 @@ def select_split(
     config = dataset_config(request, run_folder, registry)
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
     name = request.split or _default_split(request, dataset, config)
-    split = _own_split(dataset, name, config) if request.is_own else _split(dataset, name, dataset.splits())
+    split = _own_split(dataset, name, config) if request.is_own else find_split(dataset, name)
     fallback_note = "" if request.split or request.prefer_training else _fallback_note(name, request.is_own)
     role: TrainingRole = _training_role(name, config) if request.is_own else ""
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
@@ -151,14 +151,7 @@ def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
         splits = training_splits(dataset, train.val_fraction, train.split_seed, train.train_on)
         made = {split.name: split for split in (splits.train, splits.val) if split is not None}
     own = ["val"] if train.train_on == "train" else [train.train_on] if "val" in dataset.splits() else []
-    return made[name] if name in made else _split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
-
-
-def _split(dataset: Dataset, name: str, known: Sequence[str]) -> Split:
-    if name not in dataset.splits():
-        suggestion = did_you_mean(name, known)
-        raise UsageError(f"`split={name}`: {dataset.name} has no such split.{suggestion} Splits: {', '.join(known)}")
-    return dataset.split(name)
+    return made[name] if name in made else find_split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
 
 
 def _fallback_note(name: str, is_own: bool) -> str:

@@ -75,7 +75,8 @@ def differences(correct: Sequence[np.ndarray], resamples: int | None = None, see
         if len(correct[i]) == len(correct[j]) == 1:
             method, p = "mcnemar", mcnemar(correct[i][0], correct[j][0])
         else:
-            method, p = "bootstrap", _two_sided_p(spread, _discordant(correct[i], correct[j]))
+            discordant = int((correct[i].mean(axis=0) != correct[j].mean(axis=0)).sum())
+            method, p = "bootstrap", _two_sided_p(spread, discordant)
         found.append(Difference(i, j, means[i] - means[j], float(low), float(high), p, p, method))
     corrected = holm([each.p for each in found])
     return [replace(each, p_corrected=p) for each, p in zip(found, corrected, strict=True)]
@@ -140,11 +141,6 @@ def _draw_counts(items: int, times: int, rng: np.random.Generator, draws: int | 
     drawn = rng.integers(0, items, (times, draws or items))
     drawn += items * np.arange(times)[:, None]
     return np.bincount(drawn.ravel(), minlength=items * times).reshape(times, items).astype(np.float32)
-
-
-def _discordant(first: np.ndarray, second: np.ndarray) -> int:
-    """Return the number of images on which the accuracies over seeds of two classifiers, bool [S, N], differ."""
-    return int((first.mean(axis=0) != second.mean(axis=0)).sum())
 
 
 def _two_sided_p(spread: np.ndarray, discordant: int) -> float:

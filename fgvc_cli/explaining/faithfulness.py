@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -66,11 +65,6 @@ def insertion_auc(order: Tensor, ends: CurveEnds, probability: Probability, step
     Pixels of the blurred image are restored in the order of saliency; arguments as for `deletion_auc`.
     """
     return _area(order, (ends.blurred, ends.p_blurred), (ends.pixels, ends.p), probability, steps)
-
-
-def curve_passes(steps: int) -> int:
-    """Return the number of forward passes of a curve, without its end points."""
-    return steps - 1
 
 
 def average_drop(p: Tensor, p_weighted: Tensor) -> Tensor:
@@ -197,7 +191,8 @@ class PartLocations:
 
     def _masks(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         assert self.split.parts is not None
-        size = _size(self.split.images[index])
+        image = self.split.images[index]
+        size = (image.shape[1], image.shape[0]) if isinstance(image, np.ndarray) else read_image(image).size
         decide = self.deciding.get(self.class_names[self.split.labels[index]], ())
         boxes = {name: box_on_crop(box, size, self.preprocessing) for name, box in self.split.parts[index].items()}
         seen = {name: box for name, box in boxes.items() if box is not None}
@@ -208,8 +203,3 @@ class PartLocations:
     def _stacked(self, masks: Sequence[np.ndarray]) -> Tensor:
         side = self.preprocessing.image_size
         return torch.from_numpy(np.stack(masks)) if masks else torch.empty(0, side, side, dtype=torch.bool)
-
-
-def _size(image: Path | np.ndarray) -> tuple[int, int]:
-    """Return width and height of the upright photograph."""
-    return (image.shape[1], image.shape[0]) if isinstance(image, np.ndarray) else read_image(image).size

@@ -14,7 +14,6 @@ from fgvc_cli.explaining.faithfulness import (
     CurveEnds,
     PartMasks,
     average_drop,
-    curve_passes,
     deletion_auc,
     insertion_auc,
     pointing_hits,
@@ -94,7 +93,8 @@ class MeasureSettings:
 
     def passes(self, explainers: int) -> int:
         """Return the number of passes per image; the first map of each explainer counts as one."""
-        return 3 + explainers * (2 + self.steps + 2 * curve_passes(self.curve_steps))
+        of_curve = self.curve_steps - 1  # the end points are shared
+        return 3 + explainers * (2 + self.steps + 2 * of_curve)
 
 
 def measure_batch(

@@ -15,7 +15,7 @@ import numpy as np
 from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.data.acquisition.decoding import DecodeResult, decode_all
 from fgvc_cli.data.acquisition.describe import SplitCounts, count_split
-from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.data.splits import find_split
 from fgvc_cli.launch import usable_cores
 from fgvc_cli.progress import progress
 
@@ -129,17 +129,8 @@ class CheckReport:
 
 
 def splits_to_check(dataset: Dataset, name: str | None) -> list[Split]:
-    """Return the split of this name, or all splits for None.
-
-    Raises:
-        UsageError: there is no such split.
-    """
-    names = dataset.splits()
-    if name is not None and name not in names:
-        raise UsageError(
-            f"`split={name}`: {dataset.name} has no such split.{did_you_mean(name, names)} Splits: {', '.join(names)}"
-        )
-    return [dataset.split(each) for each in names if name in (None, each)]
+    """Return the split of this name, or all splits for None; see `find_split`."""
+    return [find_split(dataset, each) for each in (dataset.splits() if name is None else [name])]
 
 
 class DatasetCheck:
