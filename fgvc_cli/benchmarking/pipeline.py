@@ -23,6 +23,7 @@ from fgvc_cli.data.images import CachedResize, ImageError, read_image
 from fgvc_cli.data.order import seeded
 from fgvc_cli.data.splits import subset
 from fgvc_cli.devices import loader_workers
+from fgvc_cli.formatting import counted
 from fgvc_cli.training.setup import Job
 from fgvc_cli.training.trainer import Trainer
 
@@ -88,7 +89,7 @@ def measure_feeds(config: RunConfig, seconds: float, images: Images | None = Non
             failed = len(trainer.train_loader.failures)
             notes = [shares_note(job, None), _device_note(trainer)]
         if failed:
-            notes.append(f"{failed} image{'s' * (failed > 1)} could not be read")
+            notes.append(f"{counted(failed, 'image')} could not be read")
 
         def no_cache(*first: str) -> Feed:
             return Feed(NO_CACHE, read.rate, read.images, _joined(*first, *notes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fgvc_cli.benchmarking.results import Report, Row, Work
-from fgvc_cli.formatting import rate, share
+from fgvc_cli.formatting import counted, rate, share
 
 MAX_WAITED = 0.1
 """Fraction of its time that an update may wait for the CPU without a warning."""
@@ -81,7 +81,7 @@ def circumstances(report: Report) -> list[str]:
     device = str(machine.get("device_name") or machine.get("device") or "unknown device")
     threads = machine.get("threads")
     if machine.get("device") == "cpu" and threads and "thread" not in device:
-        device += f", {threads} thread{'' if threads == 1 else 's'}"
+        device += f", {counted(threads, 'thread')}"
     names = {"torch": "torch", "timm": "timm", "cuda": "CUDA", "fgvc": "fgvc"}
     versions = [f"{name} {machine[key]}" for key, name in names.items() if machine.get(key)]
     parts = [

@@ -104,13 +104,10 @@ def time_rounds(
 
 
 class Waiting:
-    """Measures how long this thread, busy throughout the block, was not running.
+    """Measures the fraction of the time within the block in which this thread, busy throughout, was not running.
 
     On a CPU, other programs ran in this time, or a quota stopped this one. Quartiles do not show it: a constant load
     slows all rounds equally.
-
-    Attributes:
-        fraction: of the block's time.
     """
 
     fraction = 0.0

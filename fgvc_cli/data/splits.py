@@ -17,6 +17,7 @@ from fgvc_cli.config.run_config import check_path
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.dataset import no_progress
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_cli.formatting import counted
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Component
 
@@ -200,7 +201,7 @@ def _check_classes(dataset: Dataset, train: Split) -> None:
     classes = dataset.class_names
     if len(classes) < 2:
         raise FgvcError(
-            f"{dataset.name} has {len(classes)} class{'' if len(classes) == 1 else 'es'} ({quoted_names(classes)}); "
+            f"{dataset.name} has {counted(len(classes), 'class', 'classes')} ({quoted_names(classes)}); "
             "a classifier needs two or more"
         )
     counts = np.bincount(np.asarray(train.labels, dtype=np.int64), minlength=len(classes))
@@ -313,7 +314,7 @@ def match_classes(
     if unknown and not ignore_unknown:
         near = did_you_mean(unknown[0], model_classes) if len(unknown) == 1 else ""
         raise UsageError(
-            f"The model does not know {len(unknown)} class{'' if len(unknown) == 1 else 'es'} of the {split.name} "
+            f"The model does not know {counted(len(unknown), 'class', 'classes')} of the {split.name} "
             f"split: {quoted_names(unknown)}.{near} Rename the folders to the model's class names, or skip these "
             "classes with `ignore_unknown`"
         )
@@ -322,10 +323,7 @@ def match_classes(
         raise FgvcError(f"The {split.name} split has no image of a class that the model knows")
     skipped = len(split) - len(known)
     if skipped:
-        logger.warning(
-            f"skipped {skipped} image{'' if skipped == 1 else 's'} of classes unknown to the model: "
-            f"{quoted_names(unknown)}"
-        )
+        logger.warning(f"skipped {counted(skipped, 'image')} of classes unknown to the model: {quoted_names(unknown)}")
     matched = subset(split, known, split.name, split.origin) if skipped else split
     labels = [index_of[dataset_classes[label]] for label in matched.labels]
     return Split(matched.name, matched.images, labels, matched.keys, matched.parts, matched.origin)

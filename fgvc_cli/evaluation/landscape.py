@@ -59,14 +59,9 @@ class Scale:
 
 
 def draw_landscape(path: Path, labels: Sequence[str], runs: Sequence[Sharpness]) -> None:
-    """Draw the planes of runs above and the lines below; for a single run, side by side.
+    """Draw the planes of runs above and their lines below, as a PNG; for a single run, side by side.
 
     All planes share a color scale, all lines share their axes.
-
-    Args:
-        path: the PNG file.
-        labels: of the runs.
-        runs: with planes, and with the same rho.
     """
     one = len(runs) == 1
     figure = make_figure(PANEL_INCHES * max(2, len(runs)) + 0.8, PANEL_INCHES * (1 if one else 2))

@@ -171,16 +171,9 @@ def _training_role(name: str, config: RunConfig) -> TrainingRole:
 def results_folder(
     run_folder: Path, selected: SelectedSplit, out: Path | None, force: bool, what: str = "evaluation"
 ) -> Path:
-    """Return the folder for the results: `out`, or one in the run that is named after the split.
+    """Return the folder for the results: `out`, or one in the run, below `what` and named after the split.
 
     The folder in the run belongs to that split of that dataset; new results replace earlier ones.
-
-    Args:
-        run_folder: of the run.
-        selected: the images.
-        out: the folder, or None.
-        force: whether `out` may exist.
-        what: "evaluation" or "explanation", also the parent folder in the run.
 
     Raises:
         UsageError: `out` is a file, or exists and `force` is not set.

@@ -74,12 +74,7 @@ def _add_study(study: StudyFolder, selection: RunSelection) -> list[Run]:
 
 
 def read_runs(runs: Sequence[Run], split: str | None, evaluate: Evaluate) -> Iterator[ComparedRun]:
-    """Read finished runs with their evaluations on a split.
-
-    Args:
-        runs: finished runs.
-        split: its name; None: "test", or "val" for a run whose dataset has no test split.
-        evaluate: evaluates a run that has no evaluation on the split.
+    """Read runs and evaluations on a split (default: "test", else "val"), evaluating runs that have none.
 
     Raises:
         FgvcError: a file is damaged.

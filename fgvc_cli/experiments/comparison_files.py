@@ -30,12 +30,7 @@ PANELS = (
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
-    """Write the files of a comparison, each atomically, and return them.
-
-    Args:
-        folder: created if missing.
-        comparison: what to write.
-    """
+    """Write the files of a comparison, each atomically, and return them."""
     written = [folder / name for name in ("comparison.json", "comparison.csv", "comparison.md")]
     write_json(written[0], comparison.as_json())
     records = list(_records(comparison))

@@ -82,12 +82,9 @@ class Resources:
 
 @dataclass
 class Eta:
-    """Estimates the remaining time of a sweep.
+    """Estimates the remaining time of a sweep from the durations of finished runs, by combination.
 
     A run is expected to take as long as the same combination took with other seeds, or the mean of all combinations.
-
-    Attributes:
-        seconds: durations of finished runs, by combination.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)

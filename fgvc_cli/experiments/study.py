@@ -49,14 +49,7 @@ class Combination:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study.
-
-    Attributes:
-        name: of its folder.
-        combination: what it trains.
-        seed: of initialization, data order, augmentation and dropout.
-        layers: its settings, lowest precedence first.
-    """
+    """One run of a study: folder name, combination, seed, and layers of settings, lowest precedence first."""
 
     name: str
     combination: Combination

@@ -25,14 +25,7 @@ NO_EFFECT = {"seed", "device", "workers", "cache", "strict_data", "track"}
 
 @dataclass(frozen=True)
 class Sweep:
-    """A study that is about to be trained or resumed.
-
-    Attributes:
-        study: its runs.
-        configs: resolved settings of each combination, with the first seed.
-        registry: finds components.
-        folder: of a study that is resumed; None: it is new.
-    """
+    """A study to train or to resume in a folder, and the resolved settings of each combination with the first seed."""
 
     study: Study
     configs: Sequence[RunConfig]

@@ -31,13 +31,7 @@ SAMPLES = "samples"
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image to explain.
-
-    Attributes:
-        name: its file name, or another unique name.
-        source: a file, or a uint8 array H,W,3.
-        true_class: its true class, if known.
-    """
+    """An image to explain: a unique name, a file or a uint8 array H,W,3, and its true class, if known."""
 
     name: str
     source: Path | np.ndarray

@@ -142,13 +142,9 @@ def mask_of_boxes(boxes: Sequence[CropBox], side: int, tolerance: float) -> np.n
 
 
 def pointing_hits(maps: Tensor, masks: Tensor) -> Tensor:
-    """Score the pointing game: the fraction of each map's maxima within the mask, float32 B in [0, 1].
+    """Score the pointing game: the fraction of the maxima of maps B,S,S within masks, bool B,S,S: float32 B in [0, 1].
 
     A map that is zero everywhere scores 0.
-
-    Args:
-        maps: B,S,S in [0, 1].
-        masks: bool B,S,S.
 
     Reference: Zhang et al. (2016), Top-down Neural Attention by Excitation Backprop, https://arxiv.org/abs/1608.00507.
     """

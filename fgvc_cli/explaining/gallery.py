@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fgvc_cli.explaining.statistics import Figures, GalleryImage, Reason, Scored, finite, per_image
+from fgvc_cli.formatting import counted
 
 
 def select_gallery(scored: Sequence[Scored], each: int) -> list[GalleryImage]:
@@ -70,4 +71,4 @@ def _reason_text(reason: Reason, figures: Figures[float], survived: int) -> str:
     change = f"from {before:.0f} to {after:.0f} % with {100 * figures.covered:.0f} % masked"
     if reason == "largest drop":
         return f"true class {change}"
-    return f"true class survives {survived} step{'' if survived == 1 else 's'}: {change}"
+    return f"true class survives {counted(survived, 'step')}: {change}"

@@ -82,14 +82,7 @@ class RunRecord:
 
 @dataclass
 class RunArtifacts:
-    """The contents of a report of a run; each is loaded on first use.
-
-    Attributes:
-        record: of the run.
-        request: what to report.
-        registry: finds datasets and explainers.
-        missing: why parts are missing, a sentence each.
-    """
+    """The contents of a report of a run, each loaded on first use; `missing` says why parts are missing."""
 
     record: RunRecord
     request: ReportRequest

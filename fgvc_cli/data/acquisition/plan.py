@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from fgvc_cli.contracts import Download, Provision
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.formatting import bytes_text
+from fgvc_cli.formatting import bytes_text, counted
 
 
 def pending_downloads(provision: Provision) -> list[Download]:
@@ -30,7 +30,7 @@ def results_of(download: Download, provision: Provision) -> tuple[str, ...]:
 
 def amount_text(downloads: Sequence[Download]) -> str:
     """Format number and size of downloads: "2 files, 345 MB", "3 files, at least 1.2 GB", "1 file of unknown size"."""
-    files = f"{len(downloads)} file{'' if len(downloads) == 1 else 's'}"
+    files = counted(len(downloads), "file")
     size = sum(download.bytes for download in downloads)
     if not size:
         return f"{files} of unknown size"
