@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_cli.cli import data_tables
-from fgvc_cli.cli.common_options import component_names
 from fgvc_cli.cli.data import EXAMPLES
 from fgvc_cli.data.acquisition import check
 from fgvc_cli.registry import get_registry
@@ -59,10 +57,6 @@ def test_help_of_the_group_and_its_commands(fgvc):
     for name, example in EXAMPLES.items():
         result = fgvc("data", name, "--help")
         assert result.exit_code == 0 and result.stdout.rstrip().endswith(f"Example: {example}")
-
-
-def test_names_are_completed():
-    assert [name for name, _ in component_names("dataset")("de")] == ["demo"]
 
 
 def test_all_datasets(fgvc, tmp_path):
@@ -265,8 +259,3 @@ def test_an_empty_cache(fgvc, tmp_path):
     assert (result.exit_code, result.stdout) == (0, f"decode cache: 0 bytes of at most 64 GB, in {tmp_path}\n")
     document = json.loads(fgvc("data", "cache", "--clear", "--json", "--cache", tmp_path).stdout)
     assert (document["stores"], document["freed"]) == ([], 0)
-
-
-def test_ages():
-    ages = {0: "just now", 61: "1 minute ago", 7300: "2 hours ago", 86400 * 3: "3 days ago", -5: "just now"}
-    assert {seconds: data_tables.age_text(seconds) for seconds in ages} == ages

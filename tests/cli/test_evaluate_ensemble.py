@@ -110,16 +110,6 @@ def test_unreadable_images_are_reported_once_and_skipped(fgvc, bee_run, another_
     assert not (here / "none").exists()
 
 
-def test_non_finite_scores_are_wrong(fgvc, bee_run, another_run, here) -> None:
-    broken = another_run("broken-run", {"ant": 0.2, "bee": math.inf, "cat": 0.2})
-    result = ensemble(fgvc, bee_run, broken, "--out", "both")
-    assert result.exit_code == 0, result.stderr
-    summary = json.loads(Path("both/summary.json").read_text())
-    assert (summary["not_finite"], summary["top1"], summary["loss"]) == (10, 0, None)
-    assert summary["members"][0]["top1"] == 0.6 and summary["over_best"]["member_only"] == 6
-    assert "10 images with scores that are not finite" in result.stdout
-
-
 def test_runs_trained_on_the_images_are_reported(fgvc, bee_run, another_run, here) -> None:
     ant_run = another_run("ant-run")
     config = ant_run / "config.toml"

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fgvc_cli.cli.explain import next_commands
 from fgvc_cli.explaining import panels
 
 RANDOM = ["--explainer", "random"]
@@ -229,11 +228,3 @@ def test_figures_are_printed_even_if_drawing_is_interrupted(fgvc, bee_run, tmp_p
     result = fgvc("explain", *arguments)
     assert result.exit_code == 130 and "Faithfulness" in result.stdout
     assert len(list((tmp_path / "figures/gallery").iterdir())) == 1
-
-
-def test_the_dataset_is_suggested_only_if_the_run_names_one(tmp_path):
-    run = str(tmp_path)
-    assert next_commands("a.jpg", [run], occluded=True) == []
-    assert next_commands("a.jpg", [run], occluded=False) == [f"fgvc explain a.jpg --run {run} --occlude"]
-    (tmp_path / "config.toml").touch()
-    assert next_commands("a.jpg", [run], occluded=True) == [f"fgvc explain --limit 100 --run {run} --occlude"]

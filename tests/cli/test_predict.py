@@ -118,11 +118,3 @@ def test_running_out_of_memory_says_what_to_lower(fgvc, bee_run: Path, photos: P
     result = fgvc("predict", photos, "--run", bee_run, "--batch-size", 8)
     assert result.exit_code == 1
     assert "--batch-size 4" in result.stderr
-
-
-def test_long_file_names_have_a_line_of_their_own(fgvc, bee_run: Path, photos: Path) -> None:
-    long = photos / ("x" * 90 + ".png")
-    (photos / "a.png").rename(long)
-    lines = fgvc("predict", long, "--run", bee_run, "--top-k", 1).stdout.splitlines()
-    assert lines[1] == str(long)
-    assert lines[2].split() == ["bee", "60.0", "%"]

@@ -229,14 +229,6 @@ def test_an_unsupported_explainer_is_refused_only_if_requested(fgvc, evaluated, 
     assert unknown.exit_code == 2 and "'gradcam'" in unknown.stderr
 
 
-@pytest.mark.parametrize(("name", "code"), [("gradcam", 0), ("native", 2)])
-def test_explainers_of_the_model(fgvc, evaluated, name, code):
-    """A linear head has no attention of its own, which `native` needs."""
-    result = fgvc("report", evaluated, "--explainer", name, "--images", 1)
-    assert result.exit_code == code, result.stderr
-    assert code == 0 or "native" in result.stderr
-
-
 def test_what_cannot_be_reported_is_refused_in_one_line(fgvc, run, tmp_path):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "nowhere", tmp_path / "empty"):
@@ -264,13 +256,6 @@ def test_a_damaged_evaluation_is_named(fgvc, evaluated):
     assert result.exit_code == 1 and "predictions.csv" in result.stderr and "wasp" in result.stderr
     predictions.unlink()
     assert fgvc("report", evaluated, "--images", 0).exit_code == 0, "a missing one is written again"
-
-
-def test_the_newest_finished_run_is_the_default(fgvc, evaluated):
-    runs = Path(os.environ["FGVC_RUNS"])
-    shutil.copytree(evaluated, runs / "newest")
-    result = fgvc("report", "--images", 0)
-    assert result.exit_code == 0 and (runs / "newest/report.html").is_file()
 
 
 def test_a_full_disk_keeps_the_previous_report(fgvc, evaluated, monkeypatch):

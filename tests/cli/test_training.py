@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fgvc_cli.cli import training_view
-from fgvc_cli.cli.training_view import TrainingView, _origins
-from fgvc_cli.contracts import Split
+from fgvc_cli.cli.training_view import TrainingView
 from fgvc_cli.runs.results import EpochMetrics, TrainMetrics, ValMetrics
 
 
-def split(name, origin=""):
-    return Split(name, [], [], [], origin=origin)
-
-
-def test_origins_are_said_once_if_they_are_one():
-    assert _origins([split("train"), split("val"), split("test")]) == ""
-    assert _origins([split("train", "drawn (seed 0)"), split("val", "drawn (seed 0)")]) == ", drawn (seed 0)"
-    assert _origins([split("train"), split("val", "split off from train")]) == "; val split off from train"
-
-
-def test_a_long_training_is_announced_once_with_a_shorter_command(monkeypatch, capsys):
+@pytest.mark.parametrize(("epochs", "images", "notes"), [(100, 10_000, 1), (1, 1000, 0)])
+def test_a_long_training_is_announced_once_with_a_shorter_command(monkeypatch, capsys, epochs, images, notes):
     clock = [0.0]
     monkeypatch.setattr(training_view.time, "monotonic", lambda: clock[0])
     view = TrainingView()
-    view._epochs = 100
-    view.on_epoch_start(1, 10_000, 10_000)
+    view._epochs = epochs
+    view.on_epoch_start(1, images, images)
     for _ in range(40):
         clock[0] += 0.1
         view.on_batch_end(10, None)
     view.on_failure(KeyboardInterrupt())
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "This will take" in line]
-    assert "about 2:46:40" in line and "--epochs 3" in line  # 100 images/s, 1,000,000 images
-
-
-def test_a_short_training_is_not_announced(monkeypatch, capsys):
-    clock = [0.0]
-    monkeypatch.setattr(training_view.time, "monotonic", lambda: clock[0])
-    view = TrainingView()
-    view._epochs = 1
-    view.on_epoch_start(1, 1000, 1000)
-    for _ in range(40):
-        clock[0] += 0.1
-        view.on_batch_end(10, None)
-    view.on_failure(KeyboardInterrupt())
-    assert "This will take" not in capsys.readouterr().err
+    lines = [line for line in capsys.readouterr().err.splitlines() if "This will take" in line]
+    assert len(lines) == notes
+    assert all("about 2:46:40" in line and "--epochs 3" in line for line in lines)  # 100 images/s, 1,000,000 images
 
 
 def test_a_head_that_gives_no_scores_in_training_is_shown_by_its_objective(capsys):

@@ -8,12 +8,10 @@ from dataclasses import fields
 
 import torch
 
-from fgvc_cli.benchmarking import combinations, comparing, files, memory, run, timing
+from fgvc_cli.benchmarking import files, run
 from fgvc_cli.benchmarking.results import FORMAT, RENAMED, Feed, Report, Row, Timing, Work
 from fgvc_cli.benchmarking.run import machine_facts
 from fgvc_cli.cli import bench_tables
-from fgvc_cli.config.layering import read_recipe
-from fgvc_cli.registry import get_registry
 
 PAGE = "docs/bench.md"
 
@@ -24,19 +22,6 @@ def names_in(text: str) -> set[str]:
 
 def field_names(record: type) -> set[str]:
     return {field.name for field in fields(record)}
-
-
-def test_defaults(page):
-    defaults = {row[0].strip("`"): row[1] for row in page(PAGE).rows("## Options")}
-    cuda, elsewhere = combinations.ON_CUDA, combinations.ELSEWHERE
-    assert defaults["--image-size"] == f"by recipe on CUDA, else {elsewhere.image_size}"
-    assert defaults["--batch-size"] == f"{cuda.batch_size} on CUDA, else {elsewhere.batch_size}"
-    assert defaults["--seconds"] == f"{cuda.seconds:g} on CUDA, else {elsewhere.seconds:g}"
-    names = {k: n.rpartition(":")[2] for k, n in read_recipe(defaults["--recipe"], get_registry()).names().items()}
-    text = " ".join(page(PAGE).text.split())
-    assert f"(`{names['head']}` and `{names['optimizer']}` in `{defaults['--recipe']}`)" in text
-    for figure in (timing.MAX_ROUNDS, comparing.MIN_ROUNDS, memory.STEP):
-        assert f" {figure}" in text
 
 
 def test_every_column_is_explained_and_in_the_sample(page):

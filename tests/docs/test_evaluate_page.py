@@ -19,7 +19,6 @@ TINY = [
     "--device", "cpu",
 ]  # fmt: skip
 QUICK = ["--limit", "6", "--points", "3"]
-NUMBER = re.compile(r"[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?")
 
 
 @pytest.fixture(scope="module")
@@ -60,23 +59,6 @@ def test_the_commands_of_the_page_run(page, run):
     for block in page(PAGE).blocks("sh"):
         for line in block.splitlines():
             run(*shlex.split(line)[1:])
-
-
-def pattern(line: str) -> str:
-    """Return a line without what differs between runs."""
-    line = re.sub(r"(< )?" + NUMBER.pattern, "#", re.sub(r"the best run \(\S+\)", "the best run", line))
-    return " ".join(re.sub(r"p = #", "p #", line.replace("not significant", "significant")).split())
-
-
-def test_the_output_has_the_form_that_the_page_shows(page, run):
-    shown = [block.splitlines() for block in page(PAGE).blocks("") if block.startswith("$ fgvc evaluate")]
-    assert len(shown) == 2
-    for command, *lines in shown:
-        found = {pattern(line) for line in run(*shlex.split(command)[2:]).splitlines()}
-        for line in lines:
-            if line and line != "...":
-                expected = pattern(line)  # a figure that a tiny run does not have may be missing at the end
-                assert any(expected == one or (one and expected == f"{one} #") for one in found), line
 
 
 def test_the_keys_of_the_page_are_those_of_the_files(page, run):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -18,7 +15,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from fgvc_cli import FgvcError, UsageError, contracts, hookspecs, load
+from fgvc_cli import FgvcError, contracts, hookspecs, load
 from fgvc_cli.contracts import Evaluation, ParameterGroup
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry, lookup
@@ -183,13 +180,6 @@ def test_tracker_resumes_the_same_run(site, mlflow):
     assert ("start_run", "0123", "run") in mlflow.calls and ("end_run", "KILLED") in mlflow.calls
 
 
-def test_tracker_without_its_package_is_refused(site, fgvc, photos, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    result = fgvc("train", "--data", photos, *TINY, "--track", "mlflow", "--out", tmp_path / "run")
-    assert result.exit_code == 1 and "tracker 'mlflow' needs a package" in result.stderr
-    assert not (tmp_path / "run").exists()
-
-
 def test_command_runs(trained, fgvc):
     result = fgvc("classes", trained)
     assert (result.exit_code, result.stdout) == (0, "ophrys\norchis\n")
@@ -208,12 +198,6 @@ def test_recipe_backbone_optimizers_and_dataset_train_together(site, fgvc, photo
     base = summary["components"]["optimizer"]["base"]
     assert (base["name"], base["options"]["lr"]) == ("nadam", 0.02)
     assert [summary["splits"][name]["images"] for name in ("train", "val", "test")] == [12, 6, 6]
-
-
-@pytest.mark.parametrize("name", ["plain/", "plain/0", "plain/12", "plain/x"])
-def test_family_has_no_other_members(site, name):
-    with pytest.raises(UsageError, match="has no such member"):
-        get_registry().find("backbone", name)
 
 
 def test_wrapped_optimizer_steps_from_the_weights_without_noise(site):
@@ -259,53 +243,6 @@ def test_study_is_planned(site, fgvc):
     assert runs == ["timm-test_resnet-pim-sgd-seed0", "timm-test_resnet-pim-sgd-2-seed0"]
 
 
-@pytest.fixture
-def another(site, tmp_path, monkeypatch) -> Iterator[Path]:
-    """A folder for further distributions of one test."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    lookup._discovered.cache_clear()
-    yield tmp_path
-    lookup._discovered.cache_clear()
-
-
-def test_broken_plugin_is_shown_as_on_the_page(page, fgvc, another):
-    install(another, "fgvc-broken", "0.1", {"fgvc-broken": "fgvc_broken"})
-    (another / "fgvc_broken.py").write_text("import torch_broken\n")
-    importlib.invalidate_caches()
-    (shown,) = page(PAGE).blocks("text")
-    result = fgvc("list-plugins")
-    assert result.exit_code == 0 and shown in result.stdout
-    assert fgvc("list-plugins", "--strict-plugins").exit_code == 1
-
-
-def test_plugin_is_disabled_by_the_commands_of_the_page(page, another):
-    install(another, "fgvc-broken", "0.1", {"fgvc-broken": "fgvc_broken"})
-    (another / "fgvc_broken.py").write_text("import os\nos._exit(7)\n")
-    (block,) = [block for block in page(PAGE).blocks("sh") if "list-plugins" in block]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(another), os.environ.get("PYTHONPATH", "")])}
-    assert len(block.splitlines()) == 2
-    for shown in block.splitlines():
-        command = shown.replace("fgvc list", f"{sys.executable} -m fgvc_cli list")
-        done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 and "fgvc-broken==0.1 is disabled" in done.stdout, shown
-
-
-def test_ambiguous_name_is_refused_as_on_the_page(page, fgvc, another):
-    install(another, "fgvc-other", "0.1", {"other": "fgvc_other"})
-    module = (
-        "from fgvc_cli import HeadSpec, hookimpl\n@hookimpl\ndef fgvc_heads():\n    return [HeadSpec('pim', 'm:A')]\n"
-    )
-    (another / "fgvc_other.py").write_text(module)
-    importlib.invalidate_caches()
-    (message,) = re.findall(r"\(`(head 'pim' .*)`\)", page(PAGE).text)
-    assert fgvc("show", "head", "pim").stderr == f"fgvc: error: {message}\n"
-
-
-def test_options_are_parsed_and_refused(fgvc, site):
-    result = fgvc("train", "--head", "bilinear", "--set", "head.channels=0", "--weights", "none")
-    assert result.exit_code == 2 and "head.channels=0" in result.stderr and "at least 1" in result.stderr
-
-
 def test_contract_test_of_the_page(page, site):
     namespace: dict = {}
     exec(page(PAGE).files()["tests/test_contract.py"], namespace)
@@ -338,16 +275,6 @@ def test_plugins_fulfill_their_contract(site):
     assert {key: r.reason for key, r in results.items() if r.status == "failed"} == {}
     assert results["fgvc_journal", "run events accept a training run"].status == "passed"
     assert results["fgvc_classes", "commands have help texts"].status == "passed"
-
-
-@pytest.mark.parametrize("command", ["check-plugin", "new-plugin"])
-def test_output_is_as_on_the_page(page, site, fgvc, tmp_path, monkeypatch, command):
-    monkeypatch.chdir(tmp_path)
-    (shown,) = [block for block in page(PAGE).blocks("console") if block.startswith(f"$ fgvc {command}")]
-    first, _, output = shown.partition("\n")
-    result = fgvc(*shlex.split(first)[2:])
-    assert result.exit_code == 0
-    assert [line.rstrip() for line in result.stdout.splitlines()] == output.splitlines()
 
 
 def test_kinds_of_scaffolds_and_example_packages_are_complete(page):

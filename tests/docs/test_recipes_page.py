@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 import timm
 
-from fgvc_cli.cli.lazy import builtin_commands
 from fgvc_cli.config.layering import CONDITIONS
 from fgvc_cli.config.run_config import read_config, resolve
-from fgvc_cli.config.train_options import TrainOptions
-from fgvc_cli.options import describe
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.records import Component
 
@@ -67,13 +64,6 @@ def test_the_files_of_the_page_resolve(page, tmp_path):
     assert config.dataset.name == "folder" and config.data is not None and config.data.name == "photos"
     settings, _ = read_config(tmp_path / "flat.toml")
     assert resolve([settings], "finetune", FACTS, get_registry()).optimizer.title == "sam over adamw"
-
-
-def test_the_options_of_fgvc_train_are_settings(page):
-    options = {name.removeprefix("--") for p in builtin_commands()["train"].loaded().params for name in p.opts}
-    named = set(re.findall(r"`--([\w-]+)`", page(PAGE).section("## Order").rpartition("options of `fgvc train`")[2]))
-    settings = {info.name.replace("_", "-") for info in describe(TrainOptions)}
-    assert named - {"lr", "head-lr"} == options & settings
 
 
 def test_a_block_with_a_condition_that_does_not_exist_is_refused(monkeypatch):

@@ -142,15 +142,3 @@ def test_with_another_head_the_backbone_alone_is_loaded(train, resume, interrupt
     assert "71 entries of the file do not belong to head linear and are not used" in said
     assert "head linear has random weights and is not trained" in said
     assert "random weights" not in train(tmp_path / "own", weights=source.path, epochs=0, **PIM).run.summary.weights
-
-
-def test_without_a_test_split_there_is_no_empty_table(train, resume, interrupt_at, photos, tmp_path, source):
-    from typer.testing import CliRunner
-
-    from fgvc_cli.cli.app import build_app
-
-    given = ["--weights", source.path, "--epochs", 0, "--image-size", 32, "--device", "cpu", "--out", tmp_path / "run"]
-    command = ["train", "--data", photos / "train", "--backbone", "timm/test_resnet", "--head", "linear", *given]
-    made = CliRunner().invoke(build_app(), [str(argument) for argument in command])
-    assert made.exit_code == 0, made.stderr
-    assert "macro F1" not in made.stdout and made.stdout.startswith("run: ")

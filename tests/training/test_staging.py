@@ -125,13 +125,6 @@ def test_options_that_contradict_each_other_are_refused(options, words) -> None:
         build(AugmentOptions, options, "augment")
 
 
-@pytest.mark.parametrize("head", ["pim", "cmal"])
-def test_every_head_takes_mixed_targets(head, train, tmp_path) -> None:
-    (line,) = train(tmp_path / "run", head=head, augment={"mixup": 0.4, "cutmix": 1.0}, epochs=1).run.metrics
-    assert line.train.images == 27 and line.train.objectives["objective"] > 0
-    assert 0 <= line.train.top1 <= 1
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_gpu_stages_what_the_cpu_does(staged, workers) -> None:

@@ -154,50 +154,6 @@ def test_a_second_pass_draws_the_same_dropout_and_leaves_statistics_alone():
     assert tracked == 5  # one a step, not one a pass
 
 
-def test_two_passes_equal_two_passes_written_out():
-    model, update = make(TwoPass)
-    reference, _ = make()
-    model.backbone.drop.p = reference.backbone.drop.p = 0.0
-    images, targets = batch()
-    momentum = {}
-    for _ in range(4):
-        update.head.received.clear()
-        update([(images, targets)])
-        scale = 1.0
-        for part in ("a", "b", "c", None, "a"):
-            statistics = {k: v.clone() for k, v in reference.named_buffers()}
-            first = _gradients(reference, images * scale, targets, part)
-            scale_next = 1 + next(iter(first[1].values())).abs().mean()
-            after_first = {k: v.clone() for k, v in reference.named_buffers()}
-            kept = {k: p.detach().clone() for k, p in reference.named_parameters()}
-            with torch.no_grad():
-                for name, gradient in first[0].items():
-                    dict(reference.named_parameters())[name].add_(0.1 * gradient)
-            second = _gradients(reference, images * scale, targets, part)
-            with torch.no_grad():
-                for k, p in reference.named_parameters():
-                    p.copy_(kept[k])
-                for k, v in reference.named_buffers():
-                    v.copy_(after_first[k])
-                for k, gradient in second[0].items():
-                    p = dict(reference.named_parameters())[k]
-                    d = gradient + 0.01 * p
-                    momentum[k] = 0.9 * momentum[k] + d if k in momentum else d
-                    p.sub_((0.1 if k.startswith("backbone") else 0.2) * momentum[k])
-            assert statistics.keys() == after_first.keys()
-            scale = scale_next
-    for (name, ours), theirs in zip(model.named_parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6, msg=name)
-
-
-def _gradients(model, images, targets, part):
-    model.zero_grad(set_to_none=True)
-    output = model(images, part)
-    model.head.loss(output, targets).value.backward()
-    found = {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
-    return found, {k: v.detach() for k, v in output.items()}
-
-
 def test_idle_parameters_skip_or_coast():
     moved = {}
     for missing_grad in ("skip", "zero"):

@@ -12,6 +12,7 @@ from fgvc_cli.contracts import Classifier
 MODELS = {
     "cnn": ("timm/test_resnet", 64, {"embedding": "layer4", "last map": "layer4"}),
     "vit": ("timm/test_vit", 64, {"embedding": "blocks.5.norm1", "last map": "blocks.5"}),
+    "mambaout": ("timm/test_mambaout", 64, {"embedding": "stages.3", "last map": "stages.3"}),
     "swin": ("timm/swin_tiny_patch4_window7_224", 64, {"embedding": "layers.3", "last map": "layers.3"}),
 }
 """Name, image size, and the module whose output the score is read from."""
@@ -21,7 +22,7 @@ def channels_first(kind: str, output: Tensor) -> Tensor:
     """Bring a module's output for one image to C,H,W."""
     if kind == "cnn":
         return output[0]
-    if kind == "swin":  # 1,H,W,C
+    if kind in ("mambaout", "swin"):  # 1,H,W,C
         return output[0].permute(2, 0, 1)
     side = round((output.shape[1] - 1) ** 0.5)  # 1,1+N,C: a class token first
     return output[0, 1:].T.unflatten(1, (side, side))
@@ -56,8 +57,11 @@ def double(classifier: Classifier, images: Tensor) -> tuple[Classifier, Tensor]:
         *(("cnn", head) for head in ("linear", "pim", "cmal")),
         ("vit", "linear"),
         ("vit", "pim"),
-        ("swin", "linear"),
-        *(pytest.param(kind, head, marks=pytest.mark.slow) for kind, head in (("vit", "cmal"), ("swin", "pim"))),
+        ("mambaout", "linear"),
+        *(
+            pytest.param(kind, head, marks=pytest.mark.slow)
+            for kind, head in (("vit", "cmal"), ("swin", "linear"), ("swin", "pim"))
+        ),
     ],
 )
 def test_it_is_the_definition(kind, head, classifier_of, explainer_of, images_of):

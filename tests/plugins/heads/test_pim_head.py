@@ -81,6 +81,13 @@ class TestUpsampling:
             torch.testing.assert_close(ours, theirs)
 
 
+def test_the_combiner_starts_from_the_published_adjacency_over_the_kept_points(cnn):
+    combiner = head_of(cnn, num_selects=(40, 25, 9, 9), joints_divisor=32).combiner
+    assert combiner.pool_points.weight.shape == (83 // 32, 83)
+    torch.testing.assert_close(combiner.adjacency.data, (torch.ones(2, 2) + torch.eye(2)) / 100)
+    assert combiner.alpha.item() == 0
+
+
 class TestSelection:
     def test_confidences_descend_and_belong_to_the_kept_points(self, cnn, features_of):
         output = head_of(cnn)(features_of(cnn, 3))

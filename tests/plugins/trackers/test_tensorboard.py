@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -67,13 +66,6 @@ def test_curves_settings_and_test_metrics_are_written(trained):
     (settings,) = found.Tensors("settings/text_summary")
     assert b"test_resnet" in settings.tensor_proto.string_val[0]
     assert "epoch" not in found.Tags()["scalars"]
-
-
-def test_a_run_with_curves_can_be_replaced_by_one_without(trained, tmp_path):
-    folder = shutil.copytree(trained[0], tmp_path / "run")
-    result = fgvc(f"{TINY} {DATA} --epochs 1 --force --out", str(folder))
-    assert result.exit_code == 0, result.stderr
-    assert (folder / "summary.json").is_file() and not (folder / "trackers").exists()
 
 
 def test_a_missing_package_is_reported_before_training(tmp_path, monkeypatch):
