@@ -50,28 +50,9 @@ def test_the_figures_are_those_computed_by_hand(fgvc, bee_run, another_run, here
     assert (bee["top1"], ant["top1"], bee["run"]) == (0.6, 0.4, str(bee_run))
     assert ant["loss"] == pytest.approx(-(4 * math.log(0.8) + 6 * math.log(0.1)) / 10)
     assert summary["loss"] == pytest.approx(-(4 * math.log(0.55) + 6 * math.log(0.35)) / 10)
-    (pair,) = summary["pairs"]
-    assert pair == {
-        "runs": [str(bee_run), str(ant_run)], "both_right": 0, "first_only": 0.6, "second_only": 0.4, "one_right": 1,
-        "both_wrong": 0, "both_wrong_same_class": 0, "different_predictions": 1, "q": -1,
-    }  # fmt: skip
-    assert summary["together"] == {"any_right": 1, "all_right": 0, "images_by_right": [0, 10, 0]}
-    over = summary["over_best"]
-    assert (over["run"], over["ensemble_only"], over["member_only"]) == (str(bee_run), 4, 6)
-    assert over["difference"] == pytest.approx(-0.2) and over["p_value"] == pytest.approx(0.754, abs=1e-3)
-    assert not over["significant"]
     for run, member in ((bee_run, bee), (ant_run, ant)):
         alone = json.loads(fgvc("evaluate", run, "--json").stdout)
         assert {name: alone[name] for name in member} == member
-
-
-def test_results_are_overwritten_only_with_force(fgvc, bee_run, another_run, here) -> None:
-    arguments = [bee_run, another_run("ant-run"), "--out", "both"]
-    assert ensemble(fgvc, *arguments).exit_code == 0
-    refused = ensemble(fgvc, *arguments)
-    assert refused.exit_code == 2 and "--force" in refused.stderr
-    assert ensemble(fgvc, *arguments, "--force").exit_code == 0
-    assert [path.name for path in here.iterdir()] == ["both"]
 
 
 def test_runs_with_other_classes_are_refused(fgvc, bee_run, another_run, here) -> None:

@@ -12,38 +12,23 @@ from typing import Any
 
 import pytest
 
+from fgvc_cli.testing.tracker import metrics_of, summary_of
+
 RANDOM = ["--explainer", "random"]
 FAST = [*RANDOM, "--images", 1]
 
 
-def component(name: str, **options: Any) -> dict[str, Any]:
-    return {"name": name, "distribution": "fgvc-cli", "version": "0.1.0", "options": options}
-
-
 def finish(run: Path, epochs: int = 2, **more: Any) -> None:
     """Write metrics and summary of a finished training; `more` overrides values of the summary."""
-    part = {"loss": 1.0, "objective": 1.0, "top1": 0.5, "images": 9}
-    lines = [
-        {
-            "epoch": epoch, "train": part, "val": part, "rates": {"backbone": 0.1, "head": 0.1}, "processes": 1,
-            "images_per_second": 50.0, "seconds": 1.0,
-        }
-        for epoch in range(1, epochs + 1)
-    ]  # fmt: skip
+    lines = [metrics_of(epoch) for epoch in range(1, epochs + 1)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    summary = {
-        "run": run.name, "classes": 3, "chance": 1 / 3, "dataset": {"name": "folder"},
-        "splits": {"train": {"images": 9, "origin": ""}, "test": {"images": 10, "origin": ""}},
-        "components": {
-            "backbone": component("timm/test_resnet"), "head": component("linear"), "optimizer": component("sgd"),
-            "dataset": component("folder"),
-        },
-        "recipe": "scratch", "weights": "None.", "epochs": epochs, "best_epoch": epochs, "stopped_early": False,
-        "train": part, "val": part, "test": None, "parameters": {"backbone": 1000, "head": 10, "total": 1010},
-        "seconds": 2.0, "images_per_second": 50.0, "unreadable": {}, "device": "cpu (1 threads)", "processes": 1,
-        "precision": "fp32", "seed": 0, "versions": {"fgvc-cli": "0.1.0", "torch": "2.6"},
-    }  # fmt: skip
-    (run / "summary.json").write_text(json.dumps({**summary, **more}))
+    kinds = {"backbone": "timm/test_resnet", "head": "linear", "optimizer": "sgd", "dataset": "folder"}
+    components = {
+        kind: {"name": name, "distribution": "fgvc-cli", "version": "0.1.0", "options": {}}
+        for kind, name in kinds.items()
+    }
+    done = {"components": components, "epochs": epochs, "best_epoch": epochs, "test": None}
+    (run / "summary.json").write_text(json.dumps({**summary_of(), "run": run.name, **done, **more}))
 
 
 @pytest.fixture
@@ -281,10 +266,3 @@ def test_ctrl_c_writes_no_report(fgvc, run, monkeypatch):
     result = fgvc("report", run)
     assert result.exit_code == 130 and "interrupted" in result.stderr
     assert not list(run.glob("report.html")) and (run / "evaluation/test/summary.json").is_file()
-
-
-def test_a_run_with_a_report_can_be_replaced(run):
-    from fgvc_cli.runs.folder import check_out
-
-    (run / "report.html").write_text("page")
-    check_out(run, force=True)

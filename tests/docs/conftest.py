@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
+
+from fgvc_cli.registry import lookup
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -73,6 +78,47 @@ def fgvc() -> Callable[..., Any]:
     from fgvc_cli.cli.app import build_app
 
     return lambda *arguments: CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
+
+
+@contextmanager
+def _installed(site: Path, distributions: Mapping[str, tuple[str, Mapping[str, str]]], *paths: Path) -> Iterator[None]:
+    for name, (version, entry_points) in distributions.items():
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = [f"{entry} = {module}\n" for entry, module in entry_points.items()]
+        (info / "entry_points.txt").write_text("[fgvc]\n" + "".join(lines))
+    before, folders = set(sys.modules), [str(path) for path in (*paths, site)]
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in folders:
+            patch.syspath_prepend(folder)
+        patch.setenv("PYTHONPATH", os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]))
+        lookup._discovered.cache_clear()
+        yield
+    lookup._discovered.cache_clear()
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(tuple(folders)):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def installed() -> Callable[..., AbstractContextManager[None]]:
+    """A context in which distributions (version, entry points) are installed in `site`, with more code at `paths`."""
+    return _installed
+
+
+@pytest.fixture(scope="session")
+def demo(fgvc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run first/, trained on the demo images, and their cache/."""
+    folder = tmp_path_factory.mktemp("demo")
+    tiny = [
+        "--backbone", "timm/test_resnet", "--set", "dataset.train=2", "--set", "dataset.val=1",
+        "--set", "dataset.test=2", "--set", "dataset.size=64", "--image-size", 32, "--batch-size", 6, "--epochs", 1,
+        "--weights", "none", "--device", "cpu",
+    ]  # fmt: skip
+    result = fgvc("train", *tiny, "--cache", folder / "cache", "--out", folder / "first")
+    assert result.exit_code == 0, result.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")

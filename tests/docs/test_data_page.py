@@ -29,16 +29,6 @@ def test_every_built_in_dataset_is_listed_with_its_published_counts(page):
             assert f"{split.removesuffix('val') or split} {count:,}" in row[2], name  # the official "trainval" is train
 
 
-def test_the_exit_codes(page, fgvc, photos, tmp_path):
-    assert [row[0] for row in page(PAGE).rows("## Checking")] == ["0", "1", "2", "3", "130"]
-    assert fgvc("data", "check", "--data", photos, "--workers", 0).exit_code == 0
-    assert fgvc("data", "check", "cub200", "--data-root", tmp_path).exit_code == 1
-    assert fgvc("data", "check", "cub100").exit_code == 2
-    (tmp_path / "photos" / "a").mkdir(parents=True)
-    (tmp_path / "photos" / "a" / "1.jpg").touch()
-    assert fgvc("data", "check", "--data", tmp_path / "photos", "--workers", 0).exit_code == 3
-
-
 def test_the_example_of_a_dataset(page, tmp_path, monkeypatch):
     module = types.ModuleType("birds_of_the_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -13,24 +13,18 @@ import pytest
 from fgvc_cli.evaluation import run_sharpness
 
 PAGE = "docs/evaluate.md"
-TINY = [
-    "--backbone", "timm/test_resnet", "--set", "dataset.train=2", "--set", "dataset.val=1", "--set", "dataset.test=2",
-    "--set", "dataset.size=64", "--image-size", "32", "--batch-size", "6", "--epochs", "1", "--weights", "none",
-    "--device", "cpu",
-]  # fmt: skip
 QUICK = ["--limit", "6", "--points", "3"]
 
 
 @pytest.fixture(scope="module")
-def home(page, fgvc, tmp_path_factory) -> Path:
+def home(page, demo, tmp_path_factory) -> Path:
     """A folder with the runs that the page names: copies of one, with different predictions."""
     import torch
 
     from fgvc_cli.runs import model_file
 
     home = tmp_path_factory.mktemp("home")
-    first = home / "runs" / "first"
-    assert fgvc("train", *TINY, "--cache", home / "cache", "--out", first).exit_code == 0
+    first = demo / "first"
     for number, name in enumerate(sorted(set(re.findall(r"runs/([\w-]+)", page(PAGE).text)))):
         shutil.copytree(first, home / "runs" / name)
         state, document = model_file.load(first / "model.safetensors")
@@ -40,7 +34,7 @@ def home(page, fgvc, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(home, fgvc, monkeypatch):
+def run(home, demo, fgvc, monkeypatch):
     """Function that runs a command with quick settings, without drawing."""
     monkeypatch.chdir(home)
     monkeypatch.setenv("FGVC_RUNS", "runs")
@@ -48,7 +42,7 @@ def run(home, fgvc, monkeypatch):
 
     def run(*words: str):
         quick = QUICK if "--sharpness" in words else []
-        result = fgvc(*words, "--cache", home / "cache", "--device", "cpu", *quick)
+        result = fgvc(*words, "--cache", demo / "cache", "--device", "cpu", *quick)
         assert result.exit_code == 0, result.stderr
         return result.stdout
 

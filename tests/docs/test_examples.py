@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fgvc_cli import load
-from fgvc_cli.registry import get_registry, lookup
+from fgvc_cli.registry import get_registry
 from fgvc_cli.testing import Check, contract
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -37,29 +37,11 @@ def project(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Iterator[Path]:
+def site(installed, tmp_path_factory) -> Iterator[Path]:
     """A folder with the metadata of the packages, as if installed."""
-    site = tmp_path_factory.mktemp("site")
-    before = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        for folder in PACKAGES.values():
-            facts = project(folder)
-            info = site / f"{facts['name'].replace('-', '_')}-{facts['version']}.dist-info"
-            info.mkdir()
-            (info / "METADATA").write_text(
-                f"Metadata-Version: 2.1\nName: {facts['name']}\nVersion: {facts['version']}\n"
-            )
-            lines = [f"{name} = {module}" for name, module in facts["entry-points"]["fgvc"].items()]
-            (info / "entry_points.txt").write_text("\n".join(["[fgvc]", *lines, ""]))
-            patch.syspath_prepend(str(folder))
-        patch.syspath_prepend(str(site))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(site), *map(str, PACKAGES.values())]))
-        lookup._discovered.cache_clear()
+    site, facts = tmp_path_factory.mktemp("site"), [project(folder) for folder in PACKAGES.values()]
+    with installed(site, {f["name"]: (f["version"], f["entry-points"]["fgvc"]) for f in facts}, *PACKAGES.values()):
         yield site
-    lookup._discovered.cache_clear()
-    for name in set(sys.modules) - before:
-        if str(EXAMPLES) in str(getattr(sys.modules[name], "__file__", None)):
-            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

@@ -56,16 +56,6 @@ def test_the_script_of_choices_runs(choices, capsys):
     assert re.search(r"cmal .* GMACs per image, time vs. MAC bound", printed)
 
 
-def test_files_and_links_exist(page, root):
-    text = page(PAGE).text
-    for name in re.findall(r"(?:tests|benchmarks|fgvc_cli|plugins)/[\w/]+\.py", text):
-        assert (root / name).is_file(), name
-    for link, anchor in re.findall(r"\]\(([\w.]*)(?:#([\w-]+))?\)", text):
-        lines = page(f"docs/{link}" if link else PAGE).text.splitlines()
-        headings = [re.sub(r"[^\w -]", "", line.lstrip("# ")).lower() for line in lines if line.startswith("#")]
-        assert not anchor or anchor in [heading.replace(" ", "-") for heading in headings], f"{link}#{anchor}"
-
-
 def test_ratios_follow_from_the_figures(page):
     base: dict[str, tuple[float, float]] = {}
     for backbone, _, _, head, milliseconds, ratio, macs, bound in page(PAGE).rows("## Updates and their MAC bound"):

@@ -8,17 +8,14 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-import torch
 
 from fgvc_cli import FgvcError, contracts, hookspecs, load
-from fgvc_cli.contracts import Evaluation, ParameterGroup
-from fgvc_cli.options import build
-from fgvc_cli.registry import get_registry, lookup
+from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.loading import HOOKS
 from fgvc_cli.testing import contract
 from fgvc_cli.testing.runner import CheckPlan, Selection
@@ -40,36 +37,19 @@ LISTED = {
 """What the examples register, by kind."""
 
 
-def install(site: Path, distribution: str, version: str, entry_points: Mapping[str, str]) -> None:
-    """Write the metadata that makes a package on the path an installed distribution."""
-    info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-    lines = [f"{name} = {module}\n" for name, module in entry_points.items()]
-    (info / "entry_points.txt").write_text("[fgvc]\n" + "".join(lines))
-
-
 @pytest.fixture(scope="module")
-def site(page, tmp_path_factory) -> Iterator[Path]:
+def site(page, installed, tmp_path_factory) -> Iterator[Path]:
     """The folder that all packages of the page are installed in."""
     site, files = tmp_path_factory.mktemp("site"), page(PAGE).files()
     project = tomllib.loads(files.pop("pyproject.toml"))["project"]
     for name, text in files.items():
         (site / name).parent.mkdir(exist_ok=True)
         (site / name).write_text(text)
-    install(site, project["name"], project["version"], project["entry-points"]["fgvc"])
-    others = {name.partition("/")[0] for name in files} - {*project["entry-points"]["fgvc"].values(), "tests"}
-    for package in others:
-        install(site, package.replace("_", "-"), "0.1", {package: package})
-    before = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
-        lookup._discovered.cache_clear()
+    own = project["entry-points"]["fgvc"]
+    others = {name.partition("/")[0] for name in files} - {*own.values(), "tests"}
+    distributions = {name.replace("_", "-"): ("0.1", {name: name}) for name in others}
+    with installed(site, {project["name"]: (project["version"], own), **distributions}):
         yield site
-    lookup._discovered.cache_clear()
-    for name in set(sys.modules) - before:
-        if str(site) in str(getattr(sys.modules[name], "__file__", None)):
-            del sys.modules[name]
 
 
 class FakeMlflow(ModuleType):
@@ -198,28 +178,6 @@ def test_recipe_backbone_optimizers_and_dataset_train_together(site, fgvc, photo
     base = summary["components"]["optimizer"]["base"]
     assert (base["name"], base["options"]["lr"]) == ("nadam", 0.02)
     assert [summary["splits"][name]["images"] for name in ("train", "val", "test")] == [12, 6, 6]
-
-
-def test_wrapped_optimizer_steps_from_the_weights_without_noise(site):
-    found = [get_registry().find("optimizer", name) for name in ("sgd", "shaken")]
-    module = torch.nn.Linear(3, 2)
-    groups = [ParameterGroup("head", dict(module.named_parameters()))]
-    plain = build(found[0].options_type(), {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}, "optimizer")
-    before, base = module.weight.detach().clone(), found[0].load()(groups=groups, options=plain)
-    shaken = found[1].load()(groups=groups, options=build(found[1].options_type(), {"spread": 0.1}, ""), base=base)
-
-    class Closure:
-        found_inf = torch.tensor(0.0)
-
-        def __call__(self) -> Evaluation:
-            for parameter in module.parameters():
-                parameter.grad = 2 * parameter.detach()
-            return Evaluation([], [])
-
-    shaken.step(Closure())
-    noise = module.weight.grad / 2 - before  # the gradient is twice the weights at the evaluation
-    assert 0.01 < noise.abs().max() < 1
-    torch.testing.assert_close(module.weight.detach(), before - 0.1 * module.weight.grad)
 
 
 def test_dataset_opens_or_names_the_missing_files(site, photos, tmp_path, monkeypatch):

@@ -181,17 +181,6 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(fgvc, page, run, cache, tmp_p
     assert timeless[0] == timeless[1]
 
 
-def test_the_exit_codes_are_those_of_the_page(page, fgvc, run, cache, tmp_path):
-    codes = {row[0] for row in page(PAGE).rows("## Interrupting and resuming")}
-    assert codes == {"0", "1", "2", "3", "130", "143"}
-    finished = fgvc("train", "--resume", run)
-    assert finished.exit_code == 1 and "the run is finished" in finished.stderr
-    assert fgvc("train", "--resume", run, "--epochs", 3).exit_code == 2
-    shutil.copy(next((run / "samples").iterdir()), tmp_path / "good.png")
-    (tmp_path / "bad.png").write_text("no image")
-    assert fgvc("predict", tmp_path, "--run", run, "--device", "cpu").exit_code == 3
-
-
 def imports(page) -> list[list[str]]:
     """The arguments of the page's commands that make a run of a public checkpoint."""
     blocks = [block for block in page(PAGE).blocks("sh") if "--epochs 0" in block]

@@ -19,12 +19,17 @@ def classifier_of() -> Callable[..., Classifier]:
     """A function that makes one of a backbone and a head, by name; its weights are the same each time."""
 
     def make(
-        backbone_name: str, head_name: str, size: int, classes: int, head_options: Mapping[str, Any] | None = None
+        backbone_name: str,
+        head_name: str,
+        size: int,
+        classes: int,
+        head_options: Mapping[str, Any] | None = None,
+        backbone_options: Mapping[str, Any] | None = None,
     ) -> Classifier:
         torch.manual_seed(0)
         registry = get_registry()
         component = registry.find("backbone", backbone_name)
-        backbone = build_backbone(component, build(component.options_type(), {}, "backbone"), size)
+        backbone = build_backbone(component, build(component.options_type(), backbone_options or {}, "backbone"), size)
         component = registry.find("head", head_name)
         head = build_head(component, build(component.options_type(), head_options or {}, "head"), backbone, classes)
         preprocessing = Preprocessing(size, size, backbone.info.mean, backbone.info.std)

@@ -114,20 +114,6 @@ def test_an_update_never_waits_and_has_no_loop_over_images(head, optimizer, case
     assert trainer.metrics.images > 0 and trainer.metrics.means()["loss"] > 0
 
 
-@pytest.mark.parametrize("missing_grad", ["skip", "zero"])
-def test_nor_does_one_of_two_passes(missing_grad, trainer_of, update_operations):
-    trainer = trainer_of("pim", "sgd", clip_norm=1.0)
-    trainer.update.optimizer = TwoPasses(trainer.job.optimizer)
-    objectives = trainer.job.classifier.head.objectives
-
-    def idling(images, targets):
-        (objective,) = objectives(images, targets)
-        yield replace(objective, missing_grad=missing_grad)
-
-    trainer.update.head.objectives = idling
-    assert update_operations(trainer, 2, 1) == update_operations(trainer, 8, 1)
-
-
 def test_putting_statistics_back_takes_a_launch_or_two(trainer_of, update_operations):
     """A copy for each buffer, there and back, would be hundreds of launches in every second pass."""
     trainer = trainer_of("pim", "sgd")

@@ -307,7 +307,11 @@ def test_a_run_is_replaced_only_with_force_and_other_folders_never(train, tmp_pa
     path = tmp_path / "run"
     with pytest.raises(UsageError, match="`force=true`"):
         train(path, epochs=1)
-    assert train(path, force=True).summary.epochs == 2
+    left = [path / name for name in ("report.html", "trackers/tensorboard/events", "explanation/summary.json")]
+    for file in left:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert train(path, force=True).summary.epochs == 2 and not any(file.exists() for file in left)
     (path / "thesis.tex").write_text("mine")
     with pytest.raises(UsageError, match=r"thesis\.tex"):
         train(path, force=True)

