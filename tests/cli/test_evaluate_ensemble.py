@@ -91,17 +91,6 @@ def test_unreadable_images_are_reported_once_and_skipped(fgvc, bee_run, another_
     assert not (here / "none").exists()
 
 
-def test_runs_trained_on_the_images_are_reported(fgvc, bee_run, another_run, here) -> None:
-    ant_run = another_run("ant-run")
-    config = ant_run / "config.toml"
-    config.write_text(config.read_text().replace("seed = 0", "seed = 1"))
-    result = ensemble(fgvc, bee_run, ant_run, "--split", "val", "--json")
-    notes = json.loads(result.stdout)["notes"]
-    assert f"checkpoint of {bee_run} was selected on 3 of these 3 images" in notes[0]
-    assert any(note.startswith(f"{ant_run} was trained on") for note in notes)
-    assert all(note in result.stderr for note in notes)
-
-
 def test_without_a_test_split_the_validation_split_of_the_first_run_is_used(fgvc, bee_run, another_run, here, tmp_path):
     ant_run = another_run("ant-run")
     shutil.rmtree(tmp_path / "insects/test")
