@@ -35,7 +35,7 @@ def test_the_wheel_lists_every_built_in_component(tmp_path):
             "fgvc_cli",
             *packages,
         }
-        templates = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fgvc_cli/reporting/templates").iterdir()}
+        templates = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fgvc_cli/report/templates").iterdir()}
         assert templates and templates <= set(archive.namelist()), "what a report page is filled into"
         archive.extractall(tmp_path / "site")
     paths = [str(tmp_path / "site"), sysconfig.get_paths()["purelib"]]
