@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from harness import medians, option_parser, relative_distance, report
+from harness import medians, option_parser, our_update, relative_distance, report
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
@@ -24,18 +24,9 @@ from fgvc_cli.benchmarking.combinations import BenchRequest, plan
 from fgvc_cli.benchmarking.measuring import RandomClassifier, free_memory
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.setup import build_optimizer
-from fgvc_cli.training.update import Update
 
 COMPARED = 3
 """Updates after which the weights are compared."""
-
-
-def our_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:
-    """Return an update as in the trainer; `batch`: targets, labels B or probabilities B,K."""
-    model, optimizer = classifier.model.train(), build_optimizer(config.optimizer, classifier.model)
-    update = Update(model, model.head, optimizer, classifier.autocast, config.train.clip_norm)
-    return lambda: update([(images, batch)])
 
 
 def bare_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:

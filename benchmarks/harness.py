@@ -19,11 +19,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fgvc_cli.benchmarking.measuring import RandomClassifier
 from fgvc_cli.benchmarking.run import machine_facts
+from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.contracts import Classifier, Preprocessing
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.model_file import build_backbone, build_head
+from fgvc_cli.training.setup import build_optimizer
+from fgvc_cli.training.update import Update
 
 CLASSES = 100
 
@@ -72,6 +76,13 @@ def make_classifier(backbone: str, head: str, image_size: int, device: torch.dev
     of_head = build_head(top, build(top.options_type(), {}, "head"), built, CLASSES)
     preprocessing = Preprocessing(image_size, image_size, built.info.mean, built.info.std)
     return Classifier(built, of_head, [str(k) for k in range(CLASSES)], preprocessing).to(device).train()
+
+
+def our_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, batch: Tensor) -> Callable[[], object]:
+    """Return an update as in the trainer; `batch`: targets, labels B or probabilities B,K."""
+    model, optimizer = classifier.model.train(), build_optimizer(config.optimizer, classifier.model)
+    update = Update(model, model.head, optimizer, classifier.autocast, config.train.clip_norm)
+    return lambda: update([(images, batch)])
 
 
 class Operations(TorchDispatchMode):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from harness import medians, option_parser, relative_distance, report
+from harness import medians, option_parser, our_update, relative_distance, report
 from pytorch_optimizer import SAM, disable_running_stats, enable_running_stats
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,21 +21,12 @@ from fgvc_cli.benchmarking.combinations import BenchRequest, plan
 from fgvc_cli.benchmarking.measuring import RandomClassifier
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.setup import build_optimizer
-from fgvc_cli.training.update import Update
 
 COMPARED = 5
 """Updates after which the weights are compared."""
 
 TOLERANCE = 1e-3
 """Maximum relative distance of the weights in fp32; the order of summation differs."""
-
-
-def our_update(classifier: RandomClassifier, config: RunConfig, images: Tensor, labels: Tensor) -> Callable[[], object]:
-    """Return an update as in the trainer."""
-    model, optimizer = classifier.model.train(), build_optimizer(config.optimizer, classifier.model)
-    update = Update(model, model.head, optimizer, classifier.autocast)
-    return lambda: update([(images, labels)])
 
 
 def package_update(

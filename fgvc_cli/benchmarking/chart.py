@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgvc_cli.benchmarking.results import Report, Row, Work
-from fgvc_cli.benchmarking.text import baseline_name, circumstances, row_names, sections, speed
+from fgvc_cli.benchmarking.text import baseline_name, row_names, sections, setup_lines, speed
 from fgvc_cli.formatting import ratio
 from fgvc_cli.viz import FAINT, INK, make_figure, save_figure
 
@@ -102,7 +102,7 @@ def _title(axes: Axes, report: Report) -> None:
     if baseline := baseline_name(report.rows):
         name += f" (× relative to {baseline} on the same backbone)"
     above = 20 if len(report.rows) > MANY else 6  # points; the labels of the axis are there too
-    about = _plain("\n".join(circumstances(report)))
+    about = _plain("\n".join(setup_lines(report)))
     axes.annotate(about, (0, 1), (0, above), "axes fraction", "offset points", color=INK, fontsize=8.5)
     axes.set_title(_plain(name), loc="left", color=INK, fontsize=11, pad=above + 30)
 

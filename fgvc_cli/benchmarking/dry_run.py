@@ -107,13 +107,8 @@ def dry_run(job: Job, folder: Path, cached: bool = True) -> Iterator[Trainer]:
         yield trainer
 
 
-def settle(trainer: Trainer, batches: int = 0) -> None:
-    """Start the loader processes, and discard batches left by an interrupted epoch.
-
-    Args:
-        trainer: whose loader it is.
-        batches: number of batches, from the end of the first epoch, to load and stage as a warm-up.
-    """
+def start_loader(trainer: Trainer, batches: int = 0) -> None:
+    """Start the loader processes, discard batches left by an interrupted epoch, and stage some batches as a warm-up."""
     for batch in trainer.train_loader.epoch(0, skip=len(trainer.train_loader) - batches):
         trainer.staging([batch])
     synchronize(trainer.device)
@@ -162,7 +157,7 @@ def measure_epoch(config: RunConfig, seconds: float, images: Images | None = Non
 
 def _run_updates(trainer: Trainer, enough: Callable[[int, float], bool]) -> Pass:
     """Run the first epoch's updates until `enough(updates, seconds)`."""
-    settle(trainer)
+    start_loader(trainer)
     trainer.progress.batch = updates = images = 0
     start = time.perf_counter()
     with closing(trainer.updates_of_epoch()) as epoch:

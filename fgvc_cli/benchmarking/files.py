@@ -20,7 +20,7 @@ JSON_FILE, CSV_FILE, CHART_FILE = "bench.json", "bench.csv", "bench.png"
 MAX_READ = 20
 """Maximum number of earlier benchmarks to search for one to compare with."""
 
-CIRCUMSTANCES = {"machine": ("device_name", "torch", "fgvc"), "settings": ("precision", "channels_last", "compile")}
+SETUP = {"machine": ("device_name", "torch", "fgvc"), "settings": ("precision", "channels_last", "compile")}
 """Facts of the report that each CSV row repeats, so that files can be concatenated."""
 
 
@@ -129,7 +129,7 @@ def _line(row: Row, works: dict[str, Work | None], report: Report) -> dict[str, 
     for name, work in works.items():
         if work is not None:
             line |= {f"{name}_{figure}": value for figure, value in _figures(work).items()}
-    for part, names in CIRCUMSTANCES.items():
+    for part, names in SETUP.items():
         line |= {name: getattr(report, part).get(name) for name in names}
     return {**line, "failed": row.failed}
 

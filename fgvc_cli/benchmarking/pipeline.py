@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgvc_cli.benchmarking.dry_run import Images, dry_run, random_job, scratch_folder, settle, with_split
+from fgvc_cli.benchmarking.dry_run import Images, dry_run, random_job, scratch_folder, start_loader, with_split
 from fgvc_cli.benchmarking.results import Feed
 from fgvc_cli.benchmarking.timing import synchronize
 from fgvc_cli.config.run_config import RunConfig
@@ -46,13 +46,7 @@ SAMPLE, SAMPLE_SECONDS = 32, 1.0
 
 @dataclass
 class _Read:
-    """Consecutive batches that were read.
-
-    Attributes:
-        images: their number.
-        seconds: from the request for the first batch until the last is on the device.
-        indices: of the images in the split, one array per batch.
-    """
+    """Consecutive batches: number of images, seconds until the last is on the device, and indices into the split."""
 
     images: int = 0
     seconds: float = 0.0
@@ -148,7 +142,7 @@ def _read(trainer: Trainer, epoch: int, enough: Callable[[_Read], bool] | None =
     """
     loader, readers, read = trainer.train_loader, _readers(trainer), _Read()
     warming = min(readers, len(loader) // 2)
-    settle(trainer, warming)
+    start_loader(trainer, warming)
     start = time.perf_counter()
     with closing(loader.epoch(epoch)) as batches:
         for batch in islice(batches, len(loader) - warming):

@@ -48,15 +48,7 @@ def reason(error: BaseException, batch_size: int, image_size: int) -> str:
 
 @dataclass
 class _Shared:
-    """Measurements that combinations differing only in the optimizer have in common.
-
-    Attributes:
-        config: of the first of them.
-        refused: why the classifier cannot be built.
-        measured: whether predictions and explanations were measured.
-        predict, explain: their results.
-        failed: why some have none.
-    """
+    """Results that combinations share if only their optimizers differ, and why some of them failed."""
 
     config: RunConfig
     refused: list[str] = field(default_factory=list)

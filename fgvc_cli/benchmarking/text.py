@@ -75,7 +75,7 @@ def speed(work: Work | None) -> str:
     return "" if work is None else rate(work.images_per_second)
 
 
-def circumstances(report: Report) -> list[str]:
+def setup_lines(report: Report) -> list[str]:
     """Return two lines: the machine with its versions, and the settings."""
     machine, settings = report.machine, report.settings
     device = str(machine.get("device_name") or machine.get("device") or "unknown device")

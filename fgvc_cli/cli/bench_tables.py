@@ -9,10 +9,10 @@ from fgvc_cli.benchmarking.results import Feed, Report, Row, Work
 from fgvc_cli.benchmarking.text import (
     baseline_name,
     busy_cpu,
-    circumstances,
     failures,
     row_names,
     sections,
+    setup_lines,
     speed,
     spread,
 )
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def show_report(report: Report) -> None:
     """Print machine and settings, the tables, and the meaning of their columns."""
     console, rows = out(), report.rows
-    for line in circumstances(report):
+    for line in setup_lines(report):
         console.print(line, soft_wrap=True)
     if rows:
         print_title("Training updates and predictions")

@@ -110,16 +110,16 @@ class _Planner:
 
     def _choices(self, kind: Kind, layer: Layer) -> list[Component]:
         """Return the components of a kind to combine in a cell; none if the request excludes the cell's own."""
-        asked = [self.registry.find(kind, name) for name in self.request.names.get(kind, ())]
+        requested = [self.registry.find(kind, name) for name in self.request.names.get(kind, ())]
         in_file = [table for table in (layer.get(kind, {}), self.file.shared.get(kind, {})) if "name" in table]
-        if asked and not in_file:
-            return list({component.reference: component for component in asked}.values())
+        if requested and not in_file:
+            return list({component.reference: component for component in requested}.values())
         tables = [*in_file, self.base.settings.get(kind, {})]
         name = next((str(table["name"]) for table in tables if "name" in table), None)
         if name is None:
             raise UsageError(f"recipe {self.base.name} sets no {kind}; choose one with `{kind}`")
         own = self.registry.find(kind, name)
-        return [own] if not asked or own.reference in {component.reference for component in asked} else []
+        return [own] if not requested or own.reference in {component.reference for component in requested} else []
 
     def _cell(self, layer: Layer, components: Mapping[Kind, Component]) -> Layer:
         """Return the settings of a combination: the cell's, overridden by the request's."""

@@ -21,15 +21,7 @@ EXIT_SECONDS = 5.0
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process.
-
-    Attributes:
-        name: of the run that it trains.
-        slot: number of the slot that it occupies.
-        process: the process.
-        events: receiving end of its events.
-        signals: sent to it.
-    """
+    """A worker process: its run and slot, the receiving end of its events, and the signals sent to it."""
 
     name: str
     slot: int
@@ -43,10 +35,6 @@ class WorkerPool:
 
     Where the system can fork, each starts as a copy of a process that has imported the common modules and computed
     nothing, which makes it start at once. Leaving the context terminates all of them.
-
-    Args:
-        slots: maximum number of workers at a time.
-        modules: to import once for all of them.
     """
 
     def __init__(self, slots: int, modules: Sequence[str] = ()) -> None:

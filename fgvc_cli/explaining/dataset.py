@@ -23,7 +23,7 @@ from fgvc_cli.explaining.masking import Masking
 from fgvc_cli.explaining.measuring import Accumulator, Measurements, MeasureSettings, measure_batch
 from fgvc_cli.explaining.panels import PANEL_SUFFIX, write_panel
 from fgvc_cli.explaining.selection import select_images
-from fgvc_cli.explaining.statistics import DatasetSummary, ExplainerSummary, GalleryImage, Scored, write
+from fgvc_cli.explaining.statistics import DatasetSummary, ExplainerMeasurements, ExplainerSummary, GalleryImage, write
 from fgvc_cli.files import unique_names
 from fgvc_cli.progress import Progress, progress
 from fgvc_cli.registry import Registry
@@ -223,12 +223,12 @@ class _RunMeasurement:
                 self._check_range(self.measured.all())
             done += len(batch.labels)
 
-    def scored(self, baseline: NamedExplainer) -> list[Scored]:
+    def scored(self, baseline: NamedExplainer) -> list[ExplainerMeasurements]:
         """Return the measurements of each explainer; none if no image was measured."""
         measured = self.measured.all()
         self._check_range(measured)
         return [
-            Scored(self.ready, explainer, explainer is baseline, self.split, each)
+            ExplainerMeasurements(self.ready, explainer, explainer is baseline, self.split, each)
             for explainer, each in zip(self.explainers, measured, strict=False)
         ]
 

@@ -88,9 +88,9 @@ def with_baseline(
     Raises:
         FgvcError: no baseline explainer is installed, because the built-in one is disabled or failed to load.
     """
-    asked = next((explainer for explainer in explainers if explainer.is_baseline), None)
-    if asked is not None:
-        return list(explainers), asked
+    requested = next((explainer for explainer in explainers if explainer.is_baseline), None)
+    if requested is not None:
+        return list(explainers), requested
     known = sorted(filter(_is_baseline, registry.components(KIND)), key=lambda component: not component.builtin)
     if not known:
         raise FgvcError("No baseline explainer is installed to compare with (the built-in one is `random`)")
@@ -141,8 +141,8 @@ def make_explainers(names: Sequence[str], settings: Mapping[str, Any], registry:
         UsageError: an explainer does not exist, none of them has an option, or a value is invalid.
         FgvcError: a component cannot be loaded, or is not an `Explainer`.
     """
-    asked = list(dict.fromkeys(names))
-    known = {name: [field.name for field in fields(registry.find(KIND, name).options_type())] for name in asked}
+    requested = list(dict.fromkeys(names))
+    known = {name: [field.name for field in fields(registry.find(KIND, name).options_type())] for name in requested}
     everything = dict.fromkeys(option for options in known.values() for option in options)
     for option in settings:
         if option not in everything:
@@ -152,7 +152,7 @@ def make_explainers(names: Sequence[str], settings: Mapping[str, Any], registry:
             )
     return [
         make_explainer(name, {option: settings[option] for option in settings if option in known[name]}, registry)
-        for name in asked
+        for name in requested
     ]
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fgvc_cli.explaining.statistics import Figures, GalleryImage, Reason, Scored, finite, per_image
+from fgvc_cli.explaining.statistics import ExplainerMeasurements, Figures, GalleryImage, Reason, finite, per_image
 from fgvc_cli.formatting import counted
 
 
-def select_gallery(scored: Sequence[Scored], each: int) -> list[GalleryImage]:
+def select_gallery(scored: Sequence[ExplainerMeasurements], each: int) -> list[GalleryImage]:
     """Select at most `each` distinct images of each kind for each run's first explainer that is not the baseline.
 
     - largest drop: occlusion reduces the probability of the true class most.
@@ -20,7 +20,7 @@ def select_gallery(scored: Sequence[Scored], each: int) -> list[GalleryImage]:
     - hit, miss: where the parts are known, the map points at a deciding part, or at none; the most confident
       predictions first.
     """
-    firsts: dict[Path, Scored] = {}
+    firsts: dict[Path, ExplainerMeasurements] = {}
     for entry in scored:
         run = entry.ready.run
         if run not in firsts or (firsts[run].is_baseline and not entry.is_baseline):
@@ -28,7 +28,7 @@ def select_gallery(scored: Sequence[Scored], each: int) -> list[GalleryImage]:
     return [image for entry in firsts.values() for image in _select(entry, each)]
 
 
-def _select(scored: Scored, each: int) -> list[GalleryImage]:
+def _select(scored: ExplainerMeasurements, each: int) -> list[GalleryImage]:
     measured, names = scored.measured, scored.class_names
     figures, rows = per_image(measured), finite(measured)
     before, after, hit = figures.true_probability_before, figures.true_probability_after, figures.pointing

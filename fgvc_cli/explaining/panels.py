@@ -279,13 +279,7 @@ def _footer(explained: ExplainedImage, photograph: Photograph) -> list[str]:
 
 @dataclass
 class _Canvas:
-    """Measures and draws the rows of a panel.
-
-    Attributes:
-        column: width of a column.
-        text: size of the text, and of the gap between columns and rows, all in pixels.
-        columns: their number.
-    """
+    """Measures and draws the rows of a panel; `text` is the size of the text and of the gaps, in pixels."""
 
     column: int
     text: int

@@ -211,7 +211,7 @@ def _standard_error(values: np.ndarray) -> float | None:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ExplainerMeasurements:
     """The measurements of one run and one explainer.
 
     Attributes:
@@ -260,7 +260,7 @@ class ExplainerSummary:
     per_class: Mapping[str, Totals]
 
     @classmethod
-    def of(cls, scored: Scored, baseline: Scored | None) -> ExplainerSummary:
+    def of(cls, scored: ExplainerMeasurements, baseline: ExplainerMeasurements | None) -> ExplainerSummary:
         """Average measurements and compare them with those of the baseline."""
         measured, names = scored.measured, scored.class_names
         figures, rows, labels = per_image(measured), finite(measured), measured.labels.numpy()
@@ -413,7 +413,7 @@ class DatasetSummary:
 IMAGES, PER_CLASS = "images.csv", "per_class.csv"
 
 
-def write(folder: Path, summary: DatasetSummary, scored: Sequence[Scored]) -> list[Path]:
+def write(folder: Path, summary: DatasetSummary, scored: Sequence[ExplainerMeasurements]) -> list[Path]:
     """Write the result files, each atomically and the summary last, and return them.
 
     Raises:
@@ -433,7 +433,7 @@ def write(folder: Path, summary: DatasetSummary, scored: Sequence[Scored]) -> li
     return written
 
 
-def _rows(scored: Sequence[Scored]) -> Iterator[list[Any]]:
+def _rows(scored: Sequence[ExplainerMeasurements]) -> Iterator[list[Any]]:
     """Yield a row for each run, explainer and image; figures that do not apply are empty cells."""
     for entry in scored:
         measured, names = entry.measured, entry.class_names

@@ -24,16 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunReport:
-    """The report of a run.
-
-    Attributes:
-        request: what was requested.
-        record: of the training.
-        scores: the evaluation on a split; None if there is none.
-        examples: images with saliency maps; None if there are none.
-        missing: what is missing, and why, a sentence each.
-        image_files: files of the example images, by key.
-    """
+    """The report of a run: request, training record, evaluation and examples, if any, and what is missing and why."""
 
     request: ReportRequest
     record: RunRecord

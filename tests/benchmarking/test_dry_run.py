@@ -98,12 +98,12 @@ def test_a_whole_epoch_from_cached_images(
     monkeypatch.setattr(dry_run, "MAX_ROUNDS", 4)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     events: list[str] = []
-    settle = dry_run.settle
-    monkeypatch.setattr(dry_run, "settle", lambda trainer: (events.append("settle"), settle(trainer)))
+    start_loader = dry_run.start_loader
+    monkeypatch.setattr(dry_run, "start_loader", lambda trainer: (events.append("start_loader"), start_loader(trainer)))
     monkeypatch.setattr(dry_run, "synchronize", lambda device: events.append("wait"))
     work = dry_run.measure_epoch(config_of(birds), seconds=60.0)
     assert work.timing.rounds == 4 and torch.backends.cudnn.benchmark
-    assert events == ["settle", "wait", "wait"] * (1 + 1 + work.timing.rounds)  # compiled, warmed up, timed
+    assert events == ["start_loader", "wait", "wait"] * (1 + 1 + work.timing.rounds)  # compiled, warmed up, timed
     assert work.images == IMAGES
     assert len(decoded) == IMAGES == len(set(decoded))  # each once, in the warm-up, and none of val
     batches = -(-IMAGES // 4)

@@ -10,7 +10,7 @@ import pytest
 from fgvc_cli.benchmarking import text as bench_figures
 from fgvc_cli.benchmarking.files import BenchFiles
 from fgvc_cli.benchmarking.results import Feed
-from fgvc_cli.benchmarking.text import circumstances
+from fgvc_cli.benchmarking.text import setup_lines
 from fgvc_cli.cli.bench_tables import meanings, show_places, show_report
 
 
@@ -71,12 +71,12 @@ def test_the_input_pipeline_alone(shown, make_report):
 
 
 def test_machine_and_settings(make_report):
-    assert circumstances(make_report(settings={"compile": True, "set": ["head.width=3"]})) == [
+    assert setup_lines(make_report(settings={"compile": True, "set": ["head.width=3"]})) == [
         "A Processor, 2 threads; torch 2.15.0, timm 1.0.31, fgvc 0.1.0",
         "64 px, batches of 8, fp32, channels-last auto, compiled, 100 classes, recipe finetune, head.width=3",
     ]
     gpu = {"device": "cuda", "device_name": "A GPU", "cuda": "13.0"}
-    assert circumstances(make_report(machine=gpu))[0] == "A GPU; torch 2.15.0, timm 1.0.31, CUDA 13.0, fgvc 0.1.0"
+    assert setup_lines(make_report(machine=gpu))[0] == "A GPU; torch 2.15.0, timm 1.0.31, CUDA 13.0, fgvc 0.1.0"
 
 
 def test_differing_sizes_are_in_the_table(shown, make_report, make_rows):

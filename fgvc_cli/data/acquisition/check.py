@@ -157,7 +157,7 @@ class DatasetCheck:
         """Check all images."""
         with progress("checking", len(self._images)) as bar:
             for index, result in decode_all(self._images, self._workers):
-                self._take(index, result)
+                self._record(index, result)
                 bar.advance()
         order = {counts.name: rank for rank, counts in enumerate(self.report.splits)}
         for findings in (self.report.unreadable, self.report.small, self.report.odd):
@@ -168,7 +168,7 @@ class DatasetCheck:
         self.report.copies = [[self._ref(index) for index in group] for group in groups]
         self.report.complete = True
 
-    def _take(self, index: int, result: DecodeResult) -> None:
+    def _record(self, index: int, result: DecodeResult) -> None:
         report = self.report
         report.checked += 1
         if result.cause:

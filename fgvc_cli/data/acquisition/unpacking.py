@@ -101,12 +101,7 @@ def _escapes(name: str) -> bool:
 
 
 def move_into_place(unpacked: Path, folder: Path, results: frozenset[Path]) -> None:
-    """Move the content of one folder to another, each result atomically; existing files are left unchanged.
-
-    Args:
-        unpacked: source, on the same disk.
-        folder: target.
-        results: paths that are complete if they exist; nothing is moved into an existing one.
+    """Move the content of a folder to another on the same disk, each result atomically; existing files are kept.
 
     Raises:
         OSError: a file cannot be moved.
