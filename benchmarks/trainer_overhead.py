@@ -50,7 +50,7 @@ class ReadyBatches:
 
 
 def make_job(arguments: argparse.Namespace) -> Job:
-    """Build the classifier and optimizer of a training on random images."""
+    """Build a training job on random images."""
     rng = np.random.default_rng(0)
     size = arguments.image_size
     images = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(arguments.batch_size * arguments.batches)]

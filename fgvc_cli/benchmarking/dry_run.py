@@ -42,7 +42,7 @@ MAX_ROUNDS = 20
 def scratch_folder() -> Iterator[Path]:
     """Yield an empty folder, which is deleted at the end.
 
-    It is in the cache folder, the disk from which trainings read their decoded images, or among the system's temporary
+    It is in the cache folder, the disk from which training reads decoded images, or among the system's temporary
     files if that is not writable. Folders left there by benchmarks that were killed are deleted.
     """
     with ExitStack() as stack:

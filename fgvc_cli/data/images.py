@@ -270,7 +270,7 @@ class CachedResize:
 
     @property
     def description(self) -> str:
-        """Size and interpolation in words: "short side 256 px, bilinear"."""
+        """Size and interpolation as text: "short side 256 px, bilinear"."""
         size = {
             "center": f"short side {self.side} px",
             "squash": f"{self.side} x {self.side} px",

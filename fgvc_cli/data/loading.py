@@ -158,7 +158,7 @@ def prepare_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler inherited from the parent, which would not exit
     if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # a signal to the parent's group (`timeout`, a terminal) must not kill it in mid-batch
+        os.setpgid(0, 0)  # a signal to the parent's group (`timeout`, a terminal) must not kill it mid-batch
     sys.excepthook = _excepthook
     gc.freeze()  # a collection would touch, and so copy, every object that a forked worker got from its parent
 

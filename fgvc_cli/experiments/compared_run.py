@@ -103,7 +103,7 @@ class ComparedRun:
 
     @cached_property
     def images_text(self) -> str:
-        """The images in one phrase: "test of demo, drawn (seed 0): 300 images, 12 classes"."""
+        """A description of the images: "test of demo, drawn (seed 0): 300 images, 12 classes"."""
         return f"{self.evaluation.images_text}: {self.evaluation.images} images, {self.evaluation.classes} classes"
 
     def correct_at(self, keys: Sequence[str]) -> np.ndarray:

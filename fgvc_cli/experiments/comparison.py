@@ -103,7 +103,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        """The components in one phrase."""
+        """The names of the components."""
         return f"{self.backbone} + {self.head} + {self.optimizer}"
 
     def as_json(self, settings: Mapping[str, str], letters: str) -> dict[str, Any]:

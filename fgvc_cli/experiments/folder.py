@@ -33,7 +33,7 @@ class FailedRun:
 
     @property
     def title(self) -> str:
-        """Components and seed in one phrase."""
+        """The names of the components, and the seed."""
         return f"{self.backbone} + {self.head} + {self.optimizer}, seed {self.seed}"
 
 

@@ -143,7 +143,7 @@ class _Planner:
             return in_file
         if start is None and in_file:
             start = in_file[0]
-        elif start is None:  # as a single training
+        elif start is None:  # as for a single run
             start = _resolve(first, [shared, first.settings], self.recipe, self.registry).train.seed
         return tuple(range(start, start + (number or (len(in_file) if in_file else 1))))
 

@@ -43,7 +43,7 @@ class Combination:
 
     @property
     def title(self) -> str:
-        """The components in one phrase: `swin_t + pim + sgd`."""
+        """The names of the components: `swin_t + pim + sgd`."""
         return " + ".join(self.components.values())
 
 
@@ -58,7 +58,7 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        """Components and seed in one phrase: `swin_t + pim + sgd, seed 0`."""
+        """The names of the components, and the seed: `swin_t + pim + sgd, seed 0`."""
         return f"{self.combination.title}, seed {self.seed}"
 
 

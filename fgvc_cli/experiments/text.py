@@ -79,7 +79,7 @@ def notes(table: ComparisonTable) -> list[str]:
         *lines,
         f"gap to best: difference in top-1 points, with 95 % interval ({resamples_of(seeds)} resamples).",
         f"group: rows that share a letter do not differ significantly ({test}; p < {LEVEL:g}, Holm-corrected).",
-        *(["One seed compares trainings, not methods: another seed may change the order."] if min(seeds) == 1 else []),
+        *(["One seed compares runs, not methods: another seed may change the order."] if min(seeds) == 1 else []),
     ]
 
 

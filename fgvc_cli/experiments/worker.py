@@ -40,7 +40,7 @@ PROGRESS_SECONDS = 0.5
 LOCK_SECONDS = 600.0
 """Time that the worker of a killed study has to save its state before another one resumes the run."""
 STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes of a training that received a second signal."""
+"""Exit codes of a training run that received a second signal."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _stop_with_parent() -> None:
 
 
 class _EventSender(Callback):
-    """Sends the progress of a training to the main process, and logs it."""
+    """Sends the progress of a training run to the main process, and logs it."""
 
     def __init__(self, events: Connection) -> None:
         self._events = events

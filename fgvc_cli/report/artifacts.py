@@ -64,7 +64,7 @@ class RunRecord:
 
     @property
     def title(self) -> str:
-        """Backbone, head and dataset in one phrase."""
+        """The names of backbone, head and dataset."""
         components = self.summary.components
         return f"{components['backbone']['name']} + {components['head']['name']} on {self.dataset}"
 

@@ -44,7 +44,7 @@ class SplitCounts:
 
     @property
     def spread(self) -> str:
-        """Images per class in words: "64 each", or "41 to 60, median 60"."""
+        """Images per class as text: "64 each", or "41 to 60, median 60"."""
         least, median, most = self.per_class.values()
         return f"{most} each" if least == most else f"{least} to {most}, median {median:g}"
 

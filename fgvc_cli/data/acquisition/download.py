@@ -59,7 +59,7 @@ def mismatch(path: Path, checksum: str, size: int) -> str:
 
     Args:
         path: the file.
-        checksum: "md5:..." or "sha256:..."; empty if none is published. If given, it decides.
+        checksum: "md5:..." or "sha256:..."; empty if none is published. If given, it alone is compared.
         size: bytes; 0 if not known.
 
     Raises:

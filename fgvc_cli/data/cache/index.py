@@ -36,7 +36,7 @@ class CacheInfo:
     Attributes:
         path: its folder.
         data: name of the dataset, and its folder if it has one: `photos (/home/me/photos)`.
-        resize: size and interpolation of the images, in words.
+        resize: description of the size and interpolation of the images.
         images: number of images; 0 if it cannot be read.
         bytes: on disk.
         used: when it was last used, Unix time.

@@ -62,7 +62,7 @@ def training_cache(
     preprocessing: Preprocessing,
     augment: AugmentOptions,
 ) -> TrainingCache:
-    """Open the decode caches of the splits that a training reads in every epoch.
+    """Open the decode caches of the splits that a training run reads in every epoch.
 
     Images in memory are not cached, nor training images whose augmentation starts from the whole image.
 
