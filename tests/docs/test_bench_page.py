@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import fields
 
 import torch
 
-from fgvc_cli.benchmarking import files, run
+from fgvc_cli.benchmarking import files
 from fgvc_cli.benchmarking.results import FORMAT, RENAMED, Feed, Report, Row, Timing, Work
 from fgvc_cli.benchmarking.run import machine_facts
 from fgvc_cli.cli import bench_tables
@@ -47,16 +46,3 @@ def test_files_and_json_keys(page):
     (of_timing,) = [cells[1] for cells in work if cells[0] == "`timing`"]
     assert names_in(of_timing) == field_names(Timing)
     assert names_in(section.split("A feed of the pipeline has")[1]) == field_names(Feed)
-
-
-def test_the_commands_of_the_page(page, fgvc, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    work = Work(Timing(10.0, 9.0, 11.0, 5), 8)
-    settings = {"image_size": 64, "batch_size": 8}
-    report = Report({}, settings, (Row("swin_t", "pim", "sgd", "sgd", 64, 8, update=work),))
-    monkeypatch.setattr(run, "bench", lambda *_: report)
-    measure, compare = (shlex.split(block)[1:] for block in page(PAGE).blocks("sh"))
-    for out in ("before", "after"):
-        assert fgvc(*measure, "--out", f"bench/{out}").exit_code == 0
-    result = fgvc(*compare)
-    assert result.exit_code == 0 and "swin_t" in result.stdout

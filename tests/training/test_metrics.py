@@ -63,16 +63,3 @@ def test_without_scores_there_is_the_objective_alone():
     metrics = RunningMetrics(CPU)
     metrics.add([Step("", [Loss(torch.tensor(1.5))], FINE)], [torch.arange(3)])
     assert metrics.means() == {"objective": 1.5}
-
-
-def test_an_interrupted_epoch_goes_on_with_the_same_sums():
-    batches = [draw(5, 8, seed) for seed in range(6)]
-    straight, stopped, resumed = RunningMetrics(CPU), RunningMetrics(CPU), RunningMetrics(CPU)
-    for batch in batches:
-        straight.add([step(batch)], [batch[1]])
-    for batch in batches[:3]:
-        stopped.add([step(batch)], [batch[1]])
-    resumed.load(stopped.state())
-    for batch in batches[3:]:
-        resumed.add([step(batch)], [batch[1]])
-    assert resumed.means() == straight.means() and resumed.images == straight.images

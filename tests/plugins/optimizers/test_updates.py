@@ -82,32 +82,6 @@ def test_a_skipped_first_update_leaves_no_trace(make, given, parameters):
     assert_same(snapshot(optimizer, parameters), snapshot(fresh, untouched))
 
 
-def test_zero_gradients_apply_momentum_and_decay(kind, make, given, parameters):
-    optimizer = make(parameters, lr=0.01, weight_decay=0.03, decay_norms=True)
-    optimizer.step(given(parameters))
-    weights = parameters["classifier.weight"]
-    start, gradient = weights.detach().clone(), weights.grad.clone()
-    momentum = optimizer.optimizer.state[weights]
-    momentum = momentum["momentum_buffer" if kind == "sgd" else "exp_avg"].clone()
-
-    def zeros():
-        evaluation = given(parameters)()
-        for parameter in parameters.values():
-            parameter.grad.zero_()
-        return evaluation
-
-    zeros.found_inf = torch.zeros(())
-    optimizer.step(zeros)
-    if kind == "sgd":  # Nesterov
-        velocity = 0.9 * momentum + 0.03 * start
-        expected = start - 0.01 * (0.03 * start + 0.9 * velocity)
-    else:
-        root = (0.999 * 0.001 * gradient**2 / (1 - 0.999**2)).sqrt()
-        expected = start * (1 - 0.01 * 0.03) - 0.01 * (0.9 * momentum / (1 - 0.9**2)) / (root + 1e-8)
-    torch.testing.assert_close(weights.data, expected, rtol=1e-5, atol=1e-6)
-    assert not torch.equal(weights.data, start)
-
-
 @pytest.mark.parametrize("decay_norms", [False, True])
 def test_decay_norms(make, given, parameters, decay_norms):
     plain = clones(parameters)
