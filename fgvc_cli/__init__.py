@@ -32,37 +32,19 @@ from fgvc_cli.specs import (
 )
 
 if TYPE_CHECKING:
-    from fgvc_cli.api import (
-        Components,
-        ImageExplanation,
-        TrainedClassifier,
-        components,
-        evaluate,
-        explain,
-        load,
-        train,
-    )
+    from fgvc_cli.api import Components, ImageExplanation, TrainedClassifier, components, evaluate, explain, load, train
     from fgvc_cli.runs.folder import Run
     from fgvc_cli.training.callbacks import Callback
 
 _API = {
     **dict.fromkeys(
-        (
-            "Components",
-            "ImageExplanation",
-            "TrainedClassifier",
-            "components",
-            "evaluate",
-            "explain",
-            "load",
-            "train",
-        ),
+        ("Components", "ImageExplanation", "TrainedClassifier", "components", "evaluate", "explain", "load", "train"),
         "fgvc_cli.api",
     ),
     "Callback": "fgvc_cli.training.callbacks",
     "Run": "fgvc_cli.runs.folder",
 }
-"""Where the names are that are imported on first use."""
+"""Module of each name that is imported on first use."""
 
 __all__ = [
     "API_VERSION",

@@ -123,15 +123,11 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     kind, dot, name = key.strip().partition(".")
     if not (equals and dot and kind and name):
         raise UsageError(f"setting '{text}': write kind.option=value, for example `head.fpn_size=1024`")
-    return kind, name, parse_value(raw.strip())
-
-
-def parse_value(text: str) -> Any:
-    """Parse one TOML value; text that is not TOML (a bare word, a path) is returned as it is."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        value = tomllib.loads(f"value = {raw.strip()}")["value"]
+    except tomllib.TOMLDecodeError:  # a bare word or a path
+        value = raw.strip()
+    return kind, name, value
 
 
 def type_text(hint: Any) -> str:

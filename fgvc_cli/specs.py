@@ -14,16 +14,7 @@ API_VERSION = 1
 
 Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe", "study"]
 KINDS: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe", "study")
-PLURALS: dict[str, str] = {
-    "backbone": "backbones",
-    "head": "heads",
-    "optimizer": "optimizers",
-    "dataset": "datasets",
-    "explainer": "explainers",
-    "tracker": "trackers",
-    "recipe": "recipes",
-    "study": "studies",
-}
+PLURALS: dict[str, str] = {kind: "studies" if kind == "study" else f"{kind}s" for kind in KINDS}
 """Plural of each kind; the hook that registers components of a kind is `fgvc_` and its plural."""
 
 
@@ -174,13 +165,5 @@ class Family:
     api: int = 1
 
 
-SPEC_TYPES: dict[Kind, type[ComponentSpec]] = {
-    "backbone": BackboneSpec,
-    "head": HeadSpec,
-    "optimizer": OptimizerSpec,
-    "dataset": DatasetSpec,
-    "explainer": ExplainerSpec,
-    "tracker": TrackerSpec,
-    "recipe": RecipeSpec,
-    "study": StudySpec,
-}
+_SPECS = (BackboneSpec, HeadSpec, OptimizerSpec, DatasetSpec, ExplainerSpec, TrackerSpec, RecipeSpec, StudySpec)
+SPEC_TYPES: dict[Kind, type[ComponentSpec]] = {spec.kind: spec for spec in _SPECS}

@@ -18,19 +18,21 @@ from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.testing.check import Status
-from fgvc_cli.testing.runner import CheckPlan, FinishedCheck, PlannedCheck, count_by_status, select
+from fgvc_cli.testing.runner import CheckPlan, FinishedCheck, count_by_status, select
 
 STYLES: Mapping[Status, str] = {"passed": "green", "failed": "bold red", "advice": "yellow", "not applicable": "dim"}
 
 
 def print_results(results: Sequence[FinishedCheck]) -> None:
     """Print each check with its result, the reasons of those that did not pass, and a summary."""
+    from rich.text import Text
+
     table = console.table("component", "check", "result", whole=("component", "result"))
     for index, result in enumerate(results):
         what, status = result.planned.what, result.result.status
         first = index == 0 or results[index - 1].planned.what != what
         last = index == len(results) - 1 or results[index + 1].planned.what != what
-        table.add_row(what if first else "", result.planned.check.title, _styled(status), end_section=last)
+        table.add_row(what if first else "", result.planned.check.title, Text(status, STYLES[status]), end_section=last)
     out = console.out()
     out.print(table)
     for status in ("not applicable", "advice", "failed"):
@@ -111,12 +113,6 @@ def _by_cause(results: Sequence[FinishedCheck]) -> list[list[FinishedCheck]]:
     return list(found.values())
 
 
-def _styled(status: Status) -> Any:
-    from rich.text import Text
-
-    return Text(status, STYLES[status])
-
-
 EXAMPLE = "fgvc check-plugin fgvc-bilinear --quick"
 
 
@@ -158,7 +154,11 @@ def check_plugin(
     planned = CheckPlan(select(name, registry), registry, _options(set_ or []), data, not quick, only).checks()
     results: list[FinishedCheck] = []
     try:
-        _run(name, planned, results)
+        with console.progress(f"checking {name}", len(planned), "checks") as bar:
+            for each in planned:
+                bar.advance(0, f"{each.what}: {each.check.title}")
+                results.append(each.run())
+                bar.advance(1)
     except KeyboardInterrupt:
         if results and not as_json:
             print_results(results)
@@ -169,15 +169,6 @@ def check_plugin(
         print_traces(results)
     if count_by_status(results)["failed"]:
         raise FgvcError(failure_line(name, results))
-
-
-def _run(name: str, planned: Sequence[PlannedCheck], results: list[FinishedCheck]) -> None:
-    """Run the checks in order and append their results."""
-    with console.progress(f"checking {name}", len(planned), "checks") as bar:
-        for each in planned:
-            bar.advance(0, f"{each.what}: {each.check.title}")
-            results.append(each.run())
-            bar.advance(1)
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -85,7 +85,7 @@ def setting(name: str, panel: str, shown_default: str | bool = "by recipe", **mo
         more: other arguments of `typer.Option`; a `help` is added to that of the setting.
     """
     info = SETTINGS[name]
-    more = {**more, "help": " ".join([as_sentence(info.help), *([more["help"]] if "help" in more else [])])}
+    more["help"] = f"{info.help[0].upper()}{info.help[1:]}. {more.get('help', '')}".strip()
     if info.choices:
         more.setdefault("metavar", "|".join(info.choices))
     if info.minimum is not None or info.maximum is not None:
@@ -104,11 +104,6 @@ def option(panel: str, help: str, flag: str | None = None, default: str | bool =
         more: other arguments of `typer.Option`.
     """
     return typer.Option(*([flag] if flag else []), help=help, rich_help_panel=panel, show_default=default, **more)
-
-
-def as_sentence(help: str) -> str:
-    """Write the help of a setting as that of an option."""
-    return help[0].upper() + help[1:] + "."
 
 
 Device = Annotated[str, setting("train.device", COMPUTING, shown_default=True)]

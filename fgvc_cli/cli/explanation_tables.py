@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fgvc_cli.explaining.dataset import DatasetExplanation
-    from fgvc_cli.explaining.statistics import DatasetSummary, ExplainerSummary, GalleryImage, Totals
+    from fgvc_cli.explaining.statistics import DatasetSummary, ExplainerSummary, GalleryImage
 
 SHOWN_CLASSES = 10
 """Maximum number of classes shown."""
@@ -161,18 +161,14 @@ def _classes(entries: Sequence[ExplainerSummary], several: bool) -> tuple[str, T
     rows, title = list(entry.per_class.items()), f"Classes ({_label(entry, several)})"
     if len(rows) > SHOWN_CLASSES:
         title = f"{SHOWN_CLASSES} of {len(rows)} classes, those that masking changes most ({_label(entry, several)})"
-        rows = sorted(rows, key=lambda row: _change(row[1]))[:SHOWN_CLASSES]
+        rows.sort(key=lambda row: (row[1].means.probability_after or 0) - (row[1].means.probability_before or 0))
     table = figure_table("class", "images:", "probability:", "after:", "flips:", "survives:", "deletion:", "insertion:")
-    for name, totals in rows:
+    for name, totals in rows[:SHOWN_CLASSES]:
         means = totals.means
         fractions = (means.probability_before, means.probability_after, means.flipped, means.survived)
         curves = (_number(means.deletion_auc, None), _number(means.insertion_auc, None))
         table.add_row(name, str(totals.images), *map(percent, fractions), *curves)
     return title, table
-
-
-def _change(totals: Totals) -> float:
-    return (totals.means.probability_after or 0) - (totals.means.probability_before or 0)
 
 
 def _gallery(gallery: Sequence[GalleryImage]) -> Table:

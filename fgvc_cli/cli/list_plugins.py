@@ -11,7 +11,7 @@ import typer
 from fgvc_cli import settings
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import kinds
-from fgvc_cli.registry import Component, PluginRecord, RegisteredFamily, Registry, get_registry
+from fgvc_cli.registry import Component, PluginRecord, Registry, get_registry
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.registry.records import Origin
 from fgvc_cli.specs import KINDS, Kind
@@ -48,7 +48,10 @@ def plugins_document(registry: Registry, kinds: Sequence[Kind]) -> dict[str, Any
         "kinds": {
             kind: {
                 "components": [component_document(component) for component in registry.components(kind)],
-                "families": [_family_document(family) for family in registry.families(kind)],
+                "families": [
+                    {"prefix": f.family.prefix, "summary": f.family.summary, **_origin_document(f.origin)}
+                    for f in registry.families(kind)
+                ],
                 "clashes": {name: [c.reference for c in found] for name, found in registry.clashes(kind).items()},
             }
             for kind in kinds
@@ -133,14 +136,6 @@ def _plugin_document(plugin: PluginRecord) -> dict[str, Any]:
         "families": [family.family.prefix for family in plugin.families],
         "commands": list(plugin.commands),
         "hooks": list(plugin.hooks),
-    }
-
-
-def _family_document(family: RegisteredFamily) -> dict[str, Any]:
-    return {
-        "prefix": family.family.prefix,
-        "summary": family.family.summary,
-        **_origin_document(family.origin),
     }
 
 

@@ -55,18 +55,14 @@ class SharedSettings:
         """Return the options of a component and of the optimizer it wraps; none if they cannot be loaded."""
         try:
             own = option_names(component.options_type())
-            base = self._base(component) if component.kind == "optimizer" else None
+            layers = [self.recipe.settings, *user_settings(None, {}, self.texts)[0]]
+            tables = [layer["optimizer"] for layer in layers if "optimizer" in layer]
+            base = base_component(component, tables, self.registry) if component.kind == "optimizer" else None
             return own if base is None else [*own, "base", *option_names(base.options_type())]
         except UsageError:
             raise
         except FgvcError:
             return []
-
-    def _base(self, optimizer: Component) -> Component | None:
-        layers = [self.recipe.settings, *user_settings(None, {}, self.texts)[0]]
-        return base_component(
-            optimizer, [layer["optimizer"] for layer in layers if "optimizer" in layer], self.registry
-        )
 
 
 def _option(name: str) -> str:

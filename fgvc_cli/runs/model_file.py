@@ -123,8 +123,6 @@ def _document(path: Path, file: Any) -> Any:
 
 
 Contract = TypeVar("Contract")
-
-
 C = TypeVar("C", bound=Classifier)
 
 
@@ -232,7 +230,8 @@ def load_classifier(path: str | Path, device: Any = "cpu", cls: type[C] = Classi
     document = read_metadata(file)
     registry = get_registry()
     try:
-        preprocessing = _preprocessing(document["preprocessing"])
+        values = current("preprocessing", document["preprocessing"])
+        preprocessing = Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
         backbone_component, backbone_options = _component("backbone", document, registry, file)
         head_component, head_options = _component("head", document, registry, file)
         backbone = build_backbone(backbone_component, backbone_options, preprocessing.image_size)
@@ -268,11 +267,6 @@ def model_file(path: Path) -> Path:
         what = f"has no {MODEL_FILE}: the run is not finished" if path.is_dir() else "does not exist"
         raise FgvcError(f"{path} {what}; pass a finished run or its {MODEL_FILE}")
     return file
-
-
-def _preprocessing(values: dict[str, Any]) -> Preprocessing:
-    mean, std = tuple(values["mean"]), tuple(values["std"])
-    return Preprocessing(**{**current("preprocessing", values), "mean": mean, "std": std})
 
 
 def _component(kind: Kind, document: dict[str, Any], registry: Registry, file: Path) -> tuple[Component, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -200,7 +200,7 @@ class _Gathered:
         """Copy the collected results from the device."""
         if not self._waiting:
             return
-        probabilities, losses, labels, indices = (torch.cat(tensors) for tensors in _columns(self._waiting))
+        probabilities, losses, labels, indices = map(torch.cat, zip(*self._waiting, strict=True))
         part = slice(self.filled, self.filled + len(labels))
         self.probabilities[part], self.losses[part] = probabilities.cpu().numpy(), losses.cpu().numpy()
         self.labels[part], self.indices[part] = labels.cpu().numpy(), indices.cpu().numpy()
@@ -209,10 +209,6 @@ class _Gathered:
     def mean_loss(self) -> float:
         """Return the mean cross entropy; in double precision, so that it does not depend on the batch size."""
         return float(self.losses[: self.filled].mean(dtype=np.float64)) if self.filled else float("nan")
-
-
-def _columns(rows: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*rows, strict=True)
 
 
 BINS = 15

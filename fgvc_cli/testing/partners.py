@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from fgvc_cli.contracts import Backbone, Classifier, Explainer, Head, Optimizer
+from fgvc_cli.contracts import Backbone, Classifier, Head, Optimizer
 from fgvc_cli.errors import UsageError
-from fgvc_cli.registry import Component
 from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.specs import Kind
 from fgvc_cli.testing.backbone import BackboneUnderTest, smallest_size
@@ -28,87 +27,41 @@ IMAGES = 4
 
 def partner_checks(subject: ComponentUnderTest) -> Iterator[Check]:
     """Yield a check for each built-in partner of a component."""
-    combinations: dict[Kind, list[tuple[str, Kind, Callable[[ComponentUnderTest, Component], None]]]] = {
-        "head": [
-            ("trains on {}", "backbone", _head_on_backbone),
-            ("trains with {}", "optimizer", _head_with_optimizer),
-            ("is explained by {}", "explainer", _head_explained),
-        ],
-        "backbone": [
-            ("trains with {}", "head", _backbone_with_head),
-            ("is explained by {}", "explainer", _backbone_explained),
-        ],
-        "optimizer": [("trains {}", "head", _optimizer_of_head)],
-        "explainer": [("explains {}", "head", _explains_head), ("explains {}", "backbone", _explains_backbone)],
-    }
-    for title, kind, combine in combinations.get(subject.kind, []):
-        for partner in subject.registry.components(kind):
-            if partner.builtin and partner != subject.component:
+    for title, kind, combine in COMBINATIONS.get(subject.kind, []):
+        for component in subject.registry.components(kind):
+            if component.builtin and component != subject.component:
+                partner = ComponentUnderTest(component, subject.registry)
                 run = isolated(lambda combine=combine, partner=partner: combine(subject, partner))  # type: ignore[misc]
-                yield Check(title.format(partner.name), ABOUT, run)
+                yield Check(title.format(component.name), ABOUT, run)
 
 
-def _head_on_backbone(subject: ComponentUnderTest, partner: Component) -> None:
-    _expect_trains(_with_head(_built(partner), subject.component, subject.options()))
-
-
-def _head_with_optimizer(subject: ComponentUnderTest, partner: Component) -> None:
-    _expect_trains_with(HeadUnderTest(subject), OptimizerUnderTest(ComponentUnderTest(partner, subject.registry)))
-
-
-def _optimizer_of_head(subject: ComponentUnderTest, partner: Component) -> None:
-    _expect_trains_with(HeadUnderTest(ComponentUnderTest(partner, subject.registry)), OptimizerUnderTest(subject))
-
-
-def _head_explained(subject: ComponentUnderTest, partner: Component) -> None:
-    _expect_explained(partner.make(options=_defaults(partner)), HeadUnderTest(subject).classifier())
-
-
-def _backbone_with_head(subject: ComponentUnderTest, partner: Component) -> None:
-    _expect_trains(_with_head(BackboneUnderTest(subject).make(), partner, _defaults(partner)))
-
-
-def _backbone_explained(subject: ComponentUnderTest, partner: Component) -> None:
-    classifier = classifier_of(BackboneUnderTest(subject).make(), lambda info: TinyHead(info, CLASSES))
-    _expect_explained(partner.make(options=_defaults(partner)), classifier)
-
-
-def _explains_head(subject: ComponentUnderTest, partner: Component) -> None:
-    classifier = HeadUnderTest(ComponentUnderTest(partner, subject.registry)).classifier()
-    _expect_explained(ExplainerUnderTest(subject).make(), classifier)
-
-
-def _explains_backbone(subject: ComponentUnderTest, partner: Component) -> None:
-    torch.manual_seed(0)
-    classifier = classifier_of(_built(partner), lambda info: TinyHead(info, CLASSES))
-    _expect_explained(ExplainerUnderTest(subject).make(), classifier)
-
-
-def _with_head(backbone: Backbone, component: Component, options: Any) -> Classifier:
+def _with_head(backbone: Backbone, head: ComponentUnderTest) -> Classifier:
     """Put a head on a backbone as the host does; `NotApplicable` if it refuses the backbone."""
 
     def make(_info: Any) -> Head:
         try:
-            return build_head(component, options, backbone, CLASSES)
+            return build_head(head.component, head.options(), backbone, CLASSES)
         except UsageError as error:
             raise NotApplicable(str(error)) from None
 
     return classifier_of(backbone, make)
 
 
-def _built(component: Component) -> Backbone:
-    """Build a backbone with default options at the smallest image size that it supports."""
-    options = _defaults(component)
+def _smallest(backbone: ComponentUnderTest) -> Backbone:
+    """Build a backbone at the smallest image size that it supports."""
+    component, options = backbone.component, backbone.options()
+    torch.manual_seed(0)
     return build_backbone(component, options, smallest_size(component, options))
 
 
-def _defaults(component: Component) -> Any:
-    return component.options_type()()
+def _with_tiny_head(backbone: Backbone) -> Classifier:
+    return classifier_of(backbone, lambda info: TinyHead(info, CLASSES))
 
 
-def _expect_trains_with(head: HeadUnderTest, optimizer: OptimizerUnderTest) -> None:
-    classifier = head.classifier()
-    _expect_trains(classifier, optimizer.make(groups_of(classifier.backbone, classifier.head)))
+def _expect_trains_with(head: ComponentUnderTest, optimizer: ComponentUnderTest) -> None:
+    classifier = HeadUnderTest(head).classifier()
+    groups = groups_of(classifier.backbone, classifier.head)
+    _expect_trains(classifier, OptimizerUnderTest(optimizer).make(groups))
 
 
 def _expect_trains(classifier: Classifier, optimizer: Optimizer | None = None) -> None:
@@ -134,8 +87,35 @@ def _expect_trains(classifier: Classifier, optimizer: Optimizer | None = None) -
     expect(fits, expected, f"predict returned {tuple(scores.shape)}", "check predict")
 
 
-def _expect_explained(explainer: Explainer, classifier: Classifier) -> None:
+def _expect_explained(explainer: ComponentUnderTest, classifier: Classifier) -> None:
     spread_scores(classifier)
     classifier.eval()
     size = classifier.preprocessing.image_size
-    expect_explains(explainer, classifier, images_of(2, size), labels_of(2))
+    expect_explains(ExplainerUnderTest(explainer).make(), classifier, images_of(2, size), labels_of(2))
+
+
+COMBINATIONS: dict[Kind, list[tuple[str, Kind, Callable[[ComponentUnderTest, ComponentUnderTest], None]]]] = {
+    "head": [
+        ("trains on {}", "backbone", lambda head, backbone: _expect_trains(_with_head(_smallest(backbone), head))),
+        ("trains with {}", "optimizer", _expect_trains_with),
+        (
+            "is explained by {}",
+            "explainer",
+            lambda h, explainer: _expect_explained(explainer, HeadUnderTest(h).classifier()),
+        ),
+    ],
+    "backbone": [
+        ("trains with {}", "head", lambda b, head: _expect_trains(_with_head(BackboneUnderTest(b).make(), head))),
+        (
+            "is explained by {}",
+            "explainer",
+            lambda b, explainer: _expect_explained(explainer, _with_tiny_head(BackboneUnderTest(b).make())),
+        ),
+    ],
+    "optimizer": [("trains {}", "head", lambda optimizer, head: _expect_trains_with(head, optimizer))],
+    "explainer": [
+        ("explains {}", "head", lambda explainer, h: _expect_explained(explainer, HeadUnderTest(h).classifier())),
+        ("explains {}", "backbone", lambda explainer, b: _expect_explained(explainer, _with_tiny_head(_smallest(b)))),
+    ],
+}
+"""Checks by kind: title, kind of the partner, and a function of the component and its partner."""

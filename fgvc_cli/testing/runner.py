@@ -192,18 +192,15 @@ class CheckPlan:
                 raise UsageError(f"there are options for {section!r}, but nothing of that kind is checked")
         if self.data is not None and not any(component.kind == "dataset" for component in components):
             raise UsageError(f"`data={self.data}` was given, but no dataset is checked")
-        found = [*self._of_plugins(), *self._of_components()]
+        plugins = (PluginUnderTest(plugin, self.registry) for plugin in self.selection.plugins)
+        found = [PlannedCheck("plugin", p.plugin.name, check) for p in plugins for check in PLUGIN.of(p)]
+        found += self._of_components()
         titles = list(dict.fromkeys(planned.check.title for planned in found))
         chosen = [planned for planned in found if self.only.lower() in planned.check.title.lower()]
         if not chosen:
             suggestion = did_you_mean(self.only, titles)
             raise UsageError(f"no check's title contains {self.only!r}.{suggestion} Checks: {'; '.join(titles)}.")
         return chosen
-
-    def _of_plugins(self) -> Iterator[PlannedCheck]:
-        for plugin in self.selection.plugins:
-            for check in PLUGIN.of(PluginUnderTest(plugin, self.registry)):
-                yield PlannedCheck("plugin", plugin.name, check)
 
     def _of_components(self) -> Iterator[PlannedCheck]:
         for component in self.selection.components:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -160,8 +160,9 @@ class Ranks:
     def broadcast_buffers(self, groups: Sequence[list[Tensor]]) -> None:
         """Copy the buffers of the first process to all."""
         if self.count > 1:
-            for group, first in zip(groups, self.broadcast(lambda: _on_cpu(groups)), strict=True):
-                torch._foreach_copy_(group, [value.to(group[0].device) for value in first])
+            of_first = self.broadcast(lambda: [[buffer.detach().cpu() for buffer in group] for group in groups])
+            for group, values in zip(groups, of_first, strict=True):
+                torch._foreach_copy_(group, [value.to(group[0].device) for value in values])
 
 
 SINGLE_PROCESS = Ranks()
@@ -191,7 +192,7 @@ def process_group() -> Iterator[Ranks]:
             _on_signals(signal.SIG_DFL)
             raise SystemExit(getattr(error, "exit_code", 1)) from None
         report_from_here()
-        if _is_lost(error):
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in LOST):
             raise FgvcError(
                 "Another process of the training exited unexpectedly: it was killed, most likely because memory ran "
                 "out, or its machine cannot be reached"
@@ -223,10 +224,6 @@ def _on_signals(action: signal.Handlers) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, action)
-
-
-def _is_lost(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in LOST)
 
 
 class Evaluator:
@@ -306,7 +303,3 @@ class _Result:
 
     def __init__(self, output: Any, loss: Loss) -> None:
         self.output, self.loss = output, loss
-
-
-def _on_cpu(groups: Iterable[Iterable[Tensor]]) -> list[list[Tensor]]:
-    return [[tensor.detach().cpu() for tensor in group] for group in groups]

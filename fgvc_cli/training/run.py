@@ -33,16 +33,7 @@ from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, tracker_callbacks
 from fgvc_cli.training.distributed import Ranks, process_group
-from fgvc_cli.training.setup import (
-    Job,
-    Plan,
-    draft,
-    open_cache,
-    open_splits,
-    plan_new,
-    plan_resumed,
-    prepare,
-)
+from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_new, plan_resumed, prepare
 from fgvc_cli.training.state import catch_signals, saved_weights
 from fgvc_cli.training.trainer import Trainer
 

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Optimizer
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.formatting import counted
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import load_state
-from fgvc_cli.training.distributed import Ranks
 from fgvc_cli.training.update import Update, random_state, set_random_state
 
 
-class Interrupted(FgvcError):  # noqa: N818, an interruption is no error
+class Interrupted(FgvcError):  # noqa: N818, an interruption is not an error
     """Training was interrupted by a signal; its state is saved.
 
     Attributes:
@@ -49,7 +49,7 @@ class Interrupt:
 
 @contextmanager
 def catch_signals() -> Iterator[Interrupt]:
-    """Note SIGINT and SIGTERM instead of stopping while the block runs; a second signal stops at once.
+    """Record SIGINT and SIGTERM while the block runs instead of exiting; a second signal exits immediately.
 
     Outside the main thread, signals cannot be handled and keep their effect.
     """
@@ -177,7 +177,12 @@ def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, up
     if document.get("format") != FORMAT:
         raise FgvcError(f"{path} was written by another version of fgvc: resume with that version")
     others = model_file.unpack(document.get("others", {"list": []}), found)
-    _check_processes(path, 1 + len(others), update.ranks)
+    saved = 1 + len(others)
+    if saved != update.ranks.count:
+        raise FgvcError(
+            f"{path} was written by a training with {counted(saved, 'process', 'processes')}, not "
+            f"{update.ranks.count}: the batches would differ; resume with the same number, or start again"
+        )
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
     load_state(classifier, model, path)
     optimizer.load_state_dict(model_file.unpack(document["optimizer"], found))
@@ -203,11 +208,3 @@ def _loaded(
     for buffer, value in zip(buffers, own["buffers"], strict=bool(own["buffers"])):
         buffer.copy_(value)
     return own
-
-
-def _check_processes(path: Path, saved: int, ranks: Ranks) -> None:
-    if saved != ranks.count:
-        raise FgvcError(
-            f"{path} was written by a training with {saved} process{'es' if saved > 1 else ''}, not {ranks.count}: the "
-            "batches would differ; resume with the same number, or start again"
-        )

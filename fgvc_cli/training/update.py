@@ -70,7 +70,7 @@ class Update:
         self.evaluate = Evaluator(self.model, self.ranks, self.buffers)
 
     def __call__(self, batches: Sequence[MicroBatch]) -> list[Step]:
-        """Minimize the objectives of the head in turn, each in one optimizer step over all micro-batches."""
+        """Minimize the objectives of the head one by one, each in one optimizer step over all micro-batches."""
         generators = [self.head.objectives(images, targets) for images, targets in batches]
         objectives = [self._first(generator) for generator in generators]
         done = []
@@ -138,15 +138,12 @@ class ObjectiveClosure:
             for objective, share in zip(self.objectives, self.shares, strict=True):
                 last = objective is self.objectives[-1]  # its backward pass averages the accumulated gradient
                 with self.update.evaluate.reduced(reduce and last):
-                    value, output, loss = self._forward(objective)
+                    with self.update.autocast():
+                        value, output, loss = self.update.evaluate(objective)
                     (value * share if len(self.objectives) > 1 else value).backward()
                 outputs.append(output)
                 losses.append(loss)
         return Evaluation(outputs, losses)
-
-    def _forward(self, objective: Objective) -> tuple[Tensor, Any, Loss]:
-        with self.update.autocast():
-            return self.update.evaluate(objective)
 
     def _fill_missing_grads(self, reached: Sequence[nn.Parameter]) -> None:
         """Give zeros to parameters without a gradient that once had one, if the objective asks for that."""

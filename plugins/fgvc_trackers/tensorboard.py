@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from fgvc_cli import FgvcError
@@ -39,7 +40,8 @@ class TensorBoard(Tracker):
         shared = Path(self.options.folder).expanduser()
         self.folder = shared / run.folder.absolute().name if self.options.folder else run.own_folder("tensorboard")
         self.writer = self._writer_type(str(self.folder), purge_step=run.epochs_done + 1 if run.resumed else None)
-        self.writer.add_text("settings", _as_code(run.config), run.epochs_done)
+        settings = indent(json.dumps(run.config, indent=2), "    ")  # a Markdown code block
+        self.writer.add_text("settings", f"{settings}\n", run.epochs_done)
         self._runs = shared if self.options.folder else run.folder.parent
 
     def epoch_finished(self, metrics: Mapping[str, Any]) -> None:
@@ -61,8 +63,3 @@ class TensorBoard(Tracker):
         for name, value in scalars(document).items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
-
-
-def _as_code(config: Mapping[str, Any]) -> str:
-    """Format the settings as a Markdown code block (indented by four spaces)."""
-    return "".join(f"    {line}\n" for line in json.dumps(config, indent=2).splitlines())

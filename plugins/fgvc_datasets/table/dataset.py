@@ -80,15 +80,11 @@ class TableDataset(Dataset):
         first = [self.root / row.path for row in rows[:CHECKED]]
         if not any(path.is_file() for path in first):
             number = f"of the first {len(first)} images" if len(rows) > len(first) else f"of its {len(first)} images"
+            windows = "; replace \\ between folders by /" if "\\" in rows[0].path and os.sep == "/" else ""
             raise FgvcError(
                 f"{self.file}: none {number} exists, such as {first[0]}; paths are relative to {self.root}, which "
-                f"`dataset.root` changes{_backslashes(rows[0].path)}"
+                f"`dataset.root` changes{windows}"
             )
-
-
-def _backslashes(path: str) -> str:
-    """Return advice for a Windows path on a system where a backslash does not separate folders."""
-    return "; replace \\ between folders by /" if "\\" in path and os.sep == "/" else ""
 
 
 def _check_file(file: Path) -> None:
