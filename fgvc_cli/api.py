@@ -93,7 +93,7 @@ def train(
         force: replace an existing run at `out`.
         resume: interrupted run to resume; excludes everything but `offline` and `callbacks`.
         offline: download nothing.
-        callbacks: follow the training; see `fgvc_cli.Callback`.
+        callbacks: observe the training; see `fgvc_cli.Callback`.
 
     Returns:
         The finished run: its folder, settings, metrics and summary.

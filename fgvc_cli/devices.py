@@ -13,7 +13,7 @@ from fgvc_cli.launch import usable_cores
 
 Precision = Literal["fp32", "bf16"]
 
-GRAPHS = 64
+MAX_GRAPHS = 64
 """Maximum number of compiled graphs of a model. A head with five objectives needs one for each part that it evaluates,
 again for batches of another size, and again for evaluation; beyond torch's limit of 8 the rest would run uncompiled."""
 
@@ -70,7 +70,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 def compile_in_place(model: nn.Module, backend: str = "inductor") -> None:
     """Compile a model on its first call; the names of its weights do not change."""
     limits = torch._dynamo.config
-    limits.recompile_limit = max(limits.recompile_limit, GRAPHS)
+    limits.recompile_limit = max(limits.recompile_limit, MAX_GRAPHS)
     model.compile(backend=backend)
 
 

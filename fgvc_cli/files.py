@@ -20,7 +20,7 @@ Parsed = TypeVar("Parsed")
 
 PART = ".part"
 """Suffix of files that are being written."""
-DELETE_ADVICE = "Delete it to have it written again."
+DELETE_ADVICE = "Delete it; it will be written again."
 """What to do if a file of an evaluation is damaged."""
 
 
@@ -55,12 +55,8 @@ def clear_parts(folder: Path) -> None:
 def check_writable(folder: Path, what: str) -> None:
     """Check that a folder is writable; it is created if needed.
 
-    Args:
-        folder: the folder.
-        what: will be written, for the message: "The page", "Pictures".
-
     Raises:
-        FgvcError: it is not.
+        FgvcError: it is not; names `what` cannot be written ("The page", "Pictures").
     """
     probe = folder / f".probe.{os.getpid()}{PART}"
     try:
@@ -106,12 +102,8 @@ def read_json(path: Path) -> Any:
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
     """Read a JSON document that is an object.
 
-    Args:
-        path: of the file.
-        remedy: what to do if it is damaged, for the message: "Restore it, or train again."
-
     Raises:
-        FgvcError: it is missing or damaged.
+        FgvcError: it is missing or damaged; the message ends in `remedy` ("Restore it, or train again.").
     """
     try:
         document = read_json(path)
@@ -128,7 +120,7 @@ def read_as(path: Path, parse: Callable[[dict[str, Any]], Parsed], remedy: str) 
     Args:
         path: of the file.
         parse: turns the object into the result; raises KeyError, TypeError, ValueError or AttributeError if it cannot.
-        remedy: what to do if the file is damaged, for the message: "Restore it, or train again."
+        remedy: end of the error message.
 
     Raises:
         FgvcError: the file is missing or damaged.

@@ -81,12 +81,8 @@ BYTES = {
 def parse_bytes(text: str, where: str) -> int:
     """Parse a size such as "50GB", "1.5 TB", "512MiB", "0" or a number of bytes.
 
-    Args:
-        text: the size.
-        where: option or variable that it is the value of, for the message.
-
     Raises:
-        UsageError: it is not a size.
+        UsageError: it is not a size; names the option or variable `where`.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
     factor = BYTES.get(match[2].upper()) if match else None

@@ -19,12 +19,7 @@ MAX_LISTED = 10
 
 
 def show_comparison(comparison: Comparison, first: str, second: str) -> None:
-    """Print what differed, the ratios, and what only one of the two has.
-
-    Args:
-        comparison: of two reports.
-        first, second: their files, as typed.
-    """
+    """Print what differed, the ratios, and what only one of the two files (`first`, `second`) has."""
     console = out()
     console.print(f"A  {first}\nB  {second}\n", soft_wrap=True)
     for line in _differences(comparison):

@@ -22,13 +22,7 @@ WORDS = ("group", "settings")
 
 
 def show_comparison(comparison: Comparison, sort: str = "top1", group: str = "none") -> None:
-    """Print the tables.
-
-    Args:
-        comparison: the rows.
-        sort: one of `comparison.SORTS`.
-        group: one of `comparison.GROUPS`.
-    """
+    """Print the tables, with rows sorted by one of `comparison.SORTS` and grouped by one of `comparison.GROUPS`."""
     out = console.out()
     if len(comparison.tables) > 1:
         out.print("These runs were evaluated on different images; compare rows only within a table.\n", soft_wrap=True)

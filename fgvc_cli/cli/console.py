@@ -143,11 +143,7 @@ _quiet = False
 
 @contextmanager
 def active(*, quiet: bool = False) -> Iterator[None]:
-    """Show what the library logs and its progress while the block runs.
-
-    Args:
-        quiet: suppress notes and progress; warnings and errors still appear.
-    """
+    """Show what the library logs and its progress while the block runs; `quiet` leaves only warnings and errors."""
     global _quiet
     logger, handler = logging.getLogger("fgvc_cli"), _Handler()
     before = _quiet, logger.level, library_progress.display

@@ -49,9 +49,7 @@ def show_all(statuses: Sequence[DatasetStatus], root: Path) -> None:
 def show_description(description: Description, arguments: str) -> None:
     """Print a dataset's facts and its splits, or what is missing and how to get it.
 
-    Args:
-        description: of the dataset.
-        arguments: that name it on the command line.
+    `arguments` name the dataset on the command line.
     """
     chosen, provision = description.chosen, description.provision
     spec = chosen.component.spec

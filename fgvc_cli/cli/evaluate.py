@@ -124,14 +124,7 @@ def evaluate(
 
 
 def _check_options(runs: int, ensemble: bool, sharpness: bool, around: Mapping[str, Any], per_class: bool) -> None:
-    """Refuse options that would be ignored.
-
-    Args:
-        runs: number of runs given.
-        ensemble, sharpness: whether these are requested.
-        around: the options of sharpness that are given.
-        per_class: whether all classes are to be listed.
-    """
+    """Refuse options that would be ignored; `runs` is the number of runs, `around` the given options of sharpness."""
     if ensemble and sharpness:
         raise UsageError("--ensemble and --sharpness exclude each other")
     if ensemble and runs < 2:

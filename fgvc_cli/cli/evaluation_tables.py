@@ -37,12 +37,7 @@ ROUNDING = 1e-6
 
 
 def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
-    """Print the metrics, the hardest classes and pairs, the most confident mistakes, the files and the next commands.
-
-    Args:
-        evaluation: the result.
-        all_classes: whether to list every class, or the worst few.
-    """
+    """Print the metrics, the hardest classes (or all) and pairs, the most confident mistakes, and the next commands."""
     summary, console = evaluation.summary, out()
     console.print(f"{summary.runs[0]} on {summary.images_text}\n", soft_wrap=True)
     console.print(_overall(summary))
@@ -60,12 +55,7 @@ def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
 
 
 def show_ensemble(evaluation: Evaluation, all_classes: bool) -> None:
-    """Print the metrics of the runs and their ensemble, how their errors differ, and what is hardest for the ensemble.
-
-    Args:
-        evaluation: the result of `evaluate_ensemble`.
-        all_classes: whether to list every class, or the worst few.
-    """
+    """Print the metrics of the runs and their ensemble, how their errors differ, and what is hardest for all."""
     summary, console = cast("EnsembleSummary", evaluation.summary), out()
     labels = dict(zip(summary.runs, run_labels(summary.runs), strict=True))
     console.print(f"Ensemble of {len(labels)} runs on {summary.images_text}\n", soft_wrap=True)

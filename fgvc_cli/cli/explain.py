@@ -179,14 +179,7 @@ def explain(
 
 
 def _check_options(has_images: bool, of_dataset: Mapping[str, Any], of_test: Mapping[str, Any], occlude: bool) -> None:
-    """Refuse options that would be ignored.
-
-    Args:
-        has_images: whether images are given.
-        of_dataset: options that select a dataset, by name.
-        of_test: options of the occlusion test, by name; None: not given.
-        occlude: whether the occlusion test is requested.
-    """
+    """Refuse options of a dataset and of the occlusion test that would be ignored."""
     dataset_options = [name for name, value in of_dataset.items() if value]
     if has_images and dataset_options:
         raise UsageError(f"IMAGES and {dataset_options[0]} exclude each other; give images or a dataset")

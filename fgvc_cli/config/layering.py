@@ -121,14 +121,14 @@ def tracker_tables(
         if tracker.name in merged:
             raise UsageError(f"train.track: two trackers are called '{tracker.name}'; use only one of them")
         merged[tracker.name] = {}
-    once_on = {split_reference(str(name))[1] for table in train for name in _listed(table.get("track"))}
+    ever_used = {split_reference(str(name))[1] for table in train for name in _listed(table.get("track"))}
     for table in tables:
         for name, settings in table.items():
             if not isinstance(settings, Mapping):
                 raise UsageError(f"tracker.{name}: name the tracker, as in tracker.NAME.{name}")
             if name in merged:
                 merged[name].update(settings)
-            elif name not in once_on:
+            elif name not in ever_used:
                 near = did_you_mean(name, merged)
                 raise UsageError(f"tracker.{name}: this tracker is not in use.{near} Turn it on with `track={name}`")
     return merged
@@ -196,7 +196,7 @@ class Recipe:
         return {kind: table["name"] for kind, table in self.settings.items() if "name" in table}
 
     def known_as(self, component: Component, registry: Registry) -> str:
-        """Return the name of a component in conditions; a foreign one with the name of an own one has its reference."""
+        """Return the name that conditions match; the reference if the bare name means the recipe's own component."""
         meant = own_name(component.kind, component.name, self.distribution, registry)
         return component.name if meant in (component.name, component.reference) else component.reference
 

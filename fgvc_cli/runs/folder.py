@@ -1,4 +1,4 @@
-"""Run folders: what a training writes, and how it is found again."""
+"""Run folders: their files, and how to create and find them."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Run(os.PathLike[str]):
         return [self._epoch(line, number) for number, line in enumerate(self._metric_lines(), 1)]
 
     def keep_metrics(self, epochs: int) -> None:
-        """Cut the metrics back to the epochs that the saved state has seen.
+        """Truncate the metrics to the epochs of the saved state.
 
         Raises:
             FgvcError: the file is damaged, or has fewer epochs.
@@ -253,7 +253,7 @@ def new_folder(out: Path | None, *names: str) -> Path:
             return path
     except OSError as error:
         raise _cannot_create(error) from error
-    raise FgvcError(f"{current().runs} has a thousand runs of this second; try again")
+    raise FgvcError(f"{current().runs} already has 999 runs created in this second; try again")
 
 
 def _cannot_create(error: OSError) -> FgvcError:

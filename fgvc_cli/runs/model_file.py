@@ -187,10 +187,7 @@ FORMAT = 1
 def save_classifier(path: Path, classifier: Classifier, document: dict[str, Any]) -> None:
     """Write a classifier to a file that is sufficient for prediction.
 
-    Args:
-        path: the file.
-        classifier: whose weights are saved.
-        document: metadata: components, class names, preprocessing, dataset, origin of the weights.
+    `document` is the metadata: components, class names, preprocessing, dataset, origin of the weights.
     """
     save(path, classifier.state_dict(), {"format": FORMAT, **document})
 

@@ -1,4 +1,4 @@
-"""What a training leaves in figures: lines of `metrics.jsonl`, `summary.json`, and metrics of a split.
+"""Metrics of a training: lines of `metrics.jsonl`, `summary.json`, and metrics of a split.
 
 Accuracies and other fractions are in [0, 1], losses are mean cross entropies in nats.
 """
@@ -20,7 +20,7 @@ class TrainMetrics:
         objectives: "objective" is the minimized loss, summed over the head's objectives; "objective.<name>" one of
             several, and "objective.<part>" (or "objective.<name>.<part>") a named part of it.
         loss, top1: of the first objective that has scores; None if none has.
-        top5: likewise; None with five classes or fewer.
+        top5: of the same objective; None with five classes or fewer.
     """
 
     images: int
@@ -242,7 +242,7 @@ class TrainingSummary:
         components: name, distribution, version and options by kind.
         recipe: name of the recipe.
         weights: what the weights were initialized from, and why.
-        epochs: number of epochs trained; 0 for a run made of a weights file.
+        epochs: number of epochs trained; 0 for a run created from a weights file.
         best_epoch: epoch whose weights are saved, from 1.
         stopped_early: whether early stopping ended the training.
         train, val: metrics of the best epoch.

@@ -32,10 +32,10 @@ from fgvc_cli.testing.models import (
 )
 from fgvc_cli.testing.tiny import (
     CLASSES,
+    EvaluateTwice,
     TinyBackbone,
     TinyConvolutional,
     TinyTokens,
-    Twice,
     groups_of,
     images_of,
     isolated,
@@ -403,7 +403,7 @@ def second_evaluation(head: HeadUnderTest) -> None:
     """An objective evaluated again at the same weights has the same loss."""
     classifier, batch = head.classifier(), head.batch()
     groups = groups_of(classifier.backbone, classifier.head)
-    optimizer = Twice(groups, None, tiny_sgd(groups))
+    optimizer = EvaluateTwice(groups, None, tiny_sgd(groups))
     update = update_of(classifier, optimizer)
     for _ in range(2):
         update([batch])

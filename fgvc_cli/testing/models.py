@@ -1,4 +1,4 @@
-"""Classifiers made of tiny components, and what checks do with them: updates, objectives, snapshots."""
+"""Classifiers built from tiny components, with their updates, objectives and snapshots, for checks."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class TinySgd(TorchOptimizer):
         return torch.optim.SGD(groups, lr=options.lr, momentum=0.9)
 
 
-class Twice(ComposedOptimizer):
+class EvaluateTwice(ComposedOptimizer):
     """Evaluates twice at the same weights and records both evaluations of each step."""
 
     def __init__(self, groups: Sequence[ParameterGroup], options: Any, base: Optimizer) -> None:

@@ -30,10 +30,10 @@ class Callback:
     """
 
     def on_train_start(self, run: RunStart, job: Job) -> None:
-        """Training starts or resumes; lines added to `job.notes` are shown to the user by callbacks further on."""
+        """Training starts or resumes; later callbacks show lines added to `job.notes` to the user."""
 
     def on_epoch_start(self, epoch: int, images: int, remaining: int) -> None:
-        """An epoch (from 1) of `images` images starts; `remaining` of them are left if it is resumed halfway."""
+        """An epoch (from 1) of `images` images starts; `remaining` of them are left if it is resumed mid-epoch."""
 
     def on_batch_end(self, images: int, metrics: Mapping[str, float] | None) -> None:
         """An update on `images` images is done; the running means of the epoch are given every few updates."""
@@ -113,8 +113,8 @@ class TrackerCallback(Callback):
     """Reports to an experiment tracker.
 
     A tracker that cannot start ends the training before its first update. One that raises later is warned of once and
-    never stops the run. What it prints goes to standard error, because standard output belongs to the command: packages
-    behind trackers like to print links.
+    never stops the run. What it prints goes to standard error, because standard output belongs to the command: tracking
+    packages print links.
 
     Raises:
         FgvcError: the tracker cannot be built, for example because its package is not installed, or is not a `Tracker`.

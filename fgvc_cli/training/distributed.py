@@ -40,7 +40,7 @@ LOST = ("Connection closed by peer", "Connection reset", "Broken pipe", "Connect
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the training.
+    """Rank of this process, and communication with the others.
 
     Attributes:
         launch: ranks and numbers of processes.
@@ -65,7 +65,7 @@ class Ranks:
 
     @property
     def shard(self) -> Shard:
-        """Which part of each epoch is this process's."""
+        """The part of each epoch that this process trains on."""
         return Shard(self.rank, self.count)
 
     def device(self, device: torch.device) -> torch.device:

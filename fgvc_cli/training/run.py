@@ -181,16 +181,16 @@ def train(
     callbacks: Sequence[Callback] = (),
     force: bool = False,
 ) -> TrainingResult:
-    """Train a new run.
+    """Train a new run; see `fgvc_cli.train`.
 
     Args:
         settings: settings of the user, weakest first.
         recipe: the recipe to start from; None: by whether there are weights.
         out: the run folder; None: a new one under the runs folder.
         offline: whether downloads are forbidden.
-        registry: finds components.
-        callbacks: follow the training.
-        force: whether a run at `out` may be replaced.
+        registry: where components are looked up.
+        callbacks: observe the training.
+        force: whether to replace a run at `out`.
 
     Raises:
         Interrupted: SIGINT or SIGTERM was received; the state is saved.
@@ -238,7 +238,7 @@ def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), o
 
 
 def _check_trackers(settings: Layer, run: Run, registry: Registry) -> None:
-    """Raise `FgvcError` if a tracker of the run is no longer installed, saying how to resume without it."""
+    """Raise `FgvcError` if a tracker of the run is no longer installed; it says how to resume without it."""
     for name in settings["train"].get("track", ()):
         try:
             registry.find("tracker", str(name))

@@ -61,7 +61,7 @@ class Draft:
     """Settings before it is known which weights are available.
 
     Attributes:
-        config: as it is if the requested weights are available.
+        config: settings to use if the requested weights are available.
         settings, recipe: of the user, to resolve again if they are not.
         facts: for the conditions of the recipe.
         weights: as requested.
@@ -93,9 +93,8 @@ class Plan:
 
 def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> Draft:
     """Resolve the settings of a new training as far as they do not depend on which weights are available."""
-    asked = [layer.get("train", {}) for layer in settings]
-    wanted = next((str(table["weights"]) for table in reversed(asked) if "weights" in table), "auto")
-    device = pick_device(next((str(table["device"]) for table in reversed(asked) if "device" in table), "auto"))
+    train = {name: value for layer in settings for name, value in layer.get("train", {}).items()}
+    wanted, device = str(train.get("weights", "auto")), pick_device(str(train.get("device", "auto")))
     facts = {"device": device.type, "weights": "none" if wanted == "none" else "pretrained"}
     base = recipe or (WITHOUT_WEIGHTS if wanted == "none" else WITH_WEIGHTS)
     return Draft(resolve(settings, base, facts, registry), settings, recipe, facts, wanted)
@@ -106,11 +105,6 @@ def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
 
     The availability of weights decides the default recipe, and may decide settings of any recipe. The choice is logged
     before a download, with name and size.
-
-    Args:
-        first: the settings so far.
-        offline: whether downloads are forbidden.
-        registry: finds the components.
     """
     backbone = _backbone(first.config)
     choice = choose(backbone, first.weights, offline)
@@ -131,13 +125,9 @@ def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
 def plan_resumed(
     settings: Sequence[Layer], recipe: str | None, saved_weights: str | None, registry: Registry, offline: bool
 ) -> Plan:
-    """Use the settings of a run folder unchanged.
+    """Use the settings and the recipe of a run folder unchanged.
 
-    Args:
-        settings, recipe: of the folder.
-        saved_weights: the line on the weights in the saved state; None: there is no state yet, so load them.
-        registry: finds the components.
-        offline: whether downloads are forbidden.
+    Weights are loaded only if there is no saved state yet, whose line on them is `saved_weights`.
     """
     config = resolve(settings, recipe or WITHOUT_WEIGHTS, {}, registry)
     backbone = _backbone(config)

@@ -45,7 +45,7 @@ class Trainer:
         job: what to train.
         run: the run folder.
         description: metadata for the model file.
-        callbacks: follow the training.
+        callbacks: observe the training.
         interrupt: set when a signal is received.
         progress: how far the training is.
         cache: cached decoded images.

@@ -93,7 +93,7 @@ def _head(opener: urllib.request.OpenerDirector, url: str) -> tuple[int, Message
 
 
 def _size(headers: Message) -> int | None:
-    """Return the size of the file; when the hub redirects, it gives it in a header of its own."""
+    """Return the size of the file; in a redirect of the hub, it is in a separate header."""
     text = headers.get("X-Linked-Size") or headers.get("Content-Length") or ""
     return int(text) if text.isdigit() and int(text) > 0 else None
 
@@ -159,13 +159,9 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
 
 
 def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
-    """Load the chosen published weights into the backbone, and download them if needed.
+    """Load the published weights that `choose` chose for this backbone, and download them if needed.
 
     A weights file is loaded later, because it may have weights for the head: see `weights_parts.load_file`.
-
-    Args:
-        choice: of `choose`.
-        backbone: the same backbone.
 
     Returns:
         Which entries were loaded; None if the backbone keeps its random weights.

@@ -47,7 +47,7 @@ def read_weights(path: Path) -> WeightsFile:
     in the file, is unwrapped, and the prefixes of wrappers ("module.", "_orig_mod.") are removed.
 
     Raises:
-        FgvcError: the file is damaged, has more than tensors, or no tensors.
+        FgvcError: the file is damaged, contains more than tensors, or no tensors.
     """
     description = None
     if _is_safetensors(path):
@@ -130,7 +130,7 @@ def _refusal(path: Path, cause: str) -> str:
     what = f"a pickled {found[1]}" if found else "a pickled model or object, unless it is damaged"
     safe = f"{path.stem}-state.pt"
     return (
-        f"the file has more than tensors ({what}), and loading it would run code of its author. If you trust it, load "
-        f"it in the code that saved it, save only the tensors with torch.save(net.state_dict(), '{safe}'), where net "
-        f"is the model, and use `weights={safe}`"
+        f"the file contains more than tensors ({what}), and loading it would run its author's code. If you trust it, "
+        f"load it in the code that saved it, save only the tensors with torch.save(net.state_dict(), '{safe}'), where "
+        f"net is the model, and use `weights={safe}`"
     )

@@ -70,7 +70,7 @@ class MammaliaDataset(PublishedDataset):
 
     def _hold_out(self, images: dict[str, list[Path]]) -> None:
         count, seed = self.options.test_images, self.options.test_seed
-        test = {label: _drawn(paths, label, count, seed) for label, paths in images.items()}
+        test = {label: _sample(paths, label, count, seed) for label, paths in images.items()}
         short = [label for label, paths in images.items() if len(paths) <= count]
         if short:
             raise FgvcError(
@@ -109,7 +109,7 @@ def _images(folder: Path) -> dict[str, list[Path]]:
     return {label: images for label, images in images_by_class(folder).items() if images} if folder.is_dir() else {}
 
 
-def _drawn(paths: list[Path], label: str, count: int, seed: int) -> set[Path]:
+def _sample(paths: list[Path], label: str, count: int, seed: int) -> set[Path]:
     """Draw images by a digest of their names: the same on every machine, and stable when images are added."""
 
     def rank(path: Path) -> bytes:

@@ -135,7 +135,7 @@ class Anatomy:
     feet: tuple[complex, complex]
 
 
-def _stand(pose: Pose, ground: Frame) -> Anatomy:
+def _anatomy(pose: Pose, ground: Frame) -> Anatomy:
     body = ground.at(0, pose.lean)
     neck = body.at(complex(0.30, -0.12), -pose.lean)
     head = neck.at(cmath.rect(0.36, pose.neck), pose.pitch)
@@ -167,19 +167,19 @@ def _reach(anatomy: Anatomy) -> Points:
     )
 
 
-def stand(pose: Pose) -> Anatomy:
+def place_bird(pose: Pose) -> Anatomy:
     """Place the bird inside the image, with size `pose.fill`, at `pose.place` of the free space."""
-    reach = _reach(_stand(pose, Frame(0j)))
+    reach = _reach(_anatomy(pose, Frame(0j)))
     left, right = float(reach.real.min()), float(reach.real.max())
     top, bottom = float(reach.imag.min()), float(reach.imag.max())
     scale = pose.fill / max(right - left, bottom - top)
     rooms = [1 - scale * (right - left), 1 - scale * (bottom - top)]
     margins = [room * (0.1 + 0.8 * place) for room, place in zip(rooms, pose.place, strict=True)]
     origin = complex(margins[0] - left * scale, margins[1] - top * scale)
-    return _stand(pose, Frame(origin, complex(scale)))
+    return _anatomy(pose, Frame(origin, complex(scale)))
 
 
-def guarded(anatomy: Anatomy) -> list[tuple[complex, float]]:
+def keep_clear(anatomy: Anatomy) -> list[tuple[complex, float]]:
     """Return circles (center, radius in image widths) around the deciding parts, which nothing may cover."""
     spots = [
         (anatomy.head, complex(0.0, -0.10), 0.38),

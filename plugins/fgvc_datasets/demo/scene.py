@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from fgvc_datasets.demo.anatomy import Anatomy, Plumage, Pose, guarded, sample_plumage, sample_pose, stand
+from fgvc_datasets.demo.anatomy import Anatomy, Plumage, Pose, keep_clear, place_bird, sample_plumage, sample_pose
 from fgvc_datasets.demo.bird import (
     draw_beak,
     draw_body_feathers,
@@ -58,12 +58,12 @@ def draw_scene(rng: np.random.Generator, traits: Traits, size: int) -> tuple[Ima
     """
     of_pose, of_plumage, of_season, of_perch, of_bird, of_leaves, of_light = rng.spawn(7)
     pose = sample_pose(of_pose)
-    anatomy = stand(pose)
+    anatomy = place_bird(pose)
     season = sample_season(of_season)
     canvas = Canvas(size, paint_backdrop(of_season, season))
     draw_perch(canvas, of_perch, season, anatomy, pose.perch_slope)
     outlines = _draw_bird(canvas, of_bird, pose, anatomy, sample_plumage(of_plumage), traits)
-    draw_front_leaves(canvas, of_leaves, season, guarded(anatomy))
+    draw_front_leaves(canvas, of_leaves, season, keep_clear(anatomy))
     image = expose(canvas.finish(), of_light)
     if pose.faces_left:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -80,7 +80,7 @@ class CmalHead(Head):
         scores: list[Tensor | None] = [None] * len(LEVELS)
         for level in needs.experts:
             expert = cast(Expert, self.experts[level])
-            with torch.set_grad_enabled(torch.is_grad_enabled() and level not in needs.watching):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and level not in needs.no_grad):
                 own_map, vector = expert(features.maps[self.map_indices[level]])
                 if needs.scored:
                     scores[level] = expert.classifier(vector)
@@ -107,8 +107,8 @@ class CmalHead(Head):
         attention = self._attend(output, images)
         boxes, overall_box = attention.expert_boxes, attention.overall_box
         del output, attention  # free this memory before the next four updates
-        yield self._objective("e2", self._drawn(images, boxes[:, 2], boxes[:, 0]), e2)
-        yield self._objective("e1", self._drawn(images, boxes[:, 2], boxes[:, 1]), e1)
+        yield self._objective("e2", self._draw_region(images, boxes[:, 2], boxes[:, 0]), e2)
+        yield self._objective("e1", self._draw_region(images, boxes[:, 2], boxes[:, 1]), e1)
         yield self._objective("overall", crop(images, overall_box), overall)
         yield self._objective("concat", images, concat)
 
@@ -155,7 +155,7 @@ class CmalHead(Head):
         classifiers = [cast(Expert, expert).classifier for expert in self.experts]
         return attend(output, classifiers, (images.shape[2], images.shape[3]), self.options)
 
-    def _drawn(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    def _draw_region(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Return one of two regions of the images, or the images: one draw for the whole batch.
 
         The draw is made on the CPU, which avoids a device synchronization, from the generator whose state a run saves.

@@ -25,14 +25,14 @@ class Part:
 
     Attributes:
         experts: experts to run; the backbone stops after the deepest map that they read.
-        watching: those of them that run without gradient, because only their attention is needed.
+        no_grad: those of them that run without gradient, because only their attention is needed.
         scored: whether the experts' own classifiers run.
         concat: whether the classifier of the concatenation runs.
         attends: whether to keep the experts' maps for attention.
     """
 
     experts: tuple[int, ...] = LEVELS
-    watching: tuple[int, ...] = ()
+    no_grad: tuple[int, ...] = ()
     scored: bool = True
     concat: bool = False
     attends: bool = False
@@ -40,7 +40,7 @@ class Part:
 
 PARTS: dict[str | None, Part] = {
     None: Part(concat=True, attends=True),
-    "e3": Part(watching=(0, 1), attends=True),
+    "e3": Part(no_grad=(0, 1), attends=True),
     "e2": Part(experts=(1,)),
     "e1": Part(experts=(0,)),
     "overall": Part(concat=True),
@@ -48,9 +48,7 @@ PARTS: dict[str | None, Part] = {
 }
 """The parts by the name of the objective; None is the whole head, as prediction needs it."""
 
-FULL_PARTS = {
-    name: replace(part, experts=LEVELS, watching=(), scored=True, concat=True) for name, part in PARTS.items()
-}
+FULL_PARTS = {name: replace(part, experts=LEVELS, no_grad=(), scored=True, concat=True) for name, part in PARTS.items()}
 """The same with the whole forward pass in each, as published: all batch-norm statistics are updated."""
 
 

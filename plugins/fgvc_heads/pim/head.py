@@ -41,8 +41,8 @@ class PimHead(Head):
             raise UsageError(f"pim needs feature maps, and the backbone {backbone.name} has none; try `head=linear`")
         self.map_indices = tuple(range(max(0, offered - options.maps), offered))
         self.maps = [backbone.maps[index] for index in self.map_indices]
-        self.asked = _num_selects(options, len(self.maps))
-        keeps = [min(asked, info.points) for asked, info in zip(self.asked, self.maps, strict=True)]
+        self.requested = _num_selects(options, len(self.maps))
+        keeps = [min(requested, info.points) for requested, info in zip(self.requested, self.maps, strict=True)]
 
         upsampling = options.upsampling
         if upsampling == "auto":
@@ -118,9 +118,9 @@ class PimHead(Head):
         if self.options.maps > len(info.maps):
             lines.append(f"pim: `head.maps={self.options.maps}`, but {info.name} has {len(info.maps)}; using all")
         whole = [
-            f"map {index} ({found.points} points, {asked} requested)"
-            for index, found, asked in zip(self.map_indices, self.maps, self.asked, strict=True)
-            if asked >= found.points
+            f"map {index} ({found.points} points, {requested} requested)"
+            for index, found, requested in zip(self.map_indices, self.maps, self.requested, strict=True)
+            if requested >= found.points
         ]
         if whole:
             lines.append(
@@ -132,7 +132,7 @@ class PimHead(Head):
     def published(self, state: Mapping[str, Tensor]) -> PublishedState | None:
         """Split a checkpoint of the public code into head and backbone."""
         learned = any(isinstance(module, TokenUpsampling) for module in self.pyramid.upsamplers)
-        return split_checkpoint(state, self.options, self.asked, self.backbone_info, self.maps, learned)
+        return split_checkpoint(state, self.options, self.requested, self.backbone_info, self.maps, learned)
 
 
 def _num_selects(options: PimOptions, maps: int) -> tuple[int, ...]:

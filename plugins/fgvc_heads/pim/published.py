@@ -44,7 +44,7 @@ LINEAR_HERE = re.compile(r"(pyramid\.projections\.\d+\.\d|selectors\.\d+\.\w+)\.
 def split_checkpoint(
     state: Mapping[str, Tensor],
     options: PimOptions,
-    asked: Sequence[int],
+    requested: Sequence[int],
     backbone: BackboneInfo,
     maps: Sequence[MapInfo],
     learned: bool,
@@ -54,7 +54,7 @@ def split_checkpoint(
     Args:
         state: the state dict.
         options: of the head to load into.
-        asked: number of points that it requests of each map.
+        requested: number of points that it requests of each map.
         backbone: its backbone.
         maps: the maps that it uses, shallow first.
         learned: whether its pyramid upsamples by a learned map over tokens.
@@ -82,7 +82,7 @@ def split_checkpoint(
             own[name] = value.flatten(1) if LINEAR_HERE.fullmatch(name) and value.ndim > 2 else value
     differences: list[str] = []
     if state.keys() >= {"combiner.conv1.weight", "combiner.adj1"}:  # if not, the host reports what is missing
-        differences = list(_differences(state, levels, options, asked, maps))
+        differences = list(_differences(state, levels, options, requested, maps))
         if len(levels) == len(maps):
             differences += _differences_of_maps(state, levels, backbone, maps, learned)
     return PublishedState(
@@ -124,7 +124,7 @@ def _differences(
     state: Mapping[str, Tensor],
     levels: Sequence[str],
     options: PimOptions,
-    asked: Sequence[int],
+    requested: Sequence[int],
     maps: Sequence[MapInfo],
 ) -> Iterator[str]:
     """Yield the head settings that the shapes in the file require."""
@@ -134,11 +134,11 @@ def _differences(
     if len(levels) != len(maps):
         yield f"`head.maps={len(levels)}`"
         return
-    kept = sum(min(number, info.points) for number, info in zip(asked, maps, strict=True))
-    if points == sum(asked) > kept:
+    kept = sum(min(number, info.points) for number, info in zip(requested, maps, strict=True))
+    if points == sum(requested) > kept:
         yield f"a larger `image_size` (here the maps have only {kept} of its {points} points)"
     elif points != kept:
-        yield f"`head.num_selects` with a sum of {points} (here it is {sum(asked)})"
+        yield f"`head.num_selects` with a sum of {points} (here it is {sum(requested)})"
     elif state["combiner.adj1"].shape[0] != max(1, kept // options.joints_divisor):
         yield "`head.joints_divisor=32`"
 

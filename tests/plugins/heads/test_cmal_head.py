@@ -148,7 +148,7 @@ class TestObjectives:
         head, images = head_of(cnn), torch.randn(1, 3, 4, 4)
         boxes = [torch.tensor([[0, 0, 1, 1]]), torch.tensor([[3, 3, 4, 4]])]
         torch.manual_seed(0)
-        drawn = [head._drawn(images, *boxes) for _ in range(3000)]
+        drawn = [head._draw_region(images, *boxes) for _ in range(3000)]
         first = sum(torch.equal(d[0, :, 0, 0], images[0, :, 0, 0]) and d is not images for d in drawn)
         raw = sum(d is images for d in drawn)
         for count in (first, raw, 3000 - first - raw):

@@ -72,7 +72,9 @@ class TestMacs:
             model = copy.deepcopy(model)
         counts = {}
         with fake:
-            model.head._drawn = lambda images, *_: images  # a draw is a number, too; a region costs what images cost
+            model.head._draw_region = lambda images, *_: (
+                images
+            )  # a draw is a number, too; a region costs what images cost
             generator = model.head.objectives(torch.empty(2, 3, 448, 448), torch.zeros(2, dtype=torch.int64))
             objective = next(generator)
             while objective:
