@@ -214,7 +214,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows, which refuses to rename a folder with open files: protection enough
+except ImportError:  # Windows, which refuses to rename a folder with open files, which suffices
     fcntl = None
 
 POLL_SECONDS = 0.002

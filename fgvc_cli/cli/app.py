@@ -68,7 +68,7 @@ def _usage_message(error: BaseException) -> str:
 
 
 def _close_stdout() -> None:
-    """Redirect standard output to nowhere: its reader is gone, and Python would raise again at exit."""
+    """Redirect standard output to the null device: its pipe is closed, and Python would raise again at exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # a captured stream has no file number

@@ -189,7 +189,7 @@ def compare(
 
 
 def _parsed(batch_size: str | None) -> int | Literal["max"] | None:
-    """Return a batch size as typed: a number or "max"."""
+    """Parse a batch size: a number or "max"."""
     if batch_size is None or batch_size == "max":
         return batch_size  # type: ignore[return-value]
     if not batch_size.isdecimal() or int(batch_size) < 1:

@@ -111,7 +111,7 @@ def prepare(
 
     chosen = choose_dataset(name, None, set_ or [], get_registry())
     if chosen.is_own:
-        raise UsageError(f"'{name}' is made from your own files and needs no download. Try fgvc data check --data PATH")
+        raise UsageError(f"'{name}' reads your own files and needs no download. Try fgvc data check --data PATH")
     provision = chosen.provision()
     arguments = arguments_of(chosen, set_ or [])
     if provision is not None:

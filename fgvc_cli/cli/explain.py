@@ -219,16 +219,16 @@ def explain_images(
     from fgvc_cli.registry import get_registry
     from fgvc_cli.scoring.model import load
 
-    made = make_explainers(explainers, settings, get_registry())
+    built = make_explainers(explainers, settings, get_registry())
     found, failures = find_inputs(paths)
     images = [path for path in found if path in paths or not path.name.lower().endswith(PANEL_SUFFIX)]
     panels = dict(zip(map(str, images), panel_files(images, out, force), strict=True))
     runs = [load(model, inference) for model in models]
     inputs = [InputImage(str(path), path, true_class(path, runs[0].classifier.class_names)) for path in images]
-    explanations = ImageExplanations(runs, made, inputs, target, masking, steps if masking else 0, failures)
+    explanations = ImageExplanations(runs, built, inputs, target, masking, steps if masking else 0, failures)
     for ready in runs:
         console.note(f"run        {ready.run}")
-    for line in dict.fromkeys(line for ready in runs for e in made for line in e.notes(ready.classifier)):
+    for line in dict.fromkeys(line for ready in runs for e in built for line in e.notes(ready.classifier)):
         console.note(line)
     if len(found) > len(images):
         console.note(f"skipping {counted(len(found) - len(images), 'earlier picture')} (*{PANEL_SUFFIX})")
@@ -236,7 +236,7 @@ def explain_images(
         console.warn(f"skipping {name}: {reason}")
     request = {
         "runs": [str(ready.run) for ready in runs],
-        "explainers": [{"name": e.name, "options": dict(e.options)} for e in made],
+        "explainers": [{"name": e.name, "options": dict(e.options)} for e in built],
         "target": target,
         "occlusion": None if masking is None else {**vars(masking), "steps": steps},
     }

@@ -60,7 +60,7 @@ def _set_metavar(parameter: Any) -> None:
         parameter.metavar = parameter.name.upper()
     elif parameter.metavar is None:
         parameter.metavar = "" if parameter.is_flag else METAVARS.get(_type_name(parameter), "TEXT")
-    if is_argument and hasattr(parameter, "display_type_rich"):  # its name says enough
+    if is_argument and hasattr(parameter, "display_type_rich"):  # its name suffices
         parameter.display_type_rich = lambda ctx: ""  # noqa: ARG005
 
 

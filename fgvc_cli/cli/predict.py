@@ -79,7 +79,7 @@ def predict(
 
 
 class PredictionWriter(Protocol):
-    """Writes predictions to standard output as they are made, so that none are kept in memory."""
+    """Writes predictions to standard output as they are computed, so that none are kept in memory."""
 
     def batch(self, predictions: Sequence[Prediction]) -> None:
         """Write the predictions of some images."""

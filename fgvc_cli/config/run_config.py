@@ -143,7 +143,7 @@ class RunConfig:
         return document
 
     def as_layer(self) -> Layer:
-        """Return the settings as one layer, from which `resolve` makes the same configuration."""
+        """Return the settings as one layer, from which `resolve` builds the same configuration."""
         return {section: table for section, table in self.as_document().items() if section in SECTIONS}
 
     def as_toml(self) -> str:

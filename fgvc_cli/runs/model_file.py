@@ -267,7 +267,7 @@ def model_file(path: Path) -> Path:
 
 
 def _component(kind: Kind, document: dict[str, Any], registry: Registry, file: Path) -> tuple[Component, Any]:
-    """Find the component that the file was made with, in the same distribution."""
+    """Find the component that the file was written with, in the same distribution."""
     record = document["components"][kind]
     try:
         component = registry.find(kind, f"{record['distribution']}:{record['name']}")

@@ -67,7 +67,7 @@ class EvaluationSummary(SplitMetrics):
 
     Attributes:
         runs: paths of the runs; several if their predictions were averaged.
-        dataset: "name", and "data": the folder or file it was made from, or None.
+        dataset: "name", and "data": the folder or file it was read from, or None.
         split: name of the split.
         origin: where the split comes from: "official", "drawn (seed 0)".
         notes: what a user should know when reading the metrics.
@@ -224,7 +224,7 @@ def most_confident_mistakes(scores: Scores, class_names: Sequence[str], n: int =
 
 
 def dataset_record(name: str, data: Path | None) -> dict[str, str | None]:
-    """Return what a summary records of a dataset: its name, and the folder or file that it was made from."""
+    """Return what a summary records of a dataset: its name, and the folder or file that it was read from."""
     return {"name": name, "data": None if data is None else str(data)}
 
 

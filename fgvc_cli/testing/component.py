@@ -118,14 +118,14 @@ class ComponentUnderTest:
         target = self.target()
         if signature_mismatch(target, arguments):
             raise NotApplicable("its target does not accept the host's arguments")
-        made = target(**arguments)
+        instance = target(**arguments)
         expect(
-            isinstance(made, contract),
+            isinstance(instance, contract),
             f"a {contract.__name__}",
-            f"{self.component.spec.target} makes a {type(made).__name__}",
+            f"{self.component.spec.target} returns a {type(instance).__name__}",
             f"derive it from fgvc_cli.contracts.{contract.__name__}",
         )
-        return made
+        return instance
 
 
 SPEC: Checks[ComponentUnderTest] = Checks(lambda component: component)

@@ -126,11 +126,11 @@ def batch_independent(explainer: ExplainerUnderTest) -> None:
 def stateless(explainer: ExplainerUnderTest) -> None:
     """The maps of some images are the same after other images."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
-    made = explainer.make(classifier)
+    instance = explainer.make(classifier)
     found = []
     for given in (images, images.flip(3), images):
         with seeded(1):
-            found.append(made.explain(classifier, given, targets))
+            found.append(instance.explain(classifier, given, targets))
     worst = float((found[0] - found[2]).abs().max())
     expect(worst <= ROUNDING, "the same maps again", f"they differ by up to {worst:.2g}", "keep nothing between calls")
 
@@ -139,12 +139,12 @@ def stateless(explainer: ExplainerUnderTest) -> None:
 def no_side_effects(explainer: ExplainerUnderTest) -> None:
     """Hooks, gradients, requires_grad, modes, weights, buffers, images and the gradient mode are unchanged."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
-    made = explainer.make(classifier)
+    instance = explainer.make(classifier)
     classifier.backbone.requires_grad_(False)  # so that some parameters are frozen and others are not
     for enabled in (True, False):
         before, given = _Snapshot(classifier), images.clone()
         with torch.set_grad_enabled(enabled):
-            maps = made.explain(classifier, images, targets)
+            maps = instance.explain(classifier, images, targets)
             same = torch.is_grad_enabled() == enabled
             expect(same, "an unchanged gradient mode", "it is switched", "use a with block")
         before.expect_unchanged(classifier)
@@ -157,12 +157,12 @@ def no_side_effects(explainer: ExplainerUnderTest) -> None:
 def no_side_effects_after_error(explainer: ExplainerUnderTest) -> None:
     """The same if a module of the model raises."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
-    made = explainer.make(classifier)
+    instance = explainer.make(classifier)
     before = _Snapshot(classifier)
     head: nn.Module = classifier.head
     head.forward = _fail
     try:
-        made.explain(classifier, images, targets)
+        instance.explain(classifier, images, targets)
     except _DeliberateError:
         pass
     except Exception as error:
@@ -206,9 +206,9 @@ def notes(explainer: ExplainerUnderTest) -> None:
 def no_sync(explainer: ExplainerUnderTest) -> None:
     """No operation of explain reads a value off the device."""
     classifier, (images, targets) = explainer.classifier(), explainer.batch()
-    made = explainer.make(classifier)
+    instance = explainer.make(classifier)
     with SyncDetector() as detector:
-        made.explain(classifier, images, targets)
+        instance.explain(classifier, images, targets)
     detector.expect_none()
 
 

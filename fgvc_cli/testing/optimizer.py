@@ -100,14 +100,16 @@ def rates(optimizer: OptimizerUnderTest) -> None:
 @CHECKS("set_rate() scales the learning rates", "Warm-up and decay multiply the options by a factor from 0 to 1.")
 def schedule(optimizer: OptimizerUnderTest) -> None:
     """set_rate(f) sets each rate to f times its option, whatever it was before; at 0 nothing changes."""
-    problem, made = optimizer.on_quadratic(lr=0.01, head_lr=0.03)
+    problem, instance = optimizer.on_quadratic(lr=0.01, head_lr=0.03)
     for factor in (0.5, 0.25, 1.0, 0.0):
-        made.set_rate(factor)
+        instance.set_rate(factor)
         expected = {"backbone": factor * 0.01, "head": factor * 0.03}
-        close = all(abs(made.rates()[part] - rate) < 1e-9 for part, rate in expected.items())
-        expect(close, f"rates of {expected} after set_rate({factor})", f"rates() returned {made.rates()}", RATES_FIX)
+        close = all(abs(instance.rates()[part] - rate) < 1e-9 for part, rate in expected.items())
+        expect(
+            close, f"rates of {expected} after set_rate({factor})", f"rates() returned {instance.rates()}", RATES_FIX
+        )
     before = problem.values()
-    made.step(QuadraticClosure(problem))
+    instance.step(QuadraticClosure(problem))
     moved = _moved(before, problem.values())
     fix = "scale every change by the rate"
     expect(not moved, "unchanged parameters at a rate of 0", f"{some(moved)} changed", fix)
@@ -121,12 +123,12 @@ def rate_per_part(optimizer: OptimizerUnderTest) -> None:
         ("backbone", "head", {"lr": 0.0, "head_lr": 0.01}),
     ):
         try:
-            problem, made = optimizer.on_quadratic(**rates_set)
+            problem, instance = optimizer.on_quadratic(**rates_set)
         except UsageError as error:
             raise NotApplicable(f"its options refuse a rate of 0: {error}") from None
         before = problem.values()
         for _ in range(2):
-            made.step(QuadraticClosure(problem))
+            instance.step(QuadraticClosure(problem))
         moved = _moved(before, problem.values())
         wrong = [name for name in moved if name.startswith(still)]
         fix = "use the rate of the parameter's group"
@@ -138,9 +140,9 @@ def rate_per_part(optimizer: OptimizerUnderTest) -> None:
 @CHECKS("step updates exactly the parameters with gradients", "Frozen and unused parameters must not change.")
 def updated_parameters(optimizer: OptimizerUnderTest) -> None:
     """Every parameter with a gradient changes; one without, and a frozen one, stay equal bit for bit."""
-    problem, made = optimizer.on_quadratic()
+    problem, instance = optimizer.on_quadratic()
     before = problem.values()
-    made.step(QuadraticClosure(problem, without=("head.bias",)))
+    instance.step(QuadraticClosure(problem, without=("head.bias",)))
     moved = _moved(before, problem.values())
     stuck = [name for name in before if name not in (*moved, "head.bias", "backbone.frozen")]
     expect(not stuck, "every parameter with a gradient to change", f"{some(stuck)} did not", "update every group")
@@ -151,8 +153,8 @@ def updated_parameters(optimizer: OptimizerUnderTest) -> None:
 @CHECKS("loss decreases", f"{STEPS} steps on a quadratic problem must decrease the loss.")
 def loss_decreases(optimizer: OptimizerUnderTest) -> None:
     """The loss after some steps is lower than before."""
-    problem, made = optimizer.on_quadratic()
-    first, last = _run(problem, made)
+    problem, instance = optimizer.on_quadratic()
+    first, last = _run(problem, instance)
     found = f"it went from {first:.4g} to {last:.4g}"
     expect(last < first, f"a lower loss after {STEPS} steps", found, "look for a wrong sign")
 
@@ -160,13 +162,13 @@ def loss_decreases(optimizer: OptimizerUnderTest) -> None:
 @CHECKS("skips steps with non-finite gradients", "One batch that overflows must not ruin a run.")
 def found_inf(optimizer: OptimizerUnderTest) -> None:
     """If closure.found_inf is 1.0, nothing changes, and the next step is finite and changes something."""
-    problem, made = optimizer.on_quadratic()
-    made.step(QuadraticClosure(problem))
+    problem, instance = optimizer.on_quadratic()
+    instance.step(QuadraticClosure(problem))
     before = problem.values()
-    made.step(QuadraticClosure(problem, found_inf=torch.ones(())))
+    instance.step(QuadraticClosure(problem, found_inf=torch.ones(())))
     moved = _moved(before, problem.values())
     expect(not moved, "unchanged parameters if closure.found_inf is 1.0", f"{some(moved)} changed", FOUND_INF_FIX)
-    made.step(QuadraticClosure(problem))
+    instance.step(QuadraticClosure(problem))
     after = problem.values()
     wrong = [name for name, value in after.items() if not value.isfinite().all()]
     expect(not wrong, "finite parameters in the step after a skipped one", f"{some(wrong)}: not finite", FOUND_INF_FIX)
@@ -176,9 +178,9 @@ def found_inf(optimizer: OptimizerUnderTest) -> None:
 @CHECKS("number of evaluations matches the spec", "Benchmarks use it, and a base optimizer must have one.")
 def passes(optimizer: OptimizerUnderTest) -> None:
     """A step makes spec.passes evaluations, calls closure(), and returns the first evaluation."""
-    problem, made = optimizer.on_quadratic()
+    problem, instance = optimizer.on_quadratic()
     closure = QuadraticClosure(problem)
-    returned = made.step(closure)
+    returned = instance.step(closure)
     expect(
         len(closure.calls) == optimizer.spec.passes,
         f"{optimizer.spec.passes} evaluations per step, as in the spec's passes",
@@ -198,15 +200,15 @@ def passes(optimizer: OptimizerUnderTest) -> None:
 @CHECKS("moves_without_grad is accurate", 'Objectives with missing_grad="zero" depend on it.')
 def moves_without_grad(optimizer: OptimizerUnderTest) -> None:
     """If moves_without_grad is true, a zero gradient changes a parameter that changed before."""
-    problem, made = optimizer.on_quadratic()
-    flag = made.moves_without_grad
+    problem, instance = optimizer.on_quadratic()
+    flag = instance.moves_without_grad
     expect(isinstance(flag, bool), "moves_without_grad to be True or False", f"it is {flag!r}", "choose one")
     if not flag:
         raise NotApplicable("moves_without_grad is False")
     for _ in range(2):
-        made.step(QuadraticClosure(problem))
+        instance.step(QuadraticClosure(problem))
     before = problem.values()
-    made.step(QuadraticClosure(problem, zero_grad=("head.weight",)))
+    instance.step(QuadraticClosure(problem, zero_grad=("head.weight",)))
     expect(
         "head.weight" in _moved(before, problem.values()),
         "momentum or weight decay to change a parameter with a zero gradient",
@@ -234,17 +236,17 @@ def multi_pass_base(optimizer: OptimizerUnderTest) -> None:
     if optimizer.base is None:
         raise NotApplicable("it has no base")
     problem = Quadratic()
-    made = optimizer.make(problem.groups())
-    composed = isinstance(made, ComposedOptimizer)
-    expect(composed, "a ComposedOptimizer", f"a {type(made).__name__}", "derive it from that")
+    instance = optimizer.make(problem.groups())
+    composed = isinstance(instance, ComposedOptimizer)
+    expect(composed, "a ComposedOptimizer", f"a {type(instance).__name__}", "derive it from that")
 
     def greedy(closure: Closure) -> Evaluation:
         closure()
         return closure()
 
-    cast(Any, made).base.step = greedy
+    cast(Any, instance).base.step = greedy
     try:
-        made.step(QuadraticClosure(problem))
+        instance.step(QuadraticClosure(problem))
     except FgvcError:
         return
     raise ContractError("an FgvcError for a base that evaluates twice", "none is raised", "pass a SingleEvaluation")
@@ -253,12 +255,12 @@ def multi_pass_base(optimizer: OptimizerUnderTest) -> None:
 @CHECKS("step does not synchronize with the device", ABOUT_SYNC, advisory=True)
 def no_sync(optimizer: OptimizerUnderTest) -> None:
     """No operation of a step reads a value off the device."""
-    problem, made = optimizer.on_quadratic()
-    made.step(QuadraticClosure(problem))
+    problem, instance = optimizer.on_quadratic()
+    instance.step(QuadraticClosure(problem))
     closure = QuadraticClosure(problem)
     closure()  # before the detector is active, which would find operations of the closure itself
     with SyncDetector() as detector:
-        made.step(_Evaluated(closure.evaluations[0], closure.found_inf))
+        instance.step(_Evaluated(closure.evaluations[0], closure.found_inf))
     detector.expect_none()
 
 
@@ -267,23 +269,23 @@ def no_sync(optimizer: OptimizerUnderTest) -> None:
 )
 def serializable(optimizer: OptimizerUnderTest) -> None:
     """The state dict can be written as safetensors and JSON."""
-    problem, made = optimizer.on_quadratic()
-    _steps(problem, made, 0, 2)
-    _saved(made)
+    problem, instance = optimizer.on_quadratic()
+    _steps(problem, instance, 0, 2)
+    _saved(instance)
 
 
 @CHECKS("resumes bit for bit", "A resumed run must be equal to one that was never interrupted.")
 def resume(optimizer: OptimizerUnderTest) -> None:
     """Another instance that loads the state takes the same steps."""
-    problem, made = optimizer.on_quadratic()
-    made.set_rate(0.7)
-    _steps(problem, made, 0, RESUMED_STEPS)
+    problem, instance = optimizer.on_quadratic()
+    instance.set_rate(0.7)
+    _steps(problem, instance, 0, RESUMED_STEPS)
     other_problem, other = optimizer.on_quadratic()
     other_problem.set(problem.values())
-    other.load_state_dict(_saved(made))
-    for each in (made, other):  # the schedule sets the rate before every step
+    other.load_state_dict(_saved(instance))
+    for each in (instance, other):  # the schedule sets the rate before every step
         each.set_rate(0.5)
-    _steps(problem, made, RESUMED_STEPS, RESUMED_STEPS)
+    _steps(problem, instance, RESUMED_STEPS, RESUMED_STEPS)
     _steps(other_problem, other, RESUMED_STEPS, RESUMED_STEPS)
     differing = _moved(problem.values(), other_problem.values())
     expect(

@@ -107,12 +107,12 @@ CHECKS: Checks[TrackerUnderTest] = Checks(TrackerUnderTest)
 def complete_run(tracker: TrackerUnderTest) -> None:
     """The start, two epochs and the end raise nothing; notes() returns a list of lines."""
     with tiny_run() as run:
-        made = tracker.make()
-        made.started(run)
-        notes = made.notes()
+        instance = tracker.make()
+        instance.started(run)
+        notes = instance.notes()
         for epoch in (1, 2):
-            made.epoch_finished(metrics_of(epoch))
-        made.finished(summary_of())
+            instance.epoch_finished(metrics_of(epoch))
+        instance.finished(summary_of())
     expect_lines(notes)
 
 
@@ -120,10 +120,10 @@ def complete_run(tracker: TrackerUnderTest) -> None:
 def missing_metrics(tracker: TrackerUnderTest) -> None:
     """Metrics that are None raise nothing."""
     with tiny_run() as run:
-        made = tracker.make()
-        made.started(run)
-        made.epoch_finished({**metrics_of(1), "val": None, "train": {"objective": None, "images": 48}})
-        made.finished({**summary_of(), "val": None, "test": None})
+        instance = tracker.make()
+        instance.started(run)
+        instance.epoch_finished({**metrics_of(1), "val": None, "train": {"objective": None, "images": 48}})
+        instance.finished({**summary_of(), "val": None, "test": None})
 
 
 @CHECKS("handles interruption and resuming", "finished(None) is called after Ctrl-C and errors.")
@@ -131,11 +131,11 @@ def interrupted(tracker: TrackerUnderTest) -> None:
     """finished(None), after an epoch or before the first, and a resumed run raise nothing."""
     with tiny_run() as run:
         for epochs in (0, 1):
-            made = tracker.make()
-            made.started(run)
+            instance = tracker.make()
+            instance.started(run)
             for epoch in range(1, epochs + 1):
-                made.epoch_finished(metrics_of(epoch))
-            made.finished(None)
+                instance.epoch_finished(metrics_of(epoch))
+            instance.finished(None)
         again = tracker.make()
         again.started(RunStart(run.folder, CONFIG, run.class_names, resumed=True, epochs_done=1))
         again.epoch_finished(metrics_of(2))
@@ -156,11 +156,11 @@ def no_early_writes(tracker: TrackerUnderTest) -> None:
 def own_folder(tracker: TrackerUnderTest) -> None:
     """In the run folder it writes only below trackers/ and changes no other file."""
     with tiny_run() as run, chdir(run.folder.parent):
-        made = tracker.make()
+        instance = tracker.make()
         before, known = (run.folder / "config.toml").read_bytes(), _files(run.folder)
-        made.started(run)
-        made.epoch_finished(metrics_of(1))
-        made.finished(summary_of())
+        instance.started(run)
+        instance.epoch_finished(metrics_of(1))
+        instance.finished(summary_of())
         new = sorted(name for name in _files(run.folder) - known if not name.startswith("trackers/"))
         same = (run.folder / "config.toml").read_bytes() == before
     fix = "write into run.own_folder(NAME)"
@@ -174,10 +174,10 @@ def unchanged_arguments(tracker: TrackerUnderTest) -> None:
     given = {"config": copy.deepcopy(CONFIG), "metrics": metrics_of(1), "summary": summary_of()}
     before = copy.deepcopy(given)
     with tiny_run() as run:
-        made = tracker.make()
-        made.started(RunStart(run.folder, given["config"], run.class_names, resumed=False))
-        made.epoch_finished(given["metrics"])
-        made.finished(given["summary"])
+        instance = tracker.make()
+        instance.started(RunStart(run.folder, given["config"], run.class_names, resumed=False))
+        instance.epoch_finished(given["metrics"])
+        instance.finished(given["summary"])
     changed = [name for name, value in given.items() if value != before[name]]
     expect(not changed, "unchanged arguments", f"it changes the {some(changed)}", "copy before changing")
 

@@ -154,7 +154,7 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
     """
     config, train = plan.config, plan.config.train
     if not train.epochs and plan.file is None:
-        raise UsageError("`epochs=0` makes a run from a weights file without training; pass one as `weights`")
+        raise UsageError("`epochs=0` creates a run from a weights file without training; pass one as `weights`")
     device = ranks.device(pick_device(train.device))
     precision = resolve_precision(train.precision, device)
     torch.manual_seed(train.seed)

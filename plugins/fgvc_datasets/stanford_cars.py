@@ -20,7 +20,7 @@ class StanfordCarsDataset(TorchvisionDataset):
     published: ClassVar[Mapping[str, int]] = {"train": 8144, "test": 8041}
     needed = ("cars_train", "cars_test", "devkit/cars_meta.mat", *ANNOTATIONS.values())
     by_hand = """\
-The links of ai.stanford.edu are gone, and no other official one is known (https://github.com/pytorch/vision/issues/7545).
+The links of ai.stanford.edu no longer work, and no other official one is known (https://github.com/pytorch/vision/issues/7545).
 Copies are on Kaggle; rickyyyyyyy/torchvision-stanford-cars has this layout, which torchvision reads too. Put here:
   cars_train/00001.jpg ... 08144.jpg   (not cars_train/cars_train/, as some copies have it)
   cars_test/00001.jpg ... 08041.jpg

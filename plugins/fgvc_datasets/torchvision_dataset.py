@@ -106,7 +106,7 @@ class TorchvisionDataset(PublishedDataset):
         """Return the error for a file or folder that is not as published."""
         prepare = f"prepare {self.name} again" + (f" with{self.settings}" if self.settings else "")
         if path.is_dir():
-            return FgvcError(f"{path}: {cause}; remove foreign files, or move the folder away and {prepare}")
+            return FgvcError(f"{path}: {cause}; remove extra files, or move the folder away and {prepare}")
         return FgvcError(f"{path}: {cause}; {'delete it and ' if path.exists() else ''}{prepare}")
 
     def relative(self, path: str | Path) -> str:

@@ -83,14 +83,14 @@ def _pattern(anatomy: Anatomy, plumage: Plumage) -> Image.Image:
 def _roundness(discs: list[tuple[complex, float]], light: complex, unit: float) -> Image.Image:
     """Return a gray image, bright on the side of the `light`, from the blurred silhouette."""
     soft = _mask(discs, _SIDE).filter(ImageFilter.GaussianBlur(0.13 * unit * _SIDE))
-    towards = light * 0.11 * unit * _SIDE
+    toward = light * 0.11 * unit * _SIDE
     return soft.transform(
-        (_SIDE, _SIDE), Image.Transform.AFFINE, (1, 0, -towards.real, 0, 1, -towards.imag), Image.Resampling.BILINEAR
+        (_SIDE, _SIDE), Image.Transform.AFFINE, (1, 0, -toward.real, 0, 1, -toward.imag), Image.Resampling.BILINEAR
     )
 
 
 def draw_trunk(canvas: Canvas, anatomy: Anatomy, plumage: Plumage, plumpness: float, light: complex) -> None:
-    """Draw trunk and head, colored and shaded; `light` is the unit vector towards the light."""
+    """Draw trunk and head, colored and shaded; `light` is the unit vector toward the light."""
     discs = silhouette(anatomy, plumpness)
     roundness = _roundness(discs, light, anatomy.ground.scale)
     gain = roundness.point([round(132 + 123 * (i / 255) ** 0.8) for i in range(256)])

@@ -170,7 +170,7 @@ def draw_front_leaves(
 
 
 def light_direction(rng: np.random.Generator) -> complex:
-    """Sample a unit vector towards the light, which comes from above."""
+    """Sample a unit vector toward the light, which comes from above."""
     return cmath.rect(1.0, -math.pi / 2 + rng.uniform(-0.9, 0.9))
 
 

@@ -60,7 +60,7 @@ def split_checkpoint(
         learned: whether its pyramid upsamples by a learned map over tokens.
 
     Raises:
-        FgvcError: it was made without the feature pyramid or the combiner, or on torchvision's EfficientNet.
+        FgvcError: it was trained without the feature pyramid or the combiner, or on torchvision's EfficientNet.
     """
     levels = _levels(state)
     combines = "combiner.param_pool0.weight" in state
@@ -68,7 +68,7 @@ def split_checkpoint(
         return None
     if not levels or not combines:
         lacking = "use_fpn" if combines else "use_combiner"
-        raise FgvcError(f"PIM's checkpoint was made with {lacking}: False, and the head pim always has that part")
+        raise FgvcError(f"PIM's checkpoint was trained with {lacking}: False, and the head pim always has that part")
     if "backbone.features.0.0.weight" in state:
         raise FgvcError(
             "PIM's EfficientNet is torchvision's, whose entries are named differently from timm's; its checkpoints "

@@ -60,7 +60,7 @@ def test_folders_created_by_torchvision_are_used(sets, version):
 def test_a_foreign_file_among_the_species_is_named(sets):
     sets.write(sets.case("inat", version="2021"))
     (sets.root / "inat" / "2021_train" / ".DS_Store").touch()
-    with pytest.raises(FgvcError, match=r"2021_train: not as published: .*\.DS_Store.*remove foreign files"):
+    with pytest.raises(FgvcError, match=r"2021_train: not as published: .*\.DS_Store.*remove extra files"):
         sets.open("inat")
 
 
