@@ -18,7 +18,7 @@ from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.testing.check import Status
-from fgvc_cli.testing.runner import CheckPlan, FinishedCheck, count_by_status, select
+from fgvc_cli.testing.runner import FinishedCheck, count_by_status, plan_checks, select
 
 STYLES: Mapping[Status, str] = {"passed": "green", "failed": "bold red", "advice": "yellow", "not applicable": "dim"}
 
@@ -151,7 +151,7 @@ def check_plugin(
     the same checks in a plugin's own tests.
     """
     registry = get_registry()
-    planned = CheckPlan(select(name, registry), registry, _options(set_ or []), data, not quick, only).checks()
+    planned = plan_checks(select(name, registry), registry, _options(set_ or []), data, not quick, only)
     results: list[FinishedCheck] = []
     try:
         with console.progress(f"checking {name}", len(planned), "checks") as bar:

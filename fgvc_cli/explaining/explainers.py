@@ -13,6 +13,7 @@ from fgvc_cli.devices import is_out_of_memory
 from fgvc_cli.errors import FgvcError, UsageError, cause_of, did_you_mean
 from fgvc_cli.options import as_toml, build, parse_setting
 from fgvc_cli.registry import Component, Registry
+from fgvc_cli.runs.model_file import check_contract
 from fgvc_cli.specs import ExplainerSpec, Kind
 
 KIND: Kind = "explainer"
@@ -125,12 +126,7 @@ def make_explainer(name: str, settings: Mapping[str, Any], registry: Registry) -
     """
     component = registry.find(KIND, name)
     options: Any = build(component.options_type(), settings, KIND)
-    explainer = component.make(options=options)
-    if not isinstance(explainer, Explainer):
-        raise FgvcError(
-            f"{component.reference} {component.version} breaks its contract: {component.spec.target} returns a "
-            f"{type(explainer).__name__}, not an Explainer. Please report this to its author"
-        )
+    explainer = check_contract(component.make(options=options), Explainer, component)
     return NamedExplainer(name, explainer, as_toml(options), _is_baseline(component))
 
 

@@ -63,11 +63,6 @@ class Component:
         return self.origin.distribution
 
     @property
-    def version(self) -> str:
-        """The version of that distribution."""
-        return self.origin.version
-
-    @property
     def builtin(self) -> bool:
         """Whether it is built in."""
         return self.origin.builtin
@@ -183,11 +178,6 @@ class PluginRecord:
     def distribution(self) -> str:
         """The distribution that it comes with."""
         return self.origin.distribution
-
-    @property
-    def version(self) -> str:
-        """The version of that distribution."""
-        return self.origin.version
 
     @property
     def builtin(self) -> bool:

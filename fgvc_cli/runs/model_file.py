@@ -159,7 +159,7 @@ def check_contract(thing: Any, contract: Callable[..., Contract], component: Com
     """
     if not isinstance(thing, cast(type, contract)):
         raise FgvcError(
-            f"{component.reference} {component.version} breaks its contract: {component.spec.target} returns a "
+            f"{component.reference} {component.origin.version} breaks its contract: {component.spec.target} returns a "
             f"{type(thing).__name__}, not a {contract.__name__}; report it to its author"
         )
     return cast(Contract, thing)
@@ -170,7 +170,7 @@ def describe_component(component: Component, options: Any) -> dict[str, Any]:
     return {
         "name": component.spec.name,
         "distribution": component.distribution,
-        "version": component.version,
+        "version": component.origin.version,
         "options": as_toml(options),
     }
 

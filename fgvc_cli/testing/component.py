@@ -316,7 +316,7 @@ class Registration:
 
 def expect_registers_without_torch(plugin: PluginRecord) -> Registration:
     """Register a plugin in a process without heavy modules; raise `ContractError` if that fails."""
-    alone = _register_alone(plugin.distribution, plugin.name, plugin.module, plugin.version)
+    alone = _register_alone(plugin.distribution, plugin.name, plugin.module, plugin.origin.version)
     expected = f"{plugin.module} to register without torch, timm and torchvision"
     expect(not alone.cause, expected, alone.cause, LIGHT_FIX)
     return alone

@@ -6,9 +6,10 @@ import contextlib
 import importlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
@@ -159,55 +160,46 @@ def count_by_status(checks: Sequence[FinishedCheck]) -> Counter[Status]:
     return Counter(check.result.status for check in checks)
 
 
-@dataclass(frozen=True)
-class CheckPlan:
-    """What to check, and how.
+def plan_checks(
+    selection: Selection,
+    registry: Registry,
+    options: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    data: Path | None = None,
+    partners: bool = True,
+    only: str = "",
+) -> list[PlannedCheck]:
+    """Return the checks of plugins and components, in order.
 
-    Attributes:
+    Args:
         selection: plugins and components.
         registry: their partners.
         options: values to set over components' defaults, by section: a kind, or "tracker.NAME".
         data: folder or file for datasets that are read from one.
         partners: whether to include the checks with built-in partners.
         only: only checks whose title contains this text; empty: all.
+
+    Raises:
+        UsageError: no check's title contains `only`, an option is invalid, or options or data apply to nothing.
     """
-
-    selection: Selection
-    registry: Registry
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    data: Path | None = None
-    partners: bool = True
-    only: str = ""
-
-    def checks(self) -> list[PlannedCheck]:
-        """Return the checks to run, in order.
-
-        Raises:
-            UsageError: no check's title contains `only`, an option is invalid, or options or data apply to nothing.
-        """
-        components = self.selection.components
-        sections = {section_of(component) for component in components}
-        for section in self.options:
-            if section not in sections:
-                raise UsageError(f"there are options for {section!r}, but nothing of that kind is checked")
-        if self.data is not None and not any(component.kind == "dataset" for component in components):
-            raise UsageError(f"`data={self.data}` was given, but no dataset is checked")
-        plugins = (PluginUnderTest(plugin, self.registry) for plugin in self.selection.plugins)
-        found = [PlannedCheck("plugin", p.plugin.name, check) for p in plugins for check in PLUGIN.of(p)]
-        found += self._of_components()
+    sections = {section_of(component) for component in selection.components}
+    for section in options:
+        if section not in sections:
+            raise UsageError(f"there are options for {section!r}, but nothing of that kind is checked")
+    if data is not None and not any(component.kind == "dataset" for component in selection.components):
+        raise UsageError(f"`data={data}` was given, but no dataset is checked")
+    under_test = (PluginUnderTest(plugin, registry) for plugin in selection.plugins)
+    found = [PlannedCheck("plugin", p.plugin.name, check) for p in under_test for check in PLUGIN.of(p)]
+    for component in selection.components:
+        values = options.get(section_of(component), {})
+        subject = ComponentUnderTest(component, registry, values, data if component.kind == "dataset" else None)
+        if values:
+            with contextlib.suppress(NotApplicable):  # options that cannot be imported fail a check
+                subject.options()  # raises UsageError for invalid values: not the component's fault
+        found += [PlannedCheck(component.kind, component.name, check) for check in checks_of(subject, partners)]
+    chosen = [planned for planned in found if only.lower() in planned.check.title.lower()]
+    if not chosen:
         titles = list(dict.fromkeys(planned.check.title for planned in found))
-        chosen = [planned for planned in found if self.only.lower() in planned.check.title.lower()]
-        if not chosen:
-            suggestion = did_you_mean(self.only, titles)
-            raise UsageError(f"no check's title contains {self.only!r}.{suggestion} Checks: {'; '.join(titles)}.")
-        return chosen
-
-    def _of_components(self) -> Iterator[PlannedCheck]:
-        for component in self.selection.components:
-            data = self.data if component.kind == "dataset" else None
-            values = self.options.get(section_of(component), {})
-            subject = ComponentUnderTest(component, self.registry, values, data)
-            if values:
-                with contextlib.suppress(NotApplicable):  # options that cannot be imported fail a check
-                    subject.options()  # raises UsageError for invalid values: not the component's fault
-            yield from (PlannedCheck(component.kind, component.name, c) for c in checks_of(subject, self.partners))
+        raise UsageError(
+            f"no check's title contains {only!r}.{did_you_mean(only, titles)} Checks: {'; '.join(titles)}."
+        )
+    return chosen

@@ -18,7 +18,7 @@ from fgvc_cli import FgvcError, contracts, hookspecs, load
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.loading import HOOKS
 from fgvc_cli.testing import contract
-from fgvc_cli.testing.runner import CheckPlan, Selection
+from fgvc_cli.testing.runner import Selection, plan_checks
 from fgvc_cli.testing.scaffolding.names import SCAFFOLDED
 
 PAGE = "docs/plugins.md"
@@ -228,7 +228,7 @@ def test_head_works_with_every_built_in_partner(site):
 def test_plugins_fulfill_their_contract(site):
     registry = get_registry()
     selection = Selection(tuple(plugin for plugin in registry.plugins if not plugin.builtin), ())
-    planned = [each for each in CheckPlan(selection, registry).checks() if "torch" not in each.check.title]
+    planned = [each for each in plan_checks(selection, registry) if "torch" not in each.check.title]
     results = {(each.name, each.check.title): each.check.result() for each in planned}
     assert {key: r.reason for key, r in results.items() if r.status == "failed"} == {}
     assert results["fgvc_journal", "run events accept a training run"].status == "passed"

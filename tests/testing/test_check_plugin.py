@@ -10,7 +10,7 @@ import pytest
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
 from fgvc_cli.specs import KINDS
-from fgvc_cli.testing.runner import CheckPlan, select
+from fgvc_cli.testing.runner import plan_checks, select
 
 HEAD = """
 from fgvc_cli import HeadSpec, hookimpl
@@ -106,7 +106,7 @@ def test_quick_skips_built_in_partners(flawed):
     registry = get_registry()
     selection = select("fgvc-flawed:sound", registry)
     titles = [
-        {(planned.kind, planned.check.title) for planned in CheckPlan(selection, registry, partners=partners).checks()}
+        {(planned.kind, planned.check.title) for planned in plan_checks(selection, registry, partners=partners)}
         for partners in (True, False)
     ]
     own = {kind: [c.name for c in registry.components(kind) if c.builtin] for kind in KINDS}

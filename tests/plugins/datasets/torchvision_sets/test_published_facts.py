@@ -39,7 +39,9 @@ def test_links_and_checksums_of_inaturalist_are_torchvisions(sets, version):
 def test_cars_have_instructions(sets):
     provision = sets.provision("stanford_cars")
     assert provision.downloads == ()
-    assert "cars_test_annos_withlabels.mat" in provision.by_hand and "ai.stanford.edu no longer work" in provision.by_hand
+    assert (
+        "cars_test_annos_withlabels.mat" in provision.by_hand and "ai.stanford.edu no longer work" in provision.by_hand
+    )
 
 
 def test_torchvision_reads_the_same_folder(sets):
