@@ -1,6 +1,6 @@
 """Fill the generated tables of the documentation.
 
-A table stands between two marker lines in a page of docs/:
+A table is between two marker lines in a page of docs/:
 
     <!-- options: train -->         settings of a section: train or augment
     <!-- options: head pim -->      options of a component

@@ -175,7 +175,7 @@ def test_a_family_resolves_its_members(install):
     install("zoo", {"zoo_plugin.py": FAMILY, "zoo_resolver.py": RESOLVER}, version="3.0")
     registry = discover(Settings())
     component = registry.find("backbone", "zoo/lion")
-    assert (component.name, component.reference, component.version) == ("zoo/lion", "zoo:zoo/lion", "3.0")
+    assert (component.name, component.reference, component.origin.version) == ("zoo/lion", "zoo:zoo/lion", "3.0")
     assert registry.find("backbone", "zoo:zoo/lion") == component
     assert registry.find("backbone", "zoo/hub:some/Lion").name == "zoo/hub:some/Lion"
     assert "zoo/<name>" in [family.pattern for family in registry.families("backbone")]
