@@ -23,20 +23,13 @@ class ComparedRun:
     """A finished run and its evaluation on one split.
 
     Attributes:
-        run: its folder.
-        config: its settings by section, as in `config.toml`.
-        backbone, head: names.
+        config: settings by section, as in `config.toml`.
         optimizer: name, with that of its base: `sam over sgd`.
-        seed: of the training.
         minutes: training time, over all resumptions.
         images_per_second: training throughput, the median over the epochs; None without epochs.
         parameters: numbers of "backbone", "head" and "total".
-        device: it was trained on.
-        version: of fgvc, at training.
-        evaluation: its metrics on the split.
-        top1: fraction of images classified correctly.
+        device, version: of the training; the version is that of fgvc.
         dataset, data: name of the dataset, and its folder or file.
-        notes: of the evaluation.
         correct: whether each image was classified correctly, by key.
         images_id: hash of the image keys and the class names; runs can be compared by image where it is equal.
     """

@@ -63,13 +63,8 @@ class Row:
     Attributes:
         runs: by seed.
         position: in the order in which the runs were given, from 0.
-        backbone, head, optimizer: names.
         settings: that all runs share, by dotted name.
-        seeds: of the runs.
-        top1: fraction of images classified correctly.
-        macro_f1: F1 averaged over classes.
-        minutes: training time.
-        images_per_second: training throughput.
+        minutes, images_per_second: of training.
         parameters: numbers of "backbone", "head" and "total".
     """
 
