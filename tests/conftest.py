@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import runpy
 from collections import Counter
@@ -17,10 +18,12 @@ os.environ.pop("COLUMNS", None)  # readline sets it in the parent process of pyt
 WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2", "bincount"}
 """Operations that synchronize with the device."""
 
+NUMBERS = itertools.count()
+
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tmp_path_factory.mktemp("fgvc")
+    root = tmp_path_factory.getbasetemp() / f"fgvc{next(NUMBERS)}"  # `mktemp` lists the folders of all tests before
     monkeypatch.setenv("FGVC_RUNS", str(root / "runs"))
     monkeypatch.setenv("FGVC_DATA", str(root / "data"))
     monkeypatch.setenv("FGVC_CACHE", str(root / "cache"))

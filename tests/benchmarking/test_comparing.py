@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fgvc_cli.benchmarking.comparing import WorkPair, compare
-from fgvc_cli.benchmarking.results import Feed, report_from_json
+from fgvc_cli.benchmarking.results import report_from_json
 from fgvc_cli.errors import FgvcError
 
 
@@ -101,13 +101,6 @@ def test_settings_of_optional_measurements_do_not_differ(make_report):
     assert {d.name for d in found} == {"explainers", "dataset"}
     explainers = next(d for d in found if d.name == "explainers")
     assert (explainers.first, explainers.second) == ({"gradcam": {"map": 0}}, {"gradcam": {"map": 1}})
-
-
-def test_feeds_are_matched_by_name(make_report):
-    first = make_report((), [Feed("first epoch", 100.0, 10), Feed("later epochs", 900.0, 10)])
-    second = make_report((), [Feed("later epochs", 1800.0, 10)])
-    (pair,) = compare(first, second).feeds
-    assert pair.first.name == "later epochs" and pair.ratio == 2
 
 
 def test_reports_without_a_common_combination_are_refused(make_report, make_rows):

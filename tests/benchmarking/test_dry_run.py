@@ -22,7 +22,7 @@ from fgvc_cli.data.staging import Staging
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import FileLock
 from fgvc_cli.registry import get_registry
-from fgvc_cli.training.setup import open_cache, open_splits
+from fgvc_cli.training.setup import open_cache
 from fgvc_cli.training.trainer import Trainer
 
 CLASSES, EACH = ("blue", "green", "red"), 6
@@ -127,12 +127,11 @@ def test_no_cache_if_it_is_off(birds: Path, decoded: list[Path]) -> None:
     assert work.images == 4 and len(decoded) == 3 * 4
 
 
-@pytest.mark.parametrize("workers", [2])
-def test_workers_deliver_the_same_updates_in_every_pass(birds: Path, staged: list[list[int]], workers: int) -> None:
-    config = config_of(birds, workers=workers)
+def test_workers_deliver_the_same_updates_in_every_pass(birds: Path, staged: list[list[int]]) -> None:
+    config = config_of(birds, workers=2)
     with scratch_folder() as folder, dry_run.dry_run(dry_run.random_job(config), folder) as trainer:
         passes = [dry_run._run_updates(trainer, lambda updates, _: updates == 2) for _ in range(3)]
-        assert len(multiprocessing.active_children()) == workers
+        assert len(multiprocessing.active_children()) == 2
     assert [(of.updates, of.images) for of in passes] == [(2, 8)] * 3
     assert staged[:2] == staged[2:4] == staged[4:]
     assert multiprocessing.active_children() == []
@@ -202,17 +201,6 @@ def test_an_interruption_leaves_nothing_behind(birds: Path, monkeypatch: pytest.
         dry_run.measure_epoch(config_of(birds, workers=1), seconds=1.0)
     assert everything_below(program.current().cache) == set()
     assert multiprocessing.active_children() == []
-
-
-def test_open_images_are_not_opened_again(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_of(birds)
-    images = open_splits(config)
-
-    def opened(_: RunConfig) -> Any:
-        raise AssertionError("opened again")
-
-    monkeypatch.setattr(dry_run, "open_splits", opened)
-    assert dry_run.measure_epoch(config, 0.0, images).images == 4
 
 
 def test_images_that_cannot_be_used(birds: Path, tmp_path: Path) -> None:

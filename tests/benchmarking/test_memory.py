@@ -107,12 +107,6 @@ def test_largest_multiple_of_8_that_fits(room, largest):
     assert len(memory.tried) == len(set(memory.tried)) <= 16
 
 
-def test_doubling_then_bisection():
-    memory = Memory(100)
-    largest_batch(memory)
-    assert memory.tried == [8, 16, 32, 64, 128, 96, 112, 104]
-
-
 def test_the_search_is_limited():
     assert largest_batch(lambda images: True) == MAX_BATCH
     assert largest_batch(lambda images: True, limit=100) == 96

@@ -90,13 +90,6 @@ def test_three_feeds(photographs: Path, decoded: list[Path]) -> None:
     assert later.images_per_second > first.images_per_second
 
 
-def test_all_images_within_a_long_limit(photographs: Path, decoded: list[Path]) -> None:
-    every, _, later = measure_feeds(config_of(photographs), seconds=5.0)
-    assert every.images == IMAGES - 2  # a batch warms up
-    assert every.images_per_second <= 100
-    assert later.images / (every.images - 2) <= pipeline.MAX_PASSES
-
-
 def test_notes_on_the_shares_of_the_time(photographs: Path) -> None:
     every, first, later = measure_feeds(config_of(photographs), seconds=0.0)
     assert every.note.startswith("a loader process decodes for ") and "augments for" in every.note
@@ -110,11 +103,10 @@ def test_a_note_on_augmentation_on_the_device(photographs: Path) -> None:
     assert "crops for" in every.note and "the device alone augments" in every.note
 
 
-@pytest.mark.parametrize("workers", [2])
-def test_with_workers(photographs: Path, workers: int) -> None:
-    every, first, later = measure_feeds(config_of(photographs, workers=workers), seconds=0.0)
-    assert every.images == pipeline.MIN_BATCHES * workers * 2
-    assert first.images == every.images - 2 * workers and later.images % first.images == 0
+def test_with_workers(photographs: Path) -> None:
+    every, first, later = measure_feeds(config_of(photographs, workers=2), seconds=0.0)
+    assert every.images == pipeline.MIN_BATCHES * 2 * 2
+    assert first.images == every.images - 2 * 2 and later.images % first.images == 0
     assert multiprocessing.active_children() == []
 
 
@@ -125,13 +117,6 @@ def test_reading_stops_after_a_batch_of_every_worker(photographs: Path) -> None:
         again = pipeline._read(trainer, 0, lambda found: len(found.indices) >= 3)
     assert len(fed.indices) == 4 and fed.images == 8
     assert all(map(np.array_equal, fed.indices, again.indices))
-
-
-def test_nothing_is_left_behind(photographs: Path) -> None:
-    before = set(photographs.rglob("*"))
-    measure_feeds(config_of(photographs, workers=1), seconds=0.0)
-    assert set(photographs.rglob("*")) == before
-    assert set(program.current().cache.rglob("*")) == set() and not program.current().runs.exists()
 
 
 @pytest.mark.parametrize(
@@ -146,16 +131,15 @@ def test_why_nothing_is_cached(photographs: Path, train: dict[str, Any], augment
     assert feed.name == NO_CACHE and why in feed.note and feed.images_per_second > 0
 
 
-@pytest.mark.parametrize(("limit", "why"), [(0, "`cache_limit=0`"), (1000, "`cache_limit` of 1 kB")])
-def test_no_space_for_the_cache(photographs: Path, limit: int, why: str) -> None:
-    program.use(program.current().changed("--cache-limit", cache_limit=limit))
+def test_no_space_for_the_cache(photographs: Path) -> None:
+    program.use(program.current().changed("--cache-limit", cache_limit=1000))
     try:
         (feed,) = measure_feeds(config_of(photographs), seconds=0.0)
         with pytest.raises(FgvcError, match=r"`train\.cache=on`"):
             measure_feeds(config_of(photographs, cache="on"), seconds=0.0)
     finally:
         program.use(None)
-    assert why in feed.note
+    assert "`cache_limit` of 1 kB" in feed.note
 
 
 def in_memory(images: int) -> Images:

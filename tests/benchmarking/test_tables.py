@@ -34,14 +34,6 @@ def test_one_table_fits_120_columns(shown, make_report):
     assert row_of(text, "linear + sgd")[:6] == ["100.0", "±", "1.0", "80.0", "1.00", "320"]
 
 
-def test_failed_rows_that_share_a_reason(shown, make_report):
-    text = shown(make_report())
-    vit = text[text.index("vit_b16") :]
-    assert row_of(vit, "cmal + adamw")[0] == "failed"
-    reasons = [line for line in text.splitlines() if line.startswith("failed: ")]
-    assert reasons == ["failed: vit_b16 + cmal + (sgd, adamw, sam over sgd): cmal needs three maps of different stride"]
-
-
 def test_partial_failures_keep_their_figures(shown, make_report, make_rows):
     (row, *_) = make_rows(["resnet50"])
     text = shown(make_report([replace(row, failed="native: it has no attention")]))

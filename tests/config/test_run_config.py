@@ -138,7 +138,3 @@ def test_none_overrides_a_recipe(tmp_path):
     (tmp_path / "config.toml").write_text(config.as_toml())
     settings, recipe = read_config(tmp_path / "config.toml")
     assert resolve([settings], recipe, GPU, get_registry()).optimizer.options.head_lr is None
-
-
-def test_a_written_configuration_names_distributions():
-    assert 'name = "fgvc-cli:linear"' in resolved().as_toml()

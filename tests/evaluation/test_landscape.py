@@ -50,7 +50,10 @@ def test_one_run_has_plane_and_lines_side_by_side(tmp_path: Path) -> None:
 def test_all_runs_share_a_color_scale(tmp_path: Path) -> None:
     """A flat run next to a steep one is dark; alone it has all colors."""
     flat, steep = run(steepness=0.02), run(steepness=4.0)
-    alone, beside = drawn(tmp_path / "alone.png", flat), drawn(tmp_path / "beside.png", flat, steep)
+    name = "20261124-120000-cub200-timm-swin_large_patch4_window12_384.ms_in22k-pim-sam_$x_$"
+    alone = drawn(tmp_path / "alone.png", flat)
+    beside = drawn(tmp_path / "beside.png", flat, steep, labels=(name, name + "-2"))
+    assert beside.shape[1] < 1500, "long labels are wrapped"
     left = beside[: beside.shape[0] // 2, : int(0.45 * beside.shape[1])]
     assert amount(alone, PALEST, 40) > 1000 and amount(left, PALEST, 40) < 50
 
@@ -64,16 +67,10 @@ def test_losses_that_explode_are_clipped(tmp_path: Path) -> None:
     assert amount(pixels, ORANGE) > 200
 
 
-@pytest.mark.parametrize("loss", [0.0, 1e-9, 1.3])
+@pytest.mark.parametrize("loss", [0.0, 1.3])
 def test_a_flat_landscape_is_drawn(tmp_path: Path, loss: float) -> None:
     flat = run(bottom=loss, steepness=0.0, points=3)
     assert drawn(tmp_path / "flat.png", flat).size
-
-
-def test_long_labels_are_wrapped(tmp_path: Path) -> None:
-    name = "20261124-120000-cub200-timm-swin_large_patch4_window12_384.ms_in22k-pim-sam_$x_$"
-    pixels = drawn(tmp_path / "long.png", run(), run(), labels=(name, name + "-2"))
-    assert pixels.shape[1] < 1500
 
 
 @pytest.mark.parametrize("highest", [0.3, 1.5, 7.5, 100.0, 1e6])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
@@ -109,13 +107,3 @@ def test_the_json_document(run_of):
         "b + y + sgd", "b + h + sgd", 0, 1,
     ]  # fmt: skip
     assert document["failed"][0]["reason"] == "no memory" and document["unfinished"] == ["z-seed1"]
-
-
-def test_the_documented_json_keys(run_of):
-    (table,) = compare([run_of([True]), run_of([True], head="x")]).as_json()["sections"]
-    page = (Path(__file__).parents[2] / "docs/studies.md").read_text(encoding="utf-8")
-    text = page[page.index("### The JSON document") :]
-    tables, of_difference = text.split("A difference has")
-    documented = [set(re.findall(r"^\| `(\w+)`", part, re.MULTILINE)) for part in tables.split("A row has:")]
-    assert documented == [set(table), set(table["rows"][0])]
-    assert set(re.findall(r"`(\w+)`", of_difference)) - {"rows", "mcnemar", "bootstrap"} == set(table["differences"][0])

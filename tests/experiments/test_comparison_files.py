@@ -8,13 +8,15 @@ import json
 import numpy as np
 from PIL import Image
 
+from fgvc_cli.experiments import comparison_files
 from fgvc_cli.experiments.comparison import compare
 from fgvc_cli.experiments.comparison_files import as_markdown, write_comparison
 from fgvc_cli.experiments.folder import FailedRun
 from fgvc_cli.experiments.text import row_labels
 
 
-def test_files_agree(run_of, tmp_path):
+def test_files_agree(run_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison_files, "draw_curves", lambda *_: None)
     runs = [run_of([True] * 9 + [False], head="pim", seed=seed) for seed in (0, 1)] + [run_of([False] * 10, epochs=3)]
     comparison = compare(runs, [FailedRun("x", "b", "x", "sgd", 0, "no memory, at all")], ["y-seed0"])
     written = write_comparison(tmp_path / "new" / "comparison", comparison)

@@ -77,7 +77,7 @@ class TestDifferences:
 
     def test_the_interval_grows_with_the_spread_over_seeds(self):
         """With many images only the spread over seeds is left, of variance s^2 / n on each side."""
-        images = 20_000
+        images = 2000
         accuracies = [0.50, 0.56, 0.62], [0.40, 0.46, 0.52]
         correct = [np.stack([np.arange(images) < round(a * images) for a in each]) for each in accuracies]
         (found,) = differences(correct)

@@ -226,13 +226,12 @@ def test_impossible_requests_are_refused_before_anything_is_written(run_of, expl
     assert not (model.parent / "explanation").exists()
 
 
-@pytest.mark.parametrize("name", ["not-a-number", "too-high"])
-def test_an_explainer_with_maps_out_of_range_is_refused_at_once(run_of, explain, monkeypatch, name):
+def test_an_explainer_with_maps_out_of_range_is_refused_at_once(run_of, explain, monkeypatch):
     measure, batches = dataset.measure_batch, []
     monkeypatch.setattr(dataset, "measure_batch", lambda *arguments: batches.append(1) or measure(*arguments))
     model = run_of()
-    with pytest.raises(FgvcError, match=f"{name} breaks its contract"):
-        explain(model, explainers=("perfect", name))
+    with pytest.raises(FgvcError, match="too-high breaks its contract"):
+        explain(model, explainers=("perfect", "too-high"))
     assert len(batches) == 1 and not (model.parent / "explanation").exists()
 
 

@@ -89,19 +89,6 @@ def test_two_plugins_with_one_command_are_both_reached_by_their_distribution(ins
     assert run("one:greet").exit_code == run("two:greet").exit_code == 0
 
 
-def test_list_plugins_says_what_failed_and_how_to_mend_it(install):
-    install("aa-broken", {"aa_broken_plugin.py": "import no_such_module_anywhere"}, version="1.2")
-    install("ours", {"ours_plugin.py": HEAD.format(name="bilinear")}, version="0.3")
-    result = run("list-plugins")
-    assert result.exit_code == 0
-    row = next(line for line in result.stdout.splitlines() if " bilinear " in line)
-    assert "A head of ours" in row
-    assert "ours 0.3" in row
-    assert "aa-broken==1.2 failed to load: ModuleNotFoundError: No module named 'no_such" in result.stdout
-    assert "pip uninstall aa-broken, or FGVC_DISABLE_PLUGINS=aa-broken" in result.stdout
-    assert result.stderr == ""
-
-
 def test_list_plugins_shows_where_it_failed_to_who_debugs(install):
     install("aa-broken", {"aa_broken_plugin.py": "def half(x):\n    return x / 0\nhalf(1)\n"}, version="1.2")
     result = run("list-plugins", "--debug")
@@ -154,19 +141,6 @@ def test_strict_plugins_ends_with_the_failure(install):
     assert "aa-broken==1.2 failed to load: ZeroDivisionError" in result.stderr
 
 
-def test_a_broken_plugin_is_not_mentioned_in_every_run(install):
-    install("aa-broken", {"aa_broken_plugin.py": "1 / 0"})
-    result = run("show", "settings")
-    assert (result.exit_code, result.stderr) == (0, "")
-
-
-def test_a_deny_list_that_matches_nothing_is_a_usage_error(install):
-    install("ours", {"ours_plugin.py": HEAD.format(name="bilinear")})
-    result = run("list-plugins", "--disable-plugins", "uors")
-    assert result.exit_code == 2
-    assert "Did you mean 'ours'" in result.stderr
-
-
 def test_completion_offers_a_reference_where_names_clash(install):
     from fgvc_cli.cli.common_options import component_names
 
@@ -184,12 +158,13 @@ def test_a_heavy_import_is_recorded_and_named(install):
     module = f"import {', '.join(names)}\n" + HEAD.format(name="bilinear")
     site = install("heavy", {"heavy_plugin.py": module, **{f"{name}.py": "" for name in names}})
     program = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['fgvc', 'list-plugins', *sys.argv[1:]]\n"
-        "from fgvc_cli.cli.app import main\nmain()"
+        f"import sys; sys.path.insert(0, {str(site)!r})\nfrom fgvc_cli.cli.app import build_app\n"
+        "for arguments in (['list-plugins'], ['list-plugins', '--json']):\n    print('#')\n"
+        "    build_app()(arguments, standalone_mode=False)"
     )
-    text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    _, text, document = done.stdout.split("#\n")
     assert " ms (torch, timm, torchvision) " in text
     assert "heavy==1.0 imports torch, timm, torchvision when it registers" in text
-    output = subprocess.run([sys.executable, "-c", program, "--json"], capture_output=True, text=True, check=True)
-    heavy = {plugin["distribution"]: plugin["heavy_modules"] for plugin in json.loads(output.stdout)["plugins"]}
+    heavy = {plugin["distribution"]: plugin["heavy_modules"] for plugin in json.loads(document)["plugins"]}
     assert heavy == {"fgvc-cli": [], "heavy": list(names)}

@@ -52,7 +52,6 @@ def test_fifty_plugins_are_all_loaded_and_listed(install):
     assert [(p["status"], len(p["components"]), p["heavy_modules"]) for p in ours] == [("loaded", 1, [])] * PLUGINS
     names = {component["name"] for component in document["kinds"]["head"]["components"]}
     assert names > {f"head-{i}" for i in range(PLUGINS)}
-    assert sum(plugin["milliseconds"] for plugin in ours) < 1000
 
 
 @pytest.mark.slow

@@ -6,11 +6,9 @@ import base64
 import hashlib
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from fgvc_cli.report import confusion, detail_sections
 from fgvc_cli.report.report import runs_page
 
 HOSTILE = [
@@ -28,14 +26,12 @@ HOSTILE = [
 
 @pytest.fixture(
     scope="module",
-    params=["whole", "several", "many classes", "two classes", "no images", "no scores", "untrained", "hostile"],
+    params=["several", "many classes", "no images", "no scores", "untrained", "hostile"],
 )
 def html(request, run_report, recorded, scored, examples) -> str:
     shown = {
-        "whole": lambda: [run_report()],
         "several": lambda: [run_report(), run_report(scores=scored(40))],
         "many classes": lambda: [run_report(scores=scored(1200, 2), record=recorded(classes=1200))],
-        "two classes": lambda: [run_report(scores=scored(2))],
         "no images": lambda: [run_report(examples=None, missing=["The images are not available (gone)."])],
         "no scores": lambda: [run_report(examples=None, scores=None)],
         "untrained": lambda: [run_report(record=recorded(epochs=0, images_per_second=None))],
@@ -141,16 +137,3 @@ def test_names_are_shown_unchanged(run_report, scored, read_page):
     expected = [" ".join(name.replace("\x00", "\ufffd").replace("\x1b", "\ufffd").split()) for name in HOSTILE]
     assert sorted(classes) == sorted(expected)
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f]", page.text)
-
-
-def test_the_documented_sections_and_json_keys(run_report, read_page):
-    report = run_report()
-    text = (Path(__file__).parents[2] / "docs/report-page.md").read_text(encoding="utf-8")
-    sections, keys = (text[text.index(heading) :].partition("\n## ")[0] for heading in ("## Content", "## The JSON"))
-    documented = re.findall(r"^\| (\w[\w -]*?) +\|", sections, re.MULTILINE)[2:]
-    assert documented == [heading.text for heading in read_page(runs_page([report]).html()).all("h2")]
-    assert re.findall(r"^\| `(\w+)`", keys, re.MULTILINE) == list(report.as_json())
-    assert (
-        f"up to {detail_sections.ALL_SHOWN} classes" in sections and f"the best {detail_sections.EXTREMES}" in sections
-    )
-    assert f"up to {confusion.TABLE_CLASSES} classes" in sections

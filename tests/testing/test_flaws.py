@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +45,10 @@ def test_sound_component_passes(flawed, kind):
 
 @pytest.mark.parametrize("sound", SOUND, ids=lambda sound: sound.name)
 def test_unusual_component_passes(flawed, sound):
-    results = {c.title: c.result() for c in contract(sound.kind, f"fgvc-flawed:{sound.name}", partners=False)}
-    assert not {title: r.reason for title, r in results.items() if r.status == "failed"}
+    checks = contract(sound.kind, f"fgvc-flawed:{sound.name}", partners=False)
+    suspected = [check for check in checks if sound.kind == "dataset" or re.search("device|GPU|bf16", check.title)]
+    results = {check.title: check.result() for check in suspected}
+    assert len(results) > 3 and not {title: r.reason for title, r in results.items() if r.status == "failed"}
 
 
 def test_member_of_a_family_passes(flawed):

@@ -14,9 +14,8 @@ from fgvc_cli.testing.scaffolding.names import MAX_LENGTH, SCAFFOLDED
 @pytest.mark.parametrize("given", ["gem-pool", "fgvc-gem-pool"])
 def test_all_names_are_derived_from_one(given):
     names = plugin_names(given, "head")
-    assert (names.component, names.distribution, names.package, names.stem) == (
-        "gem-pool", "fgvc-gem-pool", "fgvc_gem_pool", "GemPool",
-    )  # fmt: skip
+    found = names.component, names.distribution, names.package, names.stem
+    assert found == ("gem-pool", "fgvc-gem-pool", "fgvc_gem_pool", "GemPool")
 
 
 @pytest.mark.parametrize(
@@ -33,9 +32,8 @@ def test_class_names_do_not_repeat_the_kind(given, stem, package):
 @pytest.mark.parametrize(
     ("given", "near"),
     [
-        ("Gem Pool", "'gem-pool'"), ("GemPool", "'gem-pool'"), ("gem/pool", "'gem-pool'"), ("gem--pool", "'gem-pool'"),
-        ("2gem", "'gem'"), ("gem-", "'gem'"), ("fgvc-", ""), ("fgvc", ""), ("", ""), ("../gem", "'gem'"), ("µ", ""),
-        ("gem\n", "'gem'"),
+        ("Gem Pool", "'gem-pool'"), ("GemPool", "'gem-pool'"), ("gem--pool", "'gem-pool'"), ("2gem", "'gem'"),
+        ("fgvc-", ""), ("", ""), ("../gem", "'gem'"), ("µ", ""), ("gem\n", "'gem'"),
     ],
 )  # fmt: skip
 def test_invalid_name_is_refused_with_a_suggestion(given, near):
@@ -61,6 +59,7 @@ def test_name_of_a_built_in_component_is_refused(kind):
             UsageError, match=f"is a built-in {kind}.* such as my-|not a valid plugin name|omit 'fgvc_'"
         ):
             refuse_taken(plugin_names(name, kind), registry)
+    refuse_taken(plugin_names("pim", "dataset"), registry)  # the name of a head
 
 
 def test_class_names_differ_from_base_classes():
@@ -80,10 +79,6 @@ def test_prefix_of_packages_is_refused():
         plugin_names("fgvc_gem", "head")
 
 
-def test_name_of_another_kind_is_free():
-    refuse_taken(plugin_names("pim", "dataset"), get_registry())
-
-
 @pytest.mark.parametrize("name", ["cli", "heads", "backbones", "fgvc-recipes"])
 def test_package_of_fgvc_is_refused(name):
     with pytest.raises(UsageError, match="which fgvc uses"):
@@ -101,7 +96,4 @@ def test_package_of_fgvc_is_refused(name):
 def test_kind_without_scaffold_is_refused(given, message):
     with pytest.raises(UsageError, match=message):
         scaffold_kind(given)
-
-
-def test_kind_may_be_plural():
     assert scaffold_kind("Heads") == "head"

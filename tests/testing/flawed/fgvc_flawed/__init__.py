@@ -1,7 +1,5 @@
 """A plugin with a sound component of each kind, and one for each flaw that a contract check must find."""
 
-import itertools
-
 from fgvc_cli import (
     BackboneSpec,
     DatasetSpec,
@@ -77,20 +75,12 @@ def fgvc_studies():
 def fgvc_families():
     return [
         Family("head", "any/", "fgvc_flawed:resolve_any", "Resolves any name"),
-        Family("head", "moody/", "fgvc_flawed:resolve_moody", "Resolves differently each time"),
         Family("backbone", "sound/", "fgvc_flawed:resolve_sound", "sound/1 and sound/2"),
     ]
 
 
 def resolve_any(name):
     return HeadSpec(name, "fgvc_flawed.heads:Sound", "Sound", maps=2)
-
-
-MOODS = itertools.count()
-
-
-def resolve_moody(name):
-    return HeadSpec(name, "fgvc_flawed.heads:Sound", f"Mood {next(MOODS)}", maps=2)
 
 
 def resolve_sound(name):

@@ -1,10 +1,8 @@
 import random
-from dataclasses import replace
 
 import torch
 from torch import nn
 
-from fgvc_cli import UsageError
 from fgvc_cli.contracts import (
     Backbone,
     BackboneInfo,
@@ -12,7 +10,6 @@ from fgvc_cli.contracts import (
     Features,
     ImageSizes,
     MapInfo,
-    PretrainedWeights,
     Reads,
 )
 
@@ -174,87 +171,12 @@ class Narrow(Sound):
         return super().forward(images, reads)
 
 
-class Saying(Sound):
-    """A backbone whose info is wrong."""
-
-    def __init__(self, name, image_size, options):
-        super().__init__(name, image_size, options)
-        self.info = self.changed_info(self.info)
-
-
-class DeepFirst(Saying):
-    def changed_info(self, info):
-        return replace(info, maps=info.maps[::-1])
-
-
-class BoastingStrides(Saying):
-    def changed_info(self, info):
-        return replace(info, maps=tuple(MapInfo(m.channels, 8 * m.stride, m.grid) for m in info.maps))
-
-
-class WithoutEmbedding(Sound):
-    def forward(self, images, reads):
-        return Features(super().forward(images, reads).maps, None)
-
-
-class Infinite(Sound):
-    def pool(self, x):
-        return super().pool(x) / 0
-
-
-class Tallying(Sound):
-    def __init__(self, name, image_size, options):
-        super().__init__(name, image_size, options)
-        self.register_buffer("tally", torch.zeros(()))
-
-    def forward(self, images, reads):
-        self.tally += 1
-        return super().forward(images, reads)
-
-
 class Brittle(Sound):
     def check_size(self, image_size, name):
         1 / (image_size % 16 == 0)
         super().check_size(image_size, name)
 
 
-class Swallowing(Sound):
-    def pretrained(self, tag=None):
-        return PretrainedWeights("sound.in1k", "")
-
-    def load_weights(self, state):
-        return None
-
-
-class Rooted(Sound):
-    """The root of 0 has an infinite slope."""
-
-    def pool(self, x):
-        return super().pool(x) + (0 * x).mean((2, 3)).abs().sqrt()
-
-
-class Sizeless(Sound):
-    def check_size(self, image_size, name):
-        raise UsageError("no size will do")
-
-
-class Pointing(Sound):
-    """A backbone that returns the wrong module for Grad-CAM."""
-
-    def __init__(self, name, image_size, options):
-        super().__init__(name, image_size, options)
-        self.side = nn.Conv2d(3, 4, 1)
-
-    def cam_layer(self, map_index):
-        return CamLayer(self.side, "BCHW")
-
-
-class StrangeModule(Pointing):
+class StrangeModule(Sound):
     def cam_layer(self, map_index):
         return CamLayer(nn.ReLU(), "BCHW")
-
-
-class SideModule(Pointing):
-    def forward(self, images, reads):
-        self.side(images)
-        return super().forward(images, reads)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fgvc_cli import FgvcError
 from fgvc_cli.contracts import Dataset, Download, Provision, Split
 
 
@@ -155,58 +154,5 @@ class Lonely(Sound):
         return [0] * count
 
 
-class MisnamedSplit(Sound):
-    def split(self, name):
-        split = super().split(name)
-        split.name = "all"
-        return split
-
-
-class EmptySplit(Sound):
-    counts = (("train", 9), ("val", 0))
-
-
-class OneHot(Sound):
-    def labels(self, count):
-        return [[1, 0, 0]] * count
-
-
-class GoneFiles(Sound):
-    def image(self, index):
-        return Path("no-such-photo.png")
-
-
-class OtherClasses(Sound):
-    def __init__(self, request, options):
-        super().__init__(request, options)
-        self.class_names = tuple(f"{name}-{random.random()}" for name in Sound.class_names)
-
-
-class UnseenPart(Sound):
-    def deciding_parts(self):
-        return {"ant": ("tail",)}
-
-
-class OtherName(Sound):
-    pass
-
-
-class Elsewhere(Sound):
-    @classmethod
-    def provision(cls, request, options):
-        return Provision(Path("/nowhere"), ("list.txt",), by_hand="Ask for it.")
-
-
-class Unobtainable(Sound):
-    @classmethod
-    def provision(cls, request, options):
-        return Provision(request.root / "named", ("list.txt",))
-
-
 class Content(Named):
     pass
-
-
-class Wordy(Named):
-    def __init__(self, request, options):
-        raise FgvcError("It is not here.\nLook elsewhere.")

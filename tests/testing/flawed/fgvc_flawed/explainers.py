@@ -1,5 +1,4 @@
 import torch
-import torch.nn.functional as F
 
 from fgvc_cli.contracts import Explainer
 
@@ -27,11 +26,6 @@ class Sound(Explainer):
 class Raw(Sound):
     def scaled(self, size):
         return size + 2
-
-
-class Small(Sound):
-    def scaled(self, size):
-        return F.avg_pool2d(super().scaled(size), 4)
 
 
 class Shared(Sound):
@@ -102,13 +96,6 @@ class Writing(Sound):
         return maps
 
 
-class Switching(Sound):
-    def explain(self, classifier, images, targets):
-        maps = super().explain(classifier, images, targets)
-        torch.set_grad_enabled(True)
-        return maps
-
-
 class Moving(Sound):
     def explain(self, classifier, images, targets):
         maps = super().explain(classifier, images, targets)
@@ -120,14 +107,4 @@ class Moving(Sound):
 class Sleeping(Sound):
     def explain(self, classifier, images, targets):
         classifier.head.train()
-        return super().explain(classifier, images, targets)
-
-
-class Spilling(Sound):
-    """Leaves gradients where a head has many parameters."""
-
-    def explain(self, classifier, images, targets):
-        if sum(1 for _ in classifier.head.parameters()) > 4:
-            for parameter in classifier.head.parameters():
-                parameter.grad = torch.zeros_like(parameter)
         return super().explain(classifier, images, targets)

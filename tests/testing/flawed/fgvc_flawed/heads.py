@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fgvc_cli import UsageError, option
+from fgvc_cli import option
 from fgvc_cli.contracts import Head, Loss, Objective, PublishedState, Reads
 
 
@@ -102,11 +102,6 @@ class Forgetful(Sound):
 class Greedy(Sound):
     def reads(self, part=None):
         return Reads(maps=(0, *self.indices))
-
-
-class Descending(Sound):
-    def reads(self, part=None):
-        return Reads(maps=self.indices[::-1])
 
 
 class Misplaced(Sound):
@@ -246,12 +241,6 @@ class WaitingLoss(Sound):
         return Loss(F.cross_entropy(scores.float(), targets) + 0 * right.sum(), scores)
 
 
-class ReadingLoss(Sound):
-    def loss(self, scores, targets):
-        share = (scores.argmax(1) == targets).float().mean().item() if targets.ndim == 1 else 0.5
-        return Loss(F.cross_entropy(scores.float(), targets) * (2 - share), scores)
-
-
 class Cut(Sound):
     def predict(self, model, images):
         return model(images).detach()
@@ -265,87 +254,11 @@ class Once(Sound):
         yield Objective(images, lambda scores: self.loss(scores, held.pop()))
 
 
-CONSTANT = 3
-
-
-class Infinite(Sound):
-    def predict(self, model, images):
-        return model(images) / 0
-
-
-class Positional(Sound):
-    def __init__(self, info, number, options):
-        super().__init__(info, number, options)
-
-
-class ExtraState(Sound):
-    def get_extra_state(self):
-        return {"seen": 3}
-
-    def set_extra_state(self, state):
-        pass
-
-
-class Refusing(Sound):
-    def __init__(self, backbone, classes, options):
-        raise UsageError("too small")
-
-
-class Tallying(Sound):
-    def __init__(self, backbone, classes, options):
-        super().__init__(backbone, classes, options)
-        self.register_buffer("tally", torch.zeros(()))
-
-    def forward(self, features, part=None):
-        self.tally += 1
-        return super().forward(features, part)
-
-
 class ReadingBeyond(Sound):
     def reads(self, part=None):
         return Reads(maps=(9,))
 
 
-class SmallAttention(Sound):
-    def attention(self, model, images):
-        return super().attention(model, images)[:, ::2]
-
-
-class Cropping(Sound):
-    def objectives(self, images, targets):
-        yield Objective(images[:, :, :32, :32], lambda scores: self.loss(scores, targets))
-
-
 class InfiniteLoss(Sound):
     def loss(self, scores, targets):
         return Loss(F.cross_entropy(scores.float(), targets) / 0, scores)
-
-
-class DetachedLoss(Sound):
-    def loss(self, scores, targets):
-        return Loss(F.cross_entropy(scores.float(), targets).detach(), scores)
-
-
-class Rooted(Sound):
-    """The root of 0 has an infinite slope."""
-
-    def loss(self, scores, targets):
-        return Loss(F.cross_entropy(scores.float(), targets) + (0 * scores).float().abs().sum().sqrt(), scores)
-
-
-class Spreading(Sound):
-    """What is divided by the number of images less two."""
-
-    def loss(self, scores, targets):
-        return Loss(F.cross_entropy(scores.float(), targets) / (len(targets) - 2), scores)
-
-
-class Spare(Sound):
-    def __init__(self, backbone, classes, options):
-        super().__init__(backbone, classes, options)
-        self.spare = nn.Linear(3, 3)
-
-
-class OneLess(Sound):
-    def predict(self, model, images):
-        return model(images)[:, 1:]

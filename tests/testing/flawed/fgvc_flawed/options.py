@@ -14,11 +14,6 @@ class NoHelp:
     width: int = 3
 
 
-@dataclass(frozen=True)
-class NoDefault:
-    width: int
-
-
 @dataclass
 class Thawed:
     width: int = option(3, "width")
@@ -27,13 +22,3 @@ class Thawed:
 @dataclass(frozen=True)
 class Out:
     width: int = option(0, "width", minimum=1)
-
-
-@dataclass(frozen=True)
-class OneRate:
-    lr: float = option(0.01, "learning rate", minimum=0)
-
-
-@dataclass(frozen=True)
-class Unequal:
-    width: str = option(3, "width, a number that is read as text")

@@ -40,7 +40,6 @@ head | blind | scores depend on the image | Blind |
 head | always-dropping | evaluation is deterministic and stateless | AlwaysDropping |
 head | forgetful | state dict restores the scores | Forgetful |
 head | greedy | reads() matches what the losses use | Greedy |
-head | descending | reads() matches what the losses use | Descending |
 head | misplaced | cam_map() is among the maps it reads | Misplaced |
 head | flipping | first forward pass is over the unchanged images | Flipping |
 head | claiming | published() ignores other checkpoints | Claiming |
@@ -62,7 +61,6 @@ head | unsteady | supports gradient accumulation | Unsteady |
 head | exact | trains under bf16 autocast | Exact |
 head | in-place | does not modify its batch | InPlace |
 head | waiting-loss | training does not synchronize with the device | WaitingLoss |
-head | reading-loss | training does not synchronize with the device | ReadingLoss |
 head | cut | is explained by gradcam | Cut |
 head | once | trains with sam | Once |
 backbone | misnamed | reports its name, input size and normalization | Misnamed |
@@ -118,7 +116,6 @@ dataset | unchecked | provision() is complete | Unchecked |
 dataset | crashing | missing files raise an FgvcError | Crashing |
 dataset | lonely | a classifier can train on it | Lonely |
 explainer | raw | returns one map per image in [0, 1] | Raw |
-explainer | small | returns one map per image in [0, 1] | Small |
 explainer | shared | maps do not depend on the batch | Shared |
 explainer | remembering | keeps no state between calls | Remembering |
 explainer | grads | has no side effects | Grads |
@@ -141,7 +138,6 @@ recipe | no-head | components are registered |  |
 recipe | no-option | settings are valid |  |
 recipe | gpu-option | settings are valid |  |
 recipe | no-condition | conditions are valid |  |
-recipe | pim-option | conditions are valid |  |
 study | no-cells | can be parsed |  | under [[cells]]
 study | unknown-head | can be parsed |  | nobody-has-this
 study | unknown-option | settings are valid |  | fpn_sizes
@@ -149,7 +145,6 @@ study | repeated | combinations are distinct |  | 3 distinct combinations; 2
 head | linear | name is unique |  |
 head | silent | summary is one line |  |
 head | no-help | options are documented |  |
-head | no-default | options are documented |  |
 head | thawed | options are documented |  |
 head | zero | defaults survive a TOML round trip |  |
 head | no-target | target can be imported and called | Nowhere |
@@ -157,63 +152,17 @@ head | no-options | options are documented |  |
 head | unbuilt | predict returns a score per class | Unbuilt |
 head | heavy-options | registers without importing torch |  |
 head | any/flawed | family resolves its members |  |
-head | infinite | predict returns a score per class | Infinite | finite scores
-head | refusing | predict returns a score per class | Refusing | refuses both tiny backbones
-head | extra-state | state dict restores the scores | ExtraState | head._extra_state is not
-head | tallying | evaluation is deterministic and stateless | Tallying | predict changes head.tally
 head | reading-beyond | reads() matches what the losses use | ReadingBeyond | reads() returned [9]
-head | small-attention | attention maps are in [0, 1] | SmallAttention | attention maps of shape (4, 64, 64)
-head | cropping | objectives have finite scalar losses | Cropping | they have shape (4, 3, 32, 32)
 head | infinite-loss | objectives have finite scalar losses | InfiniteLoss | a finite loss; it is inf
-head | detached-loss | objectives have finite scalar losses | DetachedLoss | a loss with a gradient
-head | rooted | every parameter gets a gradient | Rooted | finite gradients
-head | spreading | supports gradient accumulation | Spreading | losses of two micro-batches
-head | spare | trains with sgd | Spare | a gradient for every parameter; head.spare
-head | one-less | trains with adamw | OneLess | predict returned (4, 4)
-backbone | without-embedding | features have the shapes in info | WithoutEmbedding | an embedding of shape (2, 10)
-backbone | infinite | features have the shapes in info | Infinite | finite features
-backbone | deep-first | strides match the spec and the grids | DeepFirst | maps from shallow to deep
-backbone | boasting-strides | strides match the spec and the grids | BoastingStrides | a grid of about
-backbone | tallying | features do not depend on the batch | Tallying | evaluation changes tally
 backbone | brittle | accepts or refuses any image size | Brittle | it raised ZeroDivisionError
-backbone | swallowing | pretrained weights match the spec | Swallowing | they are loaded
-backbone | rooted | every parameter left by prune gets a gradient | Rooted | finite gradients
-backbone | sizeless | every parameter left by prune gets a gradient | Sizeless | some image size from 32 to 512 px
 backbone | strange-module | cam_layer() returns usable layers | StrangeModule | a submodule of the backbone
-backbone | side-module | cam_layer() returns usable layers | SideModule | the features do not depend on its output
-optimizer | rateless | has learning rates for backbone and head |  | head_lr is missing
-optimizer | doubling | has learning rates for backbone and head | Doubling | as in the options
-optimizer | restless | set_rate() scales the learning rates | Restless | at a rate of 0
 optimizer | poisoned | skips steps with non-finite gradients | Poisoned | finite parameters in the step after
-optimizer | giving-up | skips steps with non-finite gradients | GivingUp | none does
-optimizer | looking-around | number of evaluations matches the spec | LookingAround | a call of closure()
-optimizer | uphill | works with every single-pass base | Uphill | a lower loss with base
-optimizer | home-made | refuses a base that evaluates twice | HomeMade | a ComposedOptimizer
-optimizer | late | trains linear | Late | finite weights after two updates
-optimizer | lazy | trains linear | Lazy | two updates change nothing
-dataset | misnamed-split | splits start with train and are not empty | MisnamedSplit | its name is 'all'
-dataset | empty-split | splits start with train and are not empty | EmptySplit | images in 'val'
-dataset | one-hot | labels index the class names | OneHot | integers as labels
-dataset | gone-files | images can be read | GoneFiles | images of 'train' that can be read
-dataset | other-classes | opening it again gives the same data | OtherClasses | the same class_names again
-dataset | unseen-part | part boxes are inside the images | UnseenPart | no image has tail
-dataset | other-name | identity() is serializable | OtherName | 'other-name'; 'sound'
-dataset | elsewhere | provision() is complete | Elsewhere | a folder below
-dataset | unobtainable | provision() is complete | Unobtainable | a download or instructions
 dataset | content | missing files raise an FgvcError | Content | it opens without them
-dataset | wordy | missing files raise an FgvcError | Wordy | one line
 explainer | writing | has no side effects | Writing | unchanged images
-explainer | switching | has no side effects | Switching | an unchanged gradient mode
 explainer | moving | has no side effects | Moving | unchanged weights and buffers
 explainer | sleeping | has no side effects | Sleeping | unchanged modes
-explainer | spilling | explains pim | Spilling | no .grad
 tracker | editing | writes only to its own folder | Editing | an unchanged config.toml
-head | long-winded | summary is one line | Infinite | it has 130 characters
-head | red | summary is one line | Infinite | without control characters
-head | unequal | defaults survive a TOML round trip | Infinite | width was 3 and became '3'
-head | constant | target can be imported and called | CONSTANT | it is a int
-head | positional | target can be imported and called | Positional | its signature is (info, number,
-head | moody/1 | family resolves its members |  | one spec for one name
+head | red | summary is one line |  | without control characters
 """
 """Kind, name, check, class (default: Sound) and part of the reason."""
 
@@ -228,20 +177,11 @@ SPECS = {
     "explainer knowing": {"baseline": True},
     "head silent": {"summary": ""},
     "head no-help": {"options": "fgvc_flawed.options:NoHelp"},
-    "head no-default": {"options": "fgvc_flawed.options:NoDefault"},
     "head thawed": {"options": "fgvc_flawed.options:Thawed"},
     "head zero": {"options": "fgvc_flawed.options:Out"},
     "head no-options": {"options": "fgvc_flawed.options:Nowhere"},
     "head heavy-options": {"options": "fgvc_flawed.heads:HeavyOptions"},
-    "backbone deep-first": {"strides": ()},
-    "backbone boasting-strides": {"strides": ()},
-    "backbone swallowing": {"pretrained": "x"},
-    "optimizer rateless": {"options": "fgvc_flawed.options:OneRate"},
-    "optimizer uphill": {"base": "sgd"},
-    "optimizer home-made": {"base": "sgd"},
-    "head long-winded": {"summary": "x" * 130},
     "head red": {"summary": "\x1b[31mred"},
-    "head unequal": {"options": "fgvc_flawed.options:Unequal"},
 }
 """Fields of specs that differ from those of the sound component."""
 
