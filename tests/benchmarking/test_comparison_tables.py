@@ -41,13 +41,6 @@ def test_ratios_and_their_significance(shown, make_report, make_rows, make_work)
     assert text.startswith("A  before\nB  after\n\nmachine, versions and settings are the same\n")
 
 
-def test_a_busy_cpu_is_reported(shown, make_report, make_rows):
-    (row, *_) = make_rows(["resnet50"])
-    late = replace(row, update=replace(row.update, timing=replace(row.update.timing, waited=0.5)))
-    text = shown(make_report([row]), make_report([late]))
-    assert "B: the CPU was busy with other work: 1 of 1 updates" in text and "A: the CPU" not in text
-
-
 def test_differences_come_first(shown, make_report):
     second = make_report(
         settings={"compile": True, "set": ["head.width=3", "head.depth=2"]},

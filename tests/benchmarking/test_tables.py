@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 
 from fgvc_cli.benchmarking import text as bench_figures
-from fgvc_cli.benchmarking.files import BenchFiles
 from fgvc_cli.benchmarking.results import Feed
 from fgvc_cli.benchmarking.text import setup_lines
-from fgvc_cli.cli.bench_tables import meanings, show_places, show_report
+from fgvc_cli.cli.bench_tables import show_report
 
 
 @pytest.fixture
@@ -78,14 +77,6 @@ def test_differing_sizes_are_in_the_table(shown, make_report, make_rows):
     assert row_of(text, "linear + adamw")[0] == "512" and re.search(r"combination|optimizer +batch", text)
 
 
-def test_only_shown_columns_are_explained(make_report, make_rows, make_work):
-    assert len(meanings(make_report())) == 6
-    assert any("linear + sgd on the same backbone" in line for line in meanings(make_report()))
-    (row, *_) = make_rows()
-    assert len(meanings(make_report([replace(row, update=make_work(10.0))]))) == 1
-    assert "--seconds" in meanings(make_report([replace(row, update=make_work(10.0, rounds=1))]))[1]
-
-
 def with_waiting(row, share):
     return replace(row, update=replace(row.update, timing=replace(row.update.timing, waited=share)))
 
@@ -96,19 +87,6 @@ def test_a_busy_cpu_is_reported(shown, make_report, make_rows):
     text = shown(make_report([with_waiting(rows[0], 0.63), with_waiting(rows[1], 0.11), *rows[2:]]))
     line = next(line for line in text.splitlines() if line.startswith("the CPU was busy"))
     assert "2 of 9 updates" in line and "63 %" in line
-
-
-def test_files_and_a_comparison_to_run_next(tmp_path, monkeypatch, capsys, make_report):
-    monkeypatch.chdir(tmp_path)
-    show_places(BenchFiles(tmp_path / "none"), make_report())
-    assert capsys.readouterr().out == ""
-    for name, other in (("before", "bench/before OTHER"), ("after it", "bench/before 'bench/after it'")):
-        kept = BenchFiles(tmp_path / "bench" / name)
-        kept.save(make_report())
-        show_places(kept, make_report())
-        written, following = capsys.readouterr().out.splitlines()
-        assert written.startswith("written: ") and written.endswith("(bench.json, bench.csv)")
-        assert following == f"next: fgvc bench compare {other}"
 
 
 def test_spread(make_work):

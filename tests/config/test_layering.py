@@ -34,12 +34,6 @@ def test_another_base_has_its_own_settings_of_the_recipe():
     assert over.base.options.lr != typed().optimizer.base.options.lr
 
 
-@pytest.mark.parametrize("text", ["optimizer.base.lr=0.5", "optimizer.lr=0.5"])
-def test_settings_of_the_base_with_or_without_its_prefix(text):
-    optimizer = typed(text, "optimizer.rho=0.1").optimizer
-    assert (optimizer.options.rho, optimizer.base.options.lr) == (0.1, 0.5)
-
-
 def test_later_settings_win_with_and_without_the_prefix():
     assert typed("optimizer.base.lr=0.5", "optimizer.lr=0.1").optimizer.base.options.lr == 0.1
     assert typed("optimizer.lr=0.1", "optimizer.base.lr=0.5").optimizer.base.options.lr == 0.5

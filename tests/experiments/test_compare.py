@@ -98,10 +98,8 @@ def test_a_damaged_file_is_named(tmp_path, make_run, file):
     [
         ("summary.json", "seconds", None, "minutes"),
         ("summary.json", "seed", "x", "seed"),
-        ("summary.json", "parameters", {}, "parameters"),
         ("summary.json", "versions", {}, "version"),
         ("evaluation/test/summary.json", "top1", "x", "top1"),
-        ("evaluation/test/summary.json", "notes", None, "notes"),
         ("evaluation/test/summary.json", "dataset", {}, "dataset"),
         ("evaluation/test/summary.json", "images", 3, "1 of 2"),
         ("evaluation/test/summary.json", "top1", 1.0, "1 of 2"),

@@ -168,15 +168,9 @@ NOTHING = np.zeros((2, 2), np.float32)
 @pytest.mark.parametrize(
     ("predicted", "true", "words"),
     [
-        (
-            ["ant", "ant"],
-            None,
-            "survived: with the most salient 20.0 % masked it is still ant (60.0 %, before 90.0 %).",
-        ),
-        (["ant", "ant"], "bee", "It is wrong in both cases."),
-        (["ant", "bee"], None, "changed: with the most salient 20.0 % masked it is bee (60.0 %) instead of ant."),
-        (["ant", "bee"], "ant", "It was right and is now wrong."),
-        (["ant", "bee"], "bee", "It was wrong and is now right."),
+        (["ant", "ant"], None, "survived: with the most salient 20.0 % masked it is still ant (60.0 %, before 90.0 %)"),
+        (["ant", "ant"], "bee", "wrong in both cases"),
+        (["ant", "bee"], "ant", "right and is now wrong"),
         (["ant", "ant", "bee"], None, "changed at step 2: with the most salient 40.0 % masked it is bee (30.0 %)"),
         (["ant", "bee", "ant"], None, "changed at step 1: with the most salient 20.0 % masked it is bee (60.0 %)"),
     ],

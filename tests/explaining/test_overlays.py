@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.data.images import ImageError
 from fgvc_cli.explaining.overlays import crop_box, masked_photograph, open_photograph, to_photograph
 
 SIZES = [(300, 200), (64, 64), (50, 400)]
@@ -120,9 +119,3 @@ def test_a_photograph_is_upright(tmp_path: Path):
     assert photograph.size == (300, 400)
     corner = photograph.image.getpixel((295, 5))  # the upper left corner of the file
     assert max(corner) < 30  # type: ignore[arg-type]
-
-
-def test_an_unreadable_photograph_is_an_image_error(tmp_path: Path):
-    (tmp_path / "no.jpg").write_text("no image")
-    with pytest.raises(ImageError):
-        open_photograph(tmp_path / "no.jpg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,13 @@ class Element:
         parts = (child if isinstance(child, str) else child.text for child in self.children)
         return " ".join(" ".join(parts).split())
 
+    @cached_property
+    def descendants(self) -> list[Element]:
+        return list(self._below())
+
     def all(self, *tags: str) -> list[Element]:
         """All elements in it, or those with the tags."""
-        return [e for e in self._below() if not tags or e.tag in tags]
+        return [e for e in self.descendants if e.tag in tags] if tags else self.descendants
 
     def one(self, tag: str) -> Element:
         (found,) = self.all(tag)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
 
-from fgvc_cli.report.charts import MAX_DOTS, Line, LineChart, Mark, Scale, class_chart
+from fgvc_cli.report.charts import Line, LineChart, Mark, Scale, class_chart
 
 
 def chart(*lines: Line, **more):
@@ -35,12 +34,6 @@ def test_lines_match_the_legend(read_page):
     assert legend[0].all("line")[0]["class"] == "line c3 dashed"
     paths = [p["class"] for p in drawing.of_class("line") if p.tag == "path"]
     assert paths == ["line c3 dashed", "line c8"]
-
-
-def test_lines_of_many_points_have_no_dots(read_page):
-    for count in (MAX_DOTS, MAX_DOTS + 1):
-        drawing = read_page(chart(Line("a", [(x, x) for x in range(count)], 1)).markup())
-        assert len(drawing.of_class("dots")) == (count == MAX_DOTS)
 
 
 def test_a_mark_is_drawn_and_labeled(read_page):
@@ -105,10 +98,3 @@ def test_class_chart_has_a_bar_per_class_sorted(read_page):
     assert (
         "5 classes" in description and "median 50.0 %" in description and "below the mean of 45.0 %: 2" in description
     )
-
-
-def test_class_chart_of_a_thousand_classes_is_small(read_page):
-    accuracies = np.random.default_rng(0).integers(0, 51, 1000) / 50
-    markup = class_chart(accuracies.tolist(), 0.5)
-    assert len(markup) < 3000
-    assert heights(read_page(markup).of_class("outline")[0]["d"]) == sorted((100 * accuracies).round(1))

@@ -51,11 +51,6 @@ def over(color: Color, opacity: float, ground: Color) -> Color:
     return tuple(opacity * c + (1 - opacity) * g for c, g in zip(color, ground, strict=True))  # type: ignore[return-value]
 
 
-def test_the_contrast_is_that_of_the_guidelines():
-    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
-    assert contrast((119, 119, 119), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
-
-
 def test_both_themes_have_every_color_and_differ():
     light, dark = themes().values()
     assert light.keys() == dark.keys() and {"paper", "ink", "right", "wrong", "c8"} <= light.keys()

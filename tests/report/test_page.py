@@ -12,14 +12,6 @@ def page_of(*sections: Section) -> str:
     return Page("Title", "Kicker", Markup("<p>Lede.</p>"), sections, "Colophon.").html()
 
 
-def test_subsections_are_one_level_below_their_section(read_page):
-    inner = Section("c", "Inner", Markup("<p>deep</p>"))
-    page = read_page(page_of(Section("a", "First", parts=[Section("b", "Part", parts=[inner])]), Section("d", "Last")))
-    headings = [(h.tag, h.text) for h in page.all("h1", "h2", "h3", "h4")]
-    assert headings == [("h1", "Title"), ("h2", "First"), ("h3", "Part"), ("h4", "Inner"), ("h2", "Last")]
-    assert page.by_id("c").text == "Inner deep" and page.by_id("c") in page.by_id("a").all()
-
-
 def test_the_contents_link_to_top_level_sections(read_page):
     page = read_page(page_of(Section("a", "First", parts=[Section("b", "Part")]), Section("c", "Last")))
     assert [(link["href"], link.text) for link in page.one("nav").all("a")] == [("#a", "First"), ("#c", "Last")]
@@ -35,8 +27,3 @@ def test_a_folded_section_shows_heading_and_subtitle(read_page):
 def test_duplicate_anchors_are_refused():
     with pytest.raises(ValueError, match="anchors: b"):
         page_of(Section("a", "First", parts=[Section("b", "Part")]), Section("b", "Other"))
-
-
-def test_text_is_escaped_and_markup_is_not(read_page):
-    page = read_page(page_of(Section("a", "1 < 2 & <b>", Markup("<p>x</p>"), subtitle="<i>")))
-    assert page.one("h2").text == "1 < 2 & <b>" and not page.all("b", "i") and page.by_id("a").all("p")

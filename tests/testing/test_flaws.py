@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -99,25 +97,3 @@ def test_isolation_fixes_and_restores_global_state():
             isolated(check)()
         assert not torch.is_grad_enabled()
     assert seen[0] == seen[1] and seen[0][1:] == (True, 1) and state() == before
-
-
-OWN_TEST = """
-import pytest
-from fgvc_cli.testing import contract
-
-@pytest.mark.parametrize("check", contract("head", "fgvc-flawed:{name}", partners=False), ids=str)
-def test_contract(check):
-    check()
-"""
-
-
-@pytest.mark.slow
-def test_contract_runs_under_pytest(flawed, tmp_path):
-    for name in ("sound", "no-class"):
-        (tmp_path / f"test_{name}.py").write_text(OWN_TEST.format(name=name))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(flawed), str(PACKAGES), *sys.path))}
-    command = [sys.executable, "-m", "pytest", "-q", "-rsf", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 1 and "test_no-class.py::test_contract[predict returns a score per class]" in done.stdout
-    assert "ContractError: Expected floating-point scores of shape (4, 5)" in done.stdout
-    assert "test_sound.py::" not in done.stdout and "not a member of a family" in done.stdout

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 from fgvc_cli.contracts import Download, Provision
 from fgvc_cli.data.acquisition.plan import amount_text, pending_downloads, required_disk_space, size_text
-from fgvc_cli.data.acquisition.unpacking import move_into_place
 
 
 def test_amounts():
@@ -48,18 +45,3 @@ def test_an_archive_without_gives_provides_all_that_is_needed(tmp_path):
     assert pending_downloads(provision) == [archive]
     (tmp_path / "b").touch()
     assert pending_downloads(provision) == []
-
-
-def write(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(folder.name)
-
-
-def test_existing_files_stay_and_the_rest_is_moved(tmp_path):
-    new, old = tmp_path / "new", tmp_path / "old"
-    write(new, "set/images/1.png", "set/images/2.png", "set/lists/a.txt", "set/names.txt")
-    write(old, "set/images/1.png", "set/names.txt")
-    move_into_place(new, old, frozenset({old / "set/images", old / "set/lists"}))
-    found = {str(path.relative_to(old)): path.read_text() for path in old.rglob("*") if path.is_file()}
-    assert found == {"set/images/1.png": "old", "set/names.txt": "old", "set/lists/a.txt": "new"}

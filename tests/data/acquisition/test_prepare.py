@@ -59,7 +59,7 @@ def test_the_command_where_a_download_fails(fgvc_data, insects, monkeypatch):
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
         assert "--data-root" in fgvc_data("prepare", "insects").stderr
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "unpack", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(prepare, "unpack", lambda *arguments: signal.raise_signal(signal.SIGINT))
         result = fgvc_data("prepare", "insects")
     assert result.exit_code == 130 and again in result.stderr
     shutil.rmtree(insects.folder)

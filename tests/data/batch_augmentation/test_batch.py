@@ -43,7 +43,7 @@ def batched(pixels: Tensor, transform: Callable[[Tensor], Tensor]) -> tuple[Tens
     return BatchAugmentation(MEAN)(pixels, Draws.of(draws)), torch.stack(theirs)
 
 
-@pytest.mark.parametrize(("policy", "side"), zip(POLICIES, (33, 64, 33, 64), strict=True))
+@pytest.mark.parametrize(("policy", "side"), list(zip(POLICIES, (33, 64, 33, 64), strict=True)))
 def test_policies(policy: str, side: int, pictures) -> None:
     transform = v2.Compose([v2.RandomHorizontalFlip(), *([POLICIES[policy]] if POLICIES[policy] else [])])
     pixels = pictures(40, side)
