@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from fgvc_cli.benchmarking.results import Feed, Report, Row, Timing, Work
+from fgvc_cli.data import loading
+from fgvc_cli.data.cache import store
 
 MACHINE = {
     "device": "cpu", "device_name": "A Processor", "threads": 2, "cores": 2, "torch": "2.15.0", "torchvision": "0.29",
@@ -78,6 +83,38 @@ def make_report(make_rows: Callable[..., tuple[Row, ...]]) -> Callable[..., Repo
         )
 
     return report
+
+
+def write_photographs(root: Path, each: int, *folders: str) -> Path:
+    """Write a number of images of noise into each of several folders."""
+    rng = np.random.default_rng(0)
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for number in range(each):
+            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_photographs() -> Callable[..., Path]:
+    return write_photographs
+
+
+@pytest.fixture
+def whole_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decode cache is filled in one pass, however slow the disk is."""
+    monkeypatch.setattr(store, "PATIENCE", 60.0)
+    monkeypatch.setattr(store, "SLOW", 60.0)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are decoded in this process, in order."""
+    files: list[Path] = []
+    real = loading.read_image
+    monkeypatch.setattr(loading, "read_image", lambda path, side=None: files.append(path) or real(path, side))
+    return files
 
 
 @pytest.fixture

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from fgvc_cli import settings as program
 from fgvc_cli.benchmarking import dry_run
 from fgvc_cli.benchmarking.dry_run import LOCK_FILE, PREFIX, scratch_folder
 from fgvc_cli.config.run_config import RunConfig, resolve
-from fgvc_cli.data import loading
 from fgvc_cli.data.cache import index as listing
-from fgvc_cli.data.cache import store as image_store
 from fgvc_cli.data.staging import Staging
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import FileLock
@@ -25,28 +22,16 @@ from fgvc_cli.registry import get_registry
 from fgvc_cli.training.setup import open_cache
 from fgvc_cli.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("whole_cache")
 CLASSES, EACH = ("blue", "green", "red"), 6
 IMAGES = len(CLASSES) * EACH
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def birds(tmp_path_factory: pytest.TempPathFactory, make_photographs: Callable[..., Path]) -> Path:
     """Class folders of noise in train and val."""
-    rng = np.random.default_rng(0)
-    root: Path = tmp_path_factory.mktemp("birds")
-    for split in ("train", "val"):
-        for name in CLASSES:
-            (root / split / name).mkdir(parents=True)
-            for number in range(EACH):
-                pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
-    return root
-
-
-@pytest.fixture(autouse=True)
-def _write_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_store, "PATIENCE", 60.0)
-    monkeypatch.setattr(image_store, "SLOW", 60.0)
+    folders = [f"{split}/{name}" for split in ("train", "val") for name in CLASSES]
+    return make_photographs(tmp_path_factory.mktemp("birds"), EACH, *folders)
 
 
 def config_of(data: Path, optimizer: dict[str, Any] | None = None, **train: Any) -> RunConfig:
@@ -58,20 +43,6 @@ def config_of(data: Path, optimizer: dict[str, Any] | None = None, **train: Any)
         "train": {"image_size": 32, "batch_size": 4, "device": "cpu", "workers": 0, **train},
     }
     return resolve([layer], "finetune", {"device": "cpu", "weights": "pretrained"}, get_registry())
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that are decoded in this process, in order."""
-    files: list[Path] = []
-    real = loading.read_image
-
-    def noted(source: Path, target_side: int | None = None) -> Any:
-        files.append(source)
-        return real(source, target_side)
-
-    monkeypatch.setattr(loading, "read_image", noted)
-    return files
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from fgvc_cli import settings as program
 from fgvc_cli.benchmarking import pipeline
@@ -18,7 +18,6 @@ from fgvc_cli.benchmarking.dry_run import Images, dry_run, random_job, scratch_f
 from fgvc_cli.benchmarking.pipeline import FIRST, LATER, NO_CACHE, measure_feeds
 from fgvc_cli.config.run_config import RunConfig, resolve
 from fgvc_cli.contracts import Split
-from fgvc_cli.data import loading
 from fgvc_cli.data.cache import store
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.errors import FgvcError
@@ -29,40 +28,23 @@ IMAGES = len(CLASSES) * EACH
 
 
 @pytest.fixture
-def photographs(tmp_path: Path) -> Path:
+def photographs(tmp_path: Path, make_photographs: Callable[..., Path]) -> Path:
     """Class folders of noise; all are training images but a val split of one class."""
-    rng = np.random.default_rng(0)
-    folders = [tmp_path / "photos" / "train" / name for name in CLASSES] + [tmp_path / "photos" / "val" / "red"]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        for number in range(EACH):
-            Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-    return tmp_path / "photos"
+    return make_photographs(tmp_path / "photos", EACH, *(f"train/{name}" for name in CLASSES), "val/red")
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache is filled in one pass, and read three times at most."""
-    monkeypatch.setattr(store, "PATIENCE", 60.0)
-    monkeypatch.setattr(store, "SLOW", 60.0)
+def _quick(whole_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "MAX_PASSES", 3)
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def decoded(decoded: list[Path], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that the loader decodes, on a fake clock: 10 ms each, and 0.1 ms per look at the clock."""
-    files: list[Path] = []
     looks = count()
-    real = loading.read_image
-
-    def read_image(source: Path, target_side: int | None = None) -> Any:
-        files.append(source)
-        return real(source, target_side)
-
-    monkeypatch.setattr(loading, "read_image", read_image)
-    clock = SimpleNamespace(perf_counter=lambda: 0.01 * len(files) + 1e-4 * next(looks))
+    clock = SimpleNamespace(perf_counter=lambda: 0.01 * len(decoded) + 1e-4 * next(looks))
     monkeypatch.setattr(pipeline, "time", clock)
-    return files
+    return decoded
 
 
 def config_of(data: Path | None, augment: dict[str, Any] | None = None, **train: Any) -> RunConfig:

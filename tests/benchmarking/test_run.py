@@ -171,14 +171,13 @@ def planned(monkeypatch):
 
 
 def test_a_report_holds_every_combination_and_the_machine(measured, kept):
-    report = measured(heads=("pim", "linear"), optimizers=("sgd", "sam"), explain=("gradcam",))
-    pairs = [("linear", "sgd"), ("linear", "sam"), ("pim", "sgd"), ("pim", "sam")]
-    assert [(row.backbone, row.head, row.optimizer) for row in report.rows] == [(NET, *pair) for pair in pairs]
-    assert [len(one.rows) for one in kept] == [1, 2, 3, 4] and kept[-1] == report
+    report = measured(heads=("pim", "linear"), explain=("gradcam",))
+    expected = [(NET, "linear", "sgd"), (NET, "pim", "sgd")]
+    assert [(row.backbone, row.head, row.optimizer) for row in report.rows] == expected
+    assert [len(one.rows) for one in kept] == [1, 2] and kept[-1] == report
     assert not report.interrupted and all(row.failed is None for row in report.rows)
-    plain, sam, pim, _ = report.rows
+    plain, pim = report.rows
     assert (plain.baseline, plain.update.ratio, plain.update.time_vs_mac_bound) == (True, 1.0, 1.0)
-    assert sam.optimizer_title == "sam over sgd" and sam.update.ratio < 1
     assert pim.parameters["head"] > plain.parameters["head"] and pim.parameters["backbone"] > 0
     assert pim.update.macs > plain.update.macs and pim.predict.ratio < 1
     assert pim.explain["gradcam"].ratio > 0
@@ -235,8 +234,10 @@ def test_rows_are_compared_with_the_baseline_of_their_own_backbone(measured, pla
         return replace(found, combinations=[plain, sam, lost, replace(sam, backbone="other")])
 
     planned(two_backbones)
-    ratios = [row.update and row.update.ratio for row in measured(optimizers=("sgd", "sam")).rows]
-    assert ratios[0] == 1.0 and ratios[1] is not None and ratios[2:] == [None, None]
+    report = measured(optimizers=("sgd", "sam"))
+    ratios = [row.update and row.update.ratio for row in report.rows]
+    assert ratios[0] == 1.0 and ratios[1] < 1 and ratios[2:] == [None, None]
+    assert report.rows[1].optimizer_title == "sam over sgd"
 
 
 def test_compiled_code_is_dropped_with_its_classifier(measured, monkeypatch):
