@@ -18,20 +18,6 @@ def faster(row, make_work, times):
     return replace(row, update=update)
 
 
-def test_ratios_of_speed_and_memory(make_report, make_rows, make_work):
-    rows = make_rows(["resnet50"])
-    second = [faster(row, make_work, 2) for row in rows]
-    comparison = compare(make_report(rows), make_report(second, machine={"macs_per_second": 100e9}))
-    assert [pair.first for pair in comparison.rows] == list(rows)
-    assert [pair.second for pair in comparison.rows] == second
-    for pair in comparison.rows:
-        assert pair.work("update").ratio == pytest.approx(2) and pair.work("update").clear is True
-        assert pair.work("update").memory_ratio == 0.5
-        assert pair.work("predict").ratio == 1 and pair.work("predict").clear is False
-        assert pair.work("predict").memory_ratio is None and pair.work("epoch") is None
-    assert comparison.matrix_ratio == 2 and comparison.differences == ()
-
-
 @pytest.mark.parametrize("change", [
     {"backbone": "swin_t"}, {"head": "other"}, {"optimizer_title": "sam over adamw"}, {"image_size": 96},
     {"batch_size": 16},

@@ -9,7 +9,6 @@ import pytest
 
 from fgvc_cli.benchmarking import text as bench_figures
 from fgvc_cli.benchmarking.results import Feed
-from fgvc_cli.benchmarking.text import setup_lines
 from fgvc_cli.cli.bench_tables import show_report
 
 
@@ -59,15 +58,6 @@ def test_the_input_pipeline_alone(shown, make_report):
     assert re.search(r"first epoch +212 +768 +see --image-size", text)
     assert "head + optimizer" not in text and "update:" not in text
     assert "64 px, batches of 8, fp32" in text
-
-
-def test_machine_and_settings(make_report):
-    assert setup_lines(make_report(settings={"compile": True, "set": ["head.width=3"]})) == [
-        "A Processor, 2 threads; torch 2.15.0, timm 1.0.31, fgvc 0.1.0",
-        "64 px, batches of 8, fp32, channels-last auto, compiled, 100 classes, recipe finetune, head.width=3",
-    ]
-    gpu = {"device": "cuda", "device_name": "A GPU", "cuda": "13.0"}
-    assert setup_lines(make_report(machine=gpu))[0] == "A GPU; torch 2.15.0, timm 1.0.31, CUDA 13.0, fgvc 0.1.0"
 
 
 def test_differing_sizes_are_in_the_table(shown, make_report, make_rows):

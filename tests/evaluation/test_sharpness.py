@@ -175,14 +175,6 @@ def test_bf16_is_close_to_fp32(ready, colored, bar) -> None:
     assert rough.gradient == pytest.approx(exact.gradient, rel=0.02)
 
 
-def test_positions_and_number_of_passes() -> None:
-    found = settings(points=5)
-    assert found.coordinates == [-1, -0.5, 0, 0.5, 1]
-    assert found.signed_multiples == (-4, -3, -2, -1, -0.5, 0.5, 1, 2, 3, 4)
-    assert found.passes == 1 + 3 + 10 + 5 * 10 + 24
-    assert settings(points=5, adaptive_rho=1.0).passes == found.passes + 10
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [("rho", -1.0), ("rho", float("nan")), ("adaptive_rho", 0.0), ("points", 1), ("points", 6), ("limit", 0)],

@@ -224,9 +224,6 @@ def test_a_started_run_keeps_its_settings_when_the_study_is_edited(tiny, tmp_pat
 
 
 class TestEta:
-    def test_unknown_before_any_progress(self):
-        assert Eta().left(["a"], {"r": ("a", 5.0, 0.001)}, 1) is None
-
     def test_other_seeds_take_as_long_and_unknown_combinations_the_mean(self):
         eta = Eta()
         eta.add("a", 100.0)

@@ -167,16 +167,10 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     vars(module).update({"Softness": Softness, **{c.__name__: c for c in EXPLAINERS.values()}})
     monkeypatch.setitem(sys.modules, "made_explainers", module)
     origin = Origin("made", "1.0")
+    options = {"perfect": "made_explainers:Softness"}
     components = tuple(
-        Component(
-            ExplainerSpec(
-                name,
-                f"made_explainers:{target.__name__}",
-                options="made_explainers:Softness" if target is Perfect else "",
-            ),
-            origin,
-        )
-        for name, target in EXPLAINERS.items()
+        Component(ExplainerSpec(name, f"made_explainers:{made.__name__}", options=options.get(name, "")), origin)
+        for name, made in EXPLAINERS.items()
     )
     record = PluginRecord("made", origin, "made_explainers", "loaded", components=components)
     return Registry([*get_registry().plugins, record])

@@ -26,22 +26,17 @@ from fgvc_cli.explaining.explanation import (
 from fgvc_cli.explaining.masking import Masking
 from fgvc_cli.scoring.model import ReadyClassifier
 
-
-def lit(pixels: int) -> np.ndarray:
-    """Return a dark image with a number of pixels of the corner lit red."""
-    image = np.zeros((8, 8, 3), np.uint8)
-    for i in range(pixels):
-        image[i // 4, i % 4, 0] = 255
-    return image
+LIT = np.zeros((8, 8), bool)
+LIT[:4, :4] = True
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> list[InputImage]:
+def images(tmp_path: Path, lamp: Callable[..., Tensor]) -> list[InputImage]:
     """Five images: lit, dark, lit, broken, dark; the first two are labeled lit."""
     made = []
     for i, pixels in enumerate((16, 0, 12, 16, 0)):
         path = tmp_path / f"{i}.png"
-        Image.fromarray(lit(pixels)).save(path)
+        Image.fromarray(lamp(pixels)[0].permute(1, 2, 0).numpy()).save(path)
         made.append(InputImage(str(path), path, "lit" if i < 2 else None))
     (tmp_path / "3.png").write_text("broken")
     return made
@@ -75,7 +70,7 @@ def test_an_explanation_has_prediction_and_map(explain, images):
     (step,) = explanation.steps
     assert (step.predicted, step.target, step.masked) == ("lit", "lit", 0.0)
     assert step.probability == pytest.approx(1, abs=1e-3) and step.true_probability == step.probability
-    assert (explanation.saliency == (lit(16)[:, :, 0] > 0)).all() and not step.mask.any()
+    assert (explanation.saliency == LIT).all() and not step.mask.any()
     assert dark.explanations[0].steps[0].true_probability == pytest.approx(0, abs=1e-3)
     assert explanation.survived is None
 
@@ -86,7 +81,7 @@ def test_masking_what_decides_changes_the_prediction(explain, images):
     assert (perfect.explainer, inverted.explainer) == ("perfect", "inverted")
     assert [s.predicted for s in perfect.steps] == ["lit", "dark"] and perfect.survived is False
     assert [s.predicted for s in inverted.steps] == ["lit", "lit"] and inverted.survived is True
-    assert perfect.steps[1].masked == 0.25 and (perfect.steps[1].mask == (lit(16)[:, :, 0] > 0)).all()
+    assert perfect.steps[1].masked == 0.25 and (perfect.steps[1].mask == LIT).all()
     assert perfect.steps[1].target == "dark"  # the class predicted at that step
     assert (perfect.fill == 128).all() and perfect.fill.shape == (8, 8, 3)
 

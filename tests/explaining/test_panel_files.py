@@ -36,12 +36,6 @@ def test_panels_can_go_to_a_new_folder(tmp_path, monkeypatch):
     assert (tmp_path / "new/deep").is_dir() and not list((tmp_path / "new/deep").iterdir())
 
 
-def test_no_two_images_share_a_panel(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    many = ["1.jpg", "a/1.jpg", "a/1.JPG", "a-1.jpg", "b/a/1.jpg", str(tmp_path / "1.jpg")]
-    assert len({name.lower() for name in names(many)}) == len(many)
-
-
 def test_existing_panels_are_overwritten_only_with_force(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.explain.png").touch()

@@ -15,8 +15,8 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.explaining import panels
 from fgvc_cli.explaining.explanation import ExplainedImage, Explanation, InputImage, OcclusionStep
 from fgvc_cli.explaining.masking import Masking
-from fgvc_cli.explaining.overlays import color_scale, crop_box, masked_tile, pixel_box, saliency_tile
-from fgvc_cli.explaining.panels import ELLIPSIS, draw_panel, text_width, truncated, wrapped, write_panel
+from fgvc_cli.explaining.overlays import crop_box, masked_tile, pixel_box, saliency_tile
+from fgvc_cli.explaining.panels import ELLIPSIS, draw_panel, text_width, wrapped, write_panel
 
 SIDE = 32
 NAMES = ("Bar-winged-Finch", "Bar-winged-Shrike", "Ring-eyed-Forktail")
@@ -187,12 +187,6 @@ def test_masked_pixels_have_the_fill_and_others_their_own_color():
     assert (tile[200:330, 30:330] == array[200:330, 30:330]).all()
 
 
-def test_the_color_scale_gets_lighter_monotonically():
-    gray = np.asarray(color_scale(200, 5).convert("L")).astype(int)
-    assert (gray[0] == gray[4]).all() and gray[0, -1] - gray[0, 0] > 80
-    assert (np.diff(gray[0, 60:]) >= -1).all()
-
-
 def test_many_pictures_are_drawn_smaller(drawn, monkeypatch):
     monkeypatch.setattr(panels, "PANEL_PIXELS", 100_000)
     draw_panel(explained(noise(300, 300), 3))
@@ -225,12 +219,3 @@ def test_every_line_fits(text, width):
     assert all(text_width(line, 13, bold=True) <= width for line in lines)
     whole, shown = "".join(text.split()), "".join("".join(lines).split())
     assert shown == whole or (shown.endswith(ELLIPSIS) and whole.startswith(shown.removesuffix(ELLIPSIS)))
-
-
-def test_lines_break_at_words_and_text_is_truncated_only_if_necessary():
-    text = "Northern Rough-winged Swallow"
-    assert wrapped(text, text_width("Northern Rough-wing", 13), 13) == ["Northern Rough-", "winged Swallow"]
-    assert truncated("short", 200, 13) == "short" and wrapped("", 200, 13) == []
-    assert truncated("word", 3, 13) == ""
-    path = truncated("photographs/of/the/holiday/in/the/north/bird.jpg", 150, 13, middle=True)
-    assert path.startswith("photo") and path.endswith("bird.jpg") and text_width(path, 13) <= 150

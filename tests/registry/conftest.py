@@ -1,10 +1,6 @@
 """Plugins that are really installed, as far as `importlib.metadata` can tell: a dist-info folder and a module."""
 
-import base64
-import hashlib
-import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,8 +10,6 @@ from fgvc_cli import settings
 from fgvc_cli.registry import lookup
 
 Install = Callable[..., Path]
-
-WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 @pytest.fixture
@@ -53,44 +47,3 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     for name in set(sys.modules) - before:
         if str(site) in str(getattr(sys.modules[name], "__file__", None)):
             del sys.modules[name]
-
-
-@pytest.fixture(scope="session")
-def make_wheel() -> Callable[..., Path]:
-    """Return `make_wheel(folder, distribution, modules, version)`: a wheel as a build backend would write it."""
-
-    def _make(folder: Path, distribution: str, modules: Mapping[str, str], version: str = "1.0") -> Path:
-        stem = f"{distribution.replace('-', '_')}-{version}"
-        package = next(iter(modules)).partition("/")[0].removesuffix(".py")
-        files = {
-            **modules,
-            f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n",
-            f"{stem}.dist-info/WHEEL": WHEEL,
-            f"{stem}.dist-info/entry_points.txt": f"[fgvc]\n{distribution} = {package}\n",
-        }
-        record = f"{stem}.dist-info/RECORD"
-        lines = [f"{name},{_digest(text)},{len(text.encode())}" for name, text in files.items()]
-        wheel = folder / f"{stem}-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for name, text in {**files, record: "\n".join([*lines, f"{record},,", ""])}.items():
-                archive.writestr(name, text)
-        return wheel
-
-    return _make
-
-
-@pytest.fixture(scope="session")
-def pip_install() -> Callable[[Path, list[Path]], None]:
-    """Return `pip_install(site, wheels)`, which really installs them, into a folder of their own."""
-
-    def _install(site: Path, wheels: list[Path]) -> None:
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-        target = ["--no-deps", "--no-index", "--no-compile", "--target", str(site)]
-        subprocess.run([*pip, *target, *map(str, wheels)], check=True)
-
-    return _install
-
-
-def _digest(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

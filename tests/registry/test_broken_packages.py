@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,18 +184,3 @@ def test_plugin_that_ends_the_process_can_be_disabled(install, name):
     if name == "fatal":
         kept = process(site, "show", "head", "pim", FGVC_DISABLE_PLUGINS=f"fgvc-{name}")
         assert kept.returncode == 0 and "fpn_size" in kept.stdout
-
-
-@pytest.mark.slow
-def test_wheels_installed_with_pip(make_wheel: Callable[..., Path], pip_install, tmp_path):
-    wheels = [
-        make_wheel(tmp_path, f"fgvc-{name}", {f"{package(name)}/{f}": t.replace("{}", package(name))
-                                              for f, t in kind.modules.items()})
-        for name, kind in KINDS.items()
-    ]  # fmt: skip
-    pip_install(tmp_path / "site", wheels)
-    listed = process(tmp_path / "site", "list-plugins")
-    assert listed.returncode == 0 and listed.stderr == "" and "fgvc-import-error==1.0 failed to load" in listed.stdout
-    done = process(tmp_path / "site", *TRAIN.split(), "--head", "linear", "--out", str(tmp_path / "run"))
-    assert done.returncode == 0, done.stderr
-    assert not [name for name in KINDS if f"fgvc-{name}" in done.stdout + done.stderr]

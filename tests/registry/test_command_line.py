@@ -97,15 +97,6 @@ def test_list_plugins_shows_where_it_failed_to_who_debugs(install):
     assert "aa_broken_plugin.py" in result.stderr and "line 2, in half" in result.stderr
 
 
-def test_an_error_whose_text_raises_is_one_line(install):
-    command = COMMAND.format(name="greet") + "    class Mute(Exception):\n        __str__ = None\n"
-    install("greeter", {"greeter_plugin.py": command.replace('FgvcError("that is too often")', "Mute")})
-    result = run("greet", "--times", "3")
-    assert (result.exit_code, result.stderr) == (
-        1, "fgvc: error: unexpected error in greeter==1.0: Mute (--debug shows where)\n"
-    )  # fmt: skip
-
-
 def test_list_plugins_shows_clashes_and_disabled_plugins(install):
     install("ours", {"ours_plugin.py": HEAD.format(name="pim")})
     install("theirs", {"theirs_plugin.py": "raise AssertionError('imported')"})

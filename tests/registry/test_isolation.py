@@ -16,6 +16,11 @@ def fgvc_heads():
 
 HEADS = "from fgvc_cli import *\nfrom fgvc_cli import hookimpl\n@hookimpl\ndef fgvc_heads():\n    return {}\n"
 
+
+def hook(name: str, value: str) -> str:
+    return HEADS.format(value).replace("heads()", name)
+
+
 BROKEN = {
     "missing module": ("import no_such_module_anywhere", "ModuleNotFoundError: No module named 'no_such_module"),
     "syntax error": ("def (", "SyntaxError"),
@@ -36,33 +41,15 @@ BROKEN = {
     "name with a colon": (HEADS.format("[HeadSpec('a:b', 'm:A')]"), "lower-case letters"),
     "name that is a number": (HEADS.format("[HeadSpec(7, 'm:A')]"), "name is 7, not a string"),
     "target that is a class": (HEADS.format("[HeadSpec('a', dict)]"), "target is <class 'dict'>, not a string"),
-    "target without a name": (
-        HEADS.format("[HeadSpec('a', 'module.only')]"),
-        "does not have the form 'package.module:Name'",
-    ),
+    "target without a name": (HEADS.format("[HeadSpec('a', 'module.only')]"), "the form 'package.module:Name'"),
     "options without a name": (HEADS.format("[HeadSpec('a', 'm:A', options='m.A')]"), "options 'm.A' do not have"),
     "same name twice": (HEADS.format("[HeadSpec('a', 'm:A'), HeadSpec('a', 'm:B')]"), "head 'a' is registered twice"),
     "newer API": (HEADS.format("[HeadSpec('a', 'm:A', api=99)]"), "needs plugin API version 99"),
-    "strides of text": (
-        HEADS.format("[BackboneSpec('a', 'm:A', strides=('4',))]").replace("fgvc_heads", "fgvc_backbones"),
-        "strides is ('4',)",
-    ),
-    "recipe target": (
-        HEADS.format("[RecipeSpec('a', 'pkg:../secret.toml')]").replace("fgvc_heads", "fgvc_recipes"),
-        "does not have the form 'package:path.toml'",
-    ),
-    "family without a slash": (
-        HEADS.format("[Family('head', 'x', 'm:f')]").replace("fgvc_heads", "fgvc_families"),
-        "a prefix is a lower-case name that ends in '/'",
-    ),
-    "family of an unknown kind": (
-        HEADS.format("[Family('haed', 'x/', 'm:f')]").replace("fgvc_heads", "fgvc_families"),
-        "unknown kind of component 'haed'",
-    ),
-    "commands that fail": (
-        HEADS.format("1 / 0").replace("fgvc_heads()", "fgvc_commands(app)"),
-        "ZeroDivisionError",
-    ),
+    "strides of text": (hook("backbones()", "[BackboneSpec('a', 'm:A', strides=('4',))]"), "strides is ('4',)"),
+    "recipe target": (hook("recipes()", "[RecipeSpec('a', 'pkg:../secret.toml')]"), "the form 'package:path.toml'"),
+    "family without a slash": (hook("families()", "[Family('head', 'x', 'm:f')]"), "lower-case name that ends in '/'"),
+    "family of an unknown kind": (hook("families()", "[Family('haed', 'x/', 'm:f')]"), "unknown kind of component"),
+    "commands that fail": (hook("commands(app)", "1 / 0"), "ZeroDivisionError"),
     "command with a parameter type unknown to Typer": (
         "from fgvc_cli import hookimpl\n@hookimpl\ndef fgvc_commands(app):\n"
         "    @app.command()\n    def odd(x: int | str): pass\n",

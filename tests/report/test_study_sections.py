@@ -8,9 +8,13 @@ from fgvc_cli.experiments.folder import FailedRun
 from fgvc_cli.report.report import study_page
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(study_report, read_page):
-    return lambda *given, **more: read_page(study_page(study_report(*given, **more)).html())
+    def make(*given, **more):
+        return read_page(study_page(study_report(*given, **more)).html())
+
+    whole = make()
+    return lambda *given, **more: make(*given, **more) if given or more else whole
 
 
 def test_the_lede_names_the_best_and_the_significance(page):
