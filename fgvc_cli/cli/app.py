@@ -18,6 +18,7 @@ from fgvc_cli import __version__, settings
 from fgvc_cli.cli import console
 from fgvc_cli.cli.lazy import LazyCommand, QuickParameters, as_options, builtin_commands
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.launch import is_reporting
 from fgvc_cli.registry.error_origin import describe_error
 from fgvc_cli.settings import ALL_PLUGINS, Settings
 
@@ -113,7 +114,7 @@ class FgvcGroup(QuickParameters, TyperGroup):
             if not standalone:
                 raise
             code = exit_code_of(error, debug=settings.current().debug)
-            if console.is_muted():
+            if not is_reporting():
                 time.sleep(WAIT_FOR_FIRST)
             sys.exit(code)
         if standalone:

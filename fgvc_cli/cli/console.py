@@ -166,11 +166,6 @@ class _Handler(logging.Handler):
         (note if record.levelno <= logging.INFO else warn)(record.getMessage())
 
 
-def is_muted() -> bool:
-    """Return whether another process of a distributed training prints notes and errors."""
-    return not is_reporting()
-
-
 def out() -> Console:
     """Return the rich console of standard output, for results."""
     return _console(stderr=False, terminal=_is_terminal(sys.stdout), columns=os.environ.get("COLUMNS"))
@@ -183,7 +178,7 @@ def err() -> Console:
 
 def has_bars() -> bool:
     """Return whether progress is shown as bars on standard error."""
-    return _is_terminal(sys.stderr) and not (_quiet or is_muted())
+    return _is_terminal(sys.stderr) and not _quiet and is_reporting()
 
 
 def note(text: str) -> None:
@@ -248,7 +243,7 @@ def progress(description: str, total: int | None, unit: str = "images") -> Abstr
     On a terminal that is a bar, elsewhere a line every 20 seconds (none for work under 10 seconds), and nothing under
     `--quiet`.
     """
-    if _quiet or is_muted():
+    if _quiet or not is_reporting():
         return nullcontext(Silent())
     if _is_terminal(sys.stderr):
         return _bar(description, total, unit)
@@ -256,7 +251,7 @@ def progress(description: str, total: int | None, unit: str = "images") -> Abstr
 
 
 def _write_line(text: str, label: str = "", style: str = "") -> None:
-    if is_muted():
+    if not is_reporting():  # another process of a distributed training prints
         return
     if not _is_terminal(sys.stderr):
         sys.stderr.write(f"{label}{text}\n")

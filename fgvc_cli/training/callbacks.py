@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
 from types import TracebackType
@@ -165,11 +165,6 @@ class TrackerCallback(Callback):
         if not self._warned:
             self._warned = True
             logger.warning(f"{self._name}: `{method}` failed, training continues: {cause}")
-
-
-def tracker_callbacks(choices: Sequence[Choice]) -> list[TrackerCallback]:
-    """Build the trackers of a configuration; see `TrackerCallback` for the errors."""
-    return [TrackerCallback(choice) for choice in choices]
 
 
 def _build(component: Component, options: Any, name: str) -> Tracker:

@@ -31,7 +31,7 @@ from fgvc_cli.runs.model_file import describe_classifier, describe_component, lo
 from fgvc_cli.runs.results import SplitMetrics, TrainingSummary
 from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
-from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, tracker_callbacks
+from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, TrackerCallback
 from fgvc_cli.training.distributed import Ranks, process_group
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_new, plan_resumed, prepare
 from fgvc_cli.training.state import catch_signals, saved_weights
@@ -201,11 +201,11 @@ def train(
         if out is not None and ranks.first:
             check_out(out, force)
         first = draft(settings, recipe, registry)
-        trackers = tracker_callbacks(first.config.trackers)
+        trackers = list(map(TrackerCallback, first.config.trackers))
         dataset, splits = _open(first.config, ranks)
         plan = _agreed(lambda: plan_new(first, offline, registry), ranks, registry)
         if plan.config.trackers != first.config.trackers:  # a recipe may choose them by which weights there are
-            trackers = tracker_callbacks(plan.config.trackers)
+            trackers = list(map(TrackerCallback, plan.config.trackers))
         job = prepare(plan, dataset, splits, ranks)
         run = Run(ranks.broadcast(lambda: _new_folder(plan.config, out, force)))
         return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
@@ -232,7 +232,7 @@ def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), o
             run.clear_parts()
         weights = saved_weights(run.state_file) if run.state_file.is_file() else None
         plan = _agreed(lambda: plan_resumed([settings], recipe, weights, registry, offline), ranks, registry)
-        trackers = tracker_callbacks(plan.config.trackers)
+        trackers = list(map(TrackerCallback, plan.config.trackers))
         job = prepare(plan, *_open(plan.config, ranks), ranks)
         return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
 

@@ -199,11 +199,6 @@ def build_optimizer(choice: Choice, classifier: Classifier) -> Optimizer:
     return _of_groups(choice, groups)
 
 
-def uses_channels_last(job: Job) -> bool:
-    """Return whether images should have the channels-last memory format."""
-    return wants_channels_last(job.config, job.classifier.backbone)
-
-
 def wants_channels_last(config: RunConfig, backbone: Backbone) -> bool:
     """Return whether a classifier with this backbone is trained in the channels-last memory format."""
     wanted = config.train.channels_last

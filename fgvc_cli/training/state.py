@@ -118,13 +118,13 @@ def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update:
 
     Every process calls this; the first writes the shared state and what is specific to each process.
     """
-    of_all = update.ranks.all_gather(_own(classifier, update, progress))
+    of_all = update.ranks.all_gather(_process_state(classifier, update, progress))
     if update.ranks.first:
         _write(path, classifier, optimizer, update, progress, of_all[1:])
     update.ranks.barrier()
 
 
-def _own(classifier: Classifier, update: Update, progress: Progress) -> dict[str, Any]:
+def _process_state(classifier: Classifier, update: Update, progress: Progress) -> dict[str, Any]:
     """Return the state that is specific to this process, on the CPU; within an epoch this includes its buffers."""
     if update.ranks.first:
         return {}
@@ -186,7 +186,7 @@ def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, up
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
     load_state(classifier, model, path)
     optimizer.load_state_dict(model_file.unpack(document["optimizer"], found))
-    own = _loaded(document, found, others, update)
+    own = _load_process_state(document, found, others, update)
     set_random_state(classifier.device, [s.to(torch.uint8) for s in own["random"]])
     update.moved = document["moved"]
     values = document["progress"]
@@ -197,7 +197,7 @@ def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, up
     return Progress(**{**values, "best": best, "patience_best": (epoch, top1), "metrics": own["metrics"]})
 
 
-def _loaded(
+def _load_process_state(
     document: Mapping[str, Any], found: Mapping[str, Tensor], others: Sequence[dict[str, Any]], update: Update
 ) -> dict[str, Any]:
     """Return the state specific to this process, and load its buffers."""

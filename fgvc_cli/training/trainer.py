@@ -29,7 +29,7 @@ from fgvc_cli.runs.model_file import save_classifier
 from fgvc_cli.runs.results import EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score
 from fgvc_cli.training.callbacks import Callback
-from fgvc_cli.training.setup import Job, uses_channels_last
+from fgvc_cli.training.setup import Job, wants_channels_last
 from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
 from fgvc_cli.training.update import RunningMetrics, Update
 
@@ -73,7 +73,8 @@ class Trainer:
             self.ranks,
         )
         augment = resolve_where(job.config.augment, self.device)
-        self.staging = Staging(job.classifier, augment, train.label_smoothing, uses_channels_last(job), self.device)
+        channels_last = wants_channels_last(job.config, job.classifier.backbone)
+        self.staging = Staging(job.classifier, augment, train.label_smoothing, channels_last, self.device)
         self._workers = loader_workers(train.workers, self.device, self.ranks.launch.local_count)
         self.train_loader = TrainingLoader(
             job.splits.train,

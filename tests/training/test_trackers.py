@@ -19,7 +19,7 @@ from fgvc_cli.registry.records import Origin
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary, TrainMetrics
 from fgvc_cli.testing.tracker import summary_of
 from fgvc_cli.training import run as training
-from fgvc_cli.training.callbacks import Callback, Callbacks, tracker_callbacks
+from fgvc_cli.training.callbacks import Callback, Callbacks, TrackerCallback
 from fgvc_cli.training.state import Interrupted
 
 TRAINING = {
@@ -148,7 +148,7 @@ class Told:
 
     def __init__(self, registry, folder, *texts):
         choices = resolved(registry, 'train.track=["listener", "other"]', *texts).trackers
-        self.callbacks, self.job = Callbacks(tracker_callbacks(choices)), SimpleNamespace(notes=[])
+        self.callbacks, self.job = Callbacks(map(TrackerCallback, choices)), SimpleNamespace(notes=[])
         self.start = RunStart(folder, {"head": {"name": "linear"}}, ("a", "b"), resumed=False)
 
     def run(self):
