@@ -117,13 +117,9 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
 def read_as(path: Path, parse: Callable[[dict[str, Any]], Parsed], remedy: str) -> Parsed:
     """Read a JSON object and parse it.
 
-    Args:
-        path: of the file.
-        parse: turns the object into the result; raises KeyError, TypeError, ValueError or AttributeError if it cannot.
-        remedy: end of the error message.
-
     Raises:
-        FgvcError: the file is missing or damaged.
+        FgvcError: the file is missing or damaged, or `parse` raises KeyError, TypeError, ValueError or AttributeError;
+            the message ends in `remedy`.
     """
     document = read_object(path, remedy)
     try:

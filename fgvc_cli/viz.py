@@ -29,12 +29,7 @@ NAMED_CLASSES = 40
 
 
 def learning_curves(path: Path, lines: Sequence[EpochMetrics]) -> None:
-    """Draw loss and top-1 accuracy of training and validation by epoch, with the best epoch marked.
-
-    Args:
-        path: PNG to write.
-        lines: metrics by epoch. Values that are None are left out.
-    """
+    """Draw loss and top-1 accuracy of training and validation by epoch, with the best epoch marked, as a PNG."""
     figure = make_figure(10.0, 4.2)
     left, right = figure.subplots(1, 2)
     best = best_epoch(lines)
@@ -55,15 +50,10 @@ def learning_curves(path: Path, lines: Sequence[EpochMetrics]) -> None:
 
 
 def confusion_matrix(path: Path, matrix: np.ndarray, class_names: Sequence[str], title: str = "") -> None:
-    """Draw a confusion matrix: rows are true classes, columns predictions, color the fraction of the row.
+    """Draw a confusion matrix K,K as a PNG: rows are true classes, columns predictions, color the fraction of the row.
 
-    The diagonal is blue; mistakes are orange on a square-root scale, so that rare ones are visible.
-
-    Args:
-        path: PNG to write.
-        matrix: K,K numbers of images; a row without images is gray.
-        class_names: K names.
-        title: of the plot.
+    The diagonal is blue; mistakes are orange on a square-root scale, so that rare ones are visible. Rows without images
+    are gray.
     """
     classes = len(class_names)
     totals = matrix.sum(axis=1, keepdims=True)

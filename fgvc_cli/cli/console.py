@@ -198,11 +198,9 @@ def error(text: str) -> None:
 
 
 def table(*headings: str, whole: Collection[str] = ()) -> Table:
-    """Return an empty table with a line below its headings.
+    """Return an empty table with a line below its headings; a colon at the end marks a column of numbers.
 
-    Args:
-        headings: of the columns; a colon at the end marks a column of numbers.
-        whole: headings of columns whose cells do not wrap.
+    Cells of the columns in `whole` do not wrap.
     """
     from rich import box
     from rich.table import Table

@@ -46,11 +46,7 @@ class Column:
 def print_sections(heading: str, names: Sequence[str], sections: Sequence[str], columns: Sequence[Column]) -> None:
     """Print a table with rows in sections; a table wider than the terminal is split into several.
 
-    Args:
-        heading: of the row names.
-        names: of the rows.
-        sections: title of each row's section; empty for none.
-        columns: those without any text are left out.
+    `sections` has the title of each row's section, empty for none. Columns without any text are left out.
     """
     console = out()
     label = Column(heading, names)

@@ -20,12 +20,7 @@ Layer = dict[str, dict[str, Any]]
 
 
 def merge(tables: Sequence[Mapping[str, Any]], component: Component | None = None) -> dict[str, Any]:
-    """Merge the tables of one section.
-
-    Args:
-        tables: weakest first; a component's table may have its "name".
-        component: the chosen component; tables for another one are dropped.
-    """
+    """Merge the tables of one section, weakest first; with a component, tables for another one are dropped."""
     merged: dict[str, Any] = {}
     for table in tables:
         if component is None or is_for(table, component):
@@ -108,10 +103,8 @@ def tracker_tables(
 ) -> dict[str, dict[str, Any]]:
     """Return the settings of each tracker in use, by its name.
 
-    Args:
-        trackers: those in use.
-        tables: the `[tracker]` sections, weakest first: settings by tracker.
-        train: the `[train]` sections; settings of a tracker that one of them turns on and a later one off are dropped.
+    `tables` and `train` are the `[tracker]` and `[train]` sections, weakest first. Settings of a tracker that one
+    `[train]` turns on and a later one off are dropped.
 
     Raises:
         UsageError: two trackers in use have the same name, or settings are for a tracker that was never on.

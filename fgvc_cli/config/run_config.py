@@ -295,15 +295,10 @@ def user_settings(
 
 
 def setting_layer(name: str, value: Any, text: str = "") -> Layer:
-    """Return the layer of one setting.
-
-    Args:
-        name: dotted, such as "head.fpn_size" or "optimizer.base.lr".
-        value: the value, as TOML has it.
-        text: the setting as the user wrote it, for messages.
+    """Return the layer of one setting, such as "head.fpn_size" or "optimizer.base.lr".
 
     Raises:
-        UsageError: there is no such section.
+        UsageError: there is no such section; names the setting as the user wrote it (`text`).
     """
     kind, _, option = name.partition(".")
     check_sections({kind: {}}, f"setting '{text or name}'")

@@ -30,12 +30,7 @@ def origin_of(error: BaseException, registry: Registry) -> Origin | None:
 
 
 def describe_error(error: BaseException, hint: str) -> str:
-    """Describe an error in one line.
-
-    Args:
-        error: what was raised.
-        hint: where to find the traceback of an unexpected error, such as "--debug shows the traceback".
-    """
+    """Describe an error in one line; `hint` is where to find the traceback of an unexpected one."""
     if isinstance(error, FgvcError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -83,10 +83,7 @@ def installed_plugins(path: list[str] | None = None) -> list[InstalledPlugin]:
     """List the entry points in group `fgvc`, sorted by distribution and name, without importing any.
 
     A distribution may be found twice, in site-packages and in a checkout on the path; the first one wins. Distributions
-    with unreadable metadata are skipped.
-
-    Args:
-        path: folders to search instead of `sys.path`.
+    with unreadable metadata are skipped. `path` replaces `sys.path`.
     """
     found: dict[tuple[str, str, str], InstalledPlugin] = {}
     named: set[tuple[str, str]] = set()

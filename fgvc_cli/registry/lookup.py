@@ -61,11 +61,7 @@ class Registry:
         return {name: components for name, components in by_name.items() if len(components) > 1}
 
     def find(self, kind: Kind, name: str) -> Component:
-        """Resolve a name to a component.
-
-        Args:
-            kind: the kind of component.
-            name: its name, `distribution:name`, or a member of a family such as "timm/resnet18".
+        """Resolve a name, `distribution:name`, or a member of a family such as "timm/resnet18" to a component.
 
         Raises:
             UsageError: the name is unknown, or ambiguous without its distribution.
@@ -215,11 +211,7 @@ def split_reference(name: str) -> tuple[str | None, str]:
 
 
 def discover(settings: Settings, installed: Sequence[InstalledPlugin] | None = None) -> Registry:
-    """Load every installed plugin that the settings allow.
-
-    Args:
-        settings: which plugins may load, and whether a failed one is an error.
-        installed: plugins to load instead of the installed ones.
+    """Load every installed plugin (or those in `installed`) that the settings allow.
 
     Raises:
         FgvcError: the built-ins are not installed, or a plugin failed in strict mode.

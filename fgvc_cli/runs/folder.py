@@ -210,12 +210,9 @@ def check_out(out: Path, force: bool) -> None:
 
 
 def new_run(out: Path | None, force: bool, *names: str) -> Run:
-    """Create the folder of a new run.
+    """Create the folder of a new run: `out`, or a new one in the runs folder, named by the time and `names`.
 
-    Args:
-        out: the folder; None: a new one in the runs folder, named by the time and `names`.
-        force: whether to replace a run at `out`.
-        names: dataset, backbone, head and optimizer.
+    With `force`, a run at `out` is replaced.
 
     Raises:
         UsageError: `out` may not be used; see `check_out`.

@@ -241,18 +241,7 @@ DRAWN_CLASSES = 2000
 def write(
     folder: Path, summary: EvaluationSummary, scores: Scores, class_names: Sequence[str], draw: bool = True
 ) -> list[Path]:
-    """Write the files of an evaluation atomically, the summary last.
-
-    Args:
-        folder: created if needed.
-        summary: for `summary.json`.
-        scores: that it summarizes.
-        class_names: in the order of the scores.
-        draw: whether to draw the confusion matrix.
-
-    Returns:
-        The files.
-    """
+    """Write the files of an evaluation atomically, the summary last, and return their paths."""
     written = [folder / PREDICTIONS, folder / PER_CLASS]
     write_csv(written[0], _prediction_header(scores), _prediction_rows(scores, class_names))
     write_csv(written[1], CLASS_COLUMNS, (list(row.as_json().values()) for row in summary.per_class))

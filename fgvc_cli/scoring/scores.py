@@ -298,11 +298,7 @@ LEVEL = 0.05
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the two-sided p-value of McNemar's exact test.
-
-    Args:
-        first, second: bool N, whether two classifiers are correct on each of the same images.
-    """
+    """Return the two-sided p-value of McNemar's exact test; bool N, whether each of two classifiers is correct."""
     from scipy.stats import binomtest
 
     alone = int((first & ~second).sum()), int((second & ~first).sum())

@@ -49,13 +49,7 @@ class OptimizerUnderTest:
         return base_component(self.subject.component, [], self.subject.registry)
 
     def make(self, groups: Sequence[ParameterGroup], base: Component | None = None, **rates: float) -> Optimizer:
-        """Build it.
-
-        Args:
-            groups: parameters by part.
-            base: base optimizer instead of the default one.
-            rates: `lr` and `head_lr`, which are options of the base if there is one.
-        """
+        """Build it; `rates` are `lr` and `head_lr`, which are options of the base if it has one."""
         base = base or self.base
         arguments: dict[str, Any] = {"groups": groups}
         if base is None:

@@ -71,11 +71,7 @@ class Selection:
 
 
 def select(name: str, registry: Registry) -> Selection:
-    """Return what a name refers to.
-
-    Args:
-        name: a distribution ("fgvc-bilinear"), `distribution:component`, or the name of a component of any kind.
-        registry: the installed plugins.
+    """Return what a distribution, `distribution:component`, or the name of a component of any kind refers to.
 
     Raises:
         UsageError: the name is unknown, or components of more than one distribution have it.

@@ -181,16 +181,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     force: bool = False,
 ) -> TrainingResult:
-    """Train a new run; see `fgvc_cli.train`.
-
-    Args:
-        settings: settings of the user, weakest first.
-        recipe: the recipe to start from; None: by whether there are weights.
-        out: the run folder; None: a new one under the runs folder.
-        offline: whether downloads are forbidden.
-        registry: where components are looked up.
-        callbacks: observe the training.
-        force: whether to replace a run at `out`.
+    """Train a new run, with the settings of the user, weakest first; see `fgvc_cli.train`.
 
     Raises:
         Interrupted: SIGINT or SIGTERM was received; the state is saved.

@@ -69,11 +69,6 @@ def load_file(path: Path, backbone: Backbone, into: TargetHead) -> list[str]:
     its method, if the head recognizes it. Entries whose shape depends on the number of classes stay random if it
     differs.
 
-    Args:
-        path: the file.
-        backbone: possibly pruned of modules that the head does not read.
-        into: the head.
-
     Returns:
         Which entries were loaded, in lines for the user.
 

@@ -107,11 +107,7 @@ Lineage = tuple[str, ...]
 
 
 def lineage(category: Mapping[str, str], level: str) -> Lineage:
-    """Return the taxon that a category belongs to at a level.
-
-    Args:
-        category: a category as the published lists have it: "name", ranks or a "supercategory".
-        level: "species", one of `RANKS` or "supercategory".
+    """Return the taxon that a category of the published lists belongs to at a level: a rank or "supercategory".
 
     Raises:
         UsageError: the lists lack that level.
@@ -130,12 +126,9 @@ def lineage(category: Mapping[str, str], level: str) -> Lineage:
 
 
 def distinct_names(lineages: Sequence[Lineage]) -> list[str]:
-    """Name taxa; equal names get the kingdom appended, or all ranks above them.
+    """Name distinct taxa; equal names get the kingdom appended, or all ranks above them.
 
     Oenanthe, for instance, is a genus of birds and a genus of plants.
-
-    Args:
-        lineages: all different.
     """
     names = [taxon[-1] for taxon in lineages]
     for qualifier in (lambda taxon: taxon[0], lambda taxon: " ".join(taxon[:-1])):

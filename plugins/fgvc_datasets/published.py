@@ -69,15 +69,7 @@ class PublishedDataset(Dataset):
         origin: str = OFFICIAL,
         keys: Sequence[str] | None = None,
     ) -> None:
-        """Add a split.
-
-        Args:
-            name: "train", "val" or "test".
-            images: files in the dataset's folder.
-            labels: indices into `class_names`.
-            origin: origin of the split.
-            keys: short names; None: the paths relative to the folder.
-        """
+        """Add a split of files in the dataset's folder; keys are by default the paths relative to the folder."""
         keys = [image.relative_to(self.folder).as_posix() for image in images] if keys is None else keys
         self._splits[name] = Split(name, images, labels, keys, origin=origin)
 
@@ -145,13 +137,9 @@ def value_of(pairs: Mapping[str, str], identifier: str, path: Path) -> str:
 
 
 def origin_of(request: DatasetRequest, split: str, images: int, published: Mapping[str, int]) -> str:
-    """Return the origin of a split that follows published lists, and note a number of images that differs.
+    """Return the origin of a split that follows published lists.
 
-    Args:
-        request: receives the note.
-        split: name of the split.
-        images: number of images in the lists.
-        published: published number of images per split.
+    If the lists have another number of images than `published`, that is noted.
     """
     if images == published[split]:
         return OFFICIAL

@@ -34,11 +34,7 @@ class VisipediaDataset(PublishedDataset):
 
     @abstractmethod
     def readable_names(self, published: Mapping[str, str]) -> dict[str, str]:
-        """Return a unique readable name per class number.
-
-        Args:
-            published: names in `classes.txt` by class number.
-        """
+        """Return a unique readable name per class number, from the names in `classes.txt`."""
 
     def read(self, request: DatasetRequest) -> None:
         """Read the four lists.

@@ -43,15 +43,10 @@ class Columns:
 
 
 def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Columns:
-    """Find the columns from the first line of a table.
+    """Find the columns from the cells of the first line of a table; `where` names file and line in messages.
 
     The first line is an image if a cell ends like an image file and no option names a column; the order is then path,
     label and optionally split. Otherwise the line is a header.
-
-    Args:
-        first: the first line's cells.
-        options: may name columns.
-        where: file and line, for messages.
 
     Raises:
         FgvcError: no column, or more than one, may be the path or the label; or there are too many without a header.

@@ -42,11 +42,8 @@ def split_checkpoint(
 ) -> PublishedState | None:
     """Return the parts of CMAL's state dict, or None if it is another model's; see `Head.published`.
 
-    Args:
-        state: the state dict.
-        options: of the head to load into.
-        channels: of the three maps that its experts read.
-        backbone: name of its backbone, for the advice.
+    `options`, the `channels` of the three maps that the experts read, and the name of the backbone are those of the
+    head to load into.
     """
     if not {"classifier_concat.4.weight", "conv_block1.0.conv.weight", "classifier1.4.weight"} <= state.keys():
         return None

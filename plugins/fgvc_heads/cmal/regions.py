@@ -42,13 +42,9 @@ class Attention(NamedTuple):
 def attend(
     output: CmalOutput, classifiers: Sequence[PooledClassifier], size: tuple[int, int], options: CmalOptions
 ) -> Attention:
-    """Compute the attention of an output of the head.
+    """Compute the attention of an output that has the experts' scores and maps, on images of a size (H, W).
 
-    Args:
-        output: of a part that scores the experts and keeps their maps.
-        classifiers: of the experts, with their current weights.
-        size: (H, W) of the images.
-        options: gives threshold, padding and eps.
+    `classifiers` are the experts', with their current weights.
     """
     assert output.expert_maps is not None, "this part does not keep the experts' maps"
     maps = []

@@ -43,11 +43,9 @@ class Combiner(nn.Module):
         self.classifier = nn.Linear(width, classes)
 
     def forward(self, points: Sequence[Tensor], kept: Sequence[Tensor]) -> Tensor:
-        """Return logits B,K.
+        """Return logits B,K of points B,N,F per map, shallow first.
 
-        Args:
-            points: of each map, shallow first, all B,N,F.
-            kept: of each map, indices B,S_l of the points kept, by descending confidence.
+        `kept` are the indices B,S_l of the points kept on each map, by descending confidence.
         """
         pooled = pool_kept(points, kept, self.pool_points.weight)
         joints = (pooled + self.pool_points.bias.unsqueeze(1)).transpose(1, 2)  # (B, F, J)

@@ -66,13 +66,7 @@ def maps_loss(scores: Sequence[Tensor], targets: Tensor) -> Tensor:
 
 
 def kept_loss(scores: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
-    """L_s of one map: cross entropy of the logits of every point kept, with the target of its image.
-
-    Args:
-        scores: B,N,K.
-        kept: indices B,S.
-        targets: B or B,K.
-    """
+    """L_s of one map: cross entropy of logits B,N,K at every point kept (indices B,S), with the target of its image."""
     kept_scores = scores.gather(1, kept.unsqueeze(2).expand(-1, -1, scores.shape[2]))
     return F.cross_entropy(_precise(kept_scores.flatten(0, 1)), targets.repeat_interleave(kept.shape[1], dim=0))
 
@@ -80,9 +74,7 @@ def kept_loss(scores: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
 def dropped_loss(scores: Tensor, kept: Tensor) -> Tensor:
     """L_n of one map: mean squared error between tanh(logits of dropped points) and -1.
 
-    Args:
-        scores: B,N,K.
-        kept: indices B,S with S < N.
+    `scores` are B,N,K, `kept` the indices B,S of the other points, S < N.
     """
     images, points, classes = scores.shape
     bounded = _precise(scores).tanh()

@@ -55,14 +55,10 @@ class Selector(nn.Module):
 
 @torch.no_grad()
 def most_confident(scores: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-    """Return the indices B,S of the S = `keep` most confident points, and their confidences (float32).
+    """Return the indices B,S of the S = `keep` most confident points of logits B,N,K, and their confidences (float32).
 
     The confidence of a point is its largest softmax probability. Points are sorted by descending confidence, because
     the combiner's weights belong to positions in that order.
-
-    Args:
-        scores: logits B,N,K.
-        keep: at most N.
     """
     confidence = scores.softmax(dim=2, dtype=torch.float32).amax(dim=2)  # (B, N)
     confidences, kept = confidence.topk(keep, dim=1, sorted=True)
