@@ -108,3 +108,10 @@ class Sleeping(Sound):
     def explain(self, classifier, images, targets):
         classifier.head.train()
         return super().explain(classifier, images, targets)
+
+
+class Switching(Sound):
+    def explain(self, classifier, images, targets):
+        maps = super().explain(classifier, images, targets)
+        torch.set_grad_enabled(True)
+        return maps

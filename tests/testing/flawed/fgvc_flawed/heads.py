@@ -262,3 +262,8 @@ class ReadingBeyond(Sound):
 class InfiniteLoss(Sound):
     def loss(self, scores, targets):
         return Loss(F.cross_entropy(scores.float(), targets) / 0, scores)
+
+
+class Infinite(Sound):
+    def predict(self, model, images):
+        return model(images) / 0

@@ -126,3 +126,11 @@ class Poisoned(Sound):
         super().update(found_inf)
         for state in self.optimizer.state.values():
             state["exp_avg"].div_(1 - found_inf)
+
+
+class GivingUp(Sound):
+    given_up = None
+
+    def update(self, found_inf):
+        self.given_up = found_inf if self.given_up is None else torch.maximum(found_inf, self.given_up)
+        super().update(self.given_up)

@@ -150,6 +150,7 @@ head | zero | defaults survive a TOML round trip |  |
 head | no-target | target can be imported and called | Nowhere |
 head | no-options | options are documented |  |
 head | unbuilt | predict returns a score per class | Unbuilt |
+head | infinite | predict returns a score per class | Infinite | finite scores
 head | heavy-options | registers without importing torch |  |
 head | any/flawed | family resolves its members |  |
 head | reading-beyond | reads() matches what the losses use | ReadingBeyond | reads() returned [9]
@@ -157,8 +158,10 @@ head | infinite-loss | objectives have finite scalar losses | InfiniteLoss | a f
 backbone | brittle | accepts or refuses any image size | Brittle | it raised ZeroDivisionError
 backbone | strange-module | cam_layer() returns usable layers | StrangeModule | a submodule of the backbone
 optimizer | poisoned | skips steps with non-finite gradients | Poisoned | finite parameters in the step after
+optimizer | giving-up | skips steps with non-finite gradients | GivingUp | none does
 dataset | content | missing files raise an FgvcError | Content | it opens without them
 explainer | writing | has no side effects | Writing | unchanged images
+explainer | switching | has no side effects | Switching | an unchanged gradient mode
 explainer | moving | has no side effects | Moving | unchanged weights and buffers
 explainer | sleeping | has no side effects | Sleeping | unchanged modes
 tracker | editing | writes only to its own folder | Editing | an unchanged config.toml
