@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fgvc_cli.cli.common_options import component_names
+from fgvc_cli.cli.common_options import SEVERAL, component_names
 from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ Own = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Option of the dataset, as dataset.option=value. Can be repeated."),
+    typer.Option("--set", help=f"Option of the dataset, as dataset.option=value. {SEVERAL}"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -63,7 +63,7 @@ def explain(
         list[str] | None,
         option(
             EXPLAINING,
-            "An option, as explainer.option=value or dataset.option=value. Can be given several times.",
+            f"An option, as explainer.option=value or dataset.option=value. {common.SEVERAL}",
             "--set",
         ),
     ] = None,
@@ -95,7 +95,7 @@ def explain(
         int | None, option(DATASET, "Maximum number of images, balanced across classes.", default="all", min=1)
     ] = None,
     class_: Annotated[
-        list[str] | None, option(DATASET, "Only images of this class. Can be given several times.", "--class")
+        list[str] | None, option(DATASET, f"Only images of this class. {common.SEVERAL}", "--class")
     ] = None,
     differ: Annotated[
         bool,

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Callback:
-    """Follows a training; override the methods you need.
+    """Observes a training run; override the methods you need.
 
     Of several processes that train together, only the first calls them. An exception ends the training. Every callback
     whose `on_train_start` returned gets exactly one call of `on_train_end` or `on_failure`.

@@ -28,7 +28,7 @@ from fgvc_datasets.demo.garden import (
     paint_backdrop,
     sample_season,
 )
-from fgvc_datasets.demo.species import SPECIES, Traits
+from fgvc_datasets.demo.species import Traits
 
 
 def _draw_bird(
@@ -69,18 +69,3 @@ def draw_scene(rng: np.random.Generator, traits: Traits, size: int) -> tuple[Ima
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         outlines = {part: 1 - outline.conj() for part, outline in outlines.items()}
     return image, {part: box_around(outlines[part], size) for part in sorted(outlines)}
-
-
-_COLUMNS, _GAP = 4, 4
-
-
-def contact_sheet(seed: int = 12, side: int = 196) -> Image.Image:
-    """Draw a contact sheet with one image per species, `side` pixels wide, a group of siblings per row."""
-    rows = -(-len(SPECIES) // _COLUMNS)
-    step = side + _GAP
-    sheet = Image.new("RGB", (_COLUMNS * step - _GAP, rows * step - _GAP), "white")
-    for index, traits in enumerate(SPECIES.values()):
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index])))
-        image, _ = draw_scene(rng, traits, 2 * side)
-        sheet.paste(image.reduce(2), (index % _COLUMNS * step, index // _COLUMNS * step))
-    return sheet
