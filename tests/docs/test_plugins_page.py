@@ -115,11 +115,6 @@ def test_sections_and_tables_name_existing_hooks_and_methods(page):
                 assert [argument.split("=")[0] for argument in arguments.split(", ") if argument] == names, row
 
 
-def test_names_imported_from_the_contracts_exist(page):
-    for names in re.findall(r"from fgvc_cli\.contracts import (.*)", "".join(page(PAGE).files().values())):
-        assert set(names.split(", ")) <= set(contracts.__all__)
-
-
 def test_examples_are_listed_and_register_without_torch(site, fgvc):
     document = json.loads(fgvc("list-plugins", "--json").stdout)
     ours = [p for p in document["plugins"] if not p["builtin"]]
