@@ -18,6 +18,7 @@ from PIL.Image import Image as PILImage
 
 from fgvc_cli.config.run_config import setting_layer, user_settings
 from fgvc_cli.contracts import Classifier
+from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import html_table
 from fgvc_cli.registry import Component, get_registry
@@ -166,10 +167,13 @@ class TrainedClassifier(Classifier):
             One `Prediction` per image, with `classes`: (name, probability) pairs in descending order.
 
         Raises:
+            UsageError: `top_k` or `batch_size` is below 1, or an image has another type (also a `ValueError`).
             FgvcError: an image cannot be read, or its scores are not finite.
         """
         from fgvc_cli.evaluation.predict import Predictions
 
+        if top_k < 1:
+            raise UsageError(f"`top_k={top_k}` must be at least 1")
         ready = ReadyClassifier(self, Path(), "fp32", batch_size, workers=0)
         predicting = Predictions(ready, [_source(image) for image in _listed(images)], top_k)
         found = [prediction for batch in predicting for prediction in batch]
@@ -185,12 +189,13 @@ def load(run: RunLike, device: str = "cpu") -> TrainedClassifier:
 
     Args:
         run: a run, its folder, or a `model.safetensors`.
-        device: where to put it, as torch names devices.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
+        UsageError: this machine has no such device (also a `ValueError`).
         FgvcError: there is no such run, it is damaged, or a component it needs is not installed.
     """
-    return load_classifier(Path(run), device, TrainedClassifier)
+    return load_classifier(Path(run), str(pick_device(device)), TrainedClassifier)
 
 
 def evaluate(
@@ -368,6 +373,8 @@ def explain(
 
     if cover_area is not None and cover_threshold is not None:
         raise UsageError("`cover_area` and `cover_threshold` exclude each other")
+    if steps < 1:
+        raise UsageError(f"`steps={steps}` must be at least 1")
     chosen = {"fill": cover, "area": cover_area, "threshold": cover_threshold}
     masking = Masking(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     ready = load_ready(find_model(Path(run)), InferenceSettings(device, precision, batch_size, workers=0))
@@ -454,6 +461,8 @@ def _source(image: ImageLike) -> Path | np.ndarray:
     if isinstance(image, PILImage):
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     array = np.asarray(image)
+    if not array.ndim:
+        raise UsageError(f"{image!r} is not an image: expected a path, a PIL image or a uint8 array H,W,3")
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise UsageError(f"an image of shape {array.shape} and type {array.dtype}: expected a path, a PIL image or a "
                          "uint8 array H,W,3")  # fmt: skip

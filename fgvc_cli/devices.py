@@ -79,7 +79,12 @@ def loader_workers(wanted: int, device: torch.device, sharing: int = 1) -> int:
 
     On the CPU the model needs every core, so there are none. `sharing` is the number of processes that train on this
     machine.
+
+    Raises:
+        UsageError: the number is below -1.
     """
+    if wanted < -1:
+        raise UsageError(f"`workers={wanted}` must be at least -1")
     if wanted >= 0:
         return wanted
     return min(12, max(1, usable_cores() // sharing - 1)) if device.type == "cuda" else 0

@@ -18,9 +18,28 @@ class UsageError(FgvcError, ValueError):
     exit_code = 2
 
 
+RENAMED = {
+    "accumulate": "grad_accum_steps",
+    "coast": "zero",
+    "crop_ratio": "crop_pct",
+    "fit": "crop_mode",
+    "idle": "missing_grad",
+    "occlusion": "sliding_window",
+    "root": "sqrt",
+    "short": "center",
+    "stretch": "squash",
+    "validation_seed": "val_seed",
+    "validation_share": "val_fraction",
+}
+"""Current names of settings, values and components by former name."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the closest known names, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.55)
+    """Return `" Did you mean 'x'?"` for the closest known names, or an empty string; former names are recognized."""
+    known = list(known)
+    if RENAMED.get(name) in known:
+        return f" It was renamed to '{RENAMED[name]}'."
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.55)
     if not close:
         return ""
     return " Did you mean " + " or ".join(f"'{n}'" for n in close) + "?"

@@ -104,7 +104,9 @@ def build(options: type[T], values: Mapping[str, Any], where: str) -> T:
             raise UsageError(f"{where}.{name}: no such option.{did_you_mean(name, infos)} Options of {where}: {known}")
         fits, converted[name] = _convert(value, hints[name])
         if not fits:
-            raise UsageError(f"{where}.{name}={value_text(value)}: expected {infos[name].type}")
+            words = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is Literal else ()
+            hint = did_you_mean(value, map(str, words)) if isinstance(value, str) else ""
+            raise UsageError(f"{where}.{name}={value_text(value)}: expected {infos[name].type}{hint and '.' + hint}")
         if required := _violated(converted[name], infos[name]):
             raise UsageError(f"{where}.{name}={value_text(value)}: must be {required}")
     try:

@@ -43,6 +43,10 @@ def test_a_run_has_its_metrics_and_summary(run, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_run_is_named_by_text_too(run):
+    assert fgvc.Run(str(run.path)) == run
+
+
 def test_paths_pictures_and_arrays_are_predicted_alike(run, tmp_path, capfd):
     array = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
     Image.fromarray(array).save(tmp_path / "a.png")
@@ -93,6 +97,14 @@ def test_components_are_those_of_list_plugins():
         (lambda run, image: fgvc.explain(run, image, occlude=True, cover_area=2.0), ("cover_area", "2")),
         (lambda run, image: fgvc.explain(run, image, cover_area=0.1, cover_threshold=0.5), ("cover_threshold",)),
         (lambda run, image: fgvc.load(run).predict(np.zeros((4, 4, 3))), ("float64", "uint8")),
+        (lambda run, image: fgvc.load(run).predict(image, top_k=0), ("top_k", "0")),
+        (lambda run, image: fgvc.load(run).predict(None), ("None", "uint8")),
+        (lambda run, image: fgvc.load(run, "tpu7"), ("device", "tpu7", "auto")),
+        (lambda run, image: fgvc.evaluate(run, device="cpu", workers=-5), ("workers", "-5")),
+        (lambda run, image: fgvc.explain(run, image, occlude=True, steps=0), ("steps", "0")),
+        (lambda run, image: fgvc.explain(run, image, explainer="occlusion"), ("occlusion", "sliding_window")),
+        (lambda run, image: fgvc.train(settings={"train.accumulate": 2}), ("accumulate", "'grad_accum_steps'")),
+        (lambda run, image: fgvc.train(settings={"train.sampling": "root"}), ("root", "'sqrt'")),
         (lambda run, image: fgvc.components("hed"), ("hed", "head")),
     ],
 )

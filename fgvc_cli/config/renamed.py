@@ -5,29 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fgvc_cli.errors import RENAMED
+
 NAMES = {
-    ("train", "accumulate"): "grad_accum_steps",
-    ("train", "crop_ratio"): "crop_pct",
-    ("train", "fit"): "crop_mode",
-    ("train", "validation_share"): "val_fraction",
-    ("train", "validation_seed"): "val_seed",
-    ("preprocessing", "fit"): "crop_mode",
-    ("head", "idle"): "missing_grad",
+    "train": ("accumulate", "crop_ratio", "fit", "validation_share", "validation_seed"),
+    "preprocessing": ("fit",),
+    "cmal": ("idle",),
 }
-"""Current name by section and former name."""
+"""Former names of settings by section or component."""
 
 VALUES = {
-    "crop_mode": {"short": "center", "stretch": "squash"},
-    "missing_grad": {"coast": "zero"},
-    "sampling": {"root": "sqrt"},
+    "train": {"crop_mode": ("short", "stretch"), "sampling": ("root",)},
+    "preprocessing": {"crop_mode": ("short", "stretch")},
+    "cmal": {"missing_grad": ("coast",)},
 }
-"""Current value by setting and former value."""
+"""Former values by section or component and by the current name of the setting."""
 
 
-def current(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a section with current names and values."""
-    renamed = {NAMES.get((section, name), name): value for name, value in settings.items()}
-    return {
-        name: VALUES[name].get(value, value) if name in VALUES and isinstance(value, str) else value
-        for name, value in renamed.items()
-    }
+def current(section: str, settings: Mapping[str, Any], component: str = "") -> dict[str, Any]:
+    """Return settings with current names and values.
+
+    Args:
+        section: "train", "preprocessing" or a kind of component.
+        settings: by name.
+        component: whose settings they are; the default is `settings["name"]`.
+    """
+    component = component or str(settings.get("name", ""))
+    owner = component.rpartition(":")[2] if section == "head" else section
+    names, values = NAMES.get(owner, ()), VALUES.get(owner, {})
+    renamed = {RENAMED[name] if name in names else name: value for name, value in settings.items()}
+    return {name: RENAMED[value] if value in values.get(name, ()) else value for name, value in renamed.items()}

@@ -40,13 +40,16 @@ CONTENTS = (
 class Run(os.PathLike[str]):
     """A run folder: settings, metrics by epoch, the model, the state to resume from, and the summary.
 
-        run = Run(Path("runs/birds"))
+        run = Run("runs/birds")
         run.summary.test.top1, run.metrics[-1].train.loss, run.config["optimizer"]["lr"]
 
     It can be passed wherever the path of a run is expected.
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)

@@ -276,4 +276,5 @@ def _component(kind: Kind, document: dict[str, Any], registry: Registry, file: P
             f"{file} needs {kind} '{record['name']}' of {record['distribution']} {record['version']}, "
             f"which is not installed: pip install {record['distribution']} ({error})"
         ) from error
-    return component, cast(Any, build(component.options_type(), current(kind, record["options"]), kind))
+    options = current(kind, record["options"], record["name"])
+    return component, cast(Any, build(component.options_type(), options, kind))

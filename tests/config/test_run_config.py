@@ -138,3 +138,14 @@ def test_none_overrides_a_recipe(tmp_path):
     (tmp_path / "config.toml").write_text(config.as_toml())
     settings, recipe = read_config(tmp_path / "config.toml")
     assert resolve([settings], recipe, GPU, get_registry()).optimizer.options.head_lr is None
+
+
+def test_former_names_in_a_file_are_read_for_their_component_only(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[head]\nname = "cmal"\nidle = "coast"\n[train]\nfit = "stretch"\nsampling = "root"\n')
+    assert read_config(file)[0] == {
+        "head": {"name": "cmal", "missing_grad": "zero"},
+        "train": {"crop_mode": "squash", "sampling": "sqrt"},
+    }
+    file.write_text('[head]\nname = "other:mine"\nidle = "coast"\nsampling = "root"\n')
+    assert read_config(file)[0] == {"head": {"name": "other:mine", "idle": "coast", "sampling": "root"}}
