@@ -7,14 +7,14 @@ from typing import Any
 
 from fgvc_cli.errors import RENAMED
 
-NAMES = {
+NAMES: dict[str, tuple[str, ...]] = {
     "train": ("accumulate", "crop_ratio", "fit", "validation_share", "validation_seed"),
     "preprocessing": ("fit",),
     "cmal": ("idle",),
 }
 """Former names of settings by section or component."""
 
-VALUES = {
+VALUES: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {"crop_mode": ("short", "stretch"), "sampling": ("root",)},
     "preprocessing": {"crop_mode": ("short", "stretch")},
     "cmal": {"missing_grad": ("coast",)},
@@ -28,10 +28,15 @@ def current(section: str, settings: Mapping[str, Any], component: str = "") -> d
     Args:
         section: "train", "preprocessing" or a kind of component.
         settings: by name.
-        component: whose settings they are; the default is `settings["name"]`.
+        component: whose settings they are; the default is `settings["name"]`, or else the one with former names.
     """
-    component = component or str(settings.get("name", ""))
+    component = component or str(settings.get("name", "cmal"))
     owner = component.rpartition(":")[2] if section == "head" else section
     names, values = NAMES.get(owner, ()), VALUES.get(owner, {})
     renamed = {RENAMED[name] if name in names else name: value for name, value in settings.items()}
     return {name: RENAMED[value] if value in values.get(name, ()) else value for name, value in renamed.items()}
+
+
+def current_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose sections have current names and values; what is no section stays as it is."""
+    return {name: current(name, table) if isinstance(table, dict) else table for name, table in document.items()}

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer, Recipe, base_component, merge, read_recipe, split_base, tracker_tables
-from fgvc_cli.config.renamed import current
+from fgvc_cli.config.renamed import current_document
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import as_toml, build, parse_setting
@@ -205,7 +205,7 @@ def read_config(path: Path) -> tuple[Layer, str | None]:
     document.pop("fgvc", None)
     recipe = document.pop("recipe", None)
     check_sections(document, str(path))
-    return {section: current(section, table) for section, table in document.items()}, recipe
+    return current_document(document), recipe
 
 
 def read_run_config(path: Path, needed: Sequence[str] = ALWAYS) -> tuple[Layer, str | None]:

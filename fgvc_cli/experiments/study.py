@@ -11,6 +11,7 @@ from typing import Any
 
 from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
+from fgvc_cli.config.renamed import current_document
 from fgvc_cli.config.run_config import SECTIONS, check_sections
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.specs import Kind
@@ -163,7 +164,8 @@ def parse_study(text: str, where: str) -> StudyFile:
     if recipe is not None and not isinstance(recipe, str):
         raise UsageError(f"{where}: recipe={recipe}: expected the name of a recipe")
     expanded = [named for number, cell in enumerate(cells, 1) for named in _expand(cell, f"{where}, cell {number}")]
-    return StudyFile(recipe, _seeds(document.get("seeds"), where), shared, tuple(expanded))
+    cells_now = tuple((name, current_document(layer)) for name, layer in expanded)
+    return StudyFile(recipe, _seeds(document.get("seeds"), where), current_document(shared), cells_now)
 
 
 def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fgvc_cli.config.renamed import current_document
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.split_selection import SelectedSplit, results_folder, select_split
 from fgvc_cli.experiments.compared_run import optimizer_title
@@ -53,7 +54,7 @@ class RunRecord:
     @cached_property
     def _settings(self) -> dict[str, Any]:
         try:
-            return tomllib.loads(self.config)
+            return current_document(tomllib.loads(self.config))
         except tomllib.TOMLDecodeError:
             return {}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli import files
+from fgvc_cli.config.renamed import current_document
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
@@ -101,7 +102,7 @@ class Run(os.PathLike[str]):
             FgvcError: the file is missing or damaged.
         """
         try:
-            return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+            return current_document(tomllib.loads(self.config_file.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise FgvcError(f"{self.config_file} cannot be read: {error}") from error
 

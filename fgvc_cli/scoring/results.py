@@ -13,6 +13,7 @@ import torch
 
 from fgvc_cli import files, viz
 from fgvc_cli._version import __version__
+from fgvc_cli.config.renamed import current
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError
@@ -134,10 +135,12 @@ class EvaluationSummary(SplitMetrics):
         Raises:
             KeyError, TypeError, AttributeError: something is missing or has another type.
         """
-        plain = ("dataset", "split", "origin", "notes", "seconds", "device", "precision", "preprocessing")
+        plain = ("dataset", "split", "origin", "notes", "seconds", "device", "precision")
+        fields = document.get("preprocessing")
         return EvaluationSummary(
             **split_metrics_arguments(document),
             **{name: document[name] for name in plain if name in document},
+            preprocessing=None if fields is None else current("preprocessing", fields),
             runs=tuple(document["runs"] if "runs" in document else [document["run"]]),
             most_confused=[ConfusedPair(**pair) for pair in document.get("most_confused", ())],
             most_confident_mistakes=[Mistake(**mistake) for mistake in document.get("most_confident_mistakes", ())],

@@ -126,3 +126,13 @@ def test_invalid_settings_are_ignored(tmp_path, make_run):
     run.config_file.write_text("head = 1\n[train]\nday = 2024-06-01\n")
     (found,) = read_runs([run], None, evaluate)
     assert list(found.config) == ["train"]
+
+
+def test_former_names_of_settings_are_read(tmp_path, make_run):
+    run = make_run(tmp_path / "run", [True])
+    run.config_file.write_text("[train]\naccumulate = 2\n")
+    file = run.evaluation("test") / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "preprocessing": {"fit": "short"}}))
+    (found,) = read_runs([run], None, evaluate)
+    assert found.config == {"train": {"grad_accum_steps": 2}} == run.config
+    assert found.evaluation.preprocessing == {"crop_mode": "center"}

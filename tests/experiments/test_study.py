@@ -96,3 +96,10 @@ def test_runs_differ_in_the_seed():
         train = {key: value for layer in run.layers for key, value in layer.get("train", {}).items()}
         assert train == {"epochs": 2, "seed": run.seed}
     assert runs[0].title == "a + b + c, seed 5"
+
+
+def test_former_names_of_settings_are_read():
+    cell = '[[cells]]\nbackbone = "a"\noptimizer = "c"\n[cells.head]\nname = "cmal"\nidle = "coast"\n'
+    read = parse_study("[train]\naccumulate = 2\n" + cell, "x")
+    assert read.shared == {"train": {"grad_accum_steps": 2}}
+    assert read.cells[0][1]["head"] == {"name": "cmal", "missing_grad": "zero"}
