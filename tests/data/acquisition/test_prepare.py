@@ -15,6 +15,7 @@ import zipfile
 from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 from urllib.error import HTTPError, URLError
 
 import pytest
@@ -59,9 +60,9 @@ def test_the_command_where_a_download_fails(fgvc_data, insects, monkeypatch):
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
         assert "--data-root" in fgvc_data("prepare", "insects").stderr
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "unpack", lambda *arguments: signal.raise_signal(signal.SIGINT))
+        patch.setattr(prepare, "unpack", Mock(side_effect=KeyboardInterrupt))
         result = fgvc_data("prepare", "insects")
-    assert result.exit_code == 130 and again in result.stderr
+    assert result.exit_code == 130 and again in result.stderr, result.stderr
     shutil.rmtree(insects.folder)
     insects.server.files.clear()
     result = fgvc_data("prepare", "insects")
