@@ -18,6 +18,7 @@ FORMAT = 2
 RENAMED = {
     "multiply_adds": "macs",
     "multiply_adds_per_second": "macs_per_second",
+    "occlusion": "sliding_window",
     "over_arithmetic": "time_vs_mac_bound",
 }
 """Keys of format 1 by their present names."""

@@ -150,11 +150,14 @@ def test_damaged_values_are_refused(tmp_path, make_report, make_work, path, valu
     assert files.BenchFiles(tmp_path / "new").earlier(report) is None
 
 
-def test_reports_of_format_1_are_read(tmp_path, make_report):
-    """They have multiply_adds and over_arithmetic in place of macs and time_vs_mac_bound."""
+def test_reports_of_format_1_are_read(tmp_path, make_report, make_work):
+    """They have multiply_adds, over_arithmetic and occlusion for macs, time_vs_mac_bound and sliding_window."""
     report = make_report()
+    explained = replace(report.rows[0], explain={"sliding_window": make_work(9.0)})
+    report = replace(report, rows=(explained, *report.rows[1:]))
     text = json.dumps({**report.as_json(), "format": 1})
-    for name, old in (("macs", "multiply_adds"), ("time_vs_mac_bound", "over_arithmetic")):
+    former = {"macs": "multiply_adds", "time_vs_mac_bound": "over_arithmetic", "sliding_window": "occlusion"}
+    for name, old in former.items():
         text = text.replace(f'"{name}', f'"{old}')
     assert '"multiply_adds_per_second"' in text and '"macs' not in text
     (tmp_path / "bench.json").write_text(text)
