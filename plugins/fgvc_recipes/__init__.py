@@ -1,6 +1,8 @@
-"""The built-in recipes: named sets of training settings, each a TOML file in this package."""
+"""The built-in recipes (named sets of training settings) and studies (for `fgvc sweep`), each a TOML file here."""
 
-from fgvc_cli import RecipeSpec, hookimpl
+from fgvc_cli import RecipeSpec, StudySpec, hookimpl
+
+REPORT = "The {count} combinations of the June 2024 report on {images}, ten epochs each, one seed"
 
 
 @hookimpl
@@ -26,4 +28,16 @@ def fgvc_recipes() -> list[RecipeSpec]:
             "CMAL-Net as published for FGVC-Aircraft: ResNet-50 at 448 px, ten times the learning rate for the head",
             source="Liu et al. 2023, Pattern Recognition 140, 109550",
         ),
+    ]
+
+
+@hookimpl
+def fgvc_studies() -> list[StudySpec]:
+    """Register the built-in studies."""
+    return [
+        StudySpec(
+            "report-aircraft", "fgvc_recipes:report-aircraft.toml", REPORT.format(count=14, images="FGVC-Aircraft")
+        ),
+        StudySpec("report-flowers", "fgvc_recipes:report-flowers.toml", REPORT.format(count=14, images="Flowers-102")),
+        StudySpec("report-mammalia", "fgvc_recipes:report-mammalia.toml", REPORT.format(count=11, images="Mammalia")),
     ]
