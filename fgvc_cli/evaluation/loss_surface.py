@@ -26,6 +26,7 @@ class MovableWeights:
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self._network = network
         self.parameters: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
         self.origin = [parameter.detach().clone() for parameter in self.parameters]
 
@@ -38,6 +39,19 @@ class MovableWeights:
         torch._foreach_copy_(self.parameters, self.origin)
         for length, direction in steps:
             torch._foreach_add_(self.parameters, direction, alpha=length)
+        drop_cached(self._network)
+
+
+def drop_cached(network: nn.Module) -> None:
+    """Drop what modules computed from their weights and keep until the next `eval()`; modes stay as they are.
+
+    timm's LeViT, TinyViT, EfficientFormer and EfficientViT-M keep their attention biases in evaluation mode: moved
+    weights would have no effect there, and a gradient would end at a tensor kept by a pass without gradients.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    for module, training in modes:
+        module.training = training
 
 
 @contextmanager
@@ -178,6 +192,7 @@ class LossSurface:
         """
         images, gradient = len(self), [torch.zeros_like(parameter) for parameter in parameters]
         for pixels, labels in self.batches:
+            drop_cached(self.ready.classifier)
             with torch.enable_grad():
                 scores = self._scores(pixels)
                 if not scores.requires_grad:
@@ -187,6 +202,7 @@ class LossSurface:
             reached = [(total, part) for total, part in zip(gradient, found, strict=True) if part is not None]
             torch._foreach_add_(*map(list, zip(*reached, strict=True)))
             self.on_images(passes * len(labels))
+        drop_cached(self.ready.classifier)
         return gradient
 
     def _scores(self, pixels: Tensor) -> Tensor:

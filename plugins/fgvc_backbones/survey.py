@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fgvc_cli import FgvcError, UsageError
-from fgvc_cli.contracts import CamLayer, Features, MapInfo, Reads
+from fgvc_cli.contracts import Features, MapInfo, Reads
 
 MAPS_OFFERED = 4
 """Maximum number of maps; a model with more stages or blocks offers its last four."""
@@ -151,7 +151,7 @@ def _intermediates(
 ) -> tuple[list[Any], Tensor | None]:
     """Call timm's `forward_intermediates`, which stops after the deepest map unless the final features are needed."""
     if final:
-        features, maps = model.forward_intermediates(images, indices=indices, **options)
+        features, maps = model.forward_intermediates(images, indices=indices, stop_early=False, **options)
         return maps, features
     options |= {"stop_early": True, "intermediates_only": True}
     return model.forward_intermediates(images, indices=indices, **options), None
@@ -167,23 +167,6 @@ def _as_row(block: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     return tokens.transpose(1, 2).unsqueeze(2).contiguous()
 
 
-Layout = Literal["BCHW", "BHWC", "BNC"]
-
-
-@dataclass(frozen=True)
-class CamPoint:
-    """Name of a module whose output the score depends on, and the layout of that output (see `CamLayer`)."""
-
-    module: str
-    layout: Layout
-    prefix: int = 0
-    grid: tuple[int, int] | None = None
-
-    def layer(self, model: nn.Module) -> CamLayer:
-        """Return the layer of a model."""
-        return CamLayer(model.get_submodule(self.module), self.layout, self.prefix, self.grid)
-
-
 @dataclass(frozen=True)
 class Survey:
     """Result of the inspection.
@@ -191,15 +174,13 @@ class Survey:
     Attributes:
         maps: channels, stride and grid of each map.
         embedding_width: D of the embedding.
-        cam_maps: for each map, the module to hook for a score read from it; None if no module outputs it.
-        cam_embedding: the same for the embedding.
+        pooled: the module whose output B,C,H,W is the final feature map, if that is what the embedding is pooled from.
         architecture: "transformer" if the maps come from tokens.
     """
 
     maps: tuple[MapInfo, ...]
     embedding_width: int
-    cam_maps: tuple[CamPoint | None, ...]
-    cam_embedding: CamPoint | None
+    pooled: str | None
     architecture: Literal["convolutional", "transformer"]
 
 
@@ -232,15 +213,12 @@ def survey(outline: TimmModel, source: MapSource, image_size: int) -> Survey:
         embedding = outline.forward_head(final, pre_logits=True)
     if embedding.ndim != 2 or any(m.ndim != 4 for m in maps):
         raise FgvcError(f"{type(outline).__name__}: its feature maps or its pooled features have an unexpected shape")
-    points = tuple(_map_point(outline, *named, outputs) for named in zip(source.modules, maps, strict=True))
     pooled = [name for name, output in outputs.items() if output is final and plain_outputs.get(name) is plain]
-    pooled = pooled if isinstance(final, Tensor) and final.ndim == 4 else []
     return Survey(
         tuple(_map_info(m, stride, image_size) for m, stride in zip(maps, source.strides, strict=True)),
         embedding.shape[1],
-        points,
-        _embedding_point(outline, points[-1], pooled, list(outputs)),
-        "transformer" if _has_tokens(outline, points[-1]) else "convolutional",
+        pooled[-1] if pooled and isinstance(final, Tensor) and final.ndim == 4 else None,
+        "transformer" if _has_tokens(outline, outputs.get(source.modules[-1]), maps[-1]) else "convolutional",
     )
 
 
@@ -291,57 +269,17 @@ def _map_info(feature_map: Tensor, stride: int, image_size: int) -> MapInfo:
     return MapInfo(channels, stride or round(image_size / height), (height, width))
 
 
-def _map_point(model: TimmModel, name: str, feature_map: Tensor, outputs: dict[str, Tensor]) -> CamPoint | None:
-    """Find the module whose output is a map, or of whose output the map is a permuted copy."""
-    same = [module for module, output in outputs.items() if output is feature_map]
-    if name not in outputs:
-        return CamPoint(same[-1], "BCHW") if same else None
-    output = outputs[name]
-    _, channels, height, width = feature_map.shape
-    if output is feature_map:
-        return CamPoint(name, "BCHW")
-    if output.shape == (1, height, width, channels):
-        return CamPoint(name, "BHWC")
-    if output.ndim == 3 and output.shape[2] == channels:
-        rows, columns = (height, width) if height > 1 or width == 1 else model.patch_embed.grid_size
-        return CamPoint(name, "BNC", output.shape[1] - rows * columns, (rows, columns))
-    return CamPoint(name, "BCHW") if output.shape == feature_map.shape else None
+TOKEN_NETWORKS = ("coat", "crossvit", "efficientvim", "mvitv2", "pit", "swin_transformer_v2_cr", "tnt", "twins")
+"""timm's modules of networks that compute with tokens although their stages return B,C,H,W or tuples."""
 
 
-def _embedding_point(
-    model: TimmModel, deepest: CamPoint | None, pooled: list[str], finished: list[str]
-) -> CamPoint | None:
-    """Choose the module to hook for a score of the embedding.
-
-    Convolutional network: the input of its pooling (EfficientNet: the output of its last 1x1 convolution, `bn2`).
-    Averaged tokens: the output of the last stage or block. Class token: the first norm of the last block, because the
-    score no longer depends on the patch tokens that leave that block.
-
-    Args:
-        model: the model.
-        deepest: of its deepest map.
-        pooled: modules whose output is the final feature map, in the order in which they finished.
-        finished: all modules in that order.
-    """
-    if deepest is not None and deepest.layout == "BNC" and deepest.prefix and model.global_pool == "token":
-        return _before_last_attention(deepest, finished)
-    if pooled and (deepest is None or deepest.layout == "BCHW"):
-        return CamPoint(pooled[-1], "BCHW")
-    return deepest
-
-
-def _before_last_attention(last_block: CamPoint, finished: list[str]) -> CamPoint:
-    """Return the last module from whose output patch tokens still reach the class token."""
-    norm, attention = f"{last_block.module}.norm1", f"{last_block.module}.attn"
-    if norm in finished and attention in finished and finished.index(norm) < finished.index(attention):
-        return replace(last_block, module=norm)
-    blocks, _, number = last_block.module.rpartition(".")  # a post-norm block
-    return replace(last_block, module=f"{blocks}.{int(number) - 1}")
-
-
-def _has_tokens(model: TimmModel, deepest: CamPoint | None) -> bool:
-    if deepest is None or deepest.layout == "BCHW":
+def _has_tokens(model: TimmModel, output: Tensor | None, deepest: Tensor) -> bool:
+    """Check whether the deepest map 1,C,H,W comes from tokens: from an output 1,N,C, or 1,H,W,C with attention."""
+    if type(model).__module__.rpartition(".")[2] in TOKEN_NETWORKS:
+        return True
+    if output is None or output is deepest:
         return False
-    if deepest.layout == "BHWC":  # convolutional networks may be channels-last, too
+    _, channels, height, width = deepest.shape
+    if output.shape == (1, height, width, channels):  # convolutional networks may be channels-last, too
         return any("Attention" in type(module).__name__ for module in model.modules())
-    return True
+    return output.ndim == 3 and output.shape[2] == channels

@@ -10,6 +10,7 @@ import timm
 from torch import Tensor, nn
 
 from fgvc_backbones import checkpoints
+from fgvc_backbones.cam import CamLayers
 from fgvc_backbones.options import TimmOptions
 from fgvc_backbones.plan import Plan, check_tag, make_plan, refused
 from fgvc_backbones.survey import MapSource, Survey, map_source, reached_parameters, read, runs, survey
@@ -39,6 +40,8 @@ class TimmBackbone(Backbone):
         self._plan, self._source, self._survey = _examined(*self._key)
         self._kept = Reads(tuple(range(len(self._survey.maps))), embedding=True)
         self.model = self._plan.build()
+        self.taps = nn.ModuleList()
+        self._cam = CamLayers(self.model, self._source, image_size, self._survey.pooled, self.taps)
         convolutional = self._survey.architecture == "convolutional"
         mean, std = _normalization(self._plan.model)
         self.info = BackboneInfo(
@@ -79,6 +82,7 @@ class TimmBackbone(Backbone):
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(parameter.requires_grad and name in reached)
         self._kept = reads
+        self._cam.forget()
 
     def cam_layer(self, map_index: int | None) -> CamLayer:
         """Return the module to hook for a score read from that map (None: the embedding) or from a deeper one.
@@ -90,10 +94,10 @@ class TimmBackbone(Backbone):
         kept = self._kept
         if map_index is None or not (kept.embedding or map_index < max(kept.maps, default=-1)):
             self._check_kept(Reads(embedding=True) if map_index is None else Reads((map_index,)))
-        point = self._survey.cam_embedding if map_index is None else self._survey.cam_maps[map_index]
-        if point is None:
+        layer = self._cam.layer(map_index, kept)
+        if layer is None:
             raise FgvcError(f"{self.info.name}: no module outputs that map, so it cannot be hooked")
-        return point.layer(self.model)
+        return layer
 
     def pretrained(self, tag: str | None = None) -> PretrainedWeights | None:
         """Return the weights that timm publishes with that tag, or None if it publishes none for the model.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,5 +43,10 @@ class LinearHead(Head):
         return scores
 
     def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
-        """Yield the cross entropy of the logits."""
-        yield Objective(images, lambda scores: Loss(F.cross_entropy(scores.float(), targets), scores))
+        """Yield the cross entropy of the logits, in float32 at least."""
+
+        def loss(scores: Tensor) -> Loss:
+            precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            return Loss(F.cross_entropy(precise, targets), scores)
+
+        yield Objective(images, loss)

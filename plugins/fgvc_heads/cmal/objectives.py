@@ -1,6 +1,6 @@
 """The five objectives of CMAL: the parts of the head that each runs, the output, and the losses.
 
-Losses are cross entropies, computed in float32 whatever the precision of the logits. Targets are class indices B or
+Losses are cross entropies, computed in float32 at least, and in float64 for logits in float64. Targets are class indices B or
 probabilities B,K.
 """
 
@@ -90,4 +90,4 @@ def concat_loss(output: CmalOutput, targets: Tensor, concat_weight: float) -> Lo
 
 def _cross_entropy(scores: Tensor | None, targets: Tensor) -> Tensor:
     assert scores is not None, "this part does not compute these logits"
-    return F.cross_entropy(scores.float(), targets)
+    return F.cross_entropy(scores.to(torch.promote_types(scores.dtype, torch.float32)), targets)
