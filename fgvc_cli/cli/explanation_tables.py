@@ -55,7 +55,7 @@ def closing_lines(result: DatasetExplanation) -> list[str]:
     if not_finite:
         lines.append(f"{counted(not_finite, 'image')} with scores that are not finite, excluded from all figures")
     lines += [
-        f"{_label(entry, several)}: the map is zero for {counted(entry.totals.nothing_marked, 'image')}"
+        f"{_label(entry, several)}: the map is flat for {counted(entry.totals.nothing_marked, 'image')}"
         for entry in summary.explainers
         if entry.totals.nothing_marked
     ]

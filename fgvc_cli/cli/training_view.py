@@ -10,12 +10,16 @@ from pathlib import Path
 from rich.table import Table
 
 from fgvc_cli.cli.console import note, out, progress
+from fgvc_cli.cli.explain import DEFAULT_EXPLAINER
 from fgvc_cli.cli.tables import next_lines
 from fgvc_cli.contracts import RunStart, Split
 from fgvc_cli.devices import describe_device
+from fgvc_cli.errors import FgvcError
+from fgvc_cli.explaining.explainers import make_explainer
 from fgvc_cli.formatting import counted, duration_text, percent, quoted
 from fgvc_cli.launch import launched
 from fgvc_cli.progress import Progress
+from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.results import EpochMetrics, SplitMetrics, TrainingSummary, TrainMetrics, ValMetrics
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.run import TrainingResult
@@ -178,9 +182,18 @@ def closing_lines(result: TrainingResult) -> list[str]:
         lines.append(f"{counted(len(summary.unreadable), 'image')} could not be read; see summary.json.")
     lines.append(f"run: {result.run.path}")
     commands = [f"fgvc evaluate {path}"]
-    if result.samples:
+    if result.samples and _can_explain(result):
         commands.insert(0, f"fgvc explain {quoted(str(result.samples[0]))} --run {path} --occlude")
     return lines + next_lines(commands)
+
+
+def _can_explain(result: TrainingResult) -> bool:
+    """Check whether the default explainer can explain the classifier."""
+    try:
+        make_explainer(DEFAULT_EXPLAINER, {}, get_registry()).check(result.job.classifier)
+    except FgvcError:
+        return False
+    return True
 
 
 def _origins(splits: Sequence[Split]) -> str:

@@ -160,7 +160,7 @@ def decision_sentence(explanation: Explanation, true_class: str | None) -> str:
     """Summarize the occlusion test: whether the prediction survived, and whether it was right."""
     first, last = explanation.steps[0], explanation.steps[-1]
     if last.masked == 0:
-        return "Nothing was masked, because the saliency map is zero everywhere: the occlusion test is void."
+        return "Nothing was masked, because the saliency map is flat: the occlusion test is void."
     if explanation.survived:
         wrong = true_class is not None and first.predicted != true_class
         return (

@@ -19,6 +19,8 @@ from fgvc_cli.scoring.model import ReadyClassifier
 Fill = Literal["mean", "blur", "gray"]
 
 MID_GRAY = 128
+FLAT = 1e-5
+"""Differences within a flat map, as a fraction of its maximum: interpolation rounds."""
 BLUR_SIGMA = 0.1
 """Standard deviation of the blur as a fraction of the image side; no detail that distinguishes species survives it."""
 
@@ -229,7 +231,17 @@ def _probabilities(ready: ReadyClassifier, images: Tensor) -> Tensor:
 
 
 def saliency_maps(explainer: NamedExplainer, ready: ReadyClassifier, pixels: Tensor, targets: Tensor) -> Tensor:
-    """Explain: float32 maps B,S,S on the device, for uint8 pixels B,3,S,S and B class indices."""
+    """Explain: float32 maps B,S,S on the device, for uint8 pixels B,3,S,S and B class indices.
+
+    A flat map, such as one of a single point, is set to 0: the order of its pixels is rounding noise.
+    """
     classifier = ready.classifier
     with autocast(classifier.device, ready.precision):
-        return explainer.explain(classifier, classifier.normalize(pixels), targets).detach().float()
+        maps = explainer.explain(classifier, classifier.normalize(pixels), targets).detach().float()
+    return torch.where(is_flat(maps)[:, None, None], 0.0, maps)
+
+
+def is_flat(maps: Tensor) -> Tensor:
+    """Return whether the values of each map B,S,S are the same up to rounding: bool B. NaN is not."""
+    highest, lowest = maps.amax(dim=(1, 2)), maps.amin(dim=(1, 2))
+    return highest - lowest <= FLAT * highest.abs()

@@ -186,7 +186,7 @@ def _caption(verb: str, step: OcclusionStep, true_class: str | None) -> list[Cap
 
 
 def _zero_note(step: OcclusionStep) -> list[CaptionLine]:
-    return [] if step.saliency.any() else [CaptionLine("the map is zero")]
+    return [] if step.saliency.any() else [CaptionLine("the map is flat")]
 
 
 def write_panel(path: Path, explained: ExplainedImage) -> None:

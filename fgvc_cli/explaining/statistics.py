@@ -125,7 +125,7 @@ class Totals:
         means: over the images that each figure applies to; None if there is none.
         right_images, survived_images, flipped_images: number of images with a 1 in each figure.
         pointing_images, pointing_any_images: number of images with a (deciding) part within the crop.
-        nothing_marked: number of images whose saliency map is zero.
+        nothing_marked: number of images whose saliency map is flat, which sets it to zero.
         standard_errors: of the means; None with fewer than two images.
     """
 

@@ -157,7 +157,10 @@ class CamLayers:
         if self._reaches(deepest, Reads(embedding=True)):
             return deepest
         if deepest.layout == "BCHW":  # put together again from tokens
-            deepest = next((point for point in self._equal(last, Reads((last,)), self._modules()) if point.layout == "BNC"), deepest)
+            deepest = next(
+                (point for point in self._equal(last, Reads((last,)), self._modules()) if point.layout == "BNC"),
+                deepest,
+            )
         features, outputs = self._run(self._modules(), Reads(embedding=True))
         finished = [output.module for output in outputs]
         norm, attention = f"{deepest.module}.norm1", f"{deepest.module}.attn"
@@ -285,13 +288,14 @@ def _same(tensor: Tensor, wanted: Tensor) -> bool:
 
 
 def _order(tokens: Tensor, points: Tensor) -> tuple[int, ...] | None:
-    """Return the indices of the tokens N,C without a place, then of the token at each point M,C; None if one is missing.
+    """Return the indices of tokens N,C: first those of no point M,C, then one per point; None if one is missing.
 
     The noise of the image tells points apart, so the tokens of equal points do not matter.
     """
     rows = {row.tobytes(): number for number, row in enumerate(tokens.detach().cpu().float().numpy())}
-    placed = [rows.get(row.tobytes()) for row in points.detach().contiguous().cpu().float().numpy()]
-    if None in placed or len(set(placed)) < len(placed):
+    found = [rows.get(row.tobytes()) for row in points.detach().contiguous().cpu().float().numpy()]
+    placed = [number for number in found if number is not None]
+    if len(set(placed)) < len(found):
         return None
     return (*sorted(set(range(len(tokens))) - set(placed)), *placed)
 

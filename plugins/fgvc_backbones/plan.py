@@ -81,13 +81,21 @@ def accepted_sizes(model: TimmModel) -> ImageSizes:
     return ImageSizes(SMALLEST, patch if isinstance(patch, int) else max(patch))
 
 
-def refused(name: str, image_size: int, plan: Plan, cause: Exception) -> FgvcError:
-    """Return the error for a plan that timm or the model rejects although `accepted_sizes` allows the size."""
-    reason = str(cause).partition("\n")[0]
-    if isinstance(cause, TypeError):
+def refused(name: str, image_size: int, plan: Plan, cause: Exception, accepts_own: bool) -> FgvcError:
+    """Return the error for a plan that timm or the model rejects although `accepted_sizes` allows the size.
+
+    Args:
+        name: of the backbone.
+        image_size: the size that was rejected.
+        plan: the plan.
+        cause: why.
+        accepts_own: whether the model's own size is accepted.
+    """
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    if isinstance(cause, TypeError) and plan.arguments:
         return UsageError(f"{name} does not take one of {', '.join(plan.arguments)}: {reason}")
     own = timm.get_pretrained_cfg(plan.model).input_size[-1]
-    if image_size == own:
+    if image_size == own or not accepts_own:
         return FgvcError(f"{name} cannot be used as a backbone: {reason}")
     return UsageError(f"{name} cannot take images of {image_size} px; try its default, `image_size={own}`")
 

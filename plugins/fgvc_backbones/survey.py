@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -76,14 +77,22 @@ def map_source(outline: TimmModel, image_size: int, maps: Literal["stages", "pub
 def stages(model: TimmModel, image_size: int) -> MapSource:
     """Return the source of the last four intermediate maps of a timm model on the meta device."""
     images = torch.empty(1, 3, image_size, image_size, device="meta")
+    options: dict[str, Any] = {}
     with torch.no_grad():
-        count = len(model.forward_intermediates(images, intermediates_only=True))
+        try:
+            count = len(model.forward_intermediates(images, intermediates_only=True))
+        except RuntimeError as error:
+            if "item()" not in str(error):
+                raise
+            options["output_fmt"] = "NLC"  # Gemma 4 reads its grid from values, which the meta device does not have
+            count = len(model.forward_intermediates(images, intermediates_only=True, **options))
     first = max(0, count - MAPS_OFFERED)
     known = list(getattr(model, "feature_info", []))
     known = known[first:] if len(known) == count else [{}] * (count - first)
 
     def run(model: TimmModel, images: Tensor, indices: Sequence[int], final: bool) -> MapsAndFinal:
-        return _intermediates(model, images, [first + index for index in indices], final)
+        maps, features = _intermediates(model, images, [first + index for index in indices], final, **options)
+        return [_square(tokens) if options else tokens for tokens in maps], features
 
     return MapSource(
         tuple(info.get("module", "") for info in known), tuple(int(info.get("reduction", 0)) for info in known), run
@@ -159,6 +168,11 @@ def _intermediates(
 
 def _channels_first(tokens: Tensor) -> Tensor:
     return tokens.permute(0, 3, 1, 2).contiguous()  # (B, H, W, C) -> (B, C, H, W)
+
+
+def _square(tokens: Tensor) -> Tensor:
+    side = math.isqrt(tokens.shape[1])
+    return tokens.transpose(1, 2).unflatten(2, (side, side)).contiguous()  # (B, N, C) -> (B, C, H, W)
 
 
 def _as_row(block: Tensor | tuple[Tensor, Tensor]) -> Tensor:
@@ -269,7 +283,9 @@ def _map_info(feature_map: Tensor, stride: int, image_size: int) -> MapInfo:
     return MapInfo(channels, stride or round(image_size / height), (height, width))
 
 
-TOKEN_NETWORKS = ("coat", "crossvit", "efficientvim", "mvitv2", "pit", "swin_transformer_v2_cr", "tnt", "twins")
+TOKEN_NETWORKS = (
+    "coat", "crossvit", "efficientvim", "gemma4_vit", "mvitv2", "pit", "swin_transformer_v2_cr", "tnt", "twins",
+)  # fmt: skip
 """timm's modules of networks that compute with tokens although their stages return B,C,H,W or tuples."""
 
 

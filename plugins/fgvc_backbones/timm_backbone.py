@@ -159,7 +159,16 @@ def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, M
     except FgvcError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise refused(name, image_size, plan, error) from error
+        own = timm.get_pretrained_cfg(plan.model).input_size[-1]
+        raise refused(name, image_size, plan, error, own != image_size and _accepts(name, own, options)) from error
+
+
+def _accepts(name: str, image_size: int, options: TimmOptions) -> bool:
+    try:
+        _examined(name, image_size, options)
+    except FgvcError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=128)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli import FgvcError, UsageError
-from fgvc_cli.contracts import CamLayer, Classifier, Explainer
+from fgvc_cli.contracts import Backbone, CamLayer, Classifier, Explainer
 from fgvc_explainers.options import ActivationOptions
 from fgvc_explainers.recording import record
 from fgvc_explainers.scaling import at_image_size, to_unit_range
@@ -77,8 +77,12 @@ class ActivationMap(Explainer):
             return self.options.map
         read, maps = classifier.head.cam_map(), classifier.backbone.info.maps
         deepest = len(maps) - 1 if read is None else read
-        fine = [i for i, info in enumerate(maps[: deepest + 1]) if min(info.grid) >= self.options.least_side]
-        return read if not fine or fine[-1] == deepest else fine[-1]
+        sides = [min(info.grid) for info in maps[: deepest + 1]]
+        least = min(self.options.least_side, max(sides, default=0))  # no map may have enough: then the finest
+        fine = [i for i, side in enumerate(sides) if side >= least]
+        if not fine or fine[-1] == deepest:
+            return read
+        return next((i for i in reversed(fine) if _has_layer(classifier.backbone, i)), read)
 
     def _layer(self, classifier: Classifier) -> CamLayer:
         index, backbone = self._map(classifier), classifier.backbone
@@ -92,6 +96,14 @@ class ActivationMap(Explainer):
                 f"{self.name} needs the activations of a layer: {error}; use the explainer sliding_window, which needs "
                 "none"
             ) from error
+
+
+def _has_layer(backbone: Backbone, index: int) -> bool:
+    try:
+        backbone.cam_layer(index)
+    except (FgvcError, ValueError):
+        return False
+    return True
 
 
 class GradCam(ActivationMap):

@@ -17,7 +17,8 @@ class ActivationOptions:
     )
     least_side: int = option(
         6,
-        "for map=none: if that layer has fewer points per side, the deepest map that has as many; 1: always that layer",
+        "for map=none: if that layer has fewer points per side, the deepest map that has as many, or else the finest map; "
+        "1: always that layer",
         minimum=1,
     )
 

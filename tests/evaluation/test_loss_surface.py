@@ -70,6 +70,41 @@ def test_frozen_parameters_do_not_move(network) -> None:
         assert torch.equal(network[2].bias, bias)
 
 
+class CachedBias(nn.Module):
+    """Keeps its bias in evaluation mode, as timm's LeViT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.kept: torch.Tensor | None = None
+
+    def train(self, mode: bool = True) -> CachedBias:
+        self.kept = None
+        return super().train(mode)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.kept is None:
+            self.kept = 2 * self.bias
+        return images + self.kept.view(3, 1, 1)
+
+
+def test_weights_that_modules_keep_in_evaluation_mode_move_and_have_a_gradient(ready, colored) -> None:
+    bias = CachedBias().eval()
+    ready.classifier.backbone.norm = nn.Sequential(ready.classifier.backbone.norm, bias).eval()
+    surface = LossSurface(ready, colored(6, 3), lambda n: None)
+    with movable(ready.classifier) as weights:
+        (start,) = means([surface.losses()])
+        gradient = surface.gradient(weights.parameters, 3)
+        index = next(i for i, parameter in enumerate(weights.parameters) if parameter is bias.bias)
+        assert gradient[index].any()
+        step = [torch.zeros_like(weight) for weight in weights.origin]
+        step[index] = gradient[index]
+        weights.move((1e-3, step))
+        (moved,) = means([surface.losses()])
+        assert (moved - start) / 1e-3 == pytest.approx(float(gradient[index].square().sum()), rel=0.05)
+    assert bias.kept is None and not bias.training
+
+
 @pytest.fixture
 def weights() -> list[torch.Tensor]:
     """A convolution, its bias, a linear layer, and tokens as a ViT has them."""

@@ -11,6 +11,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.explaining.masking import (
     Masking,
     fill_image,
+    is_flat,
     mask_pixels,
     most_salient,
     occlusion_steps,
@@ -23,6 +24,13 @@ DARK, LIT = 0, 1
 
 def test_ties_rank_in_row_major_order() -> None:
     assert saliency_order(MAP).tolist() == [[[1, 6, 2], [3, 7, 5], [4, 0, 8]]]
+
+
+def test_maps_that_are_the_same_up_to_rounding_are_flat() -> None:
+    rounded = torch.ones(1, 3, 3)
+    rounded[0, 1, 1] -= 1e-7
+    maps = torch.cat([MAP, rounded, torch.zeros(1, 3, 3), torch.full((1, 3, 3), torch.nan)])
+    assert is_flat(maps).tolist() == [False, True, True, False]
 
 
 def test_nan_counts_as_zero_and_is_never_masked() -> None:

@@ -142,7 +142,7 @@ def test_captions_name_another_target_and_a_map_of_zeros(drawn):
     draw_panel(image)
     assert "still predicted" in drawn.words and "true class" not in drawn.words
     assert drawn.words.count("map of") == 2 and "Owl" in drawn.words and "1.0 %" in drawn.words
-    assert drawn.words.count("the map is zero") == 1
+    assert drawn.words.count("the map is flat") == 1
 
 
 def test_several_explanations_are_labeled_by_what_distinguishes_them(drawn):

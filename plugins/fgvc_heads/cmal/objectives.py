@@ -1,7 +1,7 @@
 """The five objectives of CMAL: the parts of the head that each runs, the output, and the losses.
 
-Losses are cross entropies, computed in float32 at least, and in float64 for logits in float64. Targets are class indices B or
-probabilities B,K.
+Losses are cross entropies, computed in float32 at least, and in float64 for logits in float64. Targets are class
+indices B or probabilities B,K.
 """
 
 from __future__ import annotations

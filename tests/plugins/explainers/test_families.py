@@ -121,15 +121,18 @@ def test_recorded_points_are_those_of_the_map(family, size, classifier_of) -> No
     checked = 0
     for index in (*range(len(maps)), None):
         layer = classifier.backbone.cam_layer(index)
-        recording = record(classifier, layer, images, target)
         gradient = plain_gradient(classifier, layer, images)
+        if gradient is None:  # patch tokens that leave the last block of a network with a class token
+            assert index == len(maps) - 1
+            continue
+        recording = record(classifier, layer, images, target)
         values = torch.sort(recording.gradients.flatten()).values
         torch.testing.assert_close(values, torch.sort(gradient.flatten()).values, rtol=1e-9, atol=1e-12)
         if index is None:
             assert recording.gradients.any()
             continue
         assert recording.grid == maps[index].grid
-        assert torch.equal(on_map(recording.activations, recording.grid), own[index])
+        torch.testing.assert_close(on_map(recording.activations, recording.grid), own[index].detach())
         if layer.prefix == 0 and family not in BYPASSED:
             cotangent = on_map(recording.gradients, recording.grid)
             (through,) = torch.autograd.grad(own[index], images, cotangent, retain_graph=True)
@@ -138,11 +141,13 @@ def test_recorded_points_are_those_of_the_map(family, size, classifier_of) -> No
     assert checked or layer.prefix or family in BYPASSED
 
 
-def plain_gradient(classifier, layer, images: Tensor) -> Tensor:
-    """Return the gradient at a layer's output, prefix tokens left out."""
+def plain_gradient(classifier, layer, images: Tensor) -> Tensor | None:
+    """Return the gradient at a layer's output, prefix tokens left out; None if the score does not depend on it."""
     outputs: list[Tensor] = []
     handle = layer.module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     score = classifier.scores(images)[0, 2]
     handle.remove()
-    (gradient,) = torch.autograd.grad(score, outputs[0])
+    (gradient,) = torch.autograd.grad(score, outputs[0], allow_unused=True)
+    if gradient is None:
+        return None
     return gradient[:, layer.prefix :] if layer.layout == "BNC" else gradient

@@ -13,6 +13,7 @@ from fgvc_cli.contracts import MapInfo, Reads
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
 from fgvc_heads.cmal import CmalHead
+from fgvc_heads.cmal.objectives import CmalOutput, concat_loss, expert_loss
 from fgvc_heads.options import CmalOptions
 
 SMALL = {"expert_width": 6, "map_channels": 16, "hidden_width": 12}
@@ -184,3 +185,11 @@ class TestOptions:
             torch.testing.assert_close(losses["concat"].value, weight * ce[3])
             torch.testing.assert_close([*losses["overall"].parts.values()], [c.detach() for c in ce])
             assert losses["concat"].scores is output.concat_scores
+
+
+def test_losses_of_float64_logits_stay_in_float64() -> None:
+    scores, targets = torch.randn(3, 7, dtype=torch.float64), torch.tensor([6, 0, 2])
+    output = CmalOutput((scores, None, None), scores, None)
+    expected = torch.nn.functional.cross_entropy(scores, targets)
+    assert torch.equal(expert_loss(output, targets, 0).value, expected)
+    assert torch.equal(concat_loss(output, targets, 2.0).value, 2 * expected)

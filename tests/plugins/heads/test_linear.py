@@ -34,3 +34,6 @@ def test_the_only_objective_is_cross_entropy(head, cnn, features_of):
     (soft,) = head.objectives(images, F.one_hot(targets, 7).float())
     torch.testing.assert_close(soft.loss(scores).value, loss.value)
     assert soft.loss(scores.bfloat16()).value.dtype == torch.float32
+    torch.testing.assert_close(
+        objective.loss(scores.double()).value, F.cross_entropy(scores.double(), targets), rtol=1e-15, atol=0
+    )
