@@ -99,9 +99,9 @@ def test_weights_that_modules_keep_in_evaluation_mode_move_and_have_a_gradient(r
         assert gradient[index].any()
         step = [torch.zeros_like(weight) for weight in weights.origin]
         step[index] = gradient[index]
-        weights.move((1e-3, step))
+        weights.move((1e-2, step))
         (moved,) = means([surface.losses()])
-        assert (moved - start) / 1e-3 == pytest.approx(float(gradient[index].square().sum()), rel=0.05)
+        assert (moved - start) / 1e-2 == pytest.approx(float(gradient[index].square().sum()), rel=0.2)
     assert bias.kept is None and not bias.training
 
 
