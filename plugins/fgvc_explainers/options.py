@@ -17,7 +17,7 @@ class ActivationOptions:
     )
     least_side: int = option(
         6,
-        "for map=none: if that layer has fewer points per side, the deepest map that has as many, or else the finest map; "
+        "for map=none: if that layer has fewer points per side, the deepest map that has as many, else the finest map; "
         "1: always that layer",
         minimum=1,
     )
