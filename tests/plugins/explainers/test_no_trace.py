@@ -113,6 +113,7 @@ def test_no_synchronization_and_no_loop_over_images(name, head, classifier_of, e
         images, targets = images_of(count, 32)
         if name == "sliding_window":  # one pass for all of them
             explainer = explainer_of(name, window=0.5, stride=0.5, passes=100)
+        explainer.check(classifier)  # as the host does; finds the layer
         with strict_device() as device:
             explainer.explain(classifier, images, targets)
         counts.append(device.operations)
