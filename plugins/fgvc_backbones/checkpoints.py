@@ -16,7 +16,7 @@ from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fgvc_backbones.plan import Plan
+from fgvc_backbones.timm_backbone import Plan
 from fgvc_cli import FgvcError
 from fgvc_cli.contracts import PretrainedWeights, WeightsReport
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer
+from fgvc_explainers.cam import at_image_size, to_unit_range
 from fgvc_explainers.options import RandomOptions
-from fgvc_explainers.scaling import at_image_size, to_unit_range
 
 BITS = 24
 """Random bits per value, all that a float32 represents exactly."""

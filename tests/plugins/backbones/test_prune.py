@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fgvc_backbones.plan import Plan
+from fgvc_backbones.timm_backbone import Plan
 from fgvc_cli.contracts import Reads
 
 READS = (Reads(embedding=True), Reads((0,)), Reads((1, 2)), Reads((0, 1, 2, 3)), Reads((3,), embedding=True))

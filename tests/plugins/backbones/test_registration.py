@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import fgvc_backbones
-from fgvc_backbones.plan import resolve
+from fgvc_backbones.timm_backbone import resolve
 from fgvc_cli import UsageError
 
 

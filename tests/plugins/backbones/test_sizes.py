@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fgvc_backbones.plan import padless_window
+from fgvc_backbones.timm_backbone import padless_window
 from fgvc_cli import UsageError
 
 
