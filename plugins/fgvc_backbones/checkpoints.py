@@ -16,7 +16,6 @@ from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fgvc_backbones.timm_backbone import Plan
 from fgvc_cli import FgvcError
 from fgvc_cli.contracts import PretrainedWeights, WeightsReport
 
@@ -65,11 +64,17 @@ def read_published(weights: PretrainedWeights) -> dict[str, Tensor]:
         raise FgvcError(f"{weights.name}: the cached file {path} cannot be read; delete it and try again") from error
 
 
-def load_into(model: nn.Module, plan: Plan, state: Mapping[str, Any]) -> WeightsReport:
+def load_into(model: nn.Module, full_name: str, outline: nn.Module, state: Mapping[str, Any]) -> WeightsReport:
     """Load a state dict in timm's naming (or in the backbone's own, with `model.` before it) into a model.
 
     Position embeddings and relative position tables of another image size are resized by timm. Entries of a
     classifier and of pruned modules are ignored.
+
+    Args:
+        model: possibly pruned.
+        full_name: what timm calls it.
+        outline: the whole model, on the meta device.
+        state: the weights.
 
     Raises:
         FgvcError: an entry has the wrong shape, or nothing matches.
@@ -77,18 +82,18 @@ def load_into(model: nn.Module, plan: Plan, state: Mapping[str, Any]) -> Weights
     own = model.state_dict()
     given = {name.removeprefix("model."): value for name, value in state.items() if isinstance(value, Tensor)}
     if any(name not in given or given[name].shape != value.shape for name, value in own.items()):
-        given = _fitted(given, plan)
+        given = _fitted(given, full_name, outline)
     for name in own:
         if name in given and given[name].shape != own[name].shape:
             raise FgvcError(
-                f"The weights are not for {plan.model}: {name} has shape {_shape(given[name])}, "
+                f"The weights are not for {full_name}: {name} has shape {_shape(given[name])}, "
                 f"expected {_shape(own[name])}"
             )
     loaded = tuple(name for name in own if name in given)
     if not any(name in given for name, _ in model.named_parameters()):
-        raise FgvcError(f"The weights are not for {plan.model}: {_foreign(state, own)}")
+        raise FgvcError(f"The weights are not for {full_name}: {_foreign(state, own)}")
     model.load_state_dict({name: given[name] for name in loaded}, strict=False)
-    whole = plan.outline().state_dict().keys()
+    whole = outline.state_dict().keys()
     names = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     classifier = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
     unknown = tuple(name for name in given if name not in whole and not name.startswith(classifier))
@@ -144,20 +149,19 @@ def _download(weights: PretrainedWeights) -> Path:
     return path
 
 
-def _fitted(state: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+def _fitted(state: dict[str, Tensor], full_name: str, outline: nn.Module) -> dict[str, Tensor]:
     """Apply timm's checkpoint filter for the model, if it has one."""
-    module = sys.modules[timm.model_entrypoint(plan.model).__module__]
+    module = sys.modules[timm.model_entrypoint(full_name).__module__]
     apply = next((vars(module)[name] for name in FILTERS if name in vars(module)), None)
     if apply is None:
         return state
-    outline = plan.outline()
     try:
         with quiet():
             fitted: dict[str, Tensor] = apply(state, outline)
     except TypeError:  # an older signature takes the state dict only
         fitted = apply(state)
     except (AttributeError, KeyError, RuntimeError, ValueError, AssertionError) as error:
-        raise FgvcError(f"The weights are not for {plan.model}: {str(error).splitlines()[0]}") from error
+        raise FgvcError(f"The weights are not for {full_name}: {str(error).splitlines()[0]}") from error
     return fitted
 
 

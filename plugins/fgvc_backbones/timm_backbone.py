@@ -295,7 +295,7 @@ class TimmBackbone(Backbone):
         Raises:
             FgvcError: an entry has the wrong shape, or nothing matches.
         """
-        return checkpoints.load_into(self.model, self._plan, state)
+        return checkpoints.load_into(self.model, self._plan.model, self._plan.outline(), state)
 
     def _check_kept(self, reads: Reads) -> None:
         kept = self._kept
