@@ -25,6 +25,18 @@ class Features(NamedTuple):
     embedding: Tensor | None
 
 
+class LabeledFeatures(NamedTuple):
+    """Features of labeled images.
+
+    Attributes:
+        features: float32, maps N,C,H,W and the embedding N,D, as the head reads them.
+        labels: class indices N (int64).
+    """
+
+    features: Features
+    labels: Tensor
+
+
 @dataclass(frozen=True)
 class Reads:
     """What a head reads of a backbone.

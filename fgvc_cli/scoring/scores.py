@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Classifier, Split
@@ -152,10 +152,10 @@ def scores_of(classifier: Classifier, pixels: Tensor, precision: str) -> Tensor:
 
 
 @contextmanager
-def evaluation_mode(classifier: Classifier) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Set evaluation mode in the block, and restore the mode of each module."""
-    modes = {module: module.training for module in classifier.modules()}
-    classifier.eval()
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,57 +94,85 @@ def training_cache(
         except (CacheTooLarge, CacheUnusable, Locked, FgvcError, OSError) as error:
             if mode == "on":
                 cache.close()
-                raise FgvcError(f"`train.cache=on`: {what} cannot be cached: {_cause(error)}") from error
-            cache.notes.append(f"{what} are not cached: {_cause(error)}; they are decoded in every epoch")
+                raise FgvcError(f"`train.cache=on`: {what} cannot be cached: {explain_cache_error(error)}") from error
+            cache.notes.append(f"{what} are not cached: {explain_cache_error(error)}; they are decoded in every epoch")
     return cache
 
 
 def _open(cache: TrainingCache, dataset: Dataset, resize: CachedResize, splits: dict[str, Split], what: str) -> None:
     """Open a decode cache, and make room for the images of the splits that it lacks."""
-    about, root = _about(dataset, resize), settings.current().cache.absolute()
-    digest = hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()
-    folder = root / index.IMAGES / digest[:16]
+    about = describe_cache(dataset, resize.description, resize.identity)
+    images = DecodeCache(cache_folder(about), 0)
+    by_split = {name: CachedImages(images, resize, list[Any](split.images)) for name, split in splits.items()}
+    keys = [key.tobytes() for cached in by_split.values() for key in cached.keys]
     paths: list[Any] = [image for split in splits.values() for image in split.images]
     each = index.bytes_per_image(resize, paths)
+    lock, present = reserve(images, about, keys, each, cache.notes)
+    cache.in_use.append(lock)
+    cache.train, cache.val = by_split.get("train", cache.train), by_split.get("val", cache.val)
+    total = bytes_text(len(keys) * each)
+    cache.notes.append(f"{what} are cached in {images.folder}: {present} of {len(keys)} so far, about {total} in total")
+
+
+def cache_folder(about: Mapping[str, str]) -> Path:
+    """Return the folder of the cache with these contents of `about.json`, which must never change."""
+    digest = hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()
+    return settings.current().cache.absolute() / index.IMAGES / digest[:16]
+
+
+def reserve(
+    cache: DecodeCache, about: Mapping[str, str], keys: Sequence[bytes], each: float, notes: list[str]
+) -> tuple[FileLock, int]:
+    """Create a cache, or verify the existing one, and make room for what it lacks.
+
+    Args:
+        cache: in the `cache_folder` of `about`; its `max_size` is set.
+        about: contents of `about.json`: "data", "rendition" and more.
+        keys: of the values that the cache shall hold.
+        each: bytes that a value takes, about.
+        notes: lines for the user are added here.
+
+    Returns:
+        The lock that keeps other processes from removing the cache, and the number of values that it has.
+
+    Raises:
+        CacheTooLarge: the values do not fit.
+        CacheUnusable, Locked, FgvcError, OSError: the cache cannot be used.
+    """
+    folder, root = cache.folder, settings.current().cache.absolute()
     index.remove_leftovers(root)
     if not folder.exists():  # first of all, so that nothing is created if there is no room
-        _make_room(cache, root, folder, len(paths) * each)
+        _make_room(notes, root, folder, len(keys) * each)
     with ExitStack() as on_failure:
-        lock = _lock_and_create(folder, about, cache.notes)
+        lock = _lock_and_create(folder, dict(about), notes)
         on_failure.callback(lock.close)
-        images = DecodeCache(folder, 0)
-        by_split = {name: CachedImages(images, resize, list[Any](split.images)) for name, split in splits.items()}
-        present = sum(cached.count() for cached in by_split.values())
-        images.close()
-        if images.read_error:
-            raise CacheUnusable(f"{folder}: {images.read_error}")
-        more = (len(paths) - present) * each
+        present = cache.count(keys)
+        cache.close()
+        if cache.read_error:
+            raise CacheUnusable(f"{folder}: {cache.read_error}")
+        more = (len(keys) - present) * each
         try:
-            _make_room(cache, root, folder, more)
+            _make_room(notes, root, folder, more)
         except CacheTooLarge:
             has_others = store.count_images(folder) > present
-            if not has_others or index.disk_size(folder) < STALE * len(paths) * each:
+            if not has_others or index.disk_size(folder) < STALE * len(keys) * each:
                 raise
             lock.close()
             if not index.remove_idle(folder):
                 raise
-            cache.notes.append(f"{folder}: emptied, because most of its images are of files that have changed")
-            _open(cache, dataset, resize, splits, what)
-            return
+            notes.append(f"{folder}: emptied, because most of its images are of files that have changed")
+            return reserve(cache, about, keys, each, notes)
         index.set_expected_size(folder, index.disk_size(folder) + more)
-        images.max_size = index.max_size(root, folder)
+        cache.max_size = index.max_size(root, folder)
         on_failure.pop_all()
-    cache.in_use.append(lock)
-    cache.train, cache.val = by_split.get("train", cache.train), by_split.get("val", cache.val)
-    total = bytes_text(len(paths) * each)
-    cache.notes.append(f"{what} are cached in {folder}: {present} of {len(paths)} so far, about {total} in total")
+    return lock, present
 
 
-def _make_room(cache: TrainingCache, root: Path, folder: Path, more: float) -> None:
+def _make_room(notes: list[str], root: Path, folder: Path, more: float) -> None:
     for info in index.make_room(root, folder, more):
         day = time.strftime("%Y-%m-%d", time.localtime(info.used))
-        cache.notes.append(
-            f"removed to make room: decoded images of {info.data} ({info.resize}), "
+        notes.append(
+            f"removed to make room: cached images of {info.data} ({info.resize}), "
             f"{bytes_text(info.bytes)}, last used {day}"
         )
 
@@ -177,18 +206,25 @@ def _lock_and_create(folder: Path, about: dict[str, str], notes: list[str]) -> F
     raise CacheUnusable(f"other processes keep removing {folder}")
 
 
-def _about(dataset: Dataset, resize: CachedResize) -> dict[str, str]:
-    """Return the contents of `about.json`; the folder's name is a digest of it, so it must never change."""
+def describe_cache(dataset: Dataset, rendition: str, identity: str) -> dict[str, str]:
+    """Return the contents of `about.json`; the folder's name is a digest of it, so it must never change.
+
+    Args:
+        dataset: of the images.
+        rendition: what is kept of each image, for the user.
+        identity: everything that determines the values, apart from the images.
+    """
     folder = str(dataset.identity().get("folder", ""))
-    about = {"data": f"{dataset.name} ({folder})" if folder else dataset.name, "rendition": resize.description}
-    about["identity"] = resize.identity
+    about = {"data": f"{dataset.name} ({folder})" if folder else dataset.name, "rendition": rendition}
+    about["identity"] = identity
     launch = launched()
     if launch.count != launch.local_count:  # the directory may be shared, and LMDB's locks work within one machine
         about["machine"] = platform.node()
     return about
 
 
-def _cause(error: Exception) -> str:
+def explain_cache_error(error: Exception) -> str:
+    """Return why a cache cannot be used, without a full stop."""
     if isinstance(error, Locked):
         return "another process is removing them"
     if isinstance(error, OSError) and error.strerror:

@@ -69,6 +69,7 @@ def create(folder: Path) -> None:
         CacheDamaged: the existing file cannot be used.
         CacheUnusable: the folder cannot be written, or LMDB's locks do not work there.
     """
+    close(folder)  # LMDB opens an environment once per process; whoever has it open opens it again on the next use
     _open(folder, max_size=0, create=True)
     close(folder)
 
@@ -164,6 +165,9 @@ PATIENCE = 0.25
 """Seconds to wait for another process that writes. After that images are only decoded, and cached another time: a
 stopped process or a slow disk must not delay the others."""
 
+LONG_PATIENCE = 60.0
+"""Seconds to wait for another process that writes, for values that take longer to compute."""
+
 SLOW = 0.05
 """Seconds. After a write that took longer, a process pauses writing for the same time: on a slow or busy disk the first
 epoch takes at most twice as long as decoding, and the images left out are cached in the next."""
@@ -179,13 +183,14 @@ class DecodeCache:
     Attributes:
         folder: of the cache.
         max_size: bytes that it may take on disk.
+        patient: whether writing waits for other processes and a slow disk, for values that take longer to compute.
         read_error: why it is no longer read; empty if it is.
         write_error: why it is no longer written; empty if it is.
         warned: whether the user was warned of either.
     """
 
-    def __init__(self, folder: Path, max_size: int) -> None:
-        self.folder, self.max_size = folder, max_size
+    def __init__(self, folder: Path, max_size: int, patient: bool = False) -> None:
+        self.folder, self.max_size, self.patient = folder, max_size, patient
         self.read_error = self.write_error = ""
         self.warned = False
         self._patience, self._pause_until = PATIENCE, 0.0
@@ -214,13 +219,14 @@ class DecodeCache:
 
     def write(self, images: Sequence[tuple[bytes, bytes]]) -> None:
         """Add images, each as (key, bytes), all or none; existing ones are not overwritten."""
-        if self.write_error or not images or time.monotonic() < self._pause_until:
+        if self.write_error or not images or (not self.patient and time.monotonic() < self._pause_until):
             return
         found = self._open()
         if found is None:
             return
         try:
-            with locked(self.folder / WRITE_LOCK, self._patience), found.lock:
+            patience = LONG_PATIENCE if self.patient else self._patience
+            with locked(self.folder / WRITE_LOCK, patience), found.lock:
                 started = time.monotonic()
                 self._write(found, images)
             self._patience, now = PATIENCE, time.monotonic()
