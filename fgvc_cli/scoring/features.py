@@ -1,8 +1,8 @@
 """Features of a frozen backbone: computed once per image, and kept on disk for later epochs and runs.
 
 They are kept in a decode cache (`fgvc_cli.data.cache`) whose values are features instead of pixels, under the same size
-limit. An image is identified by path, size and modification times (by its pixels if it is not a file), the backbone by a
-digest of its modules and weights. Features of a changed image or backbone are computed again.
+limit. An image is identified by path, size and modification times (by its pixels if it is not a file), the backbone by
+a digest of its modules and weights. Features of a changed image or backbone are computed again.
 """
 
 from __future__ import annotations

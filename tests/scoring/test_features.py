@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,11 +41,11 @@ def frozen() -> FrozenBackbone:
 
 
 @pytest.fixture(params=["memory", "disk"])
-def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where features are read from."""
     if request.param == "disk":
         monkeypatch.setattr(features, "MEMORY_LIMIT", 0)
-    yield request.param
+    return request.param
 
 
 def compute(frozen: FrozenBackbone, split: Split, **options: Any) -> SplitFeatures:
