@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from fgvc_cli.errors import UsageError
+from fgvc_cli.errors import FgvcError, UsageError
 
 
 class Features(NamedTuple):
@@ -199,6 +199,19 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def cam_layer(self, map_index: int | None) -> CamLayer:
         """Return the layer to hook for a score computed from that map (None: from the embedding)."""
+
+    def layer_depths(self, unit: Literal["stage", "block"]) -> dict[str, int]:  # noqa: ARG002
+        """Return the depth of each parameter left by `prune`, by its name: 0 for the stem, then 1, 2 ... without gaps.
+
+        `train.freeze` freezes stages, shallowest first. A layer after the last stage (a norm, a neck) belongs to it.
+
+        Args:
+            unit: whether the depth counts stages, or the blocks within them (the same where a stage is one block).
+
+        Raises:
+            FgvcError: the depths are unknown.
+        """
+        raise FgvcError(f"the backbone {self.info.name} does not say how deep its layers are (`layer_depths`)")
 
     def pretrained(self, tag: str | None = None) -> PretrainedWeights | None:  # noqa: ARG002
         """Return the pretrained weights with that tag (None: the default on ImageNet), or None if there are none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -378,6 +378,34 @@ def shallow(backbone: BackboneUnderTest) -> None:
         sizes.append(sum(p.numel() for p in module.parameters() if p.requires_grad))
     found = f"{sizes[0]} and {sizes[1]}"
     expect(sizes[0] < sizes[1], "fewer parameters for map 0 than for the last", found, "prune more")
+
+
+@CHECKS("layer_depths() groups every parameter, shallow first", "train.freeze freezes the shallowest stages.")
+def layer_depths(backbone: BackboneUnderTest) -> None:
+    """After prune, every parameter has a depth: without gaps from 0, and ascending in the order of the forward pass."""
+    module, reads = backbone.make().eval(), next(backbone.reads())
+    module.prune(reads)
+    called: list[str] = []
+    for name, inner in module.named_modules():
+        inner.register_forward_pre_hook(lambda _module, _given, name=name: called.append(name))
+    module(backbone.images(), reads)
+    units: tuple[Literal["stage"], Literal["block"]] = "stage", "block"
+    for unit in units:
+        try:
+            depths = module.layer_depths(unit)
+        except FgvcError as error:
+            raise NotApplicable(str(error)) from error
+        names = {name for name, _ in module.named_parameters()}
+        odd = sorted(names ^ depths.keys())
+        fix = "return an entry for each of named_parameters()"
+        expect(not odd, f"a depth ({unit}) for each parameter", f"{some(odd)}: missing or unknown", fix)
+        found = sorted(set(depths.values()))
+        fix = "number them 0, 1, 2 ..."
+        expect(found == list(range(len(found))), f"{unit}s without gaps from 0", f"the depths are {found}", fix)
+        order = {name: called.index(owner) for name in names if (owner := name.rpartition(".")[0]) in called}
+        first = [min((order[n] for n in order if depths[n] == depth), default=0) for depth in found]
+        fix = "count from the image to the features"
+        expect(first == sorted(first), f"{unit}s from shallow to deep", "a deeper one runs first", fix)
 
 
 @CHECKS("cam_layer() returns usable layers", "Class activation maps hook the layer that it returns.")

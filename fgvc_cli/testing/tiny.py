@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,6 +67,15 @@ class TinyBackbone(Backbone):
     def cam_layer(self, map_index: int | None) -> CamLayer:
         """Return the stage that computes the map; the last one for the embedding."""
         return CamLayer(self.stages[-1 if map_index is None else map_index], "BCHW")
+
+    def layer_depths(self, unit: Literal["stage", "block"]) -> dict[str, int]:  # noqa: ARG002
+        """Return 0 for the stem, then the number of the stage; the neck belongs to the last one."""
+        last = len(self.stages)
+        names = (name for name, _ in self.named_parameters())
+        return {
+            name: 0 if name.startswith("stem.") else last if name.startswith("neck.") else 1 + int(name.split(".")[1])
+            for name in names
+        }
 
     def _depth(self, reads: Reads) -> int:
         return len(self.info.maps) if reads.embedding else max(reads.maps, default=-1) + 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
+from timm.models import group_parameters
 from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer
@@ -256,6 +257,31 @@ def runs(outline: TimmModel, source: MapSource, image_size: int, reads: Reads) -
     except Exception:  # a model without one of its modules may raise anything
         return False
     return True
+
+
+OF_THE_LAST_GROUP = 99999
+"""Last number of an ordinal with which timm's matchers put a layer into the group before it."""
+
+
+def layer_depths(model: TimmModel, coarse: bool) -> dict[str, int]:
+    """Return the group of each parameter by name, 0 for the stem, from timm's matcher.
+
+    Args:
+        model: has a `group_matcher`.
+        coarse: whether groups are stages; else blocks, where the matcher of the model knows them.
+    """
+    matcher = model.group_matcher(coarse=coarse)
+    if isinstance(matcher, dict):  # timm would group layers without a match, such as the last norm, by themselves
+        matcher = {**matcher, "others": [(r"", (OF_THE_LAST_GROUP,))]}
+    else:
+        ordinal = matcher
+
+        def matcher(name: str) -> tuple[float, ...]:
+            group = ordinal(name)
+            return (group, OF_THE_LAST_GROUP) if group == math.inf else (group,)
+
+    depths: dict[str, int] = group_parameters(model, matcher, reverse=True)
+    return depths
 
 
 def _with_outputs(model: TimmModel, call: Callable[[], Any]) -> tuple[Any, dict[str, Tensor]]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from fgvc_backbones import FAMILY_PREFIX, OPTIONS, TARGET, checkpoints, timm_name
 from fgvc_backbones.cam import CamLayers
 from fgvc_backbones.options import TimmOptions
-from fgvc_backbones.survey import MapSource, Survey, TimmModel, map_source, reached_parameters, read, runs, survey
+from fgvc_backbones.survey import (
+    MapSource,
+    Survey,
+    TimmModel,
+    layer_depths,
+    map_source,
+    reached_parameters,
+    read,
+    runs,
+    survey,
+)
 from fgvc_cli import BackboneSpec, FgvcError, UsageError
 from fgvc_cli.contracts import (
     Backbone,
@@ -256,6 +266,18 @@ class TimmBackbone(Backbone):
         if layer is None:
             raise FgvcError(f"{self.info.name}: no module outputs that map, so it cannot be hooked")
         return layer
+
+    def layer_depths(self, unit: Literal["stage", "block"]) -> dict[str, int]:
+        """Return the depth of each parameter by name, as timm's own layer-wise learning-rate decay groups them.
+
+        A ViT's stages are its blocks, an EfficientNet's are its groups of blocks.
+
+        Raises:
+            FgvcError: timm does not say how to group the parameters of the model.
+        """
+        if not hasattr(self.model, "group_matcher"):
+            return super().layer_depths(unit)
+        return {f"model.{name}": depth for name, depth in layer_depths(self.model, coarse=unit == "stage").items()}
 
     def pretrained(self, tag: str | None = None) -> PretrainedWeights | None:
         """Return the weights that timm publishes with that tag, or None if it publishes none for the model.

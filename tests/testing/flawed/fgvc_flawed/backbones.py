@@ -53,6 +53,10 @@ class Sound(Backbone):
         if not reads.embedding:
             self.neck = nn.Identity()
 
+    def layer_depths(self, unit):
+        last = len(self.stages) - 1
+        return {n: int(n.split(".")[1]) if n.startswith("stages") else last for n, _ in self.named_parameters()}
+
     def cam_layer(self, map_index):
         return CamLayer(self.stages[-1 if map_index is None else map_index], "BCHW")
 
@@ -142,6 +146,17 @@ class Looking(Sound):
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
+
+
+class UpsideDown(Sound):
+    def layer_depths(self, unit):
+        depths = super().layer_depths(unit)
+        return {name: max(depths.values()) - depth for name, depth in depths.items()}
+
+
+class Ungrouped(Sound):
+    def layer_depths(self, unit):
+        return {name: depth for name, depth in super().layer_depths(unit).items() if name.startswith("stages")}
 
 
 class Mislaid(Sound):
