@@ -13,6 +13,7 @@ from fgvc_cli.contracts.backbone import (
     MapInfo,
     PretrainedWeights,
     Reads,
+    WeightsPackage,
     WeightsReport,
 )
 from fgvc_cli.contracts.classifier import Classifier, Preprocessing
@@ -62,6 +63,7 @@ __all__ = [
     "Split",
     "TorchOptimizer",
     "Tracker",
+    "WeightsPackage",
     "WeightsReport",
     "scalars",
 ]

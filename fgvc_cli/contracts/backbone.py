@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -142,6 +143,44 @@ class CamLayer:
 
 
 @dataclass(frozen=True)
+class WeightsPackage:
+    """A Python package that contains weights, to be found where it is installed.
+
+    Attributes:
+        distribution: name of the distribution.
+        version: the version whose weights these are.
+        file: path of the weights, relative to the folder that the distribution is installed in.
+        sha256: of the file.
+    """
+
+    distribution: str
+    version: str
+    file: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+    def find(self) -> Path | None:
+        """Return the installed file; None if the package is not installed. The package is not imported.
+
+        Raises:
+            FgvcError: another version is installed, or the file is missing.
+        """
+        remedy = f"run `pip install {self.distribution}=={self.version}`, or uninstall it"
+        try:
+            installed = metadata.distribution(self.distribution)
+        except metadata.PackageNotFoundError:
+            return None
+        if installed.version != self.version:
+            raise FgvcError(f"{self.distribution} {installed.version} is installed, but {self} is needed; {remedy}")
+        path = Path(str(installed.locate_file(self.file)))
+        if not path.is_file():
+            raise FgvcError(f"the installed {self} has no {path.name}; {remedy}")
+        return path
+
+
+@dataclass(frozen=True)
 class PretrainedWeights:
     """Published weights of a backbone.
 
@@ -149,11 +188,16 @@ class PretrainedWeights:
         name: full name, such as "swin_tiny_patch4_window7_224.ms_in1k".
         url: download URL.
         cached: the local file, if already downloaded.
+        license: SPDX identifier, such as "apache-2.0"; empty if unknown.
+        package: a package with these weights, which the host prefers to a download. If it is installed, `fetch` gets
+            its file as `cached`.
     """
 
     name: str
     url: str
     cached: Path | None = None
+    license: str = ""
+    package: WeightsPackage | None = None
 
 
 @dataclass(frozen=True)

