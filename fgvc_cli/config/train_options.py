@@ -52,6 +52,12 @@ class TrainOptions:
         0.0, "fraction of the target distribution spread over all classes", minimum=0, maximum=1
     )
     clip_norm: float = option(0.0, "maximum gradient norm of an update; 0: no clipping", minimum=0)
+    ema: float = option(
+        0.0,
+        "decay of an exponential moving average of the weights, which is validated and saved in their place; 0: off",
+        minimum=0,
+        maximum=0.999999,
+    )
     patience: int = option(0, "epochs without a better validation top-1 before training stops; 0: never", minimum=0)
     min_delta: float = option(0.001, "smallest gain in top-1, a fraction, that counts for patience", minimum=0)
     val_fraction: float = option(

@@ -18,6 +18,7 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import counted
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import load_state
+from fgvc_cli.training.averaging import WeightAverage
 from fgvc_cli.training.update import Update, random_state, set_random_state
 
 
@@ -113,14 +114,21 @@ class Progress:
         self.unreadable.update({f"{split}/{key}": reason for key, reason in reasons.items()})
 
 
-def save_state(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, progress: Progress) -> None:
+def save_state(
+    path: Path,
+    classifier: Classifier,
+    optimizer: Optimizer,
+    update: Update,
+    progress: Progress,
+    ema: WeightAverage | None = None,
+) -> None:
     """Write the state atomically.
 
     Every process calls this; the first writes the shared state and what is specific to each process.
     """
     of_all = update.ranks.all_gather(_process_state(classifier, update, progress))
     if update.ranks.first:
-        _write(path, classifier, optimizer, update, progress, of_all[1:])
+        _write(path, classifier, optimizer, update, progress, ema, of_all[1:])
     update.ranks.barrier()
 
 
@@ -141,6 +149,7 @@ def _write(
     optimizer: Optimizer,
     update: Update,
     progress: Progress,
+    ema: WeightAverage | None,
     others: Sequence[dict[str, Any]],
 ) -> None:
     found: dict[str, Tensor] = {f"model.{name}": value for name, value in classifier.state_dict().items()}
@@ -153,6 +162,7 @@ def _write(
         "metrics": model_file.pack(progress.metrics, found, "metrics"),
         "others": model_file.pack(others, found, "others"),
         "moved": update.moved,
+        "ema": None if ema is None else model_file.pack(ema.state(), found, "ema"),
         "progress": {**{k: v for k, v in asdict(progress).items() if k != "metrics"}, "best": best},
     }
     model_file.save(path, found, document)
@@ -167,7 +177,9 @@ def saved_weights(path: Path) -> str:
     return str(model_file.load_document(path)["progress"]["weights"])
 
 
-def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, update: Update) -> Progress:
+def load_state_file(
+    path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, ema: WeightAverage | None = None
+) -> Progress:
     """Load a saved state into a classifier, its optimizer and torch's generators, and return its progress.
 
     Raises:
@@ -186,6 +198,8 @@ def load_state_file(path: Path, classifier: Classifier, optimizer: Optimizer, up
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
     load_state(classifier, model, path)
     optimizer.load_state_dict(model_file.unpack(document["optimizer"], found))
+    if ema is not None:
+        ema.load(model_file.unpack(document["ema"], found))
     own = _load_process_state(document, found, others, update)
     set_random_state(classifier.device, [s.to(torch.uint8) for s in own["random"]])
     update.moved = document["moved"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -28,6 +28,7 @@ from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import save_classifier
 from fgvc_cli.runs.results import EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score
+from fgvc_cli.training.averaging import EmaOfWeights
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.setup import Job, wants_channels_last
 from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
@@ -72,6 +73,8 @@ class Trainer:
             train.clip_norm,
             self.ranks,
         )
+        # The first process evaluates and saves; the others have the same weights and need no average.
+        self.ema = EmaOfWeights(job.classifier, train.ema) if train.ema and self.ranks.first else None
         augment = resolve_where(job.config.augment, self.device)
         channels_last = wants_channels_last(job.config, job.classifier.backbone)
         self.staging = Staging(job.classifier, augment, train.label_smoothing, channels_last, self.device)
@@ -100,7 +103,7 @@ class Trainer:
         """Load the saved state of the run folder, if there is one, and cut the metrics back to it."""
         if self.run.state_file.is_file():
             job = self.job
-            self.progress = load_state_file(self.run.state_file, job.classifier, job.optimizer, self.update)
+            self.progress = load_state_file(self.run.state_file, job.classifier, job.optimizer, self.update, self.ema)
             if self.progress.best.epoch >= 0 and not self.run.model_file.is_file():
                 what = f"{self.run.model_file}, the weights of the best epoch so far, is missing"
                 raise FgvcError(f"{what}; {self.run.restart_advice}")
@@ -135,6 +138,10 @@ class Trainer:
         """Return whether validation top-1 has not improved for `patience` epochs."""
         patience = self.job.config.train.patience
         return bool(patience) and self.progress.epoch - 1 - self.progress.patience_best[0] >= patience
+
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """Return a context in which the classifier has the weights to evaluate and save: averaged with `train.ema`."""
+        return nullcontext() if self.ema is None else self.ema.applied()
 
     def _epoch(self) -> None:
         started = self._clock = time.perf_counter()
@@ -197,6 +204,8 @@ class Trainer:
     def _update(self, group: Sequence[ImageBatch]) -> list[Tensor]:
         staged = self.staging(group)
         steps = self.update([(batch.images, batch.targets) for batch in staged])
+        if self.ema is not None:
+            self.ema.update()
         self.metrics.add(steps, [batch.labels for batch in staged])
         return [step.found_inf for step in steps]
 
@@ -223,7 +232,8 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_validation_start(len(split))
         try:
-            scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self.on_images_scored)
+            with self.evaluated_weights():
+                scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self.on_images_scored)
         except Interrupted as interrupted:
             return None, interrupted.signal
         self.progress.note_unreadable("val", scores.failures)
@@ -265,7 +275,8 @@ class Trainer:
             progress.best = found
             if self.ranks.first:
                 document = {**self.description, "epoch": progress.epoch + 1}
-                save_classifier(self.run.model_file, self.job.classifier, document)
+                with self.evaluated_weights():
+                    save_classifier(self.run.model_file, self.job.classifier, document)
         last, least = progress.patience_best[0], progress.patience_best[1] + self.job.config.train.min_delta
         if val is None or last < 0 or val.top1 > least:
             progress.patience_best = (progress.epoch, -1.0 if val is None else val.top1)
@@ -286,7 +297,7 @@ class Trainer:
         now = time.perf_counter()
         self.progress.seconds += now - self._clock
         self._clock = now
-        save_state(self.run.state_file, self.job.classifier, self.job.optimizer, self.update, self.progress)
+        save_state(self.run.state_file, self.job.classifier, self.job.optimizer, self.update, self.progress, self.ema)
 
 
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:

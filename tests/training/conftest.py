@@ -76,12 +76,22 @@ def interrupt_at() -> Callable[[int], At]:
 def train(photos: Path) -> Callable[..., TrainingResult]:
     """Train a tiny network into a folder; keyword arguments are settings of `[train]`, unless named below."""
 
-    def run(out, *callbacks, head="linear", augment=None, data=photos, recipe="scratch", force=False, **train):
+    def run(
+        out,
+        *callbacks,
+        head="linear",
+        optimizer="sgd",
+        augment=None,
+        data=photos,
+        recipe="scratch",
+        force=False,
+        **train,
+    ):
         common = {"weights": "none", "image_size": 32, "batch_size": 4, "epochs": 2, "device": "cpu", "workers": 0}
         layer = {
             "backbone": {"name": "timm/test_resnet"},
             "head": {"name": head, **HEADS[head]},
-            "optimizer": {"name": "sgd", "lr": 0.02},
+            "optimizer": {"name": optimizer, "lr": 0.02},
             "dataset": {"data": str(data)},
             "train": common | {name: str(v) if isinstance(v, Path) else v for name, v in train.items()},
             "augment": augment or {},

@@ -235,6 +235,7 @@ def settings(photos, head="linear"):
         "--backbone", "timm/test_resnet", "--head", head, "--weights", "none", "--image-size", "32", "--epochs", "2",
         "--batch-size", "4", "--device", "cpu", "--workers", "0", "--data", photos, "--lr", "0.02",
         "--set", "train.label_smoothing=0.1", "--set", "train.grad_accum_steps=2",
+        "--set", "train.ema=0.9",
     ]  # fmt: skip
 
 

@@ -1,0 +1,83 @@
+"""Averages of the weights: their formulas, what a run saves, and that a resumed run has the same ones."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from fgvc_cli.training.averaging import EmaOfWeights
+from fgvc_cli.training.state import Interrupted
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5))
+
+
+def train_a_step(net: nn.Module) -> None:
+    net(torch.randn(4, 3, 8, 8)).square().mean().backward()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter -= 0.5 * parameter.grad
+    net.zero_grad()
+
+
+@pytest.mark.parametrize("decay", [0.8, 0.9999])
+def test_ema_is_timms(decay):
+    net = network()
+    ours, timms = EmaOfWeights(net, decay), ModelEmaV3(net, decay=decay, use_warmup=True)
+    for step in range(1, 30):
+        train_a_step(net)
+        ours.update()
+        timms.update(net, step)
+    own = copy.deepcopy(net.state_dict())
+    with ours.applied():
+        averaged = copy.deepcopy(net.state_dict())
+    assert averaged["1.num_batches_tracked"] == 29
+    for name, value in timms.module.state_dict().items():
+        torch.testing.assert_close(averaged[name], value, rtol=0, atol=0)
+        assert torch.equal(net.state_dict()[name], own[name])
+    assert not torch.equal(averaged["1.running_mean"], own["1.running_mean"])
+
+
+def test_an_error_while_the_average_is_applied_restores_the_weights():
+    net = network()
+    average = EmaOfWeights(net, 0.9)
+    train_a_step(net)
+    own = copy.deepcopy(net.state_dict())
+    with pytest.raises(ZeroDivisionError), average.applied():
+        raise ZeroDivisionError
+    assert all(torch.equal(value, own[name]) for name, value in net.state_dict().items())
+
+
+def test_the_average_is_validated_and_saved(train, tmp_path):
+    run = train(tmp_path / "run", ema=0.9, epochs=1).run
+    plain = train(tmp_path / "plain", epochs=1).run
+    state, saved = load_file(run.state_file), load_file(run.model_file)
+    own, alone = load_file(plain.state_file), load_file(plain.model_file)
+    for name in saved:
+        assert torch.equal(state[f"model.{name}"], own[f"model.{name}"])  # the average does not disturb the training
+        if saved[name].is_floating_point() and saved[name].ndim:
+            assert not torch.equal(saved[name], alone[name])
+    assert run.metrics[0].train == plain.metrics[0].train and run.metrics[0].val.loss != plain.metrics[0].val.loss
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head": "linear", "optimizer": "adamw", "grad_accum_steps": 2},
+        {"head": "pim", "optimizer": "sam"},
+        {"head": "cmal"},
+    ],
+    ids=lambda options: options["head"],
+)
+def test_a_run_with_averages_resumes_bit_for_bit(train, resume, interrupt_at, assert_same, tmp_path, options):
+    whole = train(tmp_path / "whole", ema=0.9, **options).run
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", interrupt_at(10 // options.get("grad_accum_steps", 1)), ema=0.9, **options)
+    assert_same(resume(tmp_path / "run"), whole)
