@@ -195,7 +195,7 @@ def free_memory(device: torch.device) -> None:
 def _training(classifier: RandomClassifier, config: RunConfig) -> Iterator[tuple[Update, Optimizer]]:
     """Yield update and optimizer of a classifier in training mode; remove its gradients afterwards."""
     model = classifier.model
-    optimizer = build_optimizer(config.optimizer, model)
+    optimizer = build_optimizer(config.optimizer, model, config.train.layer_decay)
     optimizer.set_rate(LR_FACTOR)
     model.train()
     try:

@@ -52,6 +52,12 @@ class TrainOptions:
         0.0, "fraction of the target distribution spread over all classes", minimum=0, maximum=1
     )
     clip_norm: float = option(0.0, "maximum gradient norm of an update; 0: no clipping", minimum=0)
+    layer_decay: float = option(
+        1.0,
+        "learning rate of each block of the backbone, as a fraction of that of the next deeper one; 1: all the same",
+        minimum=0.01,
+        maximum=1,
+    )
     ema: float = option(
         0.0,
         "decay of an exponential moving average of the weights, which is validated and saved in their place; 0: off",

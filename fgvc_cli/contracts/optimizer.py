@@ -38,10 +38,19 @@ class Closure(Protocol):
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters of the backbone or the head, by name."""
+    """Parameters of the backbone or the head, by name.
+
+    With `train.layer_decay` there is one group for each layer of the backbone, shallow first.
+
+    Attributes:
+        part: where the parameters are.
+        parameters: by their name in that part.
+        lr_scale: factor of the learning rate of the part.
+    """
 
     part: Literal["backbone", "head"]
     parameters: Mapping[str, nn.Parameter]
+    lr_scale: float = 1.0
 
 
 class Optimizer(ABC):
@@ -54,9 +63,12 @@ class Optimizer(ABC):
     Attributes:
         moves_without_grad: whether parameters without a gradient get a zero gradient in objectives with
             `missing_grad="zero"`, so that momentum and weight decay apply; if not, they are skipped.
+        scales_rates: whether learning rates are multiplied by `ParameterGroup.lr_scale`; if not, `train.layer_decay` is
+            refused.
     """
 
     moves_without_grad: bool = True
+    scales_rates: bool = False
 
     @abstractmethod
     def __init__(self, groups: Sequence[ParameterGroup], options: Any) -> None: ...
@@ -95,12 +107,13 @@ class TorchOptimizer(Optimizer):
     """
 
     optimizer: torch.optim.Optimizer
+    scales_rates = True
 
     def __init__(self, groups: Sequence[ParameterGroup], options: Any) -> None:
         head_lr = options.lr if options.head_lr is None else options.head_lr
         self._rates = {"backbone": float(options.lr), "head": float(head_lr)}
         torch_groups = [
-            {**split, "lr": self._rates[group.part], "part": group.part}
+            {**split, "lr": self._rates[group.part] * group.lr_scale, "part": group.part, "lr_scale": group.lr_scale}
             for group in groups
             for split in _by_decay(group, getattr(options, "decay_norms", True))
         ]
@@ -109,7 +122,7 @@ class TorchOptimizer(Optimizer):
 
     @abstractmethod
     def make(self, groups: list[dict[str, Any]], options: Any) -> torch.optim.Optimizer:
-        """Return the optimizer for parameter groups, each with `params`, `lr` and `part`."""
+        """Return the optimizer for parameter groups, each with `params`, `lr`, `part` and `lr_scale`."""
 
     def step(self, closure: Closure) -> Evaluation:
         """Evaluate once and update."""
@@ -126,12 +139,12 @@ class TorchOptimizer(Optimizer):
             self.optimizer.step()
 
     def set_rate(self, factor: float) -> None:
-        """Set each learning rate to `factor` times its option."""
+        """Set each learning rate to `factor` times its option, times the scale of the layer."""
         for group in self.optimizer.param_groups:
-            group["lr"] = factor * self._rates[group["part"]]
+            group["lr"] = factor * self._rates[group["part"]] * group.get("lr_scale", 1.0)
 
     def rates(self) -> dict[str, float]:
-        """Return the current learning rate of each part."""
+        """Return the current learning rate of each part, of its deepest layer."""
         return {group["part"]: float(group["lr"]) for group in self.optimizer.param_groups}
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,7 +187,7 @@ class ComposedOptimizer(Optimizer):
 
     def __init__(self, groups: Sequence[ParameterGroup], options: Any, base: Optimizer) -> None:
         self.groups, self.options, self.base = groups, options, base
-        self.moves_without_grad = base.moves_without_grad
+        self.moves_without_grad, self.scales_rates = base.moves_without_grad, base.scales_rates
 
     def set_rate(self, factor: float) -> None:
         """Set the learning rates of the base."""

@@ -131,6 +131,28 @@ def rate_per_part(optimizer: OptimizerUnderTest) -> None:
         expect(right, f"the {moving} to change", "nothing in it did", fix)
 
 
+@CHECKS("each layer uses its own learning rate", "train.layer_decay gives shallow layers a smaller one.")
+def rate_per_layer(optimizer: OptimizerUnderTest) -> None:
+    """A group with `lr_scale=0` stays unchanged, also after `set_rate`; not applicable without `scales_rates`."""
+    problem = Quadratic()
+    backbone, head = problem.groups()
+    names = list(backbone.parameters)
+    layers = [
+        ParameterGroup("backbone", {name: backbone.parameters[name] for name in part}, scale)
+        for part, scale in ((names[:1], 0.0), (names[1:], 1.0))
+    ]
+    instance = optimizer.make([*layers, head])
+    if not instance.scales_rates:
+        raise NotApplicable("it does not support train.layer_decay (scales_rates=False)")
+    instance.set_rate(0.5)
+    before = problem.values()
+    instance.step(QuadraticClosure(problem))
+    moved = _moved(before, problem.values())
+    still = f"backbone.{names[0]}"
+    expect(still not in moved, "an unchanged layer at a scale of 0", f"{still} changed", "multiply by group.lr_scale")
+    expect(f"backbone.{names[1]}" in moved, "the other layers to change", "they did not", "update every group")
+
+
 @CHECKS("step updates exactly the parameters with gradients", "Frozen and unused parameters must not change.")
 def updated_parameters(optimizer: OptimizerUnderTest) -> None:
     """Every parameter with a gradient changes; one without, and a frozen one, stay equal bit for bit."""

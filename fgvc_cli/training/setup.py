@@ -16,7 +16,7 @@ from fgvc_cli.contracts import Backbone, Classifier, Dataset, Optimizer, Paramet
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
 from fgvc_cli.data.splits import TrainingSplits, open_dataset, training_splits
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
-from fgvc_cli.errors import UsageError
+from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
@@ -173,7 +173,7 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
     formatted = classifier.to(device)
     if wants_channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(config.optimizer, formatted)
+    optimizer = build_optimizer(config.optimizer, formatted, train.layer_decay)
     return Job(config, dataset, splits, formatted, optimizer, device, precision, weights, notes, ranks)
 
 
@@ -190,13 +190,44 @@ def open_cache(job: Job) -> TrainingCache:
         )
 
 
-def build_optimizer(choice: Choice, classifier: Classifier) -> Optimizer:
-    """Build an optimizer, and its base optimizer if it has one, for the parameters of a classifier."""
-    groups = [
-        ParameterGroup("backbone", dict(classifier.backbone.named_parameters())),
-        ParameterGroup("head", dict(classifier.head.named_parameters())),
-    ]
-    return _of_groups(choice, groups)
+def build_optimizer(choice: Choice, classifier: Classifier, layer_decay: float = 1.0) -> Optimizer:
+    """Build an optimizer, and its base optimizer if it has one, for the parameters of a classifier.
+
+    Args:
+        choice: the optimizer and its options.
+        classifier: on its device.
+        layer_decay: learning rate of each layer of the backbone, as a fraction of that of the next one.
+
+    Raises:
+        UsageError: the learning rates of layers differ, and the optimizer does not support that.
+        FgvcError: they differ, and the backbone does not say how deep its layers are.
+    """
+    backbone = [ParameterGroup("backbone", dict(classifier.backbone.named_parameters()))]
+    if layer_decay != 1:
+        backbone = _by_layer(classifier.backbone, layer_decay)
+    optimizer = _of_groups(choice, [*backbone, ParameterGroup("head", dict(classifier.head.named_parameters()))])
+    if layer_decay != 1 and not optimizer.scales_rates:
+        raise UsageError(
+            f"`train.layer_decay={layer_decay}`: the optimizer {choice.title} has one learning rate for the whole "
+            "backbone; choose another one, or set `train.layer_decay=1`"
+        )
+    return optimizer
+
+
+def _by_layer(backbone: Backbone, decay: float) -> list[ParameterGroup]:
+    """Return a parameter group for each layer, shallow first; the deepest one has the full learning rate.
+
+    Reference: Howard, Ruder 2018, arXiv 1801.06146 (a rate for each layer); Bao et al. 2022, BEiT, arXiv 2106.08254.
+    """
+    try:
+        depths = backbone.layer_depths("block")
+    except FgvcError as error:
+        raise FgvcError(f"`train.layer_decay={decay}`: {error}; set `train.layer_decay=1`") from error
+    layers: list[dict[str, nn.Parameter]] = [{} for _ in range(max(depths.values()) + 1)]
+    for name, parameter in backbone.named_parameters():
+        layers[depths[name]][name] = parameter
+    deepest = len(layers) - 1
+    return [ParameterGroup("backbone", layer, decay ** (deepest - depth)) for depth, layer in enumerate(layers)]
 
 
 def wants_channels_last(config: RunConfig, backbone: Backbone) -> bool:

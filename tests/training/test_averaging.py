@@ -71,7 +71,7 @@ def test_the_average_is_validated_and_saved(train, tmp_path):
     "options",
     [
         {"head": "linear", "optimizer": "adamw", "grad_accum_steps": 2},
-        {"head": "pim", "optimizer": "sam"},
+        {"head": "pim", "optimizer": "sam", "layer_decay": 0.7},
         {"head": "cmal"},
     ],
     ids=lambda options: options["head"],

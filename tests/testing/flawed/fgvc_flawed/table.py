@@ -88,6 +88,7 @@ backbone | narrow | trains with pim | Narrow |
 optimizer | one-rate | has learning rates for backbone and head | OneRate |
 optimizer | compounding | set_rate() scales the learning rates | Compounding |
 optimizer | pretending | each part uses its own learning rate | Pretending |
+optimizer | flat | each layer uses its own learning rate | Flat |
 optimizer | straying | step updates exactly the parameters with gradients | Straying |
 optimizer | half | step updates exactly the parameters with gradients | Half |
 optimizer | climbing | loss decreases | Climbing |
