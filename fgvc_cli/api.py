@@ -23,9 +23,10 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import html_table
 from fgvc_cli.registry import Component, get_registry
 from fgvc_cli.runs.folder import Run
-from fgvc_cli.runs.model_file import load_classifier
+from fgvc_cli.runs.model_file import load_classifier, model_file
 from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, find_model
 from fgvc_cli.scoring.model import load as load_ready
+from fgvc_cli.scoring.tta import Views, parse_tta
 from fgvc_cli.specs import KINDS
 
 if TYPE_CHECKING:
@@ -141,18 +142,33 @@ class TrainedClassifier(Classifier):
     Attributes:
         class_names: in the order of the scores.
         preprocessing: resize, crop and normalization.
+        model_file: the file that it was loaded from.
     """
+
+    model_file = Path()
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is one image
-        self, images: ImageLike, top_k: int = 5, *, batch_size: int = 32
+        self, images: ImageLike, top_k: int = 5, *, batch_size: int = 32, tta: str | Sequence[str] | None = None
     ) -> Prediction: ...
 
     @overload
-    def predict(self, images: Sequence[ImageLike], top_k: int = 5, *, batch_size: int = 32) -> list[Prediction]: ...
+    def predict(
+        self,
+        images: Sequence[ImageLike],
+        top_k: int = 5,
+        *,
+        batch_size: int = 32,
+        tta: str | Sequence[str] | None = None,
+    ) -> list[Prediction]: ...
 
     def predict(
-        self, images: ImageLike | Sequence[ImageLike], top_k: int = 5, *, batch_size: int = 32
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        top_k: int = 5,
+        *,
+        batch_size: int = 32,
+        tta: str | Sequence[str] | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict the top-k classes of an image or of several.
 
@@ -162,19 +178,22 @@ class TrainedClassifier(Classifier):
             images: paths, PIL images, or uint8 arrays H,W,3 (or H,W); one of them or a sequence.
             top_k: number of classes per image.
             batch_size: images per forward pass.
+            tta: test-time augmentation: "flip", "crops", "sizes", or several, such as "flip,crops".
 
         Returns:
             One `Prediction` per image, with `classes`: (name, probability) pairs in descending order.
 
         Raises:
-            UsageError: `top_k` or `batch_size` is below 1, or an image has another type (also a `ValueError`).
+            UsageError: `top_k` or `batch_size` is below 1, an image has another type, or `tta` is unknown or does not
+                work with this classifier (also a `ValueError`).
             FgvcError: an image cannot be read, or its scores are not finite.
         """
         from fgvc_cli.evaluation.predict import Predictions
 
         if top_k < 1:
             raise UsageError(f"`top_k={top_k}` must be at least 1")
-        ready = ReadyClassifier(self, Path(), "fp32", batch_size, workers=0)
+        views = Views.of(parse_tta(tta), self, self.model_file)
+        ready = ReadyClassifier(self, self.model_file, "fp32", batch_size, workers=0, views=views)
         predicting = Predictions(ready, [_source(image) for image in _listed(images)], top_k)
         found = [prediction for batch in predicting for prediction in batch]
         _refuse_failures(predicting.failures)
@@ -195,7 +214,9 @@ def load(run: RunLike, device: str = "cpu") -> TrainedClassifier:
         UsageError: this machine has no such device (also a `ValueError`).
         FgvcError: there is no such run, it is damaged, or a component it needs is not installed.
     """
-    return load_classifier(Path(run), str(pick_device(device)), TrainedClassifier)
+    classifier = load_classifier(Path(run), str(pick_device(device)), TrainedClassifier)
+    classifier.model_file = model_file(Path(run))
+    return classifier
 
 
 def evaluate(
@@ -209,6 +230,7 @@ def evaluate(
     precision: str = "auto",
     batch_size: int = 32,
     workers: int = -1,
+    tta: str | Sequence[str] | None = None,
     out: str | PathLike[str] | None = None,
     force: bool = False,
 ) -> EvaluationSummary:
@@ -228,6 +250,7 @@ def evaluate(
         precision: "auto", "fp32" or "bf16".
         batch_size: images per forward pass.
         workers: processes that load images; -1 chooses by device.
+        tta: test-time augmentation: "flip", "crops", "sizes", or several, such as "flip,crops".
         out: folder for the results.
         force: overwrite an existing `out`.
 
@@ -245,7 +268,7 @@ def evaluate(
         find_model(Path(run)),
         get_registry(),
         SplitRequest(split, None if data is None else Path(data), dataset, ignore_unknown=ignore_unknown),
-        InferenceSettings(device, precision, batch_size, workers),
+        InferenceSettings(device, precision, batch_size, workers, tta),
         None if out is None else Path(out),
         force,
     )

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import fgvc_cli as fgvc
+from fgvc_cli.report.predictions import augmented_scores
 
 TINY = {"dataset.train": 4, "dataset.val": 2, "dataset.test": 2, "dataset.size": 32}
 
@@ -66,6 +67,24 @@ def test_evaluation_gives_the_metrics_of_the_run_and_keeps_them(run, capfd):
     assert json.loads((run.evaluation("test") / "summary.json").read_text())["top1"] == found.top1
     assert "top-1" in found._repr_html_()
     assert capfd.readouterr() == ("", "")
+
+
+def test_test_time_augmentation_is_kept_apart_and_reported(run):
+    plain = fgvc.evaluate(run, split="test", device="cpu", workers=0)
+    found = fgvc.evaluate(run, split="test", device="cpu", workers=0, tta="flip,crops")
+    stored = json.loads((run.evaluation("test-flip-crops") / "summary.json").read_text())
+    assert stored["tta"] == list(found.tta) == ["flip", "crops"] and stored["loss"] == found.loss != plain.loss
+    assert "10 views" in found.notes[-1]
+    assert "tta" not in json.loads((run.evaluation("test") / "summary.json").read_text())
+    assert [summary.tta for summary in augmented_scores(run.evaluation("test"))] == [["flip", "crops"]]
+    sample = next((run.path / "samples").glob("*.png"))
+    classifier = fgvc.load(run)
+    mirrored = np.asarray(Image.open(sample))[:, ::-1]
+    both = [dict(classifier.predict(image, 12).classes) for image in (sample, mirrored)]
+    flipped = classifier.predict(sample, 12, tta="flip")
+    assert [p for _, p in flipped.classes] == pytest.approx(
+        [sum(p[name] for p in both) / 2 for name, _ in flipped.classes], abs=1e-6
+    )
 
 
 def test_an_explanation_has_map_steps_and_panel(run, capfd):

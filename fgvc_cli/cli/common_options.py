@@ -111,6 +111,16 @@ Precision = Annotated[str, setting("train.precision", COMPUTING, shown_default=T
 BatchSize = Annotated[int, setting("train.batch_size", COMPUTING, shown_default=True)]
 Workers = Annotated[int, setting("train.workers", COMPUTING, shown_default=True)]
 
+Tta = Annotated[
+    str | None,
+    option(
+        COMPUTING,
+        "Test-time augmentation, averaged: flip, crops, sizes, or several, such as flip,crops.",
+        default=False,
+        metavar="KINDS",
+    ),
+]
+
 Run = Annotated[
     Path | None, typer.Option(help="Run folder or model.safetensors.", show_default="the latest finished run")
 ]

@@ -57,6 +57,7 @@ def evaluate(
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
+    tta: common.Tta = None,
     out: Annotated[
         Path | None,
         option(
@@ -93,10 +94,12 @@ def evaluate(
     around: dict[str, Any] = {"rho": rho, "adaptive_rho": adaptive_rho, "limit": limit, "points": points, "seed": seed}
     given = {name: value for name, value in around.items() if value is not None}
     _check_options(len(runs), ensemble, sharpness, given, per_class)
+    if tta and sharpness:
+        raise UsageError("--sharpness measures the loss of single views; omit --tta")
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     settings = SharpnessSettings(**given)
     wanted = SplitRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
-    inference = InferenceSettings(device, precision, batch_size, workers)
+    inference = InferenceSettings(device, precision, batch_size, workers, tta)
     for model in models:
         console.note(f"run        {run_of(model)}")
     if sharpness:

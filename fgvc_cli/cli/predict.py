@@ -35,6 +35,7 @@ def predict(
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
+    tta: common.Tta = None,
     top_k: Annotated[int, option(RESULTS, "Number of classes per image.", min=1)] = 5,
     json: Annotated[bool, option(RESULTS, "Print one JSON document.", "--json")] = False,
     csv: Annotated[bool, option(RESULTS, "Print CSV, one line per image.", "--csv")] = False,
@@ -57,7 +58,7 @@ def predict(
         console.warn(f"skipping {path}: {reason}")
     model_file = find_model(run)
     console.note(f"run        {run_of(model_file)}")
-    ready = load(model_file, InferenceSettings(device, precision, batch_size, workers))
+    ready = load(model_file, InferenceSettings(device, precision, batch_size, workers, tta))
     class_names = ready.classifier.class_names
     writer: PredictionWriter
     if json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -40,6 +40,10 @@ class Preprocessing:
     std: tuple[float, float, float]
     crop_mode: Literal["center", "squash"] = "center"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def at_size(self, image_size: int) -> Preprocessing:
+        """Return the same preprocessing for another image size; the crop keeps the same fraction of the image."""
+        return replace(self, image_size=image_size, resize=round(self.resize * image_size / self.image_size))
 
     def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the size (width, height) that an image of a size is resized to before the crop."""

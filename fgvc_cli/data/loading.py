@@ -40,6 +40,7 @@ from fgvc_cli.data.order import (
     sequential_batches,
 )
 from fgvc_cli.data.splits import pack_images
+from fgvc_cli.data.views import Crops
 from fgvc_cli.errors import FgvcError, UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class ImageBatch(NamedTuple):
     """int64 B, into the split"""
     draws: Draws | None = None
     """augmentation left for the device; None: nothing"""
+    crops: tuple[Tensor, ...] = ()
+    """uint8 B,V,3,S,S for each image size of test-time augmentation, `pixels` first; empty without it"""
 
 
 class LoadedBatch(NamedTuple):
@@ -85,6 +88,7 @@ class BatchReader(TorchDataset[LoadedBatch]):
         augment: augmentation of requests with an epoch; None: never augment.
         seed: of the augmentation.
         cached: decoded images to read and add to.
+        crops: crops to take of each image instead, the first ones for `preprocessing`; without augmentation.
     """
 
     def __init__(
@@ -94,10 +98,11 @@ class BatchReader(TorchDataset[LoadedBatch]):
         augment: AugmentOptions | None,
         seed: int,
         cached: CachedImages | None = None,
+        crops: Crops | None = None,
     ) -> None:
         self.images: Sequence[Any] = pack_images(split.images)
         self.labels = np.asarray(split.labels, dtype=np.int64)
-        self.preprocessing, self.seed, self.cached = preprocessing, seed, cached
+        self.preprocessing, self.seed, self.cached, self.crops = preprocessing, seed, cached, crops
         self.augmentation = None if augment is None else Augmentation(augment, preprocessing)
 
     def __getitem__(self, request: BatchRequest) -> LoadedBatch:
@@ -113,14 +118,21 @@ class BatchReader(TorchDataset[LoadedBatch]):
             self.cached.cache.close()
 
     def _batch(self, request: BatchRequest) -> LoadedBatch:
-        size = self.preprocessing.image_size
-        pixels = torch.empty(len(request.indices), 3, size, size, dtype=torch.uint8)
+        images, size = len(request.indices), self.preprocessing.image_size
+        crops = [] if self.crops is None else self.crops.empty(images)
+        pixels = crops[0][:, 0] if crops else torch.empty(images, 3, size, size, dtype=torch.uint8)
         loaded: list[int] = []
         draws: list[Draw] = []
         failed: list[tuple[int, str, str]] = []
         for index, repeat in zip(request.indices.tolist(), request.repeats.tolist(), strict=True):
             try:
-                pixels[len(loaded)], draw = self._pixels(index, request.epoch, repeat)
+                if self.crops is None:
+                    pixels[len(loaded)], draw = self._pixels(index, request.epoch, repeat)
+                else:
+                    draw = Draw()
+                    for preprocessing, of_size in zip(self.crops.sizes, crops, strict=True):
+                        image = self._image(index, CachedResize.of_preprocessing(preprocessing))
+                        of_size[len(loaded)] = self.crops.of(image, preprocessing)
             except ImageError as error:
                 failed.append((index, error.cause, str(error)))
             else:
@@ -128,7 +140,9 @@ class BatchReader(TorchDataset[LoadedBatch]):
                 draws.append(draw)
         indices = torch.tensor(loaded, dtype=torch.int64)
         later = Draws.of(draws) if any(draw.ops or draw.mix for draw in draws) else None
-        batch = ImageBatch(pixels[: len(loaded)], torch.from_numpy(self.labels[loaded]), indices, later)
+        labels = torch.from_numpy(self.labels[loaded])
+        kept = tuple(of_size[: len(loaded)] for of_size in crops)
+        batch = ImageBatch(pixels[: len(loaded)], labels, indices, later, kept)
         return LoadedBatch(batch, failed)
 
     def _pixels(self, index: int, epoch: int | None, repeat: int = 0) -> tuple[Tensor, Draw]:
@@ -356,6 +370,7 @@ class EvaluationLoader(_Loader):
         preprocessing: resize and crop.
         batch_size, workers, pin_memory, strict, start_method: see `_Loader`.
         cached: decoded images to read and add to.
+        crops: further crops of each image, see `ImageBatch.crops`.
 
     Raises:
         UsageError: the batch size is below 1.
@@ -371,8 +386,9 @@ class EvaluationLoader(_Loader):
         strict: bool = False,
         start_method: str | None = None,
         cached: CachedImages | None = None,
+        crops: Crops | None = None,
     ) -> None:
-        reader = BatchReader(split, preprocessing, None, seed=0, cached=cached)
+        reader = BatchReader(split, preprocessing, None, seed=0, cached=cached, crops=crops)
         super().__init__(split, reader, batch_size, workers, pin_memory, strict, start_method)
 
     def __len__(self) -> int:

@@ -213,7 +213,8 @@ def evaluate_ensemble(
         data=selected.data,
         device=ready.classifier.device,
         precision=ready.precision,
-        notes=notes,
+        notes=[*notes, *([ready.views.note] if ready.views.note else [])],
+        tta=ready.views.names,
     )
     summary = EnsembleSummary(
         **{field.name: getattr(evaluated, field.name) for field in fields(evaluated)},
@@ -261,7 +262,8 @@ def _score_members(
         matched = match_classes(split, names, ready.classifier.class_names, ignore_unknown=False)
         (label,) = run_labels([str(ready.run)])
         with progress(label, len(matched)) as bar, ready.memory_explained():
-            scores = score(ready.classifier, ready.loader(matched), matched, ready.precision, bar.advance)
+            loader = ready.loader(matched)
+            scores = score(ready.classifier, loader, matched, ready.precision, bar.advance, ready.scores)
         split = select_keys(split, scores.keys) if scores.failures else split  # the next run skips unreadable images
         if not len(split):
             raise FgvcError(f"none of the {available} images ({split.name}) can be read")

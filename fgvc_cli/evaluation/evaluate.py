@@ -52,7 +52,8 @@ def evaluate_run(
         registry: resolves datasets.
         split: the images; default: the test split of the run's dataset.
         inference: device, precision and batch size.
-        out: folder for the results; default: `evaluation/SPLIT` in the run.
+        out: folder for the results; default: `evaluation/SPLIT` in the run, with test-time augmentation
+            `evaluation/SPLIT-flip` or the like.
         force: whether `out` may exist.
 
     Raises:
@@ -63,8 +64,8 @@ def evaluate_run(
     ready = load(model_file, inference or InferenceSettings())
     class_names = ready.classifier.class_names
     selected = select_split(split or SplitRequest(), model_file.parent, class_names, registry)
-    folder = results_folder(model_file.parent, selected, out, force)
-    for line in (selected.description, *selected.notes):
+    folder = results_folder(model_file.parent, selected, out, force, tta=ready.views.names)
+    for line in filter(None, (selected.description, *selected.notes, ready.views.note)):
         logger.info(line)
     return evaluate(ready, selected, folder)
 
@@ -77,7 +78,7 @@ def evaluate(ready: ReadyClassifier, selected: SelectedSplit, folder: Path, labe
     """
     split, class_names = selected.split, ready.classifier.class_names
     with progress(label or split.name, len(split)) as bar, ready.memory_explained():
-        scores = score(ready.classifier, ready.loader(split), split, ready.precision, bar.advance)
+        scores = score(ready.classifier, ready.loader(split), split, ready.precision, bar.advance, ready.scores)
     if not len(scores):
         raise FgvcError(f"none of the {len(split)} images of {selected.dataset} ({split.name}) can be read")
     summary = summarize(
@@ -89,7 +90,8 @@ def evaluate(ready: ReadyClassifier, selected: SelectedSplit, folder: Path, labe
         data=selected.data,
         device=ready.classifier.device,
         precision=ready.precision,
-        notes=selected.notes,
+        notes=[*selected.notes, *([ready.views.note] if ready.views.note else [])],
         preprocessing=ready.classifier.preprocessing,
+        tta=ready.views.names,
     )
     return Evaluation(summary, results.write(folder, summary, scores, class_names))

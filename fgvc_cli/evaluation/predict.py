@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fgvc_cli.contracts import Split
+from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.scoring.model import ReadyClassifier
-from fgvc_cli.scoring.scores import scores_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +57,13 @@ class Predictions:
         for batch in loader:
             # Inference mode must not leak to the caller, so it is confined to `_top_k`.
             with self.ready.memory_explained():
-                probabilities, classes = self._top_k(batch.pixels)
+                probabilities, classes = self._top_k(batch)
             yield self._named([names[i] for i in batch.indices.tolist()], probabilities, classes)
         self.failures |= loader.failures
 
     @torch.inference_mode()
-    def _top_k(self, pixels: Tensor) -> tuple[list[list[float]], list[list[int]]]:
-        probabilities = scores_of(self.ready.classifier, pixels, self.ready.precision).softmax(dim=1)
+    def _top_k(self, batch: ImageBatch) -> tuple[list[list[float]], list[list[int]]]:
+        probabilities = self.ready.scores(batch).softmax(dim=1)
         best = probabilities.topk(min(self.top_k, probabilities.shape[1]), dim=1)
         return best.values.tolist(), best.indices.tolist()
 

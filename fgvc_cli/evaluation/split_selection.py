@@ -169,9 +169,14 @@ def _training_role(name: str, config: RunConfig) -> TrainingRole:
 
 
 def results_folder(
-    run_folder: Path, selected: SelectedSplit, out: Path | None, force: bool, what: str = "evaluation"
+    run_folder: Path,
+    selected: SelectedSplit,
+    out: Path | None,
+    force: bool,
+    what: str = "evaluation",
+    tta: Sequence[str] = (),
 ) -> Path:
-    """Return the folder for the results: `out`, or one in the run, below `what` and named after the split.
+    """Return the folder for the results: `out`, or one in the run, below `what`, named after split and augmentation.
 
     The folder in the run belongs to that split of that dataset; new results replace earlier ones.
 
@@ -186,7 +191,7 @@ def results_folder(
             raise UsageError(f"`out={out}` is a file; name a folder")
         return out
     other = "" if selected.is_own else Path(selected.dataset).name.replace(":", "-") + "-"
-    folder = run_folder / what / f"{other}{selected.split.name}"
+    folder = run_folder / what / "-".join([f"{other}{selected.split.name}", *tta])
     for earlier in _recorded_datasets(folder):
         if earlier != dataset_record(selected.dataset, selected.data):
             data = (earlier or {}).get("data") or "another dataset"

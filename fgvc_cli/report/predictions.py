@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 from collections import Counter
@@ -67,6 +68,16 @@ def read_scores(folder: Path) -> SplitScores | None:
             "both to evaluate again"
         )
     return scores
+
+
+def augmented_scores(folder: Path) -> list[EvaluationSummary]:
+    """Read the evaluations with test-time augmentation of the split whose evaluation is in a folder.
+
+    Raises:
+        FgvcError: a file is damaged.
+    """
+    found = map(EvaluationSummary.read, sorted(folder.parent.glob(f"{glob.escape(folder.name)}-*/{SUMMARY}")))
+    return [summary for summary in found if summary.tta]
 
 
 def evaluate(ready: ReadyClassifier, selected: SelectedSplit, folder: Path) -> SplitScores:

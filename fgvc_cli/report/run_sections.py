@@ -19,7 +19,7 @@ from fgvc_cli.report.detail_sections import (
 )
 from fgvc_cli.report.examples import IMAGES, ReportRequest
 from fgvc_cli.report.page import NO_BREAK, Section, count_text, fragment, percent_text
-from fgvc_cli.report.predictions import SplitScores
+from fgvc_cli.report.predictions import SplitScores, augmented_scores
 from fgvc_cli.report.run_report import RunReport
 from fgvc_cli.runs.results import TrainingSummary
 
@@ -62,6 +62,10 @@ def _statistics(scores: SplitScores) -> list[tuple[str, str, str]]:
         ("weighted F1", percent_text(summary.weighted.f1), "mean over images"),
         ("calibration error", percent_text(summary.calibration_error), "15 bins"),
         ("images", count_text(summary.images), f"{present} of {classes} classes"),
+        *(
+            ("top-1", percent_text(augmented.top1), f"test-time augmentation: {', '.join(augmented.tta)}")
+            for augmented in ([] if scores.folder is None else augmented_scores(scores.folder))
+        ),
     ]
 
 

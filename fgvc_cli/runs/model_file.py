@@ -224,21 +224,56 @@ def load_classifier(path: str | Path, device: Any = "cpu", cls: type[C] = Classi
         FgvcError: it does not exist, is damaged, or needs a component that is not installed.
     """
     file = model_file(Path(path))
+    classifier = _build(file, cls)
+    state, _ = load(file)
+    load_state(classifier, state, file)
+    return classifier.to(device).eval()
+
+
+def resize_classifier(classifier: Classifier, file: Path, image_size: int) -> Classifier:
+    """Return a classifier of a model file with the weights that it has now, for another image size.
+
+    Weights that do not depend on the image size are shared. Position embeddings of the backbone are resampled.
+
+    Raises:
+        UsageError: the backbone or the head does not support that.
+        FgvcError: the file is missing or damaged.
+    """
+    resized = _build(file, Classifier, image_size)
+    here, there = classifier.state_dict(), resized.state_dict()
+    differing = [name for name in there if name not in here or here[name].shape != there[name].shape]
+    of_backbone = {name.removeprefix("backbone."): v for name, v in here.items() if name.startswith("backbone.")}
+    if differing and all(name.startswith("backbone.") for name in differing):
+        kept = resized.backbone.load_weights(of_backbone).missing  # resamples what depends on the size
+        differing = [f"backbone.{name}" for name in kept]
+    elif not differing:
+        resized.load_state_dict(here, assign=True)
+    if differing:
+        size = classifier.preprocessing.image_size
+        raise UsageError(
+            f"{file} is built for images of {size} px and cannot take {image_size} px: the shape of {differing[0]} "
+            "depends on the size"
+        )
+    resized.head.load_state_dict(classifier.head.state_dict(), assign=True)
+    return resized.to(classifier.device).eval()
+
+
+def _build(file: Path, cls: type[C], image_size: int | None = None) -> C:
+    """Build the classifier of a model file with random weights; `image_size`: None for its own."""
     document = read_metadata(file)
     registry = get_registry()
     try:
         values = current("preprocessing", document["preprocessing"])
         preprocessing = Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        if image_size is not None:
+            preprocessing = preprocessing.at_size(image_size)
         backbone_component, backbone_options = _component("backbone", document, registry, file)
         head_component, head_options = _component("head", document, registry, file)
         backbone = build_backbone(backbone_component, backbone_options, preprocessing.image_size)
         head = build_head(head_component, head_options, backbone, len(document["classes"]))
     except (KeyError, TypeError) as error:
         raise FgvcError(f"{file} is damaged: its metadata lacks {error}. Train again, or restore the file.") from error
-    classifier = cls(backbone, head, document["classes"], preprocessing)
-    state, _ = load(file)
-    load_state(classifier, state, file)
-    return classifier.to(device).eval()
+    return cls(backbone, head, document["classes"], preprocessing)
 
 
 def load_state(classifier: Classifier, state: dict[str, Any], file: Path) -> None:

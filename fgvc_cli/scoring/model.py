@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Split
-from fgvc_cli.data.loading import EvaluationLoader
+from fgvc_cli.data.loading import EvaluationLoader, ImageBatch
 from fgvc_cli.devices import Precision, is_out_of_memory, loader_workers, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.runs.folder import MODEL_FILE, find_run
 from fgvc_cli.runs.model_file import load_classifier
+from fgvc_cli.scoring.tta import Views, parse_tta
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class InferenceSettings:
         precision: "auto", "fp32" or "bf16".
         batch_size: number of images in a forward pass.
         workers: number of processes that read images; 0: this one, -1: by device.
+        tta: test-time augmentation: any of "flip", "crops" and "sizes", see `Views`.
     """
 
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = 32
     workers: int = -1
+    tta: str | Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class ReadyClassifier:
         model_file: where it was loaded from.
         precision: for autocast.
         batch_size, workers: for loaders.
+        views: of each image, for `scores`.
     """
 
     classifier: Classifier
@@ -50,11 +55,22 @@ class ReadyClassifier:
     precision: Precision
     batch_size: int
     workers: int
+    views: Views = field(default_factory=Views)
 
     def loader(self, split: Split) -> EvaluationLoader:
         """Return a loader of a split, preprocessed for this classifier."""
-        on_gpu = self.classifier.device.type == "cuda"
-        return EvaluationLoader(split, self.classifier.preprocessing, self.batch_size, self.workers, pin_memory=on_gpu)
+        return EvaluationLoader(
+            split,
+            self.classifier.preprocessing,
+            self.batch_size,
+            self.workers,
+            pin_memory=self.classifier.device.type == "cuda",
+            crops=self.views.crops(self.classifier),
+        )
+
+    def scores(self, batch: ImageBatch) -> Tensor:
+        """Return the scores B,K (float32) of a batch of its loader; test-time augmentation included."""
+        return self.views.scores(self.classifier, batch, self.precision)
 
     @property
     def run(self) -> Path:
@@ -134,4 +150,5 @@ def load(model_file: Path, inference: InferenceSettings) -> ReadyClassifier:
     if classifier.backbone.info.channels_last:
         classifier = classifier.to(memory_format=torch.channels_last)
     workers = loader_workers(inference.workers, device)
-    return ReadyClassifier(classifier, model_file, precision, inference.batch_size, workers)
+    views = Views.of(parse_tta(inference.tta), classifier, model_file)
+    return ReadyClassifier(classifier, model_file, precision, inference.batch_size, workers, views)

@@ -79,6 +79,7 @@ class EvaluationSummary(SplitMetrics):
         device: name of the device.
         precision: "fp32" or "bf16".
         preprocessing: fields of `Preprocessing`; None for several runs, each of which has its own.
+        tta: test-time augmentation: "flip", "crops", "sizes"; empty without.
         version: of fgvc.
     """
 
@@ -94,6 +95,7 @@ class EvaluationSummary(SplitMetrics):
     device: str = ""
     precision: str = "fp32"
     preprocessing: Mapping[str, Any] | None = None
+    tta: Sequence[str] = ()
     version: str = __version__
 
     @property
@@ -125,6 +127,7 @@ class EvaluationSummary(SplitMetrics):
             "device": self.device,
             "precision": self.precision,
             **({} if self.preprocessing is None else {"preprocessing": dict(self.preprocessing)}),
+            **({"tta": list(self.tta)} if self.tta else {}),
             "fgvc": self.version,
         }
 
@@ -135,7 +138,7 @@ class EvaluationSummary(SplitMetrics):
         Raises:
             KeyError, TypeError, AttributeError: something is missing or has another type.
         """
-        plain = ("dataset", "split", "origin", "notes", "seconds", "device", "precision")
+        plain = ("dataset", "split", "origin", "notes", "seconds", "device", "precision", "tta")
         fields = document.get("preprocessing")
         return EvaluationSummary(
             **split_metrics_arguments(document),
@@ -170,6 +173,7 @@ def summarize(
     precision: str,
     notes: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
+    tta: Sequence[str] = (),
 ) -> EvaluationSummary:
     """Summarize an evaluation; see `EvaluationSummary` for the arguments."""
     images = dict(zip(split.keys, split.images, strict=True))
@@ -191,6 +195,7 @@ def summarize(
         device=describe_device(device),
         precision=precision,
         preprocessing=None if preprocessing is None else asdict(preprocessing),
+        tta=tuple(tta),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -113,6 +113,7 @@ def score(
     split: Split,
     precision: str = "fp32",
     on_batch: Callable[[int], object] | None = None,
+    scores: Callable[[Any], Tensor] | None = None,
 ) -> Scores:
     """Score every image of a split, without augmentation and in evaluation mode.
 
@@ -124,12 +125,13 @@ def score(
         split: the source of the keys; its labels index `classifier.class_names`.
         precision: "fp32" or "bf16", for autocast.
         on_batch: called with the number of images of each batch.
+        scores: computes the scores B,K of a batch (float32); default: those of its pixels.
     """
     start = time.perf_counter()
     gathered = _Gathered(len(split), len(classifier.class_names))
     with evaluating(classifier):
         for batch in loader:
-            logits = scores_of(classifier, batch.pixels, precision)
+            logits = scores_of(classifier, batch.pixels, precision) if scores is None else scores(batch)
             gathered.add(logits, batch.labels, batch.indices)
             if on_batch is not None:
                 on_batch(len(batch.labels))
