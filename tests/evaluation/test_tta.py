@@ -17,7 +17,6 @@ from fgvc_cli.runs.model_file import (
     describe_classifier,
     describe_component,
     load_classifier,
-    resize_classifier,
     save_classifier,
 )
 from fgvc_cli.scoring.model import InferenceSettings, load
