@@ -17,6 +17,7 @@ from fgvc_cli.runs.model_file import (
     describe_classifier,
     describe_component,
     load_classifier,
+    resize_classifier,
     save_classifier,
 )
 from fgvc_cli.scoring.model import InferenceSettings, load
@@ -75,10 +76,8 @@ def probabilities(model, split, tta=None):
 
 def by_hand(model, split, size, boxes):
     """Return probabilities of crops (left, top) of the resized images, each one and mirrored: N,V,2,K."""
-    ready = load(model, InferenceSettings("cpu", "fp32"))
-    classifier = (
-        load_classifier(model) if size == 64 else Views.of(("sizes",), ready.classifier, model).resized[size > 64]
-    )
+    own = load_classifier(model)
+    classifier = own if size == 64 else resize_classifier(own, model, size)
     rows = []
     for image in split.images:
         resized = classifier.preprocessing.resized(Image.fromarray(image))
