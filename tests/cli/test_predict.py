@@ -114,7 +114,7 @@ def test_running_out_of_memory_says_what_to_lower(fgvc, bee_run: Path, photos: P
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("fgvc_cli.evaluation.predict.scores_of", exhausted)
+    monkeypatch.setattr("fgvc_cli.scoring.tta.scores_of", exhausted)
     result = fgvc("predict", photos, "--run", bee_run, "--batch-size", 8)
     assert result.exit_code == 1
     assert "--batch-size 4" in result.stderr
