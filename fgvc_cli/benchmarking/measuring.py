@@ -20,6 +20,7 @@ from fgvc_cli.devices import autocast, compile_in_place, is_out_of_memory, resol
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.scoring.scores import evaluating
+from fgvc_cli.training.freezing import Freezing
 from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels_last
 from fgvc_cli.training.update import MicroBatch, Update
 
@@ -197,12 +198,15 @@ def _training(classifier: RandomClassifier, config: RunConfig) -> Iterator[tuple
     model = classifier.model
     optimizer = build_optimizer(config.optimizer, model, config.train.layer_decay)
     optimizer.set_rate(LR_FACTOR)
-    model.train()
+    freezing = Freezing(config.train, model)
+    freezing.apply(0)
+    freezing.train_mode(0)
     try:
         yield Update(model, model.head, optimizer, classifier.autocast, config.train.clip_norm), optimizer
     finally:
         for parameter in model.parameters():
             parameter.grad = None
+        freezing.undo()
 
 
 def _eager_update(update: Callable[[Sequence[MicroBatch]], object], batches: Sequence[MicroBatch]) -> None:

@@ -13,7 +13,7 @@ class TrainOptions:
     """Settings of a training.
 
     Raises:
-        ValueError: `mean` or `std` are not three numbers.
+        ValueError: `mean` or `std` are not three numbers, or settings contradict each other.
     """
 
     weights: str = option(
@@ -48,6 +48,15 @@ class TrainOptions:
     )
     warmup_epochs: float = option(0.0, "epochs of linear learning-rate warm-up", minimum=0)
     warmup_steps: int = option(0, "updates of linear learning-rate warm-up, instead of warmup_epochs", minimum=0)
+    freeze: Literal["none", "all"] | int = option(
+        "none", "what to freeze of the backbone: none, all, or the stem and so many stages", minimum=1
+    )
+    freeze_epochs: int = option(0, "epochs after which frozen stages are unfrozen; 0: never", minimum=0)
+    unfreeze_epochs: int = option(
+        0,
+        "epochs between unfreezing one stage and the next, deepest first (gradual unfreezing); 0: all at once",
+        minimum=0,
+    )
     label_smoothing: float = option(
         0.0, "fraction of the target distribution spread over all classes", minimum=0, maximum=1
     )
@@ -102,6 +111,11 @@ class TrainOptions:
             values = getattr(self, name)
             if values is not None and len(values) != 3:
                 raise ValueError(f"{name}={list(values)}: give three numbers (R, G, B), such as [0.5, 0.5, 0.5]")
+        for name in ("freeze_epochs", "unfreeze_epochs"):
+            if getattr(self, name) and self.freeze == "none":
+                raise ValueError(
+                    f"{name}={getattr(self, name)} needs freeze=all or a number of stages, and freeze is none"
+                )
 
 
 @dataclass(frozen=True)

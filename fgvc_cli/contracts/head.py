@@ -88,9 +88,15 @@ class Head(nn.Module, ABC):
     The host calls the component's target as `target(backbone=..., classes=..., options=...)`, with a `BackboneInfo`,
     the number of classes K, and the options dataclass.
 
+    Attributes:
+        needs_batch_statistics: whether its losses depend on batch-norm statistics that the backbone computes from the
+            batch; `train.freeze`, which fixes them, is then refused.
+
     Raises:
         UsageError: the backbone is not supported.
     """
+
+    needs_batch_statistics: bool = False
 
     @abstractmethod
     def __init__(self, backbone: BackboneInfo, classes: int, options: Any) -> None:

@@ -243,11 +243,8 @@ class Evaluator:
 
     def __init__(self, model: nn.Module, ranks: Ranks, buffers: Sequence[list[Tensor]]) -> None:
         self.model, self.ranks = model, ranks
-        self.partial = True
-        self._wrapped: nn.Module = _Objectives(model, spare=False)
-        if ranks.count > 1:
-            ranks.broadcast_buffers(buffers)
-            self._wrapped = self._reducing()
+        ranks.broadcast_buffers(buffers)
+        self.wrap()
 
     def __call__(self, objective: Objective) -> tuple[Tensor, Any, Loss]:
         """Return the loss value for the backward pass, the output of the head, and the loss with its parts."""
@@ -261,19 +258,25 @@ class Evaluator:
         context: AbstractContextManager[object] = self._wrapped.no_sync()
         return context
 
+    def wrap(self, partial: bool = True) -> None:
+        """Wrap the model for the parameters that train now.
+
+        Args:
+            partial: whether an objective may leave some of them without a gradient.
+        """
+        self.partial = partial
+        several = self.ranks.count > 1
+        self._wrapped: nn.Module = _Objectives(self.model, spare=partial and several)  # drops the old one's hooks
+        if several:
+            self._wrapped = DistributedDataParallel(self._wrapped, find_unused_parameters=partial)
+
     def skip_unused_search(self, whole: bool) -> None:
         """Stop searching for unused parameters if the update had one objective that reached all of them.
 
         All processes agree: a parameter has no gradient if no process has one for it.
         """
         if whole and self.partial and self.ranks.count > 1:
-            self.partial = False
-            self._wrapped = nn.Identity()  # drop the old wrapper with its hooks
-            self._wrapped = self._reducing()
-
-    def _reducing(self) -> nn.Module:
-        objectives = _Objectives(self.model, spare=self.partial)
-        return DistributedDataParallel(objectives, find_unused_parameters=self.partial)
+            self.wrap(partial=False)
 
 
 class _Objectives(nn.Module):

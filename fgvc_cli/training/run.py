@@ -122,6 +122,7 @@ def _summary(trainer: Trainer, test: SplitMetrics | None) -> TrainingSummary:
     splits = [s for s in (job.splits.train, job.splits.val, job.splits.test) if s is not None]
     parts = job.classifier.backbone, job.classifier.head
     backbone, head = (sum(p.numel() for p in part.parameters()) for part in parts)
+    trained = job.freezing.trained(max(0, progress.epoch - 1))
     return TrainingSummary(
         run=trainer.run.name,
         classes=classes,
@@ -137,7 +138,7 @@ def _summary(trainer: Trainer, test: SplitMetrics | None) -> TrainingSummary:
         train=None if best is None else best.train,
         val=None if best is None else best.val,
         test=test,
-        parameters={"backbone": backbone, "head": head, "total": backbone + head},
+        parameters={"backbone": backbone, "head": head, "total": backbone + head, "trained": trained},
         seconds=round(progress.seconds, 1),
         images_per_second=float(np.median([line.images_per_second for line in metrics])) if metrics else None,
         unreadable=progress.unreadable,

@@ -20,6 +20,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
+from fgvc_cli.training.freezing import Freezing
 from fgvc_cli.training.weights import apply, choose
 from fgvc_cli.training.weights_parts import TargetHead, load_file
 
@@ -38,6 +39,7 @@ class Job:
         dataset, splits: the images.
         classifier: on its device, in the memory format it trains in.
         optimizer: of its parameters.
+        freezing: which of them train, by epoch.
         device, precision: of the computation.
         weights: one line on what the weights are initialized from, and why.
         notes: lines a user should know before training.
@@ -49,6 +51,7 @@ class Job:
     splits: TrainingSplits
     classifier: Classifier
     optimizer: Optimizer
+    freezing: Freezing
     device: torch.device
     precision: Precision
     weights: str
@@ -173,8 +176,10 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
     formatted = classifier.to(device)
     if wants_channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
+    freezing = Freezing(train, formatted)
     optimizer = build_optimizer(config.optimizer, formatted, train.layer_decay)
-    return Job(config, dataset, splits, formatted, optimizer, device, precision, weights, notes, ranks)
+    notes.extend(freezing.notes())
+    return Job(config, dataset, splits, formatted, optimizer, freezing, device, precision, weights, notes, ranks)
 
 
 def open_cache(job: Job) -> TrainingCache:

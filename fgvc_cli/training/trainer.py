@@ -65,6 +65,7 @@ class Trainer:
         self.device, self.ranks = job.device, job.ranks
         self._clock = time.perf_counter()
         self.progress.weights = job.weights
+        job.freezing.apply(self.progress.epoch)
         self.update = Update(
             job.classifier,
             job.classifier.head,
@@ -179,7 +180,9 @@ class Trainer:
         A caller that stops before the end must close the generator.
         """
         train, progress = self.job.config.train, self.progress
-        self.job.classifier.train()
+        if self.job.freezing.apply(progress.epoch):
+            self.update.take_parameters()
+        self.job.freezing.train_mode(progress.epoch)
         flags: list[tuple[int, Tensor]] = []
         # Closed in any case: an error that references the iterator would keep the workers alive.
         with closing(self.train_loader.epoch(progress.epoch, skip=progress.batch)) as batches:

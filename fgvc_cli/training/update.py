@@ -69,6 +69,11 @@ class Update:
         self.buffers = _by_type(b for b in self.model.buffers() if b.numel())
         self.evaluate = Evaluator(self.model, self.ranks, self.buffers)
 
+    def take_parameters(self) -> None:
+        """Take the parameters that train now, after some were frozen or unfrozen."""
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.evaluate.wrap()
+
     def __call__(self, batches: Sequence[MicroBatch]) -> list[Step]:
         """Minimize the objectives of the head one by one, each in one optimizer step over all micro-batches."""
         generators = [self.head.objectives(images, targets) for images, targets in batches]

@@ -27,7 +27,7 @@ from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks, process_group
 HERE = Path(__file__).parent
 CASES = (
     "plain", "accumulated", "clipped", "skip", "zero", "zero, one never reached", "zero, one reached once",
-    "skip, one reached once",
+    "skip, one reached once", "unfrozen", "zero, unfrozen",
 )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_what_is_idle_is_left_or_coasts(two):
 
 def test_only_a_head_that_leaves_parameters_out_pays_for_the_search(two):
     searching = {case: two[0]["as_one"][case][0]["searching"] for case in CASES}
-    assert {case for case, it_is in searching.items() if not it_is} == {"plain", "accumulated", "clipped"}
+    assert {case for case, it_is in searching.items() if not it_is} == {"plain", "accumulated", "clipped", "unfrozen"}
 
 
 def test_the_ascent_is_each_process_own_and_the_descent_the_mean(two):

@@ -110,10 +110,13 @@ def weights(model):
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-def trained(ranks, parts, missing_grad="skip", micro=1, clip_norm=0.0, first_parts=None):
-    """Train a few steps; the first with other objectives, if they are given."""
+def trained(ranks, parts, missing_grad="skip", micro=1, clip_norm=0.0, first_parts=None, frozen=0):
+    """Train a few steps; the first with other objectives, if they are given, or with a frozen trunk."""
     model, update = make(ranks, Experts(first_parts or parts, missing_grad), clip_norm=clip_norm)
     for step in range(STEPS):
+        if step in {0, frozen} and frozen:
+            model.trunk.requires_grad_(step > 0)
+            update.take_parameters()
         update(own(ranks, step, micro))
         update.head.parts = parts
     return {"weights": weights(model), "moved": update.moved, "searching": update.evaluate.partial}
@@ -130,6 +133,8 @@ def as_one(ranks):
         "zero, one never reached": {"parts": ("a", "b"), "missing_grad": "zero", "micro": 2},
         "zero, one reached once": {"parts": ("a",), "first_parts": ("a", "b"), "missing_grad": "zero"},
         "skip, one reached once": {"parts": ("a",), "first_parts": ("a", "b")},
+        "unfrozen": {"parts": (None,), "frozen": 3},
+        "zero, unfrozen": {"parts": ("a", None), "missing_grad": "zero", "frozen": 2},
     }
     return {name: (trained(ranks, **case), trained(SINGLE_PROCESS, **case)) for name, case in cases.items()}
 
