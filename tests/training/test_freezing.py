@@ -19,7 +19,6 @@ from fgvc_cli.training.freezing import Freezing
 from fgvc_cli.training.state import Interrupted
 
 
-
 def stage_of(name: str) -> int:
     """0 for the stem of a ResNet."""
     return int(name.partition("layer")[2][:1] or 0)
@@ -51,9 +50,7 @@ class Kept(Callback):
 @pytest.mark.parametrize("head", ["linear", "pim", "cmal"])
 def test_a_frozen_backbone_keeps_weights_and_statistics_and_has_no_state(train, tmp_path, head, optimizer):
     kept = Kept()
-    run = train(
-        tmp_path / "run", kept, head=head, optimizer=optimizer, freeze="all", epochs=1, grad_accum_steps=2
-    ).run
+    run = train(tmp_path / "run", kept, head=head, optimizer=optimizer, freeze="all", epochs=1, grad_accum_steps=2).run
     assert kept.changed(1) == set()
     parameters, summary = dict(load(run.path).head.named_parameters()), run.summary
     assert summary.parameters["trained"] == summary.parameters["head"] == sum(p.numel() for p in parameters.values())
