@@ -22,6 +22,13 @@ def fgvc_optimizers() -> list[OptimizerSpec]:
             "Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization, arXiv 1711.05101",
         ),
         OptimizerSpec(
+            "muon",
+            "fgvc_optimizers.muon:Muon",
+            "Momentum with orthogonal updates for the backbone's matrices, AdamW for the rest",
+            "fgvc_optimizers.options:MuonOptions",
+            "Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; Liu et al. 2025, arXiv 2502.16982",
+        ),
+        OptimizerSpec(
             "sam",
             "fgvc_optimizers.sam:Sam",
             "Sharpness-aware minimization on top of another optimizer: flat minima, two passes per step",

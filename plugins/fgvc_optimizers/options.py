@@ -53,6 +53,31 @@ class AdamWOptions:
 
 
 @dataclass(frozen=True)
+class MuonOptions:
+    """Options of `muon`.
+
+    Raises:
+        ValueError: the number of `betas` is not 2.
+    """
+
+    lr: float = option(0.0001, "learning rate of the backbone; updates are as large as those of adamw", minimum=0.0)
+    head_lr: float | None = option(None, "learning rate of the head; none: the same as lr", minimum=0.0)
+    momentum: float = option(0.95, "momentum of hidden matrices", minimum=0.0, maximum=0.9999)
+    nesterov: bool = option(True, "use Nesterov momentum for hidden matrices")
+    ns_steps: int = option(5, "Newton-Schulz iterations per update", minimum=1, maximum=20)
+    betas: tuple[float, float] = option(
+        (0.9, 0.95), "of AdamW, for all other parameters", minimum=0.0, maximum=0.999999
+    )
+    eps: float = option(1e-8, "of AdamW, added to the denominator for numerical stability", minimum=0.0)
+    weight_decay: float = option(0.05, "decoupled weight decay", minimum=0.0)
+    decay_norms: bool = option(False, "apply weight decay to biases and norm parameters")
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2:
+            raise ValueError(f"betas={list(self.betas)}: give two numbers, such as [0.9, 0.95]")
+
+
+@dataclass(frozen=True)
 class SamOptions:
     """Options of `sam`; learning rates and weight decay are those of its base optimizer."""
 

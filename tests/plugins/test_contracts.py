@@ -19,6 +19,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Options that make for quick checks; slow ones take the defaults."""
 
+ADVISED = {"optimizer muon": {"step does not synchronize with the device"}}
+"""Advice that a component does not follow: timm's Muon cannot skip an update on the device."""
+
 FAMILY_MEMBERS = ("timm/test_resnet", "timm/test_vit")
 
 
@@ -32,6 +35,8 @@ def passed(kind: str, name: str, options: dict[str, Any] | None, partners: bool)
     """Check a component and count the results by status."""
     results = {check.title: check.result() for check in contract(kind, name, options, partners=partners)}
     failed = {title: o.reason for title, o in results.items() if o.status in ("failed", "advice")}
+    for title in ADVISED.get(f"{kind} {name}", ()):
+        failed.pop(title)
     assert not failed, f"{kind} {name}: {failed}"
     return Counter(result.status for result in results.values())
 

@@ -70,7 +70,7 @@ def test_the_average_is_validated_and_saved(train, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"head": "linear", "optimizer": "adamw", "grad_accum_steps": 2},
+        {"head": "linear", "optimizer": "muon", "grad_accum_steps": 2},
         {"head": "pim", "optimizer": "sam", "layer_decay": 0.7},
         {"head": "cmal"},
     ],

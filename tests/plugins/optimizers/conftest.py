@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from fgvc_cli.contracts import Evaluation, ParameterGroup, TorchOptimizer
 from fgvc_optimizers.adamw import AdamW
-from fgvc_optimizers.options import AdamWOptions, SgdOptions
+from fgvc_optimizers.muon import Muon
+from fgvc_optimizers.options import AdamWOptions, MuonOptions, SgdOptions
 from fgvc_optimizers.sgd import Sgd
 
-TARGETS = {"sgd": (Sgd, SgdOptions), "adamw": (AdamW, AdamWOptions)}
+TARGETS = {"sgd": (Sgd, SgdOptions), "adamw": (AdamW, AdamWOptions), "muon": (Muon, MuonOptions)}
 
 
 @dataclass
