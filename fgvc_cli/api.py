@@ -62,6 +62,7 @@ def train(
     out: str | PathLike[str] | None = None,
     force: bool = False,
     resume: RunLike | None = None,
+    allow_changed_data: bool = False,
     offline: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
@@ -93,7 +94,8 @@ def train(
         config: TOML file of settings, such as a run's `config.toml`.
         out: run folder to create; the default is a new one in the folder of runs.
         force: replace an existing run at `out`.
-        resume: interrupted run to resume; excludes everything but `offline` and `callbacks`.
+        resume: interrupted run to resume; excludes everything but the next three.
+        allow_changed_data: resume even if images were added, removed or edited since.
         offline: download nothing.
         callbacks: observe the training; see `fgvc_cli.Callback`.
 
@@ -129,7 +131,7 @@ def train(
         given = [name for table in (named, *sections.values()) for name, value in table.items() if value is not None]
         if given:
             raise UsageError(f"`resume` keeps the run's own settings; leave out `{given[0]}`")
-        return training.resume(Path(resume), get_registry(), callbacks, offline).run
+        return training.resume(Path(resume), get_registry(), callbacks, offline, allow_changed_data).run
     layers, of_file = user_settings(None if config is None else Path(config), sections)
     layers += [setting_layer(name, value) for name, value in (settings or {}).items()]
     folder = None if out is None else Path(out)
@@ -226,6 +228,7 @@ def evaluate(
     data: str | PathLike[str] | None = None,
     dataset: str | None = None,
     ignore_unknown: bool = False,
+    allow_changed_data: bool = False,
     device: str = "auto",
     precision: str = "auto",
     batch_size: int = 32,
@@ -246,6 +249,7 @@ def evaluate(
         data: other images: a folder of class folders, or a CSV or TSV file; classes are matched by name.
         dataset: another dataset, by name.
         ignore_unknown: skip images of classes that the classifier does not know.
+        allow_changed_data: use the run's own dataset even if it changed since training.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32" or "bf16".
         batch_size: images per forward pass.
@@ -267,7 +271,13 @@ def evaluate(
     evaluation = evaluate_run(
         find_model(Path(run)),
         get_registry(),
-        SplitRequest(split, None if data is None else Path(data), dataset, ignore_unknown=ignore_unknown),
+        SplitRequest(
+            split,
+            None if data is None else Path(data),
+            dataset,
+            ignore_unknown=ignore_unknown,
+            allow_changed_data=allow_changed_data,
+        ),
         InferenceSettings(device, precision, batch_size, workers, tta),
         None if out is None else Path(out),
         force,

@@ -150,6 +150,11 @@ def ignore_unknown_option(panel: str) -> Any:
     return option(panel, "Skip classes that the classifier does not know.", "--ignore-unknown")
 
 
+def allow_changed_data_option(panel: str, help: str = "Use the run's own dataset even if it changed.") -> Any:
+    """Return `--allow-changed-data`."""
+    return option(panel, help, "--allow-changed-data")
+
+
 def component_option(kind: Kind, panel: str, help: str, default: str | bool = "by recipe") -> Any:
     """Return an option that names a component, such as `--backbone`."""
     return option(panel, help, default=default, metavar="NAME", autocompletion=component_names(kind))

@@ -25,7 +25,10 @@ def show_comparison(comparison: Comparison, sort: str = "top1", group: str = "no
     """Print the tables, with rows sorted by one of `comparison.SORTS` and grouped by one of `comparison.GROUPS`."""
     out = console.out()
     if len(comparison.tables) > 1:
-        out.print("These runs were evaluated on different images; compare rows only within a table.\n", soft_wrap=True)
+        out.print(_why_several(comparison), soft_wrap=True)
+        for note in comparison.notes:
+            out.print(note, soft_wrap=True)
+        out.print()
     for table in comparison.tables:
         _show_table(table, sort, group)
         out.print()
@@ -33,6 +36,16 @@ def show_comparison(comparison: Comparison, sort: str = "top1", group: str = "no
         out.print(f"failed: {failed.title}: {failed.reason}", style="red", soft_wrap=True)
     if comparison.unfinished:
         out.print(f"not finished: {', '.join(comparison.unfinished)}", soft_wrap=True)
+
+
+def _why_several(comparison: Comparison) -> str:
+    """Return why there is more than one table."""
+    if comparison.notes:
+        return (
+            "These runs were trained or evaluated on different images; compare rows only within a table. "
+            "(--allow-changed-data: one table for runs that were trained on different images.)"
+        )
+    return "These runs were evaluated on different images; compare rows only within a table."
 
 
 def show_files(written: Sequence[Path], study: Path | None) -> None:
@@ -68,6 +81,10 @@ def compare(
         list[Path], typer.Argument(metavar="RUN... | STUDY", help="Run folders, model files or study folders.")
     ],
     split: Annotated[str | None, common.split_option(RUNS, "compare on")] = None,
+    allow_changed_data: Annotated[
+        bool,
+        common.allow_changed_data_option(RUNS, "Rank runs that were trained on different images in one table."),
+    ] = False,
     sort: Annotated[
         str, option(TABLE, "Sort order of the rows, best first.", metavar="top1|f1|parameters|minutes|speed|given")
     ] = "top1",
@@ -101,8 +118,8 @@ def compare(
         folder = selection.study.comparison
     else:
         folder = choose_new_folder(out, force, "comparison", "the comparison")
-    evaluate = comparing.evaluator(device, precision, batch_size, workers)
-    comparison = comparing.compare_selection(selection, split, evaluate)
+    evaluate = comparing.evaluator(device, precision, batch_size, workers, allow_changed_data)
+    comparison = comparing.compare_selection(selection, split, evaluate, allow_changed_data)
     written = write_comparison(folder, comparison)
     if json:
         console.print_json(comparison.as_json())

@@ -41,6 +41,7 @@ def evaluate(
         list[str] | None, common.set_option(IMAGES, "An option of the dataset, as dataset.option=value.")
     ] = None,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(IMAGES)] = False,
+    allow_changed_data: Annotated[bool, common.allow_changed_data_option(IMAGES)] = False,
     rho: Annotated[float | None, option(SHARPNESS, "Radius, in the units of the weights.", default="0.05")] = None,
     adaptive_rho: Annotated[
         float | None,
@@ -98,7 +99,8 @@ def evaluate(
         raise UsageError("--sharpness measures the loss of single views; omit --tta")
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     settings = SharpnessSettings(**given)
-    wanted = SplitRequest(split, data, dataset, dataset_settings(set_ or []), ignore_unknown)
+    options = dataset_settings(set_ or [])
+    wanted = SplitRequest(split, data, dataset, options, ignore_unknown, allow_changed_data=allow_changed_data)
     inference = InferenceSettings(device, precision, batch_size, workers, tta)
     for model in models:
         console.note(f"run        {run_of(model)}")

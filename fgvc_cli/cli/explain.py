@@ -104,6 +104,7 @@ def explain(
         ),
     ] = False,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(DATASET)] = False,
+    allow_changed_data: Annotated[bool, common.allow_changed_data_option(DATASET)] = False,
     device: common.Device = "auto",
     precision: Annotated[str, option(common.COMPUTING, "fp32, bf16 or auto, of gradients too.")] = "fp32",
     batch_size: common.BatchSize = 32,
@@ -137,7 +138,8 @@ def explain(
     settings, others = explainer_settings(set_ or [])
     of_dataset = {
         "--data": data, "--dataset": dataset, "--split": split, "--limit": limit, "--class": class_,
-        "--differ": differ, "--ignore-unknown": ignore_unknown, "--set dataset": others,
+        "--differ": differ, "--ignore-unknown": ignore_unknown, "--allow-changed-data": allow_changed_data,
+        "--set dataset": others,
     }  # fmt: skip
     of_test = {"--steps": steps, "--cover": cover, "--cover-area": cover_area, "--cover-threshold": cover_threshold}
     _check_options(bool(images), of_dataset, of_test, occlude)
@@ -162,7 +164,9 @@ def explain(
 
     request = DatasetExplanationRequest(
         models=models,
-        split=SplitRequest(split, data, dataset, dataset_settings(others), ignore_unknown),
+        split=SplitRequest(
+            split, data, dataset, dataset_settings(others), ignore_unknown, allow_changed_data=allow_changed_data
+        ),
         explainers=explainers,
         settings=settings,
         target=target,

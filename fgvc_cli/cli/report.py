@@ -67,6 +67,7 @@ def report(
         option(SCORED, "Option as dataset.option=value or explainer.option=value. Repeatable.", "--set"),
     ] = None,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(SCORED)] = False,
+    allow_changed_data: Annotated[bool, common.allow_changed_data_option(SCORED)] = False,
     explainer: Annotated[
         str | None,
         option(
@@ -105,7 +106,9 @@ def report(
 
     settings, others = explainer_settings(set_ or [])
     request = ReportRequest(
-        split=SplitRequest(split, data, dataset, dataset_settings(others), ignore_unknown),
+        split=SplitRequest(
+            split, data, dataset, dataset_settings(others), ignore_unknown, allow_changed_data=allow_changed_data
+        ),
         explainer=explainer,
         settings=settings,
         images=images,

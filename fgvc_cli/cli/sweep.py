@@ -180,6 +180,9 @@ def sweep(
     out: Annotated[Path | None, option(STUDY, "Folder of the study.", default="a new one under runs/")] = None,
     resume: Annotated[Path | None, option(STUDY, "Study folder to resume, however it ended.")] = None,
     retry_failed: Annotated[bool, option(STUDY, "With --resume: retry failed runs.", "--retry-failed")] = False,
+    allow_changed_data: Annotated[
+        bool, common.allow_changed_data_option(STUDY, "With --resume: train the rest even if the data changed.")
+    ] = False,
     dry_run: Annotated[bool, option(STUDY, "List the runs without training.", "--dry-run")] = False,
     offline: Annotated[bool, option(STUDY, "Forbid downloads.", "--offline")] = False,
     json: Annotated[
@@ -206,11 +209,12 @@ def sweep(
         raise UsageError("fgvc sweep starts its own processes: run it without torchrun, with --jobs N for N GPUs")
     registry = get_registry()
     if resume is not None:
-        if others := common.given_options(context, ("resume", "retry_failed", "jobs", "dry_run", "offline", "json")):
+        kept = ("resume", "retry_failed", "allow_changed_data", "jobs", "dry_run", "offline", "json")
+        if others := common.given_options(context, kept):
             raise UsageError(f"--resume keeps the settings of the study; leave out {', '.join(others)}")
         planned = resume_sweep(resume, registry)
-    elif retry_failed:
-        raise UsageError("--retry-failed needs --resume STUDY")
+    elif retry_failed or allow_changed_data:
+        raise UsageError(f"{'--retry-failed' if retry_failed else '--allow-changed-data'} needs --resume STUDY")
     else:
         options: dict[str, dict[str, Any]] = {
             "dataset": {"name": dataset, "data": None if data is None else str(data)},
@@ -232,7 +236,7 @@ def sweep(
     if dry_run:
         console.print_json(planned.listing()) if json else list_runs(planned)
         return
-    for line in planned.check_data():
+    for line in planned.check_data(allow_changed_data):
         console.note(line)
     folder = planned.prepare_folder(out)
     combinations, numbers = len(planned.study.combinations), planned.study.seeds
@@ -243,7 +247,7 @@ def sweep(
     again = f"fgvc sweep --resume {quoted(str(folder.path))}"
     try:
         with SweepDisplay() as display:
-            result = planned.train(folder, display, jobs, offline, retry_failed)
+            result = planned.train(folder, display, jobs, offline, retry_failed, allow_changed_data)
     except FgvcError:
         console.note(f"to resume: {again}{' --retry-failed' if folder.failures() else ''}")
         raise

@@ -52,6 +52,10 @@ def train(
     out: Annotated[Path | None, option(RUN, "Run folder to create.", default="a new one under runs/")] = None,
     force: Annotated[bool, option(RUN, "Replace an existing run at --out.", "--force")] = False,
     resume: Annotated[Path | None, option(RUN, "Resume this interrupted run.")] = None,
+    allow_changed_data: Annotated[
+        bool,
+        common.allow_changed_data_option(RUN, "With --resume: go on even if images were added, removed or edited."),
+    ] = False,
     track: Annotated[
         list[str] | None,
         setting(
@@ -104,9 +108,11 @@ def train(
     }
     try:
         if resume is not None:
-            if others := common.given_options(context, but=("resume", "offline", "json")):
+            if others := common.given_options(context, but=("resume", "allow_changed_data", "offline", "json")):
                 raise UsageError(f"--resume keeps the run's own settings; leave out {', '.join(others)}")
-            result = training.resume(resume, get_registry(), [TrainingView()], offline)
+            result = training.resume(resume, get_registry(), [TrainingView()], offline, allow_changed_data)
+        elif allow_changed_data:
+            raise UsageError("--allow-changed-data needs --resume RUN; a new run records the data as it is")
         else:
             settings, named = user_settings(config, options, set_ or [])
             result = training.train(settings, recipe or named, out, offline, get_registry(), [TrainingView()], force)

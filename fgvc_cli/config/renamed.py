@@ -1,4 +1,4 @@
-"""Former names and values of settings, so that runs of older versions still load."""
+"""Former names, values and defaults of settings, so that runs of older versions still load and stay as they were."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Former values by section or component and by the current name of the setting."""
 
+DEFAULTS: dict[str, dict[str, Any]] = {"train": {"val_by": "position"}, "folder": {"classes": "first"}}
+"""Values, by section or component, of settings that files written by older versions lack."""
+
 
 def current(section: str, settings: Mapping[str, Any], component: str = "") -> dict[str, Any]:
     """Return settings with current names and values.
@@ -38,5 +41,17 @@ def current(section: str, settings: Mapping[str, Any], component: str = "") -> d
 
 
 def current_document(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration whose sections have current names and values; what is no section stays as it is."""
-    return {name: current(name, table) if isinstance(table, dict) else table for name, table in document.items()}
+    """Return a configuration whose sections have current names and values; what is no section stays as it is.
+
+    A file that the program wrote (it has the key "fgvc") keeps what settings meant when they did not exist yet.
+    """
+    added = DEFAULTS if "fgvc" in document else {}
+
+    def added_to(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
+        component = str(table.get("name", "")).rpartition(":")[2]
+        return added.get(component if section == "dataset" else section, {})
+
+    return {
+        name: {**added_to(name, table), **current(name, table)} if isinstance(table, dict) else table
+        for name, table in document.items()
+    }

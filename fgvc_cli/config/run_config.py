@@ -175,6 +175,7 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
     dataset = merge(_tables(layers, "dataset"), components["dataset"])
     data = dataset.pop("data", None)
     train = build(TrainOptions, merge(_tables(layers, "train")), "train")
+    val_by = train.val_by if train.val_by != "auto" else "position" if data is None else "name"
     trackers = _trackers(train.track, layers, registry)
     return RunConfig(
         recipe=base_recipe.name,
@@ -183,7 +184,7 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
         optimizer=_optimizer(components["optimizer"], base, layers),
         dataset=Choice(components["dataset"], build(components["dataset"].options_type(), dataset, "dataset")),
         data=None if data is None else _path(data),
-        train=replace(train, track=tuple(choice.component.reference for choice in trackers)),
+        train=replace(train, track=tuple(choice.component.reference for choice in trackers), val_by=val_by),
         augment=build(AugmentOptions, merge(_tables(layers, "augment")), "augment"),
         trackers=trackers,
     )
@@ -202,10 +203,11 @@ def read_config(path: Path) -> tuple[Layer, str | None]:
         raise FgvcError(f"{path}: {error.strerror or error}; give a TOML file such as a run's config.toml") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FgvcError(f"{path} is not valid TOML: {error}") from error
+    document = current_document(document)
     document.pop("fgvc", None)
     recipe = document.pop("recipe", None)
     check_sections(document, str(path))
-    return current_document(document), recipe
+    return document, recipe
 
 
 def read_run_config(path: Path, needed: Sequence[str] = ALWAYS) -> tuple[Layer, str | None]:

@@ -81,6 +81,11 @@ class TrainOptions:
     val_seed: int | None = option(
         None, "seed of the held-out images, and of splits that a dataset draws; none: seed", minimum=0
     )
+    val_by: Literal["auto", "name", "position"] = option(
+        "auto",
+        "how held-out images are chosen: name (by a hash of each image's name, which adding images does not change) or "
+        "position (a stratified draw); auto: name for `data`, position for a named dataset",
+    )
     train_on: Literal["train", "train+val"] = option(
         "train", "images to train on; train+val holds nothing out and keeps the last epoch"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,75 @@ import numpy as np
 from fgvc_cli.errors import FgvcError
 
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
 """Suffixes of image files, in lower case."""
 
 
-def find_images(folder: Path) -> list[Path]:
-    """List the image files in a folder and its subfolders, sorted by path.
+@dataclass(frozen=True)
+class ImageFolder:
+    """The content of a folder, with its subfolders.
+
+    Attributes:
+        path: of the folder.
+        images: image files directly in it, sorted by name.
+        folders: subfolders, sorted by name.
+        ignored: number of other files directly in it, by suffix in lower case ("" for none).
+        real: its path without links.
+    """
+
+    path: Path
+    images: tuple[Path, ...]
+    folders: tuple[ImageFolder, ...]
+    ignored: Mapping[str, int]
+    real: str
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there is an image in it or in a subfolder."""
+        return bool(self.images) or any(each.has_images for each in self.folders)
+
+    @property
+    def with_images(self) -> list[ImageFolder]:
+        """The subfolders that have images."""
+        return [each for each in self.folders if each.has_images]
+
+    def all_images(self) -> list[Path]:
+        """List the images in it and its subfolders, sorted by path; a folder that links lead to twice counts once."""
+        return sorted(self._walk(set()), key=lambda path: path.parts)
+
+    def total_ignored(self) -> Counter[str]:
+        """Return the number of other files in it and its subfolders, by suffix."""
+        return sum((each.total_ignored() for each in self.folders), Counter(self.ignored))
+
+    def _walk(self, seen: set[str]) -> Iterator[Path]:
+        if self.real not in seen:
+            seen.add(self.real)
+            yield from self.images
+            for each in self.folders:
+                yield from each._walk(seen)
+
+
+def scan_folder(folder: Path) -> ImageFolder:
+    """Read the content of a folder and its subfolders.
 
     Images are recognized by `IMAGE_SUFFIXES`, in upper or lower case. Hidden files and folders and `__MACOSX` are
-    skipped. Links to folders are followed, each folder once.
+    skipped. Links to folders are followed, unless they lead to a folder that they are in.
 
     Raises:
         FgvcError: a folder cannot be read.
     """
-    return sorted(_walk(folder, set()), key=lambda path: path.parts)
+    return _scan(folder, ())
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List the image files in a folder and its subfolders, sorted by path; see `scan_folder`.
+
+    Raises:
+        FgvcError: a folder cannot be read.
+    """
+    return scan_folder(folder).all_images()
 
 
 def has_images(folder: Path) -> bool:
@@ -39,7 +93,7 @@ def has_images(folder: Path) -> bool:
     Raises:
         FgvcError: a folder cannot be read.
     """
-    return next(_walk(folder, set()), None) is not None
+    return scan_folder(folder).has_images
 
 
 def visible_folders(folder: Path) -> list[Path]:
@@ -48,19 +102,30 @@ def visible_folders(folder: Path) -> list[Path]:
     Raises:
         FgvcError: the folder cannot be read.
     """
-    return sorted(folder / entry.name for entry in _entries(folder) if entry.is_dir())
+    return sorted(folder / entry.name for entry in _entries(folder) if _is_folder(entry))
 
 
-def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+def _scan(folder: Path, above: tuple[str, ...]) -> ImageFolder:
     real = os.path.realpath(folder)
-    if real in seen:  # a link to a folder already visited
-        return
-    seen.add(real)
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, seen)
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122  a Path per file is 3x slower
-            yield folder / entry.name
+    images, inside, ignored = [], [], Counter[str]()
+    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+        if _is_folder(entry):
+            if os.path.realpath(entry.path) not in (*above, real):
+                inside.append(_scan(folder / entry.name, (*above, real)))
+            continue
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  a Path per file is 3x slower
+        if suffix in IMAGE_SUFFIXES:
+            images.append(folder / entry.name)
+        else:
+            ignored[suffix] += 1
+    return ImageFolder(folder, tuple(images), tuple(inside), ignored, real)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in circles is a file that cannot be read
+        return False
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -240,6 +305,10 @@ class Dataset(ABC):
     @abstractmethod
     def split(self, name: str) -> Split:
         """Return one split."""
+
+    def ignored_files(self) -> Mapping[str, int]:
+        """Return the number of files in the dataset's folder that are no images, by suffix in lower case."""
+        return {}
 
     def deciding_parts(self) -> dict[str, tuple[str, ...]] | None:
         """Return the discriminative parts of each class, if known."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 
 from fgvc_cli import settings
 from fgvc_cli.config.run_config import check_path
+from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.dataset import no_progress
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
@@ -23,8 +26,6 @@ from fgvc_cli.registry import Component
 
 logger = logging.getLogger(__name__)
 
-
-TrainOn = Literal["train", "train+val"]
 
 NAMES_SHOWN = 8
 """Number of class names that a message lists."""
@@ -140,21 +141,23 @@ class TrainingSplits:
     test: Split | None
 
 
-def training_splits(dataset: Dataset, val_fraction: float, seed: int, train_on: TrainOn = "train") -> TrainingSplits:
+def training_splits(dataset: Dataset, options: TrainOptions) -> TrainingSplits:
     """Return the splits for training; without a validation split, a part of the training images is held out.
 
     Args:
         dataset: has a "train" split, and may have "val" and "test".
-        val_fraction: fraction of the training images to hold out if there is no "val", between 0 and 1. It is
-            stratified by class as closely as whole images allow, and leaves every class a training image.
-        seed: of the random choice.
-        train_on: "train+val" trains on both splits and holds nothing out, the usual protocol for small datasets.
+        options: `val_fraction` of the images, in (0, 1), are held out if there is no "val", chosen by `split_seed` and
+            `val_by`: "position" is stratified by class as closely as whole images allow, and depends on all images;
+            "name" draws for each image independently, so that images stay in their split when others are added or
+            removed. Both leave every class a training image. With `train_on` "train+val", both splits are trained on
+            and nothing is held out, the usual protocol for small datasets.
 
     Raises:
         FgvcError: the dataset has no training split or fewer than two classes, a class has no training image, or no
             class has a second image to hold out for validation.
         UsageError: `val_fraction` is not between 0 and 1.
     """
+    train_on, val_fraction, seed = options.train_on, options.val_fraction, options.split_seed
     names = dataset.splits()
     if "train" not in names:
         raise FgvcError(f"{dataset.name} has no split 'train'; its splits: {quoted_names(names) or 'none'}")
@@ -167,8 +170,13 @@ def training_splits(dataset: Dataset, val_fraction: float, seed: int, train_on: 
         return TrainingSplits(train, None, test)
     if "val" in names:
         return TrainingSplits(train, dataset.split("val"), test)
-    kept, held_out = _stratified(np.asarray(train.labels), val_fraction, seed)
-    how = f"fraction {val_fraction:g}, seed {seed}"
+    if not 0 < val_fraction < 1:
+        raise UsageError(f"`train.val_fraction={val_fraction:g}` must be between 0 and 1")
+    if options.val_by == "position":
+        kept, held_out = _stratified(np.asarray(train.labels), val_fraction, seed)
+    else:
+        kept, held_out = _by_name(train, val_fraction, seed)
+    how = f"fraction {val_fraction:g}, seed {seed}" + ", by name" * (options.val_by != "position")
     of = f"{train.name} ({train.origin}; {how})" if train.origin else f"{train.name} ({how})"
     rest = f"{train.origin}, " * bool(train.origin) + f"without the images split off as val ({how})"
     return TrainingSplits(
@@ -216,14 +224,42 @@ def _check_classes(dataset: Dataset, train: Split) -> None:
         logger.warning(f"{dataset.name} has a single training image of {quoted_names(single)}; expect poor results")
 
 
+NONE_TO_HOLD_OUT = "No class has a second image to hold out for validation. Add images, or a val split"
+
+
+def _by_name(train: Split, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split image indices into those to keep and those to hold out by a hash of each image's key.
+
+    An image is held out if its hash, uniform in [0, 1), is below the fraction; no other image matters, with two
+    exceptions: the image of a class with the largest hash is kept, and if that leaves nothing to hold out, the one with
+    the smallest hash is held out.
+    """
+    drawn, labels = np.array([_uniform(key, seed) for key in train.keys]), np.asarray(train.labels)
+    last = np.zeros(len(drawn), dtype=bool)
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        last[of_class[np.argmax(drawn[of_class])]] = True
+    if last.all():
+        raise FgvcError(NONE_TO_HOLD_OUT)
+    held_out = (drawn < fraction) & ~last
+    if not held_out.any():
+        held_out[np.argmin(np.where(last, 1.0, drawn))] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _uniform(key: str, seed: int) -> float:
+    """Return a number in [0, 1) that follows from a key and a seed; a name is the same in every Unicode form."""
+    name = unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")
+    digest = hashlib.blake2b(name, digest_size=8, key=str(seed).encode()).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
 def _stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split image indices into those to keep and those to hold out, both in ascending order."""
-    if not 0 < fraction < 1:
-        raise UsageError(f"`train.val_fraction={fraction:g}` must be between 0 and 1")
     rng = np.random.Generator(np.random.PCG64(seed))
     counts = _held_out_by_class(np.bincount(labels), fraction, rng)
     if counts.sum() == 0:
-        raise FgvcError("No class has a second image to hold out for validation. Add images, or a val split")
+        raise FgvcError(NONE_TO_HOLD_OUT)
     held_out = np.zeros(len(labels), dtype=bool)
     for label, count in enumerate(counts):
         held_out[rng.permutation(np.flatnonzero(labels == label))[:count]] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,16 @@ from fgvc_cli import files
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import RunConfig, read_run_config, resolve
 from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.data.identity import DataIdentity
 from fgvc_cli.data.splits import find_split, match_classes, open_dataset, training_splits
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs.folder import CONFIG_FILE
+from fgvc_cli.runs.folder import CONFIG_FILE, MODEL_FILE
+from fgvc_cli.runs.model_file import read_metadata
 from fgvc_cli.scoring.results import SHARPNESS, SUMMARY, dataset_record
 from fgvc_cli.training.setup import WITHOUT_WEIGHTS
+
+logger = logging.getLogger(__name__)
 
 ALL = "all"
 """The name of the split of a folder without split folders."""
@@ -40,6 +45,7 @@ class SplitRequest:
         options: options of the dataset.
         ignore_unknown: whether to skip images of classes that the classifier does not have.
         prefer_training: whether the default split is the one the run was trained on instead of "test".
+        allow_changed_data: whether the run's own dataset may have changed since training.
     """
 
     split: str | None = None
@@ -48,6 +54,7 @@ class SplitRequest:
     options: Layer = field(default_factory=dict)
     ignore_unknown: bool = False
     prefer_training: bool = False
+    allow_changed_data: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -97,12 +104,14 @@ def select_split(
 
     Raises:
         UsageError: the split does not exist, or the classifier does not have its classes.
-        FgvcError: the images are missing.
+        FgvcError: the images are missing, or differ from those of the training.
     """
     config = dataset_config(request, run_folder, registry)
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
     name = request.split or _default_split(request, dataset, config)
     split = _own_split(dataset, name, config) if request.is_own else find_split(dataset, name)
+    if request.is_own:
+        _check_unchanged(run_folder, dataset, name, request.allow_changed_data)
     fallback_note = "" if request.split or request.prefer_training else _fallback_note(name, request.is_own)
     role: TrainingRole = _training_role(name, config) if request.is_own else ""
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
@@ -148,10 +157,35 @@ def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
     train = config.train
     made: dict[str, Split] = {}
     if name in ("train", "val", train.train_on):
-        splits = training_splits(dataset, train.val_fraction, train.split_seed, train.train_on)
+        splits = training_splits(dataset, train)
         made = {split.name: split for split in (splits.train, splits.val) if split is not None}
     own = ["val"] if train.train_on == "train" else [train.train_on] if "val" in dataset.splits() else []
     return made[name] if name in made else find_split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
+
+
+def _check_unchanged(run_folder: Path, dataset: Dataset, name: str, allow: bool) -> None:
+    """Refuse images other than those of the training, or warn of them if they are allowed.
+
+    A split of its own is compared alone; images that were held out follow from all of train.
+
+    Raises:
+        FgvcError: the classes or the images changed, and `allow` is False.
+    """
+    file = run_folder / MODEL_FILE
+    recorded = DataIdentity.recorded(read_metadata(file)) if file.is_file() else None
+    if recorded is None:
+        return
+    splits = [name] if name in dataset.splits() and name != "train" else ["train", "val"]
+    changes = "; ".join(recorded.changes_to(DataIdentity.of(dataset, splits), splits))
+    if not changes:
+        return
+    what = f"the data of {run_folder} changed since training: {changes}"
+    if not allow:
+        raise FgvcError(
+            f"{what}. Restore it, name the images to use with `data`, or use the data as it is now "
+            "(`allow_changed_data=true`)"
+        )
+    logger.warning(what)
 
 
 def _fallback_note(name: str, is_own: bool) -> str:

@@ -10,27 +10,33 @@ from typing import Any
 import numpy as np
 
 from fgvc_cli.contracts import Split
+from fgvc_cli.data.identity import DataIdentity
 from fgvc_cli.data.splits import TrainingSplits, open_dataset, training_splits
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.split_selection import SplitRequest, dataset_config
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs.folder import CONFIG_FILE
+from fgvc_cli.runs.folder import CONFIG_FILE, Run
+from fgvc_cli.training.state import recorded_data
 
 
 def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Registry) -> list[str]:
     """Return notes on runs (label, folder) trained or validated on images of a split, or on different datasets."""
     images = {_identity(image) for image in split.images}
-    opened: dict[tuple[Any, ...], TrainingSplits] = {}
+    opened: dict[tuple[Any, ...], tuple[TrainingSplits, DataIdentity]] = {}
     notes, sources = [], {}
     for label, folder in runs:
         try:
-            source, splits = _training_data(folder, registry, opened)
+            source, found = _training_data(folder, registry, opened)
         except FgvcError as error:
             notes.append(f"Unknown whether {label} was trained on these images: {error}")
             continue
         sources[label] = source
-        if splits is None:
+        if found is None:
             continue
+        splits, now = found
+        recorded = recorded_data(Run(folder))
+        if recorded is not None and (changes := "; ".join(recorded.changes_to(now, now.splits))):
+            notes.append(f"The data of {label} changed since training: {changes}.")
         trained, validated = _count_in(splits.train, images), _count_in(splits.val, images)
         if trained:
             notes.append(
@@ -49,9 +55,9 @@ def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Regi
 
 
 def _training_data(
-    run_folder: Path, registry: Registry, opened: dict[tuple[Any, ...], TrainingSplits]
-) -> tuple[str, TrainingSplits | None]:
-    """Return the name or path of a run's dataset, and its splits; None for a run whose weights come from a file.
+    run_folder: Path, registry: Registry, opened: dict[tuple[Any, ...], tuple[TrainingSplits, DataIdentity]]
+) -> tuple[str, tuple[TrainingSplits, DataIdentity] | None]:
+    """Return the name or path of a run's dataset, and its training data; None for a run whose weights come from a file.
 
     Raises:
         FgvcError: the run does not record it, or its images are missing.
@@ -63,12 +69,11 @@ def _training_data(
     source = str(config.data or dataset.name)
     if not train.epochs:
         return source, None
-    how = train.val_fraction, train.split_seed, train.train_on
+    how = train.val_fraction, train.split_seed, train.val_by, train.train_on
     key = (dataset.component.distribution, dataset.name, repr(dataset.options), config.data, *how)
     if key not in opened:
-        opened[key] = training_splits(
-            open_dataset(dataset.component, dataset.options, config.data, train.split_seed), *how
-        )
+        own = open_dataset(dataset.component, dataset.options, config.data, train.split_seed)
+        opened[key] = training_splits(own, train), DataIdentity.of(own, ("train", "val"))
     return source, opened[key]
 
 

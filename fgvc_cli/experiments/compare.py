@@ -87,13 +87,21 @@ def read_runs(runs: Sequence[Run], split: str | None, evaluate: Evaluate) -> Ite
         yield read_run(run, usable[0] if usable else evaluate(run, split))
 
 
-def compare_selection(selection: RunSelection, split: str | None, evaluate: Evaluate) -> Comparison:
-    """Compare the selected runs; see `read_runs`."""
+def compare_selection(
+    selection: RunSelection, split: str | None, evaluate: Evaluate, allow_changed_data: bool = False
+) -> Comparison:
+    """Compare the selected runs; see `read_runs` and `comparison.compare`."""
     runs = list(read_runs(selection.runs, split, evaluate))
-    return compare(runs, selection.failed, [run.name for run in selection.unfinished])
+    return compare(runs, selection.failed, [run.name for run in selection.unfinished], allow_changed_data)
 
 
-def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 32, workers: int = -1) -> Evaluate:
+def evaluator(
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 32,
+    workers: int = -1,
+    allow_changed_data: bool = False,
+) -> Evaluate:
     """Return a function that evaluates a run and writes the results to its folder."""
 
     def evaluate(run: Run, split: str | None) -> Path:
@@ -103,7 +111,8 @@ def evaluator(device: str = "auto", precision: str = "auto", batch_size: int = 3
         from fgvc_cli.scoring.model import InferenceSettings, load
 
         ready = load(run.model_file, InferenceSettings(device, precision, batch_size, workers))
-        selected = select_split(SplitRequest(split), run.path, ready.classifier.class_names, get_registry())
+        request = SplitRequest(split, allow_changed_data=allow_changed_data)
+        selected = select_split(request, run.path, ready.classifier.class_names, get_registry())
         folder = results_folder(run.path, selected, None, force=False)
         return evaluation.evaluate(ready, selected, folder, f"{run.name}, {selected.split.name}").folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_cli.config.renamed import current_document
+from fgvc_cli.data.identity import DataIdentity
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import TrainingSummary
@@ -33,6 +34,8 @@ class ComparedRun:
         dataset, data: name of the dataset, and its folder or file.
         correct: whether each image was classified correctly, by key.
         images_id: hash of the image keys and the class names; runs can be compared by image where it is equal.
+        trained_on: identity of the training data; None if an older version of fgvc trained the run.
+        dataset_record: what the summary records of the dataset, without its path.
     """
 
     run: Run
@@ -53,6 +56,8 @@ class ComparedRun:
     notes: list[str]
     correct: Mapping[str, bool]
     images_id: str
+    trained_on: DataIdentity | None = None
+    dataset_record: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -83,6 +88,8 @@ class ComparedRun:
             parameters=lambda: {part: int(training.parameters[part]) for part in ("backbone", "head", "total")},
             device=lambda: training.device,
             version=lambda: str(training.versions["fgvc-cli"]),
+            trained_on=lambda: None if training.data is None else DataIdentity.from_json(training.data),
+            dataset_record=lambda: {k: v for k, v in training.dataset.items() if k not in ("folder", "file")},
         )
         of_evaluation = _checked(
             evaluation_file,

@@ -23,7 +23,7 @@ COMPONENTS = ("backbone", "head", "optimizer")
 SHARED = ("dataset", "train", "augment")
 """Sections of settings that belong to none of a row's components."""
 IGNORED = {
-    "train": {"seed", "val_seed", "device", "workers", "strict_data", "track", "cache"},
+    "train": {"seed", "val_seed", "val_by", "device", "workers", "strict_data", "track", "cache"},
     "dataset": {"name", "data"},
 }
 """Settings that may differ within a row: seeds, and where and how images are read. The images are compared by key."""
@@ -115,11 +115,11 @@ class Row:
         }
 
 
-def rows_of(runs: Iterable[ComparedRun]) -> list[Row]:
+def rows_of(runs: Sequence[ComparedRun]) -> list[Row]:
     """Group runs that differ in the seed alone into rows, in the order of their first runs."""
     found: dict[str, list[ComparedRun]] = {}
-    for run in runs:
-        found.setdefault(json.dumps(_settings(run), sort_keys=True, default=str), []).append(run)
+    for run, data in zip(runs, _training_data(runs), strict=True):
+        found.setdefault(json.dumps([data, _settings(run)], sort_keys=True, default=str), []).append(run)
     return [Row.of(same, position) for position, same in enumerate(found.values())]
 
 
@@ -144,6 +144,30 @@ def differing_settings(rows: Sequence[Row]) -> dict[str, list[str]]:
                 for row, relevant in zip(rows, differs, strict=True)
             ]
     return found
+
+
+def _training_data(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return for each run what identifies its training data: as precisely as all of them record it."""
+    if all(run.trained_on is not None for run in runs):
+        return [run.trained_on.training_digest for run in runs if run.trained_on is not None]
+    return [json.dumps(dict(run.dataset_record), sort_keys=True, default=str) for run in runs]
+
+
+def _data_notes(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return how the training data of runs differs from that of the first, and what changed while they trained."""
+    notes: dict[str, list[str]] = {}
+    first = runs[0].trained_on
+    for run, data in zip(runs, _training_data(runs), strict=True):
+        if data != _training_data(runs)[0]:
+            known = first is not None and run.trained_on is not None
+            differences = first.changes_to(run.trained_on) if known else ["other images"]  # type: ignore[union-attr, arg-type]
+            notes.setdefault(f"Trained on other data than {runs[0].run.name}: {'; '.join(differences)}", []).append(
+                run.run.name
+            )
+        if run.trained_on is not None and run.trained_on.changes:
+            text = f"The data changed during training: {'; '.join(run.trained_on.changes)}"
+            notes.setdefault(text, []).append(run.run.name)
+    return [f"{text} ({', '.join(names)})." for text, names in notes.items()]
 
 
 def _settings(run: ComparedRun) -> dict[str, Any]:
@@ -226,6 +250,7 @@ class ComparisonTable:
                 notes.append(f"The runs differ in {what} ({', '.join(sorted(values))}){costs}.")
         if seen := _differing_values([run.evaluation.preprocessing or {} for run in runs]):
             notes.append(f"The runs differ in preprocessing: {', '.join(seen)}.")
+        notes += _data_notes(runs)
         if len(folders := sorted({run.data for run in runs})) > 1:
             notes.append(f"Images are matched by name between {' and '.join(folders)}.")
         if any(len(set(row.seeds)) < len(row.seeds) for row in self.rows):
@@ -263,11 +288,13 @@ class Comparison:
         tables: one for each set of images, the one with the most rows first; not comparable with each other.
         failed: runs of a study that failed.
         unfinished: names of runs of a study that were interrupted.
+        notes: how the training data of the tables differs, where their images are the same.
     """
 
     tables: tuple[ComparisonTable, ...]
     failed: tuple[FailedRun, ...] = ()
     unfinished: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON document; docs/studies.md lists its keys."""
@@ -276,18 +303,31 @@ class Comparison:
             "sections": [table.as_json() for table in self.tables],
             "failed": [asdict(each) for each in self.failed],
             "unfinished": list(self.unfinished),
+            "notes": list(self.notes),
         }
 
 
 def compare(
-    runs: Sequence[ComparedRun], failed: Sequence[FailedRun] = (), unfinished: Sequence[str] = ()
+    runs: Sequence[ComparedRun],
+    failed: Sequence[FailedRun] = (),
+    unfinished: Sequence[str] = (),
+    allow_changed_data: bool = False,
 ) -> Comparison:
-    """Group runs into rows and tables and test their differences for significance."""
+    """Group runs into rows and tables and test their differences for significance.
+
+    Runs trained on different images are in different tables, unless `allow_changed_data`; a note says how they differ.
+    """
     by_images: dict[tuple[str, ...], list[ComparedRun]] = {}
-    for run in runs:
-        by_images.setdefault((run.dataset, run.evaluation.split, run.images_id), []).append(run)
-    tables = [ComparisonTable.of(rows_of(same)) for same in by_images.values()]
-    return Comparison(tuple(sorted(tables, key=lambda table: -len(table.rows))), tuple(failed), tuple(unfinished))
+    for run, data in zip(runs, _training_data(runs), strict=True):
+        trained_on = "" if allow_changed_data else data
+        by_images.setdefault((run.dataset, run.evaluation.split, run.images_id, trained_on), []).append(run)
+    tables = sorted((ComparisonTable.of(rows_of(same)) for same in by_images.values()), key=lambda t: -len(t.rows))
+    evaluated: dict[tuple[str, ...], list[ComparedRun]] = {}
+    for table in tables:
+        first = table.rows[0].runs[0]
+        evaluated.setdefault((first.dataset, first.evaluation.split, first.images_id), []).append(first)
+    notes = [note for firsts in evaluated.values() if len(firsts) > 1 for note in _data_notes(firsts)]
+    return Comparison(tuple(tables), tuple(failed), tuple(unfinished), tuple(notes))
 
 
 SORTS: Mapping[str, Callable[[Row], float]] = {

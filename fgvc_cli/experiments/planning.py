@@ -102,7 +102,8 @@ class _Planner:
         shared = self._shared()
         seeds = self._seeds(combinations[0], shared)
         # All runs hold out the same validation images; the study file records which, so that added seeds do so too.
-        return Study(self.recipe, seeds, _deep_merge({"train": {"val_seed": seeds[0]}}, shared), combinations)
+        held_out = {"val_seed": seeds[0], "val_by": "auto"}
+        return Study(self.recipe, seeds, _deep_merge({"train": held_out}, shared), combinations)
 
     @staticmethod
     def _by_kind(components: Sequence[Component]) -> dict[Kind, Component]:

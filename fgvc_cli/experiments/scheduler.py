@@ -60,11 +60,15 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of a sweep: runs trained at a time, device type, and whether downloads are forbidden."""
+    """Resources of a sweep: runs trained at a time, device type, and whether downloads are forbidden.
+
+    Runs that have started are resumed with changed data only if `allow_changed_data`.
+    """
 
     jobs: int = 1
     device: str = "cpu"
     offline: bool = False
+    allow_changed_data: bool = False
 
     def share(self, slot: int) -> tuple[int | None, dict[str, str]]:
         """Return the CPU threads of the run in a slot (None: no limit) and the variables that select its GPU.
@@ -204,6 +208,7 @@ class _Scheduler:
             task = Task(
                 self.folder.run(run.name).path, run.layers, self.study.recipe, self.resources.offline,
                 self.folder.log(run.name), settings.current(), threads, environment,
+                self.resources.allow_changed_data,
             )  # fmt: skip
             self.active[run.name] = _ActiveRun(run, time.monotonic())
             self.pool.start(run.name, task, slot)

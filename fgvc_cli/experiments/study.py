@@ -165,7 +165,9 @@ def parse_study(text: str, where: str) -> StudyFile:
         raise UsageError(f"{where}: recipe={recipe}: expected the name of a recipe")
     expanded = [named for number, cell in enumerate(cells, 1) for named in _expand(cell, f"{where}, cell {number}")]
     cells_now = tuple((name, current_document(layer)) for name, layer in expanded)
-    return StudyFile(recipe, _seeds(document.get("seeds"), where), current_document(shared), cells_now)
+    written = {"fgvc": document["fgvc"]} if "fgvc" in document else {}
+    shared_now = {name: table for name, table in current_document({**written, **shared}).items() if name not in KEYS}
+    return StudyFile(recipe, _seeds(document.get("seeds"), where), shared_now, cells_now)
 
 
 def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from fgvc_cli import files
 from fgvc_cli.config.run_config import RunConfig
+from fgvc_cli.data.identity import DataIdentity
+from fgvc_cli.data.splits import quoted_names
 from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.folder import StudyFolder, check_new_study, find_study, new_study
@@ -18,6 +20,7 @@ from fgvc_cli.experiments.scheduler import Resources, SweepCallback, SweepResult
 from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.registry import Registry
 from fgvc_cli.training.setup import open_splits
+from fgvc_cli.training.state import recorded_data
 
 NO_EFFECT = {"seed", "device", "workers", "cache", "strict_data", "track"}
 """Settings of `train` that may differ between a run and its study: the seed, and those without effect on the model."""
@@ -32,11 +35,12 @@ class Sweep:
     registry: Registry
     folder: StudyFolder | None = None
 
-    def check_data(self) -> list[str]:
+    def check_data(self, allow_changed_data: bool = False) -> list[str]:
         """Open each dataset once before training, and return a line on its content.
 
         Raises:
-            FgvcError: a dataset is missing or unusable.
+            FgvcError: a dataset is missing or unusable, or, unless `allow_changed_data`, differs from that of runs that
+                have started.
         """
         unique = {(c.dataset, c.data, c.train.split_seed, c.train.train_on): c for c in self.configs}
         lines = []
@@ -46,6 +50,28 @@ class Sweep:
             source = f" ({config.data})" if config.data else ""
             classes = len(dataset.class_names)
             lines.append(f"data       {dataset.name}{source}: {classes} classes, {' + '.join(counts)} images")
+            lines += self._data_changes(config, DataIdentity.of(dataset), allow_changed_data)
+        return lines
+
+    def _data_changes(self, config: RunConfig, now: DataIdentity, allow: bool) -> list[str]:
+        """Return a line for each change of a dataset since runs on it started; raise `FgvcError` unless allowed."""
+        if self.folder is None:
+            return []
+        states = [(run, self.folder.state(run.name)) for run in self.study.runs()]
+        if not any(state in ("started", "waiting") for _, state in states):
+            return []
+        found: dict[str, list[str]] = {}
+        for run, state in states:
+            same = (self._config(run).dataset, self._config(run).data) == (config.dataset, config.data)
+            before = recorded_data(self.folder.run(run.name)) if same and state in ("started", "finished") else None
+            if before is not None and (changes := "; ".join(before.changes_to(now))):
+                found.setdefault(changes, []).append(run.name)
+        lines = [f"the data changed since {quoted_names(names)} started: {changes}" for changes, names in found.items()]
+        if lines and not allow:
+            raise FgvcError(
+                f"{lines[0]}. Restore it, start a new study with `config={self.folder.study_file}`, or train the rest "
+                "on the data as it is now (`allow_changed_data=true`)"
+            )
         return lines
 
     def changed_settings(self) -> list[str]:
@@ -84,6 +110,7 @@ class Sweep:
         jobs: int = 1,
         offline: bool = False,
         retry_failed: bool = False,
+        allow_changed_data: bool = False,
     ) -> SweepResult:
         """Train the runs that are not finished; see `fgvc_cli.experiments.scheduler.run_study`.
 
@@ -94,7 +121,7 @@ class Sweep:
         device = pick_device(self.configs[0].train.device)
         if jobs > 1 and device.index is not None:
             raise UsageError(f"`jobs={jobs}` assigns GPUs to runs itself; use `device=cuda`, not `device={device}`")
-        resources = Resources(jobs, device.type, offline)
+        resources = Resources(jobs, device.type, offline, allow_changed_data)
         result = run_study(folder, self.study, resources, self.registry, callback, retry_failed)
         if not result.finished:
             name, reason = next(iter(result.failed.items()), ("", "there are none"))

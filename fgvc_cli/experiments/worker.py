@@ -95,6 +95,7 @@ class Task:
         folder: of the run; a run that has started is resumed.
         layers, recipe: settings of a new run.
         offline: whether downloads are forbidden.
+        allow_changed_data: whether a run that has started may resume with changed data.
         log: file for all output.
         settings: of the program.
         threads: torch CPU threads; None: torch's default.
@@ -109,6 +110,7 @@ class Task:
     settings: Settings
     threads: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    allow_changed_data: bool = False
 
 
 def work(task: Task, events: Connection) -> None:
@@ -143,7 +145,7 @@ def _train(task: Task, callback: _EventSender) -> TrainingSummary:
     if run.finished:  # by a predecessor
         return run.summary
     if run.config_file.is_file():
-        return training.resume(task.folder, registry, [callback], task.offline).summary
+        return training.resume(task.folder, registry, [callback], task.offline, task.allow_changed_data).summary
     run.clear_parts()  # of a process that was killed while writing the settings
     return training.train(task.layers, task.recipe, task.folder, task.offline, registry, [callback]).summary
 

@@ -237,7 +237,8 @@ class TrainingSummary:
         run: name of the run folder.
         classes: K, the number of classes.
         chance: 1 / K.
-        dataset: identity of the dataset: name, folder or file, fingerprint.
+        dataset: the dataset: name, folder or file, fingerprint.
+        data: identity of its classes and images, see `fgvc_cli.data.identity`; None in runs of older versions.
         splits: number of images and origin by split.
         components: name, distribution, version and options by kind.
         recipe: name of the recipe.
@@ -278,6 +279,7 @@ class TrainingSummary:
     precision: str
     seed: int
     versions: Mapping[str, str]
+    data: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that `summary.json` has."""
@@ -294,7 +296,7 @@ class TrainingSummary:
         Raises:
             KeyError, TypeError, AttributeError: something is missing or has another type.
         """
-        known = {name: document[name] for name in cls.__dataclass_fields__}
+        known = {name: document[name] for name in cls.__dataclass_fields__ if name != "data" or name in document}
         for split, metrics in (("train", TrainMetrics), ("val", ValMetrics), ("test", SplitMetrics)):
             if known.get(split) is not None:
                 known[split] = metrics.from_json(known[split])

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import Dataset, DatasetRequest, Preprocessing, Provision, Split
 from fgvc_cli.contracts.dataset import no_note
 from fgvc_cli.data.images import ImageError, read_image
@@ -284,7 +285,7 @@ def parts(dataset: DatasetUnderTest) -> None:
 def trainable(dataset: DatasetUnderTest) -> None:
     """An update on a few images has a finite loss."""
     opened = dataset.dataset
-    chosen = training_splits(opened, 0.25, 0, "train").train
+    chosen = training_splits(opened, TrainOptions(val_fraction=0.25, val_by="position")).train
     torch.manual_seed(0)
     backbone = TinyConvolutional()
     classifier = classifier_of(backbone, lambda info: TinyHead(info, len(opened.class_names)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import platform
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, read_run_config
 from fgvc_cli.contracts import Dataset, RunStart, Split
+from fgvc_cli.data.identity import DataIdentity, normal
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import describe_device, is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
@@ -34,8 +35,10 @@ from fgvc_cli.scoring.scores import score, split_metrics
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, TrackerCallback
 from fgvc_cli.training.distributed import Ranks, process_group
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_new, plan_resumed, prepare
-from fgvc_cli.training.state import catch_signals, saved_weights
+from fgvc_cli.training.state import catch_signals, recorded_data, saved_weights
 from fgvc_cli.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 SAMPLES = 4
 """Number of images in `samples`."""
@@ -128,6 +131,7 @@ def _summary(trainer: Trainer, test: SplitMetrics | None) -> TrainingSummary:
         classes=classes,
         chance=1 / classes,
         dataset=job.dataset.identity(),
+        data=trainer.description.get("data"),
         splits={s.name: {"images": len(s), "origin": s.origin} for s in splits},
         components=trainer.description["components"],
         recipe=job.config.recipe,
@@ -194,20 +198,27 @@ def train(
             check_out(out, force)
         first = draft(settings, recipe, registry)
         trackers = list(map(TrackerCallback, first.config.trackers))
-        dataset, splits = _open(first.config, ranks)
+        dataset, splits, data = _open(first.config, ranks)
         plan = _agreed(lambda: plan_new(first, offline, registry), ranks, registry)
         if plan.config.trackers != first.config.trackers:  # a recipe may choose them by which weights there are
             trackers = list(map(TrackerCallback, plan.config.trackers))
         job = prepare(plan, dataset, splits, ranks)
         run = Run(ranks.broadcast(lambda: _new_folder(plan.config, out, force)))
-        return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
+        return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
 
 
-def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), offline: bool = False) -> TrainingResult:
+def resume(
+    path: Path,
+    registry: Registry,
+    callbacks: Sequence[Callback] = (),
+    offline: bool = False,
+    allow_changed_data: bool = False,
+) -> TrainingResult:
     """Resume a run that was interrupted or killed.
 
     Raises:
-        FgvcError: there is no run, it is finished, or one of its trackers is no longer installed.
+        FgvcError: there is no run, it is finished, one of its trackers is no longer installed, or its data changed (for
+            other classes with `allow_changed_data` too).
     """
     run = Run(path)
     if not run.config_file.is_file():
@@ -225,8 +236,40 @@ def resume(path: Path, registry: Registry, callbacks: Sequence[Callback] = (), o
         weights = saved_weights(run.state_file) if run.state_file.is_file() else None
         plan = _agreed(lambda: plan_resumed([settings], recipe, weights, registry, offline), ranks, registry)
         trackers = list(map(TrackerCallback, plan.config.trackers))
-        job = prepare(plan, *_open(plan.config, ranks), ranks)
-        return _train(job, run, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
+        dataset, splits, data = _open(plan.config, ranks)
+        if weights is not None:
+            data = _data_to_resume_with(run, data, allow_changed_data)
+        job = prepare(plan, dataset, splits, ranks)
+        return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
+
+
+def _data_to_resume_with(run: Run, now: DataIdentity, allow_changes: bool) -> DataIdentity:
+    """Return the identity of the data to record from now on.
+
+    Raises:
+        FgvcError: the data changed since the state was saved, and this was not allowed, or the classes did.
+    """
+    before = recorded_data(run)
+    if before is None:
+        return now
+    changes = before.changes_to(now)
+    if not changes:
+        return replace(now, changes=before.changes)
+    what = f"`resume={run.path}`: the data changed since training: {'; '.join(changes)}"
+    if tuple(map(normal, before.classes)) != tuple(map(normal, now.classes)):
+        raise FgvcError(
+            f"{what}. The model's outputs stand for the classes it was trained on; restore them, or train a new run "
+            f"with `config={run.config_file}`"
+        )
+    if not allow_changes:
+        raise FgvcError(
+            f"{what}. Restore it, train a new run with `config={run.config_file}`, or resume with the data as it is "
+            "now (`allow_changed_data=true`)"
+        )
+    for change in changes:
+        logger.warning(f"the data changed since training: {change}")
+    epochs = len(run.metrics)
+    return replace(now, changes=(*before.changes, *(f"after epoch {epochs}: {change}" for change in changes)))
 
 
 def _check_trackers(settings: Layer, run: Run, registry: Registry) -> None:
@@ -238,14 +281,14 @@ def _check_trackers(settings: Layer, run: Run, registry: Registry) -> None:
             raise FgvcError(f"{error} Install it, or remove it from train.track in {run.config_file}") from error
 
 
-def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits]:
+def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits, DataIdentity]:
     """Open the dataset; the first process generates or packs what the others then find."""
     with ranks.first_process_first():
         dataset, splits = open_splits(config)
-    images = repr([(split.keys, list(split.labels)) for split in (splits.train, splits.val) if split is not None])
-    if len(set(ranks.all_gather(hashlib.sha256(images.encode()).hexdigest()))) > 1:
+    data = DataIdentity.of(dataset)
+    if len(set(ranks.all_gather(data.training_digest))) > 1:
         raise FgvcError(f"The processes find different images of {dataset.name}; every machine needs the same files")
-    return dataset, splits
+    return dataset, splits, data
 
 
 def _agreed(decide: Callable[[], Plan], ranks: Ranks, registry: Registry) -> Plan:
@@ -263,11 +306,11 @@ def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
     return run.path
 
 
-def _train(job: Job, run: Run, callbacks: Callbacks, resumed: bool) -> TrainingResult:
+def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed: bool) -> TrainingResult:
     if not job.ranks.first:
         callbacks = Callbacks()
     with catch_signals() as interrupt, _errors_explained(job.config), closing(open_cache(job)) as cache, callbacks:
-        trainer = Trainer(job, run, _description(job), callbacks, interrupt, cache=cache)
+        trainer = Trainer(job, run, _description(job, data), callbacks, interrupt, cache=cache)
         if resumed:
             trainer.load()
         job.notes.extend([*cache.notes, *trainer.schedule.notes()])
@@ -283,13 +326,14 @@ def _train(job: Job, run: Run, callbacks: Callbacks, resumed: bool) -> TrainingR
     return TrainingResult(run, job, summary, sample_images(job, run, summary.unreadable) if job.ranks.first else [])
 
 
-def _description(job: Job) -> dict[str, Any]:
+def _description(job: Job, data: DataIdentity) -> dict[str, Any]:
     """Return the metadata for the model file: how to build the classifier, and how it was trained."""
     kinds = ("backbone", "head", "optimizer", "dataset")
     return {
         "components": {kind: _component(getattr(job.config, kind)) for kind in kinds},
         **describe_classifier(job.classifier),
         "dataset": job.dataset.identity(),
+        "data": data.as_json(),
         "weights": job.weights,
         "versions": versions(),
     }

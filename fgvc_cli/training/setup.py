@@ -145,7 +145,7 @@ def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
     """Open the dataset of a configuration and its splits; without a validation split, part of train is held out."""
     train = config.train
     dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, train.split_seed)
-    return dataset, training_splits(dataset, train.val_fraction, train.split_seed, train.train_on)
+    return dataset, training_splits(dataset, train)
 
 
 def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks = SINGLE_PROCESS) -> Job:

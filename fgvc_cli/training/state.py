@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Optimizer
+from fgvc_cli.data.identity import DataIdentity
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import counted
 from fgvc_cli.runs import model_file
+from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import load_state
 from fgvc_cli.training.averaging import WeightAverage
 from fgvc_cli.training.update import Update, random_state, set_random_state
@@ -98,6 +100,7 @@ class Progress:
         unreadable: why an image could not be read, by split and key ("train/robin/1.jpg").
         metrics: of the unfinished epoch, as `RunningMetrics.state` returns them; empty between epochs.
         weights: one line on what the weights were initialized from, and why.
+        data: identity of the data, as JSON; see `fgvc_cli.data.identity`.
     """
 
     epoch: int = 0
@@ -108,6 +111,7 @@ class Progress:
     unreadable: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     weights: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
 
     def note_unreadable(self, split: str, reasons: Mapping[str, str]) -> None:
         """Add unreadable images of a split; another split may have the same keys."""
@@ -175,6 +179,19 @@ def saved_weights(path: Path) -> str:
         FgvcError: the file is damaged.
     """
     return str(model_file.load_document(path)["progress"]["weights"])
+
+
+def recorded_data(run: Run) -> DataIdentity | None:
+    """Return the identity of the data that a run was trained on; None if nothing recorded it.
+
+    Raises:
+        FgvcError: the state or the model file is damaged.
+    """
+    if run.state_file.is_file():
+        progress = model_file.load_document(run.state_file)["progress"]
+        if progress.get("data"):
+            return DataIdentity.recorded(progress)
+    return DataIdentity.recorded(model_file.read_metadata(run.model_file)) if run.model_file.is_file() else None
 
 
 def load_state_file(

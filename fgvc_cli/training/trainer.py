@@ -64,7 +64,7 @@ class Trainer:
         job, train = self.job, self.job.config.train
         self.device, self.ranks = job.device, job.ranks
         self._clock = time.perf_counter()
-        self.progress.weights = job.weights
+        self.progress.weights, self.progress.data = job.weights, self.description.get("data", {})
         job.freezing.apply(self.progress.epoch)
         self.update = Update(
             job.classifier,
@@ -105,6 +105,9 @@ class Trainer:
         if self.run.state_file.is_file():
             job = self.job
             self.progress = load_state_file(self.run.state_file, job.classifier, job.optimizer, self.update, self.ema)
+            changes, self.progress.data = self.progress.data.get("changes", []), self.description.get("data", {})
+            if self.progress.data.get("changes", []) != changes:  # the rest of an epoch over other images is no rest
+                self.progress.batch, self.progress.metrics = 0, {}
             if self.progress.best.epoch >= 0 and not self.run.model_file.is_file():
                 what = f"{self.run.model_file}, the weights of the best epoch so far, is missing"
                 raise FgvcError(f"{what}; {self.run.restart_advice}")

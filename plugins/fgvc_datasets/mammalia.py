@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.contracts import DatasetRequest, Provision
-from fgvc_cli.contracts.dataset import has_images, visible_folders
+from fgvc_cli.contracts.dataset import scan_folder
 from fgvc_cli.errors import FgvcError
-from fgvc_datasets.folder import images_by_class, loose_images
 from fgvc_datasets.options import MammaliaOptions
 from fgvc_datasets.published import PublishedDataset
 
@@ -93,7 +92,7 @@ class MammaliaDataset(PublishedDataset):
             classes = f"{number} class{'' if number == 1 else 'es'}"
             request.note(f"{self.folder} has {classes}; the report's Mammalia has {REPORTED_CLASSES}")
         test = self.folder / "test"
-        unlabeled = loose_images(test) if test.is_dir() else 0
+        unlabeled = len(scan_folder(test).images) if test.is_dir() else 0
         if unlabeled:
             request.note(f"{test}: {unlabeled:,} images outside class folders have no label and are ignored")
 
@@ -102,11 +101,13 @@ def _class_folders(folder: Path) -> list[Path]:
     """Return the class folders directly in the dataset's folder; none if it has split folders."""
     if not folder.is_dir() or any((folder / name).is_dir() for name in SPLITS):
         return []
-    return [path for path in visible_folders(folder) if has_images(path)]
+    return [each.path for each in scan_folder(folder).with_images]
 
 
 def _images(folder: Path) -> dict[str, list[Path]]:
-    return {label: images for label, images in images_by_class(folder).items() if images} if folder.is_dir() else {}
+    if not folder.is_dir():
+        return {}
+    return {each.path.name: each.all_images() for each in scan_folder(folder).with_images}
 
 
 def _sample(paths: list[Path], label: str, count: int, seed: int) -> set[Path]:

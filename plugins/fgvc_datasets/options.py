@@ -23,9 +23,19 @@ class DemoOptions:
 class FolderOptions:
     """Options of `folder`. By default, split folders are found by their usual names, in upper or lower case."""
 
-    train: str | None = option(None, "folder of the training images; usual names: train, training")
+    train: str | None = option(None, "folder of the training images; usual names: train, training, training_set")
     val: str | None = option(None, "folder of the validation images; usual names: val, valid, validation")
-    test: str | None = option(None, "folder of the test images; usual names: test, testing")
+    test: str | None = option(None, "folder of the test images; usual names: test, testing, test_set")
+    classes: Literal["auto", "first", "last"] = option(
+        "auto",
+        "which nested folders are classes: first (outermost) or last (innermost, as species in families)",
+    )
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The folders that are given, by split."""
+        given = {"train": self.train, "val": self.val, "test": self.test}
+        return {split: name for split, name in given.items() if name is not None}
 
 
 @dataclass(frozen=True)

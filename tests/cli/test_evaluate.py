@@ -97,7 +97,7 @@ def test_validation_and_training_splits_are_those_of_the_training(fgvc, bee_run:
     assert result.exit_code == 0 and "no test split" in result.stderr
     val = summary_of(bee_run / "evaluation/val")
     train = json.loads(fgvc("evaluate", bee_run, "--split", "train", "--json").stdout)
-    assert (val["images"], train["images"]) == (3, 9)  # a quarter of twelve was held out
+    assert val["images"] + train["images"] == 12 and val["images"] > 0  # a quarter of twelve on average
     assert "split off from train" in val["origin"]
     assert "selected on val" in val["notes"][0] and "trained on these images" in train["notes"][0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import Dataset, Split
-from fgvc_cli.data.splits import PackedPaths, balanced_indices, pack_images, subset, training_splits
+from fgvc_cli.data import splits as splits_module
+from fgvc_cli.data.splits import PackedPaths, TrainingSplits, balanced_indices, pack_images, subset
 from fgvc_cli.errors import FgvcError, UsageError
 
 
@@ -34,6 +37,13 @@ class Fixed(Dataset):
 
     def split(self, name: str) -> Split:
         return self._splits[name]
+
+
+def training_splits(
+    dataset: Dataset, fraction: float, seed: int, train_on: str = "train", val_by: str = "position"
+) -> TrainingSplits:
+    options = TrainOptions(val_fraction=fraction, val_seed=seed, train_on=train_on, val_by=val_by)
+    return splits_module.training_splits(dataset, options)
 
 
 def counts(split: Split) -> dict[int, int]:
@@ -92,6 +102,36 @@ def test_remainders_fill_the_total() -> None:
     # 0.07 * 100 is slightly over 7 in floating point, and the other classes have no image to spare
     single = Fixed(11, train=split_of({0: 100, **dict.fromkeys(range(1, 11), 1)}))
     assert counts(training_splits(single, 0.07, 0).val) == {0: 7}
+
+
+def test_images_held_out_by_name_stay_when_others_come_and_go() -> None:
+    names = {label: [f"{label}/photo {i}.jpg" for i in range(60)] for label in range(4)}
+
+    def split(of: Mapping[int, list[str]]) -> TrainingSplits:
+        keys = [key for label in of for key in of[label]]
+        labels = [label for label in of for _ in of[label]]
+        images = [Path(key) for key in keys]
+        return training_splits(Fixed(4, train=Split("train", images, labels, keys)), 0.2, 3, val_by="name")
+
+    whole = split(names)
+    fewer = split({label: keys[: 20 + 9 * label : 2] for label, keys in names.items()})
+    assert set(fewer.val.keys) < set(whole.val.keys) and set(fewer.train.keys) < set(whole.train.keys)
+    assert len(whole.val) == pytest.approx(0.2 * 240, abs=3 * (0.2 * 0.8 * 240) ** 0.5)
+    assert whole.val.origin.endswith("fraction 0.2, seed 3, by name)")
+    decomposed = {label: [unicodedata.normalize("NFD", f"é{key}") for key in keys] for label, keys in names.items()}
+    composed = {label: [f"é{key}" for key in keys] for label, keys in names.items()}
+    assert split(composed).val.labels == split(decomposed).val.labels
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_by_name_each_class_keeps_an_image_and_one_is_held_out(seed: int) -> None:
+    small = Fixed(3, train=split_of({0: 2, 1: 1, 2: 3}))
+    for fraction in (0.01, 0.99):
+        splits = training_splits(small, fraction, seed, val_by="name")
+        assert counts(splits.train).keys() == {0, 1, 2} and len(splits.val) >= 1
+    assert len(splits.val) == 3
+    with pytest.raises(FgvcError, match="validation"):
+        training_splits(Fixed(2, train=split_of({0: 1, 1: 1})), 0.2, seed, val_by="name")
 
 
 def test_a_class_with_a_single_image_is_trained_on_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

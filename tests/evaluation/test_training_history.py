@@ -52,11 +52,11 @@ def test_another_seed_trains_on_images_held_out_by_the_first(insects, run_on) ->
     first, second = run_on("first", insects), run_on("second", insects, seed=2)
     val, other = (split_of(run, "val") for run in (first, second))
     shared = len(set(val.keys) & set(other.keys))
-    assert 0 < shared < len(val) == 6  # else the seeds would not tell
+    assert 0 < shared < (held_out := len(val))  # else the seeds would not tell
     own, trained, validated = notes_of_runs([first, second], val, get_registry())
-    assert "checkpoint of first was selected on 6 of these 6 images" in own
-    assert f"second was trained on {6 - shared} of these 6 images" in trained
-    assert f"checkpoint of second was selected on {shared} of these 6 images" in validated
+    assert f"checkpoint of first was selected on {held_out} of these {held_out} images" in own
+    assert f"second was trained on {held_out - shared} of these {held_out} images" in trained
+    assert f"checkpoint of second was selected on {shared} of these {held_out} images" in validated
 
 
 def test_unseen_images_have_no_notes(insects, run_on) -> None:

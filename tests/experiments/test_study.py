@@ -82,7 +82,7 @@ def test_a_written_study_is_read_back_unchanged():
         Combination("x", plain),
         Combination("y", {**plain, "optimizer": {"name": "c", "base": {"lr": 1.0}}, "train": {"epochs": 3}}),
     )
-    study = Study("report", (3, 4), {"train": {"epochs": 2}}, cells)
+    study = Study("report", (3, 4), {"train": {"epochs": 2, "val_by": "auto"}}, cells)
     read = parse_study(study.as_toml(), "x")
     assert (read.recipe, read.seeds, read.shared) == (study.recipe, study.seeds, study.shared)
     assert read.cells == tuple((cell.name, cell.settings) for cell in cells)

@@ -11,7 +11,7 @@ from typing import NamedTuple, TextIO
 
 from fgvc_cli.contracts.dataset import IMAGE_SUFFIXES
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
-from fgvc_datasets.folder import USUAL_NAMES
+from fgvc_datasets.folder_names import USUAL_NAMES, split_named
 from fgvc_datasets.options import TableOptions
 
 USUAL_COLUMNS = {
@@ -206,7 +206,7 @@ def _row(cells: Sequence[str], line: int, columns: Columns, file: Path) -> Row:
 
 
 def _split(name: str, where: str) -> str:
-    split = SPLIT_OF.get(name.lower())
+    split = split_named(name)
     if split is None:
         known = ", ".join(SPLIT_OF)
         given = f"'{name}' is not a split" if name else "the split is empty"

@@ -18,7 +18,7 @@ EPOCHS = """
 import json, multiprocessing, sys
 from pathlib import Path
 from fgvc_cli.contracts import Preprocessing, Split
-from fgvc_cli.config.train_options import AugmentOptions
+from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
 from fgvc_cli.data.cache import environment, store
 from fgvc_cli.data.images import CachedResize
@@ -54,7 +54,7 @@ INDEX = """
 import sys
 from pathlib import Path
 from fgvc_cli.contracts import Preprocessing
-from fgvc_cli.config.train_options import AugmentOptions
+from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
 from fgvc_cli.data.splits import open_dataset
 from fgvc_cli.data.splits import training_splits
@@ -68,7 +68,7 @@ folder = get_registry().find("dataset", "folder")
 preprocessing, augment = Preprocessing(32, 36, (.5,) * 3, (.2,) * 3), AugmentOptions()
 before = own_memory()
 dataset = open_dataset(folder, folder.options_type()(), Path(sys.argv[1]), 0)
-splits = training_splits(dataset, 0.15, 0)
+splits = training_splits(dataset, TrainOptions())
 dataset.identity()
 cache = training_cache("on", dataset, splits.train, splits.val, preprocessing, augment)
 train = TrainingLoader(splits.train, preprocessing, augment, 64, 0, 0, False, cached=cache.train)

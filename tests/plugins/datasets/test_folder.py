@@ -39,7 +39,8 @@ def test_class_folders(tmp_path: Path) -> None:
     assert [Path(image) for image in split.images] == [tmp_path / key for key in split.keys]
     assert "no split folders" in split.origin
     assert dataset.name == tmp_path.name
-    assert opened.notes == []
+    (note,) = opened.notes
+    assert "Finch/more" in note and "`dataset.classes=last`" in note
 
 
 @pytest.mark.parametrize(
@@ -85,8 +86,9 @@ def test_ignored_files_are_noted(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     opened = Opened(tmp_path)
     assert opened.dataset.class_names == ("a", "b")
-    empty, loose = opened.notes
+    loose, empty = opened.notes
     assert "empty, text" in empty and "1 image outside class folders" in loose
+    assert opened.dataset.ignored_files() == {".txt": 1}
 
 
 def test_mixed_layouts_are_rejected(tmp_path: Path) -> None:
@@ -138,3 +140,104 @@ def test_a_relative_folder_survives_a_change_of_directory(tmp_path: Path, monkey
     dataset = Opened(Path("birds")).dataset
     monkeypatch.chdir(tmp_path / "birds")
     assert all(Path(image).is_file() for image in dataset.split("train").images)
+
+
+def shape(folder: Path, **options: str) -> tuple[tuple[str, ...], dict[str, list[str]], str]:
+    """Return the classes, the keys by split, and the notes in one line."""
+    opened = Opened(folder, **options)
+    dataset = opened.dataset
+    for name in dataset.splits():
+        split = dataset.split(name)
+        assert all(Path(image).is_file() for image in split.images) and len(set(split.keys)) == len(split)
+    return (
+        dataset.class_names,
+        {name: list(dataset.split(name).keys) for name in dataset.splits()},
+        " ".join(opened.notes),
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training_set", "test_set"),
+        ("Training", "Testing"),
+        ("trainset", "testset"),
+        ("Train Images", "Test Images"),
+        ("trainData", "testData"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+    ],
+)
+def test_split_folders_of_other_names(tmp_path: Path, train: str, test: str) -> None:
+    write(tmp_path, f"{train}/a/1.png", f"{train}/b/1.png", f"{test}/a/1.png", f"{test}/b/1.png")
+    classes, keys, notes = shape(tmp_path)
+    assert classes == ("a", "b") and keys == {"train": ["a/1.png", "b/1.png"], "test": ["a/1.png", "b/1.png"]}
+    usual = {train.lower(), test.lower()} <= {"training", "testing"}
+    assert usual or f"{train.partition('/')[0]}/ as train" in notes
+
+
+def test_split_folders_in_class_folders(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{name}/{split}/1.png" for name in "ab" for split in ("train", "val", "test")), "b/test/2.png")
+    classes, keys, notes = shape(tmp_path)
+    assert classes == ("a", "b") and keys["train"] == ["a/train/1.png", "b/train/1.png"]
+    assert keys["test"] == ["a/test/1.png", "b/test/1.png", "b/test/2.png"] and list(keys) == ["train", "val", "test"]
+    assert "in the class folders" in notes
+    assert list(shape(tmp_path, classes="first")[1]) == ["train"]
+
+
+def test_species_in_orders_and_families(tmp_path: Path) -> None:
+    species = ("Aves/Parus/major", "Aves/Parus/ater", "Aves/Corvus/corax", "Mammalia/Lutra/lutra")
+    write(tmp_path, *(f"{name}/{i}.png" for name in species for i in range(2)))
+    classes, keys, notes = shape(tmp_path)
+    assert classes == ("ater", "corax", "lutra", "major") and "Aves/Corvus/corax/0.png" in keys["train"]
+    assert "4 innermost folders" in notes and "`dataset.classes=first`" in notes
+    assert shape(tmp_path, classes="first")[0] == ("Aves", "Mammalia")
+    write(tmp_path, "Aves/Lutra/lutra/1.png")  # a name of its own no more
+    assert shape(tmp_path)[0] == ("Aves", "Mammalia")
+    assert "lutra (Lutra)" in shape(tmp_path, classes="last")[0]
+
+
+def test_species_in_families_below_split_folders(tmp_path: Path) -> None:
+    write(
+        tmp_path, "train/Aves/jay/1.png", "train/Aves/wren/1.png", "train/Mammalia/otter/1.png", "test/Aves/jay/1.png"
+    )
+    classes, keys, _ = shape(tmp_path)
+    assert classes == ("jay", "otter", "wren") and keys["test"] == ["Aves/jay/1.png"]
+
+
+@pytest.mark.parametrize("inner", [("2021", "2022"), ("session_1", "session_2"), ("day 1", "day 2")])
+def test_folders_that_divide_a_class_are_no_classes(tmp_path: Path, inner: tuple[str, str]) -> None:
+    write(tmp_path, f"jay/{inner[0]}/1.png", f"jay/{inner[1]}/1.png", f"wren/{inner[0]}/1.png")
+    assert shape(tmp_path) == (
+        ("jay", "wren"),
+        {"train": [f"jay/{inner[0]}/1.png", f"jay/{inner[1]}/1.png", f"wren/{inner[0]}/1.png"]},
+        "",
+    )
+
+
+@pytest.mark.parametrize("above", ["dataset", "archive/birds"])
+def test_one_folder_too_deep(tmp_path: Path, above: str) -> None:
+    write(tmp_path / "split", f"{above}/train/a/1.png", f"{above}/train/b/1.png", f"{above}/test/a/1.png")
+    write(tmp_path / "plain", f"{above}/a/1.png", f"{above}/b/1.png")
+    assert shape(tmp_path / "split")[1] == {"train": ["a/1.png", "b/1.png"], "test": ["a/1.png"]}
+    classes, keys, notes = shape(tmp_path / "plain")
+    assert (
+        classes == ("a", "b") and keys == {"train": ["a/1.png", "b/1.png"]} and "the only folder with images" in notes
+    )
+
+
+@pytest.mark.parametrize("test", ["test/{}.png", "test_set/test/{}.png"])
+def test_unlabeled_test_images_are_left_out(tmp_path: Path, test: str) -> None:
+    write(tmp_path, "train/a/1.png", "train/b/1.png", *(test.format(i) for i in range(3)))
+    classes, keys, notes = shape(tmp_path)
+    assert classes == ("a", "b") and list(keys) == ["train"] and "3 images without class folders" in notes
+
+
+def test_the_folder_that_was_meant_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "birds", "train/a/1.png", "train/b/1.png", "val/a/1.png")
+    assert f"give {tmp_path / 'birds'}" in shape(tmp_path / "birds/train")[2]
+    with pytest.raises(FgvcError, match="one of the classes in .*train, give that"):
+        Opened(tmp_path / "birds/train/a")
+    write(tmp_path / "flat", "train/1.png", "test/1.png")
+    (tmp_path / "flat/labels.csv").touch()
+    with pytest.raises(FgvcError, match=r"test/ and train/ have images but no class folders.*labels\.csv"):
+        Opened(tmp_path / "flat")
