@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -76,8 +77,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to a file atomically."""
-    write_bytes(path, text.encode())
+    """Write UTF-8 text to a file atomically; bytes of file names that are not UTF-8 are written as `\\udc..`."""
+    write_bytes(path, text.encode(errors="backslashreplace"))  # in JSON, this is their escape
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -133,7 +134,7 @@ def read_as(path: Path, parse: Callable[[dict[str, Any]], Parsed], remedy: str) 
 def append_line(path: Path, document: Any) -> None:
     """Append a JSON line and sync it to disk."""
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -156,11 +157,31 @@ def _cause(path: Path, error: OSError) -> str:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file atomically, row by row; None becomes an empty cell."""
-    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    """Write a CSV file atomically, row by row; None becomes an empty cell.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it; `csv_text` removes it.
+    """
+    with (
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows([csv_cell(cell) for cell in row] for row in rows)
+
+
+FORMULA = re.compile(r"'*[=+@\t\r]")
+"""Start of a cell that a spreadsheet takes for a formula, or of one with an apostrophe before it."""
+
+
+def csv_cell(cell: Any) -> Any:
+    """Return a cell with an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+
+
+def csv_text(cell: str) -> str:
+    """Return the text of a cell that `write_csv` wrote."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 MAX_NAME = 200

@@ -20,6 +20,22 @@ def run_labels(runs: Sequence[str]) -> list[str]:
     return [name if times[name] == 1 else run for name, run in zip(names, runs, strict=True)]
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Escape what would move the cursor, change colors, start a line or reorder text; not the characters in `keep`.
+
+    File and class names may contain any of it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep or c in SPACES else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+SPACES = "\u00a0\u2002\u2003\u2009\u202f\u3000"
+"""Characters that are harmless though not printable to Python."""
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: `1 epoch`, `3 epochs`; `plural` is that of an irregular noun."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

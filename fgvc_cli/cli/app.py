@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -210,6 +211,8 @@ def build_app() -> typer.Typer:
 def main() -> None:
     """Run the command line; this is what `fgvc` and `python -m fgvc_cli` call."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may have any bytes
     typer.main.get_command(build_app()).main(prog_name="fgvc")
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from fgvc_cli import progress as library_progress
 from fgvc_cli.cli.lazy import as_options
-from fgvc_cli.formatting import SLOW, duration_text, pace_text
+from fgvc_cli.formatting import SLOW, duration_text, pace_text, printable
 from fgvc_cli.launch import is_reporting
 from fgvc_cli.progress import Progress, Silent
 
@@ -51,7 +52,7 @@ class _PlainLines:
         self.due = now + LINE_SECONDS
         rate = self.done / max(now - self.started, 1e-9)
         of_total = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
-        parts = [f"{self.description}: {of_total} {self.unit}"]
+        parts = [f"{printable(self.description)}: {of_total} {self.unit}"]
         if rate > 0:
             parts.append(pace_text(rate, self.unit))
         if self.total is not None and rate > 0:
@@ -84,7 +85,7 @@ def _bar(description: str, total: int | None, unit: str) -> Iterator[_Bar]:
         _display = _new_display()
         _display.start()
     display = _display
-    task = display.add_task(description, total=total, unit=unit, text="")
+    task = display.add_task(printable(description), total=total, unit=unit, text="")
     try:
         yield _Bar(display, task)
     finally:
@@ -222,7 +223,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
     grid.add_column(overflow="fold")
     for name, value in facts.items():
         if value:
-            grid.add_row(name, value)
+            grid.add_row(name, printable(value))
     out().print(grid)
 
 
@@ -251,6 +252,7 @@ def progress(description: str, total: int | None, unit: str = "images") -> Abstr
 def _write_line(text: str, label: str = "", style: str = "") -> None:
     if not is_reporting():  # another process of a distributed training prints
         return
+    text = re.sub(r"\n(?!  )", r"\\n", printable(text, keep="\n"))  # only lines of the library are indented
     if not _is_terminal(sys.stderr):
         sys.stderr.write(f"{label}{text}\n")
         sys.stderr.flush()
@@ -271,9 +273,15 @@ def _console(stderr: bool, terminal: bool, columns: str | None) -> Console:
     """Return a console; `columns` is the variable COLUMNS, which rich reads itself."""
     from rich.console import Console
 
+    class SafeConsole(Console):
+        """Prints names that contain control characters without their effect."""
+
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(printable(text, keep="\n\t"), **options)
+
     fixed = None if terminal or columns is not None else WIDTH_WITHOUT_TERMINAL
     # force_terminal overrides FORCE_COLOR and TTY_COMPATIBLE: a pipe gets no colors.
-    return Console(stderr=stderr, force_terminal=terminal, width=fixed, highlight=False, markup=False, emoji=False)
+    return SafeConsole(stderr=stderr, force_terminal=terminal, width=fixed, highlight=False, markup=False, emoji=False)
 
 
 def _plain(value: Any) -> Any:

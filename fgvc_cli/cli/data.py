@@ -152,7 +152,7 @@ def check(
 
     chosen = choose_dataset(name, data, set_ or [], get_registry())
     dataset = chosen.open()
-    checking = DatasetCheck(splits_to_check(dataset, split), dataset.class_names, workers)
+    checking = DatasetCheck(splits_to_check(dataset, split), dataset.class_names, workers, dataset.ignored_files())
     try:
         checking.run()
     except KeyboardInterrupt:

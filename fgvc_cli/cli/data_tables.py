@@ -120,7 +120,8 @@ def show_check(report: CheckReport, title: str) -> None:
     if not report.complete:
         out.print(f"\nInterrupted: {report.checked} of {report.total} images were checked, and no files compared.")
     elif not report.unreadable:
-        out.print(f"\nAll {report.total} images can be read.")
+        other = f"; {sum(report.ignored.values())} other files are not images" if report.ignored else ""
+        out.print(f"\nAll {report.total} images can be read{other}.")
 
 
 def _findings(report: CheckReport) -> Iterator[str]:

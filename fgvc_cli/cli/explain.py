@@ -216,7 +216,8 @@ def explain_images(
         FgvcError: no image could be explained, or a picture could not be written.
         typer.Exit: 3 if some images were skipped; 130 if interrupted.
     """
-    from fgvc_cli.data.images import ImageError, find_inputs
+    from fgvc_cli.data.images import ImageError
+    from fgvc_cli.data.inputs import find_inputs
     from fgvc_cli.explaining.explainers import make_explainers
     from fgvc_cli.explaining.explanation import ImageExplanations, InputImage, true_class
     from fgvc_cli.explaining.panels import PANEL_SUFFIX, panel_files, write_panel

@@ -15,7 +15,8 @@ from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import option
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.formatting import counted, percent
+from fgvc_cli.files import csv_cell
+from fgvc_cli.formatting import counted, percent, printable
 
 if TYPE_CHECKING:
     from fgvc_cli.evaluation.predict import Prediction
@@ -47,7 +48,7 @@ def predict(
     Exit code 3: some images were skipped; 1: all were.
 
     """
-    from fgvc_cli.data.images import find_inputs
+    from fgvc_cli.data.inputs import find_inputs
     from fgvc_cli.evaluation.predict import Predictions
     from fgvc_cli.scoring.model import InferenceSettings, find_model, load, run_of
 
@@ -120,6 +121,7 @@ class PredictionTable:
         """Print nothing more: failures were reported when they occurred."""
 
     def _line(self, image: str, name: str, probability: str, style: str | None = None) -> None:
+        image, name = printable(image), printable(name)
         text = f"{image:<{self._image_width}}  {name:<{self._class_width}}  {probability:>11}"
         console.out().print(text.rstrip(), style=style, soft_wrap=True)
 
@@ -136,7 +138,7 @@ class PredictionCsv:
         """Write a line per image."""
         for prediction in predictions:
             cells = [cell for name, probability in prediction.classes for cell in (name, f"{probability:.6f}")]
-            self._writer.writerow([prediction.image, *cells])
+            self._writer.writerow([csv_cell(cell) for cell in (prediction.image, *cells)])
 
     def close(self, failures: Mapping[str, str]) -> None:
         """Write nothing more: images without a prediction have no line."""

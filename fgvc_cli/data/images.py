@@ -5,18 +5,16 @@ from __future__ import annotations
 import functools
 import stat
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import numpy as np
 import PIL
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fgvc_cli.contracts.classifier import FILTERS, Preprocessing
-from fgvc_cli.contracts.dataset import find_images
 from fgvc_cli.errors import FgvcError
 
 if TYPE_CHECKING:
@@ -28,10 +26,17 @@ if TYPE_CHECKING:
 PIXEL_LIMIT = 178_956_970
 """Maximum number of pixels to decode: half a gigabyte as RGB, and Pillow's own limit."""
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+MAX_ELONGATION = 100
+"""Maximum ratio of the long to the short side: a strip of 1 x 65,500 pixels, whose short side is resized to 256 pixels,
+would take gigabytes."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 """Accepted formats. Pillow supports more, and runs external programs for some of them."""
 
 JPEG_START = b"\xff\xd8\xff"
+TIFF_STARTS = (b"II*\0", b"MM\0*")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands, in bytes 8 to 12, of the container that HEIC photographs share with AVIF and video."""
 
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
@@ -76,8 +81,9 @@ def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PIL
 
     Raises:
         ImageError: the file is missing, empty, damaged, not a regular file, not an image, in a color mode that cannot
-            be converted to RGB, or has more than `PIXEL_LIMIT` pixels (after decoding at a reduced size, except for a
-            progressive JPEG).
+            be converted to RGB, more than `MAX_ELONGATION` times as long as wide, or has more than `PIXEL_LIMIT` pixels
+            (after decoding at a reduced size, except for a progressive JPEG); or it is HEIC, and pillow-heif is not
+            installed.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -101,14 +107,18 @@ def _check_regular(path: Path) -> None:
 
 def _decoded(path: Path, file: BinaryIO, target_side: int | None) -> PILImage:
     """Open and decode an image, the first frame only."""
-    if file.read(len(JPEG_START)) == JPEG_START:
-        file.seek(0)
+    start = file.read(12)
+    file.seek(0)
+    if start.startswith(JPEG_START):
         # not Image.open, which refuses a very large image before `draft` can reduce it
         image: PILImage = JpegImageFile(file)
     else:
-        file.seek(0)
+        if start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS and not heif_is_supported():
+            raise ImageError(path, HEIF_MISSING)
         image = Image.open(file, formats=_formats())
     width, height = image.size
+    if max(width, height) > MAX_ELONGATION * min(width, height):
+        raise ImageError(path, f"{width}x{height} px is more than {MAX_ELONGATION} times as long as wide; crop it")
     if target_side is not None:
         image.draft(None, (target_side, target_side))
     if not image.info.get("progressive"):  # its decoder holds all coefficients at any size
@@ -173,6 +183,8 @@ def _cause(path: Path, error: Exception) -> str:
     if path.stat().st_size == 0:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
+        if kind := _tiff_kind(path):
+            return f"a TIFF of {kind}; gray, RGB and RGBA of 8 bits and gray of 16 or 32 bits can be read: convert it"
         return f"not an image in a supported format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
         return _too_large("the image")
@@ -183,44 +195,46 @@ def _too_large(size: str) -> str:
     return f"{size} is more than {PIXEL_LIMIT / 1e6:.0f} million pixels; make the image smaller"
 
 
+def _tiff_kind(path: Path) -> str:
+    """Return the number and type of the bands of a TIFF file, such as "5 bands of 16-bit integers"; "" for others."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(8)
+            if not header.startswith(TIFF_STARTS):
+                return ""
+            tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+            file.seek(tags.next)
+            tags.load(file)
+    except Exception:  # a damaged file
+        return ""
+    bands, bits, sample = (tags.get(tag, default) for tag, default in ((277, 1), (258, (1,)), (339, (1,))))
+    kind = {3: "floats", 5: "complex integers", 6: "complex floats"}.get(sample[0], "integers")
+    return f"{bands} band{'' if bands == 1 else 's'} of {bits[0]}-bit {kind}"
+
+
+HEIF_MISSING = "HEIC, which needs pillow-heif: pip install 'fgvc-cli[heic]'"
+
+
+@functools.cache
+def heif_is_supported() -> bool:
+    """Return whether HEIC images can be read; registers pillow-heif with Pillow if it is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
 @functools.cache
 def _formats() -> tuple[str, ...]:
     """Return those of `FORMATS` that this Pillow supports."""
     Image.init()
+    heif_is_supported()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def find_inputs(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
-    """List the images that files and folders name, without duplicates; folders are searched recursively.
-
-    A file counts as an image whatever its suffix.
-
-    Returns:
-        The image files, and the reason for each path that does not exist or has no image.
-
-    Raises:
-        FgvcError: there is no image at all.
-    """
-    images: dict[Path, None] = {}
-    failures: dict[str, str] = {}
-    for path in paths:
-        if not path.exists():
-            failures[str(path)] = "no such file or folder"
-            continue
-        try:
-            found = find_images(path) if path.is_dir() else [path]
-        except FgvcError as error:
-            failures[str(path)] = str(error)
-            continue
-        if not found:
-            failures[str(path)] = "no image in this folder"
-        images.update(dict.fromkeys(found))
-    if not images:
-        raise FgvcError("no images: " + "; ".join(f"{path}: {reason}" for path, reason in failures.items()))
-    return list(images), failures
-
-
-FORMAT = 1
+FORMAT = 2
 """Increase when the same file and resize give other pixels (`fgvc_cli.data.images`), or are stored in another way."""
 
 

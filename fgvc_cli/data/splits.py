@@ -19,6 +19,7 @@ from fgvc_cli.config.run_config import check_path
 from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.dataset import no_progress
+from fgvc_cli.data.inputs import note_ignored
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.formatting import counted
 from fgvc_cli.progress import progress
@@ -302,6 +303,7 @@ def open_dataset(component: Component, options: Any, path: Path | None, seed: in
             f"The dataset '{component.name}' of {component.distribution} is broken: it returned a "
             f"{type(dataset).__name__} instead of a fgvc_cli.contracts.Dataset"
         )
+    note_ignored(dataset.name, dataset.ignored_files())
     return dataset
 
 

@@ -41,7 +41,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], document: Any) -> None:
         part.touch()
         mode = part.stat().st_mode
         try:
-            save_file(plain, part, metadata={KEY: json.dumps(document, ensure_ascii=False)})
+            text = json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace").decode()
+            save_file(plain, part, metadata={KEY: text})
         except SafetensorError as error:
             raise _as_os_error(error) from error
         part.chmod(mode)  # safetensors creates files that only the owner can read, whatever the umask
@@ -309,7 +310,7 @@ def _component(kind: Kind, document: dict[str, Any], registry: Registry, file: P
     except UsageError as error:
         raise FgvcError(
             f"{file} needs {kind} '{record['name']}' of {record['distribution']} {record['version']}, "
-            f"which is not installed: pip install {record['distribution']} ({error})"
+            f"which is not installed; install that distribution if you trust it ({error})"
         ) from error
     options = current(kind, record["options"], record["name"])
     return component, cast(Any, build(component.options_type(), options, kind))

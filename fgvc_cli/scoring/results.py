@@ -17,7 +17,7 @@ from fgvc_cli.config.renamed import current
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.files import write_csv
+from fgvc_cli.files import csv_text, write_csv
 from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
 from fgvc_cli.scoring.scores import Scores, confusion_matrix, split_metrics
@@ -321,9 +321,9 @@ def read_predictions(path: Path) -> list[Prediction]:
         with path.open(encoding="utf-8", newline="") as file:
             return [
                 Prediction(
-                    row["key"],
-                    row["true"],
-                    row["predicted"],
+                    csv_text(row["key"]),
+                    csv_text(row["true"]),
+                    csv_text(row["predicted"]),
                     float(row["probability"] or "nan"),
                     float(row["true_probability"] or "nan"),
                 )

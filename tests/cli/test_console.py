@@ -168,3 +168,25 @@ def test_a_narrow_terminal_truncates_the_text_of_the_bar():
 def test_colors_only_where_they_are_wanted(variables, colored):
     written = on_terminal("from fgvc_cli.cli import console\nconsole.warn('done')", **variables)
     assert ("\x1b[33m" in written) is colored and "warning: " in written
+
+
+NASTY = "\x1b[31mjay\x1b[0m\nfgvc: error: forged\u202eyaj"
+
+
+def test_names_cannot_move_the_cursor_or_forge_a_line(capsys):
+    console.note(f"class {NASTY}")
+    console.print_facts({"classes": NASTY})
+    table = console.table("image", "class")
+    table.add_row("a.jpg", NASTY)
+    console.out().print(table)
+    console.out().print(f"read {NASTY}")
+    streams = capsys.readouterr()
+    assert not set("\x1b\u202e") & set(streams.out + streams.err)
+    assert "\\x1b[31mjay" in streams.out and "\\x1b[31mjay" in streams.err
+    assert streams.err.count("\n") == 1
+    assert not any(line.startswith("fgvc: error") for line in streams.err.splitlines())
+
+
+def test_indented_lines_and_other_scripts_stay(capsys):
+    console.warn("two ways:\n  Grünfink, アオゲラ\n  👍")
+    assert capsys.readouterr().err == "warning: two ways:\n  Grünfink, アオゲラ\n  👍\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fgvc_cli.contracts import dataset
-from fgvc_cli.contracts.dataset import find_images, has_images, visible_folders
+from fgvc_cli.contracts.dataset import find_images, has_images, scan_folder, visible_folders
 from fgvc_cli.errors import FgvcError
 
 
@@ -48,3 +48,11 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert dataset.os is os
     with pytest.raises(FgvcError, match="cannot be read: Permission denied"):
         find_images(tmp_path)
+
+
+def test_a_link_to_itself_is_one_bad_file(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert names(tmp_path) == ["a.png", "loop.png"]
+    assert scan_folder(tmp_path).ignored == {"": 1}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fgvc_cli.contracts.dataset import find_images
 from fgvc_cli.data import images
 from fgvc_cli.data.images import ImageError, read_image
 
@@ -289,3 +290,55 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(ImageError, match="a pipe or a device"):
         read_image(tmp_path / "a.jpg")
+
+
+def _png_of(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"".join(bytes(1 + width) for _ in range(height)), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_a_strip_that_would_take_gigabytes_when_resized_is_refused(tmp_path) -> None:
+    (tmp_path / "strip.png").write_bytes(_png_of(1, 65_500))
+    with pytest.raises(ImageError, match="1x65500 px is more than 100 times as long as wide"):
+        read_image(tmp_path / "strip.png")
+    (tmp_path / "panorama.png").write_bytes(_png_of(900, 10))
+    assert read_image(tmp_path / "panorama.png").size == (900, 10)
+
+
+@pytest.mark.parametrize("suffix", ["heic", "HEIF"])
+def test_heic_photographs(tmp_path, suffix: str) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    file = tmp_path / f"IMG_1.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    heif.from_pillow(quadrants(64, 48)).save(file, quality=95, exif=exif.tobytes())
+    image = read_image(file)
+    assert image.mode == "RGB" and {image.size} <= {(64, 48), (48, 64)}
+    assert [path.name for path in find_images(tmp_path)] == [file.name]
+
+
+def test_heic_without_pillow_heif_says_what_to_install(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(images, "heif_is_supported", lambda: False)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(ImageError, match=r"fgvc-cli\[heic\]"):
+        read_image(tmp_path / "a.heic")
+
+
+def test_tiffs_that_cannot_be_read_are_called_what_they_are(tmp_path) -> None:
+    def tiff(bands: int, bits: int, sample_format: int) -> bytes:
+        size = 8 * 8 * bands * bits // 8
+        tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, 1), (273, 8), (277, bands), (278, 8), (279, size)]
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (339, sample_format)])
+        return b"II*\0" + struct.pack("<I", 8 + size) + bytes(size) + struct.pack("<H", 10) + entries + bytes(4)
+
+    for (bands, bits, kind), words in {
+        (7, 16, 1): "7 bands of 16-bit integers",
+        (3, 32, 3): "3 bands of 32-bit floats",
+    }.items():
+        (tmp_path / "a.tif").write_bytes(tiff(bands, bits, kind))
+        with pytest.raises(ImageError, match=f"a TIFF of {words}"):
+            read_image(tmp_path / "a.tif")

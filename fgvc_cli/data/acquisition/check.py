@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -68,6 +68,7 @@ class CheckReport:
         small: images under `SMALL_SIDE`, with their size.
         odd: images over `MAX_ASPECT_RATIO`, with their size.
         copies: groups of images that are byte-identical.
+        ignored: number of files in the dataset's folder that are no images, by suffix.
     """
 
     splits: list[SplitCounts]
@@ -79,6 +80,7 @@ class CheckReport:
     small: list[Finding] = field(default_factory=list)
     odd: list[Finding] = field(default_factory=list)
     copies: list[list[ImageRef]] = field(default_factory=list)
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     def shared(self) -> dict[tuple[str, str], list[list[ImageRef]]]:
         """Return the groups of copies that each pair of splits has in common."""
@@ -125,6 +127,7 @@ class CheckReport:
             "repeated_in_split": {name: len(groups) for name, groups in self.repeated().items()},
             "under_different_classes": len(self.contradictory()),
             "classes_with_few_images": self.few(),
+            "ignored_files": dict(self.ignored),
         }
 
 
@@ -140,18 +143,26 @@ class DatasetCheck:
         splits: of one dataset.
         class_names: of that dataset.
         workers: number of processes that decode; -1: one per core, 0: decode in this process.
+        ignored: number of files in the dataset's folder that are no images, by suffix.
 
     Attributes:
         report: the results so far, also after an interrupt.
     """
 
-    def __init__(self, splits: Sequence[Split], class_names: tuple[str, ...], workers: int = -1) -> None:
+    def __init__(
+        self,
+        splits: Sequence[Split],
+        class_names: tuple[str, ...],
+        workers: int = -1,
+        ignored: Mapping[str, int] | None = None,
+    ) -> None:
         self._splits, self._class_names = splits, class_names
         self._workers = usable_cores() if workers < 0 else workers
         self._images = [image for split in splits for image in split.images]
         self._first = np.cumsum([0, *map(len, splits)])  # index of each split's first image
         self._sizes = np.zeros(len(self._images), dtype=np.int64)
-        self.report = CheckReport([count_split(s, class_names) for s in splits], class_names, len(self._images))
+        counts = [count_split(s, class_names) for s in splits]
+        self.report = CheckReport(counts, class_names, len(self._images), ignored=ignored or {})
 
     def run(self) -> None:
         """Check all images."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import lzma
 import re
 import shutil
@@ -73,6 +75,28 @@ def _unpack_tar(archive: Path, into: Path, title: str, strip: int) -> None:
                 tar.extract(member, into, filter="data")
             tar.members.clear()  # type: ignore[attr-defined]  # otherwise millions of records stay in memory
             bar.advance()
+        _check_end(tar, title)
+
+
+def _check_end(tar: tarfile.TarFile, title: str) -> None:
+    """Read an archive to its end, where its checksum is; tarfile takes a damaged header for the end of the archive.
+
+    Raises:
+        UnavailableError: a plain archive does not end in zeros.
+        OSError, EOFError, zlib.error, lzma.LZMAError: the checksum does not match.
+    """
+    file = tar.fileobj
+    assert file is not None
+    if isinstance(file, io.BufferedReader):
+        file.seek(tar.offset)
+        if any(file.read(tarfile.BLOCKSIZE)):
+            raise _damaged(title, "a header in it is damaged")
+    try:
+        while file.read(1 << 20):
+            pass
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" not in str(error):  # that is other content behind the archive, which gzip ignores
+            raise
 
 
 def _stripped(name: str, strip: int) -> str:

@@ -8,6 +8,7 @@ import shutil
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -290,8 +291,8 @@ def _find_nothing(_: bytes) -> None:
 
 KEY_BYTES = 16
 NO_KEY = bytes(KEY_BYTES)
-SHAPE = struct.Struct("<II")
-"""Header before the pixels, which are uint8 H,W,3: height and width."""
+HEADER = struct.Struct("<III")
+"""Header before the pixels, which are uint8 H,W,3: height, width and CRC-32 of the pixels."""
 
 MAX_PENDING = 16 * 2**20
 """Bytes of images that wait to be written at the end of the batch."""
@@ -361,13 +362,13 @@ class CachedImages:
     def get(self, index: int) -> PILImage | None:
         """Return an image of the batch, or None if it is not in the cache."""
         found = None if self._find is None else self._find(self.keys[index].tobytes())
-        if found is None or len(found) < SHAPE.size:
+        if found is None or len(found) < HEADER.size:
             return None
-        height, width = SHAPE.unpack_from(found)
-        if len(found) != SHAPE.size + 3 * height * width:
-            return None
+        height, width, checksum = HEADER.unpack_from(found)
+        if len(found) != HEADER.size + 3 * height * width or zlib.crc32(found[HEADER.size :]) != checksum:
+            return None  # damaged on the disk: decoded again
         # Copies the pixels (Pillow stores RGB in four bytes), so that the image outlives the transaction.
-        pixels = np.frombuffer(found, np.uint8, offset=SHAPE.size)
+        pixels = np.frombuffer(found, np.uint8, offset=HEADER.size)
         return Image.frombuffer("RGB", (width, height), pixels, "raw", "RGB", 0, 1)
 
     def add(self, index: int, path: Path, image: PILImage) -> None:
@@ -377,7 +378,8 @@ class CachedImages:
         key = self.keys[index].tobytes()
         if key == NO_KEY or key != image_key(path):  # the file was replaced after the key was computed
             return
-        self._pending.append((key, SHAPE.pack(image.height, image.width) + image.tobytes()))
+        pixels = image.tobytes()
+        self._pending.append((key, HEADER.pack(image.height, image.width, zlib.crc32(pixels)) + pixels))
         if sum(len(value) for _, value in self._pending) >= MAX_PENDING:
             self._finish()
             self._begin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import multiprocessing
 import os
@@ -282,7 +283,16 @@ def test_leading_folders_are_stripped(insects, packed):
     assert not list(insects.folder.rglob("readme"))
 
 
-@pytest.mark.parametrize("form", ["gz", "bz2", "xz", "text", "magic", "cut", "hard link", "incomplete"])
+def _with_damaged_header(archive: bytes) -> bytes:
+    """Flip a bit in the name in the last header, which tarfile takes for the end of the archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        at = tar.getmembers()[-1].offset
+    return archive[:at] + bytes([archive[at] ^ 1]) + archive[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "form", ["gz", "bz2", "xz", "text", "magic", "cut", "hard link", "incomplete", "crc", "header"]
+)
 def test_an_invalid_archive_leaves_nothing(insects, form):
     cause = "not a valid archive"
     if form in ("gz", "bz2", "xz"):  # damaged in the middle
@@ -296,6 +306,8 @@ def test_an_invalid_archive_leaves_nothing(insects, form):
             "text": b"no archive",
             "magic": tarfile.BLOCKSIZE * b"\x1f\x8b",
             "cut": insects.archive[: len(insects.archive) // 2],
+            "crc": insects.archive[:-8] + bytes([insects.archive[-8] ^ 1]) + insects.archive[-7:],
+            "header": _with_damaged_header(gzip.decompress(insects.archive)),
             "hard link": tar_of(member("images/hard", type=tarfile.LNKTYPE, linkname="images/gone")),
         }[form]
     insects.publish(bytes(archive), checksum="", size=0)

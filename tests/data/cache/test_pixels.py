@@ -18,6 +18,7 @@ from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data import loading
 from fgvc_cli.data.augmentation import Augmentation
+from fgvc_cli.data.cache import store
 from fgvc_cli.data.cache.store import NO_KEY, CachedImages, image_key
 from fgvc_cli.data.images import CachedResize, read_image
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
@@ -225,3 +226,21 @@ def test_cached_images_can_be_pickled(photographs, cached, preprocessing) -> Non
     assert copy.count() == 4 and np.array_equal(copy.keys, images.keys)
     many = CachedImages(images.cache, images.resize, [Path("/nowhere") / str(i) for i in range(1000)])
     assert len(pickle.dumps(many)) < 17_000  # 16 bytes per image, and little else
+
+
+def test_a_flipped_bit_on_the_disk_is_decoded_again(photographs, cached) -> None:
+    split = photographs(1)
+    images = cached(split)
+    picture = images.resize(read_image(split.images[0]))
+    with images.batch():
+        images.add(0, split.images[0], picture)
+    with images.batch():
+        assert np.array_equal(images.get(0), picture)
+    environment = store.open_environment(images.cache.folder, images.cache.max_size).env
+    with environment.begin(write=True) as transaction:
+        key = images.keys[0].tobytes()
+        value = bytearray(transaction.get(key))
+        value[len(value) // 2] ^= 4
+        transaction.put(key, bytes(value))
+    with images.batch():
+        assert images.get(0) is None
