@@ -48,14 +48,17 @@ class TrainOptions:
     )
     warmup_epochs: float = option(0.0, "epochs of linear learning-rate warm-up", minimum=0)
     warmup_steps: int = option(0, "updates of linear learning-rate warm-up, instead of warmup_epochs", minimum=0)
-    freeze: Literal["none", "all"] | int = option(
-        "none", "what to freeze of the backbone: none, all, or the stem and so many stages", minimum=1
+    freeze: Literal["none", "half", "all"] | int = option(
+        "none", "what to freeze of the backbone: none, all, or the stem and half or so many of its stages", minimum=1
     )
     freeze_epochs: int = option(0, "epochs after which frozen stages are unfrozen; 0: never", minimum=0)
     unfreeze_epochs: int = option(
         0,
         "epochs between unfreezing one stage and the next, deepest first (gradual unfreezing); 0: all at once",
         minimum=0,
+    )
+    batch_norm: Literal["batch", "fixed"] = option(
+        "batch", "statistics in the backbone's batch norms: of each batch, or fixed at those of its initial weights"
     )
     label_smoothing: float = option(
         0.0, "fraction of the target distribution spread over all classes", minimum=0, maximum=1
@@ -119,7 +122,7 @@ class TrainOptions:
         for name in ("freeze_epochs", "unfreeze_epochs"):
             if getattr(self, name) and self.freeze == "none":
                 raise ValueError(
-                    f"{name}={getattr(self, name)} needs freeze=all or a number of stages, and freeze is none"
+                    f"{name}={getattr(self, name)} needs freeze=all, half or a number of stages, and freeze is none"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Which parameters of the backbone are frozen in each epoch."""
+"""What of the backbone is frozen in each epoch: parameters, and the statistics of batch norms."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fgvc_cli.config.train_options import TrainOptions
-from fgvc_cli.contracts import Classifier
-from fgvc_cli.errors import UsageError
+from fgvc_cli.contracts import Backbone, Classifier
+from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted
 
 
@@ -41,21 +42,18 @@ class Freezing:
             FgvcError: the backbone does not say which stage a parameter is in.
         """
         options, backbone = self.options, self.classifier.backbone
-        by_stage = options.freeze not in ("none", "all") or options.unfreeze_epochs > 0
-        stages = backbone.layer_depths("stage") if by_stage else {n: 0 for n, _ in backbone.named_parameters()}
-        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "stages", _stages(options, backbone))
         found = frozenset(name for name, parameter in backbone.named_parameters() if parameter.requires_grad)
         object.__setattr__(self, "trainable", found)
-        if options.freeze == "none":
-            return
-        self._check()
+        if options.freeze != "none" or options.batch_norm == "fixed":
+            self._check()
 
     def frozen_stages(self, epoch: int) -> int:
         """Return the number of frozen stages, the stem included, in an epoch counted from 0."""
         options = self.options
         if options.freeze == "none":
             return 0
-        count = self._count if options.freeze == "all" else int(options.freeze) + 1
+        count = self._at_first
         first = options.freeze_epochs or options.unfreeze_epochs
         if not first or epoch < first:
             return count
@@ -86,15 +84,24 @@ class Freezing:
     def train_mode(self, epoch: int) -> None:
         """Put the classifier in training mode, except for the modules that are frozen in the epoch."""
         self.classifier.train()
-        for module in _within(self.classifier.backbone, "", self._frozen(epoch)):
+        backbone = self.classifier.backbone
+        for module in _within(backbone, "", self._frozen(epoch)):
             module.eval()
+        if self.options.batch_norm == "fixed":
+            for module in backbone.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     def notes(self) -> list[str]:
         """Return a line on what is frozen when."""
         options = self.options
         if options.freeze == "none":
             return []
-        part = "the backbone" if options.freeze == "all" else f"the stem and {counted(int(options.freeze), 'stage')}"
+        if not self._at_first:
+            return [
+                f"`train.freeze={options.freeze}`: nothing is frozen, because the stages of this backbone are unknown"
+            ]
+        part = "the backbone" if options.freeze == "all" else f"the stem and {counted(self._at_first - 1, 'stage')}"
         first = options.freeze_epochs or options.unfreeze_epochs
         time = f"for {counted(first, 'epoch')}" if first else "throughout"
         if options.unfreeze_epochs:
@@ -113,6 +120,14 @@ class Freezing:
         """Number of stages, the stem included."""
         return max(self.stages.values(), default=0) + 1
 
+    @property
+    def _at_first(self) -> int:
+        """Number of stages that are frozen in the first epoch, the stem included."""
+        freeze = self.options.freeze
+        if isinstance(freeze, int):
+            return freeze + 1
+        return {"none": 0, "half": self._count // 2, "all": self._count}[freeze]
+
     def _frozen(self, epoch: int) -> frozenset[str]:
         count = self.frozen_stages(epoch)
         return frozenset(name for name, stage in self.stages.items() if stage < count)
@@ -126,11 +141,25 @@ class Freezing:
             )
         if self.classifier.head.needs_batch_statistics:
             raise UsageError(
-                f"`train.freeze={options.freeze}`: the head {type(self.classifier.head).__name__} needs batch "
-                "statistics of the backbone, which a frozen one does not compute; use `train.freeze=none`"
+                f"`train.freeze={options.freeze}`, `train.batch_norm={options.batch_norm}`: the head "
+                f"{type(self.classifier.head).__name__} needs batch statistics of the backbone, which a frozen one "
+                "does not compute; use `train.freeze=none` and `train.batch_norm=batch`"
             )
         if not self.trained(0):
             raise UsageError(f"`train.freeze={options.freeze}`: no parameter would train; use `train.freeze=none`")
+
+
+def _stages(options: TrainOptions, backbone: Backbone) -> dict[str, int]:
+    """Return the stage of each parameter; all 0 if stages do not matter, or half of unknown ones are to be frozen."""
+    alike = {name: 0 for name, _ in backbone.named_parameters()}
+    if options.freeze in ("none", "all") and not options.unfreeze_epochs:
+        return alike
+    try:
+        return backbone.layer_depths("stage")
+    except FgvcError:
+        if options.freeze == "half":  # what a recipe says for every backbone
+            return alike
+        raise
 
 
 def _within(module: nn.Module, path: str, frozen: frozenset[str]) -> Iterator[nn.Module]:

@@ -87,6 +87,7 @@ def test_a_run_resumes_bit_for_bit_before_at_and_after_unfreezing(
         ({"freeze": "none"}, [0, 0, 0]),
         ({"freeze": "all"}, [1, 1, 1]),  # stages do not matter: the backbone counts as one
         ({"freeze": 1}, [2, 2, 2]),
+        ({"freeze": "half"}, [2, 2, 2]),  # of the stem and four stages
         ({"freeze": "all", "freeze_epochs": 2}, [1, 1, 0, 0]),
         ({"freeze": 2, "freeze_epochs": 1}, [3, 0, 0]),
         ({"freeze": "all", "unfreeze_epochs": 1}, [5, 4, 3, 2, 1, 0, 0]),
@@ -118,6 +119,19 @@ def test_nothing_is_recorded_for_the_backward_pass_of_frozen_stages():
     assert [norm.training for norm in norms] == [False, False, False, True, True]
     freezing.undo()
     assert all(parameter.requires_grad for parameter in classifier.parameters())
+
+
+def test_batch_norms_of_the_backbone_keep_their_statistics_and_train_their_weights(train, tmp_path):
+    kept = Kept()
+    train(tmp_path / "run", kept, head="cmal", batch_norm="fixed", epochs=1)
+    changed = {name for name in kept.states[0] if not torch.equal(kept.states[0][name], kept.states[1][name])}
+    assert changed == {name for name in kept.states[0] if not name.endswith(("_mean", "_var", "_tracked"))}
+
+
+def test_half_of_unknown_stages_is_none():
+    freezing = Freezing(TrainOptions(freeze="half"), tiny(backbone=Flat))
+    assert freezing.frozen_stages(0) == 0 and not freezing.whole(0) and not freezing.apply(0)
+    assert "unknown" in freezing.notes()[0]
 
 
 def test_what_pruning_froze_stays_frozen():
