@@ -19,6 +19,9 @@ class TrainOptions:
     weights: str = option(
         "auto", "initial weights: auto, imagenet, none, a file, or a tag of the backbone's published weights"
     )
+    head_init: Literal["random", "probe"] = option(
+        "random", "initial weights of the head; probe: logistic regression on the embedding of the initial backbone"
+    )
     epochs: int = option(30, "number of passes over the training images", minimum=0)
     batch_size: int = option(32, "images per forward pass, of each process", minimum=1)
     grad_accum_steps: int = option(1, "forward passes whose gradients are accumulated for one update", minimum=1)

@@ -131,6 +131,10 @@ class Head(nn.Module, ABC):
         scores: Tensor = model(images)
         return scores
 
+    def embedding_layer(self) -> nn.Linear | None:
+        """Return the linear layer from embedding to scores, which `train.head_init=probe` initializes; None without."""
+        return None
+
     def cam_map(self) -> int | None:
         """Return the index of the map that the prediction's score is computed from; None: the embedding."""
         reads = self.reads()

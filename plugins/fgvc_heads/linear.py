@@ -42,6 +42,10 @@ class LinearHead(Head):
         scores: Tensor = self.classifier(self.dropout(features.embedding))
         return scores
 
+    def embedding_layer(self) -> nn.Linear:
+        """Return the layer."""
+        return self.classifier
+
     def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:
         """Yield the cross entropy of the logits, in float32 at least."""
 
