@@ -37,6 +37,7 @@ from fgvc_cli.training.distributed import Ranks, process_group
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_new, plan_resumed, prepare
 from fgvc_cli.training.state import catch_signals, recorded_data, saved_weights
 from fgvc_cli.training.trainer import Trainer
+from fgvc_cli.training.warm_start import with_probe
 
 logger = logging.getLogger(__name__)
 
@@ -310,6 +311,8 @@ def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed
     if not job.ranks.first:
         callbacks = Callbacks()
     with catch_signals() as interrupt, _errors_explained(job.config), closing(open_cache(job)) as cache, callbacks:
+        if job.config.train.head_init == "probe" and not run.state_file.is_file():
+            job = with_probe(job, lambda: interrupt.check("computing features", run.path))
         trainer = Trainer(job, run, _description(job, data), callbacks, interrupt, cache=cache)
         if resumed:
             trainer.load()

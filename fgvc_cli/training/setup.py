@@ -162,13 +162,19 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
     precision = resolve_precision(train.precision, device)
     torch.manual_seed(train.seed)
     head = build_head(config.head.component, config.head.options, plan.backbone, len(dataset.class_names))
+    if train.head_init == "probe" and head.embedding_layer() is None:
+        raise UsageError(
+            f"`train.head_init=probe`: head {config.head.name} has no linear layer on the backbone's embedding that a "
+            "regression could initialize; use `train.head_init=random`, or `head=linear`"
+        )
     preprocessing = _preprocessing(config, plan.backbone)
     weights, notes = plan.weights, head.notes()
     if plan.file is not None:
         into = TargetHead(head, config.head.component, config.head.options, dataset.class_names, preprocessing)
         before = [parameter.detach().clone() for parameter in head.parameters()]
         lines = load_file(plan.file, plan.backbone, into)
-        if not train.epochs and all(map(torch.equal, before, head.parameters())):
+        random = train.head_init == "random" and all(map(torch.equal, before, head.parameters()))
+        if not train.epochs and random:
             lines.append(f"{into.title} has random weights and is not trained (`epochs=0`): its scores mean nothing")
         weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
     classifier = Classifier(plan.backbone, head, dataset.class_names, preprocessing)

@@ -49,6 +49,11 @@ class Interrupt:
     def __bool__(self) -> bool:
         return self.number != 0
 
+    def check(self, doing: str, run: Path) -> None:
+        """Raise `Interrupted` if a signal was received; `doing` is what it interrupts."""
+        if self:
+            raise Interrupted(f"Interrupted while {doing}", run, self.number)
+
 
 @contextmanager
 def catch_signals() -> Iterator[Interrupt]:

@@ -264,8 +264,7 @@ class Trainer:
         """
         for callback in self.callbacks:
             callback.on_images_scored(images)
-        if self.interrupt:
-            raise Interrupted("Interrupted while scoring", self.run.path, self.interrupt.number)
+        self.interrupt.check("scoring", self.run.path)
 
     def _finish_epoch(self, line: EpochMetrics) -> None:
         """Write the best model, the metrics and the state, in an order that survives a kill between any two."""
