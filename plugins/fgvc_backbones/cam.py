@@ -113,7 +113,8 @@ class CamLayers:
         """Return the output that equals a map: of the module that timm names, or else the last one to finish.
 
         A module that timm does not name, or that returns the map in a tuple or in another order, may return a mere
-        copy. So the deepest feature kept must depend on its output, or else the map itself, if that is kept.
+        copy. So the deepest feature kept must depend on its output, or else the map itself, if that is kept. If neither
+        does, because only class tokens are read after the last attention (CoaT), it is the output of a norm before.
         """
         named = self.source.modules[index]
         last = index == len(self.source.modules) - 1
@@ -125,7 +126,8 @@ class CamLayers:
         points = self._equal(index, reads, self._modules())
         own = [Reads((index,))] if last or index in kept.maps else []
         reached = (point for reads in deeper + own for point in points if self._reaches(point, reads))
-        return next(reached, None)
+        point = next(reached, None)
+        return self._before_attention(points[0], deeper[0]) if point is None and points and not last else point
 
     def _equal(self, index: int, reads: Reads, modules: Mapping[str, nn.Module]) -> list[CamPoint]:
         """Return the outputs of some modules that equal a map, the last one to finish first.
@@ -161,23 +163,29 @@ class CamLayers:
                 (point for point in self._equal(last, Reads((last,)), self._modules()) if point.layout == "BNC"),
                 deepest,
             )
-        features, outputs = self._run(self._modules(), Reads(embedding=True))
+        _, outputs = self._run(self._modules(), Reads(embedding=True))
         finished = [output.module for output in outputs]
         norm, attention = f"{deepest.module}.norm1", f"{deepest.module}.attn"
         if norm in finished and attention in finished and finished.index(attention) < finished.index(norm):
             blocks, _, number = deepest.module.rpartition(".")  # a norm after the attention: its residual is left out
             return replace(deepest, module=f"{blocks}.{int(number) - 1}")
-        tokens = deepest.prefix + math.prod(deepest.grid or ())
+        return self._before_attention(deepest, Reads(embedding=True))
+
+    def _before_attention(self, point: CamPoint, reads: Reads) -> CamPoint | None:
+        """Return the last norm of a point's tokens from whose output the patch tokens still reach a feature."""
+        features, outputs = self._run(self._modules(), reads)
+        tokens = point.prefix + math.prod(point.grid or ())
         norms = [
             output
             for output in reversed(outputs)
             if "norm" in output.module.rpartition(".")[2] and output.tensor.shape[:-1] == (1, tokens)
         ]
-        gradients = _gradients(features.embedding, [output.tensor for output in norms])
+        feature = features.embedding if reads.embedding else features.maps[reads.maps[-1]]
+        gradients = _gradients(feature, [output.tensor for output in norms])
         for output, gradient in zip(norms, gradients, strict=True):
-            point = replace(deepest, module=output.module, item=None)
-            if _has_gradient(point, gradient):
-                return point
+            found = replace(point, module=output.module, item=None)
+            if _has_gradient(found, gradient):
+                return found
         return None
 
     def _reaches(self, point: CamPoint, reads: Reads) -> bool:
