@@ -48,14 +48,15 @@ def save(path: Path, tensors: Mapping[str, Tensor], document: Any) -> None:
         part.chmod(mode)  # safetensors creates files that only the owner can read, whatever the umask
 
 
-def load(path: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], Any]:
-    """Read what `save` wrote.
+def load(path: Path, device: str | torch.device = "cpu", prefix: str = "") -> tuple[dict[str, Tensor], Any]:
+    """Read what `save` wrote; of the tensors, those whose names start with `prefix`.
 
     Raises:
         FgvcError: the file is missing, damaged, or was not written by this program.
     """
     with _opened(path, device) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _document(path, file)  # noqa: SIM118
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in names}, _document(path, file)
 
 
 def load_document(path: Path) -> Any:

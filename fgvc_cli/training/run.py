@@ -240,7 +240,7 @@ def resume(
         dataset, splits, data = _open(plan.config, ranks)
         if weights is not None:
             data = _data_to_resume_with(run, data, allow_changed_data)
-        job = prepare(plan, dataset, splits, ranks)
+        job = prepare(plan, dataset, splits, ranks, run.state_file)
         return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from torch import nn
 
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, resolve
-from fgvc_cli.contracts import Backbone, Classifier, Dataset, Optimizer, ParameterGroup, Preprocessing
+from fgvc_cli.contracts import Backbone, Classifier, Dataset, Head, Optimizer, ParameterGroup, Preprocessing
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
 from fgvc_cli.data.splits import TrainingSplits, open_dataset, training_splits
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
+from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.freezing import Freezing
@@ -148,8 +150,16 @@ def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
     return dataset, training_splits(dataset, train)
 
 
-def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks = SINGLE_PROCESS) -> Job:
+def prepare(
+    plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks = SINGLE_PROCESS, state: Path | None = None
+) -> Job:
     """Build classifier and optimizer.
+
+    Args:
+        plan: the settings, and the backbone.
+        dataset, splits: the images.
+        ranks: the processes that train.
+        state: saved by the run that is resumed, if there is one.
 
     Raises:
         UsageError: components, sizes and settings do not fit together.
@@ -167,6 +177,8 @@ def prepare(plan: Plan, dataset: Dataset, splits: TrainingSplits, ranks: Ranks =
             f"`train.head_init=probe`: head {config.head.name} has no linear layer on the backbone's embedding that a "
             "regression could initialize; use `train.head_init=random`, or `head=linear`"
         )
+    if state is not None and state.is_file():
+        adapt(head, state)
     preprocessing = _preprocessing(config, plan.backbone)
     weights, notes = plan.weights, head.notes()
     if plan.file is not None:
@@ -199,6 +211,17 @@ def open_cache(job: Job) -> TrainingCache:
         return training_cache(
             config.train.cache, job.dataset, splits.train, splits.val, job.classifier.preprocessing, config.augment
         )
+
+
+def adapt(head: Head, state: Path) -> None:
+    """Load the head of a saved state, before there is an optimizer: loading may change the modules of the head.
+
+    PIM then has the modules that an earlier version trained.
+    """
+    prefix = "model.head."
+    found, _ = model_file.load(state, prefix=prefix)
+    with suppress(RuntimeError):  # loading the whole state reports what does not match
+        head.load_state_dict({name.removeprefix(prefix): value for name, value in found.items()})
 
 
 def build_optimizer(choice: Choice, classifier: Classifier, layer_decay: float = 1.0) -> Optimizer:

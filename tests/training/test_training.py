@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import multiprocessing
 import shutil
@@ -17,7 +18,9 @@ from fgvc_cli.config.run_config import read_config
 from fgvc_cli.data.images import read_image
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
+from fgvc_cli.runs import model_file
 from fgvc_cli.runs.folder import Run, find_run
+from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.training import run as training
 from fgvc_cli.training import setup
 from fgvc_cli.training import trainer as trainer_module
@@ -153,6 +156,23 @@ def test_loader_processes_start_once_and_end_before_the_test(train, tmp_path, mo
     train(tmp_path / "run", Epochs(), workers=1)
     assert seen[0] == seen[1] and len(seen[0]) == 2
     assert not left and not multiprocessing.active_children()
+
+
+def test_an_interrupted_run_of_pim_keeps_the_upsampling_it_began_with(
+    train, resume, interrupt_at, tmp_path, whole, monkeypatch
+):
+    def as_transformer(*args):  # as a later version may see the same network
+        backbone = build_backbone(*args)
+        backbone.info = dataclasses.replace(backbone.info, architecture="transformer")
+        return backbone
+
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", interrupt_at(9), **PIM)
+    for module in (setup, model_file):
+        monkeypatch.setattr(module, "build_backbone", as_transformer)
+    run = resume(tmp_path / "run")
+    assert run.finished and load_file(run.model_file).keys() == load_file(whole.model_file).keys()
+    assert load(run.path).head.pyramid.upsamplers.state_dict() == {}
 
 
 def test_what_cannot_be_resumed(resume, whole, tmp_path):

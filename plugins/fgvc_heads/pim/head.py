@@ -48,6 +48,8 @@ class PimHead(Head):
         if upsampling == "auto":
             upsampling = "tokens" if backbone.architecture == "transformer" else "bilinear"
         self.pyramid = FeaturePyramid(self.maps, options.fpn_size, upsampling)
+        if options.upsampling == "auto":
+            self.pyramid.register_load_state_dict_pre_hook(FeaturePyramid.upsample_as_saved)
         self.selectors = nn.ModuleList(Selector(options.fpn_size, classes, keep) for keep in keeps)
         self.combiner = Combiner(
             sum(keeps),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,21 @@ class FeaturePyramid(nn.Module):
             nn.Sequential(nn.Linear(m.channels, m.channels), nn.ReLU(inplace=True), nn.Linear(m.channels, width))
             for m in maps
         )
-        self.upsamplers = nn.ModuleList(_upsampler(deep, shallow, upsampling) for shallow, deep in pairwise(maps))
+        self.maps = maps
+        self.upsamplers = self._upsamplers(upsampling)
+
+    def upsample_as_saved(self, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+        """Upsample bilinearly if a saved state has this pyramid, but no learned map between its grids.
+
+        Runs of earlier versions were built so on PiT, MViTv2, CoaT, CrossViT, Twins, EfficientViM and Swin V2 CR, which
+        they took for convolutional.
+        """
+        learned = {f"{prefix}upsamplers.{name}" for name in self.upsamplers.state_dict()}
+        if f"{prefix}projections.0.0.weight" in state and learned and learned.isdisjoint(state):
+            self.upsamplers = self._upsamplers("bilinear")
+
+    def _upsamplers(self, upsampling: Literal["bilinear", "tokens"]) -> nn.ModuleList:
+        return nn.ModuleList(_upsampler(deep, shallow, upsampling) for shallow, deep in pairwise(self.maps))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return the points B,N,F of each map, shallow first."""

@@ -59,6 +59,19 @@ class TestUpsampling:
     def test_transformers_learn_a_map_over_tokens(self, transformer):
         assert self.kinds(head_of(transformer)) == ["TokenUpsampling", "TokenUpsampling", "Identity"]
 
+    def test_a_saved_head_keeps_the_upsampling_it_was_trained_with(self, transformer, features_of):
+        saved = head_of(transformer, upsampling="bilinear")  # what earlier versions built for some transformers
+        head = head_of(transformer)
+        head.load_state_dict(saved.state_dict())
+        assert self.kinds(head) == self.kinds(saved)
+        features = features_of(transformer, 2)
+        assert torch.equal(head.eval()(features).scores, saved.eval()(features).scores)
+        with pytest.raises(RuntimeError, match="upsamplers"):
+            head_of(transformer, upsampling="tokens").load_state_dict(saved.state_dict())
+        learned = head_of(transformer)
+        learned.load_state_dict(head_of(transformer).state_dict())
+        assert self.kinds(learned) == ["TokenUpsampling", "TokenUpsampling", "Identity"]
+
     def test_equal_token_counts_need_nothing(self, vit, features_of):
         head = head_of(vit)
         assert self.kinds(head) == ["Identity"] * 3
