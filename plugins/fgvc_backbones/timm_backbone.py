@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.models.mvitv2 import MultiScaleVit
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
@@ -95,7 +96,12 @@ def make_plan(name: str, image_size: int, options: TimmOptions) -> Plan:
 
 
 def accepted_sizes(model: TimmModel) -> ImageSizes:
-    """Return the image sizes that a model accepts: whole patches if its input size is fixed, else any size."""
+    """Return the image sizes that a model accepts: whole patches if its input size is fixed, else any size.
+
+    MViTv2 rounds its grids down where it builds tables of relative positions, but up where it pools: all must be whole.
+    """
+    if isinstance(model, MultiScaleVit):
+        return ImageSizes(SMALLEST, model.feature_info[-1]["reduction"])
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     fixed = getattr(model, "pretrained_cfg", {}).get("fixed_input_size", False)
     if patch is None or not fixed:

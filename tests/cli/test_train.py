@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fgvc_cli import FgvcError
+
 TINY = ["--backbone", "timm/test_resnet", "--image-size", 32, "--batch-size", 8, "--epochs", 1, "--device", "cpu"]
 SMALL_DEMO = [
     "--set", "dataset.train=2", "--set", "dataset.val=1", "--set", "dataset.test=2", "--set", "dataset.size=64",
@@ -41,6 +43,16 @@ def test_the_demo_trains_and_prints_commands_that_run(fgvc, tmp_path, figures, m
     assert again.exit_code == 0, again.stderr
     (explained,) = json.loads(again.stdout)["images"]
     assert explained["true"] in sample and (tmp_path / explained["picture"]).is_file()
+
+
+def test_an_explanation_that_would_fail_is_not_suggested(fgvc, insects, monkeypatch, tmp_path):
+    def cam_layer(backbone, map_index):
+        raise FgvcError("no module outputs that map")
+
+    monkeypatch.setattr("fgvc_backbones.timm_backbone.TimmBackbone.cam_layer", cam_layer)
+    result = fgvc("train", "--data", insects, *TINY, "--head", "linear", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert "fgvc evaluate" in result.stdout and "fgvc explain" not in result.stdout
 
 
 def test_a_run_has_a_name_a_summary_and_the_evaluation_of_its_test_split(fgvc, insects, monkeypatch, tmp_path):

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from fgvc_backbones import timm_backbone
+from fgvc_backbones.options import TimmOptions
+from fgvc_backbones.survey import map_source
 from fgvc_backbones.timm_backbone import padless_window
-from fgvc_cli import UsageError
+from fgvc_cli import FgvcError, UsageError
 
 
 def test_grids_are_exact_at_odd_sizes(build) -> None:
@@ -13,7 +16,13 @@ def test_grids_are_exact_at_odd_sizes(build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "nearest"), [("timm/test_vit", 100, 96), ("timm/test_resnet", 31, 32), ("timm/test_vit", 8, 32)]
+    ("name", "size", "nearest"),
+    [
+        ("timm/test_vit", 100, 96),
+        ("timm/test_resnet", 31, 32),
+        ("timm/test_vit", 8, 32),
+        ("timm/mvitv2_tiny", 112, 128),
+    ],
 )
 def test_an_unsupported_size_suggests_the_nearest(build, name: str, size: int, nearest: int) -> None:
     with pytest.raises(UsageError, match=rf"{name} cannot take images of {size} px.*Try .image_size={nearest}"):
@@ -23,6 +32,26 @@ def test_an_unsupported_size_suggests_the_nearest(build, name: str, size: int, n
 def test_a_size_that_timm_rejects_suggests_the_default(build) -> None:
     with pytest.raises(UsageError, match=r"timm/test_maxvit cannot take images of 100 px.*`image_size=160`"):
         build("timm/test_maxvit", 100)
+
+
+@pytest.mark.parametrize("accepts_own", [True, False])
+def test_the_default_is_suggested_only_if_it_is_accepted(build, monkeypatch, accepts_own: bool) -> None:
+    def reject(outline, image_size, *others):
+        if image_size == 96 or not accepts_own:
+            raise ValueError("a reason with a full stop.")
+        return map_source(outline, image_size, *others)
+
+    monkeypatch.setattr(timm_backbone, "map_source", reject)
+    with pytest.raises(FgvcError) as caught:
+        build("timm/test_resnet", 96, drop=0.125 * (1 + accepts_own))  # which was not examined before
+    assert ("image_size=160" in str(caught.value)) is isinstance(caught.value, UsageError) is accepts_own
+    assert not str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(("size", "grid"), [(64, (4, 4)), (768, (48, 48))])
+def test_gemma_has_maps_of_whole_patches(size: int, grid: tuple[int, int]) -> None:
+    _, _, found = timm_backbone._examined("timm/gemma4_vit_167m", size, TimmOptions())  # by shapes: on the meta device
+    assert {m.grid for m in found.maps} == {grid} and found.architecture == "transformer"
 
 
 @pytest.mark.parametrize(
