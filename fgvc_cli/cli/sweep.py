@@ -164,6 +164,7 @@ def sweep(
     dataset: Annotated[str | None, common.trained_dataset_option(SHARED)] = None,
     data: Annotated[Path | None, common.trained_data_option(SHARED)] = None,
     weights: Annotated[str | None, common.setting("train.weights", SHARED, "auto")] = None,
+    partial_weights: Annotated[bool, common.setting("train.partial_weights", SHARED, False)] = False,
     image_size: Annotated[int | None, common.setting("train.image_size", SHARED)] = None,
     epochs: Annotated[int | None, common.setting("train.epochs", SHARED)] = None,
     batch_size: Annotated[int | None, common.setting("train.batch_size", SHARED)] = None,
@@ -220,6 +221,7 @@ def sweep(
             "dataset": {"name": dataset, "data": None if data is None else str(data)},
             "train": {
                 "weights": weights,
+                "partial_weights": partial_weights or None,
                 "image_size": image_size,
                 "epochs": epochs,
                 "batch_size": batch_size,

@@ -26,6 +26,7 @@ def train(
     ] = None,
     optimizer: Annotated[str | None, common.component_option("optimizer", COMPONENTS, "Optimizer.")] = None,
     weights: Annotated[str | None, setting("train.weights", COMPONENTS, "auto")] = None,
+    partial_weights: Annotated[bool, setting("train.partial_weights", COMPONENTS, shown_default=False)] = False,
     dataset: Annotated[str | None, common.trained_dataset_option(DATA)] = None,
     data: Annotated[Path | None, common.trained_data_option(DATA)] = None,
     train_on: Annotated[str | None, setting("train.train_on", DATA, "train")] = None,
@@ -91,6 +92,7 @@ def train(
         "dataset": {"name": dataset, "data": None if data is None else str(data)},
         "train": {
             "weights": weights,
+            "partial_weights": partial_weights or None,
             "train_on": train_on,
             "sampling": sampling,
             "cache": "off" if no_cache else None,

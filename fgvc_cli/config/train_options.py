@@ -22,6 +22,7 @@ class TrainOptions:
     head_init: Literal["random", "probe"] = option(
         "random", "initial weights of the head; probe: logistic regression on the embedding of the initial backbone"
     )
+    partial_weights: bool = option(False, "load a weights file that lacks many of the backbone's entries")
     epochs: int = option(30, "number of passes over the training images", minimum=0)
     batch_size: int = option(32, "images per forward pass, of each process", minimum=1)
     grad_accum_steps: int = option(1, "forward passes whose gradients are accumulated for one update", minimum=1)

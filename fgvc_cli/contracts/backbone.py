@@ -208,11 +208,14 @@ class WeightsReport:
         loaded: names of the entries that were loaded.
         unknown: names of entries that the backbone does not have.
         missing: names of the backbone's entries that were not in the state dict and keep their values.
+        classifier: weight K,D and bias K of the classification layer on the embedding, if the state dict has one. A
+            head that is a linear layer takes it over (`Head.embedding_layer`).
     """
 
     loaded: tuple[str, ...]
     unknown: tuple[str, ...]
     missing: tuple[str, ...]
+    classifier: tuple[Tensor, Tensor] | None = None
 
 
 class Backbone(nn.Module, ABC):

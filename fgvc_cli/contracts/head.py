@@ -132,7 +132,10 @@ class Head(nn.Module, ABC):
         return scores
 
     def embedding_layer(self) -> nn.Linear | None:
-        """Return the linear layer from embedding to scores, which `train.head_init=probe` initializes; None without."""
+        """Return the linear layer from embedding to scores; None without.
+
+        `train.head_init=probe` initializes it, and the classifier of a weights file is loaded into it.
+        """
         return None
 
     def cam_map(self) -> int | None:

@@ -23,8 +23,8 @@ from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.freezing import Freezing
-from fgvc_cli.training.weights import apply, choose
-from fgvc_cli.training.weights_parts import TargetHead, load_file
+from fgvc_cli.training.weights.choice import apply, choose
+from fgvc_cli.training.weights.parts import TargetHead, load_file
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +87,13 @@ class Plan:
         config: every setting.
         backbone: built for it.
         weights: one line on what they are initialized from, and why.
-        file: weights to load into the backbone and, once it is built, the head.
+        file: weights (`path` or `path#key`) to load into the backbone and, once it is built, the head.
     """
 
     config: RunConfig
     backbone: Backbone
     weights: str
-    file: Path | None = None
+    file: str | None = None
 
 
 def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> Draft:
@@ -114,9 +114,9 @@ def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
     backbone = _backbone(first.config)
     choice = choose(backbone, first.weights, offline)
     logger.info(choice.text)
-    if choice.path is not None:
-        path = choice.path.absolute()
-        return Plan(first.config.with_train(weights=str(path)), backbone, choice.text, path)
+    if choice.file is not None:
+        file = str(Path(choice.file).absolute())
+        return Plan(first.config.with_train(weights=file), backbone, choice.text, file)
     if apply(choice, backbone) is not None:
         weights = "imagenet" if first.weights == "auto" else first.weights
         return Plan(first.config.with_train(weights=weights), backbone, choice.text)
@@ -140,7 +140,7 @@ def plan_resumed(
         return Plan(config, backbone, saved_weights)
     choice = choose(backbone, config.train.weights, offline)
     apply(choice, backbone)
-    return Plan(config, backbone, choice.text, choice.path)
+    return Plan(config, backbone, choice.text, choice.file)
 
 
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
@@ -184,7 +184,7 @@ def prepare(
     if plan.file is not None:
         into = TargetHead(head, config.head.component, config.head.options, dataset.class_names, preprocessing)
         before = [parameter.detach().clone() for parameter in head.parameters()]
-        lines = load_file(plan.file, plan.backbone, into)
+        lines = load_file(plan.file, plan.backbone, into, train.partial_weights)
         random = train.head_init == "random" and all(map(torch.equal, before, head.parameters()))
         if not train.epochs and random:
             lines.append(f"{into.title} has random weights and is not trained (`epochs=0`): its scores mean nothing")

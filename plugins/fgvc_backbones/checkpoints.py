@@ -16,6 +16,7 @@ from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fgvc_backbones.naming import from_torchvision, torchvision_shapes, without_prefix
 from fgvc_cli import FgvcError
 from fgvc_cli.contracts import PretrainedWeights, WeightsPackage, WeightsReport
 
@@ -99,11 +100,9 @@ def load_into(model: nn.Module, full_name: str, outline: nn.Module, state: Mappi
     Raises:
         FgvcError: an entry has the wrong shape, or nothing matches.
     """
-    own = model.state_dict()
-    given = {name.removeprefix("model."): value for name, value in state.items() if isinstance(value, Tensor)}
-    if LUKEMELAS in given:
-        given = _in_order(given, full_name)
-    elif any(name not in given or given[name].shape != value.shape for name, value in own.items()):
+    own, whole = model.state_dict(), outline.state_dict()
+    given = _named(state, full_name, whole)
+    if any(name not in given or given[name].shape != value.shape for name, value in own.items()):
         given = _fitted(given, full_name, outline)
     for name in own:
         if name in given and given[name].shape != own[name].shape:
@@ -115,12 +114,37 @@ def load_into(model: nn.Module, full_name: str, outline: nn.Module, state: Mappi
     if not any(name in given for name, _ in model.named_parameters()):
         raise FgvcError(f"The weights are not for {full_name}: {_foreign(state, own)}")
     model.load_state_dict({name: given[name] for name in loaded}, strict=False)
-    whole = outline.state_dict().keys()
-    names = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    classifier = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
-    unknown = tuple(name for name in given if name not in whole and not name.startswith(classifier))
+    layers = _classifiers(model)
+    unknown = tuple(n for n in given if n not in whole and not n.startswith(tuple(f"{layer}." for layer in layers)))
     missing = tuple(name for name in own if name not in given and not name.endswith("num_batches_tracked"))
-    return WeightsReport(loaded, unknown, missing)
+    return WeightsReport(loaded, unknown, missing, _classifier(given, layers))
+
+
+def _named(state: Mapping[str, Any], full_name: str, whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the entries timm's names instead of prefixed ones, torchvision's, or those of the port of EfficientNet."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    architecture = full_name.partition(".")[0]
+    named = torchvision_shapes(architecture)
+    given = without_prefix(tensors, whole.keys())
+    if given.keys() == tensors.keys() and named:
+        given = without_prefix(tensors, named.keys())
+        if 2 * len(named.keys() & given.keys()) > len(named):
+            return from_torchvision(given, architecture, named)
+    return _in_order(given, full_name) if LUKEMELAS in given else given
+
+
+def _classifiers(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the classification layers of the published network."""
+    names = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _classifier(given: Mapping[str, Tensor], layers: tuple[str, ...]) -> tuple[Tensor, Tensor] | None:
+    """Return weight K,D and bias K of the classification layer; None if there are several, or another kind of layer."""
+    weight, bias = (given.get(f"{layers[0]}.{name}") if len(layers) == 1 else None for name in ("weight", "bias"))
+    if weight is None or weight.ndim < 2 or weight[0].numel() != weight.shape[1]:
+        return None
+    return weight.flatten(1), weight.new_zeros(len(weight)) if bias is None else bias
 
 
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -198,7 +222,10 @@ def _fitted(state: dict[str, Tensor], full_name: str, outline: nn.Module) -> dic
     except TypeError:  # an older signature takes the state dict only
         fitted = apply(state)
     except (AttributeError, KeyError, RuntimeError, ValueError, AssertionError) as error:
-        raise FgvcError(f"The weights are not for {full_name}: {str(error).splitlines()[0]}") from error
+        raise FgvcError(
+            f"The weights are not for {full_name}: their {len(state)} entries have other names or shapes, such as "
+            f"{next(iter(state), 'none')}"
+        ) from error
     return fitted
 
 

@@ -228,7 +228,7 @@ def test_the_backbones_for_public_checkpoints_exist(page):
 
 def test_the_script_saves_the_state_of_a_network_pickled_by_another_script(page, tmp_path, monkeypatch):
     from fgvc_cli.errors import FgvcError
-    from fgvc_cli.training.weights_file import read_weights
+    from fgvc_cli.training.weights.checkpoint import read_weights
 
     (training,) = re.findall(r"from (\w+) import \*", page(PAGE).files()["save_state.py"])
     (tmp_path / f"{training}.py").write_text(

@@ -26,7 +26,7 @@ from fgvc_cli.training import setup
 from fgvc_cli.training import trainer as trainer_module
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.state import Interrupted
-from fgvc_cli.training.weights import WeightsChoice
+from fgvc_cli.training.weights.choice import WeightsChoice
 
 PIM = {"head": "pim", "label_smoothing": 0.1}
 

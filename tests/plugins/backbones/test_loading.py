@@ -5,13 +5,17 @@ import re
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from fgvc_backbones.checkpoints import read_published
+from fgvc_backbones.naming import TORCHVISION
 from fgvc_cli import FgvcError, UsageError
-from fgvc_cli.contracts import Reads
-from fgvc_cli.training.weights import apply, choose
-from fgvc_cli.training.weights_file import read_weights
+from fgvc_cli.contracts import Classifier, Preprocessing, Reads
+from fgvc_cli.registry import get_registry
+from fgvc_cli.training.weights.checkpoint import read_weights
+from fgvc_cli.training.weights.choice import apply, choose
+from fgvc_cli.training.weights.parts import TargetHead, load_file
 
 
 def published_state(model: str, **arguments: object) -> dict[str, torch.Tensor]:
@@ -160,7 +164,66 @@ def test_the_host_loads_cached_weights_and_weights_of_a_run(build, hub_cache, tm
         {f"backbone.{name}": value for name, value in backbone.state_dict().items()}, tmp_path / "run.safetensors"
     )
     other = build("timm/test_resnet", 96)
-    assert choose(other, str(tmp_path / "run.safetensors"), offline=True).path == tmp_path / "run.safetensors"
+    assert choose(other, str(tmp_path / "run.safetensors"), offline=True).file == str(tmp_path / "run.safetensors")
     entries = read_weights(tmp_path / "run.safetensors").entries
     report = other.load_weights({name.removeprefix("backbone."): value for name, value in entries.items()})
     assert report.missing == () and torch.equal(other.model.conv1[0].weight, state["conv1.0.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["net.", "timm_model.", "model.", "a.backbone."])
+def test_a_prefix_of_the_names_is_found(build, prefix: str) -> None:
+    state = published_state("test_resnet")
+    given = {f"{prefix}{name}": value for name, value in state.items()} | {"loss.center": torch.zeros(3)}
+    report = build("timm/test_resnet").load_weights(given)
+    assert report.missing == () and report.unknown == () and torch.equal(report.classifier[0], state["fc.weight"])
+
+
+def test_two_networks_in_one_state_dict_are_not_guessed(build) -> None:
+    state = published_state("test_resnet")
+    given = {f"{net}.{name}": value for name, value in state.items() for net in ("student", "teacher")}
+    with pytest.raises(FgvcError, match="`weights=FILE#student` or `weights=FILE#teacher`"):
+        build("timm/test_resnet").load_weights(given)
+
+
+PAIRS = [
+    pytest.param(name, marks=[] if name == "mobilenetv2_100" else pytest.mark.slow)
+    for name in (*TORCHVISION, "resnet18", "resnext50_32x4d", "densenet121")
+    if not any(size in name for size in ("large", "_base_patch4", "_base_patch32", "convnext_base", "_b3", "_b4"))
+]
+
+
+@pytest.mark.parametrize("architecture", PAIRS)
+@torch.no_grad()
+def test_torchvisions_weights_give_its_logits(build, architecture: str) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(TORCHVISION.get(architecture, architecture), weights=None).eval()
+    for name, value in theirs.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif value.is_floating_point() and value.ndim < 2:
+            value.add_(0.1 * torch.randn_like(value))  # ones and zeros could be swapped
+        elif "table" in name or "embedding" in name:
+            value.normal_()
+    size = 224 if "patch" in architecture else 64
+    backbone, state = build(f"timm/{architecture}", size), theirs.state_dict()
+    report = backbone.load_weights({f"net.{name}": value for name, value in state.items()})
+    assert report.missing == () and report.unknown == ()
+    images = torch.randn(1, 3, size, size)
+    assert torch.equal(torch.nn.functional.linear(backbone.model(images), *report.classifier), theirs(images))
+
+
+@torch.no_grad()
+def test_a_timm_classifier_keeps_its_scores_under_a_linear_head(build, tmp_path) -> None:
+    state = published_state("test_resnet")
+    torch.save({"state_dict": state, "args": object}, tmp_path / "own.pth")
+    backbone, component = build("timm/test_resnet"), get_registry().find("head", "linear")
+    names = tuple("abcdefghijk")
+    preprocessing = Preprocessing(64, 64, backbone.info.mean, backbone.info.std)
+    head = component.make(backbone=backbone.info, classes=11, options=component.options_type())
+    lines = load_file(tmp_path / "own.pth", backbone, TargetHead(head, component, None, names, preprocessing))
+    assert "a, b, ..., k" in lines[0]
+    reference = timm.create_model("test_resnet", num_classes=11).eval()
+    reference.load_state_dict(state)
+    images = torch.randn(2, 3, 64, 64)
+    classifier = Classifier(backbone, head, names, preprocessing).eval()
+    torch.testing.assert_close(classifier(images), reference(images))

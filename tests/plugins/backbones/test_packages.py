@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fgvc_backbones import checkpoints
 from fgvc_cli import FgvcError
-from fgvc_cli.training.weights import apply, choose
+from fgvc_cli.training.weights.choice import apply, choose
 
 LITE0 = checkpoints.PACKAGES["tf_efficientnet_lite0.in1k"]
 

@@ -26,7 +26,8 @@ from fgvc_cli.contracts import (
     Reads,
     WeightsReport,
 )
-from fgvc_cli.training.weights import apply, choose, probe
+from fgvc_cli.training.weights.choice import apply, choose
+from fgvc_cli.training.weights.hub import probe
 
 
 class OneLayer(Backbone):
@@ -134,7 +135,7 @@ def test_none_and_no_published_weights() -> None:
 
 
 def test_cached_weights_are_used_without_a_word_to_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fgvc_cli.training.weights.probe", lambda url: pytest.fail("the network was asked"))
+    monkeypatch.setattr("fgvc_cli.training.weights.choice.probe", lambda url: pytest.fail("the network was asked"))
     for wanted in ("auto", "imagenet", "other"):
         model = backbone(cached=tmp_path)
         choice = choose(model, wanted, offline=True)
@@ -164,7 +165,7 @@ def test_a_download_that_fails_is_an_error_only_if_asked_for(hub: str, caplog) -
 
 
 def test_offline_forbids_the_question_even(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fgvc_cli.training.weights.probe", lambda url: pytest.fail("the network was asked"))
+    monkeypatch.setattr("fgvc_cli.training.weights.choice.probe", lambda url: pytest.fail("the network was asked"))
     assert "`offline` forbids the download: training from scratch" in choose(backbone(), "auto", offline=True).text
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE forbids the download" in choose(backbone(), "auto", offline=False).text
@@ -182,7 +183,7 @@ def test_no_network_is_one_line_at_once(nowhere: str) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fgvc_cli.training.weights.TIMEOUT", 0.3)
+    monkeypatch.setattr("fgvc_cli.training.weights.hub.TIMEOUT", 0.3)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -226,7 +227,7 @@ def test_an_unknown_tag_is_the_backbones_to_refuse() -> None:
 def test_a_run_folder_stands_for_its_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     choice = choose(backbone(), str(tmp_path), offline=True)
-    assert (choice.kind, choice.path) == ("file", tmp_path / "model.safetensors")
+    assert (choice.kind, choice.file) == ("file", str(tmp_path / "model.safetensors"))
 
 
 @pytest.mark.parametrize("wanted", ["gone.pth", "folder/of/nothing", "~/gone.safetensors"])

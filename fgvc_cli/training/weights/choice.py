@@ -5,101 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import queue
-import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass, replace
-from email.message import Message
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fgvc_cli.contracts import Backbone, PretrainedWeights, WeightsReport
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import bytes_text
+from fgvc_cli.training.weights.checkpoint import INDEX, split_key
+from fgvc_cli.training.weights.hub import probe
+from fgvc_cli.training.weights.parts import load_state
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT = 2.0
-"""Timeout of the request in seconds, name resolution included."""
-
-MAX_REDIRECTS = 5
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Whether a file can be downloaded.
-
-    Attributes:
-        host: name of the server.
-        available: whether it can.
-        size: in bytes; None if unknown.
-        reason: why not, as the end of a sentence: "the hub cannot be reached".
-    """
-
-    host: str
-    available: bool
-    size: int | None = None
-    reason: str = ""
-
-
-def probe(url: str) -> Answer:
-    """Request the headers of a file (HTTP HEAD), through the proxies in the environment.
-
-    The request runs in a daemon thread, because neither name resolution nor a proxy obeys a timeout.
-    """
-    host = urllib.parse.urlsplit(url).hostname or url
-    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answers.put(_ask(url, host)), name="hub-probe", daemon=True).start()
-    try:
-        return answers.get(timeout=TIMEOUT)
-    except queue.Empty:
-        return Answer(host, False, reason=f"the hub cannot be reached (no answer from {host} in {TIMEOUT:.0f} s)")
-
-
-class _KeepRedirect(urllib.request.HTTPRedirectHandler):
-    """Returns a redirection instead of following it: its headers may already have the size."""
-
-    def redirect_request(self, *args: Any) -> None:  # noqa: ARG002
-        return None
-
-
-def _ask(url: str, host: str) -> Answer:
-    opener = urllib.request.build_opener(_KeepRedirect)
-    try:
-        for _ in range(MAX_REDIRECTS):
-            status, headers = _head(opener, url)
-            size = _size(headers)
-            if status < 300 or (status < 400 and headers.get("X-Linked-Size")):
-                return Answer(host, True, size)
-            if status >= 400 or not headers.get("Location"):
-                return Answer(host, False, reason=f"{host} returned HTTP {status}")
-            url = urllib.parse.urljoin(url, headers["Location"])
-    except (OSError, ValueError, urllib.error.URLError) as error:
-        cause = getattr(error, "reason", error)
-        cause = getattr(cause, "strerror", None) or cause
-        return Answer(host, False, reason=f"the hub cannot be reached ({host}: {cause})")
-    return Answer(host, False, reason=f"{host} redirects too often")
-
-
-def _head(opener: urllib.request.OpenerDirector, url: str) -> tuple[int, Message]:
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "fgvc-cli"})
-    try:
-        with opener.open(request, timeout=TIMEOUT) as response:
-            return response.status, response.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers
-
-
-def _size(headers: Message) -> int | None:
-    """Return the size of the file; in a redirect of the hub, it is in a separate header."""
-    text = headers.get("X-Linked-Size") or headers.get("Content-Length") or ""
-    return int(text) if text.isdigit() and int(text) > 0 else None
-
-
-FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".npz")
+FILE_ENDINGS = (".safetensors", ".json", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".npz")
 
 
 @dataclass(frozen=True)
@@ -110,14 +29,14 @@ class WeightsChoice:
         kind: published weights, a file, or none (random weights).
         text: one line for the user: what, and why.
         pretrained: the published weights, for kind "pretrained".
-        path: the file, for kind "file".
+        file: path of the file, or `path#key`, for kind "file".
         required: whether a failed download is an error; otherwise training starts from scratch.
     """
 
     kind: Literal["pretrained", "file", "none"]
     text: str
     pretrained: PretrainedWeights | None = None
-    path: Path | None = None
+    file: str | None = None
     required: bool = False
 
 
@@ -137,9 +56,9 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     name = backbone.info.name
     if wanted == "none":
         return WeightsChoice("none", f"Random weights for {name}, as requested: training from scratch.")
-    path = _as_path(wanted)
-    if path is not None:
-        return WeightsChoice("file", f"Weights for {name} from {path}.", path=path, required=True)
+    file = _as_file(wanted)
+    if file is not None:
+        return WeightsChoice("file", f"Weights for {name} from {file}.", file=file, required=True)
     standard = wanted in ("auto", "imagenet")
     weights = backbone.pretrained(None if standard else wanted)
     what = f"ImageNet weights for {name}" if standard else f"weights '{wanted}' for {name}"
@@ -166,7 +85,7 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
 def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
     """Load the published weights that `choose` chose for this backbone, and download them if needed.
 
-    A weights file is loaded later, because it may have weights for the head: see `weights_parts.load_file`.
+    A weights file is loaded later, because it may have weights for the head: see `parts.load_file`.
 
     Returns:
         Which entries were loaded; None if the backbone keeps its random weights.
@@ -184,7 +103,7 @@ def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
             raise
         logger.info(f"{str(error).rstrip('. ')}: training from scratch")
         return None
-    return backbone.load_weights(state)
+    return load_state(backbone, state)
 
 
 def _verify(weights: PretrainedWeights) -> None:
@@ -201,21 +120,21 @@ def _verify(weights: PretrainedWeights) -> None:
         )
 
 
-def _as_path(wanted: str) -> Path | None:
-    """Return the path of a weights file, or None if the text is a keyword or a tag.
+def _as_file(wanted: str) -> str | None:
+    """Return the path of a weights file with its key, or None if the text is a keyword or a tag.
 
     Raises:
         FgvcError: it looks like a path, but is not a usable file.
     """
     if wanted in ("auto", "imagenet"):
         return None
-    path = Path(wanted).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir() and (path / "model.safetensors").is_file():
-        return path / "model.safetensors"
-    looks_like_path = path.suffix in FILE_ENDINGS or "/" in wanted or os.sep in wanted or wanted.startswith("~")
-    if wanted and path.is_dir():
+    text, key = split_key(wanted)
+    path, end = Path(text).expanduser(), f"#{key}" if key else ""
+    for file in (path, path / "model.safetensors", path / f"model.safetensors{INDEX}"):
+        if file.is_file():
+            return f"{file}{end}"
+    looks_like_path = path.suffix in FILE_ENDINGS or "/" in text or os.sep in text or text.startswith("~") or key
+    if text and path.is_dir():
         raise FgvcError(f"`weights={wanted}`: this folder has no model.safetensors; pass a weights file or a run")
     if looks_like_path:
         raise FgvcError(f"`weights={wanted}`: no such file")

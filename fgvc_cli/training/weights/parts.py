@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgvc_cli.contracts import Backbone, Head, Preprocessing, PublishedState, WeightsReport
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.options import as_toml
 from fgvc_cli.registry import Component
-from fgvc_cli.training.weights_file import WeightsFile, read_weights
+from fgvc_cli.training.weights.checkpoint import WeightsFile, read_weights, split_key
+
+MAX_WRONG = 0.1
+"""Part of a backbone's entries that may be missing, or of other layers, in weights that are meant for it."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,18 @@ class Parts:
     notes: tuple[str, ...] = ()
 
 
-def load_file(path: Path, backbone: Backbone, into: TargetHead) -> list[str]:
+def load_file(file: str | Path, backbone: Backbone, into: TargetHead, partial: bool = False) -> list[str]:
     """Load a weights file into a backbone, and into its head if the file has weights for it.
 
     The head gets weights from a run's model file with the same head, and from a state dict saved by the public code of
     its method, if the head recognizes it. Entries whose shape depends on the number of classes stay random if it
-    differs.
+    differs. A linear head also gets the classifier of a state dict with as many classes.
+
+    Args:
+        file: its path, or `path#key` for one of several state dicts in it.
+        backbone: with random weights.
+        into: the head.
+        partial: whether to load a file that lacks many of the backbone's entries.
 
     Returns:
         Which entries were loaded, in lines for the user.
@@ -75,13 +84,63 @@ def load_file(path: Path, backbone: Backbone, into: TargetHead) -> list[str]:
     Raises:
         FgvcError: the file is unusable or does not fit the backbone or the head.
     """
+    path, key = split_key(str(file))
     try:
-        parts = _split(read_weights(path), into)
+        read = read_weights(Path(path).expanduser(), key)
+        parts = _split(read, into)
         lines = [] if parts.head is None else _load_head(parts, into)
-        report = backbone.load_weights(parts.backbone)
+        report = load_state(backbone, parts.backbone, partial)
+        if parts.head is None:
+            lines += _load_classifier(report, into)
+        _check_finite(into.title, into.head)
     except FgvcError as error:
-        raise FgvcError(f"`weights={path}`: {error}") from error
-    return [*lines, _backbone_line(backbone.info.name, report), *parts.notes]
+        raise FgvcError(f"`weights={file}`: {error}") from error
+    return [*lines, _backbone_line(backbone.info.name, report), *read.notes, *parts.notes]
+
+
+def load_state(backbone: Backbone, state: Mapping[str, Tensor], partial: bool = False) -> WeightsReport:
+    """Load a state dict into a backbone and check that it is of this network.
+
+    Raises:
+        FgvcError: it does not fit, has values that are not finite, or, unless `partial`, more than a tenth of the
+            backbone's entries are missing or more than a tenth are of further layers of the same modules.
+    """
+    report = backbone.load_weights(state)
+    _check_finite(f"backbone {backbone.info.name}", backbone)
+    if partial:
+        return report
+    own = len(report.loaded) + len(report.missing)
+    modules = {name.partition(".")[0] for name in (*report.loaded, *report.missing)}
+    deeper = [name for name in report.unknown if name.partition(".")[0] in modules]
+    for wrong, what in ((report.missing, "are missing"), (deeper, "of the file are of further layers")):
+        if len(wrong) > MAX_WRONG * own:
+            raise FgvcError(
+                f"the weights are not for {backbone.info.name}: {len(report.loaded)} of its {own} entries match and "
+                f"{len(wrong)} {what}, such as {wrong[0]}; choose another backbone or file, or load what matches with "
+                "`train.partial_weights=true`"
+            )
+    return report
+
+
+def _check_finite(title: str, module: nn.Module) -> None:
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            count = int((~value.isfinite()).sum())
+            raise FgvcError(f"{title}: {count} of {value.numel()} values of {name} are NaN or infinite")
+
+
+def _load_classifier(report: WeightsReport, into: TargetHead) -> list[str]:
+    """Load the classifier of the file into a linear head if it has as many classes."""
+    layer = into.head.embedding_layer()
+    if report.classifier is None or layer is None:
+        return []
+    weight, bias = report.classifier
+    if weight.shape != layer.weight.shape:
+        return [f"{into.title} starts from random weights: the file has {len(weight)} classes, not {len(layer.weight)}"]
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    names = into.class_names
+    order = f"{names[0]}, {names[1]}, ..., {names[-1]}" if len(names) > 3 else ", ".join(names)
+    return [f"{into.title}: the file's classifier; its {len(names)} classes are taken to be, in this order, {order}"]
 
 
 def _split(file: WeightsFile, into: TargetHead) -> Parts:

@@ -28,8 +28,8 @@ from fgvc_cli.contracts import (
     WeightsReport,
 )
 from fgvc_cli.registry.records import Component, Origin
-from fgvc_cli.training.weights_file import read_weights
-from fgvc_cli.training.weights_parts import TargetHead, load_file
+from fgvc_cli.training.weights.checkpoint import read_weights
+from fgvc_cli.training.weights.parts import TargetHead, load_file
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -168,12 +168,26 @@ def test_files_in_the_forms_there_are(tmp_path: Path, checkpoint: dict, ending: 
     assert backbone.layer.weight[0, 0] == 5
 
 
-def test_a_file_that_fits_in_part_says_so(tmp_path: Path) -> None:
+def test_a_file_that_fits_in_part_is_an_error_unless_requested(tmp_path: Path) -> None:
     torch.save({"layer.bias": torch.zeros(3), "neck.weight": torch.zeros(3)}, tmp_path / "part.pt")
-    assert load_file(tmp_path / "part.pt", OneLayer(), in_place()) == [
+    with pytest.raises(FgvcError, match=r"1 of its 2 entries match.*layer\.weight.*`train\.partial_weights=true`"):
+        load_file(tmp_path / "part.pt", OneLayer(), in_place())
+    assert load_file(tmp_path / "part.pt", OneLayer(), in_place(), partial=True) == [
         "backbone one_layer: 1 of 2 entries from the file; 1 are not in the file and stay random: layer.weight; "
         "1 of its entries do not belong to the backbone: neck.weight"
     ]
+
+
+def test_a_deeper_network_is_not_loaded_in_part(tmp_path: Path) -> None:
+    torch.save({**STATE, "layer.1.weight": torch.zeros(3), "other.weight": torch.zeros(3)}, tmp_path / "deep.pt")
+    with pytest.raises(FgvcError, match=r"1 of the file are of further layers, such as layer\.1\.weight"):
+        load_file(tmp_path / "deep.pt", OneLayer(), in_place())
+
+
+def test_nan_is_refused(tmp_path: Path) -> None:
+    torch.save({**STATE, "layer.bias": torch.tensor([0.0, float("nan"), 1.0])}, tmp_path / "nan.pt")
+    with pytest.raises(FgvcError, match=r"1 of 3 values of layer\.bias are NaN"):
+        load_file(tmp_path / "nan.pt", OneLayer(), in_place())
 
 
 def test_a_file_that_the_head_recognizes_gives_both_their_weights(tmp_path: Path) -> None:
