@@ -172,6 +172,8 @@ def closing_lines(result: TrainingResult) -> list[str]:
     split, row = ("test", summary.test) if summary.test is not None else ("val", summary.val)
     if row is not None and row.top1 is not None:
         weights = f"weights of epoch {summary.best_epoch} of {summary.epochs}" if summary.epochs else "not trained here"
+        if summary.average is not None and summary.average.saved:
+            weights = f"average of the last {summary.average.epochs} epochs"
         lines.append(
             f"{split} top-1 {percent(row.top1)} where chance is {percent(summary.chance)}: "
             f"{row.top1 / summary.chance:.1f} times chance ({weights})."

@@ -80,6 +80,11 @@ class TrainOptions:
         minimum=0,
         maximum=0.999999,
     )
+    average_epochs: int = option(
+        0,
+        "last epochs whose weights are averaged; the average is saved if it is better on validation data; 0: none",
+        minimum=0,
+    )
     patience: int = option(0, "epochs without a better validation top-1 before training stops; 0: never", minimum=0)
     min_delta: float = option(0.001, "smallest gain in top-1, a fraction, that counts for patience", minimum=0)
     val_fraction: float = option(
@@ -119,6 +124,11 @@ class TrainOptions:
         return self.seed if self.val_seed is None else self.val_seed
 
     def __post_init__(self) -> None:
+        if self.average_epochs and self.patience:
+            raise ValueError(
+                f"average_epochs={self.average_epochs} needs patience=0: which epochs are the last is not known when "
+                f"training may stop early, and patience is {self.patience}"
+            )
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and len(values) != 3:

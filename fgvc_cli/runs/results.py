@@ -120,6 +120,31 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True)
+class EpochAverage:
+    """Result of averaging the weights of the last epochs (`train.average_epochs`).
+
+    Attributes:
+        epochs: number of epochs averaged.
+        val: metrics of the average on the validation split; None without one.
+        saved: whether it is better than every single epoch, and is the model of the run.
+    """
+
+    epochs: int
+    val: ValMetrics | None
+    saved: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form that `summary.json` has."""
+        return {"epochs": self.epochs, "val": None if self.val is None else self.val.as_json(), "saved": self.saved}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> EpochAverage:
+        """Undo `as_json`."""
+        val = document["val"]
+        return cls(document["epochs"], None if val is None else ValMetrics.from_json(val), document["saved"])
+
+
+@dataclass(frozen=True)
 class Averages:
     """Averages over the classes that a split has images of; None without a scored image."""
 
@@ -246,8 +271,9 @@ class TrainingSummary:
         epochs: number of epochs trained; 0 for a run created from a weights file.
         best_epoch: epoch whose weights are saved, from 1.
         stopped_early: whether early stopping ended the training.
-        train, val: metrics of the best epoch.
-        test: metrics of the best epoch on the test split; None without one.
+        train, val: metrics of the best epoch; if an average of epochs is saved, `val` is of that.
+        test: metrics of the saved weights on the test split; None without one.
+        average: the average of the last epochs; None without `train.average_epochs`.
         parameters: number of parameters of "backbone", "head" and "total".
         seconds: training time.
         images_per_second: median throughput of the epochs.
@@ -280,13 +306,14 @@ class TrainingSummary:
     seed: int
     versions: Mapping[str, str]
     data: Mapping[str, Any] | None = None
+    average: EpochAverage | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that `summary.json` has."""
         document = copy.deepcopy({name: getattr(self, name) for name in self.__dataclass_fields__})
-        for split in ("train", "val", "test"):
-            if document[split] is not None:
-                document[split] = document[split].as_json()
+        for name in _NESTED:
+            if document[name] is not None:
+                document[name] = document[name].as_json()
         return document
 
     @classmethod
@@ -296,11 +323,20 @@ class TrainingSummary:
         Raises:
             KeyError, TypeError, AttributeError: something is missing or has another type.
         """
-        known = {name: document[name] for name in cls.__dataclass_fields__ if name != "data" or name in document}
-        for split, metrics in (("train", TrainMetrics), ("val", ValMetrics), ("test", SplitMetrics)):
-            if known.get(split) is not None:
-                known[split] = metrics.from_json(known[split])
+        optional = {"data", "average"} - document.keys()  # runs of older versions
+        known = {name: document[name] for name in cls.__dataclass_fields__ if name not in optional}
+        for name, metrics in _NESTED.items():
+            if known.get(name) is not None:
+                known[name] = metrics.from_json(known[name])
         return cls(**known)
+
+
+_NESTED: Mapping[str, Any] = {
+    "train": TrainMetrics,
+    "val": ValMetrics,
+    "test": SplitMetrics,
+    "average": EpochAverage,
+}
 
 
 def _given(**values: float | None) -> dict[str, float]:

@@ -1,13 +1,14 @@
-"""Averages of the weights over the updates of a training."""
+"""Averages of the weights over the updates and the epochs of a training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class WeightAverage:
@@ -85,3 +86,41 @@ class EmaOfWeights(WeightAverage):
     def update(self) -> None:
         """Include the weights after an update."""
         self.add(1 - min(self.decay, 1 - (1 + self.count) ** (-2 / 3)))
+
+
+class AverageOfEpochs(WeightAverage):
+    """Uniform average of the weights after each of the last epochs.
+
+    Reference: Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization, arXiv
+    1803.05407.
+    """
+
+    def include(self) -> None:
+        """Include the model's weights."""
+        self.add(1 / (self.count + 1))
+
+
+@torch.no_grad()
+def estimate_statistics(model: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], object]) -> None:
+    """Replace the statistics of batch-norm layers in training mode by their means over batches of images.
+
+    Statistics averaged over epochs belong to the weights of each, not to their average. As torch's `update_bn` does it,
+    but layers in evaluation mode (those of a frozen backbone) keep theirs.
+
+    Args:
+        model: whose layers, in the mode they train in.
+        batches: images B,3,S,S, normalized; batches of one image are skipped.
+        forward: runs the model on a batch.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # mean over all batches
+    try:
+        for images in batches if norms else ():
+            if len(images) > 1:
+                forward(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

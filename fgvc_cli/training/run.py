@@ -122,6 +122,9 @@ def _test(trainer: Trainer) -> SplitMetrics | None:
 def _summary(trainer: Trainer, test: SplitMetrics | None) -> TrainingSummary:
     job, progress, metrics = trainer.job, trainer.progress, trainer.run.metrics
     best = metrics[progress.best.epoch] if metrics else None
+    val = None if best is None else best.val
+    if trainer.average is not None and trainer.average.saved:
+        val = trainer.average.val
     classes = len(job.classifier.class_names)
     splits = [s for s in (job.splits.train, job.splits.val, job.splits.test) if s is not None]
     parts = job.classifier.backbone, job.classifier.head
@@ -141,8 +144,9 @@ def _summary(trainer: Trainer, test: SplitMetrics | None) -> TrainingSummary:
         best_epoch=progress.best.epoch + 1,
         stopped_early=trainer.stopped_early(),
         train=None if best is None else best.train,
-        val=None if best is None else best.val,
+        val=val,
         test=test,
+        average=trainer.average,
         parameters={"backbone": backbone, "head": head, "total": backbone + head, "trained": trained},
         seconds=round(progress.seconds, 1),
         images_per_second=float(np.median([line.images_per_second for line in metrics])) if metrics else None,

@@ -20,6 +20,7 @@ from fgvc_cli.formatting import counted
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import load_state
+from fgvc_cli.runs.results import ValMetrics
 from fgvc_cli.training.averaging import WeightAverage
 from fgvc_cli.training.update import Update, random_state, set_random_state
 
@@ -91,6 +92,17 @@ class Best:
     top1: float = -1.0
     loss: float = float("inf")
 
+    @classmethod
+    def of(cls, epoch: int, val: ValMetrics | None) -> Best:
+        """Return the result of an epoch (from 0) with its validation metrics."""
+        if val is None:
+            return cls(epoch)
+        return cls(epoch, val.top1, float("inf") if val.loss is None else val.loss)
+
+    def better_than(self, other: Best) -> bool:
+        """Return whether this, which is later, is to be kept; without validation data always."""
+        return self.top1 < 0 or (self.top1, -self.loss) > (other.top1, -other.loss)
+
 
 @dataclass
 class Progress:
@@ -129,7 +141,7 @@ def save_state(
     optimizer: Optimizer,
     update: Update,
     progress: Progress,
-    ema: WeightAverage | None = None,
+    averages: Mapping[str, WeightAverage] | None = None,
 ) -> None:
     """Write the state atomically.
 
@@ -137,7 +149,7 @@ def save_state(
     """
     of_all = update.ranks.all_gather(_process_state(classifier, update, progress))
     if update.ranks.first:
-        _write(path, classifier, optimizer, update, progress, ema, of_all[1:])
+        _write(path, classifier, optimizer, update, progress, averages or {}, of_all[1:])
     update.ranks.barrier()
 
 
@@ -158,7 +170,7 @@ def _write(
     optimizer: Optimizer,
     update: Update,
     progress: Progress,
-    ema: WeightAverage | None,
+    averages: Mapping[str, WeightAverage],
     others: Sequence[dict[str, Any]],
 ) -> None:
     found: dict[str, Tensor] = {f"model.{name}": value for name, value in classifier.state_dict().items()}
@@ -171,7 +183,7 @@ def _write(
         "metrics": model_file.pack(progress.metrics, found, "metrics"),
         "others": model_file.pack(others, found, "others"),
         "moved": update.moved,
-        "ema": None if ema is None else model_file.pack(ema.state(), found, "ema"),
+        "averages": {name: model_file.pack(a.state(), found, f"average.{name}") for name, a in averages.items()},
         "progress": {**{k: v for k, v in asdict(progress).items() if k != "metrics"}, "best": best},
     }
     model_file.save(path, found, document)
@@ -200,7 +212,11 @@ def recorded_data(run: Run) -> DataIdentity | None:
 
 
 def load_state_file(
-    path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, ema: WeightAverage | None = None
+    path: Path,
+    classifier: Classifier,
+    optimizer: Optimizer,
+    update: Update,
+    averages: Mapping[str, WeightAverage] | None = None,
 ) -> Progress:
     """Load a saved state into a classifier, its optimizer and torch's generators, and return its progress.
 
@@ -220,8 +236,8 @@ def load_state_file(
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
     load_state(classifier, model, path)
     optimizer.load_state_dict(model_file.unpack(document["optimizer"], found))
-    if ema is not None:
-        ema.load(model_file.unpack(document["ema"], found))
+    for name, average in (averages or {}).items():
+        average.load(model_file.unpack(document["averages"][name], found))
     own = _load_process_state(document, found, others, update)
     set_random_state(classifier.device, [s.to(torch.uint8) for s in own["random"]])
     update.moved = document["moved"]

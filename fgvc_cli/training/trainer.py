@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,9 +26,9 @@ from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import save_classifier
-from fgvc_cli.runs.results import EpochMetrics, ValMetrics
-from fgvc_cli.scoring.scores import score
-from fgvc_cli.training.averaging import EmaOfWeights
+from fgvc_cli.runs.results import EpochAverage, EpochMetrics, ValMetrics
+from fgvc_cli.scoring.scores import score, scores_of
+from fgvc_cli.training.averaging import AverageOfEpochs, EmaOfWeights, WeightAverage, estimate_statistics
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.setup import Job, wants_channels_last
 from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
@@ -76,6 +76,11 @@ class Trainer:
         )
         # The first process evaluates and saves; the others have the same weights and need no average.
         self.ema = EmaOfWeights(job.classifier, train.ema) if train.ema and self.ranks.first else None
+        averaging = train.average_epochs and self.ranks.first
+        self.last_epochs = AverageOfEpochs(job.classifier) if averaging else None
+        averages = {"ema": self.ema, "last_epochs": self.last_epochs}
+        self.averages: dict[str, WeightAverage] = {name: a for name, a in averages.items() if a is not None}
+        self.average: EpochAverage | None = None
         augment = resolve_where(job.config.augment, self.device)
         channels_last = wants_channels_last(job.config, job.classifier.backbone)
         self.staging = Staging(job.classifier, augment, train.label_smoothing, channels_last, self.device)
@@ -104,7 +109,9 @@ class Trainer:
         """Load the saved state of the run folder, if there is one, and cut the metrics back to it."""
         if self.run.state_file.is_file():
             job = self.job
-            self.progress = load_state_file(self.run.state_file, job.classifier, job.optimizer, self.update, self.ema)
+            self.progress = load_state_file(
+                self.run.state_file, job.classifier, job.optimizer, self.update, self.averages
+            )
             changes, self.progress.data = self.progress.data.get("changes", []), self.description.get("data", {})
             if self.progress.data.get("changes", []) != changes:  # the rest of an epoch over other images is no rest
                 self.progress.batch, self.progress.metrics = 0, {}
@@ -128,6 +135,8 @@ class Trainer:
         try:
             while self.progress.epoch < self.job.config.train.epochs and not self.stopped_early():
                 self._epoch()
+            if self.last_epochs is not None and self.last_epochs.count:
+                self._try_average(self.last_epochs)
         finally:
             self.close_loaders()
         return self.progress
@@ -163,7 +172,8 @@ class Trainer:
         seconds = time.perf_counter() - started
         metrics = self.metrics.over_all(self.ranks)
         self.ranks.average_buffers(self.update.buffers)
-        val, signal = self.ranks.broadcast(self._validate)  # the first process scores for all
+        with self.evaluated_weights():
+            val, signal = self.ranks.broadcast(self._validate)  # the first process scores for all
         if signal:
             self._save_interrupted(signal)
         line = EpochMetrics(
@@ -238,8 +248,7 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_validation_start(len(split))
         try:
-            with self.evaluated_weights():
-                scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self.on_images_scored)
+            scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self.on_images_scored)
         except Interrupted as interrupted:
             return None, interrupted.signal
         self.progress.note_unreadable("val", scores.failures)
@@ -272,16 +281,17 @@ class Trainer:
         for reasons in self.ranks.all_gather(self.train_loader.failures):
             self.train_loader.add_failures(reasons)
         progress.note_unreadable(self.job.splits.train.name, dict(self.train_loader.failures))
-        found = Best(progress.epoch)
-        if val is not None:
-            found = Best(progress.epoch, val.top1, math.inf if val.loss is None else val.loss)
-        is_best = val is None or (found.top1, -found.loss) > (progress.best.top1, -progress.best.loss)
-        if is_best:
-            progress.best = found
-            if self.ranks.first:
-                document = {**self.description, "epoch": progress.epoch + 1}
-                with self.evaluated_weights():
+        found = Best.of(progress.epoch, val)
+        is_best = found.better_than(progress.best)
+        with self.evaluated_weights():
+            if is_best:
+                progress.best = found
+                if self.ranks.first:
+                    document = {**self.description, "epoch": progress.epoch + 1}
                     save_classifier(self.run.model_file, self.job.classifier, document)
+            train = self.job.config.train
+            if self.last_epochs is not None and progress.epoch >= train.epochs - train.average_epochs:
+                self.last_epochs.include()
         last, least = progress.patience_best[0], progress.patience_best[1] + self.job.config.train.min_delta
         if val is None or last < 0 or val.top1 > least:
             progress.patience_best = (progress.epoch, -1.0 if val is None else val.top1)
@@ -291,6 +301,35 @@ class Trainer:
         self._save()
         for callback in self.callbacks:
             callback.on_epoch_end(line, is_best)
+
+    def _try_average(self, average: AverageOfEpochs) -> None:
+        """Score the average of the last epochs, with its own batch-norm statistics; save it if it is the best.
+
+        The state does not change: a run that is killed here does this again when it is resumed.
+        """
+        job, last = self.job, self.progress.epoch - 1
+        torch.manual_seed(_epoch_seed(job.config.train.seed, job.config.train.epochs, 0))
+        with average.applied():
+            job.freezing.train_mode(last)
+            with closing(self.evaluation_loader(job.splits.train)) as loader:
+                pixels = (batch.pixels for batch in self._until_interrupted(loader))
+                estimate_statistics(job.classifier, pixels, lambda p: scores_of(job.classifier, p, job.precision))
+            val, signal = self._validate()
+            if signal:
+                raise Interrupted("Interrupted while scoring", self.run.path, signal)
+            found = Best.of(last, val)
+            saved = found.better_than(self.progress.best)
+            if saved:
+                self.progress.best = found
+                document = {**self.description, "epoch": last + 1, "average_epochs": average.count}
+                save_classifier(self.run.model_file, job.classifier, document)
+        self.average = EpochAverage(average.count, val, saved)
+
+    def _until_interrupted(self, loader: EvaluationLoader) -> Iterator[ImageBatch]:
+        for batch in loader:
+            if self.interrupt:
+                raise Interrupted("Interrupted while averaging epochs", self.run.path, self.interrupt.number)
+            yield batch
 
     def _save_interrupted(self, signal: int) -> None:
         self.progress.metrics = self.metrics.state()
@@ -302,7 +341,9 @@ class Trainer:
         now = time.perf_counter()
         self.progress.seconds += now - self._clock
         self._clock = now
-        save_state(self.run.state_file, self.job.classifier, self.job.optimizer, self.update, self.progress, self.ema)
+        save_state(
+            self.run.state_file, self.job.classifier, self.job.optimizer, self.update, self.progress, self.averages
+        )
 
 
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:

@@ -9,9 +9,14 @@ import torch
 from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
-from fgvc_cli.training.averaging import EmaOfWeights
+from fgvc_cli.runs.results import EpochAverage, ValMetrics
+from fgvc_cli.training import run as training
+from fgvc_cli.training import trainer as trainer_module
+from fgvc_cli.training.averaging import AverageOfEpochs, EmaOfWeights, estimate_statistics
 from fgvc_cli.training.state import Interrupted
+from fgvc_cli.training.trainer import Trainer
 
 
 def network() -> nn.Sequential:
@@ -72,7 +77,7 @@ def test_the_average_is_validated_and_saved(train, tmp_path):
     [
         {"head": "linear", "optimizer": "muon", "grad_accum_steps": 2},
         {"head": "pim", "optimizer": "sam", "layer_decay": 0.7},
-        {"head": "cmal"},
+        {"head": "cmal", "average_epochs": 2},
     ],
     ids=lambda options: options["head"],
 )
@@ -80,4 +85,59 @@ def test_a_run_with_averages_resumes_bit_for_bit(train, resume, interrupt_at, as
     whole = train(tmp_path / "whole", ema=0.9, **options).run
     with pytest.raises(Interrupted):
         train(tmp_path / "run", interrupt_at(10 // options.get("grad_accum_steps", 1)), ema=0.9, **options)
+    assert_same(resume(tmp_path / "run"), whole)
+
+
+def test_the_average_of_epochs_is_torchs():
+    net = network()
+    ours, torchs = AverageOfEpochs(net), AveragedModel(net)
+    for _ in range(5):
+        train_a_step(net)
+        ours.include()
+        torchs.update_parameters(net)
+    images = torch.randn(10, 3, 8, 8)
+    batches = [images[:4], images[4:8], images[8:]]
+    update_bn(batches, torchs.module)
+    with ours.applied():
+        estimate_statistics(net.train(), [*batches, images[:1]], net)
+        for name, value in torchs.module.state_dict().items():
+            torch.testing.assert_close(net.state_dict()[name], value)
+    assert net[1].momentum == 0.1
+
+
+def test_statistics_of_frozen_layers_are_kept():
+    net = network()
+    net[1].eval()
+    estimate_statistics(net, [torch.randn(4, 3, 8, 8)], net)
+    assert net[1].running_mean.eq(0).all()
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_the_average_is_saved_if_it_is_better(train, tmp_path, monkeypatch, better):
+    """All epochs score alike, and the average better or worse."""
+    scores = iter([0.5, 0.5, 0.5, 0.6 if better else 0.4])
+    monkeypatch.setattr(Trainer, "_validate", lambda trainer: (ValMetrics(6, 1.0, next(scores)), 0))
+    saved = []
+    monkeypatch.setattr(trainer_module, "save_classifier", lambda path, classifier, document: saved.append(document))
+    monkeypatch.setattr(training, "finish", lambda trainer: training._summary(trainer, None))
+    summary = train(tmp_path / "run", average_epochs=2, epochs=3).summary
+    assert summary.average == EpochAverage(2, ValMetrics(6, 1.0, 0.6 if better else 0.4), better)
+    assert saved[-1].get("average_epochs") == (2 if better else None)
+    assert (summary.best_epoch, summary.val.top1) == ((3, 0.6) if better else (1, 0.5))
+
+
+def test_a_run_killed_at_its_end_averages_again(train, resume, assert_same, tmp_path, monkeypatch):
+    options = {"average_epochs": 2, "epochs": 2, "ema": 0.9, "train_on": "train+val"}
+    whole = train(tmp_path / "whole", **options).run
+    assert whole.summary.average.saved and whole.summary.val is None
+    state, saved = load_file(whole.state_file), load_file(whole.model_file)
+    assert any(not torch.equal(state[f"model.{name}"], saved[name]) for name in saved)
+
+    def kill(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer_module, "estimate_statistics", kill)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", **options)
+    monkeypatch.undo()
     assert_same(resume(tmp_path / "run"), whole)
