@@ -51,7 +51,7 @@ class BenchRequest:
     image_size: int | None = None
     batch_size: int | Literal["max"] | None = None
     classes: int = 100
-    recipe: str = "finetune"
+    recipe: str = "scratch"
     settings: Sequence[str] = ()
     device: str = "auto"
     precision: str = "auto"
@@ -164,7 +164,7 @@ class _Planner:
         self.request, self.registry = request, registry
         recipe = read_recipe(request.recipe, registry)
         self.settings = SharedSettings(texts, recipe, registry)
-        self.facts = {"device": device.type, "weights": "pretrained"}
+        self.facts = {"device": device.type, "weights": "none"}
         self.sizes = ON_CUDA if device.type == "cuda" else ELSEWHERE
         names = recipe.names()
         self.of_recipe = {kind: registry.find(kind, names[kind]) for kind in MEASURED if kind in names}

@@ -78,8 +78,8 @@ def measure(
     ] = None,
     classes: Annotated[int, option(HOW, "Number of classes of the head.", min=2)] = 100,
     recipe: Annotated[
-        str, common.component_option("recipe", HOW, "Recipe: named settings to start from.", "finetune")
-    ] = "finetune",
+        str, common.component_option("recipe", HOW, "Recipe: named settings to start from.", "scratch")
+    ] = "scratch",
     set_: Annotated[list[str] | None, common.set_option(HOW)] = None,
     seconds: Annotated[
         float | None,

@@ -107,7 +107,7 @@ class Freezing:
         if options.unfreeze_epochs:
             time += f", then one stage less every {counted(options.unfreeze_epochs, 'epoch')}"
         trained, total = self.trained(0), sum(p.numel() for p in self.classifier.parameters())
-        return [f"`train.freeze={options.freeze}`: {part} is frozen {time}; {trained:,} of {total:,} parameters train"]
+        return [f"`train.freeze={options.freeze}` ({part}) {time}; {trained:,} of {total:,} parameters train"]
 
     def trained(self, epoch: int) -> int:
         """Return the number of parameters, of backbone and head, that train in an epoch."""

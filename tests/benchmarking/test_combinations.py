@@ -73,16 +73,16 @@ def test_repeated_names_are_measured_once():
     assert pairs(found) == [("linear", "sgd")]
 
 
-def test_settings_are_those_of_fine_tuning(monkeypatch):
+def test_settings_are_those_of_training_from_scratch(monkeypatch):
     facts = []
     resolve = combinations.resolve
     monkeypatch.setattr(combinations, "resolve", lambda *of: facts.append(of[2]) or resolve(*of))
     (found,) = planned(backbones=NET, heads=("linear",), optimizers=("sgd",)).combinations
     train = found.config.train
     assert (train.image_size, train.batch_size) == (ELSEWHERE.image_size, ELSEWHERE.batch_size)
-    assert (train.label_smoothing, train.clip_norm, train.weights) == (0.1, 1.0, "none")
-    assert found.config.optimizer.options.head_lr == 0.03
-    assert facts == [{"device": "cpu", "weights": "pretrained"}]
+    assert (train.label_smoothing, train.clip_norm, train.weights) == (0.0, 5.0, "none")
+    assert found.config.optimizer.options.lr == 0.03
+    assert facts == [{"device": "cpu", "weights": "none"}]
 
 
 def test_settings_override_options():

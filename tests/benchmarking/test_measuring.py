@@ -139,7 +139,8 @@ def test_explainers_explain_the_predicted_class(monkeypatch):
 
 
 def test_images_and_targets_are_as_in_training():
-    classifier = classifier_of(config := config_of("linear", "sgd", channels_last="on"))
+    config = config_of("linear", "sgd", "train.label_smoothing=0.1", channels_last="on")
+    classifier = classifier_of(config)
     ((images, targets),) = classifier.batches(config, 4)
     assert images.shape == (4, 3, 32, 32) and images.is_contiguous(memory_format=torch.channels_last)
     assert any(not p.is_contiguous() for p in classifier.model.parameters())
