@@ -45,6 +45,10 @@ SMALLEST = 32
 """Minimum image size in pixels, which leaves one point at a stride of 32."""
 
 
+COARSEST = 32
+"""Stride of the deepest map of most architectures, in pixels: its multiples are whole grids at every stage."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What `timm.create_model` needs to build a model.
@@ -109,7 +113,7 @@ def accepted_sizes(model: TimmModel) -> ImageSizes:
     return ImageSizes(SMALLEST, patch if isinstance(patch, int) else max(patch))
 
 
-def refused(name: str, image_size: int, plan: Plan, cause: Exception, accepts_own: bool) -> FgvcError:
+def refused(name: str, image_size: int, plan: Plan, cause: Exception, accepted: int | None) -> FgvcError:
     """Return the error for a plan that timm or the model rejects although `accepted_sizes` allows the size.
 
     Args:
@@ -117,15 +121,14 @@ def refused(name: str, image_size: int, plan: Plan, cause: Exception, accepts_ow
         image_size: the size that was rejected.
         plan: the plan.
         cause: why.
-        accepts_own: whether the model's own size is accepted.
+        accepted: another size, which is accepted; None if none was found.
     """
     reason = str(cause).partition("\n")[0].rstrip(".")
     if isinstance(cause, TypeError) and plan.arguments:
         return UsageError(f"{name} does not take one of {', '.join(plan.arguments)}: {reason}")
-    own = timm.get_pretrained_cfg(plan.model).input_size[-1]
-    if image_size == own or not accepts_own:
+    if accepted is None:
         return FgvcError(f"{name} cannot be used as a backbone: {reason}")
-    return UsageError(f"{name} cannot take images of {image_size} px; try its default, `image_size={own}`")
+    return UsageError(f"{name} cannot take images of {image_size} px; try `image_size={accepted}`")
 
 
 def padless_window(image_size: int, patch: int, stages: int, own: int) -> int:
@@ -331,28 +334,36 @@ class TimmBackbone(Backbone):
             raise ValueError(f"{self.info.name}: {reads} was requested, but only {kept} is left after pruning")
 
 
+REJECTIONS = (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
+"""What timm and its models raise at a size, or with an argument, that they do not take."""
+
+
 # Cached, because a study, a benchmark and an ensemble build the same model many times.
 @lru_cache(maxsize=128)
 def _examined(name: str, image_size: int, options: TimmOptions) -> tuple[Plan, MapSource, Survey]:
     """Plan a backbone, choose the source of its maps and inspect them at that image size."""
     plan = make_plan(name, image_size, options)
     try:
-        outline = plan.outline()
-        source = map_source(outline, image_size, options.maps, name)
-        return plan, source, survey(outline, source, image_size)
-    except UsageError:
-        raise
+        return plan, *_inspected(plan, name, image_size, options)
     except FgvcError:
         raise
-    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
-        own = timm.get_pretrained_cfg(plan.model).input_size[-1]
-        raise refused(name, image_size, plan, error, own != image_size and _accepts(name, own, options)) from error
+    except REJECTIONS as error:
+        nearest = COARSEST * max(1, round(image_size / COARSEST))
+        others = dict.fromkeys((nearest, timm.get_pretrained_cfg(plan.model).input_size[-1]))
+        accepted = next((size for size in others if size != image_size and _accepts(name, size, options)), None)
+        raise refused(name, image_size, plan, error, accepted) from error
+
+
+def _inspected(plan: Plan, name: str, image_size: int, options: TimmOptions) -> tuple[MapSource, Survey]:
+    outline = plan.outline()
+    source = map_source(outline, image_size, options.maps, name)
+    return source, survey(outline, source, image_size)
 
 
 def _accepts(name: str, image_size: int, options: TimmOptions) -> bool:
     try:
-        _examined(name, image_size, options)
-    except FgvcError:
+        _inspected(make_plan(name, image_size, options), name, image_size, options)
+    except (FgvcError, *REJECTIONS):
         return False
     return True
 
