@@ -67,6 +67,15 @@ class TrainOptions:
     label_smoothing: float = option(
         0.0, "fraction of the target distribution spread over all classes", minimum=0, maximum=1
     )
+    teacher: str | None = option(
+        None, "run folder or model file whose predictions are part of the targets (knowledge distillation); none: off"
+    )
+    teacher_weight: float = option(
+        0.5, "weight of the teacher's predictions; the true classes have the rest", minimum=0, maximum=1
+    )
+    teacher_temperature: float = option(
+        1.0, "temperature that softens the predictions of teacher and student for that term", minimum=0.1, maximum=100
+    )
     clip_norm: float = option(0.0, "maximum gradient norm of an update; 0: no clipping", minimum=0)
     layer_decay: float = option(
         1.0,

@@ -29,6 +29,7 @@ from fgvc_cli.contracts.optimizer import (
     SingleEvaluation,
     TorchOptimizer,
 )
+from fgvc_cli.contracts.targets import cross_entropy
 from fgvc_cli.contracts.tracker import RunStart, Tracker, scalars
 
 __all__ = [
@@ -65,5 +66,6 @@ __all__ = [
     "Tracker",
     "WeightsPackage",
     "WeightsReport",
+    "cross_entropy",
     "scalars",
 ]

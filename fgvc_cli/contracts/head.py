@@ -91,12 +91,15 @@ class Head(nn.Module, ABC):
     Attributes:
         needs_batch_statistics: whether its losses depend on batch-norm statistics that the backbone computes from the
             batch; `train.freeze`, which fixes them, is then refused.
+        distills: whether all its cross entropies are computed by `fgvc_cli.contracts.cross_entropy`, which a teacher at
+            another temperature than 1 needs.
 
     Raises:
         UsageError: the backbone is not supported.
     """
 
     needs_batch_statistics: bool = False
+    distills: bool = False
 
     @abstractmethod
     def __init__(self, backbone: BackboneInfo, classes: int, options: Any) -> None:
@@ -119,8 +122,9 @@ class Head(nn.Module, ABC):
 
         Args:
             images: B,3,H,W.
-            targets: class indices B (int64), or probabilities B,K (label smoothing, mixup);
-                `torch.nn.functional.cross_entropy` accepts both.
+            targets: class indices B (int64), or probabilities B,K (label smoothing, mixup, a teacher);
+                `torch.nn.functional.cross_entropy` accepts both. Heads with `distills` may also get rows that only
+                `fgvc_cli.contracts.cross_entropy` understands.
         """
 
     def predict(self, model: Model, images: Tensor) -> Tensor:

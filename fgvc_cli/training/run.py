@@ -207,6 +207,9 @@ def train(
         plan = _agreed(lambda: plan_new(first, offline, registry), ranks, registry)
         if plan.config.trackers != first.config.trackers:  # a recipe may choose them by which weights there are
             trackers = list(map(TrackerCallback, plan.config.trackers))
+        if (teacher := plan.config.train.teacher) is not None:
+            absolute = str(Path(teacher).expanduser().absolute())
+            plan = replace(plan, config=plan.config.with_train(teacher=absolute))
         job = prepare(plan, dataset, splits, ranks)
         run = Run(ranks.broadcast(lambda: _new_folder(plan.config, out, force)))
         return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
@@ -342,6 +345,7 @@ def _description(job: Job, data: DataIdentity) -> dict[str, Any]:
         "dataset": job.dataset.identity(),
         "data": data.as_json(),
         "weights": job.weights,
+        **({} if (t := job.teacher) is None else {"teacher": {"run": t.options.teacher, "sha256": t.digest}}),
         "versions": versions(),
     }
 

@@ -23,6 +23,7 @@ from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.freezing import Freezing
+from fgvc_cli.training.teacher import Teacher, load_teacher
 from fgvc_cli.training.weights.choice import apply, choose
 from fgvc_cli.training.weights.parts import TargetHead, load_file
 
@@ -46,6 +47,7 @@ class Job:
         weights: one line on what the weights are initialized from, and why.
         notes: lines a user should know before training.
         ranks: the processes that train.
+        teacher: whose predictions are part of the targets; None without.
     """
 
     config: RunConfig
@@ -59,6 +61,7 @@ class Job:
     weights: str
     notes: list[str] = field(default_factory=list)
     ranks: Ranks = SINGLE_PROCESS
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)
@@ -192,12 +195,16 @@ def prepare(
     classifier = Classifier(plan.backbone, head, dataset.class_names, preprocessing)
     check_batch(classifier, train.batch_size)
     formatted = classifier.to(device)
+    teacher = load_teacher(train, classifier, config.head.name, precision)
+    notes.extend([] if teacher is None else [teacher.note])
     if wants_channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
     freezing = Freezing(train, formatted)
     optimizer = build_optimizer(config.optimizer, formatted, train.layer_decay)
     notes.extend(freezing.notes())
-    return Job(config, dataset, splits, formatted, optimizer, freezing, device, precision, weights, notes, ranks)
+    return Job(
+        config, dataset, splits, formatted, optimizer, freezing, device, precision, weights, notes, ranks, teacher
+    )
 
 
 def open_cache(job: Job) -> TrainingCache:

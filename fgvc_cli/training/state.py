@@ -117,6 +117,7 @@ class Progress:
         unreadable: why an image could not be read, by split and key ("train/robin/1.jpg").
         metrics: of the unfinished epoch, as `RunningMetrics.state` returns them; empty between epochs.
         weights: one line on what the weights were initialized from, and why.
+        teacher: SHA-256 of the teacher's model file; "" without one.
         data: identity of the data, as JSON; see `fgvc_cli.data.identity`.
     """
 
@@ -128,6 +129,7 @@ class Progress:
     unreadable: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     weights: str = ""
+    teacher: str = ""
     data: dict[str, Any] = field(default_factory=dict)
 
     def note_unreadable(self, split: str, reasons: Mapping[str, str]) -> None:

@@ -64,6 +64,7 @@ class Trainer:
         job, train = self.job, self.job.config.train
         self.device, self.ranks = job.device, job.ranks
         self._clock = time.perf_counter()
+        self.progress.teacher = "" if job.teacher is None else job.teacher.digest
         self.progress.weights, self.progress.data = job.weights, self.description.get("data", {})
         job.freezing.apply(self.progress.epoch)
         self.update = Update(
@@ -112,6 +113,11 @@ class Trainer:
             self.progress = load_state_file(
                 self.run.state_file, job.classifier, job.optimizer, self.update, self.averages
             )
+            if self.progress.teacher != ("" if job.teacher is None else job.teacher.digest):
+                raise FgvcError(
+                    f"the teacher (`train.teacher={job.config.train.teacher}`) has changed since {self.run.path} was "
+                    f"interrupted; {self.run.restart_advice}"
+                )
             changes, self.progress.data = self.progress.data.get("changes", []), self.description.get("data", {})
             if self.progress.data.get("changes", []) != changes:  # the rest of an epoch over other images is no rest
                 self.progress.batch, self.progress.metrics = 0, {}
@@ -219,7 +225,13 @@ class Trainer:
 
     def _update(self, group: Sequence[ImageBatch]) -> list[Tensor]:
         staged = self.staging(group)
-        steps = self.update([(batch.images, batch.targets) for batch in staged])
+        teacher = self.job.teacher
+        steps = self.update(
+            [
+                (batch.images, batch.targets if teacher is None else teacher(batch.images, batch.targets))
+                for batch in staged
+            ]
+        )
         if self.ema is not None:
             self.ema.update()
         self.metrics.add(steps, [batch.labels for batch in staged])

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgvc_cli.contracts import BackboneInfo, Features, Head, Loss, Objective, Reads
+from fgvc_cli.contracts import BackboneInfo, Features, Head, Loss, Objective, Reads, cross_entropy
 from fgvc_heads.options import LinearOptions
 
 
@@ -24,6 +22,8 @@ class LinearHead(Head):
         classes: number of classes K.
         options: see `LinearOptions`.
     """
+
+    distills = True
 
     def __init__(self, backbone: BackboneInfo, classes: int, options: LinearOptions) -> None:
         super().__init__(backbone, classes, options)
@@ -50,7 +50,6 @@ class LinearHead(Head):
         """Yield the cross entropy of the logits, in float32 at least."""
 
         def loss(scores: Tensor) -> Loss:
-            precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            return Loss(F.cross_entropy(precise, targets), scores)
+            return Loss(cross_entropy(scores, targets), scores)
 
         yield Objective(images, loss)

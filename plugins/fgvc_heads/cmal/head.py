@@ -50,6 +50,8 @@ class CmalHead(Head):
         UsageError: the backbone offers fewer than three maps, or maps that are rows of tokens.
     """
 
+    distills = True
+
     def __init__(self, backbone: BackboneInfo, classes: int, options: CmalOptions) -> None:
         super().__init__(backbone, classes, options)
         self.backbone_info, self.options = backbone, options

@@ -1,7 +1,7 @@
 """The five objectives of CMAL: the parts of the head that each runs, the output, and the losses.
 
-Losses are cross entropies, computed in float32 at least, and in float64 for logits in float64. Targets are class
-indices B or probabilities B,K.
+Losses are cross entropies, computed in float32 at least, and in float64 for logits in float64. Targets are those of
+`fgvc_cli.contracts.cross_entropy`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fgvc_cli.contracts import Loss
+from fgvc_cli.contracts import Loss, cross_entropy
 
 LEVELS = (0, 1, 2)
 """The experts e1, e2 and e3, shallow to deep."""
@@ -90,4 +89,4 @@ def concat_loss(output: CmalOutput, targets: Tensor, concat_weight: float) -> Lo
 
 def _cross_entropy(scores: Tensor | None, targets: Tensor) -> Tensor:
     assert scores is not None, "this part does not compute these logits"
-    return F.cross_entropy(scores.to(torch.promote_types(scores.dtype, torch.float32)), targets)
+    return cross_entropy(scores, targets)

@@ -33,6 +33,8 @@ class PimHead(Head):
         UsageError: the backbone offers no maps, or the length of `num_selects` is not the number of maps used.
     """
 
+    distills = True
+
     def __init__(self, backbone: BackboneInfo, classes: int, options: PimOptions) -> None:
         super().__init__(backbone, classes, options)
         self.backbone_info, self.options = backbone, options

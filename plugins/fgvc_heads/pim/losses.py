@@ -1,7 +1,7 @@
 """Output of PIM and its four losses (arXiv 2202.03822), each in float32 at least, whatever the precision of the logits.
 
-Targets are class indices B or probabilities B,K. No loss synchronizes with the device or loops over the images of a
-batch: dropped points are masked, not gathered.
+Targets are those of `fgvc_cli.contracts.cross_entropy`. No loss synchronizes with the device or loops over the images
+of a batch: dropped points are masked, not gathered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fgvc_cli.contracts import Loss
+from fgvc_cli.contracts import Loss, cross_entropy
 from fgvc_heads.options import PimOptions
 
 
@@ -55,20 +55,20 @@ def pim_loss(output: PimOutput, targets: Tensor, options: PimOptions) -> Loss:
 
 def combiner_loss(scores: Tensor, targets: Tensor) -> Tensor:
     """L_c: cross entropy of the combiner's logits B,K."""
-    return F.cross_entropy(_precise(scores), targets)
+    return cross_entropy(scores, targets)
 
 
 def maps_loss(scores: Sequence[Tensor], targets: Tensor) -> Tensor:
     """L_b: cross entropy of the mean logits over a map's points, B,N,K, summed over the maps."""
     means = torch.stack([of_map.mean(dim=1, dtype=_precision(of_map)) for of_map in scores])  # (L, B, K)
-    total = F.cross_entropy(means.flatten(0, 1), torch.cat([targets] * len(means)), reduction="sum")
+    total = cross_entropy(means.flatten(0, 1), torch.cat([targets] * len(means)), reduction="sum")
     return total / len(targets)
 
 
 def kept_loss(scores: Tensor, kept: Tensor, targets: Tensor) -> Tensor:
     """L_s of one map: cross entropy of logits B,N,K at every point kept (indices B,S), with the target of its image."""
     kept_scores = scores.gather(1, kept.unsqueeze(2).expand(-1, -1, scores.shape[2]))
-    return F.cross_entropy(_precise(kept_scores.flatten(0, 1)), targets.repeat_interleave(kept.shape[1], dim=0))
+    return cross_entropy(kept_scores.flatten(0, 1), targets.repeat_interleave(kept.shape[1], dim=0))
 
 
 def dropped_loss(scores: Tensor, kept: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""Targets of a batch, and the cross entropy that accepts each form of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy(scores: Tensor, targets: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    """Return the cross entropy of logits N,K with any targets of N rows, in float32 at least.
+
+    Targets with a teacher (`with_teacher`) give (1 - w) CE(y, z) + w T^2 CE(p(T), z / T).
+
+    Args:
+        scores: logits N,K.
+        targets: class indices N, probabilities N,K, or the rows N,2K+1 of `with_teacher`.
+        reduction: mean or sum over the rows.
+    """
+    precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    classes = scores.shape[1]
+    if targets.ndim == 1 or targets.shape[1] == classes:
+        return F.cross_entropy(precise, targets, reduction=reduction)
+    hard, soft, temperature = targets.split([classes, classes, 1], dim=1)
+    rows = (hard * precise.log_softmax(dim=1) + soft * (precise / temperature).log_softmax(dim=1)).sum(dim=1)
+    return -(rows.mean() if reduction == "mean" else rows.sum())
+
+
+def with_teacher(targets: Tensor, teacher: Tensor, weight: float, temperature: float) -> Tensor:
+    """Return targets of knowledge distillation: part ground truth, part a teacher's probabilities p(T).
+
+    With weight w and temperature T, the loss is (1 - w) CE(y, z) + w T^2 CE(p(T), z / T). At temperature 1 this is the
+    cross entropy with (1 - w) y + w p, which is returned as probabilities. The divergence of Kullback and Leibler in place
+    of the second term differs by the teacher's entropy, a constant.
+
+    Reference: Hinton, Vinyals, Dean 2015, Distilling the Knowledge in a Neural Network, arXiv 1503.02531.
+
+    Args:
+        targets: probabilities y, N,K.
+        teacher: the teacher's logits N,K.
+        weight: w, in [0, 1].
+        temperature: T, above 0.
+
+    Returns:
+        Probabilities N,K at temperature 1, else rows N,2K+1 for `cross_entropy` alone. Each row belongs to an image, so
+        they can be selected and repeated like any targets.
+    """
+    soft = (teacher / temperature).softmax(dim=1)
+    if temperature == 1:
+        return (1 - weight) * targets + weight * soft
+    column = torch.full_like(soft[:, :1], temperature)
+    return torch.cat([(1 - weight) * targets, weight * temperature**2 * soft, column], dim=1)
