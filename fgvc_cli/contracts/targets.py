@@ -32,8 +32,8 @@ def with_teacher(targets: Tensor, teacher: Tensor, weight: float, temperature: f
     """Return targets of knowledge distillation: part ground truth, part a teacher's probabilities p(T).
 
     With weight w and temperature T, the loss is (1 - w) CE(y, z) + w T^2 CE(p(T), z / T). At temperature 1 this is the
-    cross entropy with (1 - w) y + w p, which is returned as probabilities. The divergence of Kullback and Leibler in place
-    of the second term differs by the teacher's entropy, a constant.
+    cross entropy with (1 - w) y + w p, which is returned as probabilities. Its value differs from that with a
+    Kullback-Leibler divergence by the teacher's entropy, a constant.
 
     Reference: Hinton, Vinyals, Dean 2015, Distilling the Knowledge in a Neural Network, arXiv 1503.02531.
 

@@ -66,12 +66,12 @@ def test_every_cross_entropy_of_pim_and_cmal_has_the_term(batch) -> None:
         ("L_b", points.mean(1), (labels, teacher)),
         ("L_s", points[:, :2].flatten(0, 1), repeated),
     ):
-        assert float(after.parts[name]) == pytest.approx(float(sum(hinton(logits, *of, 0.4, 3.0))), rel=1e-5)
+        assert after.parts[name].item() == pytest.approx(sum(hinton(logits, *of, 0.4, 3.0)).item(), rel=1e-5)
     assert after.parts["L_n"] == before.parts["L_n"]
     every = CmalOutput((scores, scores, scores), scores, None)
-    expected = float(sum(hinton(scores, labels, teacher, 0.4, 3.0)))
-    assert float(concat_loss(every, soft, 2.0).value) == pytest.approx(2 * expected, rel=1e-5)
-    assert float(overall_loss(every, soft, 2.0).value) == pytest.approx(5 * expected, rel=1e-5)
+    expected = sum(hinton(scores, labels, teacher, 0.4, 3.0)).item()
+    assert concat_loss(every, soft, 2.0).value.item() == pytest.approx(2 * expected, rel=1e-5)
+    assert overall_loss(every, soft, 2.0).value.item() == pytest.approx(5 * expected, rel=1e-5)
 
 
 class Means(torch.nn.Module):
