@@ -460,7 +460,7 @@ class Components(Sequence[Component]):
 def components(kind: str | None = None) -> Components:
     """List installed components, as `fgvc list-plugins` does.
 
-        [component.name for component in fgvc.components("head")]  # ["cmal", "linear", "pim"]
+        [component.name for component in fgvc.components("head")]  # ["cmal", "knn", "linear", ...]
 
     Args:
         kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe" or "study"; None: all.

@@ -66,12 +66,14 @@ class HeadSpec(ComponentSpec):
     Attributes:
         maps: minimum number of feature maps; 0 if the head reads only the embedding.
         distinct_strides: whether each of these maps must have a different stride.
+        fitted: whether it is a `FittedHead`, which needs no epochs and no optimizer.
     """
 
     kind: ClassVar[Kind] = "head"
 
     maps: int = 0
     distinct_strides: bool = False
+    fitted: bool = False
 
     def accepts(self, strides: tuple[int, ...]) -> bool:
         """Return whether maps of these strides suffice."""

@@ -17,7 +17,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.explaining.explainers import NamedExplainer, explainer_settings, make_explainers
 from fgvc_cli.options import parse_setting
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.specs import Kind
+from fgvc_cli.specs import HeadSpec, Kind
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,11 @@ class _Planner:
         found: Iterable[Component] = (self.registry.find(kind, name) for name in names[kind])
         if not names[kind]:
             found = (c for c in self.registry.components(kind) if c.builtin or self.request.all_plugins)
-        return list({component.reference: component for component in found}.values())
+        components = list({component.reference: component for component in found}.values())
+        fitted = [c for c in components if isinstance(c.spec, HeadSpec) and c.spec.fitted]
+        if names[kind] and fitted:
+            raise UsageError(f"`head={fitted[0].name}` is fitted to features at once: it has no updates to measure")
+        return [component for component in components if component not in fitted]
 
     def _pairs(self, heads: Sequence[Component], optimizers: Sequence[Component]) -> list[tuple[Component, Component]]:
         """Return heads with optimizers: the recipe's pair first, requested or not, as the baseline; then by head."""

@@ -12,7 +12,7 @@ from rich.table import Table
 from fgvc_cli.cli.console import note, out, progress
 from fgvc_cli.cli.explain import DEFAULT_EXPLAINER
 from fgvc_cli.cli.tables import next_lines
-from fgvc_cli.contracts import RunStart, Split
+from fgvc_cli.contracts import FittedHead, RunStart, Split
 from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.explaining.explainers import make_explainer
@@ -51,6 +51,7 @@ class TrainingView(Callback):
         counts = " + ".join(f"{len(s)} {s.name}" for s in splits)
         parameters = sum(p.numel() for p in job.classifier.parameters())
         rates = ", ".join(f"{part} {rate:.3g}" for part, rate in job.optimizer.rates().items())
+        fitted = isinstance(job.classifier.head, FittedHead)
         batches = f"{train.batch_size} x {train.grad_accum_steps}" if train.grad_accum_steps > 1 else train.batch_size
         if processes > 1:
             images = train.batch_size * train.grad_accum_steps * processes
@@ -62,7 +63,9 @@ class TrainingView(Callback):
             f"{_origins(splits)}",
             f"model      {config.backbone.name} + {config.head.name} at {train.image_size} px, "
             f"{parameters / 1e6:.1f} M parameters, weights: {train.weights}",
-            f"training   {config.optimizer.title} (rates {rates}), {counted(train.epochs, 'epoch')} in batches of "
+            f"training   {config.head.name} is fitted to features of the frozen backbone, recipe {config.recipe}"
+            if fitted
+            else f"training   {config.optimizer.title} (rates {rates}), {counted(train.epochs, 'epoch')} in batches of "
             f"{batches}, {train.schedule} schedule, recipe {config.recipe}",
             f"device     {device}, {job.precision}; run folder {run.folder}",
             *job.notes,
@@ -103,10 +106,15 @@ class TrainingView(Callback):
         """Print the line of the epoch."""
         self._close()
         rates = " / ".join(f"{rate:.2g}" for rate in dict.fromkeys(metrics.rates.values()))
-        parts = [f"epoch {metrics.epoch:>3}/{self._epochs}", f"train {_metrics_text(metrics.train)}"]
+        label = f"epoch {metrics.epoch:>3}/{self._epochs}" if rates else "fitted"
+        parts = [label, f"train {_metrics_text(metrics.train)}"]
         if metrics.val is not None:
-            parts.append(f"val {_metrics_text(metrics.val)}{' *' if is_best else '  '}")
-        pace = [f"rate {rates}", f"{metrics.images_per_second:.0f} images/s", f"{metrics.seconds:.0f} s"]
+            parts.append(f"val {_metrics_text(metrics.val)}{' *' if is_best and rates else '  '}")
+        pace = [
+            *[f"rate {rates}"] * bool(rates),
+            f"{metrics.images_per_second:.0f} images/s",
+            f"{metrics.seconds:.0f} s",
+        ]
         note("   ".join([*parts, *pace]))
 
     def on_test_start(self, images: int) -> None:
@@ -155,7 +163,8 @@ def show_result(result: TrainingResult) -> None:
     table = Table(box=None, header_style="bold")
     for title in ("split", "images", "top-1", "top-5", "macro F1"):
         table.add_column(title, justify="left" if title == "split" else "right")
-    for label, row in (("train (augmented)", summary.train), ("val", summary.val), ("test", summary.test)):
+    trained = "train" if isinstance(result.job.classifier.head, FittedHead) else "train (augmented)"
+    for label, row in ((trained, summary.train), ("val", summary.val), ("test", summary.test)):
         if row is not None:
             macro = row.macro_f1 if isinstance(row, SplitMetrics) else None
             table.add_row(label, str(row.images), percent(row.top1), percent(row.top5), percent(macro))
@@ -174,11 +183,13 @@ def closing_lines(result: TrainingResult) -> list[str]:
         weights = f"weights of epoch {summary.best_epoch} of {summary.epochs}" if summary.epochs else "not trained here"
         if summary.average is not None and summary.average.saved:
             weights = f"average of the last {summary.average.epochs} epochs"
+        if isinstance(result.job.classifier.head, FittedHead):
+            weights = "fitted to frozen features" if summary.epochs else "not fitted here"
         lines.append(
             f"{split} top-1 {percent(row.top1)} where chance is {percent(summary.chance)}: "
             f"{row.top1 / summary.chance:.1f} times chance ({weights})."
         )
-    if result.job.config.train.weights == "none":
+    if result.job.config.train.weights == "none" and not isinstance(result.job.classifier.head, FittedHead):
         lines.append("Trained from scratch; pretrained weights (--weights imagenet) usually do much better.")
     if summary.unreadable:
         lines.append(f"{counted(len(summary.unreadable), 'image')} could not be read; see summary.json.")

@@ -19,7 +19,7 @@ from fgvc_cli.contracts.backbone import (
 from fgvc_cli.contracts.classifier import Classifier, Preprocessing
 from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Download, Provision, Split
 from fgvc_cli.contracts.explainer import Explainer
-from fgvc_cli.contracts.head import Head, Loss, Model, Objective, PublishedState
+from fgvc_cli.contracts.head import FittedHead, Head, Loss, Model, Objective, PublishedState
 from fgvc_cli.contracts.optimizer import (
     Closure,
     ComposedOptimizer,
@@ -45,6 +45,7 @@ __all__ = [
     "Evaluation",
     "Explainer",
     "Features",
+    "FittedHead",
     "Head",
     "ImageSizes",
     "LabeledFeatures",

@@ -14,9 +14,11 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from fgvc_cli.contracts.backbone import BackboneInfo, Features, Reads
+from fgvc_cli.contracts.backbone import BackboneInfo, Features, LabeledFeatures, Reads
+from fgvc_cli.errors import UsageError
 
 
 class Model(Protocol):
@@ -173,3 +175,53 @@ class Head(nn.Module, ABC):
             FgvcError: it is such a checkpoint, of a variant that this head does not support.
         """
         return None
+
+
+class FittedHead(Head):
+    """A head that is fitted to the features of the training images at once, instead of trained by objectives.
+
+    Its spec has `fitted=True`. The host freezes the backbone, computes what the head reads for every image (evaluation
+    mode, no augmentation), and calls `fit`; epochs and optimizer are not used. What is fitted is kept in parameters or
+    buffers, as in any head.
+
+    Attributes:
+        resizable: names of parameters or buffers whose shape depends on the images; loading a state dict resizes them.
+    """
+
+    resizable: tuple[str, ...] = ()
+
+    @abstractmethod
+    def fit(self, train: LabeledFeatures, val: LabeledFeatures | None) -> list[str]:
+        """Fit the head, and return lines for the user, such as the chosen regularization.
+
+        Args:
+            train: features and labels of the training images, on the device of the head.
+            val: the same of the validation images, to choose settings by; None if there are none.
+
+        Raises:
+            UsageError: the options do not fit the images.
+        """
+
+    def add_classes(self, added: LabeledFeatures, classes: int) -> None:  # noqa: ARG002
+        """Add classes after those that the head was fitted to, without the images of the latter.
+
+        Args:
+            added: features and labels of images of the new classes; labels index the enlarged list of classes.
+            classes: number of classes K, the new ones included.
+
+        Raises:
+            UsageError: the head cannot; the default.
+        """
+        raise UsageError(f"{type(self).__name__} must be fitted to all classes together")
+
+    def objectives(self, images: Tensor, targets: Tensor) -> Generator[Objective, Any, None]:  # noqa: ARG002
+        """Raise `UsageError`: there is nothing to train."""
+        raise UsageError(f"{type(self).__name__} is fitted to features and has no objectives to train")
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+        for name in self.resizable:
+            if (value := state_dict.get(prefix + name)) is not None:
+                own = getattr(self, name)
+                with torch.no_grad():
+                    own.set_(own.new_empty(value.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -69,7 +69,8 @@ def _rows(epochs: Sequence[EpochMetrics], best: int | None) -> list[list[str]]:
             losses = [line.train.loss, None if line.val is None else line.val.loss]
             accuracies = [line.train.top1, None if line.val is None else line.val.top1]
             texts = ["–" if loss is None else f"{loss:.3f}" for loss in losses]
-            rate, seconds = f"{line.rates['backbone']:.2g}", f"{line.seconds:.0f}"
+            rate = f"{line.rates['backbone']:.2g}" if line.rates else "–"
+            seconds = f"{line.seconds:.0f}"
             rows.append([str(line.epoch), *texts, *map(percent_text, accuracies), rate, seconds])
     return rows
 

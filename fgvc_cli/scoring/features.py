@@ -246,7 +246,7 @@ def split_features(
     """
     found = SplitFeatures(frozen, split, np.zeros(len(split), dtype=bool), _keys=_image_keys(split))
     size = len(split) * frozen.bytes_per_image
-    what = f"{frozen.description} ({split.name}, {bytes_text(size)})"
+    what = f"features of {split.name} ({frozen.description}, {bytes_text(size)})"
     cause = _open_cache(found, dataset, options)
     if cause and options.cache == "on":
         raise FgvcError(f"`train.cache=on`: {what} cannot be kept: {cause}")

@@ -160,10 +160,10 @@ def expect(condition: bool, expected: str, found: str, fix: str) -> None:
         raise ContractError(expected, found, fix)
 
 
-def expect_lines(notes: Any) -> None:
-    """Raise `ContractError` unless the result of notes() is a list of single lines."""
+def expect_lines(notes: Any, method: str = "notes") -> None:
+    """Raise `ContractError` unless the result of a method is a list of single lines."""
     fits = isinstance(notes, list) and all(isinstance(line, str) and "\n" not in line for line in notes)
-    expect(fits, "a list of lines from notes()", f"it returned {notes!r}", "return strings without line breaks")
+    expect(fits, f"a list of lines from {method}()", f"it returned {notes!r}", "return strings without line breaks")
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

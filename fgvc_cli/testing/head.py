@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fgvc_cli.contracts import BackboneInfo, Classifier, Features, Head, Loss, Reads
+from fgvc_cli.contracts import BackboneInfo, Classifier, Features, FittedHead, Head, Loss, Reads
 from fgvc_cli.errors import UsageError
 from fgvc_cli.specs import HeadSpec
 from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect, expect_lines, some
@@ -23,6 +24,7 @@ from fgvc_cli.testing.models import (
     classifier_of,
     copied_state,
     describe,
+    labeled_features,
     objectives_of,
     recording,
     saved_state,
@@ -46,6 +48,9 @@ from fgvc_cli.testing.tiny import (
 
 IMAGES = 4
 """Batch size: batch normalization needs more than one or two images."""
+
+FITTED_IMAGES = 40
+"""Number of images that a head is fitted to."""
 
 UPDATES = 16
 """Updates after which the loss on one batch must have decreased."""
@@ -85,9 +90,14 @@ class HeadUnderTest:
             raise NotApplicable(refusal)
 
     def classifier(self, backbone: TinyBackbone | None = None, seed: int = 0) -> Classifier:
-        """Put the head on a backbone (by default the one it is checked on), with seeded weights."""
+        """Put the head on a backbone (by default the one it is checked on), with seeded weights, or fit it."""
         torch.manual_seed(seed)
-        return classifier_of(self.backbone() if backbone is None else backbone, self.make)
+        classifier = classifier_of(self.backbone() if backbone is None else backbone, self.make)
+        if isinstance(classifier.head, FittedHead):
+            size = classifier.preprocessing.image_size
+            images, labels = images_of(FITTED_IMAGES, size), labels_of(FITTED_IMAGES)
+            expect_lines(classifier.head.fit(labeled_features(classifier, images, labels), None), "fit")
+        return classifier
 
     def scoring_classifier(self) -> Classifier:
         """Return a classifier in evaluation mode whose scores differ between images."""
@@ -187,9 +197,10 @@ def repeatable(head: HeadUnderTest) -> None:
 def state_round_trip(head: HeadUnderTest) -> None:
     """Another instance that loads the state dict after training has the same scores."""
     trained, (images, targets) = head.classifier(), head.batch()
-    update = update_of(trained)
-    for _ in range(2):
-        update([(images, targets)])
+    if not isinstance(trained.head, FittedHead):
+        update = update_of(trained)
+        for _ in range(2):
+            update([(images, targets)])
     other = head.classifier(seed=1)
     other.load_state_dict(saved_state(trained))
     with torch.no_grad():
@@ -470,6 +481,55 @@ def trains_without_sync(head: HeadUnderTest) -> None:
     detector.expect_none()
 
 
+@CHECKS("fit scores its own images", "The head is fitted once, to the features of all training images.")
+def fits(head: HeadUnderTest) -> None:
+    """A fitted head classifies the images it was fitted to better than chance, and fitting is reproducible."""
+    classifiers = [head.classifier() for _ in range(2)]
+    classifier, spec = classifiers[0], cast(HeadSpec, head.subject.component.spec)
+    fitted = isinstance(classifier.head, FittedHead)
+    found = f"{type(classifier.head).__name__} is {'one' if fitted else 'none'}, and the spec has fitted={spec.fitted}"
+    expect(fitted == spec.fitted, "HeadSpec(fitted=True) for a FittedHead and no other head", found, "set it")
+    if not fitted:
+        raise NotApplicable("it is trained by objectives")
+    differing = changed(*map(copied_state, classifiers))
+    expect(not differing, "equal state from fitting twice", f"{some(differing)} differ", "use torch's generators")
+    images, labels = images_of(FITTED_IMAGES, classifier.preprocessing.image_size), labels_of(FITTED_IMAGES)
+    with torch.no_grad():
+        top1 = float((classifier.eval().scores(images).argmax(dim=1) == labels).float().mean())
+    fix = "look for labels that do not match their images"
+    expect(top1 > 1.5 / CLASSES, f"top-1 well above chance ({1 / CLASSES:.0%})", f"it is {top1:.0%}", fix)
+
+
+@CHECKS("adds classes or refuses", "`fgvc classes add` calls add_classes with images of the new classes alone.")
+def adds_classes(head: HeadUnderTest) -> None:
+    """After add_classes there is a finite score for each class, and the state dict can be loaded."""
+    classifier, (images, labels) = head.classifier().eval(), head.batch()
+    if not isinstance(classifier.head, FittedHead):
+        raise NotApplicable("it is trained by objectives")
+    with torch.no_grad():
+        try:
+            classifier.head.add_classes(labeled_features(classifier, images, CLASSES + 0 * labels), CLASSES + 1)
+        except UsageError as error:
+            raise NotApplicable(str(error)) from None
+        found = classifier.scores(images)
+        expect(
+            found.shape == (len(images), CLASSES + 1) and bool(found.isfinite().all()),
+            f"finite scores of {CLASSES + 1} classes after add_classes",
+            f"scores are {describe(found)}",
+            "append to what is kept of each class",
+        )
+        other = classifier_of(head.backbone(), lambda info: _make_wider(head, info))
+        other.load_state_dict(saved_state(classifier))
+        same = torch.equal(other.eval().scores(images), found)
+    expect(same, "equal scores after loading the state dict", "they differ", "list such buffers in `resizable`")
+
+
+def _make_wider(head: HeadUnderTest, info: BackboneInfo) -> Head:
+    """Build the head for one class more."""
+    made: Head = head.subject.make(Head, backbone=info, classes=CLASSES + 1, options=head.subject.options())
+    return made
+
+
 def _expect_scores(found: object, count: int) -> None:
     fits = isinstance(found, Tensor) and found.shape == (count, CLASSES) and found.is_floating_point()
     expect(
@@ -499,13 +559,22 @@ def _unused(head: HeadUnderTest, whole: Reads) -> list[str]:
 
     handle = classifier.backbone.register_forward_hook(lambda _module, _given, output: as_leaves(output))
     try:
-        for _, _, loss in objectives_of(classifier, images, targets):
-            found = torch.autograd.grad(loss.value, list(leaves.values()), allow_unused=True)
+        for value in _losses(classifier, images, targets):
+            found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
             used |= {name for name, gradient in zip(leaves, found, strict=True) if gradient is not None}
     finally:
         handle.remove()
     named = [*(f"map {index}" for index in whole.maps), *(["the embedding"] if whole.embedding else [])]
     return [name for name in named if name not in used]
+
+
+def _losses(classifier: Classifier, images: Tensor, targets: Tensor) -> Iterator[Tensor]:
+    """Yield the loss of each objective; of a head without objectives, the cross entropy of its scores."""
+    if isinstance(classifier.head, FittedHead):
+        yield cross_entropy(classifier.eval().scores(images), targets)
+        return
+    for _, _, loss in objectives_of(classifier, images, targets):
+        yield loss.value
 
 
 def _expect_gradients(classifier: Classifier, images: Tensor, targets: Tensor) -> None:

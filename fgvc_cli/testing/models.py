@@ -16,14 +16,16 @@ from fgvc_cli.contracts import (
     Closure,
     ComposedOptimizer,
     Evaluation,
+    FittedHead,
     Head,
+    LabeledFeatures,
     Loss,
     Objective,
     Optimizer,
     ParameterGroup,
     Preprocessing,
 )
-from fgvc_cli.testing.check import expect, some
+from fgvc_cli.testing.check import NotApplicable, expect, some
 from fgvc_cli.testing.tiny import CLASSES, groups_of, tiny_sgd
 from fgvc_cli.training.update import Update, detached
 
@@ -53,7 +55,12 @@ def update_of(
     optimizer: Optimizer | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Update:
-    """Return the host's update of a classifier in training mode, by default with plain SGD."""
+    """Return the host's update of a classifier in training mode, by default with plain SGD.
+
+    Raises:
+        NotApplicable: the head is fitted instead of trained.
+    """
+    _require_objectives(classifier)
     classifier.train()
     chosen = tiny_sgd(groups_of(classifier.backbone, classifier.head)) if optimizer is None else optimizer
     return Update(classifier, classifier.head, chosen, autocast)
@@ -95,7 +102,9 @@ def objectives_of(classifier: Classifier, images: Tensor, targets: Tensor) -> It
 
     Raises:
         ContractError: the head yields something else, or images of another size.
+        NotApplicable: the head is fitted instead of trained.
     """
+    _require_objectives(classifier)
     generator = classifier.head.objectives(images, targets)
     try:
         objective: Any = next(generator)
@@ -113,6 +122,18 @@ def objectives_of(classifier: Classifier, images: Tensor, targets: Tensor) -> It
             objective = generator.send(detached(output))
     except StopIteration:
         return
+
+
+def _require_objectives(classifier: Classifier) -> None:
+    if isinstance(classifier.head, FittedHead):
+        raise NotApplicable("it is fitted to features instead of trained")
+
+
+@torch.no_grad()
+def labeled_features(classifier: Classifier, images: Tensor, labels: Tensor) -> LabeledFeatures:
+    """Return what the head of a classifier reads of images B,3,S,S, in evaluation mode."""
+    classifier.backbone.eval()
+    return LabeledFeatures(classifier.backbone(images, classifier.head.reads()), labels)
 
 
 def trainable(classifier: Classifier) -> list[str]:

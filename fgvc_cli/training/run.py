@@ -211,7 +211,7 @@ def train(
             absolute = str(Path(teacher).expanduser().absolute())
             plan = replace(plan, config=plan.config.with_train(teacher=absolute))
         job = prepare(plan, dataset, splits, ranks)
-        run = Run(ranks.broadcast(lambda: _new_folder(plan.config, out, force)))
+        run = Run(ranks.broadcast(lambda: _new_folder(job.config, out, force)))
         return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
 
 

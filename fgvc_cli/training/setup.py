@@ -7,13 +7,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, resolve
-from fgvc_cli.contracts import Backbone, Classifier, Dataset, Head, Optimizer, ParameterGroup, Preprocessing
+from fgvc_cli.config.train_options import TrainOptions
+from fgvc_cli.contracts import (
+    Backbone,
+    Classifier,
+    Dataset,
+    FittedHead,
+    Head,
+    Optimizer,
+    ParameterGroup,
+    Preprocessing,
+)
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
 from fgvc_cli.data.splits import TrainingSplits, open_dataset, training_splits
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
@@ -21,6 +32,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
+from fgvc_cli.specs import HeadSpec
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.freezing import Freezing
 from fgvc_cli.training.teacher import Teacher, load_teacher
@@ -29,8 +41,21 @@ from fgvc_cli.training.weights.parts import TargetHead, load_file
 
 logger = logging.getLogger(__name__)
 
-WITH_WEIGHTS, WITHOUT_WEIGHTS = "finetune", "scratch"
-"""Default recipes."""
+WITH_WEIGHTS, WITHOUT_WEIGHTS, FITTED = "finetune", "scratch", "probe"
+"""Default recipes: with and without pretrained weights, and of heads that are fitted to features."""
+
+OF_EPOCHS = (
+    "freeze",
+    "freeze_epochs",
+    "unfreeze_epochs",
+    "batch_norm",
+    "head_init",
+    "layer_decay",
+    "ema",
+    "average_epochs",
+    "patience",
+)
+"""Settings of epochs that a recipe may choose, and that mean nothing to a head that is fitted at once."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +129,9 @@ def draft(settings: Sequence[Layer], recipe: str | None, registry: Registry) -> 
     train = {name: value for layer in settings for name, value in layer.get("train", {}).items()}
     wanted, device = str(train.get("weights", "auto")), pick_device(str(train.get("device", "auto")))
     facts = {"device": device.type, "weights": "none" if wanted == "none" else "pretrained"}
+    names = [layer["head"]["name"] for layer in settings if "name" in layer.get("head", {})]
+    if recipe is None and names and cast(HeadSpec, registry.find("head", str(names[-1])).spec).fitted:
+        recipe = FITTED
     base = recipe or (WITHOUT_WEIGHTS if wanted == "none" else WITH_WEIGHTS)
     return Draft(resolve(settings, base, facts, registry), settings, recipe, facts, wanted)
 
@@ -168,7 +196,11 @@ def prepare(
         UsageError: components, sizes and settings do not fit together.
         FgvcError: weights cannot be loaded.
     """
-    config, train = plan.config, plan.config.train
+    config = plan.config
+    if cast(HeadSpec, config.head.component.spec).fitted and config.train.epochs:
+        unused = {name: getattr(TrainOptions(), name) for name in OF_EPOCHS}
+        config = config.with_train(epochs=1, **unused)
+    train = config.train
     if not train.epochs and plan.file is None:
         raise UsageError("`epochs=0` creates a run from a weights file without training; pass one as `weights`")
     device = ranks.device(pick_device(train.device))
@@ -214,6 +246,8 @@ def open_cache(job: Job) -> TrainingCache:
         FgvcError: the cache is required (train.cache=on) and cannot be used.
     """
     config, splits = job.config, job.splits
+    if isinstance(job.classifier.head, FittedHead):  # its images are read once, and their features kept
+        return TrainingCache()
     with job.ranks.first_process_first():
         return training_cache(
             config.train.cache, job.dataset, splits.train, splits.val, job.classifier.preprocessing, config.augment

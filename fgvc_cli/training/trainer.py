@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fgvc_cli import files
 from fgvc_cli.config.train_options import TrainOptions
-from fgvc_cli.contracts import Split
+from fgvc_cli.contracts import FittedHead, Split
 from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.cache.store import CachedImages
@@ -30,6 +30,7 @@ from fgvc_cli.runs.results import EpochAverage, EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score, scores_of
 from fgvc_cli.training.averaging import AverageOfEpochs, EmaOfWeights, WeightAverage, estimate_statistics
 from fgvc_cli.training.callbacks import Callback
+from fgvc_cli.training.fitting import fit_head
 from fgvc_cli.training.setup import Job, wants_channels_last
 from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
 from fgvc_cli.training.update import RunningMetrics, Update
@@ -140,7 +141,10 @@ class Trainer:
             compile_in_place(self.job.classifier)
         try:
             while self.progress.epoch < self.job.config.train.epochs and not self.stopped_early():
-                self._epoch()
+                if isinstance(self.job.classifier.head, FittedHead):
+                    self._fit_head()
+                else:
+                    self._epoch()
             if self.last_epochs is not None and self.last_epochs.count:
                 self._try_average(self.last_epochs)
         finally:
@@ -191,6 +195,19 @@ class Trainer:
             images_per_second=round(trained * self.ranks.count / max(seconds, 1e-9), 2),
             seconds=round(time.perf_counter() - started, 3),
         )
+        self._finish_epoch(line)
+
+    def _fit_head(self) -> None:
+        """Fit the head to the features of all images, in place of an epoch."""
+        self._clock = time.perf_counter()
+        try:
+            line, unreadable = fit_head(
+                self.job, self._workers, lambda _: self.interrupt.check("computing features", self.run.path)
+            )
+        except Interrupted:
+            self._save()
+            raise
+        self.progress.unreadable.update(unreadable)
         self._finish_epoch(line)
 
     def updates_of_epoch(self) -> Generator[int, None, None]:

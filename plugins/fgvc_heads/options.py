@@ -16,6 +16,38 @@ class LinearOptions:
 
 
 @dataclass(frozen=True)
+class ProbeOptions:
+    """Options of `probe`."""
+
+    l2: float = option(
+        0.0,
+        "strength of the L2 penalty on the weights of standardized features; 0: chosen on validation data",
+        minimum=0.0,
+    )
+
+
+@dataclass(frozen=True)
+class PrototypesOptions:
+    """Options of `prototypes`."""
+
+    center: bool = option(True, "subtract the mean embedding of the training images before normalization")
+    temperature: float = option(
+        0.0, "divisor of the cosine similarities, which gives logits; 0: chosen on validation data", minimum=0.0
+    )
+
+
+@dataclass(frozen=True)
+class KnnOptions:
+    """Options of `knn`."""
+
+    k: int = option(20, "number of nearest training images that vote", minimum=1)
+    center: bool = option(True, "subtract the mean embedding of the training images before normalization")
+    temperature: float = option(
+        0.07, "a vote weighs exp(cosine similarity / temperature), as in the paper", minimum=0.001
+    )
+
+
+@dataclass(frozen=True)
 class PimOptions:
     """Options of `pim` (arXiv 2202.03822). Defaults are those of the public library; recipes hold published settings.
 

@@ -12,6 +12,11 @@ def fgvc_recipes() -> list[RecipeSpec]:
         RecipeSpec("finetune", "fgvc_recipes:finetune.toml", "Fine-tune pretrained weights; the default with weights"),
         RecipeSpec("scratch", "fgvc_recipes:scratch.toml", "Train from scratch; the default without weights"),
         RecipeSpec(
+            "probe",
+            "fgvc_recipes:probe.toml",
+            "Fit a head to the frozen backbone's features, without epochs; the default of such heads",
+        ),
+        RecipeSpec(
             "report",
             "fgvc_recipes:report.toml",
             "Learning rates, sizes and augmentation of the June 2024 report that this project implements",

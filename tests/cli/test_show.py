@@ -77,7 +77,7 @@ def test_every_component_can_be_shown():
     [
         (["haed", "pim"], "'head'"),
         (["head", "pimm"], "'pim'"),
-        (["head"], "cmal, linear, pim"),
+        (["head"], "cmal, knn, linear, pim, probe, prototypes"),
         (["settings", "x"], "x"),
     ],
 )
@@ -137,6 +137,6 @@ def completed(monkeypatch, words: str) -> list[str]:
 def test_the_shell_completes_commands_kinds_and_names(monkeypatch):
     assert completed(monkeypatch, "fgvc list") == ["list-plugins"]
     assert completed(monkeypatch, "fgvc show ba") == ["backbone"]
-    assert completed(monkeypatch, "fgvc show head p") == ["pim"]
+    assert completed(monkeypatch, "fgvc show head pi") == ["pim"]
     assert completed(monkeypatch, "fgvc show backbone ti") == ["timm/"]
     assert completed(monkeypatch, "fgvc list-plugins --kind opt") == ["optimizer"]

@@ -45,7 +45,8 @@ def passed(kind: str, name: str, options: dict[str, Any] | None, partners: bool)
 def test_alone(kind, name):
     counts = passed(kind, name, SMALL.get(f"{kind} {name}"), partners=False)
     here = kind != "dataset" or name in ("demo", "folder", "table")
-    assert counts["passed"] >= 6 and (counts["not applicable"] <= 6 or not here)
+    trained = kind != "head" or not get_registry().find("head", name).spec.fitted
+    assert counts["passed"] >= 6 and (counts["not applicable"] <= 8 or not here or not trained)
 
 
 @pytest.mark.slow

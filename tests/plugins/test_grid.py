@@ -19,6 +19,7 @@ from fgvc_cli.training.run import train
 
 SIZE = 64
 NAMES = {k: [c.name for c in get_registry().components(k) if c.builtin] for k in ("backbone", "head", "optimizer")}
+NAMES["head"] = [name for name in NAMES["head"] if not get_registry().find("head", name).spec.fitted]
 SMALL = {"pim": {"fpn_size": 64}, "cmal": {"expert_width": 32, "map_channels": 64, "hidden_width": 32}}
 QUICK = [
     ("timm/test_resnet", "linear", "adamw"),

@@ -84,7 +84,7 @@ def test_unknown_name_lists_suggestions_and_known_names(install):
     message = refusal(discover(Settings()), "head", "Bilinaer")
     assert message.startswith("unknown head 'Bilinaer'.")
     assert "Did you mean 'bilinear'" in message
-    assert "Known: bilinear, cmal, linear, pim" in message
+    assert "Known: bilinear, cmal, knn, linear, pim" in message
 
 
 def test_unknown_name_reports_failed_plugins_with_similar_names_first(install):

@@ -1,0 +1,72 @@
+"""Runs of heads that are fitted to features: what they write, what is refused, and that an interrupted one resumes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fgvc_cli as fgvc
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.runs.folder import Run
+from fgvc_cli.scoring import features
+from fgvc_cli.training.state import Interrupted
+
+HEADS: dict[str, dict[str, Any]] = {"probe": {}, "prototypes": {}, "knn": {"head.k": 5}}
+
+
+def fit(photos: Path, out: Path, head: str = "probe", **options: Any) -> Run:
+    settings = {**HEADS[head], **options.pop("settings", {})}
+    return fgvc.train(
+        data=photos, out=out, head=head, backbone="timm/test_resnet", image_size=64, weights="none", device="cpu",
+        settings=settings, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_fitted_head_gives_an_ordinary_run(photos: Path, tmp_path: Path, head: str) -> None:
+    run = fit(photos, tmp_path / "run", head)
+    summary = run.summary
+    assert (summary.epochs, summary.train.images, summary.val.images, summary.test.images) == (1, 27, 6, 12)
+    assert summary.test.top1 >= 0.9 and len(run.metrics) == 1 and run.metrics[0].rates == {}
+    assert run.config["recipe"] == "probe" and run.config["train"]["epochs"] == 1
+    assert fgvc.evaluate(run, "val").top1 == summary.val.top1
+    assert fgvc.evaluate(run, "val").loss == pytest.approx(summary.val.loss, abs=1e-4)
+    image = photos / "test" / "red" / "0.png"
+    assert fgvc.load(run).predict(image).classes[0][0] == "red"
+    assert fgvc.explain(run, image).heat_map.shape == (64, 64)
+    with pytest.raises(FgvcError, match="finished"):
+        fgvc.train(resume=run)
+
+
+def test_an_interrupted_fit_resumes_with_the_features_it_has(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, calls = features.FrozenBackbone.__call__, []
+
+    def interrupted(self: Any, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return compute(self, *arguments)
+
+    monkeypatch.setattr(features.FrozenBackbone, "__call__", interrupted)
+    with pytest.raises(Interrupted):
+        fit(photos, tmp_path / "run", batch_size=4)
+    run = fgvc.train(resume=tmp_path / "run")
+    assert len(calls) == 9  # 27 and 6 images: none twice
+    whole = fit(photos, tmp_path / "whole", batch_size=4)
+    state, expected = fgvc.load(run).state_dict(), fgvc.load(whole).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in state.items())
+
+
+def test_random_weights_are_warned_of_and_impossible_options_refused(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "fgvc_cli"), pytest.raises(UsageError, match=r"k=28.*27"):
+        fit(photos, tmp_path / "run", "knn", settings={"head.k": 28})
+    assert "random weights" in caplog.text
