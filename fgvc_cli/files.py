@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import os
 import re
 import time
+import types
+import typing
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union
 
 from fgvc_cli.errors import FgvcError
 
@@ -86,6 +89,10 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+MAX_JSON_BYTES = 1 << 30
+"""Size limit of a JSON file: a summary of 10,000 classes takes 2 MB."""
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON document.
 
@@ -93,10 +100,12 @@ def read_json(path: Path) -> Any:
         FgvcError: it is missing or damaged.
     """
     try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise FgvcError(f"{path} is damaged: more than {MAX_JSON_BYTES // 2**20} MB of JSON.")
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FgvcError(f"{path}: {error.strerror or error}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FgvcError(f"{path} is damaged: not a JSON document ({error}).") from error
 
 
@@ -124,11 +133,52 @@ def read_as(path: Path, parse: Callable[[dict[str, Any]], Parsed], remedy: str) 
     """
     document = read_object(path, remedy)
     try:
-        return parse(document)
+        parsed = parse(document)
+        if where := mismatch(parsed, type(parsed)):
+            raise TypeError(f"{where[1:]} has another type")
+        return parsed
     except KeyError as error:
         raise FgvcError(f"{path} is damaged: it has no {error}. {remedy}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise FgvcError(f"{path} is damaged: {error}. {remedy}") from error
+
+
+def mismatch(value: Any, hint: Any, at: str = "") -> str:
+    """Return where a value of JSON types differs from a type, as ".train.loss"; "" if it fits.
+
+    Args:
+        value: may hold dataclasses, whose fields are checked.
+        hint: a class, `Any`, a union, a `Mapping`, `Sequence` or tuple of them, or a `Literal`.
+        at: where the value is, for the answer.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or isinstance(hint, TypeVar):
+        return ""
+    if origin in (Union, types.UnionType):
+        found = [mismatch(value, each, at) for each in arguments]
+        return "" if "" in found else max(found, key=len)
+    if origin is Literal:
+        return "" if value in arguments else at or "."
+    plain = origin or hint
+    if plain is float:
+        return "" if isinstance(value, int | float) and not isinstance(value, bool) else at or "."
+    is_text = isinstance(value, str) and plain is not str
+    if is_text or not isinstance(value, plain) or (isinstance(value, bool) and plain is int):
+        return at or "."
+    if dataclasses.is_dataclass(value):
+        hints = typing.get_type_hints(type(value))
+        fields = (mismatch(getattr(value, f.name), hints[f.name], f"{at}.{f.name}") for f in dataclasses.fields(value))
+        return next(filter(None, fields), "")
+    if isinstance(value, Mapping) and len(arguments) == 2:
+        return next(filter(None, (mismatch(each, arguments[1], f"{at}.{key}") for key, each in value.items())), "")
+    if isinstance(value, list | tuple) and arguments:
+        same = arguments[0] if plain is not tuple or arguments[-1] is ... else None
+        hints_of = [same] * len(value) if same is not None else list(arguments)
+        if len(hints_of) != len(value):
+            return at or "."
+        pairs = enumerate(zip(value, hints_of, strict=True))
+        return next(filter(None, (mismatch(each, of, f"{at}[{index}]") for index, (each, of) in pairs)), "")
+    return ""
 
 
 def append_line(path: Path, document: Any) -> None:

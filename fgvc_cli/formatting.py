@@ -13,6 +13,20 @@ from pathlib import Path
 from fgvc_cli.errors import UsageError
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with a leading `~` or `~user` replaced by the home folder.
+
+    Raises:
+        UsageError: the user is unknown, or the path is empty.
+    """
+    if not str(path):
+        raise UsageError("a path is empty; name a folder or a file (an unset variable of the shell?)")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: the home folder of that user is unknown; write the path in full") from None
+
+
 def run_labels(runs: Sequence[str]) -> list[str]:
     """Return the name of each run's folder, or its path if several folders have that name."""
     names = [Path(run).absolute().name for run in runs]  # absolute: the name of "." is empty

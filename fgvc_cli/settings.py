@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from fgvc_cli.formatting import parse_bytes
+from fgvc_cli.formatting import expanded, parse_bytes
 
 ALL_PLUGINS = "all"
 """In FGVC_DISABLE_PLUGINS: every external plugin."""
@@ -96,7 +96,7 @@ class Settings:
             return self.changed(origin, **{name: tuple(part.strip() for part in text.split(",") if part.strip())})
         if name == "cache_limit":
             return self.changed(origin, cache_limit=parse_bytes(text, origin))
-        return self.changed(origin, **{name if name == "runs" else f"{name}_given": Path(text).expanduser()})
+        return self.changed(origin, **{name if name == "runs" else f"{name}_given": expanded(text)})
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -95,6 +96,7 @@ class FgvcGroup(QuickParameters, TyperGroup):
     ) -> Any:
         """Run the command line, print any error in one line, and exit."""
         try:
+            _refuse_empty(sys.argv[1:] if args is None else args)
             arguments, chosen = take_global_options(sys.argv[1:] if args is None else args, settings.current())
             with settings.override(chosen), console.active(quiet=chosen.quiet):
                 return self._run(arguments, prog_name, complete_var, standalone_mode, extra)
@@ -164,6 +166,20 @@ WITH_VALUE = {"--" + name.replace("_", "-"): name for name in settings.VARIABLES
 
 EXAMPLES = {"--cache-limit": "50GB", "--disable-plugins": "NAME,NAME", "--only-plugins": "NAME,NAME"}
 """Values for messages."""
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse empty arguments, which an unset shell variable leaves: an empty path would be the current folder."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument == "--":
+            return
+        if not argument or EMPTY_OPTION.fullmatch(argument):
+            name = argument.rstrip("=") or (before if before.startswith("-") else "")
+            what = f"{name} has an empty value" if name else "an argument is empty"
+            raise UsageError(f"{what}; leave it out, or check the shell variable that was to fill it")
+
+
+EMPTY_OPTION = re.compile(r"--[a-z-]+=")
 
 
 def take_global_options(arguments: Sequence[str], current: Settings) -> tuple[list[str], Settings]:

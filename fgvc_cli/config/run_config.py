@@ -13,6 +13,7 @@ from fgvc_cli.config.layering import Layer, Recipe, base_component, merge, read_
 from fgvc_cli.config.renamed import current_document
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_cli.formatting import expanded
 from fgvc_cli.options import as_toml, build, parse_setting
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import DatasetSpec
@@ -198,7 +199,7 @@ def read_config(path: Path) -> tuple[Layer, str | None]:
         UsageError: it has an unknown section.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise FgvcError(f"{path}: {error.strerror or error}; give a TOML file such as a run's config.toml") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -206,6 +207,8 @@ def read_config(path: Path) -> tuple[Layer, str | None]:
     document = current_document(document)
     document.pop("fgvc", None)
     recipe = document.pop("recipe", None)
+    if recipe is not None and not isinstance(recipe, str):
+        raise UsageError(f"{path}: recipe={recipe}: expected the name of a recipe")
     check_sections(document, str(path))
     return document, recipe
 
@@ -245,8 +248,15 @@ def _components(settings: Sequence[Layer], base: Recipe, registry: Registry) -> 
     return {kind: registry.find(kind, names[kind]) for kind in COMPONENTS}  # type: ignore[arg-type]
 
 
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+def _path(text: Any) -> Path:
+    if not isinstance(text, str):
+        raise UsageError(f"dataset.data={text}: expected a path")
+    path = expanded(text).absolute()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"`data={path}`: the name is not valid UTF-8; rename the folder") from None
+    return path
 
 
 def _choice(component: Component, layers: Sequence[Layer]) -> Choice:

@@ -7,6 +7,11 @@ from typing import Literal
 
 from fgvc_cli.options import option
 
+MANY = 1_000_000
+"""More than any training has of epochs, or of images in a batch."""
+MAX_SEED = 2**63 - 1
+"""Largest seed that torch takes."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -23,13 +28,18 @@ class TrainOptions:
         "random", "initial weights of the head; probe: logistic regression on the embedding of the initial backbone"
     )
     partial_weights: bool = option(False, "load a weights file that lacks many of the backbone's entries")
-    epochs: int = option(30, "number of passes over the training images", minimum=0)
-    batch_size: int = option(32, "images per forward pass, of each process", minimum=1)
-    grad_accum_steps: int = option(1, "forward passes whose gradients are accumulated for one update", minimum=1)
-    image_size: int = option(224, "side of the square input images in pixels", minimum=16)
+    epochs: int = option(30, "number of passes over the training images", minimum=0, maximum=MANY)
+    batch_size: int = option(32, "images per forward pass, of each process", minimum=1, maximum=MANY)
+    grad_accum_steps: int = option(
+        1, "forward passes whose gradients are accumulated for one update", minimum=1, maximum=MANY
+    )
+    image_size: int = option(224, "side of the square input images in pixels", minimum=16, maximum=8192)
     crop_pct: float = option(0.875, "fraction of the resized side that the crop keeps", minimum=0.1, maximum=1)
     resize: int = option(
-        0, "side in pixels that images are resized to before the crop; 0: image_size / crop_pct", minimum=0
+        0,
+        "side in pixels that images are resized to before the crop; 0: image_size / crop_pct",
+        minimum=0,
+        maximum=16384,
     )
     crop_mode: Literal["center", "squash"] = option(
         "center", "how images become square: center resizes the short side and crops, squash resizes both sides"
@@ -100,7 +110,7 @@ class TrainOptions:
         0.15, "fraction of the training images held out if the dataset has no validation split", minimum=0, maximum=0.9
     )
     val_seed: int | None = option(
-        None, "seed of the held-out images, and of splits that a dataset draws; none: seed", minimum=0
+        None, "seed of the held-out images, and of splits that a dataset draws; none: seed", minimum=0, maximum=MAX_SEED
     )
     val_by: Literal["auto", "name", "position"] = option(
         "auto",
@@ -116,7 +126,7 @@ class TrainOptions:
     cache: Literal["auto", "on", "off"] = option(
         "auto", "cache decoded images on disk between epochs; auto: if they fit the cache limit"
     )
-    seed: int = option(0, "random seed of weights, order, augmentation and dropout", minimum=0)
+    seed: int = option(0, "random seed of weights, order, augmentation and dropout", minimum=0, maximum=MAX_SEED)
     precision: Literal["auto", "fp32", "bf16"] = option("auto", "numeric precision; auto: bf16 on GPUs that support it")
     channels_last: Literal["auto", "on", "off"] = option(
         "auto", "channels-last memory format; auto: for backbones that gain from it"
@@ -124,7 +134,9 @@ class TrainOptions:
     compile: bool = option(False, "compile the model with torch.compile")
     device: str = option("auto", "device: auto, cpu, cuda, cuda:N or mps")
     track: tuple[str, ...] = option((), "experiment trackers to log to")
-    workers: int = option(-1, "data-loading processes; -1: by device, 0: load in the main process", minimum=-1)
+    workers: int = option(
+        -1, "data-loading processes; -1: by device, 0: load in the main process", minimum=-1, maximum=512
+    )
     strict_data: bool = option(False, "stop at the first unreadable image")
 
     @property

@@ -119,7 +119,7 @@ def read_run(run: Run, evaluation: Path) -> ComparedRun:
         FgvcError: a file is missing or damaged, or the evaluation's files do not match.
     """
     try:
-        config = current_document(tomllib.loads(run.config_file.read_text(encoding="utf-8")))
+        config = current_document(tomllib.loads(run.config_file.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError) as error:
         raise FgvcError(f"{run.config_file} cannot be read ({error}); restore it, or leave the run out") from error
     settings = {section: table for section, table in config.items() if isinstance(table, dict)}

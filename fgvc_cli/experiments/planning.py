@@ -21,6 +21,7 @@ from fgvc_cli.experiments.study import (
     parse_study,
     read_study_file,
 )
+from fgvc_cli.formatting import expanded
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.specs import KINDS, Kind
 from fgvc_cli.training.setup import WITH_WEIGHTS, WITHOUT_WEIGHTS, draft
@@ -215,5 +216,5 @@ def _absolute(layer: Layer) -> Layer:
     """Make the path `data` independent of the current folder."""
     if "data" not in layer.get("dataset", {}):
         return layer
-    data = str(Path(str(layer["dataset"]["data"])).expanduser().absolute())
+    data = str(expanded(str(layer["dataset"]["data"])).absolute())
     return {**layer, "dataset": {**layer["dataset"], "data": data}}

@@ -136,7 +136,7 @@ def read_study_file(path: Path) -> StudyFile:
         UsageError: it has an unknown key or a bad value.
     """
     try:
-        return parse_study(path.read_text(encoding="utf-8"), str(path))
+        return parse_study(path.read_text(encoding="utf-8-sig"), str(path))
     except OSError as error:
         raise FgvcError(f"{path}: {error.strerror or error}. Study files are described in docs/studies.md") from error
     except UnicodeDecodeError as error:

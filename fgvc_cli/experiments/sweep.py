@@ -135,7 +135,9 @@ class Sweep:
         """Yield the settings of the study that differ in a run that has started: `train.epochs 1 (study: 2)`."""
         assert self.folder is not None
         try:
-            of_run: Mapping[str, Any] = tomllib.loads(self.folder.run(run.name).config_file.read_text(encoding="utf-8"))
+            of_run: Mapping[str, Any] = tomllib.loads(
+                self.folder.run(run.name).config_file.read_text(encoding="utf-8-sig")
+            )
         except (OSError, ValueError):  # the run has not started, or resuming it will report the error
             return
         of_study = self._config(run).as_document()

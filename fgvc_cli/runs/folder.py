@@ -102,7 +102,7 @@ class Run(os.PathLike[str]):
             FgvcError: the file is missing or damaged.
         """
         try:
-            return current_document(tomllib.loads(self.config_file.read_text(encoding="utf-8")))
+            return current_document(tomllib.loads(self.config_file.read_text(encoding="utf-8-sig")))
         except (OSError, ValueError) as error:
             raise FgvcError(f"{self.config_file} cannot be read: {error}") from error
 

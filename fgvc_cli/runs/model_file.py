@@ -19,6 +19,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.files import replacing
 from fgvc_cli.options import as_toml, build
 from fgvc_cli.registry import Component, Registry, get_registry
+from fgvc_cli.runs.description import check_description
 from fgvc_cli.runs.folder import MODEL_FILE
 from fgvc_cli.specs import HeadSpec, Kind
 
@@ -120,7 +121,7 @@ def _document(path: Path, file: Any) -> Any:
         raise FgvcError(f"{path} was not written by fgvc: it lacks class names and preprocessing")
     try:
         return json.loads(metadata[KEY])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FgvcError(f"{path} is damaged: its metadata is not JSON. Restore it, or train again.") from error
 
 
@@ -203,7 +204,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     file = model_file(Path(path))
     document = load_document(file)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise FgvcError(f"{file} was written by another version of fgvc (format {document.get('format')}): update fgvc")
+        found = document.get("format") if isinstance(document, dict) else None
+        raise FgvcError(f"{file} was written by another version of fgvc (format {found!r:.40}): update fgvc")
+    check_description(document, file)
     return document
 
 
@@ -275,6 +278,10 @@ def _build(file: Path, cls: type[C], image_size: int | None = None) -> C:
         head = build_head(head_component, head_options, backbone, len(document["classes"]))
     except (KeyError, TypeError) as error:
         raise FgvcError(f"{file} is damaged: its metadata lacks {error}. Train again, or restore the file.") from error
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, FgvcError):
+            raise
+        raise FgvcError(f"{file} is damaged: its metadata is invalid: {error}. Train again, or restore it.") from error
     return cls(backbone, head, document["classes"], preprocessing)
 
 

@@ -191,13 +191,25 @@ def _write(
     model_file.save(path, found, document)
 
 
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Turn the errors that a state of other types and keys causes into an `FgvcError` that names the file."""
+    try:
+        yield
+    except FgvcError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise FgvcError(f"{path} is damaged ({type(error).__name__}: {error}); restore it, or train again") from error
+
+
 def saved_weights(path: Path) -> str:
     """Return the line in a saved state on what the weights were initialized from.
 
     Raises:
         FgvcError: the file is damaged.
     """
-    return str(model_file.load_document(path)["progress"]["weights"])
+    with _damage_reported(path):
+        return str(model_file.load_document(path)["progress"]["weights"])
 
 
 def recorded_data(run: Run) -> DataIdentity | None:
@@ -207,9 +219,10 @@ def recorded_data(run: Run) -> DataIdentity | None:
         FgvcError: the state or the model file is damaged.
     """
     if run.state_file.is_file():
-        progress = model_file.load_document(run.state_file)["progress"]
-        if progress.get("data"):
-            return DataIdentity.recorded(progress)
+        with _damage_reported(run.state_file):
+            progress = model_file.load_document(run.state_file)["progress"]
+            if progress.get("data"):
+                return DataIdentity.recorded(progress)
     return DataIdentity.recorded(model_file.read_metadata(run.model_file)) if run.model_file.is_file() else None
 
 
@@ -225,6 +238,13 @@ def load_state_file(
     Raises:
         FgvcError: the file is damaged, does not match, or was written by a different number of processes.
     """
+    with _damage_reported(path):
+        return _load_state(path, classifier, optimizer, update, ema)
+
+
+def _load_state(
+    path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, ema: WeightAverage | None
+) -> Progress:
     found, document = model_file.load(path)
     if document.get("format") != FORMAT:
         raise FgvcError(f"{path} was written by another version of fgvc: resume with that version")

@@ -194,3 +194,9 @@ def test_an_invalid_cache_limit_is_refused(monkeypatch, limit):
     monkeypatch.setenv("FGVC_CACHE_LIMIT", "1GB" if limit else "lots")
     result = run("show", "settings", *(["--cache-limit", limit] if limit else []))
     assert result.exit_code == 2 and f"{limit or 'FGVC_CACHE_LIMIT lots'}: give a size" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("train", "--data", ""), ("train", "--data="), ("predict", "")])
+def test_empty_arguments_are_not_the_current_folder(fgvc, arguments):
+    result = fgvc(*arguments)
+    assert result.exit_code == 2 and "empty" in result.stderr and result.stderr.count("\n") == 1

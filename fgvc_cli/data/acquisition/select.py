@@ -11,6 +11,7 @@ from fgvc_cli.config.run_config import check_path, dataset_for, dataset_settings
 from fgvc_cli.contracts import Dataset, Provision
 from fgvc_cli.data.splits import dataset_request, open_dataset
 from fgvc_cli.errors import FgvcError, UsageError, cause_of
+from fgvc_cli.formatting import expanded
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, Registry
 
@@ -74,7 +75,7 @@ def choose_dataset(name: str | None, path: Path | None, texts: Sequence[str], re
     Raises:
         UsageError: neither is given, there is no such dataset, it does not read such a path, or an option is wrong.
     """
-    path = None if path is None else path.expanduser().absolute()
+    path = None if path is None else expanded(path).absolute()
     if name is not None:
         component = _named(name, registry)
         if path is not None:
@@ -92,6 +93,6 @@ def _named(name: str, registry: Registry) -> Component:
     try:
         return registry.find("dataset", name)
     except UsageError:
-        if Path(name).expanduser().exists():
+        if expanded(name).exists():
             raise UsageError(f"'{name}' is a path, not the name of a dataset: use `data={name}`") from None
         raise

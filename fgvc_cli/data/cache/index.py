@@ -20,7 +20,7 @@ from fgvc_cli import files, settings
 from fgvc_cli.data.images import CachedResize
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.files import FileLock, Locked
-from fgvc_cli.formatting import bytes_text
+from fgvc_cli.formatting import bytes_text, expanded
 
 IMAGES, ABOUT, USE_LOCK = "images", "about.json", "use.lock"
 """Names: folder of all decode caches below the cache directory, and files in each."""
@@ -57,7 +57,7 @@ class CacheInfo:
 
     def is_of(self, name: str) -> bool:
         """Return whether it belongs to the dataset of this name, or to the folder of this path."""
-        folder = Path(name).expanduser().absolute()
+        folder = expanded(name).absolute()
         return self.data == name or self.data.startswith(f"{name} (") or self.data.endswith(f" ({folder})")
 
 

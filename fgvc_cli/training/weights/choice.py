@@ -11,7 +11,7 @@ from typing import Literal
 
 from fgvc_cli.contracts import Backbone, PretrainedWeights, WeightsReport
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.formatting import bytes_text
+from fgvc_cli.formatting import bytes_text, expanded
 from fgvc_cli.training.weights.checkpoint import INDEX, split_key
 from fgvc_cli.training.weights.hub import probe
 from fgvc_cli.training.weights.parts import load_state
@@ -129,7 +129,7 @@ def _as_file(wanted: str) -> str | None:
     if wanted in ("auto", "imagenet"):
         return None
     text, key = split_key(wanted)
-    path, end = Path(text).expanduser(), f"#{key}" if key else ""
+    path, end = expanded(text), f"#{key}" if key else ""
     for file in (path, path / "model.safetensors", path / f"model.safetensors{INDEX}"):
         if file.is_file():
             return f"{file}{end}"
