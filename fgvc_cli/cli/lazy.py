@@ -6,13 +6,16 @@ import importlib
 import re
 import shlex
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import takewhile
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from fgvc_cli.errors import UsageError
 from fgvc_cli.settings import VARIABLES
 from fgvc_cli.specs import KINDS
 
@@ -32,6 +35,22 @@ class QuickParameters:
             if takes_one and "process_value" not in vars(parameter):
                 parameter.process_value = partial(_process, parameter, parameter.process_value)
         return parameters
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; an option that takes one value may be given once."""
+        names = {name: p for p in self.get_params(ctx) if _takes_one_value(p) for name in p.opts}
+        given = Counter(names[name] for a in takewhile("--".__ne__, args) if (name := a.partition("=")[0]) in names)
+        for parameter, count in given.items():
+            if count > 1:
+                raise UsageError(f"{parameter.opts[0]} is given {count} times; it takes one value")
+        parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        return parsed
+
+
+def _takes_one_value(parameter: Any) -> bool:
+    if parameter.param_type_name != "option":
+        return False
+    return not (parameter.multiple or parameter.is_flag or parameter.count) and parameter.nargs == 1
 
 
 class QuickCommand(QuickParameters, TyperCommand):

@@ -111,7 +111,10 @@ def train(
     try:
         if resume is not None:
             if others := common.given_options(context, but=("resume", "allow_changed_data", "offline", "json")):
-                raise UsageError(f"--resume keeps the run's own settings; leave out {', '.join(others)}")
+                raise UsageError(
+                    f"--resume keeps the run's own settings; leave out {', '.join(others)} (train.device, "
+                    f"train.workers and dataset.data can be changed in {resume / 'config.toml'})"
+                )
             result = training.resume(resume, get_registry(), [TrainingView()], offline, allow_changed_data)
         elif allow_changed_data:
             raise UsageError("--allow-changed-data needs --resume RUN; a new run records the data as it is")

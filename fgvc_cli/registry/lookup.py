@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from typing import Any
 
@@ -137,11 +137,20 @@ class Registry:
             problem += f": the family '{families[0].pattern}' has no such member"
         parts = [
             f"{problem}.",
-            did_you_mean(name.lower(), names).strip(),
+            (self._in_family(kind, name) or did_you_mean(name.lower(), names)).strip(),
             f"Known: {shown}.",
             *self.not_loaded(name),
         ]
         return UsageError(" ".join(part for part in parts if part))
+
+    def _in_family(self, kind: Kind, name: str) -> str:
+        """Return `" Did you mean 'timm/x'?"` if a family has a member of this name, or an empty string."""
+        for registered in self.families(kind):
+            member = f"{registered.family.prefix}{name}"
+            with suppress(FgvcError):
+                if "/" not in name and _resolve(registered, member) is not None:
+                    return f" Did you mean '{member}'?"
+        return ""
 
     def _unknown_distribution(self, kind: Kind, name: str, distribution: str) -> UsageError:
         """Return the error for `distribution:name` when no plugin of the distribution is loaded."""

@@ -244,6 +244,12 @@ def resume(
         weights = saved_weights(run.state_file) if run.state_file.is_file() else None
         plan = _agreed(lambda: plan_resumed([settings], recipe, weights, registry, offline), ranks, registry)
         trackers = list(map(TrackerCallback, plan.config.trackers))
+        moved = plan.config.data
+        if moved is not None and not moved.exists():
+            raise FgvcError(
+                f"`resume={path}`: its data {moved} does not exist; if it was moved, change dataset.data in "
+                f"{run.config_file}"
+            )
         dataset, splits, data = _open(plan.config, ranks)
         if weights is not None:
             data = _data_to_resume_with(run, data, allow_changed_data)

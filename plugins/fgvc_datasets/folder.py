@@ -10,6 +10,7 @@ from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.contracts.dataset import names_digest
 from fgvc_cli.errors import UsageError
 from fgvc_datasets.folder_layout import find_layout
+from fgvc_datasets.folder_names import similar_names
 from fgvc_datasets.options import FolderOptions
 
 
@@ -34,7 +35,8 @@ class FolderDataset(Dataset):
         self.class_names = tuple(
             sorted({label for classes in self._images.values() for label, images in classes.items() if images})
         )
-        for note in self._layout.notes:
+        similar = similar_names(self.class_names)
+        for note in [*self._layout.notes, *([f"{self.folder}: {similar}"] if similar else [])]:
             request.note(note)
 
     def splits(self) -> tuple[str, ...]:

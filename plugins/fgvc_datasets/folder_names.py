@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -46,3 +47,15 @@ def _divided(word: str) -> list[str]:
         if start != word and any(start in names for names in USUAL_NAMES.values()):
             return [start, ending]
     return [word]
+
+
+def similar_names(names: Iterable[str]) -> str:
+    """Describe the first two class names that differ only in case, Unicode form or blanks: they may be one class."""
+    first_of: dict[str, str] = {}
+    for name in names:
+        other = first_of.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), name)
+        if other != name:
+            same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
+            how = " (their letters are composed and decomposed Unicode)" * same
+            return f"'{other}' and '{name}' are two classes{how}; if they are one, use one spelling"
+    return ""

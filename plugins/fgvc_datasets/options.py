@@ -42,9 +42,11 @@ class FolderOptions:
 class TableOptions:
     """Options of `table`. By default, columns are found by their usual names, in upper or lower case."""
 
-    path: str | None = option(None, "column of image paths; usual names: path, file, filename, image, image_path")
+    path: str | None = option(
+        None, "column of image paths; usual names: path, file, filename, file_name, image, image_path"
+    )
     label: str | None = option(None, "column of classes; usual names: label, class, class_name, category")
-    split: str | None = option(None, "column of splits; usual names: split, set, subset, partition")
+    split: str | None = option(None, "column of splits; usual names: split, set, subset, partition, is_valid")
     root: str | None = option(
         None, "folder that image paths are relative to, itself relative to the table's folder; none: the table's folder"
     )

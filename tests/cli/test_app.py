@@ -200,3 +200,19 @@ def test_an_invalid_cache_limit_is_refused(monkeypatch, limit):
 def test_empty_arguments_are_not_the_current_folder(fgvc, arguments):
     result = fgvc(*arguments)
     assert result.exit_code == 2 and "empty" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_an_option_of_one_value_is_given_once(fgvc, tmp_path):
+    result = fgvc(
+        "train",
+        "--data",
+        tmp_path,
+        "--epochs",
+        1,
+        f"--data={tmp_path}",
+        "--set",
+        "train.seed=1",
+        "--set",
+        "train.seed=2",
+    )
+    assert result.exit_code == 2 and "--data is given 2 times" in result.stderr

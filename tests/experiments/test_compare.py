@@ -96,7 +96,7 @@ def test_a_damaged_file_is_named(tmp_path, make_run, file):
 @pytest.mark.parametrize(
     ("file", "key", "value", "said"),
     [
-        ("summary.json", "seconds", None, "minutes"),
+        ("summary.json", "seconds", None, "seconds"),
         ("summary.json", "seed", "x", "seed"),
         ("summary.json", "versions", {}, "version"),
         ("evaluation/test/summary.json", "top1", "x", "top1"),

@@ -33,6 +33,7 @@ from fgvc_cli.explaining import dataset
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainer
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.records import Component, Origin, PluginRecord
+from fgvc_cli.runs.model_file import save
 from fgvc_cli.scoring.model import ReadyClassifier
 
 SIDE = 8
@@ -257,7 +258,7 @@ def run_of(
             f"recipe = 'scratch'\n[dataset]\nname = 'folder'\ndata = '{lamps}'\n[train]\nseed = 0\n"
         )
         model_file = run / "model.safetensors"
-        model_file.touch()
+        save(model_file, {}, {"format": 1})
         made[model_file] = ready(model_file=model_file, **more)
         return model_file
 

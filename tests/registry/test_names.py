@@ -216,3 +216,10 @@ def test_kinds_in_singular_and_plural():
     assert check_kind("Heads") == "head"
     with pytest.raises(UsageError, match=r"unknown kind of component 'haed'\. Did you mean 'head'"):
         check_kind("haed")
+
+
+def test_a_member_of_a_family_is_suggested_without_its_prefix() -> None:
+    from fgvc_cli.registry import get_registry
+
+    with pytest.raises(UsageError, match="Did you mean 'timm/resnet18'"):
+        get_registry().find("backbone", "resnet18")

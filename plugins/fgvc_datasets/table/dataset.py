@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import unicodedata
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
+from fgvc_cli.contracts.dataset import IMAGE_SUFFIXES
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_datasets.folder_names import similar_names
 from fgvc_datasets.options import TableOptions
 from fgvc_datasets.table.rows import Row, read_table
 
@@ -45,9 +46,11 @@ class TableDataset(Dataset):
         self.root = _root(self.file, options)
         table = read_table(self.file, options)
         self._rows = _by_split(table.rows, self.file, request)
+        self._suffix = self._find_suffix(table.rows, request)
         self._check_first_images(table.rows)
         self.class_names = _sorted_names({row.label for row in table.rows})
-        _note_similar(self.class_names, self.file, request)
+        if similar := similar_names(self.class_names):
+            request.note(f"{self.file}: {similar}")
         self._origin = "" if table.has_splits else f"all of {self.file}, which has no column of splits"
 
     def splits(self) -> tuple[str, ...]:
@@ -58,7 +61,8 @@ class TableDataset(Dataset):
         """Return the images of one split, in the order of the table."""
         index_of = {label: index for index, label in enumerate(self.class_names)}
         rows, root = self._rows[name], os.fspath(self.root)
-        images = [Path(os.path.join(root, row.path)) for row in rows]  # noqa: PTH118  joining Path objects is 3x slower
+        end = self._suffix
+        images = [Path(os.path.join(root, row.path + end)) for row in rows]  # noqa: PTH118  Path objects are 3x slower
         labels = [index_of[row.label] for row in rows]
         return Split(name, images, labels, [row.path for row in rows], origin=self._origin)
 
@@ -76,8 +80,20 @@ class TableDataset(Dataset):
             "rows_sha256": digest.hexdigest(),
         }
 
+    def _find_suffix(self, rows: list[Row], request: DatasetRequest) -> str:
+        """Return the suffix to append to paths that are identifiers without one, or an empty string."""
+        first = [row.path for row in rows[:CHECKED]]
+        if any(os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES for path in first):  # noqa: PTH122  not yet a path
+            return ""
+        for suffix in sorted(IMAGE_SUFFIXES, key=lambda suffix: (suffix not in (".jpg", ".jpeg", ".png"), suffix)):
+            for ending in (suffix, suffix.upper()):
+                if any((self.root / f"{path}{ending}").is_file() for path in first):
+                    request.note(f"{self.file}: paths without a suffix are read as {first[0]}{ending}")
+                    return ending
+        return ""
+
     def _check_first_images(self, rows: list[Row]) -> None:
-        first = [self.root / row.path for row in rows[:CHECKED]]
+        first = [self.root / (row.path + self._suffix) for row in rows[:CHECKED]]
         if not any(path.is_file() for path in first):
             number = f"of the first {len(first)} images" if len(rows) > len(first) else f"of its {len(first)} images"
             windows = "; replace \\ between folders by /" if "\\" in rows[0].path and os.sep == "/" else ""
@@ -144,16 +160,6 @@ def _note_repeated(repeated: list[Row], shared: list[list[Row]], file: Path, req
         number = "1 image is" if len(shared) == 1 else f"{len(shared):,} images are"
         splits = " and ".join(row.split for row in shared[0])
         request.note(f"{file}: {number} in more than one split, such as {shared[0][0].path} in {splits}")
-
-
-def _note_similar(names: Iterable[str], file: Path, request: DatasetRequest) -> None:
-    """Note the first two classes whose names differ only in case or Unicode form: they may be one class."""
-    first_of: dict[str, str] = {}
-    for name in names:
-        other = first_of.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
-        if other != name:
-            request.note(f"{file}: '{other}' and '{name}' are two classes; if they are one, use one spelling")
-            return
 
 
 def _sorted_names(names: Iterable[str]) -> tuple[str, ...]:

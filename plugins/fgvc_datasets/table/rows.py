@@ -19,6 +19,8 @@ USUAL_COLUMNS = {
     "label": ("label", "class", "class_name", "category"),
     "split": ("split", "set", "subset", "partition"),
 }
+OTHER_COLUMNS = {"path": ("file_name", "filepath", "file_path", "image_id"), "label": (), "split": ("is_valid",)}
+"""Names that count if there is no column of a usual name."""
 ORDER = "path, label or path, label, split"
 """The columns of a table without header."""
 
@@ -33,6 +35,7 @@ class Columns:
         split: of the split; None if the table has none.
         width: number of columns.
         header: whether the first line names the columns.
+        boolean: whether the column of splits is `is_valid`, whose values are true and false.
     """
 
     path: int
@@ -40,6 +43,7 @@ class Columns:
     split: int | None
     width: int
     header: bool
+    boolean: bool = False
 
 
 def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Columns:
@@ -59,7 +63,8 @@ def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Col
     split = _column(names, "split", options.split, where)
     if path is None or label is None:
         raise FgvcError(_not_found(names, "path" if path is None else "label", where))
-    return Columns(path, label, split, len(names), header=True)
+    boolean = split is not None and names[split].lower() == "is_valid"
+    return Columns(path, label, split, len(names), header=True, boolean=boolean)
 
 
 def _without_header(cells: Sequence[str], where: str) -> Columns:
@@ -91,6 +96,7 @@ def _column(names: Sequence[str], kind: str, wanted: str | None, where: str) -> 
             raise FgvcError(_same_name(wanted, kind, where))
         return found[0]
     usual = [index for index, name in enumerate(lowered) if name in USUAL_COLUMNS[kind]]
+    usual = usual or [index for index, name in enumerate(lowered) if name in OTHER_COLUMNS[kind]]
     if len(usual) > 1:
         if len({names[index] for index in usual}) == 1:
             raise FgvcError(_same_name(names[usual[0]], kind, where))
@@ -121,6 +127,8 @@ DELIMITERS = {".tsv": "\t"}
 
 ANY_DELIMITER = ",;\t"
 
+IS_VALID = {"true": "val", "1": "val", "false": "train", "0": "train"}
+"""Splits by the values of a column `is_valid`."""
 SPLIT_OF = {usual: split for split, names in USUAL_NAMES.items() for usual in names}
 
 
@@ -202,13 +210,18 @@ def _row(cells: Sequence[str], line: int, columns: Columns, file: Path) -> Row:
         raise FgvcError(f"{where}: the {'label' if path else 'path'} is empty")
     if "\0" in path:
         raise FgvcError(f"{where}: the path contains a null byte; the file is damaged")
-    return Row(line, path, label, "train" if columns.split is None else _split(cells[columns.split].strip(), where))
+    return Row(
+        line,
+        path,
+        label,
+        "train" if columns.split is None else _split(cells[columns.split].strip(), where, columns.boolean),
+    )
 
 
-def _split(name: str, where: str) -> str:
-    split = split_named(name)
+def _split(name: str, where: str, boolean: bool) -> str:
+    split = IS_VALID.get(name.lower()) if boolean else split_named(name)
     if split is None:
-        known = ", ".join(SPLIT_OF)
+        known = ", ".join(IS_VALID if boolean else SPLIT_OF)
         given = f"'{name}' is not a split" if name else "the split is empty"
         raise FgvcError(f"{where}: {given}.{did_you_mean(name.lower(), SPLIT_OF)} Splits: {known}")
     return split

@@ -241,3 +241,9 @@ def test_the_folder_that_was_meant_is_named(tmp_path: Path) -> None:
     (tmp_path / "flat/labels.csv").touch()
     with pytest.raises(FgvcError, match=r"test/ and train/ have images but no class folders.*labels\.csv"):
         Opened(tmp_path / "flat")
+
+
+@pytest.mark.parametrize(("one", "other"), [("Jay", "jay"), ("Grünfink", "Gru\u0308nfink"), ("jay", "jay ")])
+def test_class_names_that_look_alike_are_noted(tmp_path: Path, one: str, other: str) -> None:
+    write(tmp_path, f"{one}/1.png", f"{other}/1.png")
+    assert "are two classes" in shape(tmp_path)[2]

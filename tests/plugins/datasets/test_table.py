@@ -221,3 +221,19 @@ def test_identity_changes_with_labels_and_rows_alone(folder: Path) -> None:
     assert len(same | {digest("a.jpg,cat\nb.jpg,cat\n"), digest("b.jpg,dog\na.jpg,cat\n")}) == 3
     identity = Opened(folder, "a.jpg,cat,train\nb.jpg,dog,test\n").dataset.identity()
     assert identity["images"] == {"train": 1, "test": 1} and identity["file"] == str(folder / "photos.csv")
+
+
+def test_columns_of_other_libraries(folder: Path) -> None:
+    text = "file_name,label,is_valid\na.jpg,cat,False\nb.jpg,dog,False\nsub/c.png,cat,True\n"
+    opened = Opened(folder, text)
+    assert opened.rows() == AB and opened.rows("val") == [("sub/c.png", "cat")]
+    with pytest.raises(FgvcError, match="'2' is not a split.*true"):
+        Opened(folder, text.replace("True", "2"))
+    assert Opened(folder, "image_id,path,label\n1,a.jpg,cat\n2,b.jpg,dog\n").rows() == AB
+
+
+def test_identifiers_without_a_suffix(folder: Path) -> None:
+    opened = Opened(folder, "image_id,label\na,cat\nb,dog\n")
+    assert opened.rows() == [("a", "cat"), ("b", "dog")]
+    assert [path.name for path in opened.dataset.split("train").images] == ["a.jpg", "b.jpg"]
+    assert "a.jpg" in opened.notes[0]
