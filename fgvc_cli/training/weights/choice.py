@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from fgvc_cli.contracts import Backbone, PretrainedWeights, WeightsReport
