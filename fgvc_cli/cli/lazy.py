@@ -6,7 +6,6 @@ import importlib
 import re
 import shlex
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import takewhile
@@ -37,20 +36,17 @@ class QuickParameters:
         return parameters
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line; an option that takes one value may be given once."""
-        names = {name: p for p in self.get_params(ctx) if _takes_one_value(p) for name in p.opts}
-        given = Counter(names[name] for a in takewhile("--".__ne__, args) if (name := a.partition("=")[0]) in names)
-        for parameter, count in given.items():
-            if count > 1:
-                raise UsageError(f"{parameter.opts[0]} is given {count} times; it takes one value")
+        """Parse the command line; of most options given twice the last counts, as usual."""
+        before = list(takewhile("--".__ne__, args))
+        for name in ONCE:
+            if sum(argument == name or argument.startswith(f"{name}=") for argument in before) > 1:
+                raise UsageError(f"{name} is given twice; it takes one folder, file or name, with all images")
         parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         return parsed
 
 
-def _takes_one_value(parameter: Any) -> bool:
-    if parameter.param_type_name != "option":
-        return False
-    return not (parameter.multiple or parameter.is_flag or parameter.count) and parameter.nargs == 1
+ONCE = ("--data", "--dataset")
+"""Options that one could take for lists."""
 
 
 class QuickCommand(QuickParameters, TyperCommand):

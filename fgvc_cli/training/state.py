@@ -239,11 +239,11 @@ def load_state_file(
         FgvcError: the file is damaged, does not match, or was written by a different number of processes.
     """
     with _damage_reported(path):
-        return _load_state(path, classifier, optimizer, update, ema)
+        return _load_state(path, classifier, optimizer, update, averages or {})
 
 
 def _load_state(
-    path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, ema: WeightAverage | None
+    path: Path, classifier: Classifier, optimizer: Optimizer, update: Update, averages: Mapping[str, WeightAverage]
 ) -> Progress:
     found, document = model_file.load(path)
     if document.get("format") != FORMAT:
@@ -258,7 +258,7 @@ def _load_state(
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
     load_state(classifier, model, path)
     optimizer.load_state_dict(model_file.unpack(document["optimizer"], found))
-    for name, average in (averages or {}).items():
+    for name, average in averages.items():
         average.load(model_file.unpack(document["averages"][name], found))
     own = _load_process_state(document, found, others, update)
     set_random_state(classifier.device, [s.to(torch.uint8) for s in own["random"]])

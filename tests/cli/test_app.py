@@ -202,7 +202,7 @@ def test_empty_arguments_are_not_the_current_folder(fgvc, arguments):
     assert result.exit_code == 2 and "empty" in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_an_option_of_one_value_is_given_once(fgvc, tmp_path):
+def test_data_is_given_once(fgvc, tmp_path):
     result = fgvc(
         "train",
         "--data",
@@ -215,4 +215,4 @@ def test_an_option_of_one_value_is_given_once(fgvc, tmp_path):
         "--set",
         "train.seed=2",
     )
-    assert result.exit_code == 2 and "--data is given 2 times" in result.stderr
+    assert result.exit_code == 2 and "--data is given twice" in result.stderr
