@@ -74,6 +74,13 @@ class TrainOptions:
     batch_norm: Literal["batch", "fixed"] = option(
         "batch", "statistics in the backbone's batch norms: of each batch, or fixed at those of its initial weights"
     )
+    lora_rank: int = option(
+        0, "rank of low-rank adapters (LoRA) that train in place of the backbone's weights; 0: none", minimum=0
+    )
+    lora_alpha: float = option(16.0, "adapters are scaled by lora_alpha / lora_rank", minimum=0.001)
+    lora_layers: Literal["linear", "linear+conv"] = option(
+        "linear", "layers of the backbone with adapters: all linear layers, or 1x1 convolutions too"
+    )
     label_smoothing: float = option(
         0.0, "fraction of the target distribution spread over all classes", minimum=0, maximum=1
     )
@@ -154,6 +161,8 @@ class TrainOptions:
             values = getattr(self, name)
             if values is not None and len(values) != 3:
                 raise ValueError(f"{name}={list(values)}: give three numbers (R, G, B), such as [0.5, 0.5, 0.5]")
+        if self.lora_rank and self.freeze == "all" and not (self.freeze_epochs or self.unfreeze_epochs):
+            raise ValueError(f"lora_rank={self.lora_rank} trains nothing with freeze=all; set freeze=none")
         for name in ("freeze_epochs", "unfreeze_epochs"):
             if getattr(self, name) and self.freeze == "none":
                 raise ValueError(

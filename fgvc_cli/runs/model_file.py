@@ -187,12 +187,13 @@ FORMAT = 1
 """Version of the metadata in a model file."""
 
 
-def save_classifier(path: Path, classifier: Classifier, document: dict[str, Any]) -> None:
-    """Write a classifier to a file that is sufficient for prediction.
+def save_classifier(path: Path, classifier: Classifier | Mapping[str, Tensor], document: dict[str, Any]) -> None:
+    """Write a classifier, or its state dict, to a file that is sufficient for prediction.
 
     `document` is the metadata: components, class names, preprocessing, dataset, origin of the weights.
     """
-    save(path, classifier.state_dict(), {"format": FORMAT, **document})
+    state = classifier.state_dict() if isinstance(classifier, Classifier) else classifier
+    save(path, state, {"format": FORMAT, **document})
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -53,15 +53,18 @@ def finish(trainer: Trainer) -> TrainingSummary:
     Without epochs, the imported weights become the model of the run.
     """
     job, run = trainer.job, trainer.run
+    trained = job.freezing.trained(max(0, trainer.progress.epoch - 1))
     if not job.config.train.epochs:
         save_classifier(run.model_file, job.classifier, {**trainer.description, "epoch": 0})
     elif not run.model_file.is_file():
         raise FgvcError(f"{run.path} has no model: no epoch is finished")
     else:
+        if job.adapters is not None:
+            job.adapters.remove()
         state, _ = model_file.load(run.model_file)
         load_state(job.classifier, state, run.model_file)
         viz.learning_curves(run.path / "curves.png", run.metrics)
-    summary = _summary(trainer, _test(trainer))
+    summary = _summary(trainer, _test(trainer), trained)
     files.write_json(run.summary_file, summary.as_json())
     return summary
 
@@ -119,7 +122,7 @@ def _test(trainer: Trainer) -> SplitMetrics | None:
     return split_metrics(scores, class_names)
 
 
-def _summary(trainer: Trainer, test: SplitMetrics | None) -> TrainingSummary:
+def _summary(trainer: Trainer, test: SplitMetrics | None, trained: int) -> TrainingSummary:
     job, progress, metrics = trainer.job, trainer.progress, trainer.run.metrics
     best = metrics[progress.best.epoch] if metrics else None
     val = None if best is None else best.val
@@ -129,7 +132,6 @@ def _summary(trainer: Trainer, test: SplitMetrics | None) -> TrainingSummary:
     splits = [s for s in (job.splits.train, job.splits.val, job.splits.test) if s is not None]
     parts = job.classifier.backbone, job.classifier.head
     backbone, head = (sum(p.numel() for p in part.parameters()) for part in parts)
-    trained = job.freezing.trained(max(0, progress.epoch - 1))
     return TrainingSummary(
         run=trainer.run.name,
         classes=classes,

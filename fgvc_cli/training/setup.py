@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -31,10 +31,11 @@ from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import model_file
-from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract
+from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract, save_classifier
 from fgvc_cli.specs import HeadSpec
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.freezing import Freezing
+from fgvc_cli.training.lora import Adapters, add_adapters
 from fgvc_cli.training.teacher import Teacher, load_teacher
 from fgvc_cli.training.weights.choice import apply, choose
 from fgvc_cli.training.weights.parts import TargetHead, load_file
@@ -73,6 +74,7 @@ class Job:
         notes: lines a user should know before training.
         ranks: the processes that train.
         teacher: whose predictions are part of the targets; None without.
+        adapters: in the backbone; None without LoRA.
     """
 
     config: RunConfig
@@ -87,6 +89,11 @@ class Job:
     notes: list[str] = field(default_factory=list)
     ranks: Ranks = SINGLE_PROCESS
     teacher: Teacher | None = None
+    adapters: Adapters | None = None
+
+    def save_model(self, path: Path, document: dict[str, Any]) -> None:
+        """Write the classifier as it is now to a model file, adapters merged; `document` as in `save_classifier`."""
+        save_classifier(path, self.classifier if self.adapters is None else self.adapters.merged(), document)
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,12 @@ def prepare(
     """
     config = plan.config
     if cast(HeadSpec, config.head.component.spec).fitted and config.train.epochs:
+        given = [name for name in ("teacher", "lora_rank") if getattr(config.train, name)]
+        if given:
+            raise UsageError(
+                f"`train.{given[0]}={getattr(config.train, given[0])}`: head {config.head.name} is fitted to features of "
+                "the backbone, which stays as it is; leave it out, or use `head=linear`"
+            )
         unused = {name: getattr(TrainOptions(), name) for name in OF_EPOCHS}
         config = config.with_train(epochs=1, **unused)
     train = config.train
@@ -226,6 +239,8 @@ def prepare(
         weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
     classifier = Classifier(plan.backbone, head, dataset.class_names, preprocessing)
     check_batch(classifier, train.batch_size)
+    adapters = add_adapters(classifier, train)
+    notes.extend([] if adapters is None else [adapters.note])
     formatted = classifier.to(device)
     teacher = load_teacher(train, classifier, config.head.name, precision)
     notes.extend([] if teacher is None else [teacher.note])
@@ -235,7 +250,19 @@ def prepare(
     optimizer = build_optimizer(config.optimizer, formatted, train.layer_decay)
     notes.extend(freezing.notes())
     return Job(
-        config, dataset, splits, formatted, optimizer, freezing, device, precision, weights, notes, ranks, teacher
+        config,
+        dataset,
+        splits,
+        formatted,
+        optimizer,
+        freezing,
+        device,
+        precision,
+        weights,
+        notes,
+        ranks,
+        teacher,
+        adapters,
     )
 
 

@@ -25,7 +25,6 @@ from fgvc_cli.data.staging import Staging
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run
-from fgvc_cli.runs.model_file import save_classifier
 from fgvc_cli.runs.results import EpochAverage, EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score, scores_of
 from fgvc_cli.training.averaging import AverageOfEpochs, EmaOfWeights, WeightAverage, estimate_statistics
@@ -317,7 +316,7 @@ class Trainer:
                 progress.best = found
                 if self.ranks.first:
                     document = {**self.description, "epoch": progress.epoch + 1}
-                    save_classifier(self.run.model_file, self.job.classifier, document)
+                    self.job.save_model(self.run.model_file, document)
             train = self.job.config.train
             if self.last_epochs is not None and progress.epoch >= train.epochs - train.average_epochs:
                 self.last_epochs.include()
@@ -351,7 +350,7 @@ class Trainer:
             if saved:
                 self.progress.best = found
                 document = {**self.description, "epoch": last + 1, "average_epochs": average.count}
-                save_classifier(self.run.model_file, job.classifier, document)
+                job.save_model(self.run.model_file, document)
         self.average = EpochAverage(average.count, val, saved)
 
     def _until_interrupted(self, loader: EvaluationLoader) -> Iterator[ImageBatch]:
