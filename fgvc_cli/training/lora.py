@@ -102,10 +102,7 @@ def _called(classifier: Classifier, convolutions: bool) -> list[str]:
     """Return the names, within the backbone, of layers that can be adapted and that a forward pass calls."""
     backbone, called = classifier.backbone, set()
     layers = {name: module for name, module in backbone.named_modules() if _adaptable(module, convolutions)}
-    hooks = [
-        module.register_forward_hook(lambda *_, name=name: called.add(name))
-        for name, module in layers.items()
-    ]
+    hooks = [module.register_forward_hook(lambda *_, name=name: called.add(name)) for name, module in layers.items()]
     size, device = classifier.preprocessing.image_size, classifier.device
     try:
         with evaluation_mode(backbone), torch.no_grad():

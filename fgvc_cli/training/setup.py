@@ -208,8 +208,8 @@ def prepare(
         given = [name for name in ("teacher", "lora_rank") if getattr(config.train, name)]
         if given:
             raise UsageError(
-                f"`train.{given[0]}={getattr(config.train, given[0])}`: head {config.head.name} is fitted to features of "
-                "the backbone, which stays as it is; leave it out, or use `head=linear`"
+                f"`train.{given[0]}={getattr(config.train, given[0])}`: head {config.head.name} is fitted to the features "
+                "of a backbone that stays as it is; leave it out, or use `head=linear`"
             )
         unused = {name: getattr(TrainOptions(), name) for name in OF_EPOCHS}
         config = config.with_train(epochs=1, **unused)
