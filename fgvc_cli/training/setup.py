@@ -208,7 +208,7 @@ def prepare(
         given = [name for name in ("teacher", "lora_rank") if getattr(config.train, name)]
         if given:
             raise UsageError(
-                f"`train.{given[0]}={getattr(config.train, given[0])}`: head {config.head.name} is fitted to the features "
+                f"`train.{given[0]}={getattr(config.train, given[0])}`: head {config.head.name} is fitted to features "
                 "of a backbone that stays as it is; leave it out, or use `head=linear`"
             )
         unused = {name: getattr(TrainOptions(), name) for name in OF_EPOCHS}
