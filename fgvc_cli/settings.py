@@ -23,6 +23,7 @@ CACHE_LIMIT = 64 * 10**9
 VARIABLES = {
     "runs": "FGVC_RUNS",
     "data_root": "FGVC_DATA",
+    "weights_root": "FGVC_WEIGHTS",
     "cache": "FGVC_CACHE",
     "cache_limit": "FGVC_CACHE_LIMIT",
     "disable_plugins": "FGVC_DISABLE_PLUGINS",
@@ -38,6 +39,7 @@ class Settings:
     Attributes:
         runs: folder of run folders.
         data_root_given: folder of named datasets, if given; see `data_root`.
+        weights_root_given: folder of pretrained weights, if given; see `weights_root`.
         cache_given: cache directory, if given; see `cache`.
         cache_limit: maximum size of cached images in bytes; 0: no caching.
         disable_plugins: distributions whose plugins are not imported; `("all",)` for all but the built-in ones.
@@ -50,6 +52,7 @@ class Settings:
 
     runs: Path = Path("runs")
     data_root_given: Path | None = None
+    weights_root_given: Path | None = None
     cache_given: Path | None = None
     cache_limit: int = CACHE_LIMIT
     disable_plugins: tuple[str, ...] = ()
@@ -67,6 +70,15 @@ class Settings:
         import platformdirs  # not for `fgvc --help`
 
         return platformdirs.user_data_path("fgvc") / "data"
+
+    @cached_property
+    def weights_root(self) -> Path:
+        """Folder of pretrained weights."""
+        if self.weights_root_given is not None:
+            return self.weights_root_given
+        import platformdirs
+
+        return platformdirs.user_data_path("fgvc") / "weights"
 
     @cached_property
     def cache(self) -> Path:

@@ -26,6 +26,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     root = tmp_path_factory.getbasetemp() / f"fgvc{next(NUMBERS)}"  # `mktemp` lists the folders of all tests before
     monkeypatch.setenv("FGVC_RUNS", str(root / "runs"))
     monkeypatch.setenv("FGVC_DATA", str(root / "data"))
+    monkeypatch.setenv("FGVC_WEIGHTS", str(root / "weights"))
     monkeypatch.setenv("FGVC_CACHE", str(root / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(root / "hub"))

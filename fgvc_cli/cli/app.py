@@ -248,6 +248,9 @@ def root(
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
     runs: Annotated[str | None, _in_panel("Folders", "Folder of run folders (FGVC_RUNS).", "DIR")] = None,
     data_root: Annotated[str | None, _in_panel("Folders", "Folder of named datasets (FGVC_DATA).", "DIR")] = None,
+    weights_root: Annotated[
+        str | None, _in_panel("Folders", "Folder of pretrained weights (FGVC_WEIGHTS).", "DIR")
+    ] = None,
     cache: Annotated[str | None, _in_panel("Folders", "Cache directory (FGVC_CACHE).", "DIR")] = None,
     cache_limit: Annotated[
         str | None,
@@ -282,7 +285,7 @@ def root(
     """
     # All but the version took effect in `FgvcGroup.main`, because they decide which plugins may add commands; they are
     # declared here for the help.
-    del quiet, debug, runs, data_root, cache, cache_limit
+    del quiet, debug, runs, data_root, weights_root, cache, cache_limit
     del no_external_plugins, disable_plugins, only_plugins, strict_plugins
     if version:
         typer.echo(f"fgvc {__version__}")

@@ -116,6 +116,7 @@ COMMANDS = {
     "data": BuiltinCommand(
         "fgvc_cli.cli.data:data", "List, prepare and verify datasets, and manage the image cache.", DATA
     ),
+    "weights": BuiltinCommand("fgvc_cli.cli.weights:weights", "List, fetch and import pretrained weights.", DATA),
     "bench": BuiltinCommand(
         "fgvc_cli.cli.bench:bench", "Time combinations of backbone, head and optimizer on this machine.", BENCHMARK
     ),

@@ -95,6 +95,7 @@ def settings_document(settings: Settings) -> dict[str, Any]:
     values: dict[str, Any] = {
         "runs": settings.runs.absolute(),
         "data_root": settings.data_root.absolute(),
+        "weights_root": settings.weights_root.absolute(),
         "cache": settings.cache.absolute(),
         "cache_limit": settings.cache_limit,
         "disable_plugins": settings.disable_plugins,

@@ -16,7 +16,7 @@ from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fgvc_backbones.naming import from_torchvision, torchvision_shapes, without_prefix
+from fgvc_backbones.naming import LUKEMELAS, from_lukemelas, from_torchvision, torchvision_shapes, without_prefix
 from fgvc_cli import FgvcError
 from fgvc_cli.contracts import PretrainedWeights, WeightsPackage, WeightsReport
 
@@ -38,9 +38,6 @@ PACKAGES = {
 """Packages with published weights, by timm's full name of the weights."""
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-LUKEMELAS = "_conv_stem.weight"
-"""First entry of a checkpoint of the PyTorch port of EfficientNet (github.com/lukemelas/EfficientNet-PyTorch)."""
-
 FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 """Names in timm's modules of the function that converts a published state dict for a model."""
 
@@ -130,7 +127,7 @@ def _named(state: Mapping[str, Any], full_name: str, whole: Mapping[str, Tensor]
         given = without_prefix(tensors, named.keys())
         if 2 * len(named.keys() & given.keys()) > len(named):
             return from_torchvision(given, architecture, named)
-    return _in_order(given, full_name) if LUKEMELAS in given else given
+    return from_lukemelas(given, full_name) if LUKEMELAS in given else given
 
 
 def _classifiers(model: nn.Module) -> tuple[str, ...]:
@@ -193,21 +190,6 @@ def _download(weights: PretrainedWeights) -> Path:
     path = folder / weights.url.rpartition("/")[2]
     torch.hub.download_url_to_file(weights.url, str(path), progress=sys.stderr.isatty())
     return path
-
-
-def _in_order(state: dict[str, Tensor], full_name: str) -> dict[str, Tensor]:
-    """Rename the entries of the PyTorch port of EfficientNet, whose modules are in timm's order under other names."""
-    with torch.device("meta"):
-        model = timm.create_model(full_name)
-    own, head = model.state_dict(), {f"{model.pretrained_cfg['classifier']}.{name}" for name in ("weight", "bias")}
-    if len(own) != len(state):
-        raise FgvcError(f"The weights are not for {full_name}: they have {len(state)} entries, expected {len(own)}")
-    for (name, value), there in zip(own.items(), state.values(), strict=True):
-        if value.shape != there.shape and name not in head:
-            raise FgvcError(
-                f"The weights are not for {full_name}: {name} has shape {_shape(there)}, expected {_shape(value)}"
-            )
-    return dict(zip(own, state.values(), strict=True))
 
 
 def _fitted(state: dict[str, Tensor], full_name: str, outline: nn.Module) -> dict[str, Tensor]:

@@ -26,6 +26,22 @@ ResNet and DenseNet have the same. The tests compare the logits of each pair."""
 CONSTANTS = ("relative_position_index", "num_batches_tracked")
 """Entries that are no weights: constant tables, which timm does not save, and counters."""
 
+LUKEMELAS = "_conv_stem.weight"
+"""First entry of a checkpoint of the PyTorch port of EfficientNet (github.com/lukemelas/EfficientNet-PyTorch)."""
+
+LUKEMELAS_STEM, LUKEMELAS_TOP = ("_conv_stem", "_bn0"), ("_conv_head", "_bn1", "_fc")
+LUKEMELAS_BLOCK = (
+    "_expand_conv",
+    "_bn0",
+    "_depthwise_conv",
+    "_bn1",
+    "_se_reduce",
+    "_se_expand",
+    "_project_conv",
+    "_bn2",
+)
+LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
 
 def without_prefix(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
     """Return the entries under the prefix (such as "net.") with which most names are in `names`, without it.
@@ -80,6 +96,38 @@ def from_torchvision(
             fits = value.shape == shape
             renamed[here] = value.reshape(own[here].shape) if fits else value
     return renamed
+
+
+def from_lukemelas(state: Mapping[str, Tensor], full_name: str) -> dict[str, Tensor]:
+    """Rename the entries of the PyTorch port of EfficientNet, whose layers are the same in number and order.
+
+    Raises:
+        FgvcError: it is another network.
+    """
+    with torch.device("meta"):
+        model = timm.create_model(full_name)
+    own, classifier = model.state_dict(), f"{model.pretrained_cfg['classifier']}."
+    wrong = f"The weights are not for {full_name}"
+    if len(own) != len(state):
+        raise FgvcError(f"{wrong}: they have {len(state)} entries, expected {len(own)}")
+    try:
+        there = sorted(state, key=_place)  # a file may have them in another order
+    except (ValueError, IndexError) as error:
+        raise FgvcError(f"{wrong}: they have entries of another network") from error
+    for name, other in zip(own, there, strict=True):
+        if own[name].shape != state[other].shape and not name.startswith(classifier):
+            sides = [" x ".join(map(str, shape)) for shape in (state[other].shape, own[name].shape)]
+            raise FgvcError(f"{wrong}: {other} has shape {sides[0]}, expected {sides[1]}")
+    return {name: state[other] for name, other in zip(own, there, strict=True)}
+
+
+def _place(name: str) -> tuple[int, ...]:
+    """Return the place of an entry of the port of EfficientNet in its network."""
+    *block, module, leaf = name.split(".")
+    if block:
+        return 1, int(block[1]), LUKEMELAS_BLOCK.index(module), LEAVES.index(leaf)
+    part, modules = (0, LUKEMELAS_STEM) if module in LUKEMELAS_STEM else (2, LUKEMELAS_TOP)
+    return part, modules.index(module), LEAVES.index(leaf)
 
 
 def _sides(shape: torch.Size) -> tuple[int, ...]:

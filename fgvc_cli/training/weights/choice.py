@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from torch import Tensor
+
+from fgvc_cli import settings
 from fgvc_cli.contracts import Backbone, PretrainedWeights, WeightsReport
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import bytes_text, expanded
+from fgvc_cli.training.weights import store
 from fgvc_cli.training.weights.checkpoint import INDEX, split_key
 from fgvc_cli.training.weights.hub import probe
 from fgvc_cli.training.weights.parts import load_state
+from fgvc_cli.training.weights.store import StoredWeights
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,7 @@ class WeightsChoice:
         kind: published weights, a file, or none (random weights).
         text: one line for the user: what, and why.
         pretrained: the published weights, for kind "pretrained".
+        stored: the weights in the weights folder, if they are there.
         file: path of the file, or `path#key`, for kind "file".
         required: whether a failed download is an error; otherwise training starts from scratch.
     """
@@ -35,6 +40,7 @@ class WeightsChoice:
     kind: Literal["pretrained", "file", "none"]
     text: str
     pretrained: PretrainedWeights | None = None
+    stored: StoredWeights | None = None
     file: str | None = None
     required: bool = False
 
@@ -61,14 +67,19 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     standard = wanted in ("auto", "imagenet")
     weights = backbone.pretrained(None if standard else wanted)
     what = f"ImageNet weights for {name}" if standard else f"weights '{wanted}' for {name}"
+    stored = store.find(settings.current().weights_root, weights.name if weights else name)
+    if stored is not None:
+        licensed = f", {stored.license}" if stored.license else ""
+        line = f"{_capital(what)}: {stored.path} ({bytes_text(stored.size)} from {stored.source}{licensed})."
+        return WeightsChoice("pretrained", line, weights, stored, required=True)
     if weights is None:
         return _unavailable(wanted, f"no {what} are published")
     packaged = weights.package.find() if weights.package else None
     weights = replace(weights, cached=packaged or weights.cached)
     if weights.cached is not None:
         where = f"the installed package {weights.package}" if packaged else "the local cache"
-        licensed = f" ({weights.license})" if weights.license else ""
-        line = f"{_capital(what)}: {weights.name}{licensed}, from {where}."
+        details = ", ".join(filter(None, (bytes_text(weights.cached.stat().st_size), weights.license)))
+        line = f"{_capital(what)}: {weights.name} ({details}), from {where}."
         return WeightsChoice("pretrained", line, weights, required=wanted != "auto")
     if offline or _hub_offline():
         rule = "`offline`" if offline else "HF_HUB_OFFLINE"
@@ -77,7 +88,8 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     if not answer.available:
         return _unavailable(wanted, _not_cached(what, weights, answer.reason))
     size = bytes_text(answer.size) if answer.size else "size unknown"
-    line = f"{_capital(what)}: downloading {weights.name} ({size}) from {answer.host}."
+    details = ", ".join(filter(None, (size, weights.license)))
+    line = f"{_capital(what)}: downloading {weights.name} ({details}) from {answer.host}."
     return WeightsChoice("pretrained", line, weights, required=wanted != "auto")
 
 
@@ -92,17 +104,30 @@ def apply(choice: WeightsChoice, backbone: Backbone) -> WeightsReport | None:
     Raises:
         FgvcError: the download failed and is required, or does not fit the backbone.
     """
-    if choice.pretrained is None:
+    if choice.kind != "pretrained":
         return None
-    _verify(choice.pretrained)
     try:
-        state = backbone.fetch(choice.pretrained)
+        state = read_pretrained(choice, backbone)
     except FgvcError as error:
-        if choice.required:
+        if choice.required or (choice.pretrained and choice.pretrained.cached):
             raise
         logger.info(f"{str(error).rstrip('. ')}: training from scratch")
         return None
     return load_state(backbone, state)
+
+
+def read_pretrained(choice: WeightsChoice, backbone: Backbone) -> dict[str, Tensor]:
+    """Read the published weights that `choose` chose, verified, and download them if needed.
+
+    Raises:
+        FgvcError: the download failed, or the file is not the one that is expected.
+    """
+    if choice.stored is not None:
+        return choice.stored.read()
+    if choice.pretrained is None:
+        raise ValueError("these are not published weights")
+    _verify(choice.pretrained)
+    return backbone.fetch(choice.pretrained)
 
 
 def _verify(weights: PretrainedWeights) -> None:
@@ -110,8 +135,7 @@ def _verify(weights: PretrainedWeights) -> None:
     package = weights.package
     if package is None or weights.cached is None or weights.cached != package.find():
         return
-    with weights.cached.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = store.sha256_of(weights.cached)
     if digest != package.sha256:
         raise FgvcError(
             f"{weights.name}: {weights.cached} is damaged or has other weights (SHA-256 {digest[:8]}, expected "

@@ -158,7 +158,7 @@ def test_the_host_loads_cached_weights_and_weights_of_a_run(build, hub_cache, tm
     backbone, state = build("timm/test_resnet"), published_state("test_resnet")
     hub_cache("test_resnet.r160_in1k", state)
     choice = choose(backbone, "imagenet", offline=True)
-    assert "test_resnet.r160_in1k (apache-2.0), from the local cache" in choice.text
+    assert "test_resnet.r160_in1k (1.5 MB, apache-2.0), from the local cache" in choice.text
     assert apply(choice, backbone).missing == ()
     save_file(
         {f"backbone.{name}": value for name, value in backbone.state_dict().items()}, tmp_path / "run.safetensors"

@@ -136,10 +136,11 @@ def test_none_and_no_published_weights() -> None:
 
 def test_cached_weights_are_used_without_a_word_to_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fgvc_cli.training.weights.choice.probe", lambda url: pytest.fail("the network was asked"))
+    (tmp_path / "file").write_bytes(b"four")
     for wanted in ("auto", "imagenet", "other"):
-        model = backbone(cached=tmp_path)
+        model = backbone(cached=tmp_path / "file")
         choice = choose(model, wanted, offline=True)
-        assert choice.kind == "pretrained" and "one_layer.in1k, from the local cache" in choice.text
+        assert choice.kind == "pretrained" and "one_layer.in1k (4 bytes), from the local cache" in choice.text
         assert apply(choice, model) is not None
         assert model.layer.weight[0, 0] == 7
 
