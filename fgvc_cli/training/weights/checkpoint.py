@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import read_object
+from fgvc_cli.formatting import expanded
 from fgvc_cli.runs import model_file
 from fgvc_cli.training.weights.pickled import StandIn, load_checkpoint, way_out
 
@@ -55,7 +56,7 @@ class WeightsFile:
 def split_key(text: str) -> tuple[str, str]:
     """Split `FILE#key` into the file and the key; the key is empty without one, or if a file has the whole name."""
     path, mark, key = text.rpartition("#")
-    return (path, key) if mark and not Path(text).expanduser().exists() else (text, "")
+    return (path, key) if mark and not expanded(text).exists() else (text, "")
 
 
 def read_weights(path: Path, key: str = "") -> WeightsFile:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fgvc_cli.contracts import Backbone, Head, Preprocessing, PublishedState, WeightsReport
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.formatting import expanded
 from fgvc_cli.options import as_toml
 from fgvc_cli.registry import Component
 from fgvc_cli.training.weights.checkpoint import WeightsFile, read_weights, split_key
@@ -86,7 +87,7 @@ def load_file(file: str | Path, backbone: Backbone, into: TargetHead, partial: b
     """
     path, key = split_key(str(file))
     try:
-        read = read_weights(Path(path).expanduser(), key)
+        read = read_weights(expanded(path), key)
         parts = _split(read, into)
         lines = [] if parts.head is None else _load_head(parts, into)
         report = load_state(backbone, parts.backbone, partial)
