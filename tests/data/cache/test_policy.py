@@ -90,10 +90,10 @@ def test_one_cache_for_both_splits_that_the_next_run_finds(open_caches, splits, 
 
 
 def test_the_folder_of_a_cache_never_changes(open_caches, cache, monkeypatch) -> None:
-    """It is a digest of these facts; caches that older versions wrote must be found."""
+    """It is a digest of these facts; caches of the same format that other versions wrote must be found."""
     monkeypatch.setattr(PIL, "__version__", "1.2.3")
     about = {"data": "birds (/data/birds)", "rendition": "short side 40 px, bilinear"}
-    about["identity"] = "short side 40 px, bilinear, format 1, Pillow 1.2.3"
+    about["identity"] = "short side 40 px, bilinear, format 2, Pillow 1.2.3"
     open_caches()
     (info,) = list_caches(cache)
     assert info.path.name == hashlib.sha256(repr(about).encode()).hexdigest()[:16]
