@@ -210,6 +210,13 @@ class AugmentOptions:
         False, "with where=device: resample each image once for all of its geometric operations"
     )
 
+    @property
+    def changes(self) -> list[str]:
+        """The settings that change images from what evaluation sees, such as "crop=random"."""
+        still = {"policy": "none", "crop": "center", "flip": 0.0}
+        still |= dict.fromkeys(("color_jitter", "blur", "sharpen", "erase", "mixup", "cutmix"), 0.0)
+        return [f"{name}={getattr(self, name)}" for name, value in still.items() if getattr(self, name) != value]
+
     def __post_init__(self) -> None:
         if self.padding and self.crop != "random":
             raise ValueError(f"padding={self.padding} needs crop=random, and crop is {self.crop}")

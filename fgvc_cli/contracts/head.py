@@ -95,6 +95,8 @@ class Head(nn.Module, ABC):
             batch; `train.freeze`, which fixes them, is then refused.
         distills: whether all its cross entropies are computed by `fgvc_cli.contracts.cross_entropy`, which a teacher at
             another temperature than 1 needs.
+        unchanged_images: whether its objectives and its prediction pass on the images that they get, unchanged, and
+            read no pixels; with a frozen backbone and kept features, no images are then loaded.
 
     Raises:
         UsageError: the backbone is not supported.
@@ -102,6 +104,7 @@ class Head(nn.Module, ABC):
 
     needs_batch_statistics: bool = False
     distills: bool = False
+    unchanged_images: bool = False
 
     @abstractmethod
     def __init__(self, backbone: BackboneInfo, classes: int, options: Any) -> None:

@@ -99,13 +99,24 @@ class _Resize(torch.nn.Module):
         return self.preprocessing.resized(image)
 
 
+class _CenterCrop(torch.nn.Module):
+    """The crop of `Preprocessing` as a transform; torchvision's may be one pixel aside."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+
+    def forward(self, image: PILImage) -> PILImage:
+        return image.crop(self.preprocessing.crop_box(image.size))
+
+
 def _crop(options: AugmentOptions, preprocessing: Preprocessing) -> list[Any]:
     size = preprocessing.image_size
     if options.crop == "resized":
         interpolation = v2.InterpolationMode(preprocessing.interpolation)
         return [v2.RandomResizedCrop(size, scale=(options.scale_min, 1.0), interpolation=interpolation)]
     if options.crop == "center":
-        return [_Resize(preprocessing), v2.CenterCrop(size)]
+        return [_Resize(preprocessing), _CenterCrop(preprocessing)]
     return [_Resize(preprocessing), v2.RandomCrop(size, padding=options.padding or None, pad_if_needed=True)]
 
 

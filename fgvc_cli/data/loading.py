@@ -54,7 +54,7 @@ class ImageBatch(NamedTuple):
     """A batch of images."""
 
     pixels: Tensor
-    """uint8 B,3,S,S, not normalized"""
+    """uint8 B,3,S,S, not normalized; B,0 after `skip_pixels`"""
     labels: Tensor
     """int64 B"""
     indices: Tensor
@@ -218,6 +218,7 @@ class _Loader:
         self.failures: dict[str, str] = {}
         self._reader, self._strict = reader, strict
         self._workers, self._pin_memory, self._start_method = workers, pin_memory, start_method
+        self._readable: np.ndarray | None = None
         self._sampler = RequestSampler()
         self._torch_loader = self._new_torch_loader()
 
@@ -225,6 +226,14 @@ class _Loader:
         """Stop the worker processes and close files; the next pass starts them again."""
         self._torch_loader = self._new_torch_loader()
         self._reader.close()
+
+    def skip_pixels(self, readable: np.ndarray | None) -> None:
+        """Yield batches without pixels from the next pass on; None: with pixels.
+
+        Args:
+            readable: bool N, the images of the split to yield.
+        """
+        self._readable = readable
 
     def add_failures(self, reasons: Mapping[str, str]) -> None:
         """Add images, by key, that other processes could not read; warn about new ones."""
@@ -253,6 +262,12 @@ class _Loader:
 
     def _load(self, batches: list[Batch], epoch: int | None = None) -> Iterator[ImageBatch]:
         """Yield one `ImageBatch` per batch, in order, without the images that cannot be read."""
+        if self._readable is not None:
+            for batch in batches:
+                indices = batch.indices[self._readable[batch.indices]]
+                labels = torch.from_numpy(self._reader.labels[indices])
+                yield ImageBatch(torch.empty(len(indices), 0, dtype=torch.uint8), labels, torch.from_numpy(indices))
+            return
         self._sampler.set_batches(batches, epoch)
         if self._workers:
             self._reader.close()  # a forked worker cannot open what is open here

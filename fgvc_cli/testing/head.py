@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fgvc_cli.contracts import BackboneInfo, Classifier, Features, FittedHead, Head, Loss, Reads
-from fgvc_cli.errors import UsageError
+from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.specs import HeadSpec
 from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect, expect_lines, some
 from fgvc_cli.testing.component import ComponentUnderTest
@@ -45,6 +45,7 @@ from fgvc_cli.testing.tiny import (
     probabilities_of,
     tiny_sgd,
 )
+from fgvc_cli.training.kept_features import FeatureModel
 
 IMAGES = 4
 """Batch size: batch normalization needs more than one or two images."""
@@ -299,6 +300,28 @@ def first_pass(head: HeadUnderTest) -> None:
         f"its input has shape {tuple(seen[0].shape)}" if seen else "predict does not call the model",
         "call model(images) before the model sees crops or other views",
     )
+
+
+@CHECKS("unchanged_images is accurate", "With a frozen backbone, such a head trains on kept features, without images.")
+def unchanged(head: HeadUnderTest) -> None:
+    """A head that declares it scores, and has the losses of, images that it is not given, from their features alone."""
+    classifier, (images, targets) = head.scoring_classifier(), head.batch()
+    if not classifier.head.unchanged_images:
+        raise NotApplicable("it may change its images")
+    model, nothing = FeatureModel(classifier), torch.full((), torch.nan).expand(images.shape)
+    fix = "pass the images on as they are and read no pixels, or leave unchanged_images False"
+    with torch.no_grad():
+        expected = classifier.scores(images)
+        known = [(nothing, classifier.backbone(images, classifier.head.reads()))]
+        with model.knowing(known):
+            try:
+                found = classifier.head.predict(model, nothing)
+                losses = [loss.value for _, _, loss in objectives_of(classifier, nothing, targets, model)]
+            except FgvcError as error:
+                raise ContractError("the images that it gets in each pass", str(error), fix) from error
+    expect(torch.equal(found, expected), "the scores of the images from their features", "others", fix)
+    finite = all(bool(value.isfinite()) for value in losses)
+    expect(finite, "losses that do not depend on pixels", "they are not finite where pixels are NaN", fix)
 
 
 @CHECKS("published() ignores other checkpoints", "Every head sees the state dict of a weights file.")

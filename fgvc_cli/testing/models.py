@@ -20,6 +20,7 @@ from fgvc_cli.contracts import (
     Head,
     LabeledFeatures,
     Loss,
+    Model,
     Objective,
     Optimizer,
     ParameterGroup,
@@ -97,8 +98,15 @@ def recording(classifier: Classifier, optimizer: Optimizer | None = None) -> Rec
     return Recording(groups, None, tiny_sgd(groups) if optimizer is None else optimizer)
 
 
-def objectives_of(classifier: Classifier, images: Tensor, targets: Tensor) -> Iterator[tuple[Objective, Any, Loss]]:
+def objectives_of(
+    classifier: Classifier, images: Tensor, targets: Tensor, model: Model | None = None
+) -> Iterator[tuple[Objective, Any, Loss]]:
     """Evaluate a head's objectives without updates: yield each objective, the head's output, and the loss.
+
+    Args:
+        classifier: has the head.
+        images, targets: a batch.
+        model: computes the outputs; None: the classifier.
 
     Raises:
         ContractError: the head yields something else, or images of another size.
@@ -117,7 +125,7 @@ def objectives_of(classifier: Classifier, images: Tensor, targets: Tensor) -> It
                 f"they have shape {tuple(objective.images.shape)}",
                 "resize crops to the size of the images",
             )
-            output = classifier(objective.images, objective.part)
+            output = (model or classifier)(objective.images, objective.part)
             yield objective, output, objective.loss(output)
             objective = generator.send(detached(output))
     except StopIteration:

@@ -18,7 +18,7 @@ from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from fgvc_cli.contracts import Loss, Objective
+from fgvc_cli.contracts import Loss, Model, Objective
 from fgvc_cli.data.order import Shard
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.launch import Launch, launched, report_from_here
@@ -239,10 +239,11 @@ class Evaluator:
         model: backbone and head as one module.
         ranks: the processes.
         buffers: of the model, by type.
+        forward: computes the head's output with the parameters of the model.
     """
 
-    def __init__(self, model: nn.Module, ranks: Ranks, buffers: Sequence[list[Tensor]]) -> None:
-        self.model, self.ranks = model, ranks
+    def __init__(self, model: nn.Module, ranks: Ranks, buffers: Sequence[list[Tensor]], forward: Model) -> None:
+        self.model, self.ranks, self.forward = model, ranks, forward
         ranks.broadcast_buffers(buffers)
         self.wrap()
 
@@ -266,7 +267,8 @@ class Evaluator:
         """
         self.partial = partial
         several = self.ranks.count > 1
-        self._wrapped: nn.Module = _Objectives(self.model, spare=partial and several)  # drops the old one's hooks
+        # This drops the old wrapper with its hooks.
+        self._wrapped: nn.Module = _Objectives(self.model, self.forward, spare=partial and several)
         if several:
             self._wrapped = DistributedDataParallel(self._wrapped, find_unused_parameters=partial)
 
@@ -286,9 +288,9 @@ class _Objectives(nn.Module):
     warns that its search for unused parameters is useless whenever an objective reaches all of them.
     """
 
-    def __init__(self, model: nn.Module, spare: bool) -> None:
+    def __init__(self, model: nn.Module, forward: Model, spare: bool) -> None:
         super().__init__()
-        self._model = (model,)
+        self._forward = (forward,)  # in a tuple: not a submodule
         self.shown = nn.ParameterList(model.parameters())
         if spare:
             device = next(model.parameters()).device
@@ -296,7 +298,7 @@ class _Objectives(nn.Module):
 
     def forward(self, objective: Objective) -> tuple[Tensor, _Result]:
         """Return the scalar to minimize, and the rest in an object that the search for parameters does not enter."""
-        output = self._model[0](objective.images, objective.part)
+        output = self._forward[0](objective.images, objective.part)
         loss = objective.loss(output)
         return loss.value, _Result(output, loss)
 

@@ -21,6 +21,7 @@ from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, read_run_config
 from fgvc_cli.contracts import Dataset, RunStart, Split
+from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.identity import DataIdentity, normal
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import describe_device, is_compile_error, is_out_of_memory
@@ -32,6 +33,7 @@ from fgvc_cli.runs.model_file import describe_classifier, describe_component, lo
 from fgvc_cli.runs.results import SplitMetrics, TrainingSummary
 from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
+from fgvc_cli.training import kept_features
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, TrackerCallback
 from fgvc_cli.training.distributed import Ranks, process_group
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_new, plan_resumed, prepare
@@ -325,13 +327,13 @@ def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
 def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed: bool) -> TrainingResult:
     if not job.ranks.first:
         callbacks = Callbacks()
-    with catch_signals() as interrupt, _errors_explained(job.config), closing(open_cache(job)) as cache, callbacks:
+    with catch_signals() as interrupt, _errors_explained(job.config), closing(_cache(job)) as cache, callbacks:
         if job.config.train.head_init == "probe" and not run.state_file.is_file():
             job = with_probe(job, lambda: interrupt.check("computing features", run.path))
         trainer = Trainer(job, run, _description(job, data), callbacks, interrupt, cache=cache)
         if resumed:
             trainer.load()
-        job.notes.extend([*cache.notes, *trainer.schedule.notes()])
+        job.notes.extend([*cache.notes, *trainer.schedule.notes(), *kept_features.notes(job)])
         start = RunStart(
             run.path, job.config.as_document(), job.classifier.class_names, resumed, trainer.progress.epoch
         )
@@ -342,6 +344,11 @@ def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed
         summary = job.ranks.broadcast(lambda: finish(trainer))
         callbacks.end(summary)
     return TrainingResult(run, job, summary, sample_images(job, run, summary.unreadable) if job.ranks.first else [])
+
+
+def _cache(job: Job) -> TrainingCache:
+    """Open the cache of decoded images, if they are read more than once."""
+    return TrainingCache() if kept_features.without_images(job) else open_cache(job)
 
 
 def _description(job: Job, data: DataIdentity) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from fgvc_cli.scoring.scores import score, scores_of
 from fgvc_cli.training.averaging import AverageOfEpochs, EmaOfWeights, WeightAverage, estimate_statistics
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.fitting import fit_head
+from fgvc_cli.training.kept_features import FeatureModel, KeptFeatures, keep_features, obstacle
 from fgvc_cli.training.setup import Job, wants_channels_last
 from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
 from fgvc_cli.training.update import RunningMetrics, Update
@@ -67,6 +68,9 @@ class Trainer:
         self.progress.teacher = "" if job.teacher is None else job.teacher.digest
         self.progress.weights, self.progress.data = job.weights, self.description.get("data", {})
         job.freezing.apply(self.progress.epoch)
+        self.model = FeatureModel(job.classifier)
+        self.kept: KeptFeatures | None = None
+        self._may_keep = not obstacle(job)
         self.update = Update(
             job.classifier,
             job.classifier.head,
@@ -74,6 +78,7 @@ class Trainer:
             lambda: autocast(self.device, job.precision),
             train.clip_norm,
             self.ranks,
+            self.model,
         )
         # The first process evaluates and saves; the others have the same weights and need no average.
         self.ema = EmaOfWeights(job.classifier, train.ema) if train.ema and self.ranks.first else None
@@ -147,6 +152,8 @@ class Trainer:
             if self.last_epochs is not None and self.last_epochs.count:
                 self._try_average(self.last_epochs)
         finally:
+            if self.kept is not None:
+                self.kept.close()
             self.close_loaders()
         return self.progress
 
@@ -173,6 +180,7 @@ class Trainer:
             self.metrics = RunningMetrics(self.device)
         else:
             self.metrics.load(progress.metrics)
+        self._keep_features()
         images = len(self.job.splits.train)
         done = progress.batch * train.batch_size * self.ranks.count
         for callback in self.callbacks:
@@ -209,6 +217,20 @@ class Trainer:
         self.progress.unreadable.update(unreadable)
         self._finish_epoch(line)
 
+    def _keep_features(self) -> None:
+        """Compute the features of a frozen backbone before its first epoch, and close them after its last."""
+        whole = self.job.freezing.whole(self.progress.epoch)
+        if self.kept is not None and not whole:
+            self.kept.close()
+            self.kept = None
+        if whole and self._may_keep:
+            self._may_keep = False
+            self.kept = keep_features(self.job, self.model, (self.train_loader, self.val_loader), self._on_features)
+
+    def _on_features(self, images: int) -> None:  # noqa: ARG002
+        if self.ranks.count == 1:  # several stop together, after an update
+            self.interrupt.check("computing features", self.run.path)
+
     def updates_of_epoch(self) -> Generator[int, None, None]:
         """Run the remaining updates of the epoch one by one, yielding the number of images of each.
 
@@ -240,14 +262,14 @@ class Trainer:
             self._check_finite(flags)
 
     def _update(self, group: Sequence[ImageBatch]) -> list[Tensor]:
-        staged = self.staging(group)
-        teacher = self.job.teacher
-        steps = self.update(
-            [
-                (batch.images, batch.targets if teacher is None else teacher(batch.images, batch.targets))
-                for batch in staged
-            ]
-        )
+        with nullcontext(self.staging(group)) if self.kept is None else self.kept.staged(group, self.staging) as staged:
+            teacher = self.job.teacher
+            steps = self.update(
+                [
+                    (batch.images, batch.targets if teacher is None else teacher(batch.images, batch.targets))
+                    for batch in staged
+                ]
+            )
         if self.ema is not None:
             self.ema.update()
         self.metrics.add(steps, [batch.labels for batch in staged])
@@ -276,7 +298,8 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_validation_start(len(split))
         try:
-            scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self.on_images_scored)
+            kept = None if self.kept is None or self.kept.val is None else self.kept.scores
+            scores = score(self.job.classifier, self.val_loader, split, self.job.precision, self.on_images_scored, kept)
         except Interrupted as interrupted:
             return None, interrupted.signal
         self.progress.note_unreadable("val", scores.failures)

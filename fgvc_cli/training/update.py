@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgvc_cli.contracts import Evaluation, Head, Loss, Objective, Optimizer
+from fgvc_cli.contracts import Evaluation, Head, Loss, Model, Objective, Optimizer
 from fgvc_cli.runs.results import TrainMetrics
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Evaluator, Ranks
 
@@ -51,6 +51,7 @@ class Update:
         autocast: returns the context for a forward pass.
         clip_norm: maximum norm of the gradient; 0: no clipping.
         ranks: the processes that share the update, each with its own batches.
+        forward: what computes the head's output; None: the model.
     """
 
     model: nn.Module
@@ -59,6 +60,7 @@ class Update:
     autocast: Callable[[], AbstractContextManager[object]]
     clip_norm: float = 0.0
     ranks: Ranks = SINGLE_PROCESS
+    forward: Model | None = None
     parameters: list[nn.Parameter] = field(init=False)
     buffers: list[list[Tensor]] = field(init=False)
     evaluate: Evaluator = field(init=False)
@@ -67,7 +69,7 @@ class Update:
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.buffers = _by_type(b for b in self.model.buffers() if b.numel())
-        self.evaluate = Evaluator(self.model, self.ranks, self.buffers)
+        self.evaluate = Evaluator(self.model, self.ranks, self.buffers, self.forward or self.model)
 
     def take_parameters(self) -> None:
         """Take the parameters that train now, after some were frozen or unfrozen."""

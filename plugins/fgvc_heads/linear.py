@@ -24,6 +24,7 @@ class LinearHead(Head):
     """
 
     distills = True
+    unchanged_images = True
 
     def __init__(self, backbone: BackboneInfo, classes: int, options: LinearOptions) -> None:
         super().__init__(backbone, classes, options)

@@ -34,6 +34,7 @@ class PimHead(Head):
     """
 
     distills = True
+    unchanged_images = True
 
     def __init__(self, backbone: BackboneInfo, classes: int, options: PimOptions) -> None:
         super().__init__(backbone, classes, options)

@@ -42,6 +42,8 @@ head | forgetful | state dict restores the scores | Forgetful |
 head | greedy | reads() matches what the losses use | Greedy |
 head | misplaced | cam_map() is among the maps it reads | Misplaced |
 head | flipping | first forward pass is over the unchanged images | Flipping |
+head | shifting | unchanged_images is accurate | Shifting | changes its images
+head | peeking | unchanged_images is accurate | Peeking | do not depend on pixels
 head | claiming | published() ignores other checkpoints | Claiming |
 head | one-note | notes() returns single lines | OneNote |
 head | glaring | attention maps are in [0, 1] | Glaring |
