@@ -156,7 +156,9 @@ def notes(job: Job) -> list[str]:
         return [f"the frozen backbone runs in every epoch, because {cause}"]
     if needs_pixels(job):
         also = "a teacher scores" if job.classifier.head.unchanged_images else "the head trains on parts of"
-        return [f"the frozen backbone runs once on each training image; images are read in every epoch, because {also} them"]
+        return [
+            f"the frozen backbone runs once on each training image; images are read in every epoch, because {also} them"
+        ]
     return ["the frozen backbone runs once per image: images are not augmented, and epochs train on kept features"]
 
 
