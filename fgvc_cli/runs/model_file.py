@@ -247,7 +247,8 @@ def resize_classifier(classifier: Classifier, file: Path, image_size: int) -> Cl
     """
     resized = _build(file, Classifier, image_size)
     here, there = classifier.state_dict(), resized.state_dict()
-    differing = [name for name in there if name not in here or here[name].shape != there[name].shape]
+    of_images = {f"head.{name}" for name in getattr(resized.head, "resizable", ())}  # of a fitted head, at any size
+    differing = [n for n in there if n not in here or (here[n].shape != there[n].shape and n not in of_images)]
     of_backbone = {name.removeprefix("backbone."): v for name, v in here.items() if name.startswith("backbone.")}
     if differing and all(name.startswith("backbone.") for name in differing):
         kept = resized.backbone.load_weights(of_backbone).missing  # resamples what depends on the size
