@@ -32,13 +32,37 @@ from fgvc_cli.specs import (
 )
 
 if TYPE_CHECKING:
-    from fgvc_cli.api import Components, ImageExplanation, TrainedClassifier, components, evaluate, explain, load, train
+    from fgvc_cli.api import (
+        Components,
+        Embeddings,
+        ImageExplanation,
+        TrainedClassifier,
+        add_classes,
+        components,
+        embed,
+        evaluate,
+        explain,
+        load,
+        train,
+    )
     from fgvc_cli.runs.folder import Run
     from fgvc_cli.training.callbacks import Callback
 
 _API = {
     **dict.fromkeys(
-        ("Components", "ImageExplanation", "TrainedClassifier", "components", "evaluate", "explain", "load", "train"),
+        (
+            "Components",
+            "Embeddings",
+            "ImageExplanation",
+            "TrainedClassifier",
+            "add_classes",
+            "components",
+            "embed",
+            "evaluate",
+            "explain",
+            "load",
+            "train",
+        ),
         "fgvc_cli.api",
     ),
     "Callback": "fgvc_cli.training.callbacks",
@@ -52,6 +76,7 @@ __all__ = [
     "Callback",
     "Components",
     "DatasetSpec",
+    "Embeddings",
     "ExplainerSpec",
     "Family",
     "FgvcError",
@@ -65,7 +90,9 @@ __all__ = [
     "TrainedClassifier",
     "UsageError",
     "__version__",
+    "add_classes",
     "components",
+    "embed",
     "evaluate",
     "explain",
     "hookimpl",

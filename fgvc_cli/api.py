@@ -286,6 +286,106 @@ def evaluate(
 
 
 @dataclass(frozen=True)
+class Embeddings:
+    """What `fgvc_cli.embed` returns.
+
+    Attributes:
+        images: names of the images that could be read: paths, or "image N".
+        values: float32 N,D, one row per image.
+        failures: why an image could not be read, by its name.
+    """
+
+    images: tuple[str, ...]
+    values: np.ndarray
+    failures: Mapping[str, str]
+
+
+def embed(
+    images: ImageLike | Sequence[ImageLike],
+    *,
+    run: RunLike | None = None,
+    backbone: str | None = None,
+    weights: str = "auto",
+    image_size: int = 224,
+    offline: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 32,
+    workers: int = 0,
+) -> Embeddings:
+    """Compute the embeddings of images with the backbone of a run or a pretrained one, as `fgvc embed` does.
+
+        fgvc.embed(["a.jpg", "b.jpg"], backbone="efficientnet_lite0").values  # float32 2,1280
+
+    Args:
+        images: paths, PIL images, or uint8 arrays H,W,3; one of them or a sequence.
+        run: a run, its folder, or a `model.safetensors`; the default is the latest finished run.
+        backbone: name of a backbone to use instead.
+        weights: of the backbone: "auto", "imagenet", "none", or a tag of its published weights.
+        image_size: side of the images for the backbone, in pixels.
+        offline: download nothing.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "fp32" or "bf16".
+        batch_size: images per forward pass.
+        workers: processes that load images; -1 chooses by device, 0 loads in this process.
+
+    Raises:
+        UsageError: `run` and `backbone` are given, or a value is wrong (also a `ValueError`).
+        FgvcError: the run or the weights are not available.
+    """
+    from fgvc_cli.contracts import Split
+    from fgvc_cli.evaluation import embedding
+
+    if run is not None and backbone is not None:
+        raise UsageError("`run` and `backbone` exclude each other")
+    inference = InferenceSettings(device, precision, batch_size, workers)
+    if backbone is None:
+        embedder = embedding.of_run(find_model(None if run is None else Path(run)), inference)
+    else:
+        embedder = embedding.of_backbone(backbone, image_size, weights, inference, get_registry(), offline)
+    sources = [_source(image) for image in _listed(images)]
+    names = [str(source) if isinstance(source, Path) else f"image {i}" for i, source in enumerate(sources)]
+    batches = list(embedder.batches(Split("images", sources, [0] * len(names), names)))
+    values = [batch.embeddings for batch in batches] or [np.empty((0, embedder.width), np.float32)]
+    read = tuple(names[i] for batch in batches for i in batch.indices.tolist())
+    return Embeddings(read, np.concatenate(values), dict(embedder.failures))
+
+
+def add_classes(
+    run: RunLike,
+    folders: Sequence[str | PathLike[str]],
+    *,
+    out: str | PathLike[str] | None = None,
+    force: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 32,
+    workers: int = 0,
+) -> Run:
+    """Add classes to a run without training, as `fgvc classes add` does, and return the new run.
+
+    Args:
+        run: a run of a head that can add classes, such as class means; it stays as it is.
+        folders: a folder of images for each class, named like it, or folders of such folders.
+        out: folder of the new run; the default is a new one in the folder of runs.
+        force: replace another run at `out`.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "fp32" or "bf16".
+        batch_size: images per forward pass.
+        workers: processes that load images; -1 chooses by device, 0 loads in this process.
+
+    Raises:
+        UsageError: the head cannot add classes, or a class exists already (also a `ValueError`).
+        FgvcError: the run does not exist, or no image of a class can be read.
+    """
+    from fgvc_cli.training import classes
+
+    inference = InferenceSettings(device, precision, batch_size, workers)
+    target, named = None if out is None else Path(out), [Path(folder) for folder in folders]
+    return classes.add_classes(find_model(Path(run)), named, inference, get_registry(), target, force).run
+
+
+@dataclass(frozen=True)
 class ImageExplanation:
     """What `fgvc_cli.explain` returns: the saliency map of a prediction and, on request, the occlusion test.
 

@@ -113,6 +113,12 @@ COMMANDS = {
     "explain": BuiltinCommand(
         "fgvc_cli.cli.explain:explain", "Explain predictions with saliency maps and occlusion.", CLASSIFIER
     ),
+    "embed": BuiltinCommand(
+        "fgvc_cli.cli.embed:embed", "Compute the embeddings of images and write them to a file.", CLASSIFIER
+    ),
+    "classes": BuiltinCommand(
+        "fgvc_cli.cli.classes:classes", "List the classes of a run, and add some without training.", CLASSIFIER
+    ),
     "data": BuiltinCommand(
         "fgvc_cli.cli.data:data", "List, prepare and verify datasets, and manage the image cache.", DATA
     ),

@@ -148,10 +148,10 @@ class FrozenBackbone:
     def unpack(self, rows: np.ndarray) -> Features:
         """Undo `pack`: maps B,C,H,W in float16 and the embedding B,D in float32."""
         start, maps = 4 * self.embedding_width, {}
-        embedding = torch.from_numpy(rows[:, :start].copy()).view(torch.float32) if start else None
+        embedding = torch.from_numpy(rows[:, :start].copy().view(np.float32)) if start else None
         for i, shape in self.shapes.items():
             end = start + 2 * math.prod(shape)
-            maps[i] = torch.from_numpy(rows[:, start:end].copy()).view(torch.float16).view(-1, *shape)
+            maps[i] = torch.from_numpy(rows[:, start:end].copy().view(np.float16).reshape(len(rows), *shape))
             start = end
         return Features(maps, embedding)
 
@@ -226,7 +226,7 @@ class SplitFeatures:
 def split_features(
     frozen: FrozenBackbone,
     split: Split,
-    dataset: Dataset,
+    dataset: Dataset | None,
     options: FeatureSettings = FeatureSettings(),
     on_batch: Callable[[int], object] | None = None,
 ) -> SplitFeatures:
@@ -236,7 +236,8 @@ def split_features(
 
     Args:
         frozen: the backbone and what to compute.
-        split, dataset: the images; images of one dataset share a cache, whatever their split.
+        split, dataset: the images; images of one dataset share a cache, whatever their split. Without a dataset they
+            are not kept.
         options: how to compute and keep them.
         on_batch: called with the number of images of each batch that is computed.
 
@@ -279,9 +280,9 @@ def _image_key(image: Any) -> bytes:
     return hashlib.blake2b(start + array.tobytes(), digest_size=len(NO_KEY)).digest()
 
 
-def _open_cache(found: SplitFeatures, dataset: Dataset, options: FeatureSettings) -> str:
+def _open_cache(found: SplitFeatures, dataset: Dataset | None, options: FeatureSettings) -> str:
     """Open the cache on disk; return why there is none, or an empty text."""
-    if options.cache == "off":
+    if options.cache == "off" or dataset is None:
         return "`train.cache=off`"
     if options.cache == "auto" and not settings.current().cache_limit:
         return "`cache_limit=0`"

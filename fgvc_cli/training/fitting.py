@@ -48,8 +48,6 @@ def fit_head(job: Job, workers: int, on_images: Callable[[int], object]) -> tupl
             continue
         features = _features(job, split, workers, on_images)
         unreadable |= {f"{split.name}/{key}": reason for key, reason in features.failures.items()}
-        for key, reason in features.failures.items():
-            logger.warning(f"skipped: {key}: {reason}")
         for note in features.notes:
             logger.info(note)
         found[name] = features.labeled(job.device)

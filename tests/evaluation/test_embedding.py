@@ -1,0 +1,113 @@
+"""Embeddings of images and their files, and classes added to fitted runs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fgvc_cli as fgvc
+from fgvc_cli.data.images import read_image
+from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.evaluation.embedding_files import WRITERS, EmbeddingFile
+from fgvc_cli.runs.folder import Run
+from fgvc_cli.testing.tiny import write_folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_folder(folder / "all")
+    for split in ("train", "val", "test"):
+        (folder / "two" / split).mkdir(parents=True)
+        for name in ("blue", "green"):
+            (folder / "two" / split / name).symlink_to(folder / "all" / split / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Runs that know blue and green."""
+    made = {}
+    for head, settings in (("prototypes", {}), ("knn", {"head.k": 3}), ("probe", {})):
+        made[head] = fgvc.train(
+            data=photos / "two", head=head, backbone="timm/test_resnet", image_size=64, weights="none", device="cpu",
+            settings=settings, out=tmp_path_factory.mktemp("runs") / head,
+        )  # fmt: skip
+    return made
+
+
+def test_embeddings_are_those_that_the_head_reads(photos: Path, runs: dict[str, Run], tmp_path: Path) -> None:
+    images = sorted((photos / "all" / "test").rglob("*.png"))
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    found = fgvc.embed([*images, tmp_path / "bad.jpg"], run=runs["probe"], batch_size=4)
+    classifier = fgvc.load(runs["probe"])
+    pixels = torch.stack([classifier.preprocessing(read_image(image)) for image in images])
+    with torch.inference_mode():
+        expected = classifier.backbone(classifier.normalize(pixels), classifier.head.reads()).embedding
+    np.testing.assert_allclose(found.values, expected, atol=1e-5)
+    assert found.images == tuple(map(str, images)) and list(found.failures) == [str(tmp_path / "bad.jpg")]
+    with pytest.raises(UsageError):
+        fgvc.embed(images, run=runs["probe"], backbone="timm/test_vit")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_files_hold_every_value(tmp_path: Path, suffix: str) -> None:
+    path, values = tmp_path / f"e{suffix}", np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    rows = [("a,b.jpg", "x", "train"), ("\udcff.jpg", "y", "test"), ("c.jpg", "", "")]
+    if suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+    with EmbeddingFile(path, 4) as file:
+        file.write(rows[:2], values[:2])
+        file.write(rows[2:], values[2:])
+    if suffix == ".csv":
+        table = list(csv.reader(path.open(encoding="utf-8")))[1:]
+        read, labels = np.array([row[3:] for row in table], np.float32), [row[1] for row in table]
+    elif suffix == ".npz":
+        archive = np.load(path)
+        read, labels = archive["embedding"], archive["label"].tolist()
+    else:
+        columns = parquet.read_table(path).to_pydict()
+        read, labels = np.array(columns["embedding"], np.float32), columns["label"]
+    np.testing.assert_array_equal(read, values)
+    assert labels == ["x", "y", ""] and [p.name for p in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(UsageError, match="exists"):
+        EmbeddingFile(path, 4)
+    with pytest.raises(UsageError, match="parquet"):
+        EmbeddingFile(tmp_path / "e.txt", 4)
+
+
+@pytest.mark.parametrize("head", ["prototypes", "knn"])
+def test_an_added_class_is_predicted_and_evaluated(
+    photos: Path, runs: dict[str, Run], tmp_path: Path, head: str
+) -> None:
+    before = runs[head].model_file.read_bytes()
+    run = fgvc.add_classes(runs[head], [photos / "all" / "train" / "red"], out=tmp_path / "new")
+    assert runs[head].model_file.read_bytes() == before
+    assert fgvc.load(run).class_names == ("blue", "green", "red") and run.summary.classes == 3
+    image = photos / "all" / "test" / "red" / "0.png"
+    assert fgvc.load(run).predict(image).classes[0][0] == "red"
+    assert fgvc.evaluate(run, data=photos / "all", split="test").top1 >= 0.8
+    assert fgvc.explain(run, image).predicted == "red"
+
+
+def test_what_cannot_be_added_is_refused(photos: Path, runs: dict[str, Run], tmp_path: Path) -> None:
+    red, run = photos / "all" / "train" / "red", runs["knn"]
+    with pytest.raises(UsageError, match="knn and prototypes"):
+        fgvc.add_classes(runs["probe"], [red], out=tmp_path / "new")
+    with pytest.raises(UsageError, match="green"):
+        fgvc.add_classes(run, [photos / "all" / "train"], out=tmp_path / "new")
+    with pytest.raises(UsageError, match="twice"):
+        fgvc.add_classes(run, [red, red], out=tmp_path / "new")
+    with pytest.raises(UsageError, match="out="):
+        fgvc.add_classes(run, [red], out=run.path, force=True)
+    (tmp_path / "plum").mkdir()
+    with pytest.raises(FgvcError, match="plum"):
+        fgvc.add_classes(run, [tmp_path / "plum"], out=tmp_path / "new")
+    (tmp_path / "plum" / "0.jpg").write_bytes(b"no image")
+    with pytest.raises(FgvcError, match="plum"):
+        fgvc.add_classes(run, [tmp_path / "plum"], out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
