@@ -156,7 +156,7 @@ def test_tracker_resumes_the_same_run(site, mlflow):
 
 
 def test_command_runs(trained, fgvc):
-    result = fgvc("classes", trained)
+    result = fgvc("species", trained)
     assert (result.exit_code, result.stdout) == (0, "ophrys\norchis\n")
 
 

@@ -11,7 +11,6 @@ import pytest
 import typer
 
 from fgvc_cli.cli.app import build_app
-from fgvc_cli.cli.data import data
 from fgvc_cli.cli.lazy import builtin_commands
 
 COMMAND = re.compile(r"(?:^\$ |^|`)(fgvc (?:[a-z][a-z-]+)[^`\n|]*)", re.MULTILINE)
@@ -27,7 +26,8 @@ def options_of(command: Any) -> set[str]:
 def known(fgvc) -> dict[str, set[str]]:
     """The options of each command, global ones included."""
     commands = {name: command.loaded() for name, command in builtin_commands().items()}
-    commands |= {f"data {name}": each for name, each in typer.main.get_command(data).commands.items()}  # type: ignore
+    for group, command in list(commands.items()):
+        commands |= {f"{group} {name}": each for name, each in getattr(command, "commands", {}).items()}
     of_all = set(re.findall(r"--[a-z-]+", fgvc("--help").output)) | options_of(typer.main.get_command(build_app()))
     return {name: options_of(command) | of_all for name, command in commands.items()}
 
@@ -37,8 +37,8 @@ def test_every_command_and_option_shown_exists(name, page, known):
     text = page(name).text.replace("\\\n", " ")
     commands = [shlex.split(found.split(" #")[0], comments=True) for found in COMMAND.findall(text)]
     for _, subcommand, *arguments in commands:
-        if subcommand == "data" and arguments:
-            subcommand = f"data {arguments.pop(0)}"
+        if arguments and f"{subcommand} {arguments[0]}" in known:
+            subcommand = f"{subcommand} {arguments.pop(0)}"
         if subcommand not in known:
             assert name == "docs/plugins.md", f"fgvc {subcommand}"  # a command that a plugin on that page adds
             continue
