@@ -49,8 +49,8 @@ class ReadyBatches:
             yield batch
 
 
-def make_job(arguments: argparse.Namespace) -> Job:
-    """Build a training job on random images."""
+def make_job(arguments: argparse.Namespace, head: str = "linear", freeze: str = "none") -> Job:
+    """Build a training job on random images, which are also its validation split."""
     rng = np.random.default_rng(0)
     size = arguments.image_size
     images = [rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(arguments.batch_size * arguments.batches)]
@@ -59,7 +59,7 @@ def make_job(arguments: argparse.Namespace) -> Job:
     settings: list[dict[str, dict[str, Any]]] = [
         {
             "backbone": {"name": arguments.backbone},
-            "head": {"name": "linear"},
+            "head": {"name": head},
             "optimizer": {"name": "sgd"},
             "train": {
                 "weights": "none",
@@ -68,6 +68,7 @@ def make_job(arguments: argparse.Namespace) -> Job:
                 "resize": size,
                 "label_smoothing": 0.0,
                 "clip_norm": 0.0,
+                "freeze": freeze,
                 "device": arguments.device,
             },
             "augment": {"policy": "none", "crop": "center", "flip": 0.0},
@@ -75,8 +76,8 @@ def make_job(arguments: argparse.Namespace) -> Job:
     ]
     first = draft(settings, "scratch", get_registry())
     plan = plan_new(first, offline=True, registry=get_registry())
-    dataset = SimpleNamespace(class_names=tuple(str(k) for k in range(CLASSES)))
-    return prepare(plan, dataset, TrainingSplits(split, None, None))  # type: ignore[arg-type]
+    dataset = SimpleNamespace(class_names=tuple(str(k) for k in range(CLASSES)), name="random", identity=dict)
+    return prepare(plan, dataset, TrainingSplits(split, split, None))  # type: ignore[arg-type]
 
 
 def bare_epoch(job: Job, optimizer: torch.optim.Optimizer, batches: list[ImageBatch]) -> None:

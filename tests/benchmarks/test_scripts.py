@@ -119,3 +119,11 @@ def test_sam_package(tmp_path):
     pytest.importorskip("pytorch_optimizer")
     options = ["--backbone", "timm/test_resnet", "--batch-size", "4", "--rounds", "1"]
     assert figures_of("sam_package.py", tmp_path, *options)["relative_distance"] < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["linear", "pim", "cmal"])
+def test_kept_features(tmp_path, head):
+    options = ["--backbone", "timm/test_resnet", "--head", head, "--image-size", "64", "--batches", "2"]
+    seconds = figures_of("kept_features.py", tmp_path, *options, "--batch-size", "4", "--rounds", "1")["seconds"]
+    assert set(seconds) == {"whole network", "frozen backbone", "kept features"}
