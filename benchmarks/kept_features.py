@@ -1,8 +1,8 @@
 """Time an epoch on kept features, compared with an epoch of the whole network and with one of a frozen backbone.
 
-All three train the same backbone and head on the same images in memory, without decoding or augmentation, alternately in
-one process. An epoch is that of `fgvc train`: updates, validation (on the same images), metrics, and the saved state. The
-features are computed before the first round; their time is printed too.
+All three train the same backbone and head on the same images in memory, without decoding or augmentation, alternately
+in one process. An epoch is that of `fgvc train`: updates, validation (on the same images), metrics, and the saved
+state. The features are computed before the first round; their time is printed too.
 
     python benchmarks/kept_features.py --backbone timm/tf_efficientnet_lite0 --image-size 128 --rounds 5
 """
