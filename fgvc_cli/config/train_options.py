@@ -93,6 +93,13 @@ class TrainOptions:
     teacher_temperature: float = option(
         1.0, "temperature that softens the predictions of teacher and student for that term", minimum=0.1, maximum=100
     )
+    class_weights: Literal["none", "inverse", "sqrt"] = option(
+        "none",
+        "class weights in the cross entropy: the inverse of the number of training images, or of its square root",
+    )
+    logit_adjustment: float = option(
+        0.0, "tau: the log frequency of each class, times this, is added to its logit in training; 0: off", minimum=0
+    )
     clip_norm: float = option(0.0, "maximum gradient norm of an update; 0: no clipping", minimum=0)
     layer_decay: float = option(
         1.0,
@@ -152,6 +159,10 @@ class TrainOptions:
         return self.seed if self.val_seed is None else self.val_seed
 
     def __post_init__(self) -> None:
+        balancing = {"class_weights": "none", "logit_adjustment": 0.0, "sampling": "image"}
+        several = [f"{name}={getattr(self, name)}" for name, off in balancing.items() if getattr(self, name) != off]
+        if len(several) > 1:
+            raise ValueError(f"{' and '.join(several)} correct the same differences in class size; set one of them")
         if self.average_epochs and self.patience:
             raise ValueError(
                 f"average_epochs={self.average_epochs} needs patience=0: which epochs are the last is not known when "

@@ -94,7 +94,7 @@ class Head(nn.Module, ABC):
         needs_batch_statistics: whether its losses depend on batch-norm statistics that the backbone computes from the
             batch; `train.freeze`, which fixes them, is then refused.
         distills: whether all its cross entropies are computed by `fgvc_cli.contracts.cross_entropy`, which a teacher at
-            another temperature than 1 needs.
+            another temperature than 1, `train.class_weights` and `train.logit_adjustment` need.
         unchanged_images: whether its objectives and its prediction pass on the images that they get, unchanged, and
             read no pixels; with a frozen backbone and kept features, no images are then loaded.
 

@@ -33,6 +33,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract, save_classifier
 from fgvc_cli.specs import HeadSpec
+from fgvc_cli.training.class_balance import ClassBalance, class_balance
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.freezing import Freezing
 from fgvc_cli.training.lora import Adapters, add_adapters
@@ -75,6 +76,7 @@ class Job:
         ranks: the processes that train.
         teacher: whose predictions are part of the targets; None without.
         adapters: in the backbone; None without LoRA.
+        balance: how the loss depends on the size of classes.
     """
 
     config: RunConfig
@@ -90,6 +92,7 @@ class Job:
     ranks: Ranks = SINGLE_PROCESS
     teacher: Teacher | None = None
     adapters: Adapters | None = None
+    balance: ClassBalance = field(default_factory=ClassBalance)
 
     def save_model(self, path: Path, document: dict[str, Any]) -> None:
         """Write the classifier as it is now to a model file, adapters merged; `document` as in `save_classifier`."""
@@ -244,6 +247,7 @@ def prepare(
     formatted = classifier.to(device)
     teacher = load_teacher(train, classifier, config.head.name, precision)
     notes.extend([] if teacher is None else [teacher.note])
+    balance = class_balance(train, classifier, config.head.name, splits.train.labels)
     if wants_channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
     freezing = Freezing(train, formatted)
@@ -263,6 +267,7 @@ def prepare(
         ranks,
         teacher,
         adapters,
+        balance,
     )
 
 

@@ -21,7 +21,7 @@ from fgvc_cli.data.augmentation import resolve_where
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.cache.store import CachedImages
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
-from fgvc_cli.data.staging import Staging
+from fgvc_cli.data.staging import StagedBatch, Staging
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run
@@ -263,17 +263,19 @@ class Trainer:
 
     def _update(self, group: Sequence[ImageBatch]) -> list[Tensor]:
         with nullcontext(self.staging(group)) if self.kept is None else self.kept.staged(group, self.staging) as staged:
-            teacher = self.job.teacher
-            steps = self.update(
-                [
-                    (batch.images, batch.targets if teacher is None else teacher(batch.images, batch.targets))
-                    for batch in staged
-                ]
-            )
+            steps = self.update([(batch.images, self._targets(batch)) for batch in staged])
         if self.ema is not None:
             self.ema.update()
         self.metrics.add(steps, [batch.labels for batch in staged])
         return [step.found_inf for step in steps]
+
+    def _targets(self, batch: StagedBatch) -> Tensor:
+        """Return the targets of a batch, with class weights, teacher and logit adjustment as far as they are on."""
+        balance, teacher = self.job.balance, self.job.teacher
+        targets = balance.weighted(batch.targets)
+        if teacher is not None:
+            targets = teacher(batch.images, targets)
+        return balance.adjusted(targets)
 
     def _check_finite(self, flags: Sequence[tuple[int, Tensor]]) -> None:
         """Raise if one of the updates since the last check was not finite; the device has skipped its step."""

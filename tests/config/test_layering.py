@@ -74,7 +74,7 @@ def test_what_a_run_writes_resolves_to_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optimizer.base=sam", r"base=sam: .*more than once per step; choose one of adamw, sgd"),
+        ("optimizer.base=sam", r"base=sam: .*more than once per step; choose one of adamw, muon, sgd"),
         ("optimizer.base=adamv", "no optimizer 'adamv'.*adamw|adamv.*Did you mean 'adamw'"),
         ("optimizer.base.momentun=0.5", "optimizer.base.momentun: no such option. Did you mean 'momentum'"),
         ("optimizer.rhoo=0.5", "optimizer.rhoo: no such option. Did you mean 'rho'.*base sgd: lr"),

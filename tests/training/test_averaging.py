@@ -15,6 +15,7 @@ from fgvc_cli.runs.results import EpochAverage, ValMetrics
 from fgvc_cli.training import run as training
 from fgvc_cli.training import trainer as trainer_module
 from fgvc_cli.training.averaging import AverageOfEpochs, EmaOfWeights, estimate_statistics
+from fgvc_cli.training.setup import Job
 from fgvc_cli.training.state import Interrupted
 from fgvc_cli.training.trainer import Trainer
 
@@ -77,7 +78,7 @@ def test_the_average_is_validated_and_saved(train, tmp_path):
     [
         {"head": "linear", "optimizer": "muon", "grad_accum_steps": 2},
         {"head": "pim", "optimizer": "sam", "layer_decay": 0.7},
-        {"head": "cmal", "average_epochs": 2},
+        {"head": "cmal", "average_epochs": 2, "logit_adjustment": 1.0},
     ],
     ids=lambda options: options["head"],
 )
@@ -118,8 +119,8 @@ def test_the_average_is_saved_if_it_is_better(train, tmp_path, monkeypatch, bett
     scores = iter([0.5, 0.5, 0.5, 0.6 if better else 0.4])
     monkeypatch.setattr(Trainer, "_validate", lambda trainer: (ValMetrics(6, 1.0, next(scores)), 0))
     saved = []
-    monkeypatch.setattr(trainer_module, "save_classifier", lambda path, classifier, document: saved.append(document))
-    monkeypatch.setattr(training, "finish", lambda trainer: training._summary(trainer, None))
+    monkeypatch.setattr(Job, "save_model", lambda job, path, document: saved.append(document))
+    monkeypatch.setattr(training, "finish", lambda trainer: training._summary(trainer, None, 0))
     summary = train(tmp_path / "run", average_epochs=2, epochs=3).summary
     assert summary.average == EpochAverage(2, ValMetrics(6, 1.0, 0.6 if better else 0.4), better)
     assert saved[-1].get("average_epochs") == (2 if better else None)
