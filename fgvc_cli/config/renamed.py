@@ -21,8 +21,21 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Former values by section or component and by the current name of the setting."""
 
-DEFAULTS: dict[str, dict[str, Any]] = {"train": {"val_by": "position"}, "folder": {"classes": "first"}}
-"""Values, by section or component, of settings that files written by older versions lack."""
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "train": {
+        "val_by": "position",
+        "freeze": "none",
+        "batch_norm": "batch",
+        "head_init": "random",
+        "layer_decay": 1.0,
+        "ema": 0.0,
+        "average_epochs": 0,
+        "class_weights": "none",
+        "logit_adjustment": 0.0,
+    },
+    "folder": {"classes": "first"},
+}
+"""Values, by section or component, of settings that files written by older versions lack; recipes do not set them."""
 
 
 def current(section: str, settings: Mapping[str, Any], component: str = "") -> dict[str, Any]:

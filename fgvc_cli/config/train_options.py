@@ -172,8 +172,6 @@ class TrainOptions:
             values = getattr(self, name)
             if values is not None and len(values) != 3:
                 raise ValueError(f"{name}={list(values)}: give three numbers (R, G, B), such as [0.5, 0.5, 0.5]")
-        if self.lora_rank and self.freeze == "all" and not (self.freeze_epochs or self.unfreeze_epochs):
-            raise ValueError(f"lora_rank={self.lora_rank} trains nothing with freeze=all; set freeze=none")
         for name in ("freeze_epochs", "unfreeze_epochs"):
             if getattr(self, name) and self.freeze == "none":
                 raise ValueError(

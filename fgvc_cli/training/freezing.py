@@ -38,7 +38,8 @@ class Freezing:
         """Check that the settings fit the classifier.
 
         Raises:
-            UsageError: the backbone has fewer stages, the head needs its batch statistics, or nothing would train.
+            UsageError: the backbone has fewer stages, the head needs its batch statistics, or nothing would train, or
+                no adapter of LoRA.
             FgvcError: the backbone does not say which stage a parameter is in.
         """
         options, backbone = self.options, self.classifier.backbone
@@ -147,6 +148,11 @@ class Freezing:
             )
         if not self.trained(0):
             raise UsageError(f"`train.freeze={options.freeze}`: no parameter would train; use `train.freeze=none`")
+        if options.lora_rank and self._frozen(max(0, options.epochs - 1)) >= self.trainable:
+            raise UsageError(
+                f"`train.freeze={options.freeze}` freezes all adapters (`train.lora_rank={options.lora_rank}`): they "
+                "would train nothing; use `train.freeze=none`"
+            )
 
 
 def _stages(options: TrainOptions, backbone: Backbone) -> dict[str, int]:

@@ -85,15 +85,15 @@ def add_adapters(classifier: Classifier, options: TrainOptions) -> Adapters | No
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
 
-    total = sum(parameter.numel() for parameter in classifier.parameters())
+    total = sum(parameter.numel() for parameter in backbone.parameters())
     config = LoraConfig(r=options.lora_rank, lora_alpha=options.lora_alpha, target_modules=names)
     inject_adapter_in_model(config, backbone)
     layers = {f"backbone.{name}": module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}
     assert len(layers) == len(names), "each name is that of one layer"
-    trained = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
+    adapted = sum(parameter.numel() for parameter in backbone.parameters()) - total
     note = (
-        f"LoRA of rank {options.lora_rank} (alpha {options.lora_alpha:g}) in {len(layers)} layers of the backbone; "
-        f"{trained:,} of {total:,} parameters train, the head included"
+        f"LoRA of rank {options.lora_rank} (alpha {options.lora_alpha:g}) in {len(layers)} layers of the backbone: "
+        f"{adapted:,} parameters in place of its {total:,}"
     )
     return Adapters(classifier, layers, note)
 

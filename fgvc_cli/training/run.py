@@ -20,7 +20,7 @@ from fgvc_cli import files, viz
 from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, read_run_config
-from fgvc_cli.contracts import Dataset, RunStart, Split
+from fgvc_cli.contracts import Dataset, FittedHead, RunStart, Split
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.identity import DataIdentity, normal
 from fgvc_cli.data.splits import TrainingSplits
@@ -55,7 +55,7 @@ def finish(trainer: Trainer) -> TrainingSummary:
     Without epochs, the imported weights become the model of the run.
     """
     job, run = trainer.job, trainer.run
-    trained = job.freezing.trained(max(0, trainer.progress.epoch - 1))
+    trained = _trained_parameters(job, trainer.progress.epoch)
     if not job.config.train.epochs:
         save_classifier(run.model_file, job.classifier, {**trainer.description, "epoch": 0})
     elif not run.model_file.is_file():
@@ -69,6 +69,13 @@ def finish(trainer: Trainer) -> TrainingSummary:
     summary = _summary(trainer, _test(trainer), trained)
     files.write_json(run.summary_file, summary.as_json())
     return summary
+
+
+def _trained_parameters(job: Job, epochs: int) -> int:
+    """Return the number of parameters that trained in the last of these epochs."""
+    if isinstance(job.classifier.head, FittedHead):
+        return sum(parameter.numel() for parameter in job.classifier.head.parameters())
+    return job.freezing.trained(epochs - 1) if epochs else 0
 
 
 def sample_images(job: Job, run: Run, unreadable: Collection[str]) -> list[Path]:

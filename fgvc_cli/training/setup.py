@@ -234,10 +234,11 @@ def prepare(
     weights, notes = plan.weights, head.notes()
     if plan.file is not None:
         into = TargetHead(head, config.head.component, config.head.options, dataset.class_names, preprocessing)
-        before = [parameter.detach().clone() for parameter in head.parameters()]
+        before = [value.clone() for value in head.state_dict().values()]
         lines = load_file(plan.file, plan.backbone, into, train.partial_weights)
-        random = train.head_init == "random" and all(map(torch.equal, before, head.parameters()))
-        if not train.epochs and random:
+        if not all(map(torch.equal, before, head.state_dict().values())):
+            config = config.with_train(head_init="random")  # the file's head is worth more than a probe
+        elif not train.epochs and train.head_init == "random":
             lines.append(f"{into.title} has random weights and is not trained (`epochs=0`): its scores mean nothing")
         weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
     classifier = Classifier(plan.backbone, head, dataset.class_names, preprocessing)

@@ -4,9 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from fgvc_cli.config.layering import read_recipe
 from fgvc_cli.config.run_config import read_config, resolve, user_settings
+from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import get_registry
 
@@ -56,6 +58,18 @@ def test_a_written_configuration_resolves_to_itself(tmp_path):
     again = resolve([settings], recipe, {}, get_registry())
     assert again == config == resolve([config.as_layer()], recipe, {}, get_registry())
     assert tomllib.loads(path.read_text())["head"]["num_selects"] == [8, 4, 2, 1]
+
+
+def test_a_written_configuration_keeps_what_settings_were_before_they_existed(tmp_path):
+    document = resolved(recipe="finetune", facts=GPU).as_document()
+    assert document["train"]["ema"] and document["train"]["freeze"] == "half"
+    later = ("freeze", "batch_norm", "head_init", "layer_decay", "ema", "average_epochs")
+    document["train"] = {name: value for name, value in document["train"].items() if name not in later}
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps(document))
+    settings, recipe = read_config(path)
+    train, usual = resolve([settings], recipe, {}, get_registry()).train, TrainOptions()
+    assert {name: getattr(train, name) for name in later} == {name: getattr(usual, name) for name in later}
 
 
 def test_a_folder_selects_the_folder_dataset():

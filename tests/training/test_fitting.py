@@ -33,6 +33,7 @@ def test_a_fitted_head_gives_an_ordinary_run(photos: Path, tmp_path: Path, head:
     summary = run.summary
     assert (summary.epochs, summary.train.images, summary.val.images, summary.test.images) == (1, 27, 6, 12)
     assert summary.test.top1 >= 0.9 and len(run.metrics) == 1 and run.metrics[0].rates == {}
+    assert summary.parameters["trained"] == summary.parameters["head"]
     assert run.config["recipe"] == "probe" and run.config["train"]["epochs"] == 1
     assert fgvc.evaluate(run, "val").top1 == summary.val.top1
     assert fgvc.evaluate(run, "val").loss == pytest.approx(summary.val.loss, abs=1e-4)

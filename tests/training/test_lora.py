@@ -104,8 +104,9 @@ def test_a_run_with_adapters_resumes_and_saves_an_ordinary_model(
 def test_what_cannot_be_adapted_is_refused(train, tmp_path, monkeypatch) -> None:
     with pytest.raises(UsageError, match=r"test_resnet.*linear\+conv"):
         train(tmp_path / "run", lora_rank=4)
-    with pytest.raises(UsageError, match="freeze"):
-        train(tmp_path / "run", lora_rank=4, freeze="all")
+    for freeze in ("all", 4):
+        with pytest.raises(UsageError, match="freezes all adapters"):
+            train(tmp_path / "run", lora_rank=4, lora_layers="linear+conv", freeze=freeze)
     monkeypatch.setattr(lora, "find_spec", lambda name: None)
     with pytest.raises(FgvcError, match=r"pip install.*fgvc-cli\[lora\]"):
         train(tmp_path / "run", lora_rank=4)

@@ -11,6 +11,7 @@ from fgvc_cli.contracts import Reads
 from fgvc_cli.contracts.regression import fit_linear
 from fgvc_cli.data.images import read_image
 from fgvc_cli.errors import UsageError
+from fgvc_cli.runs.model_file import load_classifier
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.state import Interrupted
 
@@ -59,6 +60,17 @@ def test_an_interruption_before_the_first_update_starts_again(
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "run", head_init="probe", epochs=1)
     assert_same(resume(tmp_path / "run"), whole)
+
+
+def test_a_head_from_a_file_is_kept(train, tmp_path) -> None:
+    source, start = train(tmp_path / "source", epochs=1).run, Start()
+    again = train(tmp_path / "again", start, weights=source.path, head_init="probe", epochs=1).run
+    expected = load_classifier(source.path)
+    assert torch.equal(start.layer[0], expected.head.classifier.weight) and "regression" not in again.summary.weights
+    imported = train(tmp_path / "imported", recipe="finetune", weights=source.path, epochs=0).run
+    ours, theirs = load_classifier(imported.path).state_dict(), expected.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert imported.summary.parameters["trained"] == 0
 
 
 @pytest.mark.parametrize("head", ["pim", "cmal"])
