@@ -31,7 +31,7 @@ def cross_entropy(scores: Tensor, targets: Tensor, reduction: Literal["mean", "s
     return -(rows.mean() if reduction == "mean" else rows.sum())
 
 
-def with_teacher(targets: Tensor, teacher: Tensor, weight: float, temperature: float) -> Tensor:
+def with_teacher(targets: Tensor, teacher: Tensor, weight: float, temperature: float, joined: bool = True) -> Tensor:
     """Return targets of knowledge distillation: part ground truth, part a teacher's probabilities p(T).
 
     With weight w and temperature T, the loss is (1 - w) CE(y, z) + w T^2 CE(p(T), z / T). At temperature 1 this is the
@@ -45,13 +45,14 @@ def with_teacher(targets: Tensor, teacher: Tensor, weight: float, temperature: f
         teacher: the teacher's logits N,K.
         weight: w, in [0, 1].
         temperature: T, above 0.
+        joined: whether both parts become one at temperature 1.
 
     Returns:
-        Probabilities N,K at temperature 1, else rows N,2K+1 for `cross_entropy` alone. Each row belongs to an image, so
-        they can be selected and repeated like any targets.
+        Probabilities N,K at temperature 1 if joined, else rows N,2K+1 for `cross_entropy` alone. Each row belongs to
+        an image, so they can be selected and repeated like any targets.
     """
     soft = (teacher / temperature).softmax(dim=1)
-    if temperature == 1:
+    if temperature == 1 and joined:
         return (1 - weight) * targets + weight * soft
     column = torch.full_like(soft[:, :1], temperature)
     return torch.cat([(1 - weight) * targets, weight * temperature**2 * soft, column], dim=1)
@@ -63,7 +64,7 @@ def with_offset(targets: Tensor, offset: Tensor) -> Tensor:
     Reference: Menon et al. 2021, Long-tail learning via logit adjustment, arXiv 2007.07314, equation 10.
 
     Args:
-        targets: class indices N, rows N,K, or rows N,2K+1 of `with_teacher`.
+        targets: class indices N, rows N,K, or rows N,2K+1 of `with_teacher`, whose second part gets no offset.
         offset: K.
 
     Returns:

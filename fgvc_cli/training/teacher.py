@@ -41,12 +41,13 @@ class Teacher:
     digest: str
 
     @torch.no_grad()  # not inference mode, whose tensors cannot enter a loss
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, targets: Tensor, joined: bool = True) -> Tensor:
         """Return the targets of a batch with the teacher's predictions, see `with_teacher`.
 
         Args:
             images: B,3,S,S, augmented and normalized for the student.
             targets: class indices B, or probabilities B,K.
+            joined: see `with_teacher`.
         """
         if targets.ndim == 1:
             targets = probabilities(targets, len(self.student.class_names), 0.0)
@@ -54,7 +55,7 @@ class Teacher:
             scores = self.classifier.scores(self.adapted(images)).float()
         if self.columns is not None:
             scores = scores.index_select(1, self.columns)
-        return with_teacher(targets, scores, self.options.teacher_weight, self.options.teacher_temperature)
+        return with_teacher(targets, scores, self.options.teacher_weight, self.options.teacher_temperature, joined)
 
     def adapted(self, images: Tensor) -> Tensor:
         """Return the same images with the teacher's normalization and image size (bilinear, antialiased)."""

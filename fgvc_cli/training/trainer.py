@@ -274,7 +274,7 @@ class Trainer:
         balance, teacher = self.job.balance, self.job.teacher
         targets = balance.weighted(batch.targets)
         if teacher is not None:
-            targets = teacher(batch.images, targets)
+            targets = teacher(batch.images, targets, joined=balance.offset is None)
         return balance.adjusted(targets)
 
     def _check_finite(self, flags: Sequence[tuple[int, Tensor]]) -> None:

@@ -49,7 +49,8 @@ def with_probe(job: Job, check: Callable[[], object]) -> Job:
     with torch.no_grad():
         layer.weight.copy_(fit.weight)
         if layer.bias is not None:
-            layer.bias.copy_(fit.bias)
+            # The offset that the loss adds to the logits is not part of the regression.
+            layer.bias.copy_(fit.bias if job.balance.offset is None else fit.bias - job.balance.offset.cpu())
     quality = f", validation loss {fit.val_loss[fit.l2]:.3f}" if fit.val_loss else ""
     line = f"Head {name} starts from a logistic regression on the embedding (l2 {fit.l2:.2g}{quality})."
     return replace(job, weights=f"{job.weights} {line}", notes=[*job.notes, *notes, line])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,14 @@ import torch.nn.functional as F
 from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import Preprocessing, cross_entropy
 from fgvc_cli.contracts.targets import with_teacher
+from fgvc_cli.data.staging import StagedBatch
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import load_classifier
+from fgvc_cli.training.class_balance import ClassBalance
 from fgvc_cli.training.state import Interrupted
 from fgvc_cli.training.teacher import Teacher
+from fgvc_cli.training.trainer import Trainer
 from fgvc_heads.cmal.objectives import CmalOutput, concat_loss, overall_loss
 from fgvc_heads.options import PimOptions
 from fgvc_heads.pim.losses import PimOutput, pim_loss
@@ -95,6 +99,24 @@ def test_the_teacher_sees_the_same_images_in_its_own_normalization_and_size() ->
     targets = teacher((pixels - 0.4) / 0.2, torch.tensor([0, 1]))
     expected = ((pixels.mean((2, 3)) - 0.5) / 0.5)[:, [2, 0, 1]].softmax(1)
     assert torch.allclose(targets, expected, atol=2e-3) and not targets.is_inference()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_teacher_is_imitated_without_the_logit_adjustment_of_the_labels(temperature) -> None:
+    student, options = Means(8, 0.5, 0.5), TrainOptions(teacher_weight=0.25, teacher_temperature=temperature)
+    images, labels, scores, offset = (
+        torch.rand(4, 3, 8, 8),
+        torch.tensor([0, 1, 2, 0]),
+        torch.randn(4, 3),
+        torch.randn(3),
+    )
+    job = SimpleNamespace(
+        balance=ClassBalance(offset=offset), teacher=Teacher(student, student, None, options, "fp32", "")
+    )
+    targets = Trainer._targets(SimpleNamespace(job=job), StagedBatch(images, labels, labels))  # type: ignore[arg-type]
+    soft = F.cross_entropy(scores / temperature, (images.mean((2, 3)) / temperature).softmax(1))
+    expected = 0.75 * F.cross_entropy(scores + offset, labels) + 0.25 * temperature**2 * soft
+    torch.testing.assert_close(cross_entropy(scores, targets), expected)
 
 
 @pytest.fixture(scope="module")
