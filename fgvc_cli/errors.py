@@ -18,6 +18,17 @@ class UsageError(FgvcError, ValueError):
     exit_code = 2
 
 
+class Terminated(SystemExit):
+    """A signal ends the program. Unlike the `SystemExit` of a plugin's code, it is never reported as a failure."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(128 + signal)
+
+
+STOPS = (KeyboardInterrupt, Terminated)
+"""What code that survives any exception of a plugin must not catch."""
+
+
 RENAMED = {
     "accumulate": "grad_accum_steps",
     "coast": "zero",

@@ -14,6 +14,7 @@ import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar, Union
@@ -38,6 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_parts_once(path.parent.absolute())
         yield part
         _sync(part)
         part.replace(path)
@@ -49,11 +51,44 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+PART_NAME = re.compile(rf"\..+\.(\d+){re.escape(PART)}", re.DOTALL)
+"""Names of temporary files: `.summary.json.1234.part`, with the number of the process."""
+
+
+def is_part(path: Path) -> bool:
+    """Return whether a file is a temporary one, by its name."""
+    return PART_NAME.fullmatch(path.name) is not None
+
+
 def clear_parts(folder: Path) -> None:
-    """Delete the temporary files that a killed program left in a folder."""
+    """Delete the temporary files in a folder into which no other process writes: killed ones left them."""
+    _clear_parts(folder, lambda _: False)
+
+
+@cache
+def _clear_parts_once(folder: Path) -> None:
+    """Delete the temporary files of processes that are gone, on the first write to a folder."""
+    _clear_parts(folder, _is_running)
+
+
+def _clear_parts(folder: Path, keep: Callable[[int], bool]) -> None:
     for left in folder.glob(f".*{PART}"):
-        with suppress(OSError):
-            left.unlink()
+        match = PART_NAME.fullmatch(left.name)
+        if match is not None and not keep(int(match[1])):
+            with suppress(OSError):
+                left.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def check_writable(folder: Path, what: str) -> None:
@@ -65,6 +100,7 @@ def check_writable(folder: Path, what: str) -> None:
     probe = folder / f".probe.{os.getpid()}{PART}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _clear_parts_once(folder.absolute())
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -301,13 +337,16 @@ class FileLock:
         file: to lock; created if missing.
         shared: whether others may hold a shared lock at the same time.
         timeout: seconds to wait for the lock.
+        inherited: whether processes that this one forks hold it too; if not, it ends with this process although forked
+            ones live on, and does not keep this process itself from locking the file again.
 
     Raises:
         Locked: another process holds it.
         OSError: the file cannot be opened, or its file system does not support locks.
     """
 
-    def __init__(self, file: Path, shared: bool, timeout: float = 0.0) -> None:
+    def __init__(self, file: Path, shared: bool, timeout: float = 0.0, inherited: bool = True) -> None:
+        self._inherited = inherited
         self._handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         deadline = time.monotonic() + timeout
         try:
@@ -322,8 +361,9 @@ class FileLock:
     def _try(self, shared: bool) -> bool:
         if fcntl is None:
             return True
+        lock = fcntl.flock if self._inherited else fcntl.lockf
         try:
-            fcntl.flock(self._handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            lock(self._handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in BUSY:
                 return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,14 +24,11 @@ from fgvc_cli.benchmarking.results import Row, Work
 from fgvc_cli.benchmarking.timing import Meter
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.devices import is_compile_error, is_out_of_memory
-from fgvc_cli.errors import FgvcError, cause_of
+from fgvc_cli.errors import STOPS, FgvcError, cause_of
 from fgvc_cli.formatting import bytes_text
 
 REQUESTED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]i?B)", re.IGNORECASE)
 """The size of a failed allocation in torch's message."""
-
-TERMINATED = 128 + signal.SIGTERM
-"""Exit code of the `SystemExit` that SIGTERM raises."""
 
 
 def reason(error: BaseException, batch_size: int, image_size: int) -> str:
@@ -141,9 +137,9 @@ class RowMaker:
         """Return a measurement, or None after adding the reason to `failed`; SIGTERM is re-raised."""
         try:
             return measure()
+        except STOPS:
+            raise
         except (Exception, SystemExit) as error:  # a component may call sys.exit()
-            if isinstance(error, SystemExit) and error.code == TERMINATED:
-                raise
             failed.append(prefix + reason(error, row.batch_size, row.image_size))
         free_memory(self.plan.device)  # after the traceback, which refers to tensors, was freed
         return None

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from fgvc_cli import __version__, settings
 from fgvc_cli.cli import console
 from fgvc_cli.cli.lazy import LazyCommand, QuickParameters, as_options, builtin_commands
-from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.errors import FgvcError, Terminated, UsageError
 from fgvc_cli.launch import is_reporting
 from fgvc_cli.registry.error_origin import describe_error
 from fgvc_cli.settings import ALL_PLUGINS, Settings
@@ -233,8 +233,9 @@ def main() -> None:
 
 
 def _terminate(number: int, _: FrameType | None) -> None:
-    """Exit with the code of a signal, after cleaning up; training handles the signal itself."""
-    sys.exit(128 + number)
+    """Exit with the code of a signal, after cleaning up; training handles the signal itself. A second one kills."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Terminated(number)
 
 
 def _in_panel(panel: str, help: str, metavar: str | None = None, flag: str | None = None) -> Any:

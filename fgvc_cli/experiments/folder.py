@@ -11,8 +11,7 @@ from typing import Literal
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.study import PlannedRun, Study
-from fgvc_cli.files import FileLock, Locked
-from fgvc_cli.runs.folder import Run, new_folder
+from fgvc_cli.runs.folder import Run, new_folder, training_lock
 
 STUDY_FILE = "study.toml"
 
@@ -121,17 +120,8 @@ class StudyFolder:
         Raises:
             FgvcError: another process is training it.
         """
-        try:
-            lock = FileLock(self.path / ".lock", shared=False)
-        except Locked as error:
-            raise FgvcError(f"Another process is training {self.path}; wait for it, or stop it first") from error
-        except OSError:  # a file system without locks, or a full one: the next write reports that
+        with training_lock(self.path, inherited=True):
             yield
-            return
-        try:
-            yield
-        finally:
-            lock.close()
 
 
 def find_study(path: Path) -> StudyFolder:

@@ -21,7 +21,7 @@ import torch
 from fgvc_cli import settings
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.contracts import RunStart
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import STOPS, FgvcError
 from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.error_origin import describe_error
@@ -39,8 +39,6 @@ PROGRESS_SECONDS = 0.5
 """Time between two progress events of a run."""
 LOCK_SECONDS = 600.0
 """Time that the worker of a killed study has to save its state before another one resumes the run."""
-STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes of a training run that received a second signal."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +129,9 @@ def run_task(task: Task, events: Connection) -> Event:
         with settings.override(task.settings):
             _wait_for_predecessor(task.log)
             return Finished(_train(task, _EventSender(events)))
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, *STOPS):
         return Stopped()
     except BaseException as error:  # a plugin may raise anything
-        if isinstance(error, SystemExit) and error.code in STOP_CODES:
-            return Stopped()
         traceback.print_exc()
         return Failed(" ".join(describe_error(error, f"traceback in {task.log}").split()))
 
@@ -146,7 +142,6 @@ def _train(task: Task, callback: _EventSender) -> TrainingSummary:
         return run.summary
     if run.config_file.is_file():
         return training.resume(task.folder, registry, [callback], task.offline, task.allow_changed_data).summary
-    run.clear_parts()  # of a process that was killed while writing the settings
     return training.train(task.layers, task.recipe, task.folder, task.offline, registry, [callback]).summary
 
 

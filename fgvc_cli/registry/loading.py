@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from fgvc_cli import hookspecs
-from fgvc_cli.errors import FgvcError, UsageError, cause_of, did_you_mean
+from fgvc_cli.errors import STOPS, FgvcError, UsageError, cause_of, did_you_mean
 from fgvc_cli.registry.records import (
     BUILTIN_DISTRIBUTION,
     Component,
@@ -164,7 +164,7 @@ class Loader:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command
                 record = self._register(record)
-        except KeyboardInterrupt:
+        except STOPS:
             hint = "" if record.builtin else f"; FGVC_DISABLE_PLUGINS={record.distribution} disables it"
             logger.warning(f"interrupted while loading {record.origin}{hint}")
             raise

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from fgvc_cli import settings as settings_module
-from fgvc_cli.errors import FgvcError, UsageError, cause_of, did_you_mean
+from fgvc_cli.errors import STOPS, FgvcError, UsageError, cause_of, did_you_mean
 from fgvc_cli.registry.loading import (
     RUN_EVENTS,
     InstalledPlugin,
@@ -117,6 +117,8 @@ class Registry:
                     implementation.function(
                         **{name: copy.deepcopy(v) if isinstance(v, dict) else v for name, v in given.items()}
                     )
+            except STOPS:
+                raise
             except (Exception, SystemExit) as error:
                 key = (plugin.distribution, plugin.name, hook_name)
                 if key not in self._warned:
@@ -190,7 +192,7 @@ def _resolve(registered: RegisteredFamily, name: str) -> Component | None:
         if spec.name != name:
             raise ValueError(f"it returned '{spec.name}' for '{name}'")
         check_spec(spec, family_member=True)
-    except KeyboardInterrupt:
+    except STOPS:
         raise
     except BaseException as error:
         if isinstance(error, FgvcError) and not isinstance(error, PluginError):

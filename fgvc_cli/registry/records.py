@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from fgvc_cli.errors import FgvcError, cause_of, did_you_mean
+from fgvc_cli.errors import STOPS, FgvcError, cause_of, did_you_mean
 from fgvc_cli.options import NoOptions
 from fgvc_cli.specs import ComponentSpec, Family, Kind
 
@@ -86,7 +86,7 @@ class Component:
             if not file.is_file():
                 raise FileNotFoundError(f"package {package} has no file {path}")
             return file.read_text(encoding="utf-8")
-        except KeyboardInterrupt:
+        except STOPS:
             raise
         except BaseException as error:  # a module can raise anything, SystemExit included
             raise FgvcError(f"{self._label} could not be loaded: {cause_of(error)}") from error
@@ -118,7 +118,7 @@ class Component:
             found = import_name(self.spec.options)
             if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
                 raise TypeError(f"{self.spec.options} is not a dataclass")
-        except KeyboardInterrupt:
+        except STOPS:
             raise
         except BaseException as error:
             raise FgvcError(f"{self._label} has options that could not be loaded: {cause_of(error)}") from error

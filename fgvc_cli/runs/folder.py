@@ -7,6 +7,8 @@ import os
 import shutil
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from typing import Any
 from fgvc_cli import files
 from fgvc_cli.config.renamed import current_document
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.settings import current
 
+LOCK_FILE = ".lock"
+"""Locked by the process that trains into the folder."""
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.toml"
 REPORT_FILE = "report.html"
@@ -122,7 +127,7 @@ class Run(os.PathLike[str]):
         Raises:
             FgvcError: the file is damaged.
         """
-        return [self._epoch(line, number) for number, line in enumerate(self._metric_lines(), 1)]
+        return [metrics for metrics, _ in self._metric_lines()]
 
     def keep_metrics(self, epochs: int) -> None:
         """Truncate the metrics to the epochs of the saved state.
@@ -130,15 +135,13 @@ class Run(os.PathLike[str]):
         Raises:
             FgvcError: the file is damaged, or has fewer epochs.
         """
-        lines = self._metric_lines()[:epochs]
-        for number, line in enumerate(lines, 1):
-            self._epoch(line, number)
+        lines = self._metric_lines(epochs)
         if len(lines) < epochs:
             raise FgvcError(
                 f"{self.metrics_file} has {len(lines)} epochs, but the saved state is of epoch {epochs}; "
                 f"{self.restart_advice}"
             )
-        files.write_bytes(self.metrics_file, b"".join(line + b"\n" for line in lines))
+        files.write_bytes(self.metrics_file, b"".join(line + b"\n" for _, line in lines))
 
     @property
     def restart_advice(self) -> str:
@@ -150,15 +153,21 @@ class Run(os.PathLike[str]):
         for folder in (self.path, self.state_file.parent):
             files.clear_parts(folder)
 
-    def _metric_lines(self) -> list[bytes]:
+    def _metric_lines(self, epochs: int | None = None) -> list[tuple[EpochMetrics, bytes]]:
+        """Return the metrics and the line of each epoch, at most `epochs`; of several lines on one, the last counts."""
         content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
-        return [line for line in content.split(b"\n") if line.strip()]
-
-    def _epoch(self, line: bytes, number: int) -> EpochMetrics:
-        try:
-            return EpochMetrics.from_json(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise FgvcError(f"{self.metrics_file} is damaged in line {number}; {self.restart_advice}") from error
+        found: dict[int, tuple[EpochMetrics, bytes]] = {}
+        for number, line in enumerate(content.split(b"\n"), 1):
+            if epochs is not None and len(found) == epochs:
+                break  # what follows the saved state may be half a line
+            if not line.strip():
+                continue
+            try:
+                metrics = EpochMetrics.from_json(json.loads(line))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise FgvcError(f"{self.metrics_file} is damaged in line {number}; {self.restart_advice}") from error
+            found[metrics.epoch] = metrics, line
+        return [found[epoch] for epoch in sorted(found)]
 
     def _repr_html_(self) -> str:
         """Show the run in a notebook."""
@@ -201,9 +210,9 @@ def check_out(out: Path, force: bool) -> None:
     Raises:
         UsageError: it may not.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and not (found := _contents(out))):
         return
-    others = sorted({p.name for p in out.iterdir()} - set(CONTENTS)) if out.is_dir() else [out.name]
+    others = sorted(found - set(CONTENTS)) if out.is_dir() else [out.name]
     if others or not (out / CONFIG_FILE).is_file():
         what = f"has files that are not from a run ({others[0]})" if others else "is not a run folder"
         raise UsageError(f"`out={out}` exists and {what}; choose another folder")
@@ -213,24 +222,65 @@ def check_out(out: Path, force: bool) -> None:
         )
 
 
-def new_run(out: Path | None, force: bool, *names: str) -> Run:
-    """Create the folder of a new run: `out`, or a new one in the runs folder, named by the time and `names`.
+def _contents(folder: Path) -> set[str]:
+    """Return the names in a folder, without what a killed program may have left before it wrote anything."""
+    return {path.name for path in folder.iterdir() if path.name != LOCK_FILE and not files.is_part(path)}
 
-    With `force`, a run at `out` is replaced.
+
+@contextmanager
+def new_run(out: Path | None, force: bool, *names: str) -> Iterator[Run]:
+    """Create the folder of a new run, locked within the block.
+
+    It is `out`, or a new one in the runs folder, named by the time and `names`. With `force`, a run at `out` is
+    replaced.
 
     Raises:
         UsageError: `out` may not be used; see `check_out`.
-        FgvcError: the folder cannot be created.
+        FgvcError: the folder cannot be created, or another process is training into it.
     """
-    if out is None:
-        return Run(new_folder(None, *names))
-    check_out(out, force)
+    if out is not None:
+        check_out(out, force)
+    run = Run(new_folder(out, *names))
+    with training_lock(run.path):
+        if out is not None:
+            check_out(out, force)
+            _delete_run(out)
+        yield run
+
+
+def _delete_run(folder: Path) -> None:
+    """Delete the contents of a run folder, in an order that leaves a run at any moment: the settings last."""
+    order = {"summary.json": 0, CONFIG_FILE: 2}
     try:
-        for old in out.iterdir() if out.exists() else ():
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        for old in sorted(folder.iterdir(), key=lambda path: order.get(path.name, 1)):
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            elif old.name != LOCK_FILE:
+                old.unlink()
     except OSError as error:
         raise _cannot_create(error) from error
-    return Run(new_folder(out))
+
+
+@contextmanager
+def training_lock(folder: Path, inherited: bool = False) -> Iterator[None]:
+    """Keep other processes from training into a folder while the block runs.
+
+    Loader processes outlive a killed training by seconds and write nothing: unless `inherited`, they do not hold it.
+
+    Raises:
+        FgvcError: another process is training into it.
+    """
+    try:
+        lock = FileLock(folder / LOCK_FILE, shared=False, inherited=inherited)
+    except Locked as error:
+        raise FgvcError(f"Another process is training {folder}; wait for it, or stop it first") from error
+    except OSError:  # a file system without locks, or a full one: the next write reports that
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.close()
 
 
 def new_folder(out: Path | None, *names: str) -> Path:

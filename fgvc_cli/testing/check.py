@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from fgvc_cli.errors import cause_of
+from fgvc_cli.errors import STOPS, cause_of
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class Check:
     def _run(self) -> None:
         try:
             self.run()
-        except (ContractError, NotApplicable, KeyboardInterrupt):
+        except (ContractError, NotApplicable, *STOPS):
             raise
         except BaseException as error:  # a component may raise anything, SystemExit included
             found = f"{cause_of(error)} was raised{where_raised(error)}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from fgvc_cli.config.run_config import Choice
 from fgvc_cli.contracts import RunStart, Tracker
-from fgvc_cli.errors import FgvcError, cause_of
+from fgvc_cli.errors import STOPS, FgvcError, cause_of
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.runs.model_file import check_contract
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
@@ -130,6 +130,8 @@ class TrackerCallback(Callback):
         try:
             with redirect_stdout(sys.stderr):
                 self._tracker.started(replace(run, config=copy.deepcopy(run.config)))
+        except STOPS:
+            raise
         except (Exception, SystemExit) as error:
             raise FgvcError(
                 f"{self._name} could not start: {cause_of(error)}. Fix that, or remove it from train.track in "
@@ -157,6 +159,8 @@ class TrackerCallback(Callback):
         try:
             with redirect_stdout(sys.stderr):
                 return getattr(self._tracker, method)(*arguments)
+        except STOPS:
+            raise
         except (Exception, SystemExit) as error:
             self._warn(method, cause_of(error))
             return None
@@ -171,7 +175,7 @@ def _build(component: Component, options: Any, name: str) -> Tracker:
     try:
         with redirect_stdout(sys.stderr):
             tracker = component.make(options=options)
-    except FgvcError:
+    except (FgvcError, *STOPS):
         raise  # the tracker's own message about what is missing
     except (Exception, SystemExit) as error:
         raise FgvcError(f"{name} could not be built: {cause_of(error)}") from error

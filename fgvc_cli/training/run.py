@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +28,7 @@ from fgvc_cli.devices import describe_device, is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import model_file
-from fgvc_cli.runs.folder import Run, check_out, new_run
+from fgvc_cli.runs.folder import Run, check_out, new_run, training_lock
 from fgvc_cli.runs.model_file import describe_classifier, describe_component, load_state, save_classifier
 from fgvc_cli.runs.results import SplitMetrics, TrainingSummary
 from fgvc_cli.scoring.results import summarize, write
@@ -133,7 +133,7 @@ def _test(trainer: Trainer) -> SplitMetrics | None:
 
 def _summary(trainer: Trainer, test: SplitMetrics | None, trained: int) -> TrainingSummary:
     job, progress, metrics = trainer.job, trainer.progress, trainer.run.metrics
-    best = metrics[progress.best.epoch] if metrics else None
+    best = next((line for line in metrics if line.epoch == progress.best.epoch + 1), None)
     val = None if best is None else best.val
     if trainer.average is not None and trainer.average.saved:
         val = trainer.average.val
@@ -222,8 +222,9 @@ def train(
             absolute = str(Path(teacher).expanduser().absolute())
             plan = replace(plan, config=plan.config.with_train(teacher=absolute))
         job = prepare(plan, dataset, splits, ranks)
-        run = Run(ranks.broadcast(lambda: _new_folder(job.config, out, force)))
-        return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
+        with ExitStack() as stack:
+            run = Run(ranks.broadcast(lambda: stack.enter_context(_new_folder(job.config, out, force))))
+            return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=False)
 
 
 def resume(
@@ -236,8 +237,8 @@ def resume(
     """Resume a run that was interrupted or killed.
 
     Raises:
-        FgvcError: there is no run, it is finished, one of its trackers is no longer installed, or its data changed (for
-            other classes with `allow_changed_data` too).
+        FgvcError: there is no run, it is finished, another process trains it, one of its trackers is no longer
+            installed, or its data changed (for other classes with `allow_changed_data` too).
     """
     run = Run(path)
     if not run.config_file.is_file():
@@ -249,7 +250,7 @@ def resume(
         )
     settings, recipe = read_run_config(run.config_file)
     _check_trackers(settings, run, registry)
-    with process_group() as ranks:
+    with process_group() as ranks, training_lock(run.path) if ranks.first else nullcontext():
         if ranks.first:
             run.clear_parts()
         weights = saved_weights(run.state_file) if run.state_file.is_file() else None
@@ -324,11 +325,13 @@ def _agreed(decide: Callable[[], Plan], ranks: Ranks, registry: Registry) -> Pla
     return plan or plan_resumed([settings], recipe, weights, registry, offline=True)
 
 
-def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Path:
-    """Create the run folder with its configuration."""
-    run = new_run(out, force, config.dataset.name, config.backbone.name, config.head.name, config.optimizer.name)
-    files.write_text(run.config_file, config.as_toml())
-    return run.path
+@contextmanager
+def _new_folder(config: RunConfig, out: Path | None, force: bool) -> Iterator[Path]:
+    """Create the run folder with its configuration, locked within the block."""
+    names = (config.dataset.name, config.backbone.name, config.head.name, config.optimizer.name)
+    with new_run(out, force, *names) as run:
+        files.write_text(run.config_file, config.as_toml())
+        yield run.path
 
 
 def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed: bool) -> TrainingResult:

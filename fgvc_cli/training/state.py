@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Optimizer
 from fgvc_cli.data.identity import DataIdentity
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import FgvcError, Terminated
 from fgvc_cli.formatting import counted
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.folder import Run
@@ -58,7 +59,9 @@ class Interrupt:
 
 @contextmanager
 def catch_signals() -> Iterator[Interrupt]:
-    """Record SIGINT and SIGTERM while the block runs instead of exiting; a second signal exits immediately.
+    """Record SIGINT and SIGTERM while the block runs instead of exiting.
+
+    A second signal raises `Terminated`, and a third has its default effect.
 
     Outside the main thread, signals cannot be handled and keep their effect.
     """
@@ -66,7 +69,10 @@ def catch_signals() -> Iterator[Interrupt]:
 
     def receive(number: int, _: FrameType | None) -> None:
         if interrupt:
-            raise SystemExit(128 + number)
+            sys.unraisablehook = lambda _: None  # it may be raised in a finalizer, which would print a traceback
+            for each in before:
+                signal.signal(each, signal.SIG_DFL)
+            raise Terminated(number)
         interrupt.number = number
 
     try:

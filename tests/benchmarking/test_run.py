@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import weakref
 from dataclasses import replace
@@ -21,7 +22,7 @@ from fgvc_cli.benchmarking.rows import reason
 from fgvc_cli.benchmarking.run import bench
 from fgvc_cli.benchmarking.timing import Meter
 from fgvc_cli.contracts import Explainer, Head, Loss, Objective, Reads
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import FgvcError, Terminated
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.records import Component, Origin, PluginRecord
 from fgvc_cli.training import setup
@@ -277,16 +278,19 @@ def test_an_interruption_within_a_row_is_not_a_failure_of_the_row(measured):
 def test_sigterm_keeps_the_results_so_far_and_exits(measured, kept, monkeypatch):
     def terminated(classifier, config, *_):
         if config.optimizer.name == "sam":
-            raise SystemExit(143)  # raised by the handler of the signal
+            raise Terminated(signal.SIGTERM)  # raised by the handler of the signal
         return epoch_of(10.0)
 
+    def terminated_at_once(*_):
+        raise Terminated(signal.SIGTERM)
+
     monkeypatch.setattr(rows, "measure_update", terminated)
-    with pytest.raises(SystemExit):
+    with pytest.raises(Terminated):
         measured(optimizers=("sgd", "sam"))
     assert [len(one.rows) for one in kept] == [1, 1] and kept[-1].interrupted
     kept.clear()
-    monkeypatch.setattr(rows, "RandomClassifier", lambda *_: sys.exit(143))
-    with pytest.raises(SystemExit):
+    monkeypatch.setattr(rows, "RandomClassifier", terminated_at_once)
+    with pytest.raises(Terminated):
         measured()
     assert kept == []
 
