@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from fgvc_cli.contracts import Classifier, Split
 from fgvc_cli.devices import autocast
-from fgvc_cli.runs.results import Averages, ClassMetrics, SplitMetrics
+from fgvc_cli.runs.results import Averages, ClassMetrics, SplitMetrics, ValMetrics
 
 GATHERED_BYTES = 64 * 2**20
 """Bytes of results that are kept on the device before they are copied, with one synchronization."""
@@ -266,6 +266,16 @@ def split_metrics(scores: Scores, class_names: Sequence[str]) -> SplitMetrics:
             "majority": max(row.images for row in present) / images if images else None,
         },
         per_class=per_class,
+    )
+
+
+def val_metrics(scores: Scores) -> ValMetrics:
+    """Compute the metrics that every epoch has of the validation split; at least one image was scored."""
+    return ValMetrics(
+        images=len(scores),
+        loss=scores.loss if math.isfinite(scores.loss) else None,
+        top1=float((scores.ranks < 1).mean()),
+        top5=float((scores.ranks < 5).mean()) if scores.classes > 5 else None,
     )
 
 

@@ -10,12 +10,12 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 
-from fgvc_cli.contracts import FittedHead, LabeledFeatures, Split
+from fgvc_cli.contracts import Features, FittedHead, LabeledFeatures
 from fgvc_cli.data.splits import quoted_names
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.runs.results import EpochMetrics, TrainMetrics, ValMetrics
-from fgvc_cli.scoring.features import FeatureSettings, FrozenBackbone, SplitFeatures, split_features
-from fgvc_cli.scoring.scores import evaluation_mode
+from fgvc_cli.scoring.scores import Scores, evaluating, val_metrics
+from fgvc_cli.training.kept_features import features_of
 from fgvc_cli.training.setup import Job
 
 logger = logging.getLogger(__name__)
@@ -24,12 +24,11 @@ ROWS = 4096
 """Number of images that the head scores at once."""
 
 
-def fit_head(job: Job, workers: int, on_images: Callable[[int], object]) -> tuple[EpochMetrics, dict[str, str]]:
+def fit_head(job: Job, on_images: Callable[[int], object]) -> tuple[EpochMetrics, dict[str, str]]:
     """Compute the features of the training and validation images, and fit the head to them.
 
     Args:
         job: its head is a `FittedHead`.
-        workers: processes that read images.
         on_images: called with the number of images of each batch whose features are computed.
 
     Returns:
@@ -46,7 +45,8 @@ def fit_head(job: Job, workers: int, on_images: Callable[[int], object]) -> tupl
     for name, split in (("train", job.splits.train), ("val", job.splits.val)):
         if split is None or not len(split):
             continue
-        features = _features(job, split, workers, on_images)
+        features = features_of(job, split, head.reads(), on_images)
+        features.close()
         unreadable |= {f"{split.name}/{key}": reason for key, reason in features.failures.items()}
         for note in features.notes:
             logger.info(note)
@@ -58,12 +58,11 @@ def fit_head(job: Job, workers: int, on_images: Callable[[int], object]) -> tupl
         raise FgvcError(f"None of the {len(unreadable)} validation images can be read; replace them, or change `data`")
     for line in head.fit(train, val):
         logger.info(line)
-    images, loss, top1, top5 = _scored(job, train)
-    metrics = TrainMetrics(images, {}, loss, top1, top5)
+    of_train = _metrics(job, train)
     return EpochMetrics(
         1,
-        metrics,
-        None if val is None else ValMetrics(*_scored(job, val)),
+        TrainMetrics(of_train.images, {}, of_train.loss, of_train.top1, of_train.top5),
+        None if val is None else _metrics(job, val),
         images_per_second=round(sum(len(each.labels) for each in found.values()) / max(seconds, 1e-9), 2),
         seconds=round(time.perf_counter() - started, 3),
     ), unreadable
@@ -85,15 +84,6 @@ def _check_job(job: Job) -> None:
         )
 
 
-def _features(job: Job, split: Split, workers: int, on_images: Callable[[int], object]) -> SplitFeatures:
-    classifier, train = job.classifier, job.config.train
-    frozen = FrozenBackbone(classifier.backbone, classifier.head.reads(), classifier.preprocessing)
-    options = FeatureSettings(job.precision, train.batch_size, workers, train.strict_data, train.cache)
-    features = split_features(frozen, split, job.dataset, options, on_images)
-    features.close()
-    return features
-
-
 def _check_classes(job: Job, train: LabeledFeatures) -> None:
     """Refuse classes without a readable image.
 
@@ -106,19 +96,16 @@ def _check_classes(job: Job, train: LabeledFeatures) -> None:
         raise FgvcError(f"no training image of {quoted_names(missing)} can be read; replace them")
 
 
-@torch.inference_mode()
-def _scored(job: Job, found: LabeledFeatures) -> tuple[int, float | None, float, float | None]:
-    """Return the number of images, the mean cross entropy, top-1, and top-5 if there are more than five classes."""
-    classes, total, hits = len(job.classifier.class_names), 0.0, torch.zeros(2, dtype=torch.int64)
+def _metrics(job: Job, found: LabeledFeatures) -> ValMetrics:
+    """Score images whose features are known, without augmentation."""
     features, labels = found
-    with evaluation_mode(job.classifier):
+    scores = []
+    with evaluating(job.classifier):
         for start in range(0, len(labels), ROWS):
             rows = slice(start, start + ROWS)
             embedding = None if features.embedding is None else features.embedding[rows]
-            part = type(features)({i: value[rows] for i, value in features.maps.items()}, embedding)
-            scores, true = job.classifier.head(part).float(), labels[rows, None]
-            total += float(F.cross_entropy(scores, true[:, 0], reduction="sum"))
-            ranks = (scores > scores.gather(1, true)).sum(dim=1)
-            hits += torch.tensor([int((ranks < 1).sum()), int((ranks < 5).sum())])
-    loss, (top1, top5) = total / len(labels), (hits / len(labels)).tolist()
-    return len(labels), loss, top1, top5 if classes > 5 else None
+            part = Features({i: value[rows] for i, value in features.maps.items()}, embedding)
+            scores.append(job.classifier.head(part).float())
+        logits = torch.cat(scores)
+        loss = float(F.cross_entropy(logits, labels))
+    return val_metrics(Scores(logits.softmax(dim=1).cpu().numpy(), labels.cpu().numpy(), [], loss))

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fgvc_cli.contracts import Classifier, Features, FittedHead, Split
+from fgvc_cli.contracts import Classifier, Features, FittedHead, Reads, Split
+from fgvc_cli.data.cache.policy import CacheMode
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.data.staging import StagedBatch, Staging, soft_targets
 from fgvc_cli.devices import autocast, loader_workers
@@ -171,6 +172,25 @@ def without_images(job: Job) -> bool:
     return all(len(split) * each <= MEMORY_LIMIT for split in (job.splits.train, job.splits.val) if split is not None)
 
 
+def features_of(
+    job: Job, split: Split, reads: Reads, on_batch: Callable[[int], object], cache: CacheMode | None = None
+) -> SplitFeatures:
+    """Return the features of a split under the settings of a training; see `split_features`.
+
+    Args:
+        job: its backbone is frozen, or has its initial weights.
+        split: the images.
+        reads: the features to compute.
+        on_batch: called with the number of images of each batch that is computed.
+        cache: whether to keep them on disk; None: as `train.cache` says.
+    """
+    train = job.config.train
+    workers = loader_workers(train.workers, job.device, job.ranks.launch.local_count)
+    options = FeatureSettings(job.precision, train.batch_size, workers, train.strict_data, cache or train.cache)
+    frozen = FrozenBackbone(job.classifier.backbone, reads, job.classifier.preprocessing)
+    return split_features(frozen, split, job.dataset, options, on_batch)
+
+
 def keep_features(
     job: Job,
     model: FeatureModel,
@@ -188,18 +208,10 @@ def keep_features(
         loaders: of the training and validation images.
         on_batch: called with the number of images of each batch that is computed.
     """
-    classifier, train = job.classifier, job.config.train
-    frozen = FrozenBackbone(classifier.backbone, classifier.head.reads(), classifier.preprocessing)
-    options = FeatureSettings(
-        job.precision,
-        train.batch_size,
-        loader_workers(train.workers, job.device, job.ranks.launch.local_count),
-        train.strict_data,
-        "off" if train.cache == "off" else "auto",
-    )
+    cache: CacheMode = "off" if job.config.train.cache == "off" else "auto"
 
     def features(split: Split) -> SplitFeatures:
-        found = split_features(frozen, split, job.dataset, options, on_batch)
+        found = features_of(job, split, job.classifier.head.reads(), on_batch, cache)
         for note in found.notes:
             logger.info(note)
         return found

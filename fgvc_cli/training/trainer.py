@@ -26,7 +26,7 @@ from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import EpochAverage, EpochMetrics, ValMetrics
-from fgvc_cli.scoring.scores import score, scores_of
+from fgvc_cli.scoring.scores import score, scores_of, val_metrics
 from fgvc_cli.training.averaging import AverageOfEpochs, EmaOfWeights, WeightAverage, estimate_statistics
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.fitting import fit_head
@@ -208,9 +208,7 @@ class Trainer:
         """Fit the head to the features of all images, in place of an epoch."""
         self._clock = time.perf_counter()
         try:
-            line, unreadable = fit_head(
-                self.job, self._workers, lambda _: self.interrupt.check("computing features", self.run.path)
-            )
+            line, unreadable = fit_head(self.job, lambda _: self.interrupt.check("computing features", self.run.path))
         except Interrupted:
             self._save()
             raise
@@ -307,9 +305,7 @@ class Trainer:
         self.progress.note_unreadable("val", scores.failures)
         if not len(scores):
             raise FgvcError(f"None of the {len(split)} validation images can be read; replace them, or change `data`")
-        top5 = float((scores.ranks < 5).mean()) if scores.classes > 5 else None
-        loss = scores.loss if math.isfinite(scores.loss) else None
-        return ValMetrics(len(scores), loss, float((scores.ranks < 1).mean()), top5), 0
+        return val_metrics(scores), 0
 
     def evaluation_loader(self, split: Split, cached: CachedImages | None = None) -> EvaluationLoader:
         """Return a loader of a split without augmentation; `cached`: decoded images to read."""

@@ -9,9 +9,8 @@ import torch
 
 from fgvc_cli.contracts import LabeledFeatures, Reads, Split
 from fgvc_cli.contracts.regression import LinearFit, fit_linear
-from fgvc_cli.devices import loader_workers
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.scoring.features import FeatureSettings, FrozenBackbone, split_features
+from fgvc_cli.training.kept_features import features_of
 from fgvc_cli.training.setup import Job
 
 
@@ -58,11 +57,7 @@ def with_probe(job: Job, check: Callable[[], object]) -> Job:
 
 def _features(job: Job, split: Split, check: Callable[[], object], notes: list[str]) -> LabeledFeatures | None:
     """Return the embeddings of the readable images of a split, and add to the notes where they are kept."""
-    frozen = FrozenBackbone(job.classifier.backbone, Reads(embedding=True), job.classifier.preprocessing)
-    train = job.config.train
-    workers = loader_workers(train.workers, job.device, job.ranks.launch.local_count)
-    options = FeatureSettings(job.precision, train.batch_size, workers, train.strict_data, train.cache)
-    found = split_features(frozen, split, job.dataset, options, lambda _: check())
+    found = features_of(job, split, Reads(embedding=True), lambda _: check())
     found.close()
     notes.extend(found.notes)
     return found.labeled(job.device) if found.readable.any() else None

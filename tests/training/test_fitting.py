@@ -7,8 +7,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import fgvc_cli as fgvc
 from fgvc_cli.errors import FgvcError, UsageError
@@ -71,3 +73,15 @@ def test_random_weights_are_warned_of_and_impossible_options_refused(
     with caplog.at_level(logging.WARNING, "fgvc_cli"), pytest.raises(UsageError, match=r"k=28.*27"):
         fit(photos, tmp_path / "run", "knn", settings={"head.k": 28})
     assert "random weights" in caplog.text
+
+
+def test_the_metrics_of_a_fit_are_those_of_an_evaluation(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 40, 40, 3), np.uint8)
+    for split, images in zip(("train", "val"), pixels, strict=True):
+        for name, image in zip("abcdefgh", images, strict=True):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            Image.fromarray(image).save(tmp_path / "data" / split / name / "0.png")
+    run = fit(tmp_path / "data", tmp_path / "run", "knn", settings={"head.k": 1})
+    metrics = fgvc.evaluate(run, "val")  # seven classes without a vote tie
+    assert (run.summary.val.top1, run.summary.val.top5) == (metrics.top1, metrics.top5)
+    assert metrics.top5 < 1
