@@ -91,14 +91,15 @@ def add_classes(
     run = new_run(out, force, old.name, "classes")
     if (old / "config.toml").is_file():
         shutil.copyfile(old / "config.toml", run.config_file)
-    history = [*metadata.get("added", []), {name: len(paths) for name, paths in found.items()}]
+    images_added = dict(zip(found, counts, strict=True))
+    history = [*metadata.get("added", []), images_added]
     save_classifier(run.model_file, classifier, {**metadata, "classes": list(names), "added": history})
     if Run(old).finished:  # metrics of the old classes are not those of this classifier
         summary = replace(
             Run(old).summary, run=run.name, classes=len(names), chance=1 / len(names), train=None, val=None, test=None
         )
         files.write_json(run.summary_file, summary.as_json())
-    return AddedClasses(run, dict(zip(found, counts, strict=True)), len(names), features.failures)
+    return AddedClasses(run, images_added, len(names), features.failures)
 
 
 def find_classes(folders: Sequence[Path]) -> dict[str, list[Path]]:
@@ -118,7 +119,9 @@ def find_classes(folders: Sequence[Path]) -> dict[str, list[Path]]:
         if not classes:
             raise FgvcError(f"no image in {folder}")
         for each in classes:
-            name = each.resolve().name
+            if not any(image.parent == each for image in find_images(each)):  # such as train/ of a dataset
+                raise FgvcError(f"{each} has folders of images in place of images; name it, to add each of them")
+            name = each.name if each.is_symlink() else each.resolve().name  # resolved: "." has no name
             if name in found:
                 raise UsageError(f"class '{name}' is given twice")
             found[name] = find_images(each)

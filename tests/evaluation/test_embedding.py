@@ -15,6 +15,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.embedding_files import WRITERS, EmbeddingFile
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.testing.tiny import write_folder
+from fgvc_cli.training.classes import find_classes
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,11 @@ def test_an_added_class_is_predicted_and_evaluated(
     assert fgvc.explain(run, image).predicted == "red"
 
 
+def test_a_linked_folder_is_a_class_with_the_name_of_the_link(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "plum").symlink_to(photos / "all" / "train" / "red")
+    assert list(find_classes([tmp_path / "plum"])) == list(find_classes([tmp_path])) == ["plum"]
+
+
 def test_what_cannot_be_added_is_refused(photos: Path, runs: dict[str, Run], tmp_path: Path) -> None:
     red, run = photos / "all" / "train" / "red", runs["knn"]
     with pytest.raises(UsageError, match="knn and prototypes"):
@@ -104,6 +110,8 @@ def test_what_cannot_be_added_is_refused(photos: Path, runs: dict[str, Run], tmp
         fgvc.add_classes(run, [red, red], out=tmp_path / "new")
     with pytest.raises(UsageError, match="out="):
         fgvc.add_classes(run, [red], out=run.path, force=True)
+    with pytest.raises(FgvcError, match="test.*name it"):  # a dataset, whose splits are no classes
+        fgvc.add_classes(run, [photos / "all"], out=tmp_path / "new")
     (tmp_path / "plum").mkdir()
     with pytest.raises(FgvcError, match="plum"):
         fgvc.add_classes(run, [tmp_path / "plum"], out=tmp_path / "new")
