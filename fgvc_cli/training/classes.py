@@ -15,7 +15,7 @@ from fgvc_cli.contracts.dataset import find_images, visible_folders
 from fgvc_cli.data.splits import quoted_names
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
-from fgvc_cli.runs.folder import Run, new_run
+from fgvc_cli.runs.folder import Run, check_out, new_run
 from fgvc_cli.runs.model_file import read_metadata, save_classifier
 from fgvc_cli.scoring.features import FeatureSettings, FrozenBackbone, split_features
 from fgvc_cli.scoring.model import InferenceSettings, load, run_of
@@ -62,8 +62,10 @@ def add_classes(
         FgvcError: a folder has no image, or none of a class can be read.
     """
     old = run_of(model_file)
-    if out is not None and out.resolve() in (old.resolve(), model_file.resolve().parent):
-        raise UsageError(f"`out={out}` is the run itself, which stays as it is; choose another folder")
+    if out is not None:
+        if out.resolve() in (old.resolve(), model_file.resolve().parent):
+            raise UsageError(f"`out={out}` is the run itself, which stays as it is; choose another folder")
+        check_out(out, force)
     ready = load(model_file, inference)
     classifier, head = ready.classifier, ready.classifier.head
     metadata = read_metadata(model_file)
@@ -88,17 +90,18 @@ def add_classes(
     if empty := [name for name, count in zip(found, counts, strict=True) if not count]:
         raise FgvcError(f"no image of {quoted_names(empty)} can be read")
     head.add_classes(added, len(names))
-    run = new_run(out, force, old.name, "classes")
-    if (old / "config.toml").is_file():
-        shutil.copyfile(old / "config.toml", run.config_file)
     images_added = dict(zip(found, counts, strict=True))
     history = [*metadata.get("added", []), images_added]
-    save_classifier(run.model_file, classifier, {**metadata, "classes": list(names), "added": history})
-    if Run(old).finished:  # metrics of the old classes are not those of this classifier
-        summary = replace(
-            Run(old).summary, run=run.name, classes=len(names), chance=1 / len(names), train=None, val=None, test=None
-        )
-        files.write_json(run.summary_file, summary.as_json())
+    with new_run(out, force, old.name, "classes") as run:
+        if (old / "config.toml").is_file():
+            shutil.copyfile(old / "config.toml", run.config_file)
+        save_classifier(run.model_file, classifier, {**metadata, "classes": list(names), "added": history})
+        if Run(old).finished:  # metrics of the old classes are not those of this classifier
+            chance = 1 / len(names)
+            summary = replace(
+                Run(old).summary, run=run.name, classes=len(names), chance=chance, train=None, val=None, test=None
+            )
+            files.write_json(run.summary_file, summary.as_json())
     return AddedClasses(run, images_added, len(names), features.failures)
 
 
