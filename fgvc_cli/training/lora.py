@@ -76,7 +76,7 @@ def add_adapters(classifier: Classifier, options: TrainOptions) -> Adapters | No
     names = _called(classifier, options.lora_layers == "linear+conv")
     backbone = classifier.backbone
     if not names:
-        way_out = "set `train.lora_layers=linear+conv` to adapt its 1x1 convolutions, or " * (
+        way_out = "adapt its 1x1 convolutions (`train.lora_layers=linear+conv`), or " * (
             options.lora_layers == "linear" and bool(_called(classifier, convolutions=True))
         )
         raise UsageError(

@@ -59,6 +59,9 @@ OF_EPOCHS = (
 )
 """Settings of epochs that a recipe may choose, and that mean nothing to a head that is fitted at once."""
 
+OF_OBJECTIVES = ("teacher", "lora_rank", "class_weights", "logit_adjustment")
+"""Settings of objectives and backbone that are refused with such a head."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -208,7 +211,7 @@ def prepare(
     """
     config = plan.config
     if cast(HeadSpec, config.head.component.spec).fitted and config.train.epochs:
-        given = [name for name in ("teacher", "lora_rank") if getattr(config.train, name)]
+        given = [name for name in OF_OBJECTIVES if getattr(config.train, name) != getattr(TrainOptions(), name)]
         if given:
             raise UsageError(
                 f"`train.{given[0]}={getattr(config.train, given[0])}`: head {config.head.name} is fitted to features "

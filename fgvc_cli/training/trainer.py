@@ -149,11 +149,11 @@ class Trainer:
                     self._fit_head()
                 else:
                     self._epoch()
+            self._close_features()  # a resumed run, which scores the average again, has none
             if self.last_epochs is not None and self.last_epochs.count:
                 self._try_average(self.last_epochs)
         finally:
-            if self.kept is not None:
-                self.kept.close()
+            self._close_features()
             self.close_loaders()
         return self.progress
 
@@ -218,12 +218,16 @@ class Trainer:
     def _keep_features(self) -> None:
         """Compute the features of a frozen backbone before its first epoch, and close them after its last."""
         whole = self.job.freezing.whole(self.progress.epoch)
-        if self.kept is not None and not whole:
-            self.kept.close()
-            self.kept = None
+        if not whole:
+            self._close_features()
         if whole and self._may_keep:
             self._may_keep = False
             self.kept = keep_features(self.job, self.model, (self.train_loader, self.val_loader), self._on_features)
+
+    def _close_features(self) -> None:
+        if self.kept is not None:
+            self.kept.close()
+            self.kept = None
 
     def _on_features(self, images: int) -> None:  # noqa: ARG002
         if self.ranks.count == 1:  # several stop together, after an update

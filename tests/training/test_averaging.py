@@ -127,6 +127,24 @@ def test_the_average_is_saved_if_it_is_better(train, tmp_path, monkeypatch, bett
     assert (summary.best_epoch, summary.val.top1) == ((3, 0.6) if better else (1, 0.5))
 
 
+def killed(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_run_on_kept_features_that_is_killed_at_its_end_averages_again(
+    train, resume, assert_same, tmp_path, monkeypatch
+):
+    options = {"average_epochs": 2, "head": "pim", "freeze": "all", "augment": {"crop": "center", "flip": 0.0}}
+    whole = train(tmp_path / "whole", **options).run
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_try_average", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", **options)
+    again = resume(tmp_path / "run")
+    assert_same(again, whole)
+    assert again.summary.average == whole.summary.average
+
+
 def test_a_run_killed_at_its_end_averages_again(train, resume, assert_same, tmp_path, monkeypatch):
     options = {"average_epochs": 2, "epochs": 2, "ema": 0.9, "train_on": "train+val"}
     whole = train(tmp_path / "whole", **options).run
@@ -134,10 +152,7 @@ def test_a_run_killed_at_its_end_averages_again(train, resume, assert_same, tmp_
     state, saved = load_file(whole.state_file), load_file(whole.model_file)
     assert any(not torch.equal(state[f"model.{name}"], saved[name]) for name in saved)
 
-    def kill(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer_module, "estimate_statistics", kill)
+    monkeypatch.setattr(trainer_module, "estimate_statistics", killed)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", **options)
     monkeypatch.undo()
