@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -41,12 +41,13 @@ class TrainingView(Callback):
         self._announced = False
         self._images = self._done = self._batches = self._epoch = self._epochs = 0
         self._started = 0.0
+        self._epochs_left: Callable[[int], float] = lambda epoch: self._epochs - epoch + 1
 
     def on_train_start(self, run: RunStart, job: Job) -> None:
         """Print data, model, settings and device, then the notes."""
         config, splits = job.config, [s for s in (job.splits.train, job.splits.val, job.splits.test) if s is not None]
         train, processes = config.train, job.ranks.count
-        self._epochs = train.epochs
+        self._epochs, self._epochs_left = train.epochs, lambda epoch: job.sizes.epochs_left(epoch - 1)
         source = f" ({config.data})" if config.data else ""
         counts = " + ".join(f"{len(s)} {s.name}" for s in splits)
         parameters = sum(p.numel() for p in job.classifier.parameters())
@@ -139,7 +140,7 @@ class TrainingView(Callback):
         self._bar = None
 
     def _announce(self, epoch_seconds: float) -> None:
-        left = epoch_seconds * (self._epochs - self._epoch + 1)
+        left = epoch_seconds * self._epochs_left(self._epoch)
         if left > LONG_SECONDS:
             fewer = max(1, int(self._epochs * LONG_SECONDS / left / 2))
             note(

@@ -34,6 +34,12 @@ class TrainOptions:
         1, "forward passes whose gradients are accumulated for one update", minimum=1, maximum=MANY
     )
     image_size: int = option(224, "side of the square input images in pixels", minimum=16, maximum=8192)
+    progressive_size: int = option(
+        0,
+        "image size of the first epoch; it grows in equal steps and reaches image_size before the last third; 0: off",
+        minimum=0,
+        maximum=8192,
+    )
     crop_pct: float = option(0.875, "fraction of the resized side that the crop keeps", minimum=0.1, maximum=1)
     resize: int = option(
         0,
@@ -168,6 +174,12 @@ class TrainOptions:
                 f"average_epochs={self.average_epochs} needs patience=0: which epochs are the last is not known when "
                 f"training may stop early, and patience is {self.patience}"
             )
+        if self.progressive_size > self.image_size:
+            raise ValueError(
+                f"progressive_size={self.progressive_size} exceeds image_size={self.image_size}, which it grows to"
+            )
+        if self.progressive_size and self.epochs == 1:
+            raise ValueError(f"progressive_size={self.progressive_size} needs epochs=2 or more, and epochs is 1")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and len(values) != 3:

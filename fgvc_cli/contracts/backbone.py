@@ -235,7 +235,7 @@ class Backbone(nn.Module, ABC):
         """Compute the requested features, running no stage deeper than necessary.
 
         Args:
-            images: B,3,H,W, normalized, of the size that the backbone was built for.
+            images: B,3,H,W, normalized, of the size that the backbone was built for or one that `info_at` accepts.
             reads: which maps to compute, and whether to compute the embedding.
         """
 
@@ -246,6 +246,17 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def cam_layer(self, map_index: int | None) -> CamLayer:
         """Return the layer to hook for a score computed from that map (None: from the embedding)."""
+
+    def info_at(self, image_size: int) -> BackboneInfo:
+        """Return the description for images of another size, which `forward` takes as well, with the same weights.
+
+        `train.progressive_size` starts with smaller images.
+
+        Raises:
+            UsageError: `forward` does not take that size; the default.
+        """
+        name, built_for = self.info.name, self.info.image_size
+        raise UsageError(f"{name}, built for images of {built_for} px, does not take images of {image_size} px")
 
     def layer_depths(self, unit: Literal["stage", "block"]) -> dict[str, int]:  # noqa: ARG002
         """Return the depth of each parameter left by `prune`, by its name: 0 for the stem, then 1, 2 ... without gaps.

@@ -84,6 +84,9 @@ class Classifier(nn.Module):
         head: built for that backbone and for the number of `class_names`.
         class_names: names of the classes, in the order of the scores.
         preprocessing: resizing, cropping and normalization of images.
+
+    Attributes:
+        image_sizes: the image sizes that it takes; training may add to that of `preprocessing`.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
         self.class_names, self.preprocessing = tuple(class_names), preprocessing
+        self.image_sizes: tuple[int, ...] = (preprocessing.image_size,)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
@@ -105,11 +109,11 @@ class Classifier(nn.Module):
         """Return the head's output for images B,3,S,S (normalized); `part` as in `Head.forward`.
 
         Raises:
-            UsageError: the images do not have the size that the classifier was built for.
+            UsageError: the images do not have a size that the classifier takes.
         """
-        size = self.preprocessing.image_size
-        if images.shape[-2:] != (size, size):
-            height, width = images.shape[-2:]
+        height, width = images.shape[-2:]
+        if height != width or height not in self.image_sizes:
+            size = self.preprocessing.image_size
             raise UsageError(f"this classifier was built for images of {size}x{size} px, but got {height}x{width} px")
         return self.head(self.backbone(images, self.head.reads(part)), part)
 

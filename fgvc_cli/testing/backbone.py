@@ -380,6 +380,23 @@ def shallow(backbone: BackboneUnderTest) -> None:
     expect(sizes[0] < sizes[1], "fewer parameters for map 0 than for the last", found, "prune more")
 
 
+@CHECKS("info_at() describes the features at another size", "train.progressive_size starts with smaller images.")
+def info_at(backbone: BackboneUnderTest) -> None:
+    """After prune, images of a size that info_at() accepts give features of the shapes that it returns."""
+    module = backbone.make(size=2 * backbone.size).eval()
+    try:
+        info = module.info_at(backbone.size)
+    except UsageError as error:
+        raise NotApplicable(str(error)) from error
+    module.prune(backbone.everything)
+    size = f"the image size {backbone.size}"
+    expect(info.image_size == backbone.size, size, f"it is {info.image_size}", "return the size that was asked for")
+    features = module(backbone.images(), backbone.everything)
+    expected = [(2, described.channels, *described.grid) for described in info.maps]
+    found = [tuple(features.maps[index].shape) for index in backbone.everything.maps]
+    expect(found == expected, f"maps of shapes {expected}, as info_at() says", f"{found}", "correct the grids")
+
+
 @CHECKS("layer_depths() groups every parameter, shallow first", "train.freeze freezes the shallowest stages.")
 def layer_depths(backbone: BackboneUnderTest) -> None:
     """After prune, every parameter has a depth: without gaps from 0, and ascending in the order of the forward pass."""

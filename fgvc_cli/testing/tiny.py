@@ -96,6 +96,10 @@ class TinyConvolutional(TinyBackbone):
         maps = tuple(MapInfo(w, 4 << i, (image_size // (4 << i),) * 2) for i, w in enumerate(widths))
         self.info = BackboneInfo("tiny-convolutional", "convolutional", image_size, maps, 20, HALF, HALF)
 
+    def info_at(self, image_size: int) -> BackboneInfo:
+        """Return the description for images of another size."""
+        return TinyConvolutional(image_size).info
+
 
 class TinyTokens(TinyBackbone):
     """Four blocks on patches of 16 x 16 pixels: four maps of one stride, an embedding of width 12."""

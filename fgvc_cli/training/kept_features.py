@@ -140,6 +140,8 @@ class KeptFeatures:
 
 def obstacle(job: Job) -> str:
     """Return why features of the frozen backbone cannot be kept; empty if they can."""
+    if job.sizes.grow:
+        return f"images grow (`train.progressive_size={job.config.train.progressive_size}`)"
     changes = job.config.augment.changes
     return f"images are augmented ({', '.join(f'`augment.{change}`' for change in changes)})" if changes else ""
 

@@ -37,6 +37,7 @@ from fgvc_cli.training.class_balance import ClassBalance, class_balance
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.freezing import Freezing
 from fgvc_cli.training.lora import Adapters, add_adapters
+from fgvc_cli.training.progressive import ImageSizeSchedule, image_size_schedule
 from fgvc_cli.training.teacher import Teacher, load_teacher
 from fgvc_cli.training.weights.choice import apply, choose
 from fgvc_cli.training.weights.parts import TargetHead, load_file
@@ -50,6 +51,7 @@ OF_EPOCHS = (
     "freeze",
     "freeze_epochs",
     "unfreeze_epochs",
+    "progressive_size",
     "batch_norm",
     "head_init",
     "layer_decay",
@@ -73,6 +75,7 @@ class Job:
         classifier: on its device, in the memory format it trains in.
         optimizer: of its parameters.
         freezing: which of them train, by epoch.
+        sizes: of the training images, by epoch.
         device, precision: of the computation.
         weights: one line on what the weights are initialized from, and why.
         notes: lines a user should know before training.
@@ -88,6 +91,7 @@ class Job:
     classifier: Classifier
     optimizer: Optimizer
     freezing: Freezing
+    sizes: ImageSizeSchedule
     device: torch.device
     precision: Precision
     weights: str
@@ -256,7 +260,8 @@ def prepare(
         formatted = formatted.to(memory_format=torch.channels_last)
     freezing = Freezing(train, formatted)
     optimizer = build_optimizer(config.optimizer, formatted, train.layer_decay)
-    notes.extend(freezing.notes())
+    sizes = image_size_schedule(config, formatted)
+    notes.extend([*freezing.notes(), *sizes.notes()])
     return Job(
         config,
         dataset,
@@ -264,6 +269,7 @@ def prepare(
         formatted,
         optimizer,
         freezing,
+        sizes,
         device,
         precision,
         weights,

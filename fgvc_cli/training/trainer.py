@@ -265,7 +265,9 @@ class Trainer:
 
     def _update(self, group: Sequence[ImageBatch]) -> list[Tensor]:
         with nullcontext(self.staging(group)) if self.kept is None else self.kept.staged(group, self.staging) as staged:
-            steps = self.update([(batch.images, self._targets(batch)) for batch in staged])
+            sized = (self.job.sizes.resized(batch.images, self.progress.epoch, self.staging.layout) for batch in staged)
+            targets = map(self._targets, staged)  # a teacher gets images of full size
+            steps = self.update(list(zip(sized, targets, strict=True)))
         if self.ema is not None:
             self.ema.update()
         self.metrics.add(steps, [batch.labels for batch in staged])

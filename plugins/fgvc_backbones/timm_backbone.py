@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import timm
 import torch
 from timm.models.mvitv2 import MultiScaleVit
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fgvc_backbones import FAMILY_PREFIX, OPTIONS, TARGET, checkpoints, timm_name
@@ -89,6 +90,8 @@ def make_plan(name: str, image_size: int, options: TimmOptions) -> Plan:
     arguments: dict[str, Any] = {}
     if native.pretrained_cfg.get("fixed_input_size", False):
         arguments["img_size"] = image_size
+        if isinstance(native, VisionTransformer):  # other sizes get resampled position embeddings
+            arguments["dynamic_img_size"] = True
     window = _window(native, image_size, options, name)
     if window:
         arguments["window_size"] = window
@@ -236,7 +239,7 @@ class TimmBackbone(Backbone):
         """Compute the maps and the embedding in `reads`, in one pass that stops after the deepest stage needed.
 
         Args:
-            images: B,3,H,W, normalized, of the size the backbone was built for.
+            images: B,3,H,W, normalized, of the size the backbone was built for or one that `info_at` accepts.
             reads: the maps to compute, and whether to compute the embedding.
 
         Raises:
@@ -275,6 +278,21 @@ class TimmBackbone(Backbone):
         if layer is None:
             raise FgvcError(f"{self.info.name}: no module outputs that map, so it cannot be hooked")
         return layer
+
+    def info_at(self, image_size: int) -> BackboneInfo:
+        """Return the description for images of another size, which `forward` takes as well, with the same weights.
+
+        Convolutional networks take any size, a plain ViT resamples its position embeddings.
+
+        Raises:
+            UsageError: the model as built does not take that size.
+        """
+        name, _, options = self._key
+        try:
+            maps = _inspected(self._plan, name, image_size, options)[1].maps
+        except (FgvcError, *REJECTIONS):
+            return super().info_at(image_size)
+        return replace(self.info, image_size=image_size, maps=maps)
 
     def layer_depths(self, unit: Literal["stage", "block"]) -> dict[str, int]:
         """Return the depth of each parameter by name, as timm's own layer-wise learning-rate decay groups them.

@@ -54,28 +54,26 @@ class FeaturePyramid(nn.Module):
             for project, feature_map in zip(self.projections, maps, strict=True)
         ]
         for level in range(len(points) - 2, -1, -1):
-            points[level] = points[level] + self.upsamplers[level](points[level + 1])
+            points[level] = points[level] + self._upsampled(points[level + 1], level, maps)
         return points
+
+    def _upsampled(self, points: Tensor, level: int, maps: Sequence[Tensor]) -> Tensor:
+        upsample = self.upsamplers[level]
+        if isinstance(upsample, BilinearUpsampling):  # between the grids of these images, which may be smaller
+            return cast(Tensor, upsample(points, maps[level + 1].shape[2:], maps[level].shape[2:]))
+        return cast(Tensor, upsample(points))
 
 
 class BilinearUpsampling(nn.Module):
     """Upsample points of a deep map, B,N_deep,F, to a shallow map's grid, B,N_shallow,F.
 
     The target is the shallow grid's exact size: a factor of 2 would miss odd grids.
-
-    Args:
-        deep: (H, W) of the deep map.
-        shallow: (H, W) of the shallow map.
     """
 
-    def __init__(self, deep: tuple[int, int], shallow: tuple[int, int]) -> None:
-        super().__init__()
-        self.deep, self.shallow = deep, shallow
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Return the points on the shallow grid."""
-        deep_map = points.unflatten(1, self.deep).permute(0, 3, 1, 2)  # (B, F, H, W), channels-last in memory
-        shallow_map = F.interpolate(deep_map, self.shallow, mode="bilinear", align_corners=False)
+    def forward(self, points: Tensor, deep: torch.Size, shallow: torch.Size) -> Tensor:
+        """Return the points on the shallow grid; `deep` and `shallow` are (H, W) of the maps."""
+        deep_map = points.unflatten(1, deep).permute(0, 3, 1, 2)  # (B, F, H, W), channels-last in memory
+        shallow_map = F.interpolate(deep_map, shallow, mode="bilinear", align_corners=False)
         return shallow_map.flatten(2).transpose(1, 2)
 
 
@@ -103,5 +101,5 @@ def _upsampler(deep: MapInfo, shallow: MapInfo, upsampling: Literal["bilinear", 
     if deep.grid == shallow.grid or (upsampling == "tokens" and deep.points == shallow.points):
         return nn.Identity()
     if upsampling == "bilinear":
-        return BilinearUpsampling(deep.grid, shallow.grid)
+        return BilinearUpsampling()
     return TokenUpsampling(deep.points, shallow.points)

@@ -79,7 +79,7 @@ class TestUpsampling:
 
     def test_bilinear_keeps_rows_and_columns_apart(self):
         ramp = torch.arange(3.0).repeat_interleave(5)[None, :, None]  # by row, on 3 x 5
-        upsampled = BilinearUpsampling((3, 5), (3, 9))(ramp)
+        upsampled = BilinearUpsampling()(ramp, (3, 5), (3, 9))
         assert torch.equal(upsampled.view(3, 9), torch.arange(3.0)[:, None].expand(3, 9))
 
     def test_tokens_are_mixed_by_the_published_convolution(self):

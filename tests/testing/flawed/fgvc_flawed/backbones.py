@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -146,6 +147,11 @@ class Looking(Sound):
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
+
+
+class FullSize(Sound):
+    def info_at(self, image_size):
+        return replace(self.info, image_size=image_size)
 
 
 class UpsideDown(Sound):

@@ -82,6 +82,7 @@ backbone | unpruned | every parameter left by prune gets a gradient | Unpruned |
 backbone | unpruned-shallow | pruning to a shallow map saves parameters | Unpruned |
 backbone | hacked | prune keeps the features | Hacked |
 backbone | looking | prune works under torch.no_grad() | Looking |
+backbone | full-size | info_at() describes the features at another size | FullSize |
 backbone | upside-down | layer_depths() groups every parameter, shallow first | UpsideDown | from shallow to deep
 backbone | ungrouped | layer_depths() groups every parameter, shallow first | Ungrouped |
 backbone | mislaid | cam_layer() returns usable layers | Mislaid |
