@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import timm
+import timm.optim
 import torch
 from torch import nn
 
@@ -32,7 +34,7 @@ class Muon(TorchOptimizer):
     https://kellerjordan.github.io/posts/muon/.
 
     Raises:
-        FgvcError: the installed version of timm has no Muon.
+        FgvcError: the installed version of timm has no Muon, or one that ignores learning rates.
     """
 
     moves_without_grad = False
@@ -44,19 +46,19 @@ class Muon(TorchOptimizer):
 
     def make(self, groups: list[dict[str, Any]], options: MuonOptions) -> torch.optim.Optimizer:
         """Make timm's Muon, with each group split into hidden matrices and the rest."""
-        try:
-            from timm.optim import Muon as TimmMuon
-        except ImportError as error:
+        known = getattr(timm.optim, "Muon", None)
+        if known is None or "fallback_lr_scale" not in signature(known).parameters:
+            # Before, what AdamW updates kept the initial learning rate, whatever rate was set.
             raise FgvcError(
-                f"the optimizer muon needs a newer timm than {timm.__version__}: pip install -U timm"
-            ) from error
+                f"the optimizer muon needs timm 1.0.27 or later, not {timm.__version__}: pip install -U timm"
+            )
         split = []
         for group in groups:
             hidden = [p for p in group["params"] if p in self._hidden]
             others = [p for p in group["params"] if p not in self._hidden]
             split.append({**group, "params": hidden, "use_muon": True, "nesterov": options.nesterov})
             split.append({**group, "params": others, "use_muon": False, "nesterov": False, "eps": options.eps})
-        return TimmMuon(
+        return known(
             [group for group in split if group["params"]],
             lr=options.lr,
             weight_decay=options.weight_decay,
