@@ -30,6 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "layer_decay": 1.0,
         "ema": 0.0,
         "average_epochs": 0,
+        "progressive_size": 0,
         "class_weights": "none",
         "logit_adjustment": 0.0,
     },

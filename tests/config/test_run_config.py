@@ -63,7 +63,7 @@ def test_a_written_configuration_resolves_to_itself(tmp_path):
 def test_a_written_configuration_keeps_what_settings_were_before_they_existed(tmp_path):
     document = resolved(recipe="finetune", facts=GPU).as_document()
     assert document["train"]["ema"] and document["train"]["freeze"] == "half"
-    later = ("freeze", "batch_norm", "head_init", "layer_decay", "ema", "average_epochs")
+    later = ("freeze", "batch_norm", "head_init", "layer_decay", "ema", "average_epochs", "progressive_size")
     document["train"] = {name: value for name, value in document["train"].items() if name not in later}
     path = tmp_path / "config.toml"
     path.write_text(tomli_w.dumps(document))
