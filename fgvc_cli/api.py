@@ -305,8 +305,8 @@ def embed(
     *,
     run: RunLike | None = None,
     backbone: str | None = None,
-    weights: str = "auto",
-    image_size: int = 224,
+    weights: str | None = None,
+    image_size: int | None = None,
     offline: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -321,8 +321,8 @@ def embed(
         images: paths, PIL images, or uint8 arrays H,W,3; one of them or a sequence.
         run: a run, its folder, or a `model.safetensors`; the default is the latest finished run.
         backbone: name of a backbone to use instead.
-        weights: of the backbone: "auto", "imagenet", "none", or a tag of its published weights.
-        image_size: side of the images for the backbone, in pixels.
+        weights: of the backbone: "auto" (the default), "imagenet", "none", a file, or a tag of its published weights.
+        image_size: side of the images for the backbone, in pixels; the default is 224.
         offline: download nothing.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32" or "bf16".
@@ -330,19 +330,15 @@ def embed(
         workers: processes that load images; -1 chooses by device, 0 loads in this process.
 
     Raises:
-        UsageError: `run` and `backbone` are given, or a value is wrong (also a `ValueError`).
+        UsageError: `run` and `backbone` are given, `weights` or `image_size` without `backbone`, or a value is wrong
+            (also a `ValueError`).
         FgvcError: the run or the weights are not available.
     """
     from fgvc_cli.contracts import Split
     from fgvc_cli.evaluation import embedding
 
-    if run is not None and backbone is not None:
-        raise UsageError("`run` and `backbone` exclude each other")
-    inference = InferenceSettings(device, precision, batch_size, workers)
-    if backbone is None:
-        embedder = embedding.of_run(find_model(None if run is None else Path(run)), inference)
-    else:
-        embedder = embedding.of_backbone(backbone, image_size, weights, inference, get_registry(), offline)
+    inference, of = InferenceSettings(device, precision, batch_size, workers), None if run is None else Path(run)
+    embedder = embedding.open_embedder(of, backbone, weights, image_size, inference, get_registry(), offline)
     sources = [_source(image) for image in _listed(images)]
     names = [str(source) if isinstance(source, Path) else f"image {i}" for i, source in enumerate(sources)]
     batches = list(embedder.batches(Split("images", sources, [0] * len(names), names)))

@@ -43,9 +43,12 @@ def embed(
         str | None, component_option("backbone", NETWORK, "Backbone to use instead, by name.", False)
     ] = None,
     weights: Annotated[
-        str, option(NETWORK, "With --backbone: auto, imagenet, none, or a tag of its published weights.")
-    ] = "auto",
-    image_size: Annotated[int, option(NETWORK, "With --backbone: side of the images in pixels.", min=16)] = 224,
+        str | None,
+        option(NETWORK, "With --backbone: auto, imagenet, none, a file, or a published tag.", default="auto"),
+    ] = None,
+    image_size: Annotated[
+        int | None, option(NETWORK, "With --backbone: side of the images in pixels.", default="224", min=16)
+    ] = None,
     offline: Annotated[bool, option(NETWORK, "Download nothing.", "--offline")] = False,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
@@ -67,17 +70,13 @@ def embed(
 
     if out is None:
         raise UsageError("`out` is missing: name a file that ends in .parquet, .npz or .csv")
-    if run is not None and backbone is not None:
-        raise UsageError("`run` and `backbone` exclude each other")
     check_path(out, force)
     splits, class_names, failures = _splits(images or [], data, dataset)
     inference = InferenceSettings(device, precision, batch_size, workers)
     if backbone is None:
-        model_file = find_model(run)
-        console.note(f"run        {run_of(model_file)}")
-        embedder = embedding.of_run(model_file, inference)
-    else:
-        embedder = embedding.of_backbone(backbone, image_size, weights, inference, get_registry(), offline)
+        run = find_model(run)
+        console.note(f"run        {run_of(run)}")
+    embedder = embedding.open_embedder(run, backbone, weights, image_size, inference, get_registry(), offline)
     total, count = sum(map(len, splits)) + len(failures), 0
     with EmbeddingFile(out, embedder.width, force) as file, console.progress("embed", total) as bar:
         for split in splits:

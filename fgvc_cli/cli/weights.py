@@ -93,6 +93,7 @@ def show(
 ) -> None:
     """Show where the pretrained weights of a backbone are, with size, license and source."""
     from fgvc_cli.cli import console
+    from fgvc_cli.cli.lazy import as_options
     from fgvc_cli.training.weights.manage import weights_status
 
     status = weights_status(name, offline)
@@ -107,7 +108,7 @@ def show(
             "license": published.license if published else "",
             "URL": published.url if published else "",
             "package": str(published.package or "") if published else "",
-            "with --weights auto": status.found,
+            "with --weights auto": as_options(status.found),
         }
     )
 

@@ -13,15 +13,19 @@ import torch
 from fgvc_cli.contracts import Backbone, Preprocessing, Reads, Split
 from fgvc_cli.data.loading import EvaluationLoader
 from fgvc_cli.devices import Precision, loader_workers, pick_device, resolve_precision
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import UsageError
 from fgvc_cli.options import build
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.scoring.features import FrozenBackbone
-from fgvc_cli.scoring.model import InferenceSettings, load
+from fgvc_cli.scoring.model import InferenceSettings, find_model, load
 from fgvc_cli.training.weights.choice import apply, choose
+from fgvc_cli.training.weights.parts import load_backbone
 
 logger = logging.getLogger(__name__)
+
+IMAGE_SIZE = 224
+"""Default side of the images in pixels, for a backbone that is not of a run."""
 
 CROP_PCT = 0.875
 """Fraction of the resized side that the crop keeps, for a backbone that is not of a run."""
@@ -77,6 +81,39 @@ class Embedder:
         self.failures.update(loader.failures)
 
 
+def open_embedder(
+    run: Path | None,
+    backbone: str | None,
+    weights: str | None,
+    image_size: int | None,
+    inference: InferenceSettings,
+    registry: Registry,
+    offline: bool = False,
+) -> Embedder:
+    """Return the embedder of a run, or of a backbone with published weights or those of a file.
+
+    Args:
+        run: its folder or model file; None: the latest finished run, unless a backbone is given.
+        backbone: name of a backbone to use instead.
+        weights, image_size: of the backbone; None: "auto" and `IMAGE_SIZE`. A run has its own.
+        inference: how to compute.
+        registry: to find the backbone.
+        offline: whether downloads are forbidden.
+
+    Raises:
+        UsageError: `run` and `backbone` are given, or a setting of the backbone without one; or see `of_backbone`.
+        FgvcError: the run or the weights are not available.
+    """
+    if backbone is None:
+        for name, value in (("weights", weights), ("image_size", image_size)):
+            if value is not None:
+                raise UsageError(f"`{name}={value}` is for `backbone`; a run has its own {name.replace('_', ' ')}")
+        return of_run(find_model(run), inference)
+    if run is not None:
+        raise UsageError("`run` and `backbone` exclude each other")
+    return of_backbone(backbone, image_size or IMAGE_SIZE, weights or "auto", inference, registry, offline)
+
+
 def of_run(model_file: Path, inference: InferenceSettings) -> Embedder:
     """Return the embedder of a run's backbone, with the run's preprocessing.
 
@@ -110,11 +147,12 @@ def of_backbone(
     torch.manual_seed(0)
     backbone = build_backbone(component, build(component.options_type(), {}, "backbone"), image_size)
     choice = choose(backbone, weights, offline)
-    if choice.file is not None:
-        raise FgvcError(f"`weights={weights}`: pass the run or file as `run`, or the name of published weights")
     if choice.kind != "none":
         logger.info(choice.text)
-    if apply(choice, backbone) is None:
+    if choice.file is not None:
+        for note in load_backbone(choice.file, backbone).notes:
+            logger.info(note)
+    elif apply(choice, backbone) is None:
         reason = choice.text.partition(": training from scratch")[0]
         logger.warning(f"{reason}: the weights are random, and the embeddings say little about the images")
     return _embedder(backbone.to(device), image_size, inference, resolve_precision(inference.precision, device))

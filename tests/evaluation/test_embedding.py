@@ -16,6 +16,7 @@ from fgvc_cli.evaluation.embedding_files import WRITERS, EmbeddingFile
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.testing.tiny import write_folder
 from fgvc_cli.training.classes import find_classes
+from fgvc_cli.training.weights.manage import import_weights
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,20 @@ def test_embeddings_are_those_that_the_head_reads(photos: Path, runs: dict[str, 
         expected = classifier.backbone(classifier.normalize(pixels), classifier.head.reads()).embedding
     np.testing.assert_allclose(found.values, expected, atol=1e-5)
     assert found.images == tuple(map(str, images)) and list(found.failures) == [str(tmp_path / "bad.jpg")]
+    same = fgvc.embed(images[:2], backbone="timm/test_resnet", weights=str(runs["probe"].path), image_size=64)
+    assert same.values.shape == (2, expected.shape[1])
     with pytest.raises(UsageError):
         fgvc.embed(images, run=runs["probe"], backbone="timm/test_vit")
+    with pytest.raises(UsageError, match="image_size=128"):
+        fgvc.embed(images, run=runs["probe"], image_size=128)
+
+
+def test_the_backbone_of_a_run_becomes_stored_weights(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FGVC_WEIGHTS", str(tmp_path))
+    stored = import_weights(runs["knn"].path, "timm/test_resnet")
+    assert stored.entries == len(fgvc.load(runs["knn"]).backbone.state_dict())
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

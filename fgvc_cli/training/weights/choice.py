@@ -61,7 +61,7 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     name = backbone.info.name
     if wanted == "none":
         return WeightsChoice("none", f"Random weights for {name}, as requested: training from scratch.")
-    file = _as_file(wanted)
+    file = as_file(wanted)
     if file is not None:
         return WeightsChoice("file", f"Weights for {name} from {file}.", file=file, required=True)
     standard = wanted in ("auto", "imagenet")
@@ -70,7 +70,7 @@ def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     stored = store.find(settings.current().weights_root, weights.name if weights else name)
     if stored is not None:
         licensed = f", {stored.license}" if stored.license else ""
-        line = f"{_capital(what)}: {stored.path} ({bytes_text(stored.size)} from {stored.source}{licensed})."
+        line = f"Weights for {name}: {stored.path} ({bytes_text(stored.size)} from {stored.source}{licensed})."
         return WeightsChoice("pretrained", line, weights, stored, required=True)
     if weights is None:
         return _unavailable(wanted, f"no {what} are published")
@@ -143,8 +143,8 @@ def _verify(weights: PretrainedWeights) -> None:
         )
 
 
-def _as_file(wanted: str) -> str | None:
-    """Return the path of a weights file with its key, or None if the text is a keyword or a tag.
+def as_file(wanted: str) -> str | None:
+    """Return the path of a weights file, or of that in a folder, with its key; None if the text is a keyword or a tag.
 
     Raises:
         FgvcError: it looks like a path, but is not a usable file.

@@ -11,13 +11,12 @@ import torch
 from fgvc_cli import settings
 from fgvc_cli.contracts import Backbone, PretrainedWeights
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.formatting import expanded
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.training.weights import store
-from fgvc_cli.training.weights.checkpoint import read_weights, split_key
-from fgvc_cli.training.weights.choice import choose, read_pretrained
-from fgvc_cli.training.weights.parts import load_state
+from fgvc_cli.training.weights.checkpoint import split_key
+from fgvc_cli.training.weights.choice import as_file, choose, read_pretrained
+from fgvc_cli.training.weights.parts import load_backbone, load_state
 from fgvc_cli.training.weights.store import StoredWeights
 
 logger = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ def import_weights(file: str | Path, name: str, registry: Registry | None = None
     """Put a weights file into the weights folder as the weights of a backbone, under the name of its published ones.
 
     Args:
-        file: anything that `train.weights` takes, such as a checkpoint; `FILE#key` chooses a state dict.
+        file: anything that `train.weights` takes, such as a checkpoint or a run; `FILE#key` chooses a state dict.
         name: of the backbone.
         registry: of the components; None: the installed ones.
 
@@ -104,22 +103,16 @@ def import_weights(file: str | Path, name: str, registry: Registry | None = None
         UsageError: there is no such backbone.
         FgvcError: the file is not usable, or not of this network.
     """
-    text, key = split_key(str(file))
-    path = expanded(text)
     backbone = _build(name, registry)
-    try:
-        if not path.is_file():
-            raise FgvcError("no such file")
-        read = read_weights(path, key)
-        report = load_state(backbone, read.entries)
-    except FgvcError as error:
-        raise FgvcError(f"{file}: {error}") from error
+    found = as_file(str(file))
+    if found is None:
+        raise FgvcError(f"{file}: no such file")
+    read = load_backbone(found, backbone)
     for note in read.notes:
         logger.info(note)
-    logger.info(f"{len(report.loaded)} of {len(report.loaded) + len(report.missing)} entries of {name} are in the file")
-    published = backbone.pretrained()
+    published, source = backbone.pretrained(), Path(split_key(found)[0]).name
     return store.put(
-        _root(), published.name if published else backbone.info.name, backbone.info.name, read.entries, path.name, ""
+        _root(), published.name if published else backbone.info.name, backbone.info.name, read.entries, source, ""
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,26 @@ def load_file(file: str | Path, backbone: Backbone, into: TargetHead, partial: b
     except FgvcError as error:
         raise FgvcError(f"`weights={file}`: {error}") from error
     return [*lines, _backbone_line(backbone.info.name, report), *read.notes, *parts.notes]
+
+
+def load_backbone(file: str, backbone: Backbone) -> WeightsFile:
+    """Load a weights file into a backbone without a head; return its entries of the backbone.
+
+    Args:
+        file: its path, or `path#key` for one of several state dicts in it.
+        backbone: with random weights.
+
+    Raises:
+        FgvcError: the file is unusable or does not fit the backbone.
+    """
+    path, key = split_key(file)
+    try:
+        read = read_weights(expanded(path), key)
+        entries = _under("backbone.", read.entries) or read.entries
+        report = load_state(backbone, entries)
+    except FgvcError as error:
+        raise FgvcError(f"{file}: {error}") from error
+    return replace(read, entries=entries, notes=(_backbone_line(backbone.info.name, report), *read.notes))
 
 
 def load_state(backbone: Backbone, state: Mapping[str, Tensor], partial: bool = False) -> WeightsReport:
