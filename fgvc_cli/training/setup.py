@@ -162,6 +162,8 @@ def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
     backbone = _backbone(first.config)
     choice = choose(backbone, first.weights, offline)
     logger.info(choice.text)
+    if unused := _unused(first, registry):
+        logger.info(f"head {first.config.head.name} is fitted at once and does not use {', '.join(unused)}")
     if choice.file is not None:
         file = str(Path(choice.file).absolute())
         return Plan(first.config.with_train(weights=file), backbone, choice.text, file)
@@ -173,6 +175,24 @@ def plan_new(first: Draft, offline: bool, registry: Registry) -> Plan:
     without = {**first.facts, "weights": "none"}
     config = resolve(first.settings, first.recipe or WITHOUT_WEIGHTS, without, registry)
     return Plan(config.with_train(weights="none"), _backbone(config), choice.text)
+
+
+def _unused(first: Draft, registry: Registry) -> list[str]:
+    """Return the settings of epochs, optimizer and augmentation that the user chose for a head without epochs."""
+    config = first.config
+    if not cast(HeadSpec, config.head.component.spec).fitted or not config.train.epochs:
+        return []
+    chosen = config.as_layer()
+    components = {kind: {"name": chosen[kind]["name"]} for kind in ("backbone", "head")}
+    by_recipe = resolve([components], config.recipe, first.facts, registry).as_layer()
+    names = {"train": ("epochs", *OF_EPOCHS), "augment": chosen["augment"]}
+    unused = [
+        f"`{section}.{name}={chosen[section][name]}`"
+        for section in names
+        for name in names[section]
+        if chosen[section][name] != by_recipe[section].get(name)
+    ]
+    return [*unused, "the optimizer"] if chosen["optimizer"] != by_recipe["optimizer"] else unused
 
 
 def plan_resumed(

@@ -72,7 +72,10 @@ def test_random_weights_are_warned_of_and_impossible_options_refused(
 ) -> None:
     with caplog.at_level(logging.WARNING, "fgvc_cli"), pytest.raises(UsageError, match=r"k=28.*27"):
         fit(photos, tmp_path / "run", "knn", settings={"head.k": 28})
-    assert "random weights" in caplog.text
+    assert "random weights" in caplog.text and "does not use" not in caplog.text
+    with caplog.at_level(logging.INFO, "fgvc_cli"):
+        fit(photos, tmp_path / "unused", epochs=5, settings={"train.ema": 0.9, "augment.flip": 0.5})
+    assert "does not use `train.epochs=5`, `train.ema=0.9`, `augment.flip=0.5`" in caplog.text
 
 
 def test_the_metrics_of_a_fit_are_those_of_an_evaluation(tmp_path: Path) -> None:
