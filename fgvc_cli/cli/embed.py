@@ -64,7 +64,7 @@ def embed(
 
     """
     from fgvc_cli.evaluation import embedding
-    from fgvc_cli.evaluation.embedding_files import EmbeddingFile, check_path
+    from fgvc_cli.evaluation.embedding_files import check_path, embedding_file
     from fgvc_cli.registry import get_registry
     from fgvc_cli.scoring.model import InferenceSettings, find_model, run_of
 
@@ -78,7 +78,7 @@ def embed(
         console.note(f"run        {run_of(run)}")
     embedder = embedding.open_embedder(run, backbone, weights, image_size, inference, get_registry(), offline)
     total, count = sum(map(len, splits)) + len(failures), 0
-    with EmbeddingFile(out, embedder.width, force) as file, console.progress("embed", total) as bar:
+    with embedding_file(out, embedder.width, force) as file, console.progress("embed", total) as bar:
         for split in splits:
             for batch in embedder.batches(split):
                 file.write(embedding.labeled_rows(split, class_names, batch.indices), batch.embeddings)

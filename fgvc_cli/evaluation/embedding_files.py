@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,8 +30,9 @@ class EmbeddingWriter(Protocol):
         """Write the end of the file."""
 
 
-class EmbeddingFile:
-    """A context that writes a file of embeddings, which appears once everything is written.
+@contextmanager
+def embedding_file(path: Path, width: int, force: bool = False) -> Iterator[EmbeddingWriter]:
+    """Write a file of embeddings, which appears once everything is written.
 
     Args:
         path: ends in .csv, .parquet or .npz.
@@ -40,28 +41,15 @@ class EmbeddingFile:
 
     Raises:
         UsageError: another suffix, or the file exists without `force`.
-        FgvcError: the suffix needs a package that is not installed.
+        FgvcError: the suffix needs a package that is not installed, or the file cannot be written.
     """
-
-    def __init__(self, path: Path, width: int, force: bool = False) -> None:
-        check_path(path, force)
-        self.path, self.width = path, width
-
-    def __enter__(self) -> EmbeddingWriter:
-        self._stack = ExitStack()
-        part = self._stack.enter_context(replacing(self.path))
-        self._writer: EmbeddingWriter = WRITERS[self.path.suffix.lower()](part, self.width)
-        return self._writer
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
-            self._writer.close()
-        finally:
-            self._stack.__exit__(kind, error, at)
+    check_path(path, force)
+    with replacing(path) as part, closing(WRITERS[path.suffix.lower()](part, width)) as writer:
+        yield writer
 
 
 def check_path(path: Path, force: bool) -> None:
-    """Check that embeddings can be written to a file; see `EmbeddingFile`."""
+    """Check that embeddings can be written to a file; see `embedding_file`."""
     suffix = path.suffix.lower()
     if suffix not in WRITERS:
         raise UsageError(f"`out={path}`: the name must end in {', '.join(WRITERS)}")
@@ -126,25 +114,23 @@ class NpzWriter:
     def __init__(self, path: Path, width: int) -> None:
         self._path, self._width = path, width
         self._rows: list[Row] = []
-        self._values = path.with_name(f"{path.name}.values")  # on disk, so that memory does not grow with D
-        self._file = self._values.open("wb")
+        # On disk, so that memory does not grow with D.
+        self._values = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
 
     def write(self, rows: Sequence[Row], embeddings: np.ndarray) -> None:
         """Add images."""
         self._rows.extend(rows)
-        self._file.write(np.ascontiguousarray(embeddings, np.float32).tobytes())
+        self._values.write(np.ascontiguousarray(embeddings, np.float32).tobytes())
 
     def close(self) -> None:
         """Write the archive."""
-        self._file.close()
-        try:
+        with self._values:
+            self._values.flush()
             shape = (len(self._rows), self._width)
             values = np.memmap(self._values, np.float32, "r", shape=shape) if shape[0] else np.empty(shape, np.float32)
             texts = {name: np.array([row[i] for row in self._rows], np.str_) for i, name in enumerate(COLUMNS)}
             with self._path.open("wb") as file:
                 np.savez(file, embedding=values, **texts)  # type: ignore[arg-type]
-        finally:
-            self._values.unlink()
 
 
 WRITERS: dict[str, Any] = {".csv": CsvWriter, ".npz": NpzWriter, ".parquet": ParquetWriter}

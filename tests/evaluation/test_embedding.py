@@ -12,7 +12,7 @@ import torch
 import fgvc_cli as fgvc
 from fgvc_cli.data.images import read_image
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.evaluation.embedding_files import WRITERS, EmbeddingFile
+from fgvc_cli.evaluation.embedding_files import WRITERS, check_path, embedding_file
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.testing.tiny import write_folder
 from fgvc_cli.training.classes import find_classes
@@ -74,7 +74,7 @@ def test_files_hold_every_value(tmp_path: Path, suffix: str) -> None:
     rows = [("a,b.jpg", "x", "train"), ("\udcff.jpg", "y", "test"), ("c.jpg", "", "")]
     if suffix == ".parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
-    with EmbeddingFile(path, 4) as file:
+    with embedding_file(path, 4) as file:
         file.write(rows[:2], values[:2])
         file.write(rows[2:], values[2:])
     if suffix == ".csv":
@@ -89,9 +89,9 @@ def test_files_hold_every_value(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(read, values)
     assert labels == ["x", "y", ""] and [p.name for p in tmp_path.iterdir()] == [path.name]
     with pytest.raises(UsageError, match="exists"):
-        EmbeddingFile(path, 4)
+        check_path(path, force=False)
     with pytest.raises(UsageError, match="parquet"):
-        EmbeddingFile(tmp_path / "e.txt", 4)
+        check_path(tmp_path / "e.txt", force=False)
 
 
 @pytest.mark.parametrize("head", ["prototypes", "knn"])
