@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import stat
 import warnings
@@ -95,6 +96,8 @@ def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PIL
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on damaged files
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise FgvcError("too many open files; raise the limit (`ulimit -n 4096`)") from error
         raise ImageError(source, _cause(source, error)) from error
 
 

@@ -39,6 +39,7 @@ from fgvc_cli.data.order import (
     seeded,
     sequential_batches,
 )
+from fgvc_cli.data.sending import FAILURES, Sending, quiet_finalizers, shortage
 from fgvc_cli.data.splits import pack_images
 from fgvc_cli.data.views import Crops
 from fgvc_cli.errors import FgvcError, UsageError
@@ -219,6 +220,7 @@ class _Loader:
         self._reader, self._strict = reader, strict
         self._workers, self._pin_memory, self._start_method = workers, pin_memory, start_method
         self._readable: np.ndarray | None = None
+        self._warned = False
         self._sampler = RequestSampler()
         self._torch_loader = self._new_torch_loader()
 
@@ -245,10 +247,10 @@ class _Loader:
             self.failures[key] = reason
             logger.warning(f"skipped: {message}")
 
-    def _new_torch_loader(self) -> DataLoader[LoadedBatch]:
+    def _new_torch_loader(self) -> DataLoader[Any]:
         workers = self._workers
         return DataLoader(
-            self._reader,
+            Sending(self._reader) if workers else self._reader,
             batch_size=None,  # a request is a batch
             sampler=self._sampler,
             num_workers=workers,
@@ -269,18 +271,62 @@ class _Loader:
                 yield ImageBatch(torch.empty(len(indices), 0, dtype=torch.uint8), labels, torch.from_numpy(indices))
             return
         self._sampler.set_batches(batches, epoch)
+        for loaded, failed, cache_error in self._loaded():
+            for index, reason, message in failed:
+                if self._strict:
+                    raise FgvcError(f"{message}; stopped, because `strict_data` is set")
+                self._add_failure(self.split.keys[index], reason, message)
+            self._warn_of_cache(cache_error)
+            yield loaded
+
+    def _loaded(self) -> Iterator[LoadedBatch]:
+        """Yield the batches of the sampler, in order; this process loads what its workers cannot."""
+        done = 0
         if self._workers:
-            self._reader.close()  # a forked worker cannot open what is open here
-        try:
-            with _child_signals_unchanged():
-                loaded = iter(self._torch_loader)
-            for batch, failed, cache_error in loaded:
-                for index, reason, message in failed:
-                    if self._strict:
-                        raise FgvcError(f"{message}; stopped, because `strict_data` is set")
-                    self._add_failure(self.split.keys[index], reason, message)
-                self._warn_of_cache(cache_error)
+            for batch in self._sent():
+                done += 1
                 yield batch
+        if not self._workers:
+            self._sampler.skip(done)
+            yield from self._torch_loader
+
+    def _sent(self) -> Iterator[LoadedBatch]:
+        """Yield the batches that the workers send; without workers from the first one on that does not arrive."""
+        self._reader.close()  # a forked worker cannot open what is open here
+        problem = ""
+        with quiet_finalizers():
+            try:
+                with _child_signals_unchanged():
+                    sent = iter(self._torch_loader)
+            except (OSError, RuntimeError) as error:
+                problem = shortage(error)
+            if problem:
+                gc.collect()  # the half-built iterator
+        if problem:
+            self._stop_workers(problem)
+            return
+        while (item := self._next(sent)) is not None:
+            try:
+                batch = item.value()
+            except FAILURES as error:
+                problem = item.problem or shortage(error)
+                break
+            if item.problem and not self._warned:
+                self._warned = True
+                logger.warning(f"batches of worker processes are copied, which is slower: {item.problem}")
+            yield batch
+        if problem:
+            del sent
+            self._stop_workers(problem)
+
+    def _next(self, sent: Iterator[Any]) -> Any:
+        """Return the next item that a worker sent; None at the end.
+
+        Raises:
+            FgvcError: a worker was killed.
+        """
+        try:
+            return next(sent, None)
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker"):
                 raise
@@ -289,6 +335,13 @@ class _Loader:
                 "A worker process that loads images was killed, most likely because memory (or shared memory, "
                 "/dev/shm) ran out. Use fewer `workers` or a smaller `batch_size`; `workers=0` starts none"
             ) from error
+
+    def _stop_workers(self, problem: str) -> None:
+        """Load images in this process from now on."""
+        self._workers = 0
+        with quiet_finalizers():
+            self.close()
+        logger.warning(f"images are loaded without worker processes, which is slower: {problem}")
 
     def _warn_of_cache(self, error: str) -> None:
         """Warn once per cache, which several loaders may share, that images are decoded instead."""

@@ -56,6 +56,10 @@ class RequestSampler:
         """Set the batches of the next pass."""
         self._epoch, self._batches = epoch, batches
 
+    def skip(self, batches: int) -> None:
+        """Drop batches at the beginning, which are done."""
+        self._batches = self._batches[batches:]
+
     def __iter__(self) -> Iterator[BatchRequest]:
         return (BatchRequest(self._epoch, *batch) for batch in self._batches)
 

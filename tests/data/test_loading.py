@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import torch
 
 from fgvc_cli.config.train_options import AugmentOptions
 from fgvc_cli.contracts import Split
-from fgvc_cli.data import loading
+from fgvc_cli.data import loading, sending
 from fgvc_cli.data.images import read_image
 from fgvc_cli.data.loading import BatchReader, EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.data.order import BatchRequest
@@ -257,6 +259,68 @@ def test_a_worker_that_is_killed(make_split, preprocessing, others, monkeypatch)
         list(epoch)
     assert_same_batches(loader.epoch(0), expected)  # with a new worker
     loader.close()
+
+
+def test_batches_arrive_without_shared_memory(make_split, preprocessing, monkeypatch, caplog) -> None:
+    loader = training(make_split(10), preprocessing, 2)
+    expected = list(training(loader.split, preprocessing).epoch(0))
+
+    def full(_: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(sending, "ForkingPickler", SimpleNamespace(dumps=full))  # in the workers too, which are forked
+    assert_same_batches(loader.epoch(0), expected)
+    assert len(caplog.messages) == 1 and "--shm-size" in caplog.messages[0]
+    loader.close()
+
+
+@pytest.mark.parametrize("received", [0, 2])
+def test_a_process_without_open_files_loads_by_itself(make_split, preprocessing, monkeypatch, caplog, received) -> None:
+    loader = training(make_split(10), preprocessing, 2)
+    expected = list(training(loader.split, preprocessing).epoch(0))
+    left = [received]
+    value = sending.Sent.value
+
+    def receive(sent: sending.Sent) -> object:
+        if not left[0]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        left[0] -= 1
+        return value(sent)
+
+    monkeypatch.setattr(sending.Sent, "value", receive)
+    assert_same_batches(loader.epoch(0), expected)
+    assert len(caplog.messages) == 1 and "ulimit" in caplog.messages[0]
+    assert_same_batches(loader.epoch(0), expected)
+
+
+@pytest.mark.parametrize("started", [0, 2])
+def test_without_workers_this_process_loads(
+    make_split, preprocessing, monkeypatch, caplog, capfd, started, others
+) -> None:
+    loader = training(make_split(10), preprocessing, 2)
+    expected = list(training(loader.split, preprocessing).epoch(0))
+    queue, left = torch.multiprocessing.Queue, [started]
+
+    def new() -> object:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= 1
+        return queue()
+
+    monkeypatch.setattr(torch.multiprocessing, "Queue", new)
+    assert_same_batches(loader.epoch(0), expected)
+    assert len(caplog.messages) == 1 and "--shm-size" in caplog.messages[0]
+    assert capfd.readouterr().err == "" and workers_besides(others) == []
+
+
+def test_too_many_open_files_are_no_unreadable_image(make_split, preprocessing, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    loader = training(make_split(10), preprocessing)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(FgvcError, match="ulimit"):
+        list(loader.epoch(0))
 
 
 MEMORY = """
