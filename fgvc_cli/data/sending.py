@@ -91,7 +91,7 @@ class Sending(Dataset[Sent[Value]], Generic[Request, Value]):
 def shortage(error: BaseException) -> str:
     """Return in one line what an error says has run out, and what to do."""
     number, text = getattr(error, "errno", None), " ".join(str(error).split())
-    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text or "ancdata" in text:
         return "too many open files; raise the limit (`ulimit -n 4096`)"
     if number == errno.ENOSPC or "shared memory" in text:
         return "shared memory (/dev/shm) is full; make it larger (Docker: `--shm-size=8g`)"
