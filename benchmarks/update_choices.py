@@ -9,6 +9,7 @@ The variants of a set are timed alternately in one process and compared with the
 from __future__ import annotations
 
 import argparse
+import ctypes
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,15 @@ from torch.nn import functional as F
 
 from fgvc_cli.benchmarking.macs import count_macs
 from fgvc_cli.contracts import ParameterGroup
-from fgvc_cli.devices import autocast, compile_in_place, pick_device, resolve_precision
+from fgvc_cli.devices import (
+    M_MMAP_MAX,
+    M_TRIM_THRESHOLD,
+    autocast,
+    compile_in_place,
+    pick_device,
+    resolve_precision,
+    reuse_freed_memory,
+)
 from fgvc_cli.options import build
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.update import Update
@@ -75,6 +84,22 @@ def compiling(arguments: argparse.Namespace, device: torch.device) -> Variants:
         name: make_update(arguments, device, compiled=compiled)
         for name, compiled in {"eager": False, "compiled": True}.items()
     }
+
+
+def memory(arguments: argparse.Namespace, device: torch.device) -> Variants:
+    """Compare reusing freed memory with glibc's defaults, which return it to the kernel."""
+    update = make_update(arguments, device)
+
+    def returning() -> None:
+        ctypes.CDLL(None).mallopt(M_MMAP_MAX, 65536)
+        ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 128 * 1024)
+        update()
+
+    def reusing() -> None:
+        reuse_freed_memory()
+        update()
+
+    return {"returned": returning, "reused": reusing}
 
 
 def steps(kind: str, arguments: argparse.Namespace, device: torch.device) -> Variants:
@@ -141,6 +166,7 @@ SETS: dict[str, Callable[[argparse.Namespace, torch.device], Variants]] = {
     "layout": layouts,
     "precision": precisions,
     "compile": compiling,
+    "memory": memory,
 }
 
 COUNTED = ("heads",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -19,15 +21,14 @@ again for batches of another size, and again for evaluation; beyond torch's limi
 
 
 def pick_device(wanted: str) -> torch.device:
-    """Return the device called "auto", "cpu", "cuda", "cuda:1" or "mps".
+    """Return the device called "auto", "cpu", "cuda", "cuda:1" or "mps"; prepare this process to compute on a CPU.
 
     Raises:
         UsageError: this machine has no such device.
     """
     if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        best = "mps" if torch.backends.mps.is_available() else "cpu"
+        wanted = "cuda" if torch.cuda.is_available() else best
     try:
         device = torch.device(wanted)
     except RuntimeError:
@@ -39,7 +40,25 @@ def pick_device(wanted: str) -> torch.device:
     }
     if not available.get(device.type, False):
         raise UsageError(f"`device={wanted}`: this machine has no such device; use `device=auto` or `device=cpu`")
+    if device.type == "cpu":
+        reuse_freed_memory()
     return device
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of glibc's `mallopt`."""
+
+
+def reuse_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where glibc allocates it.
+
+    By default glibc returns large blocks, such as the activations of a batch, to the kernel, which clears them page by
+    page when the next batch allocates them again: docs/performance.md says what that costs.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap,
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # which does not shrink
 
 
 def resolve_precision(wanted: str, device: torch.device) -> Precision:

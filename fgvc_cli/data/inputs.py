@@ -25,17 +25,15 @@ def ignored_text(ignored: Mapping[str, int]) -> str:
 
 
 def note_ignored(where: str, ignored: Mapping[str, int]) -> None:
-    """Log how many files are not read as images; a warning if some are photographs."""
+    """Log how many files are not read as images; a warning if some are camera raw files."""
     if not ignored:
         return
     number = sum(ignored.values())
     text = f"{where}: {number} file{'' if number == 1 else 's'} not read as images: {ignored_text(ignored)}"
     if CAMERA_RAW & ignored.keys():
         logger.warning(f"{text} (convert camera raw files to JPEG, PNG or TIFF)")
-    elif "" in ignored:
-        logger.warning(f"{text} (give images a suffix such as .jpg)")
     else:
-        logger.info(text)
+        logger.info(f"{text} (give images a suffix such as .jpg)" if "" in ignored else text)
 
 
 def find_inputs(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
