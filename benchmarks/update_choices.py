@@ -87,12 +87,15 @@ def compiling(arguments: argparse.Namespace, device: torch.device) -> Variants:
 
 
 def memory(arguments: argparse.Namespace, device: torch.device) -> Variants:
-    """Compare reusing freed memory with glibc's defaults, which return it to the kernel."""
+    """Compare reusing freed memory with what glibc does by default, after its thresholds have adapted to large blocks."""
     update = make_update(arguments, device)
+    m_mmap_threshold, largest = -3, 32 * 1024**2
 
     def returning() -> None:
-        ctypes.CDLL(None).mallopt(M_MMAP_MAX, 65536)
-        ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 128 * 1024)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 65536)
+        mallopt(m_mmap_threshold, largest)
+        mallopt(M_TRIM_THRESHOLD, 2 * largest)
         update()
 
     def reusing() -> None:

@@ -36,7 +36,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "folder": {"classes": "first"},
 }
-"""Values, by section or component, of settings that files written by older versions lack; recipes do not set them."""
+"""Values, by section or component, of settings that configurations written by older versions lack."""
+
+NOT_OF_RECIPES = {("train", "val_by"), ("folder", "classes")}
+"""Settings among them that no recipe sets."""
 
 
 def current(section: str, settings: Mapping[str, Any], component: str = "") -> dict[str, Any]:
@@ -54,16 +57,22 @@ def current(section: str, settings: Mapping[str, Any], component: str = "") -> d
     return {name: RENAMED[value] if value in values.get(name, ()) else value for name, value in renamed.items()}
 
 
-def current_document(document: Mapping[str, Any]) -> dict[str, Any]:
+def current_document(document: Mapping[str, Any], resolved: bool = True) -> dict[str, Any]:
     """Return a configuration whose sections have current names and values; what is no section stays as it is.
 
     A file that the program wrote (it has the key "fgvc") keeps what settings meant when they did not exist yet.
+
+    Args:
+        document: by section.
+        resolved: whether it has the values of every setting, as that of a run; else a recipe's are below it.
     """
-    added = DEFAULTS if "fgvc" in document else {}
 
     def added_to(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
-        component = str(table.get("name", "")).rpartition(":")[2]
-        return added.get(component if section == "dataset" else section, {})
+        if "fgvc" not in document:
+            return {}
+        owner = str(table.get("name", "")).rpartition(":")[2] if section == "dataset" else section
+        added = DEFAULTS.get(owner, {})
+        return {name: value for name, value in added.items() if resolved or (owner, name) in NOT_OF_RECIPES}
 
     return {
         name: {**added_to(name, table), **current(name, table)} if isinstance(table, dict) else table

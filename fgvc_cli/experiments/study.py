@@ -166,7 +166,8 @@ def parse_study(text: str, where: str) -> StudyFile:
     expanded = [named for number, cell in enumerate(cells, 1) for named in _expand(cell, f"{where}, cell {number}")]
     cells_now = tuple((name, current_document(layer)) for name, layer in expanded)
     written = {"fgvc": document["fgvc"]} if "fgvc" in document else {}
-    shared_now = {name: table for name, table in current_document({**written, **shared}).items() if name not in KEYS}
+    current = current_document({**written, **shared}, resolved=False)
+    shared_now = {name: table for name, table in current.items() if name not in KEYS}
     return StudyFile(recipe, _seeds(document.get("seeds"), where), shared_now, cells_now)
 
 

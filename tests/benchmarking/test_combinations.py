@@ -11,7 +11,7 @@ from fgvc_cli.errors import UsageError
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.records import Component, Origin, PluginRecord
 
-BUILT_IN = 8 * 3 * 3
+BUILT_IN = 8 * 3 * 4
 NET = ("timm/test_resnet",)
 
 
@@ -41,8 +41,8 @@ def test_all_built_in_components_by_default():
 
 def test_components_of_plugins():
     registry = with_plugin(HeadSpec("foreign", "nowhere:Head"))
-    assert len(planned(registry=registry, backbones=NET).combinations) == 3 * 3
-    assert len(planned(registry=registry, backbones=NET, all_plugins=True).combinations) == 4 * 3
+    assert len(planned(registry=registry, backbones=NET).combinations) == 3 * 4
+    assert len(planned(registry=registry, backbones=NET, all_plugins=True).combinations) == 4 * 4
     named = planned(registry=registry, backbones=NET, heads=("foreign",), optimizers=("adamw",))
     assert pairs(named) == [("linear", "sgd"), ("foreign", "adamw")]
 
@@ -138,14 +138,14 @@ def test_a_component_that_cannot_be_loaded_fails_its_own_combinations():
     found = planned(registry=registry, backbones=NET, heads=("linear",), all_plugins=True)
     lost = {c.optimizer: c for c in found.combinations}["lost"]
     assert lost.config is None and "options that could not be loaded" in lost.failed
-    assert sum(c.config is not None for c in found.combinations) == 3
+    assert sum(c.config is not None for c in found.combinations) == 4
 
 
 def test_the_pipeline_alone_uses_the_recipes_combination():
     found = planned(pipeline=True, image_size=48)
     assert not found.combinations
     assert (found.config.backbone.name, found.config.train.image_size) == ("swin_t", 48)
-    assert len(planned(pipeline=True, heads=("pim",), backbones=NET).combinations) == 4
+    assert len(planned(pipeline=True, heads=("pim",), backbones=NET).combinations) == 5
     assert planned(pipeline=True, epoch=True, heads=("linear",), optimizers=("sgd",)).combinations
 
 

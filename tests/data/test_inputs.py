@@ -19,7 +19,7 @@ def test_files_that_are_no_images_are_counted_by_suffix(tmp_path, caplog) -> Non
     assert "2 .cr2, 1 without suffix, 1 .txt" in record.message and "raw" in record.message
 
 
-@pytest.mark.parametrize(("ignored", "level"), [({".txt": 2}, "INFO"), ({"": 1}, "WARNING"), ({}, None)])
+@pytest.mark.parametrize(("ignored", "level"), [({".txt": 2, "": 1}, "INFO"), ({".nef": 1}, "WARNING"), ({}, None)])
 def test_photographs_among_them_are_a_warning(ignored, level, caplog) -> None:
     caplog.set_level("INFO", "fgvc_cli")
     note_ignored("photos", ignored)

@@ -203,7 +203,7 @@ def test_the_commands_for_public_checkpoints_make_what_the_authors_code_has(page
         layer = {
             "backbone": {"name": given["backbone"]},
             "train": {"epochs": given["epochs"], "weights": given["weights"]},
-            "dataset": {"data": given["data"]},
+            "dataset": {"data": str(given["data"])},
         }
         settings, _ = user_settings(None, layer, given["set_"] or [])
         configs.append(resolve(settings, given["recipe"], {"device": "cpu", "weights": "pretrained"}, get_registry()))

@@ -83,7 +83,9 @@ def test_names_select_among_the_combinations_of_a_file(file):
     assert titles(planned(file=file, names={"backbone": ["swin_t", "vit_b16"]})) == ["swin_t + pim + sam"]
     open_file = file.with_name("open.toml")
     open_file.write_text("[[cells]]\nhead = ['linear', 'pim']")
-    assert titles(planned(file=open_file, names={"backbone": ["vit_b16"], "head": ["pim"]})) == ["vit_b16 + pim + sgd"]
+    assert titles(planned(file=open_file, names={"backbone": ["vit_b16"], "head": ["pim"]})) == [
+        "vit_b16 + pim + adamw"
+    ]
     with pytest.raises(UsageError, match="No combination left"):
         planned(file=file, names={"head": ["cmal"]})
     with pytest.raises(UsageError, match="'pim'"):
@@ -101,9 +103,9 @@ def test_seeds(file):
 def test_names_of_cells(tmp_path):
     path = tmp_path / "study.toml"
     cell = "[[cells]]\nhead = {{ name = 'pim', fpn_size = {0} }}\n{1}\n"
-    path.write_text(cell.format(8, "") + cell.format(16, "name = 'swin_t-pim-sgd'") + cell.format(8, ""))
+    path.write_text(cell.format(8, "") + cell.format(16, "name = 'swin_t-pim-adamw'") + cell.format(8, ""))
     study = planned(file=path)
-    assert [each.name for each in study.combinations] == ["swin_t-pim-sgd-2", "swin_t-pim-sgd"], (
+    assert [each.name for each in study.combinations] == ["swin_t-pim-adamw-2", "swin_t-pim-adamw"], (
         "the third is the first"
     )
     path.write_text(cell.format(8, "name = 'a'") + cell.format(16, "name = 'a'"))

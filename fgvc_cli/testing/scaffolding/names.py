@@ -16,7 +16,7 @@ PREFIX = "fgvc-"
 MAX_LENGTH = 24
 """Maximum length of a component's name: it has to fit into a column of `fgvc list-plugins`."""
 
-RESERVED_CLASSES = ("TorchOptimizer", "ComposedOptimizer")
+RESERVED_CLASSES = ("TorchOptimizer", "ComposedOptimizer", "FittedHead")
 """Base classes that the class of a component could have the same name as."""
 
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")

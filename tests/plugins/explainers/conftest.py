@@ -50,7 +50,7 @@ def classifier_of(classifier_of: Callable[..., Classifier]) -> Callable[..., Cla
     """Makes a classifier from a seed: `classifier_of("timm/test_resnet", "pim", image_size=64)`."""
 
     def make(backbone: str, head: str, image_size: int = 64, **backbone_options: Any) -> Classifier:
-        classifier = classifier_of(backbone, head, image_size, CLASSES, SMALL[head], backbone_options)
+        classifier = classifier_of(backbone, head, image_size, CLASSES, SMALL.get(head, {}), backbone_options)
         lively(classifier)
         return classifier.eval()
 

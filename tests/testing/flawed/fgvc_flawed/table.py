@@ -58,6 +58,8 @@ head | idle-layer | every parameter gets a gradient | IdleLayer |
 head | idle-on-tokens | every parameter gets a gradient on token maps | IdleOnTokens |
 head | uphill | loss decreases on one batch | Uphill |
 head | dice | training is reproducible | Dice |
+head | unrepeatable | fit scores its own images | Unrepeatable | equal state from fitting twice
+head | not-adding | adds classes or refuses | NotAdding | 6 classes after add_classes
 head | counting | second evaluation gives the same loss | Counting |
 head | unsteady | supports gradient accumulation | Unsteady |
 head | exact | trains under bf16 autocast | Exact |
@@ -178,6 +180,8 @@ head | red | summary is one line |  | without control characters
 SPECS = {
     "backbone strided": {"strides": (4, 8, 16, 32)},
     "backbone boastful": {"pretrained": "sound.in1k"},
+    "head unrepeatable": {"fitted": True},
+    "head not-adding": {"fitted": True},
     "optimizer twice": {"passes": 2},
     "optimizer last": {"passes": 2},
     "optimizer picky": {"base": "sgd"},
