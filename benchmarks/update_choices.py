@@ -87,7 +87,7 @@ def compiling(arguments: argparse.Namespace, device: torch.device) -> Variants:
 
 
 def memory(arguments: argparse.Namespace, device: torch.device) -> Variants:
-    """Compare reusing freed memory with what glibc does by default, after its thresholds have adapted to large blocks."""
+    """Compare reusing freed memory with what glibc does once its thresholds have adapted to large blocks."""
     update = make_update(arguments, device)
     m_mmap_threshold, largest = -3, 32 * 1024**2
 
