@@ -55,7 +55,7 @@ def check_path(path: Path, force: bool) -> None:
         raise UsageError(f"`out={path}`: the name must end in {', '.join(WRITERS)}")
     if suffix == ".parquet":
         try:
-            import pyarrow  # type: ignore[import-untyped]  # noqa: F401
+            import pyarrow  # noqa: F401
         except ImportError as error:
             raise FgvcError(
                 f"`out={path}` needs pyarrow: pip install 'fgvc-cli[parquet]', or write .npz or .csv"

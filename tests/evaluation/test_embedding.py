@@ -73,7 +73,7 @@ def test_files_hold_every_value(tmp_path: Path, suffix: str) -> None:
     path, values = tmp_path / f"e{suffix}", np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
     rows = [("a,b.jpg", "x", "train"), ("\udcff.jpg", "y", "test"), ("c.jpg", "", "")]
     if suffix == ".parquet":
-        parquet = pytest.importorskip("pyarrow.parquet")
+        from pyarrow import parquet
     with embedding_file(path, 4) as file:
         file.write(rows[:2], values[:2])
         file.write(rows[2:], values[2:])
