@@ -43,7 +43,7 @@ def unpack(archive: Path, into: Path, title: str, strip: int = 0) -> None:
             _unpack_zip(archive, into, title, strip)
         else:
             _unpack_tar(archive, into, title, strip)
-    except tarfile.FilterError as error:
+    except getattr(tarfile, "FilterError", ()) as error:  # absent before Python 3.11.4
         raise UnavailableError(f"{title}: {ESCAPES}: {error}") from error
     except DAMAGED as error:
         raise _damaged(title, error) from error

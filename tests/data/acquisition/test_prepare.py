@@ -26,6 +26,8 @@ from fgvc_cli.data.acquisition import download, prepare, unpacking
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import bytes_text
 
+pytestmark = pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="unpacking requires Python 3.11.4")
+
 
 def fails(insects, *facts: str) -> str:
     with pytest.raises(FgvcError) as caught:
