@@ -53,7 +53,7 @@ class KnnHead(FittedHead):
         similarity = self._unit(features.embedding) @ self.bank.T
         nearest, indices = similarity.topk(min(self.options.k, len(self.bank)), dim=1)
         shares = (nearest / self.options.temperature).softmax(dim=1)
-        votes = shares.new_zeros(len(shares), self.classes).scatter_add(1, self.labels[indices], shares)
+        votes = shares.new_zeros(shares.shape[0], self.classes).scatter_add(1, self.labels[indices], shares)
         return ((1 - SMOOTHING) * votes + SMOOTHING / self.classes).log()
 
     @torch.no_grad()

@@ -74,7 +74,7 @@ def attention_map(expert_map: Tensor, scores: Tensor, classifier: PooledClassifi
         chosen = classifier.output.weight.to(points.dtype).index_select(0, scores.argmax(dim=1))  # (B, hidden)
         direction = chosen @ classifier.hidden.weight.to(points.dtype)  # (B, D)
         attention = direction.unsqueeze(1) @ points  # (B, 1, H*W)
-    return attention.view(len(scores), *expert_map.shape[2:])
+    return attention.view(scores.shape[0], *expert_map.shape[2:])
 
 
 @torch.no_grad()
@@ -151,7 +151,7 @@ def _stretch(images: Tensor, dim: int, start: Tensor, end: Tensor) -> Tensor:
     weight = position - before
     before = before.long()
     after = torch.minimum(before + 1, last)
-    shape = [len(images), 1, 1, 1]
+    shape = [images.shape[0], 1, 1, 1]
     shape[dim] = size
     near, far = (
         images.gather(dim, (start.unsqueeze(1) + index).view(shape).expand_as(images)) for index in (before, after)

@@ -80,7 +80,7 @@ def pool_kept(points: Sequence[Tensor], kept: Sequence[Tensor], weight: Tensor) 
 
 def pool_in_place(points: Tensor, kept: Tensor, weight: Tensor) -> Tensor:
     """Return weight J,S times the points kept, B,J,F, by multiplying all points B,N,F; suits many points kept."""
-    images, joints = len(points), len(weight)
+    images, joints = points.shape[0], weight.shape[0]
     zeros = weight.new_zeros(images, joints, points.shape[1])
     indices, weights = (x.expand(images, joints, -1) for x in (kept.unsqueeze(1), weight.unsqueeze(0)))
     return zeros.scatter(2, indices, weights) @ points

@@ -93,7 +93,7 @@ class TokenUpsampling(nn.Module):
         """Return the mixed points; the 1x1 convolution is computed as a matrix product, which is faster."""
         weight, bias = self.mix.weight.squeeze(2), self.mix.bias
         assert bias is not None
-        return torch.baddbmm(bias.unsqueeze(1), weight.expand(len(points), -1, -1), points)
+        return torch.baddbmm(bias.unsqueeze(1), weight.expand(points.shape[0], -1, -1), points)
 
 
 def _upsampler(deep: MapInfo, shallow: MapInfo, upsampling: Literal["bilinear", "tokens"]) -> nn.Module:
