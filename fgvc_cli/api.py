@@ -227,6 +227,7 @@ def evaluate(
     *,
     data: str | PathLike[str] | None = None,
     dataset: str | None = None,
+    exclude: str | PathLike[str] | None = None,
     ignore_unknown: bool = False,
     allow_changed_data: bool = False,
     device: str = "auto",
@@ -248,6 +249,7 @@ def evaluate(
         split: its name; the default is "test", or "val" where there is none.
         data: other images: a folder of class folders, or a CSV or TSV file; classes are matched by name.
         dataset: another dataset, by name.
+        exclude: CSV file of images to leave out, such as that of `fgvc_cli.audit`.
         ignore_unknown: skip images of classes that the classifier does not know.
         allow_changed_data: use the run's own dataset even if it changed since training.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -277,6 +279,7 @@ def evaluate(
             dataset,
             ignore_unknown=ignore_unknown,
             allow_changed_data=allow_changed_data,
+            exclude=None if exclude is None else Path(exclude),
         ),
         InferenceSettings(device, precision, batch_size, workers, tta),
         None if out is None else Path(out),

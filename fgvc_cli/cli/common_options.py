@@ -145,6 +145,12 @@ def split_option(panel: str, verb: str, default: str = "test, or val without one
     return option(panel, f"Split to {verb}.", default=default, metavar="NAME")
 
 
+def exclude_option(panel: str) -> Any:
+    """Return `--exclude` for a command that does not train."""
+    help = "CSV file of images to leave out, such as that of fgvc audit."
+    return option(panel, help, default=False, metavar="FILE")
+
+
 def ignore_unknown_option(panel: str) -> Any:
     """Return `--ignore-unknown`."""
     return option(panel, "Skip classes that the classifier does not know.", "--ignore-unknown")

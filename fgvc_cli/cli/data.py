@@ -45,6 +45,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help=f"Option of the dataset, as dataset.option=value. {SEVERAL}"),
 ]
+Exclude = Annotated[
+    Path | None, typer.Option(help="CSV file of images to leave out, such as that of fgvc audit.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -56,7 +59,9 @@ def group(context: typer.Context) -> None:
 
 
 @data.command(cls=QuickCommand, epilog=f"Example: {EXAMPLES['info']}")
-def info(name: Name = None, data: Own = None, set_: Settings = None, json: Json = False) -> None:
+def info(
+    name: Name = None, data: Own = None, set_: Settings = None, exclude: Exclude = None, json: Json = False
+) -> None:
     """List all datasets, or describe one.
 
     Shows splits, classes and images per class, or what is missing and how to get it.
@@ -70,14 +75,15 @@ def info(name: Name = None, data: Own = None, set_: Settings = None, json: Json 
     from fgvc_cli.registry import get_registry
 
     if name is not None or data is not None:
-        description = describe(choose_dataset(name, data, set_ or [], get_registry()))
+        description = describe(choose_dataset(name, data, set_ or [], get_registry(), exclude))
         if json:
             console.print_json(description.as_json())
         else:
             data_tables.show_description(description, arguments_of(description.chosen, set_ or []))
         return
-    if set_:
-        raise UsageError(f"--set {set_[0]}: name the dataset that the option belongs to")
+    if set_ or exclude:
+        given = f"--set {set_[0]}" if set_ else f"--exclude {exclude}"
+        raise UsageError(f"{given}: name the dataset that the option belongs to")
     root = settings.current().data_root.absolute()
     statuses = dataset_statuses(get_registry())
     if json:
@@ -132,6 +138,7 @@ def check(
     data: Own = None,
     split: Annotated[str | None, typer.Option(help="Check only this split.", show_default="all")] = None,
     set_: Settings = None,
+    exclude: Exclude = None,
     workers: Annotated[
         int, typer.Option(min=-1, help="Number of processes that decode; -1: one per core, 0: none.")
     ] = -1,
@@ -150,7 +157,7 @@ def check(
     from fgvc_cli.data.acquisition.select import choose_dataset
     from fgvc_cli.registry import get_registry
 
-    chosen = choose_dataset(name, data, set_ or [], get_registry())
+    chosen = choose_dataset(name, data, set_ or [], get_registry(), exclude)
     dataset = chosen.open()
     checking = DatasetCheck(splits_to_check(dataset, split), dataset.class_names, workers, dataset.ignored_files())
     try:
@@ -212,6 +219,8 @@ def arguments_of(chosen: ChosenDataset, texts: Sequence[str]) -> str:
     words = [chosen.component.name] if chosen.path is None else ["--data", str(chosen.path)]
     for text in texts:
         words += ["--set", text]
+    if chosen.exclude is not None:
+        words += ["--exclude", str(chosen.exclude)]
     current = settings.current()
     if chosen.path is None and current.origin("data_root") == "--data-root":
         words += ["--data-root", str(current.data_root)]

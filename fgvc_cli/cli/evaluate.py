@@ -40,6 +40,7 @@ def evaluate(
     set_: Annotated[
         list[str] | None, common.set_option(IMAGES, "An option of the dataset, as dataset.option=value.")
     ] = None,
+    exclude: Annotated[Path | None, common.exclude_option(IMAGES)] = None,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(IMAGES)] = False,
     allow_changed_data: Annotated[bool, common.allow_changed_data_option(IMAGES)] = False,
     rho: Annotated[float | None, option(SHARPNESS, "Radius, in the units of the weights.", default="0.05")] = None,
@@ -100,7 +101,9 @@ def evaluate(
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     settings = SharpnessSettings(**given)
     options = dataset_settings(set_ or [])
-    wanted = SplitRequest(split, data, dataset, options, ignore_unknown, allow_changed_data=allow_changed_data)
+    wanted = SplitRequest(
+        split, data, dataset, options, ignore_unknown, allow_changed_data=allow_changed_data, exclude=exclude
+    )
     inference = InferenceSettings(device, precision, batch_size, workers, tta)
     for model in models:
         console.note(f"run        {run_of(model)}")

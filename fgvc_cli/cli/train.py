@@ -29,6 +29,7 @@ def train(
     partial_weights: Annotated[bool, setting("train.partial_weights", COMPONENTS, shown_default=False)] = False,
     dataset: Annotated[str | None, common.trained_dataset_option(DATA)] = None,
     data: Annotated[Path | None, common.trained_data_option(DATA)] = None,
+    exclude: Annotated[Path | None, setting("train.exclude", DATA, False, metavar="FILE")] = None,
     train_on: Annotated[str | None, setting("train.train_on", DATA, "train")] = None,
     sampling: Annotated[str | None, setting("train.sampling", DATA, "image")] = None,
     image_size: Annotated[int | None, setting("train.image_size", DATA)] = None,
@@ -93,6 +94,7 @@ def train(
         "train": {
             "weights": weights,
             "partial_weights": partial_weights or None,
+            "exclude": None if exclude is None else str(exclude),
             "train_on": train_on,
             "sampling": sampling,
             "cache": "off" if no_cache else None,

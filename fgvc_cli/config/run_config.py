@@ -185,7 +185,12 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
         optimizer=_optimizer(components["optimizer"], base, layers),
         dataset=Choice(components["dataset"], build(components["dataset"].options_type(), dataset, "dataset")),
         data=None if data is None else _path(data),
-        train=replace(train, track=tuple(choice.component.reference for choice in trackers), val_by=val_by),
+        train=replace(
+            train,
+            track=tuple(choice.component.reference for choice in trackers),
+            val_by=val_by,
+            exclude=None if train.exclude is None else str(_path(train.exclude, "train.exclude")),
+        ),
         augment=build(AugmentOptions, merge(_tables(layers, "augment")), "augment"),
         trackers=trackers,
     )
@@ -248,14 +253,14 @@ def _components(settings: Sequence[Layer], base: Recipe, registry: Registry) -> 
     return {kind: registry.find(kind, names[kind]) for kind in COMPONENTS}  # type: ignore[arg-type]
 
 
-def _path(text: Any) -> Path:
+def _path(text: Any, name: str = "data") -> Path:
     if not isinstance(text, str):
-        raise UsageError(f"dataset.data={text}: expected a path")
+        raise UsageError(f"`{name}={text}`: expected a path")
     path = expanded(text).absolute()
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"`data={path}`: the name is not valid UTF-8; rename the folder") from None
+        raise UsageError(f"`{name}={path}`: the name is not valid UTF-8; rename it") from None
     return path
 
 

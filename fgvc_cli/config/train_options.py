@@ -140,6 +140,9 @@ class TrainOptions:
     train_on: Literal["train", "train+val"] = option(
         "train", "images to train on; train+val holds nothing out and keeps the last epoch"
     )
+    exclude: str | None = option(
+        None, "CSV file of images to leave out of every split, such as that of `fgvc audit`; none: use all"
+    )
     sampling: Literal["image", "class", "sqrt"] = option(
         "image", "sampling: uniform over images, class-balanced, or by the square root of the class size"
     )

@@ -1,4 +1,4 @@
-"""From a dataset's name to its splits: open it, hold images out, match classes by name."""
+"""The splits of a dataset: select and hold out images, match classes by name."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ import hashlib
 import logging
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from fgvc_cli import settings
-from fgvc_cli.config.run_config import check_path
 from fgvc_cli.config.train_options import TrainOptions
-from fgvc_cli.contracts import Dataset, DatasetRequest, Split
-from fgvc_cli.contracts.dataset import no_progress
-from fgvc_cli.data.inputs import note_ignored
+from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.formatting import counted
-from fgvc_cli.progress import progress
-from fgvc_cli.registry import Component
 
 logger = logging.getLogger(__name__)
 
@@ -280,53 +273,6 @@ def _held_out_by_class(sizes: np.ndarray, fraction: float, rng: np.random.Genera
             break
         counts[label] += counts[label] < min(exact[label], spare[label])
     return counts
-
-
-def open_dataset(component: Component, options: Any, path: Path | None, seed: int) -> Dataset:
-    """Instantiate a dataset; its notes are logged, and its progress is reported.
-
-    Args:
-        component: the registered dataset.
-        options: its options dataclass.
-        path: folder or file that it reads (`data`), or None.
-        seed: for a dataset that generates or splits images.
-
-    Raises:
-        FgvcError: the images are missing or cannot be used, or the plugin returns something other than a dataset.
-        UsageError: the dataset requires a path and has none, or accepts none.
-    """
-    check_path(component, path)
-    with _reported_progress() as report:
-        dataset = component.make(request=dataset_request(path, seed, report), options=options)
-    if not isinstance(dataset, Dataset):
-        raise FgvcError(
-            f"The dataset '{component.name}' of {component.distribution} is broken: it returned a "
-            f"{type(dataset).__name__} instead of a fgvc_cli.contracts.Dataset"
-        )
-    note_ignored(dataset.name, dataset.ignored_files())
-    return dataset
-
-
-def dataset_request(
-    path: Path | None, seed: int, progress: Callable[[str, int, int], None] = no_progress
-) -> DatasetRequest:
-    """Return the request that a dataset is instantiated with, with the current settings' absolute folders."""
-    current = settings.current()
-    return DatasetRequest(path, current.data_root.absolute(), current.cache.absolute(), seed, logger.info, progress)
-
-
-@contextmanager
-def _reported_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a `DatasetRequest.progress` callback, which reports each description as its own piece of work."""
-    with ExitStack() as stack:
-        reported: dict[str, tuple[Any, int]] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            bar, before = reported.get(what) or (stack.enter_context(progress(what, total)), 0)
-            bar.advance(done - before)
-            reported[what] = (bar, done)
-
-        yield report
 
 
 def match_classes(

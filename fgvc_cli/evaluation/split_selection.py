@@ -12,8 +12,10 @@ from fgvc_cli import files
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import RunConfig, read_run_config, resolve
 from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.data.exclusion import ExcludingDataset, Exclusion
 from fgvc_cli.data.identity import DataIdentity
-from fgvc_cli.data.splits import find_split, match_classes, open_dataset, training_splits
+from fgvc_cli.data.opening import open_dataset
+from fgvc_cli.data.splits import find_split, match_classes, training_splits
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import CONFIG_FILE, MODEL_FILE
@@ -46,6 +48,7 @@ class SplitRequest:
         ignore_unknown: whether to skip images of classes that the classifier does not have.
         prefer_training: whether the default split is the one the run was trained on instead of "test".
         allow_changed_data: whether the run's own dataset may have changed since training.
+        exclude: CSV file of images to leave out, besides those that the run was trained without.
     """
 
     split: str | None = None
@@ -55,6 +58,7 @@ class SplitRequest:
     ignore_unknown: bool = False
     prefer_training: bool = False
     allow_changed_data: bool = False
+    exclude: Path | None = None
 
     @property
     def is_own(self) -> bool:
@@ -75,6 +79,7 @@ class SelectedSplit:
         role: of these images in training: the run was "trained" on them, its checkpoint was "selected" on them, or ""
             if neither is known.
         opened: the dataset; it may keep its images in a temporary folder that exists as long as it does.
+        exclude: CSV file of images that are left out for this selection alone.
     """
 
     split: Split
@@ -84,6 +89,7 @@ class SelectedSplit:
     fallback_note: str = ""
     role: TrainingRole = ""
     opened: Dataset | None = None
+    exclude: Path | None = None
 
     @property
     def description(self) -> str:
@@ -107,17 +113,24 @@ def select_split(
         FgvcError: the images are missing, or differ from those of the training.
     """
     config = dataset_config(request, run_folder, registry)
-    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, config.train.split_seed)
+    train = config.train
+    dataset = open_dataset(
+        config.dataset.component, config.dataset.options, config.data, train.split_seed, train.exclude
+    )
     name = request.split or _default_split(request, dataset, config)
     split = _own_split(dataset, name, config) if request.is_own else find_split(dataset, name)
     if request.is_own:
         _check_unchanged(run_folder, dataset, name, request.allow_changed_data)
+    if request.exclude is not None:
+        split = _without(split, request.exclude, dataset)
     fallback_note = "" if request.split or request.prefer_training else _fallback_note(name, request.is_own)
     role: TrainingRole = _training_role(name, config) if request.is_own else ""
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
         split = Split(ALL, split.images, split.labels, split.keys, split.parts)
     matched = match_classes(split, dataset.class_names, class_names, request.ignore_unknown)
-    return SelectedSplit(matched, dataset.name, config.data, request.is_own, fallback_note, role, dataset)
+    return SelectedSplit(
+        matched, dataset.name, config.data, request.is_own, fallback_note, role, dataset, request.exclude
+    )
 
 
 def dataset_config(request: SplitRequest, run_folder: Path, registry: Registry) -> RunConfig:
@@ -138,7 +151,8 @@ def dataset_config(request: SplitRequest, run_folder: Path, registry: Registry) 
         dataset["data"] = str(request.data)
     dataset.update(request.options)
     # Other settings are ignored: the run's optimizer and trackers need not be installed to evaluate it.
-    train = {name: value for name, value in run.get("train", {}).items() if name != "track"}
+    ignored = ("track",) if request.is_own else ("track", "exclude")
+    train = {name: value for name, value in run.get("train", {}).items() if name not in ignored}
     return resolve([{"dataset": dataset, "train": train}], WITHOUT_WEIGHTS, {}, registry)
 
 
@@ -161,6 +175,17 @@ def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
         made = {split.name: split for split in (splits.train, splits.val) if split is not None}
     own = ["val"] if train.train_on == "train" else [train.train_on] if "val" in dataset.splits() else []
     return made[name] if name in made else find_split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
+
+
+def _without(split: Split, exclude: Path, dataset: Dataset) -> Split:
+    """Leave images out of a split; a validation split that was held out has images of "train"."""
+    excluding = Exclusion.read(exclude)
+    given = dataset.dataset if isinstance(dataset, ExcludingDataset) else dataset
+    whole = ExcludingDataset(given, excluding)
+    source = split.name if split.name in dataset.splits() or "+" in split.name else "train"
+    for name in source.split("+"):
+        whole.split(name)  # it names only images of the split
+    return excluding.apply(split, excluding.of(source))
 
 
 def _check_unchanged(run_folder: Path, dataset: Dataset, name: str, allow: bool) -> None:
@@ -210,7 +235,7 @@ def results_folder(
     what: str = "evaluation",
     tta: Sequence[str] = (),
 ) -> Path:
-    """Return the folder for the results: `out`, or one in the run, below `what`, named after split and augmentation.
+    """Return the folder for the results: `out`, or one in the run, named after split, exclusion and augmentation.
 
     The folder in the run belongs to that split of that dataset; new results replace earlier ones.
 
@@ -225,7 +250,8 @@ def results_folder(
             raise UsageError(f"`out={out}` is a file; name a folder")
         return out
     other = "" if selected.is_own else Path(selected.dataset).name.replace(":", "-") + "-"
-    folder = run_folder / what / "-".join([f"{other}{selected.split.name}", *tta])
+    excluded = ["excluded"] * (selected.exclude is not None)
+    folder = run_folder / what / "-".join([f"{other}{selected.split.name}", *excluded, *tta])
     for earlier in _recorded_datasets(folder):
         if earlier != dataset_record(selected.dataset, selected.data):
             data = (earlier or {}).get("data") or "another dataset"

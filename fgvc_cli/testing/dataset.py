@@ -21,7 +21,8 @@ from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import Dataset, DatasetRequest, Preprocessing, Provision, Split
 from fgvc_cli.contracts.dataset import no_note
 from fgvc_cli.data.images import ImageError, read_image
-from fgvc_cli.data.splits import dataset_request, training_splits
+from fgvc_cli.data.opening import dataset_request
+from fgvc_cli.data.splits import training_splits
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.specs import DatasetSpec
 from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect, some

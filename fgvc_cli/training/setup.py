@@ -26,7 +26,8 @@ from fgvc_cli.contracts import (
     Preprocessing,
 )
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
-from fgvc_cli.data.splits import TrainingSplits, open_dataset, training_splits
+from fgvc_cli.data.opening import open_dataset
+from fgvc_cli.data.splits import TrainingSplits, training_splits
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
@@ -214,7 +215,9 @@ def plan_resumed(
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
     """Open the dataset of a configuration and its splits; without a validation split, part of train is held out."""
     train = config.train
-    dataset = open_dataset(config.dataset.component, config.dataset.options, config.data, train.split_seed)
+    dataset = open_dataset(
+        config.dataset.component, config.dataset.options, config.data, train.split_seed, train.exclude
+    )
     return dataset, training_splits(dataset, train)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.data.identity import DataIdentity
-from fgvc_cli.data.splits import open_dataset
+from fgvc_cli.data.opening import open_dataset
 from fgvc_cli.registry import get_registry
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from fgvc_cli import DatasetSpec, progress, settings
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
-from fgvc_cli.data.splits import dataset_request, match_classes, open_dataset
+from fgvc_cli.data.opening import dataset_request, open_dataset
+from fgvc_cli.data.splits import match_classes
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.options import NoOptions
 from fgvc_cli.registry import Component

@@ -176,7 +176,7 @@ def test_recipe_backbone_optimizers_and_dataset_train_together(site, fgvc, photo
 
 
 def test_dataset_opens_or_names_the_missing_files(site, photos, tmp_path, monkeypatch):
-    from fgvc_cli.data.splits import open_dataset
+    from fgvc_cli.data.opening import open_dataset
 
     component = get_registry().find("dataset", "orchids")
     monkeypatch.setenv("FGVC_DATA", str(photos.parent))

@@ -236,7 +236,7 @@ def test_an_explainer_with_maps_out_of_range_is_refused_at_once(run_of, explain,
 
 
 def test_pointing_at_the_boxes_of_birds(run_of, ready, explain, registry, monkeypatch) -> None:
-    from fgvc_cli.data.splits import open_dataset
+    from fgvc_cli.data.opening import open_dataset
     from fgvc_cli.options import build
 
     component = registry.find("dataset", "demo")

@@ -9,7 +9,7 @@ from typing import Any
 
 from fgvc_cli.config.run_config import check_path, dataset_for, dataset_settings
 from fgvc_cli.contracts import Dataset, Provision
-from fgvc_cli.data.splits import dataset_request, open_dataset
+from fgvc_cli.data.opening import dataset_request, open_dataset
 from fgvc_cli.errors import FgvcError, UsageError, cause_of
 from fgvc_cli.formatting import expanded
 from fgvc_cli.options import build
@@ -21,11 +21,15 @@ SEED = 0
 
 @dataclass(frozen=True)
 class ChosenDataset:
-    """A registered dataset with its options and the path that it reads (`data`), if any; files may be missing."""
+    """A registered dataset with its options and the path that it reads (`data`), if any; files may be missing.
+
+    `exclude` is a CSV file of images to leave out.
+    """
 
     component: Component
     options: Any
     path: Path | None = None
+    exclude: Path | None = None
 
     @property
     def title(self) -> str:
@@ -63,14 +67,22 @@ class ChosenDataset:
         Raises:
             FgvcError: its files are missing or cannot be used.
         """
-        return open_dataset(self.component, self.options, self.path, SEED)
+        return open_dataset(self.component, self.options, self.path, SEED, self.exclude)
 
     def _broken(self, how: str) -> FgvcError:
         return FgvcError(f"The dataset '{self.component.name}' of {self.component.distribution} is broken: {how}")
 
 
-def choose_dataset(name: str | None, path: Path | None, texts: Sequence[str], registry: Registry) -> ChosenDataset:
-    """Find a dataset by name, by path, or both; `texts` are options as `dataset.option=value`.
+def choose_dataset(
+    name: str | None, path: Path | None, texts: Sequence[str], registry: Registry, exclude: Path | None = None
+) -> ChosenDataset:
+    """Find a dataset by name, by path, or both.
+
+    Args:
+        name, path: of the dataset.
+        texts: options as `dataset.option=value`.
+        registry: of the datasets.
+        exclude: CSV file of images to leave out.
 
     Raises:
         UsageError: neither is given, there is no such dataset, it does not read such a path, or an option is wrong.
@@ -86,7 +98,7 @@ def choose_dataset(name: str | None, path: Path | None, texts: Sequence[str], re
         known = ", ".join(component.name for component in registry.components("dataset"))
         raise UsageError(f"Which dataset? Name one ({known}), or give a folder or file with `data`")
     options: Any = build(component.options_type(), dataset_settings(texts), "dataset")
-    return ChosenDataset(component, options, path)
+    return ChosenDataset(component, options, path, exclude)
 
 
 def _named(name: str, registry: Registry) -> Component:

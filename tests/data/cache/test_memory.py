@@ -56,7 +56,7 @@ from pathlib import Path
 from fgvc_cli.contracts import Preprocessing
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.data.loading import EvaluationLoader, TrainingLoader
-from fgvc_cli.data.splits import open_dataset
+from fgvc_cli.data.opening import open_dataset
 from fgvc_cli.data.splits import training_splits
 from fgvc_cli.data.cache.policy import training_cache
 from fgvc_cli.registry import get_registry
