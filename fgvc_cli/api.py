@@ -26,6 +26,7 @@ from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import load_classifier, model_file
 from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, find_model
 from fgvc_cli.scoring.model import load as load_ready
+from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_names
 from fgvc_cli.scoring.tta import Views, parse_tta
 from fgvc_cli.specs import KINDS
 
@@ -151,7 +152,14 @@ class TrainedClassifier(Classifier):
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is one image
-        self, images: ImageLike, top_k: int = 5, *, batch_size: int = 32, tta: str | Sequence[str] | None = None
+        self,
+        images: ImageLike,
+        top_k: int = 5,
+        *,
+        batch_size: int = 32,
+        tta: str | Sequence[str] | None = None,
+        sure: float | None = None,
+        taxonomy: str | PathLike[str] | None = None,
     ) -> Prediction: ...
 
     @overload
@@ -162,6 +170,8 @@ class TrainedClassifier(Classifier):
         *,
         batch_size: int = 32,
         tta: str | Sequence[str] | None = None,
+        sure: float | None = None,
+        taxonomy: str | PathLike[str] | None = None,
     ) -> list[Prediction]: ...
 
     def predict(
@@ -171,6 +181,8 @@ class TrainedClassifier(Classifier):
         *,
         batch_size: int = 32,
         tta: str | Sequence[str] | None = None,
+        sure: float | None = None,
+        taxonomy: str | PathLike[str] | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict the top-k classes of an image or of several.
 
@@ -181,13 +193,16 @@ class TrainedClassifier(Classifier):
             top_k: number of classes per image.
             batch_size: images per forward pass.
             tta: test-time augmentation: "flip", "crops", "sizes", or several, such as "flip,crops".
+            sure: also name the lowest class or group of classes with this probability or more, as `Prediction.sure`.
+            taxonomy: CSV file of the groups; the default is what the model file has of them.
 
         Returns:
             One `Prediction` per image, with `classes`: (name, probability) pairs in descending order.
 
         Raises:
-            UsageError: `top_k` or `batch_size` is below 1, an image has another type, or `tta` is unknown or does not
-                work with this classifier (also a `ValueError`).
+            UsageError: `top_k` or `batch_size` is below 1, an image has another type, `tta` is unknown or does not
+                work with this classifier, or `sure` is no probability or the classes have no groups (also a
+                `ValueError`).
             FgvcError: an image cannot be read, or its scores are not finite.
         """
         from fgvc_cli.evaluation.predict import Predictions
@@ -196,7 +211,9 @@ class TrainedClassifier(Classifier):
             raise UsageError(f"`top_k={top_k}` must be at least 1")
         views = Views.of(parse_tta(tta), self, self.model_file)
         ready = ReadyClassifier(self, self.model_file, "fp32", batch_size, workers=0, views=views)
-        predicting = Predictions(ready, [_source(image) for image in _listed(images)], top_k)
+        groups = TaxonomySettings(None if taxonomy is None else Path(taxonomy), sure)
+        names = find_names(self.model_file, self.class_names, groups)
+        predicting = Predictions(ready, [_source(image) for image in _listed(images)], top_k, names=names)
         found = [prediction for batch in predicting for prediction in batch]
         _refuse_failures(predicting.failures)
         return found if _is_sequence(images) else found[0]
@@ -235,6 +252,8 @@ def evaluate(
     batch_size: int = 32,
     workers: int = -1,
     tta: str | Sequence[str] | None = None,
+    sure: float | None = None,
+    taxonomy: str | PathLike[str] | None = None,
     out: str | PathLike[str] | None = None,
     force: bool = False,
 ) -> EvaluationSummary:
@@ -257,6 +276,8 @@ def evaluate(
         batch_size: images per forward pass.
         workers: processes that load images; -1 chooses by device.
         tta: test-time augmentation: "flip", "crops", "sizes", or several, such as "flip,crops".
+        sure: probability from which the lowest class or group is named, for `taxonomy` of the result; default 0.9.
+        taxonomy: CSV file of groups of classes; the default is what the model file or the dataset has of them.
         out: folder for the results.
         force: overwrite an existing `out`.
 
@@ -284,6 +305,7 @@ def evaluate(
         InferenceSettings(device, precision, batch_size, workers, tta),
         None if out is None else Path(out),
         force,
+        TaxonomySettings(None if taxonomy is None else Path(taxonomy), sure),
     )
     return evaluation.summary
 

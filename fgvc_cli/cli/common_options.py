@@ -65,7 +65,7 @@ def _names(kind: Kind, incomplete: str) -> list[tuple[str, str]]:
     return [(name, summary) for name, summary in names if name.startswith(incomplete)]
 
 
-COMPUTING = "Computing"
+COMPUTING, TAXONOMY = "Computing", "Taxonomy"
 SEVERAL = "Can be given several times."
 
 SETTINGS: dict[str, OptionInfo] = {
@@ -121,9 +121,26 @@ Tta = Annotated[
     ),
 ]
 
+TaxonomyFile = Annotated[
+    Path | None,
+    option(
+        TAXONOMY,
+        "CSV file of the classes' groups: class, then a column per level, such as genus and family.",
+        "--taxonomy",
+        default="as in the model file",
+        metavar="FILE",
+    ),
+]
+
 Run = Annotated[
     Path | None, typer.Option(help="Run folder or model.safetensors.", show_default="the latest finished run")
 ]
+
+
+def sure_option(default: str | bool) -> Any:
+    """Return `--sure`."""
+    help = "Name the lowest class or group, such as a genus, with this probability or more."
+    return option(TAXONOMY, help, default=default, metavar="PROBABILITY")
 
 
 def data_option(panel: str) -> Any:

@@ -60,6 +60,8 @@ def evaluate(
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
     tta: common.Tta = None,
+    sure: Annotated[float | None, common.sure_option("0.9 with a taxonomy")] = None,
+    taxonomy: common.TaxonomyFile = None,
     out: Annotated[
         Path | None,
         option(
@@ -72,7 +74,8 @@ def evaluate(
 ) -> None:
     """Score a run on a split or a folder.
 
-    Prints top-1, top-5, precision, recall, F1 and the hardest classes, pairs and images.
+    Prints top-1, top-5, precision, recall, F1 and the hardest classes, pairs and images; with a taxonomy also the
+    accuracy of groups of classes and how far mistakes are from the truth.
 
     Writes a summary, the predictions of each image and the confusion matrix.
 
@@ -91,6 +94,7 @@ def evaluate(
     from fgvc_cli.evaluation.split_selection import SplitRequest
     from fgvc_cli.registry import get_registry
     from fgvc_cli.scoring.model import InferenceSettings, find_model, find_models, one_run, run_of
+    from fgvc_cli.scoring.taxonomy import TaxonomySettings
 
     runs = [*(run_argument or []), *(run or [])]
     around: dict[str, Any] = {"rho": rho, "adaptive_rho": adaptive_rho, "limit": limit, "points": points, "seed": seed}
@@ -98,6 +102,9 @@ def evaluate(
     _check_options(len(runs), ensemble, sharpness, given, per_class)
     if tta and sharpness:
         raise UsageError("--sharpness measures the loss of single views; omit --tta")
+    if (taxonomy is not None or sure is not None) and sharpness:
+        raise UsageError("--sharpness has no metrics of groups; omit --taxonomy and --sure")
+    groups = TaxonomySettings(taxonomy, sure)
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     settings = SharpnessSettings(**given)
     options = dataset_settings(set_ or [])
@@ -118,9 +125,9 @@ def evaluate(
         failed = bool(measured.failures)
     else:
         evaluation = (
-            evaluate_ensemble(models, get_registry(), wanted, inference, out, force)
+            evaluate_ensemble(models, get_registry(), wanted, inference, out, force, groups)
             if ensemble
-            else evaluate_run(models[0], get_registry(), wanted, inference, out, force)
+            else evaluate_run(models[0], get_registry(), wanted, inference, out, force, groups)
         )
         if json:
             console.print_json(evaluation.summary.as_json())

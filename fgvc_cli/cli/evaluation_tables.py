@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fgvc_cli.evaluation.run_sharpness import RunSharpness, SharpnessResult
     from fgvc_cli.runs.results import ClassMetrics, SplitMetrics
     from fgvc_cli.scoring.results import EvaluationSummary
+    from fgvc_cli.scoring.taxonomy import TaxonomyMetrics
 
 
 WORST_CLASSES = 10
@@ -46,6 +47,7 @@ def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
     for name, row in (("macro", summary.macro), ("weighted", summary.weighted)):
         table.add_row(name, percent(row.precision), percent(row.recall), percent(row.f1))
     console.print(table)
+    show_taxonomy(summary.taxonomy)
     commands = [
         f"fgvc predict {quoted(file)} --run {quoted(summary.runs[0])}" for file in _files_of_mistakes(summary)[:1]
     ]
@@ -73,9 +75,31 @@ def show_ensemble(evaluation: Evaluation, all_classes: bool) -> None:
         soft_wrap=True,
     )
     console.print(best_member_line(summary.over_best, labels), soft_wrap=True)
+    show_taxonomy(summary.taxonomy)
     runs = " ".join(f"--run {quoted(run)}" for run in summary.runs)
     _show_end(
         evaluation, all_classes, [f"fgvc explain {quoted(file)} {runs}" for file in _files_of_mistakes(summary)[:1]]
+    )
+
+
+def show_taxonomy(metrics: TaxonomyMetrics | None) -> None:
+    """Print the metrics of each level of a taxonomy, and how far mistakes are from the truth; nothing without one."""
+    if metrics is None:
+        return
+    table = figure_table("level", "groups:", "top-1:", "top-1, summed:", "sure:", "precision:")
+    for row in metrics.levels:
+        shares = (row.top1, row.top1_summed, row.share, row.precision)
+        table.add_row(row.level, str(row.groups), *map(percent, shares))
+    table.add_row("none", "", "", "", percent(metrics.unsure), "")
+    print_titled(f"Taxonomy (sure: probability of {metrics.sure:g} or more)", table)
+    severity = "none" if metrics.severity is None else f"{metrics.severity:.2f}"
+    out().print(
+        f"severity of mistakes: {severity} of {metrics.height} (any other class at random: "
+        f"{metrics.severity_of_chance:.2f}), over all images: {metrics.distance:.2f}",
+        f"sure names: precision {percent(metrics.precision)}, mean depth {metrics.depth:.2f} of {metrics.max_depth:.2f}"
+        f", information {percent(metrics.information)}",
+        sep="\n",
+        soft_wrap=True,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,11 +38,15 @@ def predict(
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
     tta: common.Tta = None,
+    sure: Annotated[float | None, common.sure_option(False)] = None,
+    taxonomy: common.TaxonomyFile = None,
     top_k: Annotated[int, option(RESULTS, "Number of classes per image.", min=1)] = 5,
     json: Annotated[bool, option(RESULTS, "Print one JSON document.", "--json")] = False,
     csv: Annotated[bool, option(RESULTS, "Print CSV, one line per image.", "--csv")] = False,
 ) -> None:
     """Predict the top-k classes of images.
+
+    With --sure 0.9, also the lowest class or group of classes whose probability is 0.9 or more: a gull, species unsure.
 
     Images that cannot be read are reported and skipped.
 
@@ -51,9 +56,11 @@ def predict(
     from fgvc_cli.data.inputs import find_inputs
     from fgvc_cli.evaluation.predict import Predictions
     from fgvc_cli.scoring.model import InferenceSettings, find_model, load, run_of
+    from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_names
 
     if json and csv:
         raise UsageError("--json and --csv exclude each other")
+    groups = TaxonomySettings(taxonomy, sure)
     found, failures = find_inputs(images)
     for path, reason in failures.items():
         console.warn(f"skipping {path}: {reason}")
@@ -61,14 +68,19 @@ def predict(
     console.note(f"run        {run_of(model_file)}")
     ready = load(model_file, InferenceSettings(device, precision, batch_size, workers, tta))
     class_names = ready.classifier.class_names
+    names = find_names(ready.model_file, class_names, groups)
     writer: PredictionWriter
     if json:
         writer = PredictionJson(ready.run)
     else:
-        writer = PredictionCsv(min(top_k, len(class_names))) if csv else PredictionTable(found, class_names)
+        writer = (
+            PredictionCsv(min(top_k, len(class_names)), names is not None)
+            if csv
+            else PredictionTable(found, [*class_names, *([] if names is None else names.texts)])
+        )
     count, total = 0, len(found) + len(failures)
     with console.progress("predict", len(found)) as bar:
-        for predictions in Predictions(ready, found, top_k, failures):
+        for predictions in Predictions(ready, found, top_k, failures, names):
             writer.batch(predictions)
             bar.advance(len(predictions))
             count += len(predictions)
@@ -91,11 +103,11 @@ class PredictionWriter(Protocol):
 
 
 class PredictionTable:
-    """A line per class: the image, its top-k classes and their probabilities.
+    """A line per class: the image, its top-k classes and their probabilities; above them, the name that is sure.
 
     Args:
         images: all files, for the width of their column.
-        class_names: for the width of theirs.
+        class_names: what the column of classes may have, for its width.
     """
 
     def __init__(self, images: Sequence[Path], class_names: Sequence[str]) -> None:
@@ -114,8 +126,13 @@ class PredictionTable:
             if len(image) > self._image_width:
                 self._line(image, "", "")
                 image = ""
-            for rank, (name, probability) in enumerate(prediction.classes):
-                self._line("" if rank else image, name, percent(probability), style="dim" if rank else None)
+            lines = list(prediction.classes)
+            if prediction.sure is not None:
+                unsure = prediction.sure.name is None
+                lines.insert(0, (prediction.sure.text, float("nan") if unsure else prediction.sure.probability))
+            for rank, (name, probability) in enumerate(lines):
+                shown = "" if math.isnan(probability) else percent(probability)
+                self._line("" if rank else image, name, shown, style="dim" if rank else None)
 
     def close(self, failures: Mapping[str, str]) -> None:
         """Print nothing more: failures were reported when they occurred."""
@@ -127,17 +144,22 @@ class PredictionTable:
 
 
 class PredictionCsv:
-    """A CSV line per image: `image`, then `class_1`, `probability_1` to `class_k`, `probability_k`."""
+    """A CSV line per image: `image`, then `class_1`, `probability_1` to `class_k`, `probability_k`.
 
-    def __init__(self, top_k: int) -> None:
+    With `sure`, three more columns: `sure_level`, `sure_name` (both empty if no group is sure) and `sure_probability`.
+    """
+
+    def __init__(self, top_k: int, sure: bool) -> None:
         self._writer = csv.writer(sys.stdout, lineterminator="\n")
-        ranks = range(1, top_k + 1)
-        self._writer.writerow(["image", *(f"{column}_{rank}" for rank in ranks for column in ("class", "probability"))])
+        columns = [f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability")]
+        self._writer.writerow(["image", *columns, *(["sure_level", "sure_name", "sure_probability"] * sure)])
 
     def batch(self, predictions: Sequence[Prediction]) -> None:
         """Write a line per image."""
         for prediction in predictions:
             cells = [cell for name, probability in prediction.classes for cell in (name, f"{probability:.6f}")]
+            if (sure := prediction.sure) is not None:
+                cells += [sure.level or "", sure.name or "", f"{sure.probability:.6f}"]
             self._writer.writerow([csv_cell(cell) for cell in (prediction.image, *cells)])
 
     def close(self, failures: Mapping[str, str]) -> None:

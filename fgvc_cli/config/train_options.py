@@ -90,6 +90,9 @@ class TrainOptions:
     label_smoothing: float = option(
         0.0, "fraction of the target distribution spread over all classes", minimum=0, maximum=1
     )
+    taxonomy: str | None = option(
+        None, "CSV file of the classes' groups, such as genus and family; none: as the dataset knows them"
+    )
     teacher: str | None = option(
         None, "run folder or model file whose predictions are part of the targets (knowledge distillation); none: off"
     )

@@ -30,6 +30,7 @@ from fgvc_cli.contracts.optimizer import (
     TorchOptimizer,
 )
 from fgvc_cli.contracts.targets import cross_entropy
+from fgvc_cli.contracts.taxonomy import Taxonomy
 from fgvc_cli.contracts.tracker import RunStart, Tracker, scalars
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "RunStart",
     "SingleEvaluation",
     "Split",
+    "Taxonomy",
     "TorchOptimizer",
     "Tracker",
     "WeightsPackage",

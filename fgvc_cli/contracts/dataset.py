@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fgvc_cli.contracts.taxonomy import Taxonomy
 from fgvc_cli.errors import FgvcError
 
 IMAGE_SUFFIXES = frozenset(
@@ -309,6 +310,10 @@ class Dataset(ABC):
     def ignored_files(self) -> Mapping[str, int]:
         """Return the number of files in the dataset's folder that are no images, by suffix in lower case."""
         return {}
+
+    def taxonomy(self) -> Taxonomy | None:
+        """Return the classes with their ancestors, such as genus and family, if known."""
+        return None
 
     def deciding_parts(self) -> dict[str, tuple[str, ...]] | None:
         """Return the discriminative parts of each class, if known."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.contracts import Dataset, Split, Taxonomy
 from fgvc_cli.data.splits import quoted_names, subset
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import csv_text
@@ -136,6 +136,10 @@ class ExcludingDataset(Dataset):
     def ignored_files(self) -> Mapping[str, int]:
         """Return the number of files in the dataset's folder that are no images."""
         return self.dataset.ignored_files()
+
+    def taxonomy(self) -> Taxonomy | None:
+        """Return the dataset's taxonomy."""
+        return self.dataset.taxonomy()
 
     def deciding_parts(self) -> dict[str, tuple[str, ...]] | None:
         """Return the discriminative parts of each class, if known."""

@@ -26,6 +26,7 @@ from fgvc_cli.scoring import results
 from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, load, run_of
 from fgvc_cli.scoring.results import EvaluationSummary, summarize
 from fgvc_cli.scoring.scores import LEVEL, Scores, mcnemar, score, split_metrics
+from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_tree
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +175,7 @@ def evaluate_ensemble(
     inference: InferenceSettings | None = None,
     out: Path | None = None,
     force: bool = False,
+    taxonomy: TaxonomySettings | None = None,
 ) -> Evaluation:
     """Average the predictions of several runs and write the results; its summary is an `EnsembleSummary`.
 
@@ -186,6 +188,7 @@ def evaluate_ensemble(
         inference: device, precision and batch size.
         out: folder for the results; default: a new one in `ensemble`.
         force: whether `out` may exist.
+        taxonomy: groups of the classes; default: those in the first run's model file, if any.
 
     Raises:
         UsageError: the runs have different classes, or the split does not exist.
@@ -202,6 +205,8 @@ def evaluate_ensemble(
         notes.insert(0, f"{runs[0]}: " * selected.is_own + selected.fallback_note)
     for line in (selected.description, *notes):
         logger.info(line)
+    groups = taxonomy or TaxonomySettings()
+    tree = find_tree(models[0], names, groups, selected.opened)
     members, ready = _score_members(models, selected, names, inference or InferenceSettings())
     ensemble = average(members)
     evaluated = summarize(
@@ -215,6 +220,8 @@ def evaluate_ensemble(
         precision=ready.precision,
         notes=[*notes, *([ready.views.note] if ready.views.note else [])],
         tta=ready.views.names,
+        tree=tree,
+        sure=groups.threshold,
     )
     summary = EnsembleSummary(
         **{field.name: getattr(evaluated, field.name) for field in fields(evaluated)},

@@ -15,6 +15,7 @@ from fgvc_cli.scoring import results
 from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, load
 from fgvc_cli.scoring.results import EvaluationSummary, summarize
 from fgvc_cli.scoring.scores import score
+from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_tree
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def evaluate_run(
     inference: InferenceSettings | None = None,
     out: Path | None = None,
     force: bool = False,
+    taxonomy: TaxonomySettings | None = None,
 ) -> Evaluation:
     """Score a run on a split and write the results.
 
@@ -55,6 +57,7 @@ def evaluate_run(
         out: folder for the results; default: `evaluation/SPLIT` in the run, with test-time augmentation
             `evaluation/SPLIT-flip` or the like.
         force: whether `out` may exist.
+        taxonomy: groups of the classes; default: those in the model file, if any.
 
     Raises:
         UsageError: the split does not exist, or `out` exists.
@@ -67,16 +70,24 @@ def evaluate_run(
     folder = results_folder(model_file.parent, selected, out, force, tta=ready.views.names)
     for line in filter(None, (selected.description, *selected.notes, ready.views.note)):
         logger.info(line)
-    return evaluate(ready, selected, folder)
+    return evaluate(ready, selected, folder, taxonomy=taxonomy)
 
 
-def evaluate(ready: ReadyClassifier, selected: SelectedSplit, folder: Path, label: str | None = None) -> Evaluation:
+def evaluate(
+    ready: ReadyClassifier,
+    selected: SelectedSplit,
+    folder: Path,
+    label: str | None = None,
+    taxonomy: TaxonomySettings | None = None,
+) -> Evaluation:
     """Score a classifier on images and write the results to a folder; `label` is that of the progress.
 
     Raises:
         FgvcError: no image can be read, memory runs out, or the results cannot be written.
     """
     split, class_names = selected.split, ready.classifier.class_names
+    groups = taxonomy or TaxonomySettings()
+    tree = find_tree(ready.model_file, class_names, groups, selected.opened)
     with progress(label or split.name, len(split)) as bar, ready.memory_explained():
         scores = score(ready.classifier, ready.loader(split), split, ready.precision, bar.advance, ready.scores)
     if not len(scores):
@@ -93,5 +104,7 @@ def evaluate(ready: ReadyClassifier, selected: SelectedSplit, folder: Path, labe
         notes=[*selected.notes, *([ready.views.note] if ready.views.note else [])],
         preprocessing=ready.classifier.preprocessing,
         tta=ready.views.names,
+        tree=tree,
+        sure=groups.threshold,
     )
     return Evaluation(summary, results.write(folder, summary, scores, class_names))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli.contracts.classifier import FILTERS
+from fgvc_cli.contracts.taxonomy import Taxonomy
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import mismatch
 
@@ -21,7 +22,9 @@ FIELDS: Mapping[str, Any] = {
     "weights": str,
     "versions": Mapping[str, str],
     "epoch": int,
+    "taxonomy": Mapping[str, Any],
 }
+TAXONOMY: Mapping[str, Any] = {"levels": Sequence[str], "ancestors": Mapping[str, Sequence[str]]}
 COMPONENT: Mapping[str, Any] = {"name": str, "distribution": str, "version": str, "options": Mapping[str, Any]}
 MAX_CLASSES = 10_000_000
 MAX_SIDE = 65_536
@@ -39,6 +42,8 @@ def check_description(document: Mapping[str, Any], file: Path) -> None:
         wrong = wrong or _wrong_type(record, COMPONENT, f"components.{kind}.")
     if not wrong:
         wrong = _wrong_classes(document.get("classes", [""])) or _wrong_sizes(document.get("preprocessing", {}))
+    if not wrong and "taxonomy" in document:
+        wrong = _wrong_taxonomy(document["taxonomy"], document.get("classes", ()))
     if wrong:
         raise FgvcError(f"{file} is damaged: its metadata is invalid at {wrong}. Train again, or restore the file.")
 
@@ -51,6 +56,13 @@ def _wrong_type(table: Mapping[str, Any], fields: Mapping[str, Any], prefix: str
 def _wrong_classes(classes: Sequence[str]) -> str:
     unique = len(set(classes)) == len(classes)
     return "" if unique and 0 < len(classes) <= MAX_CLASSES else "classes"
+
+
+def _wrong_taxonomy(document: Mapping[str, Any], classes: Sequence[str]) -> str:
+    lacking = next((f"taxonomy.{name}" for name in TAXONOMY if name not in document), "")
+    wrong = lacking or _wrong_type(document, TAXONOMY, "taxonomy.")
+    fault = "" if wrong else Taxonomy.from_json(document).fault(classes)
+    return f"taxonomy ({fault})" if fault else wrong
 
 
 def _wrong_sizes(preprocessing: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fgvc_cli.config.renamed import current
-from fgvc_cli.contracts import Backbone, Classifier, Head, Preprocessing
+from fgvc_cli.contracts import Backbone, Classifier, Head, Preprocessing, Taxonomy
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.files import replacing
 from fgvc_cli.options import as_toml, build
@@ -221,6 +221,16 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     if "classes" not in document:
         raise FgvcError(f"{path} is damaged: its metadata lacks 'classes'. Train again, or restore the file.")
     return tuple(document["classes"])
+
+
+def read_taxonomy(path: str | Path) -> Taxonomy | None:
+    """Return the taxonomy of a model file's classes; None if it has none, as those of older versions.
+
+    Raises:
+        FgvcError: the file is missing, damaged or of a later format.
+    """
+    document = read_metadata(path)
+    return Taxonomy.from_json(document["taxonomy"]) if "taxonomy" in document else None
 
 
 def load_classifier(path: str | Path, device: Any = "cpu", cls: type[C] = Classifier) -> C:  # type: ignore[assignment]

@@ -21,6 +21,7 @@ from fgvc_cli.files import csv_text, write_csv
 from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
 from fgvc_cli.scoring.scores import Scores, confusion_matrix, split_metrics
+from fgvc_cli.scoring.taxonomy import SURE, TaxonomyMetrics, Tree, taxonomy_metrics
 
 SUMMARIZED = 10
 """Number of confused pairs and confident mistakes in a summary."""
@@ -80,6 +81,7 @@ class EvaluationSummary(SplitMetrics):
         precision: "fp32" or "bf16".
         preprocessing: fields of `Preprocessing`; None for several runs, each of which has its own.
         tta: test-time augmentation: "flip", "crops", "sizes"; empty without.
+        taxonomy: metrics of groups of classes; None without a taxonomy.
         version: of fgvc.
     """
 
@@ -96,6 +98,7 @@ class EvaluationSummary(SplitMetrics):
     precision: str = "fp32"
     preprocessing: Mapping[str, Any] | None = None
     tta: Sequence[str] = ()
+    taxonomy: TaxonomyMetrics | None = None
     version: str = __version__
 
     @property
@@ -128,6 +131,7 @@ class EvaluationSummary(SplitMetrics):
             "precision": self.precision,
             **({} if self.preprocessing is None else {"preprocessing": dict(self.preprocessing)}),
             **({"tta": list(self.tta)} if self.tta else {}),
+            **({} if self.taxonomy is None else {"taxonomy": self.taxonomy.as_json()}),
             "fgvc": self.version,
         }
 
@@ -139,7 +143,7 @@ class EvaluationSummary(SplitMetrics):
             KeyError, TypeError, AttributeError: something is missing or has another type.
         """
         plain = ("dataset", "split", "origin", "notes", "seconds", "device", "precision", "tta")
-        fields = document.get("preprocessing")
+        fields, taxonomy = document.get("preprocessing"), document.get("taxonomy")
         return EvaluationSummary(
             **split_metrics_arguments(document),
             **{name: document[name] for name in plain if name in document},
@@ -147,6 +151,7 @@ class EvaluationSummary(SplitMetrics):
             runs=tuple(document["runs"] if "runs" in document else [document["run"]]),
             most_confused=[ConfusedPair(**pair) for pair in document.get("most_confused", ())],
             most_confident_mistakes=[Mistake(**mistake) for mistake in document.get("most_confident_mistakes", ())],
+            taxonomy=None if taxonomy is None else TaxonomyMetrics.from_json(taxonomy),
             failures={failure["key"]: failure["reason"] for failure in document.get("failures", ())},
             version=document.get("fgvc", ""),
         )
@@ -174,8 +179,10 @@ def summarize(
     notes: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
     tta: Sequence[str] = (),
+    tree: Tree | None = None,
+    sure: float = SURE,
 ) -> EvaluationSummary:
-    """Summarize an evaluation; see `EvaluationSummary` for the arguments."""
+    """Summarize an evaluation; see `EvaluationSummary` and `taxonomy_metrics` for the arguments."""
     images = dict(zip(split.keys, split.images, strict=True))
     mistakes = most_confident_mistakes(scores, class_names, SUMMARIZED)
     metrics = split_metrics(scores, class_names)
@@ -196,6 +203,7 @@ def summarize(
         precision=precision,
         preprocessing=None if preprocessing is None else asdict(preprocessing),
         tta=tuple(tta),
+        taxonomy=None if tree is None else taxonomy_metrics(scores, tree, sure),
     )
 
 

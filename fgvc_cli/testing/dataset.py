@@ -7,7 +7,7 @@ import json
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from fgvc_cli.config.train_options import TrainOptions
-from fgvc_cli.contracts import Dataset, DatasetRequest, Preprocessing, Provision, Split
+from fgvc_cli.contracts import Dataset, DatasetRequest, Preprocessing, Provision, Split, Taxonomy
 from fgvc_cli.contracts.dataset import no_note
 from fgvc_cli.data.images import ImageError, read_image
 from fgvc_cli.data.opening import dataset_request
 from fgvc_cli.data.splits import training_splits
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.files import mismatch
 from fgvc_cli.specs import DatasetSpec
 from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect, some
 from fgvc_cli.testing.component import ComponentUnderTest
@@ -280,6 +281,20 @@ def parts(dataset: DatasetUnderTest) -> None:
         unknown = [part for part in names if part not in known]
         fix = "use the same names as in Split.parts"
         expect(not unknown, f"existing parts for {name!r}", f"no image has {some(unknown)}", fix)
+
+
+@CHECKS("taxonomy() is a tree over the classes", "Evaluation scores its levels; predict names groups.")
+def taxonomy(dataset: DatasetUnderTest) -> None:
+    """Named levels; for each class an ancestor at each level, or ""; every group has one parent."""
+    found = dataset.dataset.taxonomy()
+    if found is None:
+        raise NotApplicable("it has none")
+    expect(isinstance(found, Taxonomy), "a Taxonomy (or None)", f"a {type(found).__name__}", "return one")
+    wrong = mismatch(found.levels, tuple[str, ...], "levels")
+    wrong = wrong or mismatch(found.ancestors, Mapping[str, tuple[str, ...]], "ancestors.")
+    expect(not wrong, "tuples of names", f"{wrong} is something else", "give every level and every ancestor a name")
+    fault = found.fault(dataset.dataset.class_names)
+    expect(not fault, "a tree over class_names", fault, "give every group one parent and its own name on its level")
 
 
 @CHECKS("a classifier can train on it", "Splits, labels and images must work together.")

@@ -16,7 +16,7 @@ from fgvc_cli.data.splits import quoted_names
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import Run, check_out, new_run
-from fgvc_cli.runs.model_file import read_metadata, save_classifier
+from fgvc_cli.runs.model_file import read_metadata, read_taxonomy, save_classifier
 from fgvc_cli.scoring.features import FeatureSettings, FrozenBackbone, split_features
 from fgvc_cli.scoring.model import InferenceSettings, load, run_of
 from fgvc_cli.specs import HeadSpec
@@ -95,7 +95,9 @@ def add_classes(
     with new_run(out, force, old.name, "classes") as run:
         if (old / "config.toml").is_file():
             shutil.copyfile(old / "config.toml", run.config_file)
-        save_classifier(run.model_file, classifier, {**metadata, "classes": list(names), "added": history})
+        taxonomy = read_taxonomy(model_file)
+        grown = {} if taxonomy is None else {"taxonomy": taxonomy.with_classes(list(found)).as_json()}
+        save_classifier(run.model_file, classifier, {**metadata, "classes": list(names), "added": history, **grown})
         if Run(old).finished:  # metrics of the old classes are not those of this classifier
             chance = 1 / len(names)
             summary = replace(

@@ -33,6 +33,7 @@ from fgvc_cli.runs.model_file import describe_classifier, describe_component, lo
 from fgvc_cli.runs.results import SplitMetrics, TrainingSummary
 from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
+from fgvc_cli.scoring.taxonomy import Tree
 from fgvc_cli.training import kept_features
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, TrackerCallback
 from fgvc_cli.training.distributed import Ranks, process_group
@@ -126,6 +127,7 @@ def _test(trainer: Trainer) -> SplitMetrics | None:
         device=job.device,
         precision=job.precision,
         preprocessing=job.classifier.preprocessing,
+        tree=None if job.taxonomy is None else Tree(job.taxonomy, class_names),
     )
     write(trainer.run.evaluation(split.name), summary, scores, class_names, draw=False)
     return split_metrics(scores, class_names)
@@ -218,9 +220,10 @@ def train(
         plan = _agreed(lambda: plan_new(first, offline, registry), ranks, registry)
         if plan.config.trackers != first.config.trackers:  # a recipe may choose them by which weights there are
             trackers = list(map(TrackerCallback, plan.config.trackers))
-        if (teacher := plan.config.train.teacher) is not None:
-            absolute = str(Path(teacher).expanduser().absolute())
-            plan = replace(plan, config=plan.config.with_train(teacher=absolute))
+        for name in ("teacher", "taxonomy"):
+            if (path := getattr(plan.config.train, name)) is not None:
+                absolute = str(Path(path).expanduser().absolute())
+                plan = replace(plan, config=plan.config.with_train(**{name: absolute}))
         job = prepare(plan, dataset, splits, ranks)
         with ExitStack() as stack:
             run = Run(ranks.broadcast(lambda: stack.enter_context(_new_folder(job.config, out, force))))
@@ -372,6 +375,7 @@ def _description(job: Job, data: DataIdentity) -> dict[str, Any]:
         "weights": job.weights,
         **({} if (t := job.teacher) is None else {"teacher": {"run": t.options.teacher, "sha256": t.digest}}),
         "versions": versions(),
+        **({} if job.taxonomy is None else {"taxonomy": job.taxonomy.as_json()}),
     }
 
 

@@ -24,10 +24,12 @@ from fgvc_cli.contracts import (
     Optimizer,
     ParameterGroup,
     Preprocessing,
+    Taxonomy,
 )
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
 from fgvc_cli.data.opening import open_dataset
 from fgvc_cli.data.splits import TrainingSplits, training_splits
+from fgvc_cli.data.taxonomy import taxonomy_of
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
@@ -84,6 +86,7 @@ class Job:
         teacher: whose predictions are part of the targets; None without.
         adapters: in the backbone; None without LoRA.
         balance: how the loss depends on the size of classes.
+        taxonomy: groups of the classes; training does not use it.
     """
 
     config: RunConfig
@@ -101,6 +104,7 @@ class Job:
     teacher: Teacher | None = None
     adapters: Adapters | None = None
     balance: ClassBalance = field(default_factory=ClassBalance)
+    taxonomy: Taxonomy | None = None
 
     def save_model(self, path: Path, document: dict[str, Any]) -> None:
         """Write the classifier as it is now to a model file, adapters merged; `document` as in `save_classifier`."""
@@ -251,6 +255,7 @@ def prepare(
         raise UsageError("`epochs=0` creates a run from a weights file without training; pass one as `weights`")
     device = ranks.device(pick_device(train.device))
     precision = resolve_precision(train.precision, device)
+    taxonomy = taxonomy_of(dataset, None if train.taxonomy is None else Path(train.taxonomy))
     torch.manual_seed(train.seed)
     head = build_head(config.head.component, config.head.options, plan.backbone, len(dataset.class_names))
     if train.head_init == "probe" and head.embedding_layer() is None:
@@ -301,6 +306,7 @@ def prepare(
         teacher,
         adapters,
         balance,
+        taxonomy,
     )
 
 

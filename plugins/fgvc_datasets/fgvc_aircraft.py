@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fgvc_cli.contracts import DatasetRequest, Download, Provision
+from fgvc_cli.contracts import DatasetRequest, Download, Provision, Taxonomy
+from fgvc_datasets.published import pairs_of
 from fgvc_datasets.torchvision_dataset import Listing, TorchvisionDataset
 
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
@@ -53,6 +54,20 @@ class FgvcAircraftDataset(TorchvisionDataset):
     def lists(self, split: str) -> tuple[str, ...]:
         """Return the split's list and the list of classes."""
         return _list(self.options.level, split), LISTS[self.options.level][0]
+
+    def taxonomy(self) -> Taxonomy | None:
+        """Return family and manufacturer of each class, from the lists of these levels; None if those are missing."""
+        own = list(CLASSES).index(self.options.level)
+        levels = list(CLASSES)[own:]
+        files = {(level, split): self.folder / _list(level, split) for level in levels for split in PUBLISHED}
+        if len(levels) == 1 or not all(file.is_file() for file in files.values()):
+            return None
+        of_image = [
+            {image: name for split in PUBLISHED for image, name in pairs_of(files[level, split]).items()}
+            for level in levels
+        ]
+        found = {name: [groups[image] for groups in of_image[1:]] for image, name in of_image[0].items()}
+        return Taxonomy.of_columns(levels, found)
 
     def listing(self, split: str) -> Listing:
         """Read a split with torchvision."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.contracts import Dataset, DatasetRequest, Split
+from fgvc_cli.contracts import Dataset, DatasetRequest, Split, Taxonomy
 from fgvc_cli.contracts.dataset import names_digest
 from fgvc_cli.errors import UsageError
 from fgvc_datasets.folder_layout import find_layout
@@ -31,6 +31,7 @@ class FolderDataset(Dataset):
         self.folder = request.folder.absolute()
         self.name = self.folder.name
         self._layout = find_layout(self.folder, options)
+        self._levels = options.level_names
         self._images = self._layout.splits
         self.class_names = tuple(
             sorted({label for classes in self._images.values() for label, images in classes.items() if images})
@@ -55,6 +56,11 @@ class FolderDataset(Dataset):
         keys = [image.relative_to(base).as_posix() for image in images]
         origin = "" if self._layout.has_splits else f"all of {self.folder}, which has no split folders"
         return Split(name, images, labels, keys, origin=origin)
+
+    def taxonomy(self) -> Taxonomy | None:
+        """Return the folders that the class folders are in, if the innermost folders are the classes."""
+        found = {name: self._layout.groups.get(name, ()) for name in self.class_names}
+        return Taxonomy.of_paths(found, self._levels)
 
     def identity(self) -> dict[str, Any]:
         """Return the folder, the number of images per split, and a digest of the file names."""

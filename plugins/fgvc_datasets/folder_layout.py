@@ -27,6 +27,7 @@ class Layout:
         has_splits: whether there are split folders; else everything is "train".
         ignored: number of files that are no images, by suffix.
         notes: what was taken for what, where it is not plain.
+        groups: by class, the folders between its split and its own, outermost first.
     """
 
     splits: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Layout:
     has_splits: bool = True
     ignored: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def find_layout(folder: Path, options: FolderOptions) -> Layout:
@@ -155,7 +157,7 @@ def _refuse_mixture(top: ImageFolder, splits: Mapping[str, ImageFolder], others:
 def _read_splits(splits: Mapping[str, ImageFolder], options: FolderOptions, layout: Layout) -> None:
     depth = options.classes if options.classes != "auto" else _class_level(splits.get("train"))
     for name, each in splits.items():
-        layout.splits[name] = _innermost(each) if depth == "last" else _outermost(each)
+        layout.splits[name] = _innermost(each, layout) if depth == "last" else _outermost(each)
         layout.bases[name] = each.path
         if each.images:
             layout.notes.append(f"{each.path}: {_images(len(each.images))} outside class folders ignored")
@@ -214,11 +216,18 @@ def _outermost(folder: ImageFolder) -> dict[str, list[Path]]:
     return {each.path.name: each.all_images() for each in folder.folders}
 
 
-def _innermost(folder: ImageFolder) -> dict[str, list[Path]]:
-    """Return the images of the innermost folders; two of the same name have the name above in parentheses."""
+def _innermost(folder: ImageFolder, layout: Layout) -> dict[str, list[Path]]:
+    """Return the images of the innermost folders; two of the same name have the name above in parentheses.
+
+    The groups of classes are those of the first split that has them, which is train if it has.
+    """
     leaves = [leaf for each in folder.with_images for leaf in _leaves(each)]
     counts = Counter(leaf.path.name for leaf in leaves)
     names = [n if counts[n := leaf.path.name] == 1 else f"{n} ({leaf.path.parent.name})" for leaf in leaves]
+    for name, leaf in zip(names, leaves, strict=True):
+        groups = leaf.path.relative_to(folder.path).parts[:-1]
+        if layout.groups.setdefault(name, groups) != groups:
+            layout.notes.append(f"{leaf.path}: in {'/'.join(layout.groups[name]) or 'no folder'} in another split")
     return {name: leaf.all_images() for name, leaf in zip(names, leaves, strict=True)}
 
 

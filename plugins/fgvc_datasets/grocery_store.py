@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from fgvc_cli.contracts import DatasetRequest, Download
+from fgvc_cli.contracts import DatasetRequest, Download, Taxonomy
 from fgvc_cli.errors import FgvcError
 from fgvc_datasets.options import GroceryStoreOptions
 from fgvc_datasets.published import DAMAGED, PublishedDataset, lines_of, origin_of
@@ -42,7 +42,7 @@ class GroceryStoreDataset(PublishedDataset):
             FgvcError: a file cannot be read, or the files contradict each other.
         """
         base = self.folder / "dataset"
-        names = _class_names(base / "classes.csv", self.options.level)
+        names, self._coarse = _class_names(base / "classes.csv", self.options.level)
         self.class_names = tuple(names.values())
         index_of = {number: index for index, number in enumerate(names)}
         for split in PUBLISHED:
@@ -54,16 +54,21 @@ class GroceryStoreDataset(PublishedDataset):
             origin = origin_of(request, split, len(keys), PUBLISHED)
             self.add(split, [base / key for key in keys], [index_of[number] for number in numbers], origin, keys)
 
+    def taxonomy(self) -> Taxonomy | None:
+        """Return the coarse class of each fine class."""
+        return Taxonomy(("fine", "coarse"), self._coarse) if self.options.level == "fine" else None
 
-def _class_names(path: Path, level: str) -> dict[int, str]:
-    """Return the names of the fine or coarse classes by number, in ascending order."""
+
+def _class_names(path: Path, level: str) -> tuple[dict[int, str], dict[str, tuple[str, ...]]]:
+    """Return the names of fine or coarse classes by number, ascending, and the coarse class of each fine one."""
     lines = [line for _, line in lines_of(path)]
     header, *rows = csv.reader(lines) if lines else [[]]
     if tuple(header[:4]) != COLUMNS:
         raise FgvcError(f"{path}: does not begin with '{','.join(COLUMNS)}'; {DAMAGED}")
     name, number = (0, 1) if level == "fine" else (2, 3)
     try:
-        return dict(sorted((int(row[number]), row[name]) for row in rows))
+        coarse: dict[str, tuple[str, ...]] = {row[0]: (row[2],) for row in rows}
+        return dict(sorted((int(row[number]), row[name]) for row in rows)), coarse
     except (IndexError, ValueError) as error:
         raise FgvcError(f"{path}: a line lacks a class name or number; {DAMAGED}") from error
 

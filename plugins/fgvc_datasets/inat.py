@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fgvc_cli.contracts import DatasetRequest, Download, Provision
+from fgvc_cli.contracts import DatasetRequest, Download, Provision, Taxonomy
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_datasets.torchvision_dataset import Listing, TorchvisionDataset
 
@@ -125,6 +125,29 @@ def lineage(category: Mapping[str, str], level: str) -> Lineage:
     return tuple(category[rank] for rank in known[: known.index(level) + 1])
 
 
+def levels_of(category: Mapping[str, str], level: str) -> tuple[str, ...]:
+    """Return the names of the levels of a lineage, as `lineage` returns it, from the taxon upward."""
+    known = [rank for rank in RANKS if rank in category]
+    if level == "species":
+        return ("species", *reversed(known)) if known else ("species", "supercategory")
+    return (level,) if level == "supercategory" else tuple(reversed(known[: known.index(level) + 1]))
+
+
+def taxonomy_of(taxa: Sequence[Lineage], levels: Sequence[str]) -> Taxonomy | None:
+    """Return the taxonomy of taxa, with unique names on every level; None without a level above theirs."""
+    if len(levels) < 2:
+        return None
+    unique = []
+    for end in range(1, len(levels)):
+        groups = list(dict.fromkeys(taxon[:end] for taxon in taxa))
+        unique.append(dict(zip(groups, distinct_names(groups), strict=True)))
+    ancestors = {
+        name: tuple(unique[end - 1][taxon[:end]] for end in reversed(range(1, len(levels))))
+        for name, taxon in zip(distinct_names(taxa), taxa, strict=True)
+    }
+    return Taxonomy(tuple(levels), ancestors)
+
+
 def distinct_names(lineages: Sequence[Lineage]) -> list[str]:
     """Name distinct taxa; equal names get the kingdom appended, or all ranks above them.
 
@@ -198,9 +221,14 @@ class InatDataset(TorchvisionDataset):
         categories, samples = self._by_folders(split) if self._is_2021 else self._by_lists(split)
         taxa = [lineage(category, self.options.level) for category in categories]
         classes = list(dict.fromkeys(taxa))
+        self._taxonomy = taxonomy_of(classes, levels_of(categories[0], self.options.level)) if categories else None
         index = {taxon: label for label, taxon in enumerate(classes)}
         labels = [index[taxon] for taxon in taxa]
         return Listing(distinct_names(classes), [name for name, _ in samples], [labels[c] for _, c in samples])
+
+    def taxonomy(self) -> Taxonomy | None:
+        """Return the ranks above the classes: genus to kingdom, or (2017) the supercategory."""
+        return self._taxonomy
 
     @property
     def _is_2021(self) -> bool:

@@ -30,6 +30,19 @@ class FolderOptions:
         "auto",
         "which nested folders are classes: first (outermost) or last (innermost, as species in families)",
     )
+    levels: str | None = option(
+        None, "names of the levels of folders above the classes, outermost first, such as order,family"
+    )
+
+    def __post_init__(self) -> None:
+        names = ["class", *self.level_names]
+        if len(set(names)) < len(names):
+            raise ValueError(f"levels={self.levels}: use a different name for each level, and not 'class'")
+
+    @property
+    def level_names(self) -> list[str]:
+        """The names in `levels`."""
+        return [name.strip() for name in (self.levels or "").split(",") if name.strip()]
 
     @property
     def named(self) -> dict[str, str]:
@@ -47,6 +60,11 @@ class TableOptions:
     )
     label: str | None = option(None, "column of classes; usual names: label, class, class_name, category")
     split: str | None = option(None, "column of splits; usual names: split, set, subset, partition, is_valid")
+    parents: str | None = option(
+        None,
+        "columns of the classes' groups, such as genus,family; usual names: genus, family, order, phylum, kingdom, "
+        "parent, supercategory, superclass, coarse_label",
+    )
     root: str | None = option(
         None, "folder that image paths are relative to, itself relative to the table's folder; none: the table's folder"
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from fgvc_cli.contracts import Download
+from fgvc_cli.contracts import Download, Taxonomy
+from fgvc_datasets.published import lines_of
 from fgvc_datasets.torchvision_dataset import Listing, TorchvisionDataset
 
+SPECIES = {"1": "cat", "2": "dog"}
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
 
 
@@ -50,6 +52,12 @@ class OxfordPetsDataset(TorchvisionDataset):
     def lists(self, split: str) -> tuple[str, ...]:
         """Return the split's list."""
         return (f"annotations/{split}.txt",)
+
+    def taxonomy(self) -> Taxonomy:
+        """Return cat or dog for each breed, from the third column of the list."""
+        path = self.folder / self.lists("trainval")[0]
+        species = {int(label): SPECIES[kind] for _, line in lines_of(path) for _, label, kind, _ in [line.split()]}
+        return Taxonomy(("breed", "species"), {name: (species[i],) for i, name in enumerate(self.class_names, 1)})
 
     def listing(self, split: str) -> Listing:
         """Read a split with torchvision.

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from fgvc_cli.contracts import Taxonomy
 from fgvc_datasets.torchvision_dataset import Listing, TorchvisionDataset
 
+LONG_MAKES = ("AM General", "Aston Martin", "Land Rover")
+"""Makes of more than one word."""
 ANNOTATIONS = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
 
 
@@ -33,6 +36,12 @@ Copies are on Kaggle; rickyyyyyyy/torchvision-stanford-cars has this layout, whi
     def lists(self, split: str) -> tuple[str, ...]:
         """Return the split's annotations and the list of classes."""
         return ANNOTATIONS[split], "devkit/cars_meta.mat"
+
+    def taxonomy(self) -> Taxonomy:
+        """Return the make of each class, the first word of its name (two for some): the dataset lists no makes."""
+        makes = {name: (next((m for m in LONG_MAKES if name.startswith(f"{m} ")), name.split()[0]),)
+                 for name in self.class_names}  # fmt: skip
+        return Taxonomy(("model", "make"), makes)
 
     def listing(self, split: str) -> Listing:
         """Read a split with torchvision."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from fgvc_cli.contracts import DatasetRequest, Download
+from fgvc_cli.contracts import DatasetRequest, Download, Taxonomy
 from fgvc_cli.errors import FgvcError
 from fgvc_datasets.published import DAMAGED, PublishedDataset, origin_of, pairs_of, value_of
 
@@ -98,6 +98,10 @@ class Cub200Dataset(VisipediaDataset):
     homepage = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
     license = "photographs from Flickr, which belong to their photographers; see the homepage"
 
+    def taxonomy(self) -> Taxonomy:
+        """Return the last word of each name, such as Gull: the dataset lists neither genera nor families."""
+        return Taxonomy(("species", "last word"), {name: (name.split()[-1],) for name in self.class_names})
+
     def readable_names(self, published: Mapping[str, str]) -> dict[str, str]:
         """Return the names without number and underscores."""
         names = {}
@@ -128,9 +132,26 @@ class NabirdsDataset(VisipediaDataset):
     homepage = "https://dl.allaboutbirds.org/nabirds"
     license = "the terms that the form asks you to accept"
 
+    def taxonomy(self) -> Taxonomy | None:
+        """Return the groups of birds that `hierarchy.txt` (class number, number of its group) has; None without it."""
+        path = self.folder / "hierarchy.txt"
+        if not path.is_file():
+            return None
+        above, names = pairs_of(path), pairs_of(self.folder / LISTS[3])
+        paths = {}
+        for number, name in self._numbers.items():
+            groups: list[str] = []
+            while (number := above.get(number, "")) in above:  # the root, all birds, is left out
+                if number in groups:
+                    raise FgvcError(f"{path}: class {number} is a group of itself; {DAMAGED}")
+                groups.append(number)
+            paths[name] = [value_of(names, group, path) for group in reversed(groups)]
+        return Taxonomy.of_paths(paths)
+
     def readable_names(self, published: Mapping[str, str]) -> dict[str, str]:
         """Return the published names."""
-        return _unique(published)
+        self._numbers = _unique(published)
+        return self._numbers
 
 
 def _unique(names: Mapping[str, str]) -> dict[str, str]:

@@ -10,11 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fgvc_cli.contracts import Dataset, DatasetRequest, Split
+from fgvc_cli.contracts import Dataset, DatasetRequest, Split, Taxonomy
 from fgvc_cli.contracts.dataset import IMAGE_SUFFIXES
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_datasets.folder_names import similar_names
 from fgvc_datasets.options import TableOptions
+from fgvc_datasets.table.parents import table_taxonomy
 from fgvc_datasets.table.rows import Row, read_table
 
 SPLITS = ("train", "val", "test")
@@ -51,6 +52,7 @@ class TableDataset(Dataset):
         self.class_names = _sorted_names({row.label for row in table.rows})
         if similar := similar_names(self.class_names):
             request.note(f"{self.file}: {similar}")
+        self._taxonomy = table_taxonomy(table, self.file, options, request)
         self._origin = "" if table.has_splits else f"all of {self.file}, which has no column of splits"
 
     def splits(self) -> tuple[str, ...]:
@@ -65,6 +67,10 @@ class TableDataset(Dataset):
         images = [Path(os.path.join(root, row.path + end)) for row in rows]  # noqa: PTH118  Path objects are 3x slower
         labels = [index_of[row.label] for row in rows]
         return Split(name, images, labels, [row.path for row in rows], origin=self._origin)
+
+    def taxonomy(self) -> Taxonomy | None:
+        """Return the groups in the columns of parents, if there are any."""
+        return self._taxonomy
 
     def identity(self) -> dict[str, Any]:
         """Return file and folder, the number of images per split, and a digest of the rows."""

@@ -19,6 +19,10 @@ USUAL_COLUMNS = {
     "label": ("label", "class", "class_name", "category"),
     "split": ("split", "set", "subset", "partition"),
 }
+USUAL_PARENTS = (
+    *("genus", "family", "order", "phylum", "kingdom", "parent", "supercategory", "superclass", "coarse_label"),
+)
+"""Names of columns of the classes' groups."""
 OTHER_COLUMNS = {"path": ("file_name", "filepath", "file_path", "image_id"), "label": (), "split": ("is_valid",)}
 """Names that count if there is no column of a usual name."""
 ORDER = "path, label or path, label, split"
@@ -36,6 +40,7 @@ class Columns:
         width: number of columns.
         header: whether the first line names the columns.
         boolean: whether the column of splits is `is_valid`, whose values are true and false.
+        parents: of the classes' groups, with their names.
     """
 
     path: int
@@ -44,6 +49,7 @@ class Columns:
     width: int
     header: bool
     boolean: bool = False
+    parents: tuple[tuple[int, str], ...] = ()
 
 
 def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Columns:
@@ -57,14 +63,27 @@ def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Col
         UsageError: an option names a column that does not exist.
     """
     names = [cell.strip() for cell in first]
-    if not (options.path or options.label or options.split) and any(map(_is_image_name, names)):
+    if not (options.path or options.label or options.split or options.parents) and any(map(_is_image_name, names)):
         return _without_header(names, where)
     path, label = (_column(names, kind, getattr(options, kind), where) for kind in ("path", "label"))
     split = _column(names, "split", options.split, where)
     if path is None or label is None:
         raise FgvcError(_not_found(names, "path" if path is None else "label", where))
     boolean = split is not None and names[split].lower() == "is_valid"
-    return Columns(path, label, split, len(names), header=True, boolean=boolean)
+    taken = {path, label, split}
+    parents = [(i, names[i]) for i in _parents(names, options, where) if i not in taken]
+    return Columns(path, label, split, len(names), header=True, boolean=boolean, parents=tuple(parents))
+
+
+def _parents(names: Sequence[str], options: TableOptions, where: str) -> list[int]:
+    """Return the indices of the columns of groups: the named ones, or those with a usual name."""
+    if options.parents is None:
+        return [i for i, name in enumerate(names) if name.lower() in USUAL_PARENTS]
+    wanted = [name.strip() for name in options.parents.split(",") if name.strip()]
+    found = [_column(names, "parents", name, where) for name in wanted]
+    if repeated := [name for i, name in enumerate(wanted) if found[i] in found[:i]]:
+        raise UsageError(f"`dataset.parents={options.parents}` names the column '{repeated[0]}' twice")
+    return [i for i in found if i is not None]
 
 
 def _without_header(cells: Sequence[str], where: str) -> Columns:
@@ -141,6 +160,8 @@ class Row(NamedTuple):
     label: str
     split: str
     """"train", "val" or "test"; "train" if the table has no column for it"""
+    parents: tuple[str, ...] = ()
+    """groups of the class, in the order of their columns"""
 
 
 class Table(NamedTuple):
@@ -148,6 +169,8 @@ class Table(NamedTuple):
 
     rows: list[Row]
     has_splits: bool
+    parents: tuple[str, ...] = ()
+    """names of the columns of groups"""
 
 
 def read_table(file: Path, options: TableOptions) -> Table:
@@ -177,7 +200,7 @@ def _table(lines: Iterator[tuple[int, list[str]]], file: Path, options: TableOpt
     rows += [_row(cells, number, columns, file) for number, cells in lines]
     if not rows:
         raise FgvcError(f"{file}: has a header but no images")
-    return Table(rows, columns.split is not None)
+    return Table(rows, columns.split is not None, tuple(name for _, name in columns.parents))
 
 
 def _lines(text: TextIO, delimiter: str, file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -200,6 +223,7 @@ def _row(cells: Sequence[str], line: int, columns: Columns, file: Path) -> Row:
     """Check one row; additional cells are allowed if they are empty."""
     where = f"{file}, line {line}"
     needed = max(columns.path, columns.label, columns.split or 0)
+    parents = tuple(cells[i].strip() if i < len(cells) else "" for i, _ in columns.parents)
     if len(cells) <= needed or any(cell.strip() for cell in cells[columns.width :]):
         raise FgvcError(
             f"{where}: {len(cells)} column{'' if len(cells) == 1 else 's'} where the first line has {columns.width}; "
@@ -215,6 +239,7 @@ def _row(cells: Sequence[str], line: int, columns: Columns, file: Path) -> Row:
         path,
         label,
         "train" if columns.split is None else _split(cells[columns.split].strip(), where, columns.boolean),
+        parents,
     )
 
 

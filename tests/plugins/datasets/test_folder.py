@@ -247,3 +247,31 @@ def test_the_folder_that_was_meant_is_named(tmp_path: Path) -> None:
 def test_class_names_that_look_alike_are_noted(tmp_path: Path, one: str, other: str) -> None:
     write(tmp_path, f"{one}/1.png", f"{other}/1.png")
     assert "are two classes" in shape(tmp_path)[2]
+
+
+def test_folders_above_the_class_folders_are_groups(tmp_path: Path) -> None:
+    names = ("fruit/apple/gala/1.png", "fruit/apple/granny/1.png", "fruit/citrus/lemon/1.png", "milk/oat/1.png")
+    write(tmp_path, *(f"{split}/{name}" for split in ("train", "test") for name in names))
+    opened = Opened(tmp_path)
+    found = opened.dataset.taxonomy()
+    assert found is not None and found.fault(opened.dataset.class_names) == ""
+    assert found.levels == ("class", "level 2", "level 1")
+    assert found.ancestors["gala"] == ("apple", "fruit") and found.ancestors["oat"] == ("", "milk")
+    named = Opened(tmp_path, levels="kind, plant").dataset.taxonomy()
+    assert named is not None and named.levels == ("class", "plant", "kind")
+    assert Opened(tmp_path, classes="first").dataset.taxonomy() is None
+
+
+def test_a_class_in_another_folder_of_another_split_is_noted(tmp_path: Path) -> None:
+    write(tmp_path, *(f"train/{name}/1.png" for name in ("x/a", "x/b", "y/c")), "test/y/a/1.png")
+    opened = Opened(tmp_path)
+    found = opened.dataset.taxonomy()
+    assert found is not None and found.ancestors["a"] == ("x",)
+    assert any("test/y/a" in note for note in opened.notes)
+
+
+def test_names_of_levels_differ() -> None:
+    with pytest.raises(ValueError, match="levels"):
+        FolderOptions(levels="family,family")
+    with pytest.raises(ValueError, match="levels"):
+        FolderOptions(levels="class")

@@ -111,3 +111,10 @@ def test_provision(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None
     assert "GroceryStoreDataset '/my data/grocery_store'" in provision(Path("/my data")).by_hand
     with pytest.raises(FgvcError, match="grocery_store not found"):
         opened(empty.folder)
+
+
+def test_coarse_classes_are_groups_of_the_fine_ones(root: Path) -> None:
+    found = opened(root)[0].taxonomy()
+    assert found is not None and found.levels == ("fine", "coarse")
+    assert found.ancestors == {"Royal-Gala": ("Apple",), "Granny-Smith": ("Apple",), "Zucchini": ("Zucchini",)}
+    assert opened(root, level="coarse")[0].taxonomy() is None

@@ -237,3 +237,33 @@ def test_identifiers_without_a_suffix(folder: Path) -> None:
     assert opened.rows() == [("a", "cat"), ("b", "dog")]
     assert [path.name for path in opened.dataset.split("train").images] == ["a.jpg", "b.jpg"]
     assert "a.jpg" in opened.notes[0]
+
+
+GENERA = (
+    "path,label,family,genus\na.jpg,gull,Laridae,Larus\nb.jpg,tern,Laridae,Sterna\nsub/c.png,crow,Corvidae,Corvus\n"
+)
+
+
+@pytest.mark.parametrize("options", [{}, {"parents": "family,genus"}, {"parents": "Genus, family"}])
+def test_columns_of_groups(folder: Path, options: dict[str, str]) -> None:
+    found = Opened(folder, GENERA, **options).dataset.taxonomy()
+    assert found is not None and found.levels == ("class", "genus", "family")
+    assert found.ancestors["tern"] == ("Sterna", "Laridae")
+
+
+def test_some_columns_of_groups_or_none(folder: Path) -> None:
+    found = Opened(folder, GENERA, parents="family").dataset.taxonomy()
+    assert found is not None and found.levels == ("class", "family")
+    assert Opened(folder, "path,label\na.jpg,cat\nb.jpg,dog\n").dataset.taxonomy() is None
+
+
+def test_groups_that_are_no_tree_are_refused_if_named_and_noted_otherwise(folder: Path) -> None:
+    two = "path,label,genus\na.jpg,gull,Larus\nb.jpg,gull,Sterna\nsub/c.png,crow,Corvus\n"
+    opened = Opened(folder, two)
+    assert opened.dataset.taxonomy() is None and any("'gull' has two parents" in note for note in opened.notes)
+    with pytest.raises(FgvcError, match=r"'gull' has two parents, genus 'Larus' in line 2 and 'Sterna' in line 3"):
+        Opened(folder, two, parents="genus")
+    with pytest.raises(UsageError, match="no column 'genera'"):
+        Opened(folder, two, parents="genera")
+    with pytest.raises(UsageError, match="twice"):
+        Opened(folder, GENERA, parents="genus,genus")

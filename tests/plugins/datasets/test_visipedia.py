@@ -155,3 +155,23 @@ def test_cub200_downloads_all_files_and_nabirds_has_instructions(tmp_path: Path)
     assert by_form.downloads == () and str(tmp_path) in by_form.by_hand and "dl.allaboutbirds.org" in by_form.by_hand
     blanks = DatasetRequest(None, Path("/my data"), tmp_path, 0)
     assert NabirdsDataset.provision(blanks, NoOptions()).by_hand.endswith("tar xzf nabirds.tar.gz -C '/my data'")
+
+
+def test_cub_groups_birds_by_the_last_word_of_their_names(cub: Path) -> None:
+    found = opened(Cub200Dataset, cub)[0].taxonomy()
+    assert found is not None and found.levels == ("species", "last word")
+    assert found.ancestors["Laysan Albatross"] == ("Albatross",)
+
+
+def test_nabirds_has_the_groups_of_its_hierarchy(tmp_path: Path) -> None:
+    write(tmp_path / "nabirds", NABIRDS)
+    dataset, _ = opened(NabirdsDataset, tmp_path)
+    found = dataset.taxonomy()
+    assert found is not None and found.fault(dataset.class_names) == ""
+    assert found.ancestors["Brandt's Cormorant"] == ("Ducks, Geese, and Swans",)
+    assert found.ancestors["Oak Titmouse"] == ("",)
+    (tmp_path / "nabirds/hierarchy.txt").write_text("328 1\n1 328\n")
+    with pytest.raises(FgvcError, match=r"hierarchy\.txt"):
+        dataset.taxonomy()
+    (tmp_path / "nabirds/hierarchy.txt").unlink()
+    assert dataset.taxonomy() is None
