@@ -13,6 +13,7 @@ from fgvc_cli.contracts.backbone import (
     MapInfo,
     PretrainedWeights,
     Reads,
+    TokenBlocks,
     WeightsPackage,
     WeightsReport,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "SingleEvaluation",
     "Split",
     "Taxonomy",
+    "TokenBlocks",
     "TorchOptimizer",
     "Tracker",
     "WeightsPackage",

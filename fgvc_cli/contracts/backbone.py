@@ -143,6 +143,21 @@ class CamLayer:
 
 
 @dataclass(frozen=True)
+class TokenBlocks:
+    """The blocks of a plain transformer, each of which attends once, from every token to every token.
+
+    Attributes:
+        modules: the blocks, in order; each takes tokens B,N,C as its first argument and returns as many.
+        prefix: number of leading tokens without a place (class token, registers).
+        grid: (H, W) of the other tokens, row by row.
+    """
+
+    modules: tuple[nn.Module, ...]
+    prefix: int
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class WeightsPackage:
     """A Python package that contains weights, to be found where it is installed.
 
@@ -246,6 +261,23 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def cam_layer(self, map_index: int | None) -> CamLayer:
         """Return the layer to hook for a score computed from that map (None: from the embedding)."""
+
+    def named_layer(self, name: str) -> CamLayer:  # noqa: ARG002
+        """Return a layer of its own by the name of the module (`explainer.layer`).
+
+        Raises:
+            FgvcError: there is no such module, or its output is not a grid of points; or, the default, the backbone
+                does not take names.
+        """
+        raise FgvcError(f"the backbone {self.info.name} does not take layers by name; choose one of its maps")
+
+    def token_blocks(self) -> TokenBlocks:
+        """Return the blocks whose attention maps explainers read.
+
+        Raises:
+            FgvcError: it is not a plain transformer, the default; says so in one line.
+        """
+        raise FgvcError(f"the backbone {self.info.name} is not a plain transformer")
 
     def info_at(self, image_size: int) -> BackboneInfo:
         """Return the description for images of another size, which `forward` takes as well, with the same weights.

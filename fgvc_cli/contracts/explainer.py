@@ -15,7 +15,12 @@ class Explainer(ABC):
 
     The host calls the component's target as `target(options=...)`. Occlusion and faithfulness metrics are computed by
     the host for any explainer.
+
+    Attributes:
+        class_specific: whether maps depend on the target class; the host compares classes only with those that do.
     """
+
+    class_specific: bool = True
 
     @abstractmethod
     def __init__(self, options: Any) -> None: ...

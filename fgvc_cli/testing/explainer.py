@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fgvc_cli.contracts import Classifier, Explainer
+from fgvc_cli.contracts import Backbone, Classifier, Explainer, Reads
 from fgvc_cli.errors import UsageError
 from fgvc_cli.explaining.explainers import is_in_range
 from fgvc_cli.specs import ExplainerSpec
@@ -16,7 +16,16 @@ from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect,
 from fgvc_cli.testing.component import ComponentUnderTest
 from fgvc_cli.testing.device import ABOUT_SYNC, SyncDetector
 from fgvc_cli.testing.models import changed, classifier_of, copied_state, describe, spread_scores
-from fgvc_cli.testing.tiny import CLASSES, TinyConvolutional, TinyHead, images_of, isolated, labels_of, seeded
+from fgvc_cli.testing.tiny import (
+    CLASSES,
+    TinyConvolutional,
+    TinyHead,
+    TinyTransformer,
+    images_of,
+    isolated,
+    labels_of,
+    seeded,
+)
 
 IMAGES = 3
 """Batch size."""
@@ -29,7 +38,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 @dataclass(frozen=True)
 class ExplainerUnderTest:
-    """An explainer, checked on a tiny classifier whose head reads the deepest map."""
+    """An explainer, checked on a tiny convolutional classifier, or on a transformer if it does not support that."""
 
     subject: ComponentUnderTest
 
@@ -42,10 +51,9 @@ class ExplainerUnderTest:
 
     def classifier(self, seed: int = 0) -> Classifier:
         """Return a tiny classifier in evaluation mode whose scores differ between images."""
-        torch.manual_seed(seed)
-        classifier = classifier_of(TinyConvolutional(), lambda info: TinyHead(info, CLASSES))
-        spread_scores(classifier)
-        return classifier.eval()
+        made = [_classifier(seed, TinyConvolutional, Reads((3,))), _classifier(seed, TinyTransformer, Reads((), True))]
+        explainer = self.make()
+        return next((classifier for classifier in made if _is_supported(explainer, classifier)), made[0])
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Return images and target classes."""
@@ -58,6 +66,21 @@ class ExplainerUnderTest:
             maps = explainer.explain(classifier, images, targets)
         expect_maps(maps, images)
         return maps
+
+
+def _classifier(seed: int, backbone: type[Backbone], reads: Reads) -> Classifier:
+    torch.manual_seed(seed)
+    classifier = classifier_of(backbone(), lambda info: TinyHead(info, CLASSES, wanted=reads))
+    spread_scores(classifier)
+    return classifier.eval()
+
+
+def _is_supported(explainer: Explainer, classifier: Classifier) -> bool:
+    try:
+        explainer.check(classifier)
+    except UsageError:
+        return False
+    return True
 
 
 def expect_supported(explainer: Explainer, classifier: Classifier) -> None:

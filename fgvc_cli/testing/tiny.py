@@ -33,6 +33,7 @@ from fgvc_cli.contracts import (
     ParameterGroup,
     Reads,
     SingleEvaluation,
+    TokenBlocks,
     TorchOptimizer,
 )
 
@@ -127,6 +128,56 @@ class _Block(nn.Module):
         points = self.norm(x.flatten(2).transpose(1, 2))  # B,N,C
         mixed = torch.nn.functional.gelu(self.channels(self.tokens(points.transpose(1, 2)).transpose(1, 2)))
         return x + mixed.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class TinyTransformer(Backbone):
+    """Three blocks with attention of two heads on patches of 16 x 16 pixels: three maps, an embedding of width 16."""
+
+    def __init__(self, image_size: int = IMAGE_SIZE) -> None:
+        super().__init__()
+        ImageSizes(minimum=32, multiple=16).check(image_size, "tiny-transformer")
+        self.side, width = image_size // 16, 16
+        self.patches = nn.Conv2d(3, width, 16, 16)
+        self.places = nn.Parameter(torch.randn(self.side**2, width))
+        self.blocks = nn.ModuleList(_AttentionBlock(width) for _ in range(3))
+        maps = (MapInfo(width, 16, (self.side, self.side)),) * 3
+        self.info = BackboneInfo("tiny-transformer", "transformer", image_size, maps, width, HALF, HALF)
+
+    def forward(self, images: Tensor, reads: Reads) -> Features:
+        """Compute the requested features."""
+        tokens, maps = self.patches(images).flatten(2).transpose(1, 2) + self.places, {}
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if index in reads.maps:
+                maps[index] = tokens.transpose(1, 2).unflatten(2, (self.side, self.side))
+        return Features(maps, tokens.mean(1) if reads.embedding else None)
+
+    def prune(self, reads: Reads) -> None:
+        """Delete unused blocks."""
+        del self.blocks[len(self.info.maps) if reads.embedding else max(reads.maps, default=-1) + 1 :]
+
+    def cam_layer(self, map_index: int | None) -> CamLayer:
+        """Return the block that computes the map; the last one for the embedding."""
+        block = self.blocks[-1 if map_index is None else map_index]
+        return CamLayer(block, "BNC", 0, (self.side, self.side))
+
+    def token_blocks(self) -> TokenBlocks:
+        """Return the blocks."""
+        return TokenBlocks(tuple(self.blocks), 0, (self.side, self.side))
+
+
+class _AttentionBlock(nn.Module):
+    """Attention of two heads, then a linear layer over channels, each with a residual connection."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.projections, self.channels = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.projections(self.norm(x)).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        x = x + F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return x + F.gelu(self.channels(x))
 
 
 def _convolution(before: int, after: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ in some order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from fgvc_backbones.survey import MapSource, TimmModel, read
-from fgvc_cli.contracts import CamLayer, Features, Reads
+from fgvc_cli import FgvcError
+from fgvc_cli.contracts import CamLayer, Features, Reads, TokenBlocks
+from fgvc_cli.errors import did_you_mean
 
 Layout = Literal["BCHW", "BHWC", "BNC"]
 
@@ -41,6 +43,11 @@ class CamPoint:
     grid: tuple[int, int] | None = None
     item: int | None = None
     order: tuple[int, ...] | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, prefix included; for "BNC"."""
+        return self.prefix + math.prod(self.grid or (0,))
 
 
 class Tap(nn.Module):
@@ -93,12 +100,18 @@ class CamLayers:
             index: of the map.
             kept: what the model still computes after pruning.
         """
+        point = self.point(index, kept)
+        return None if point is None else self._hooked(point)
+
+    def point(self, index: int | None, kept: Reads) -> CamPoint | None:
+        """Return the output for a map (None: for the embedding); see `layer`."""
         if index not in self._points:
             with _quiet(self.model):
                 self._points[index] = self._embedding() if index is None else self._map(index, kept)
-        point = self._points[index]
-        if point is None:
-            return None
+        return self._points[index]
+
+    def _hooked(self, point: CamPoint) -> CamLayer:
+        """Return the layer of a point; with a tap, if its module returns a tuple or another order."""
         module = self.model.get_submodule(point.module)
         if point.item is not None or point.order is not None:
             taps = [tap for tap in self.taps if tap.point == point]
@@ -108,6 +121,66 @@ class CamLayers:
                 module.register_forward_hook(taps[0])
             module = taps[0].layer
         return CamLayer(module, point.layout, point.prefix, point.grid)
+
+    def named(self, name: str, kept: Reads, grids: Collection[tuple[int, int]]) -> CamLayer:
+        """Return a module by its name as a layer.
+
+        A grid 1,C,H,W or 1,H,W,C is recognized by its shape. Tokens 1,N,C are in the order of a map of as many tokens,
+        or row by row if the maps are grids (Swin's MLPs).
+
+        Args:
+            name: of the module.
+            kept: what the model still computes after pruning.
+            grids: the grids (H, W) that its output may have; empty: any square one.
+
+        Raises:
+            FgvcError: there is no such module, or its output is not a grid of points of one image.
+        """
+        modules = self._modules()
+        if name not in modules:
+            raise FgvcError(f"the model has no such module.{did_you_mean(name, modules)}")
+        with _quiet(self.model), torch.no_grad():
+            _, outputs = self._run({name: modules[name]}, kept)
+        if not outputs:
+            raise FgvcError("this module does not run")
+        shape = tuple(outputs[0].tensor.shape)
+        if outputs[0].item is None and shape[0] == 1:
+            if len(shape) == 4:
+                layouts: dict[Layout, tuple[int, int]] = {"BCHW": (shape[2], shape[3]), "BHWC": (shape[1], shape[2])}
+                for layout, grid in layouts.items():
+                    if grid in grids or (not grids and grid[0] == grid[1]):
+                        return CamLayer(modules[name], layout)
+            for index in reversed(range(len(self.source.modules))) if len(shape) == 3 else ():
+                point = self.point(index, kept)
+                if point is not None and point.layout == "BNC" and point.tokens == shape[1]:
+                    return self._hooked(replace(point, module=name, item=None))
+            for grid in grids if len(shape) == 3 else ():
+                if math.prod(grid) == shape[1]:
+                    return CamLayer(modules[name], "BNC", 0, grid)
+        known = ", ".join(f"{rows}x{columns}" for rows, columns in dict.fromkeys(grids))
+        raise FgvcError(
+            f"its output of shape {'x'.join(map(str, shape))} is not a grid of points of one image"
+            + (f" (maps: {known})" if known else "")
+        )
+
+    def token_blocks(self, kept: Reads) -> TokenBlocks | None:
+        """Return the blocks of a plain transformer, each of which returns as many tokens, in order."""
+        blocks = getattr(self.model, "blocks", None)
+        last = len(self.source.modules) - 1
+        reads = Reads((last,))
+        if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not (kept.embedding or last in kept.maps):
+            return None
+        modules = {f"blocks.{number}": block for number, block in enumerate(blocks)}
+        with _quiet(self.model):
+            points = self._equal(last, reads, {name: modules[name] for name in list(modules)[-1:]})
+            if not points or points[0].layout != "BNC" or points[0].item is not None or points[0].order is not None:
+                return None
+            with torch.no_grad():
+                _, outputs = self._run(modules, reads)
+        found = [tuple(output.tensor.shape) for output in outputs if output.item is None]
+        if len(found) != len(modules) or {shape[:2] for shape in found} != {(1, points[0].tokens)}:
+            return None
+        return TokenBlocks(tuple(modules.values()), points[0].prefix, points[0].grid or (0, 0))
 
     def _map(self, index: int, kept: Reads) -> CamPoint | None:
         """Return the output that equals a map: of the module that timm names, or else the last one to finish.
@@ -174,11 +247,10 @@ class CamLayers:
     def _before_attention(self, point: CamPoint, reads: Reads) -> CamPoint | None:
         """Return the last norm of a point's tokens from whose output the patch tokens still reach a feature."""
         features, outputs = self._run(self._modules(), reads)
-        tokens = point.prefix + math.prod(point.grid or ())
         norms = [
             output
             for output in reversed(outputs)
-            if "norm" in output.module.rpartition(".")[2] and output.tensor.shape[:-1] == (1, tokens)
+            if "norm" in output.module.rpartition(".")[2] and output.tensor.shape[:-1] == (1, point.tokens)
         ]
         feature = features.embedding if reads.embedding else features.maps[reads.maps[-1]]
         gradients = _gradients(feature, [output.tensor for output in norms])

@@ -38,6 +38,7 @@ from fgvc_cli.contracts import (
     ImageSizes,
     PretrainedWeights,
     Reads,
+    TokenBlocks,
     WeightsReport,
 )
 from fgvc_cli.errors import did_you_mean
@@ -278,6 +279,23 @@ class TimmBackbone(Backbone):
         if layer is None:
             raise FgvcError(f"{self.info.name}: no module outputs that map, so it cannot be hooked")
         return layer
+
+    def named_layer(self, name: str) -> CamLayer:
+        """Return a module of the model by its name, such as "layers.3.blocks.1.norm1".
+
+        Raises:
+            FgvcError: there is no such module, or its output is not a grid of points.
+        """
+        grids = [info.grid for info in self.info.maps] if self.info.architecture == "transformer" else []
+        return self._cam.named(name.removeprefix("model."), self._kept, grids)
+
+    def token_blocks(self) -> TokenBlocks:
+        """Return the model's blocks, if it is a plain transformer.
+
+        Raises:
+            FgvcError: it is not.
+        """
+        return self._cam.token_blocks(self._kept) or super().token_blocks()
 
     def info_at(self, image_size: int) -> BackboneInfo:
         """Return the description for images of another size, which `forward` takes as well, with the same weights.

@@ -30,6 +30,33 @@ def fgvc_explainers() -> list[ExplainerSpec]:
             "Jiang et al. 2021, LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, TIP 30",
         ),
         ExplainerSpec(
+            "finer-cam",
+            "fgvc_explainers.cam:FinerCam",
+            "Finer-CAM: Grad-CAM of what tells the class from its nearest others",
+            "fgvc_explainers.options:FinerCamOptions",
+            "Zhang et al. 2025, Finer-CAM, CVPR, arXiv 2501.11309",
+        ),
+        ExplainerSpec(
+            "eigencam",
+            "fgvc_explainers.cam:EigenCam",
+            "Eigen-CAM: feature maps projected on their first principal component, for any class; no gradients",
+            activations,
+            "Muhammad, Yeasin 2020, Eigen-CAM, IJCNN, arXiv 2008.00299",
+        ),
+        ExplainerSpec(
+            "legrad",
+            "fgvc_explainers.attention:LeGrad",
+            "LeGrad: sensitivity to each block's attention; plain transformers (ViT), heads on the embedding",
+            "fgvc_explainers.options:LeGradOptions",
+            "Bousselham et al. 2025, LeGrad, ICCV, arXiv 2404.03214",
+        ),
+        ExplainerSpec(
+            "rollout",
+            "fgvc_explainers.attention:Rollout",
+            "Attention rollout, for any class: attention multiplied over the blocks; plain transformers (ViT)",
+            source="Abnar, Zuidema 2020, Quantifying Attention Flow in Transformers, ACL, arXiv 2005.00928",
+        ),
+        ExplainerSpec(
             "sliding_window",
             "fgvc_explainers.sliding_window:SlidingWindow",
             "Masks one patch after another and measures the drop in probability; slow, for any model",

@@ -1,135 +1,17 @@
-"""Grad-CAM, Grad-CAM++ and LayerCAM: activations of one layer, weighted by gradients of a class's score."""
+"""Class activation maps: activations of one layer, weighted by gradients of a class's score, or projected."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import Backbone, CamLayer, Classifier, Explainer
-from fgvc_explainers.options import ActivationOptions
-
-
-def at_image_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize maps B,h,w bilinearly to H,W (pixel centers as in image resizing: corners not aligned)."""
-    return F.interpolate(maps.unsqueeze(1), size, mode="bilinear", align_corners=False).squeeze(1)
-
-
-def to_unit_range(maps: Tensor) -> Tensor:
-    """Divide non-negative maps B,H,W by their maximum per image; an all-zero map stays zero.
-
-    Nothing is subtracted: 0 keeps its meaning of "no evidence for the class", and proportions are preserved.
-    """
-    largest = maps.amax(dim=(1, 2), keepdim=True)
-    return maps / torch.where(largest > 0, largest, 1)
-
-
-class Recording(NamedTuple):
-    """Activations and gradients at a layer, in float32 at least.
-
-    Attributes:
-        activations: B,N,C, the N points of the grid row by row.
-        gradients: B,N,C, of each image's own score.
-        grid: (rows, columns), whose product is N.
-    """
-
-    activations: Tensor
-    gradients: Tensor
-    grid: tuple[int, int]
-
-
-def record(classifier: Classifier, layer: CamLayer, images: Tensor, targets: Tensor) -> Recording:
-    """Predict, then backpropagate from the targets' scores to a layer.
-
-    If a prediction takes several passes, the first is recorded, the one over the images as they are. Nothing here
-    synchronizes with the device or loops over the images.
-
-    Args:
-        classifier: in evaluation mode.
-        layer: where to record.
-        images: B,3,S,S, normalized.
-        targets: class indices B.
-
-    Raises:
-        FgvcError: the layer does not run, its output is not a tensor, or the score does not depend on it.
-    """
-    images = images.detach()
-    leaf = _Leaf()
-    with _frozen(classifier), torch.compiler.set_stance("force_eager"), torch.no_grad():  # compiled code skips hooks
-        handle = layer.module.register_forward_hook(leaf)
-        try:
-            scores = classifier.scores(images)  # with gradients from the layer on
-        finally:
-            handle.remove()
-        activations, gradients = _backward(scores, leaf.activations, targets.to(images.device))
-    points, grid = _as_points(activations, layer)
-    return Recording(points, _as_points(gradients, layer)[0], grid)
-
-
-class _Leaf:
-    """Forward hook that detaches a module's first output and starts the graph there."""
-
-    def __init__(self) -> None:
-        self.activations: Tensor | None = None
-
-    def __call__(self, module: nn.Module, inputs: object, output: object) -> Tensor | None:  # noqa: ARG002
-        if self.activations is not None:
-            return None
-        if not isinstance(output, Tensor):
-            raise FgvcError(f"the backbone's layer for activation maps, a {type(module).__name__}, returns no tensor")
-        self.activations = output.detach().requires_grad_()
-        torch.set_grad_enabled(True)  # until the end of the `no_grad` around the whole pass
-        return self.activations.clone()  # the next module may modify its input in place
-
-
-def _backward(scores: Tensor, activations: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the activations, and the gradient there of the sum of each image's score for its target."""
-    if activations is None:
-        raise FgvcError("the backbone's layer for activation maps does not run in a prediction")
-    with torch.enable_grad(), torch.autocast(scores.device.type, enabled=False):
-        chosen = scores.gather(1, targets.unsqueeze(1)).sum()  # a score depends on its own image only
-    if not chosen.requires_grad:
-        raise FgvcError("the scores have no gradient with respect to the backbone: the head computes without gradients")
-    with torch.autocast(scores.device.type, enabled=False):
-        (gradients,) = torch.autograd.grad(chosen, activations, allow_unused=True)
-    if gradients is None:
-        raise FgvcError("the scores do not depend on the backbone's layer for activation maps")
-    return activations.detach(), gradients
-
-
-def _as_points(tensor: Tensor, layer: CamLayer) -> tuple[Tensor, tuple[int, int]]:
-    """Return a layer's output or gradient as B,N,C without prefix tokens, and its grid."""
-    tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-    if layer.layout == "BCHW":
-        return tensor.flatten(2).transpose(1, 2), (tensor.shape[2], tensor.shape[3])
-    if layer.layout == "BHWC":
-        return tensor.flatten(1, 2), (tensor.shape[1], tensor.shape[2])
-    tokens = tensor[:, layer.prefix :]
-    if layer.grid is None or tokens.shape[1] != layer.grid[0] * layer.grid[1]:
-        raise FgvcError(
-            f"the backbone's layer for activation maps has {tokens.shape[1]} tokens after {layer.prefix} prefix "
-            f"tokens, which do not fit its grid {layer.grid}"
-        )
-    return tokens, layer.grid
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Disable gradients of all parameters, and enable them again for those that had one."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+from fgvc_explainers.options import ActivationOptions, FinerCamOptions
+from fgvc_explainers.recording import activations_of, at_image_size, record, score_of_target, to_unit_range
 
 
 class ActivationMap(Explainer):
@@ -162,11 +44,13 @@ class ActivationMap(Explainer):
             UsageError: see `check`.
             FgvcError: the score does not depend on the layer by a gradient.
         """
-        recording = record(classifier, self._layer(classifier), images, targets)
+        recording = record(classifier, self._layer(classifier), images, targets, self.score)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            points = self.combine(recording.activations, recording.gradients).relu()
-            maps = at_image_size(points.unflatten(1, recording.grid), (images.shape[2], images.shape[3]))
-            return to_unit_range(maps).float()
+            return maps_of(self.combine(recording.activations, recording.gradients), recording.grid, images)
+
+    def score(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the numbers B to differentiate, from scores B,K and targets B: the targets' scores."""
+        return score_of_target(scores, targets)
 
     def check(self, classifier: Classifier) -> None:
         """Look up the layer.
@@ -179,7 +63,7 @@ class ActivationMap(Explainer):
     def notes(self, classifier: Classifier) -> list[str]:
         """Report an earlier layer than the one the score is computed from."""
         index = self._map(classifier)
-        if self.options.map is not None or index == classifier.head.cam_map():
+        if self.options.layer or self.options.map is not None or index == classifier.head.cam_map():
             return []
         rows, columns = classifier.backbone.info.maps[index or 0].grid
         return [
@@ -203,6 +87,11 @@ class ActivationMap(Explainer):
 
     def _layer(self, classifier: Classifier) -> CamLayer:
         index, backbone = self._map(classifier), classifier.backbone
+        if self.options.layer:
+            try:
+                return backbone.named_layer(self.options.layer)
+            except FgvcError as error:
+                raise UsageError(f"`explainer.layer={self.options.layer}`: {error}") from error
         if index is not None and index >= len(backbone.info.maps):
             known = ", ".join(map(str, range(len(backbone.info.maps)))) or "none"
             raise UsageError(f"`explainer.map={index}`: maps of {backbone.info.name}: {known}")
@@ -213,6 +102,12 @@ class ActivationMap(Explainer):
                 f"{self.name} needs the activations of a layer: {error}; use the explainer sliding_window, which needs "
                 "none"
             ) from error
+
+
+def maps_of(points: Tensor, grid: tuple[int, int], images: Tensor) -> Tensor:
+    """Return maps B,S,S in [0, 1] of the positive part of values B,N on a grid, at the size of the images."""
+    maps = at_image_size(points.relu().unflatten(1, grid), (images.shape[2], images.shape[3]))
+    return to_unit_range(maps).float()
 
 
 def _has_layer(backbone: Backbone, index: int) -> bool:
@@ -276,3 +171,64 @@ class LayerCam(ActivationMap):
     def combine(self, activations: Tensor, gradients: Tensor) -> Tensor:
         """Weight each activation by its own gradient if that is positive."""
         return (gradients.relu() * activations).sum(dim=2)
+
+
+class FinerCam(GradCam):
+    """Finer-CAM (Zhang et al. 2025, CVPR, arXiv 2501.11309): Grad-CAM of what tells a class from its nearest others.
+
+    With y_c the class's logit and d_1 ... d_T the T classes of this image with the logits nearest to it, the map is
+    Grad-CAM's of
+
+        y_c - gamma / T sum_t y_dt
+
+    What similar classes share cancels; gamma = 0 is Grad-CAM.
+
+    Args:
+        options: see `FinerCamOptions`.
+    """
+
+    name = "finer-cam"
+    options: FinerCamOptions
+
+    def score(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return each target's score minus gamma times the mean score of its nearest others: B."""
+        own = scores.gather(1, targets.unsqueeze(1))
+        with torch.no_grad():
+            distances = (scores - own).abs().scatter(1, targets.unsqueeze(1), torch.inf)
+            count = min(self.options.references, scores.shape[1] - 1)
+            nearest = distances.topk(count, dim=1, largest=False).indices
+        return own.squeeze(1) - self.options.gamma * scores.gather(1, nearest).mean(dim=1)
+
+    def check(self, classifier: Classifier) -> None:
+        """Look up the layer, and check that there are classes to compare with.
+
+        Raises:
+            UsageError: there is no layer, or only one class.
+        """
+        super().check(classifier)
+        if len(classifier.class_names) < 2:
+            raise UsageError("finer-cam compares a class with others, and the classifier has only one; use gradcam")
+
+
+class EigenCam(ActivationMap):
+    """Eigen-CAM (Muhammad, Yeasin 2020, IJCNN, arXiv 2008.00299), independent of the class and of the head.
+
+    With A the activations of the layer (N points by C channels) and A = U S V^T, the map is the projection A v_1 on the
+    first right singular vector. Its sign, which the decomposition leaves open, is that of its sum: after a ReLU no
+    value is then negative. Other values below 0 become 0.
+    """
+
+    name = "eigencam"
+    class_specific = False
+
+    def explain(self, classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
+        """Return maps B,S,S in [0, 1] of images B,3,S,S, without gradients."""
+        activations, grid = activations_of(classifier, self._layer(classifier), images)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return maps_of(self.combine(activations, activations), grid, images)
+
+    def combine(self, activations: Tensor, gradients: Tensor) -> Tensor:  # noqa: ARG002
+        """Project the activations on their first right singular vector."""
+        left, values, _ = torch.linalg.svd(torch.nan_to_num(activations), full_matrices=False)
+        projection = left[:, :, 0] * values[:, :1]
+        return torch.where(projection.sum(dim=1, keepdim=True) < 0, -projection, projection)

@@ -17,6 +17,8 @@ class Native(Explainer):
         options: none.
     """
 
+    class_specific = False
+
     def __init__(self, options: NoOptions) -> None:
         self.options = options
 

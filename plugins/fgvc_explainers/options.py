@@ -10,7 +10,11 @@ from fgvc_cli import option
 
 @dataclass(frozen=True)
 class ActivationOptions:
-    """Options of `gradcam`, `gradcam++` and `layercam`."""
+    """Options of `gradcam`, `gradcam++`, `layercam` and `eigencam`.
+
+    Raises:
+        ValueError: `map` and `layer` are both given.
+    """
 
     map: int | None = option(
         None, "index of the backbone's feature map, 0 is the shallowest; none: the layer of the score", minimum=0
@@ -21,6 +25,27 @@ class ActivationOptions:
         "1: always that layer",
         minimum=1,
     )
+    layer: str = option("", "name of another module of the backbone, such as layers.3.blocks.1.norm1, instead of a map")
+
+    def __post_init__(self) -> None:
+        if self.layer and self.map is not None:
+            raise ValueError(f"layer={self.layer} and map={self.map} exclude each other")
+
+
+@dataclass(frozen=True)
+class FinerCamOptions(ActivationOptions):
+    """Options of `finer-cam`."""
+
+    gamma: float = option(0.6, "weight of the other classes' scores; 0: Grad-CAM", minimum=0.0)
+    references: int = option(3, "number of other classes, those with the nearest scores", minimum=1)
+
+
+@dataclass(frozen=True)
+class LeGradOptions:
+    """Options of `legrad`."""
+
+    layers: int = option(0, "number of last blocks to average; 0: all", minimum=0)
+    passes: int = option(8, "images per pass, which bounds the memory", minimum=1)
 
 
 @dataclass(frozen=True)

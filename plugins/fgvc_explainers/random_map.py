@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer
-from fgvc_explainers.cam import at_image_size, to_unit_range
 from fgvc_explainers.options import RandomOptions
+from fgvc_explainers.recording import at_image_size, to_unit_range
 
 BITS = 24
 """Random bits per value, all that a float32 represents exactly."""
@@ -24,6 +24,8 @@ class RandomMap(Explainer):
     Args:
         options: see `RandomOptions`.
     """
+
+    class_specific = False
 
     def __init__(self, options: RandomOptions) -> None:
         self.options = options

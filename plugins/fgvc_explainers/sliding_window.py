@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer
-from fgvc_explainers.cam import to_unit_range
 from fgvc_explainers.options import SlidingWindowOptions
+from fgvc_explainers.recording import to_unit_range
 
 MID_GRAY = 128
 """Pixel value."""

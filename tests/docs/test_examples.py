@@ -26,7 +26,7 @@ NARROW = [f"--set=head.{name}={width}" for name, width in
 SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("head", "pmg"): {"stage_width": 8, "stage_channels": 16, "hidden_width": 8},
     ("explainer", "scorecam"): {"batch_size": 64},
-    ("explainer", "eigencam"): {},
+    ("explainer", "kpcacam"): {},
 }
 """What the packages register, and options that make checks fast."""
 
@@ -82,7 +82,7 @@ def test_head_trains_in_four_updates(trained):
     assert load(trained).head.options.stage_width == 8
 
 
-@pytest.mark.parametrize("explainer", ["scorecam", "eigencam"])
+@pytest.mark.parametrize("explainer", ["scorecam", "kpcacam"])
 def test_explainers_explain_the_head(trained, fgvc, photos, tmp_path, explainer):
     photo = next((photos / "test").rglob("*.png"))
     given = [photo, "--run", trained, "--explainer", explainer, "--occlude", "--out", tmp_path, "--json"]

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor
 
-from fgvc_explainers.cam import record
+from fgvc_explainers.recording import record
 
 QUICK = {"hiera": "hiera_tiny_224", "pit": "pit_ti_224"}
 """A network with its tokens in another order, and one with its maps in tuples."""

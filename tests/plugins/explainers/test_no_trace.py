@@ -7,8 +7,14 @@ import torch
 
 from fgvc_cli import FgvcError
 
-EVERY = ("gradcam", "gradcam++", "layercam", "sliding_window", "native", "random")
+TOKENS = ("legrad", "rollout")
+EVERY = ("gradcam", "gradcam++", "layercam", "finer-cam", "eigencam", *TOKENS, "sliding_window", "native", "random")
 PAIRS = [*((name, "linear") for name in EVERY if name != "native"), ("gradcam", "cmal"), ("native", "pim")]
+
+
+def backbone_of(name: str) -> str:
+    """A backbone that the explainer supports."""
+    return "timm/test_vit" if name in TOKENS else "timm/test_resnet"
 
 
 def hooks(model: torch.nn.Module) -> int:
@@ -36,10 +42,11 @@ def assert_same(before: tuple, after: tuple) -> None:
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("grad", [True, False], ids=["gradients enabled", "gradients disabled"])
 def test_the_classifier_is_unchanged(name, grad, classifier_of, explainer_of, images_of):
-    classifier = classifier_of("timm/test_resnet", "pim", 32)
+    classifier = classifier_of(backbone_of(name), "linear" if name == "legrad" else "pim", 32)
     classifier.backbone.requires_grad_(False)  # some parameters are frozen, some are not
-    classifier.head.combiner.train()  # and modes differ
-    classifier.head.combiner.apply(lambda m: m.eval() if "BatchNorm" in type(m).__name__ else None)
+    if name != "legrad":
+        classifier.head.combiner.train()  # and modes differ
+        classifier.head.combiner.apply(lambda m: m.eval() if "BatchNorm" in type(m).__name__ else None)
     before = snapshot(classifier)
     images, targets = images_of(3, 32)
     given = images.clone()
@@ -105,9 +112,20 @@ def test_only_the_first_pass_from_the_layer_on_is_recorded(classifier_of, explai
     assert largest[2] == classifier.backbone.info.maps[-1].grid[0]  # the deepest map's grid, nothing of a shallower
 
 
+@pytest.mark.parametrize("name", TOKENS)
+def test_an_error_in_the_head_leaves_no_trace(name, classifier_of, explainer_of, images_of, monkeypatch):
+    classifier = classifier_of("timm/test_vit", "linear", 32)
+    before, (images, targets) = snapshot(classifier), images_of(2, 32)
+    monkeypatch.setattr(classifier.head, "forward", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        explainer_of(name).explain(classifier, images, targets)
+    assert_same(before, snapshot(classifier))
+    assert not torch.overrides._get_current_function_mode_stack()
+
+
 @pytest.mark.parametrize(("name", "head"), PAIRS)
 def test_no_synchronization_and_no_loop_over_images(name, head, classifier_of, explainer_of, images_of, strict_device):
-    classifier, explainer = classifier_of("timm/test_resnet", head, 32), explainer_of(name)
+    classifier, explainer = classifier_of(backbone_of(name), head, 32), explainer_of(name)
     counts = []
     for count in (2, 4):
         images, targets = images_of(count, 32)
@@ -123,7 +141,7 @@ def test_no_synchronization_and_no_loop_over_images(name, head, classifier_of, e
 @pytest.mark.gpu
 @pytest.mark.parametrize(("name", "head"), PAIRS)
 def test_no_synchronization_on_a_gpu(name, head, classifier_of, explainer_of, images_of):
-    classifier = classifier_of("timm/test_resnet", head, 32).to("cuda")
+    classifier = classifier_of(backbone_of(name), head, 32).to("cuda")
     given = {"window": 0.5, "stride": 0.5, "passes": 100} if name == "sliding_window" else {}
     explainer, (images, targets) = explainer_of(name, **given), (tensor.to("cuda") for tensor in images_of(4, 32))
     explainer.explain(classifier, images, targets)  # kernels are chosen

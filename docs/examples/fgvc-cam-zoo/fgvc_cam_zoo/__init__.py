@@ -15,10 +15,10 @@ def fgvc_explainers() -> list[ExplainerSpec]:
             "Wang et al. 2020, Score-CAM, CVPR workshops, arXiv 1910.01279",
         ),
         ExplainerSpec(
-            "eigencam",
-            "fgvc_cam_zoo.explainers:EigenCam",
-            "Eigen-CAM: first principal component of the feature maps, independent of the class",
+            "kpcacam",
+            "fgvc_cam_zoo.explainers:KpcaCam",
+            "KPCA-CAM: first kernel principal component of the feature maps, independent of the class",
             "fgvc_cam_zoo.options:CamOptions",
-            "Muhammad, Yeasin 2020, Eigen-CAM, IJCNN, arXiv 2008.00299",
+            "Karmani et al. 2024, KPCA-CAM, MIPR, arXiv 2410.00267",
         ),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from pytorch_grad_cam import EigenCAM, ScoreCAM, score_cam
+from pytorch_grad_cam import KPCA_CAM, ScoreCAM, score_cam
 from pytorch_grad_cam.base_cam import BaseCAM
 from torch import Tensor, nn
 
@@ -38,21 +38,22 @@ class ScoreCam(PackageCam):
         return mock.patch.object(score_cam, "tqdm", SimpleNamespace(tqdm=lambda batches: batches))
 
 
-class EigenCam(PackageCam):
-    """Eigen-CAM (Muhammad, Yeasin 2020, arXiv 2008.00299).
+class KpcaCam(PackageCam):
+    """KPCA-CAM (Karmani et al. 2024, arXiv 2410.00267).
 
-    The first principal component of the channels over the points of the map, independent of the class. Its sign, which
-    the decomposition leaves open, is chosen so that it correlates positively with the mean activation.
+    The first kernel principal component of the channels over the points of the map, independent of the class. Its sign,
+    which the decomposition leaves open, is chosen so that it correlates positively with the mean activation.
     """
 
-    name = "eigencam"
+    name = "kpcacam"
+    class_specific = False
 
     def make(self, model: nn.Module, layers: list[nn.Module], reshape: Callable[[Tensor], Tensor]) -> BaseCAM:
-        """Return the package's Eigen-CAM with a defined sign."""
-        return _DirectedEigenCam(model, layers, reshape)
+        """Return the package's KPCA-CAM with a defined sign."""
+        return _DirectedKpcaCam(model, layers, reshape)
 
 
-class _DirectedEigenCam(EigenCAM):
+class _DirectedKpcaCam(KPCA_CAM):
     def get_cam_image(
         self, input_tensor: Any, target_layer: Any, targets: Any, activations: Any, grads: Any, eigen_smooth: bool
     ) -> Any:

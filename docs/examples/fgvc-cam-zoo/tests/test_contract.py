@@ -7,7 +7,7 @@ from fgvc_cli.testing import contract
 # Score-CAM takes a forward pass per channel, which takes minutes on large backbones.
 CHECKS = [
     *contract("explainer", "scorecam", {"batch_size": 64}, partners=False),
-    *contract("explainer", "eigencam"),
+    *contract("explainer", "kpcacam"),
 ]
 
 

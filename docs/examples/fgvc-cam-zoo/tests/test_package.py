@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from fgvc_cam_zoo.explainers import EigenCam, ScoreCam
+from fgvc_cam_zoo.explainers import KpcaCam, ScoreCam
 from fgvc_cam_zoo.options import CamOptions, ScoreCamOptions
-from pytorch_grad_cam import EigenCAM, ScoreCAM
+from pytorch_grad_cam import KPCA_CAM, ScoreCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
@@ -97,16 +97,16 @@ def test_scorecam_equals_the_package(classifier, images, capfd):
     assert maps.amax((1, 2)).min() > 0.5
 
 
-def test_eigencam_equals_the_package_up_to_sign(classifier, images):
+def test_kpcacam_equals_the_package_up_to_sign(classifier, images):
     targets = torch.zeros(3, dtype=torch.int64)
-    maps = EigenCam(CamOptions()).explain(classifier, images, targets)
-    theirs = directly(EigenCAM, classifier, images, targets)
+    maps = KpcaCam(CamOptions()).explain(classifier, images, targets)
+    theirs = directly(KPCA_CAM, classifier, images, targets)
     means = Alone(classifier).features(images).mean(1, keepdim=True).detach()
     activations = nn.functional.interpolate(means, (SIZE, SIZE), mode="bilinear")[:, 0]
     for own, other, activation in zip(maps, theirs, activations, strict=True):
         assert correlation(own, activation) > 0
         assert torch.allclose(own, other, atol=1e-4) or correlation(other, activation) < 0
-    assert torch.equal(maps, EigenCam(CamOptions()).explain(classifier, images, targets + 1))
+    assert torch.equal(maps, KpcaCam(CamOptions()).explain(classifier, images, targets + 1))
 
 
 def correlation(one, other):
@@ -115,7 +115,7 @@ def correlation(one, other):
 
 def test_missing_map_is_refused(classifier):
     with pytest.raises(UsageError, match=r"explainer\.map=4: one has the maps 0"):
-        EigenCam(CamOptions(map=4)).check(classifier)
+        KpcaCam(CamOptions(map=4)).check(classifier)
 
 
 def test_hooks_are_removed_after_an_error(classifier, images, monkeypatch):
