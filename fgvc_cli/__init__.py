@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         load,
         train,
     )
+    from fgvc_cli.evaluation.calibrate import calibrate
     from fgvc_cli.runs.folder import Run
     from fgvc_cli.training.callbacks import Callback
 
@@ -65,6 +66,7 @@ _API = {
         ),
         "fgvc_cli.api",
     ),
+    "calibrate": "fgvc_cli.evaluation.calibrate",
     "Callback": "fgvc_cli.training.callbacks",
     "Run": "fgvc_cli.runs.folder",
 }
@@ -91,6 +93,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "add_classes",
+    "calibrate",
     "components",
     "embed",
     "evaluate",

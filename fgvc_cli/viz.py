@@ -1,4 +1,4 @@
-"""Plots as PNG files: learning curves and confusion matrices."""
+"""Plots as PNG files: learning curves, confusion matrices, coverage and precision."""
 
 from __future__ import annotations
 
@@ -89,6 +89,35 @@ def _draw_shares(figure: Figure, axes: Axes, shares: np.ndarray, blank: np.ndarr
         bar.ax.tick_params(colors=INK, length=0, labelsize=8)
         bar.outline.set_visible(False)
     axes.imshow(np.ma.array(shares, mask=~blank), cmap=ListedColormap(["#EEF0F2"]), interpolation="nearest")
+
+
+def coverage_precision(
+    path: Path, answered: np.ndarray, precision: np.ndarray, promised: tuple[float, float] | None, title: str
+) -> None:
+    """Draw precision by the fraction of images answered as a PNG.
+
+    Args:
+        path: of the file.
+        answered, precision: fractions, one for each number of answers.
+        promised: fraction answered and precision of a threshold to mark; None for none.
+        title: of the plot.
+    """
+    figure = make_figure(6.4, 4.2)
+    axes = figure.subplots()
+    axes.plot(100 * answered, 100 * precision, color=TRAIN_COLOR, linewidth=1.8)
+    if promised is not None:
+        share, least = (100 * value for value in promised)
+        axes.axhline(least, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        value = 100 * precision[max(0, round(promised[0] * len(precision)) - 1)]
+        axes.plot([share], [value], marker="o", markersize=8, markerfacecolor="none", markeredgecolor=VAL_COLOR,
+                  markeredgewidth=1.6, linestyle="", label=f"answers {share:.1f} %: precision {value:.1f} % (promised: above {least:.1f} %)")  # fmt: skip  # noqa: E501
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower left")
+    axes.set_title(f"Precision of the answers, % ({title})", loc="left", color=INK, fontsize=11)
+    axes.set_xlabel("images answered, most confident first, %", color=INK)
+    axes.set_xlim(0, 101)
+    axes.set_ylim(max(0.0, 100 * float(precision[len(precision) // 20 :].min()) - 10), 101)
+    draw_grid(axes)
+    save_figure(figure, path)
 
 
 def make_figure(width: float, height: float) -> Figure:

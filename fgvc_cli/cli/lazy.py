@@ -113,6 +113,9 @@ COMMANDS = {
     "explain": BuiltinCommand(
         "fgvc_cli.cli.explain:explain", "Explain predictions with saliency maps and occlusion.", CLASSIFIER
     ),
+    "calibrate": BuiltinCommand(
+        "fgvc_cli.cli.calibrate:calibrate", "Learn from validation images when a run should not answer.", CLASSIFIER
+    ),
     "embed": BuiltinCommand(
         "fgvc_cli.cli.embed:embed", "Compute the embeddings of images and write them to a file.", CLASSIFIER
     ),

@@ -47,6 +47,7 @@ class SplitRequest:
         options: options of the dataset.
         ignore_unknown: whether to skip images of classes that the classifier does not have.
         prefer_training: whether the default split is the one the run was trained on instead of "test".
+        prefer_validation: whether it is "val", or all images of a dataset without splits.
         allow_changed_data: whether the run's own dataset may have changed since training.
         exclude: CSV file of images to leave out, besides those that the run was trained without.
     """
@@ -57,6 +58,7 @@ class SplitRequest:
     options: Layer = field(default_factory=dict)
     ignore_unknown: bool = False
     prefer_training: bool = False
+    prefer_validation: bool = False
     allow_changed_data: bool = False
     exclude: Path | None = None
 
@@ -123,7 +125,8 @@ def select_split(
         _check_unchanged(run_folder, dataset, name, request.allow_changed_data)
     if request.exclude is not None:
         split = _without(split, request.exclude, dataset)
-    fallback_note = "" if request.split or request.prefer_training else _fallback_note(name, request.is_own)
+    preferred = request.prefer_training or request.prefer_validation
+    fallback_note = "" if request.split or preferred else _fallback_note(name, request.is_own)
     role: TrainingRole = _training_role(name, config) if request.is_own else ""
     if not request.is_own and request.split is None and dataset.splits() == ("train",):
         split = Split(ALL, split.images, split.labels, split.keys, split.parts)
@@ -158,6 +161,14 @@ def dataset_config(request: SplitRequest, run_folder: Path, registry: Registry) 
 
 def _default_split(request: SplitRequest, dataset: Dataset, config: RunConfig) -> str:
     names, train_on = dataset.splits(), config.train.train_on
+    if request.prefer_validation:
+        undivided = not request.is_own and names == ("train",)
+        if not (undivided or "val" in names or (request.is_own and train_on == "train")):
+            raise FgvcError(
+                f"{dataset.name} has no validation images: name a split that the run was not trained on (`split`), or "
+                "other images of its classes (`data`)"
+            )
+        return "train" if undivided else "val"
     if request.prefer_training:
         return train_on if request.is_own and "val" in names else "train" if "train" in names else names[0]
     if "test" in names:

@@ -23,6 +23,7 @@ FIELDS: Mapping[str, Any] = {
     "versions": Mapping[str, str],
     "epoch": int,
     "taxonomy": Mapping[str, Any],
+    "calibration": Mapping[str, Any],
 }
 TAXONOMY: Mapping[str, Any] = {"levels": Sequence[str], "ancestors": Mapping[str, Sequence[str]]}
 COMPONENT: Mapping[str, Any] = {"name": str, "distribution": str, "version": str, "options": Mapping[str, Any]}

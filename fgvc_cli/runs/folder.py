@@ -36,6 +36,7 @@ CONTENTS = (
     "last",
     "samples",
     "evaluation",
+    "calibration",
     "explanation",
     "trackers",
 )

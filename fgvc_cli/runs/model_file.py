@@ -186,6 +186,9 @@ def describe_classifier(classifier: Classifier) -> dict[str, Any]:
 FORMAT = 1
 """Version of the metadata in a model file."""
 
+CALIBRATION = "calibration"
+"""The metadata that `fgvc calibrate` adds to a model file, and with a dot the prefix of its tensors."""
+
 
 def save_classifier(path: Path, classifier: Classifier | Mapping[str, Tensor], document: dict[str, Any]) -> None:
     """Write a classifier, or its state dict, to a file that is sufficient for prediction.
@@ -194,6 +197,32 @@ def save_classifier(path: Path, classifier: Classifier | Mapping[str, Tensor], d
     """
     state = classifier.state_dict() if isinstance(classifier, Classifier) else classifier
     save(path, state, {"format": FORMAT, **document})
+
+
+def load_calibration(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return the calibration in a model file and its tensors by name; None without one.
+
+    Raises:
+        FgvcError: the file is missing, damaged or of a later format.
+    """
+    document = read_metadata(file).get(CALIBRATION)
+    if document is None:
+        return None
+    prefix = f"{CALIBRATION}."
+    tensors, _ = load(file, prefix=prefix)
+    return document, {name.removeprefix(prefix): value for name, value in tensors.items()}
+
+
+def save_calibration(file: Path, calibration: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Add a calibration to a model file, in place of an earlier one; everything else stays as it is.
+
+    Raises:
+        FgvcError: the file is missing, damaged or of a later format, or cannot be written.
+    """
+    document, (state, _) = read_metadata(file), load(file)
+    weights = {name: value for name, value in state.items() if not name.startswith(f"{CALIBRATION}.")}
+    added = {f"{CALIBRATION}.{name}": value for name, value in tensors.items()}
+    save(file, {**weights, **added}, {**document, CALIBRATION: calibration})
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -298,13 +327,13 @@ def _build(file: Path, cls: type[C], image_size: int | None = None) -> C:
 
 
 def load_state(classifier: Classifier, state: dict[str, Any], file: Path) -> None:
-    """Load weights, which must match exactly.
+    """Load weights, which must match exactly; the tensors of a calibration are ignored.
 
     Raises:
         FgvcError: they do not.
     """
     try:
-        classifier.load_state_dict(state)
+        classifier.load_state_dict({n: value for n, value in state.items() if not n.startswith(f"{CALIBRATION}.")})
     except RuntimeError as error:
         cause = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise FgvcError(

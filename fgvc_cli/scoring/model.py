@@ -16,6 +16,8 @@ from fgvc_cli.devices import Precision, is_out_of_memory, loader_workers, pick_d
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.runs.folder import MODEL_FILE, find_run
 from fgvc_cli.runs.model_file import load_classifier
+from fgvc_cli.scoring.calibration.novelty import captured_features
+from fgvc_cli.scoring.calibration.stored import Calibration, find_calibration
 from fgvc_cli.scoring.tta import Views, parse_tta
 
 
@@ -29,6 +31,7 @@ class InferenceSettings:
         batch_size: number of images in a forward pass.
         workers: number of processes that read images; 0: this one, -1: by device.
         tta: test-time augmentation: any of "flip", "crops" and "sizes", see `Views`.
+        calibrated: whether to use the calibration in the model file, if there is one.
     """
 
     device: str = "auto"
@@ -36,6 +39,7 @@ class InferenceSettings:
     batch_size: int = 32
     workers: int = -1
     tta: str | Sequence[str] | None = None
+    calibrated: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ReadyClassifier:
         precision: for autocast.
         batch_size, workers: for loaders.
         views: of each image, for `scores`.
+        calibration: of the run, for these views; None without.
     """
 
     classifier: Classifier
@@ -56,6 +61,7 @@ class ReadyClassifier:
     batch_size: int
     workers: int
     views: Views = field(default_factory=Views)
+    calibration: Calibration | None = None
 
     def loader(self, split: Split) -> EvaluationLoader:
         """Return a loader of a split, preprocessed for this classifier."""
@@ -71,6 +77,12 @@ class ReadyClassifier:
     def scores(self, batch: ImageBatch) -> Tensor:
         """Return the scores B,K (float32) of a batch of its loader; test-time augmentation included."""
         return self.views.scores(self.classifier, batch, self.precision)
+
+    def scores_and_features(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
+        """Return the scores B,K of a batch and the features B,D of its first view; see `captured_features`."""
+        with captured_features(self.classifier) as features:
+            scores = self.scores(batch)
+        return scores, features[0]
 
     @property
     def run(self) -> Path:
@@ -151,4 +163,6 @@ def load(model_file: Path, inference: InferenceSettings) -> ReadyClassifier:
         classifier = classifier.to(memory_format=torch.channels_last)
     workers = loader_workers(inference.workers, device)
     views = Views.of(parse_tta(inference.tta), classifier, model_file)
-    return ReadyClassifier(classifier, model_file, precision, inference.batch_size, workers, views)
+    classes = len(classifier.class_names)
+    calibration = find_calibration(model_file, classes, views.names) if inference.calibrated else None
+    return ReadyClassifier(classifier, model_file, precision, inference.batch_size, workers, views, calibration)

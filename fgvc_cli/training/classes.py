@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,12 @@ from fgvc_cli.data.splits import quoted_names
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import Run, check_out, new_run
-from fgvc_cli.runs.model_file import read_metadata, read_taxonomy, save_classifier
+from fgvc_cli.runs.model_file import CALIBRATION, read_metadata, read_taxonomy, save_classifier
 from fgvc_cli.scoring.features import FeatureSettings, FrozenBackbone, split_features
 from fgvc_cli.scoring.model import InferenceSettings, load, run_of
 from fgvc_cli.specs import HeadSpec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def add_classes(
     head.add_classes(added, len(names))
     images_added = dict(zip(found, counts, strict=True))
     history = [*metadata.get("added", []), images_added]
+    if metadata.pop(CALIBRATION, None) is not None:
+        logger.warning("the calibration of the run is for its former classes: calibrate the new run (fgvc calibrate)")
     with new_run(out, force, old.name, "classes") as run:
         if (old / "config.toml").is_file():
             shutil.copyfile(old / "config.toml", run.config_file)

@@ -179,8 +179,10 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, An
     except (SafetensorError, OSError, ValueError) as error:
         raise FgvcError(f"this safetensors file cannot be read ({error})") from error
     _check_shard(path, state)
-    of_run = isinstance(document, dict) and {"components", "classes", "preprocessing"} <= document.keys()
-    return state, document if of_run else None
+    if not (isinstance(document, dict) and {"components", "classes", "preprocessing"} <= document.keys()):
+        return state, None
+    prefix = f"{model_file.CALIBRATION}."
+    return {name: value for name, value in state.items() if not name.startswith(prefix)}, document
 
 
 def _check_shard(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,67 @@
+"""Tables of a calibration, and of evaluations of calibrated runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fgvc_cli.cli.console import out
+from fgvc_cli.cli.tables import figure_table, next_lines, print_titled, skipped_line, written_line
+from fgvc_cli.formatting import percent, quoted
+
+if TYPE_CHECKING:
+    from fgvc_cli.evaluation.calibrate import CalibrationResult
+    from fgvc_cli.scoring.calibration.stored import Calibration
+
+
+def show_calibration(result: CalibrationResult) -> None:
+    """Print what was fitted, the precision by answered images, what is promised, and the next commands."""
+    summary, calibration, console = result.summary, result.summary.calibration, out()
+    images = calibration.dataset["data"] or calibration.dataset["name"]
+    console.print(f"{summary.run} on {calibration.split} of {images}: {calibration.images} images\n", soft_wrap=True)
+    table = figure_table("probabilities", "temperature:", "loss:", "calibration error:", "top-1:")
+    for index, (name, temperature) in enumerate((("before", 1.0), ("after", calibration.temperature))):
+        figures = f"{temperature:.3f}", f"{summary.loss[index]:.3f}", percent(summary.calibration_error[index])
+        table.add_row(name, *figures, percent(summary.top1))
+    console.print(table)
+    table = figure_table("answered:", "if the probability is above:", "precision:", "at least (95 %):")
+    for point in summary.points:
+        row = percent(point.answered), percent(point.threshold), percent(point.precision), percent(point.lower)
+        table.add_row(*row)
+    print_titled("Precision of the answers", table)
+    console.print()
+    lines = [skipped_line(list(summary.failures))] * bool(summary.failures)
+    run = quoted(summary.run)
+    commands = [f"fgvc evaluate {run}"]
+    if calibration.precision is None:
+        commands.append(f"fgvc calibrate {run} --precision 0.95")
+    for line in [*lines, *promises(calibration), written_line(result.files[:-1]), f"calibrated: {run}"]:
+        console.print(line, soft_wrap=True)
+    for line in next_lines(commands):
+        console.print(line, soft_wrap=True)
+
+
+def promises(calibration: Calibration) -> list[str]:
+    """Return what is promised of new images like those of the calibration, one line for each rule."""
+    lines = []
+    if (precision := calibration.precision) is not None:
+        lines.append(
+            f"precision: above {percent(precision.precision)} of the answers are right, at a confidence level of "
+            f"{percent(precision.confidence)}; unknown (uncertain) unless the probability is above "
+            f"{percent(precision.threshold)}, which answers {percent(precision.answered)} of these images"
+        )
+    if (sets := calibration.sets) is not None:
+        of = "of each class " if sets.by_class else ""
+        least = (
+            f"classes with a probability of at least {percent(sets.thresholds[0])}"
+            if not sets.by_class
+            else "classes that reach their thresholds"
+        )
+        lines.append(
+            f"sets: at least {percent(sets.coverage)} of the prediction sets {of}contain the true class; {least}"
+        )
+    if (novelty := calibration.novelty) is not None:
+        lines.append(
+            f"familiarity: at least {percent(novelty.keep)} of the images of known classes are kept; unknown "
+            f"(unfamiliar) if {novelty.score} is below {novelty.thresholds[novelty.score]:.4g}"
+        )
+    return lines
