@@ -165,7 +165,8 @@ def show_result(result: TrainingResult) -> None:
     for title in ("split", "images", "top-1", "top-5", "macro F1"):
         table.add_column(title, justify="left" if title == "split" else "right")
     trained = "train" if isinstance(result.job.classifier.head, FittedHead) else "train (augmented)"
-    for label, row in ((trained, summary.train), ("val", summary.val), ("test", summary.test)):
+    rows = (("val (probe)", summary.start), (trained, summary.train), ("val", summary.val), ("test", summary.test))
+    for label, row in rows:
         if row is not None:
             macro = row.macro_f1 if isinstance(row, SplitMetrics) else None
             table.add_row(label, str(row.images), percent(row.top1), percent(row.top5), percent(macro))
@@ -182,6 +183,8 @@ def closing_lines(result: TrainingResult) -> list[str]:
     split, row = ("test", summary.test) if summary.test is not None else ("val", summary.val)
     if row is not None and row.top1 is not None:
         weights = f"weights of epoch {summary.best_epoch} of {summary.epochs}" if summary.epochs else "not trained here"
+        if summary.epochs and not summary.best_epoch:
+            weights = "the probe: no epoch is better on validation data"
         if summary.average is not None and summary.average.saved:
             weights = f"average of the last {summary.average.epochs} epochs"
         if isinstance(result.job.classifier.head, FittedHead):

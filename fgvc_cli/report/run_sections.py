@@ -134,7 +134,7 @@ def _epochs(summary: TrainingSummary) -> str:
     if not summary.epochs:
         return "none: weights loaded from a file"
     early = ", stopped early" if summary.stopped_early else ""
-    return f"{summary.epochs}{early}; best: {summary.best_epoch}"
+    return f"{summary.epochs}{early}; best: {summary.best_epoch or 'the start, before epoch 1'}"
 
 
 def _amount(parameters: int) -> str:

@@ -269,11 +269,12 @@ class TrainingSummary:
         recipe: name of the recipe.
         weights: what the weights were initialized from, and why.
         epochs: number of epochs trained; 0 for a run created from a weights file.
-        best_epoch: epoch whose weights are saved, from 1.
+        best_epoch: epoch whose weights are saved, from 1; 0 if the initial weights are better than those of all epochs.
         stopped_early: whether early stopping ended the training.
         train, val: metrics of the best epoch; if an average of epochs is saved, `val` is of that.
         test: metrics of the saved weights on the test split; None without one.
         average: the average of the last epochs; None without `train.average_epochs`.
+        start: validation metrics of the initial weights, with `train.head_init=probe`; else None.
         parameters: number of parameters of "backbone", "head" and "total".
         seconds: training time.
         images_per_second: median throughput of the epochs.
@@ -307,6 +308,7 @@ class TrainingSummary:
     versions: Mapping[str, str]
     data: Mapping[str, Any] | None = None
     average: EpochAverage | None = None
+    start: ValMetrics | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that `summary.json` has."""
@@ -323,7 +325,7 @@ class TrainingSummary:
         Raises:
             KeyError, TypeError, AttributeError: something is missing or has another type.
         """
-        optional = {"data", "average"} - document.keys()  # runs of older versions
+        optional = {"data", "average", "start"} - document.keys()  # runs of older versions
         known = {name: document[name] for name in cls.__dataclass_fields__ if name not in optional}
         for name, metrics in _NESTED.items():
             if known.get(name) is not None:
@@ -336,6 +338,7 @@ _NESTED: Mapping[str, Any] = {
     "val": ValMetrics,
     "test": SplitMetrics,
     "average": EpochAverage,
+    "start": ValMetrics,
 }
 
 

@@ -30,7 +30,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.folder import Run, check_out, new_run, training_lock
 from fgvc_cli.runs.model_file import describe_classifier, describe_component, load_state, save_classifier
-from fgvc_cli.runs.results import SplitMetrics, TrainingSummary
+from fgvc_cli.runs.results import SplitMetrics, TrainingSummary, ValMetrics
 from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
 from fgvc_cli.scoring.taxonomy import Tree
@@ -136,7 +136,8 @@ def _test(trainer: Trainer) -> SplitMetrics | None:
 def _summary(trainer: Trainer, test: SplitMetrics | None, trained: int) -> TrainingSummary:
     job, progress, metrics = trainer.job, trainer.progress, trainer.run.metrics
     best = next((line for line in metrics if line.epoch == progress.best.epoch + 1), None)
-    val = None if best is None else best.val
+    start = ValMetrics.from_json(progress.start) if progress.start else None
+    val = start if best is None else best.val
     if trainer.average is not None and trainer.average.saved:
         val = trainer.average.val
     classes = len(job.classifier.class_names)
@@ -160,6 +161,7 @@ def _summary(trainer: Trainer, test: SplitMetrics | None, trained: int) -> Train
         val=val,
         test=test,
         average=trainer.average,
+        start=start,
         parameters={"backbone": backbone, "head": head, "total": backbone + head, "trained": trained},
         seconds=round(progress.seconds, 1),
         images_per_second=float(np.median([line.images_per_second for line in metrics])) if metrics else None,

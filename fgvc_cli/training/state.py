@@ -92,7 +92,7 @@ FORMAT = 1
 
 @dataclass
 class Best:
-    """The best epoch so far on validation data, or the last one without any."""
+    """The best epoch so far on validation data, or the last one without any; epoch -1 is the start, if scored."""
 
     epoch: int = -1
     top1: float = -1.0
@@ -125,6 +125,7 @@ class Progress:
         weights: one line on what the weights were initialized from, and why.
         teacher: SHA-256 of the teacher's model file; "" without one.
         data: identity of the data, as JSON; see `fgvc_cli.data.identity`.
+        start: validation metrics of the initial weights, as JSON; empty if they were not scored.
     """
 
     epoch: int = 0
@@ -137,6 +138,7 @@ class Progress:
     weights: str = ""
     teacher: str = ""
     data: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
 
     def note_unreadable(self, split: str, reasons: Mapping[str, str]) -> None:
         """Add unreadable images of a split; another split may have the same keys."""

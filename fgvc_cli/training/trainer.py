@@ -126,7 +126,7 @@ class Trainer:
             changes, self.progress.data = self.progress.data.get("changes", []), self.description.get("data", {})
             if self.progress.data.get("changes", []) != changes:  # the rest of an epoch over other images is no rest
                 self.progress.batch, self.progress.metrics = 0, {}
-            if self.progress.best.epoch >= 0 and not self.run.model_file.is_file():
+            if (self.progress.best.epoch >= 0 or self.progress.start) and not self.run.model_file.is_file():
                 what = f"{self.run.model_file}, the weights of the best epoch so far, is missing"
                 raise FgvcError(f"{what}; {self.run.restart_advice}")
         if self.ranks.first:
@@ -144,6 +144,8 @@ class Trainer:
         if self.job.config.train.compile:
             compile_in_place(self.job.classifier)
         try:
+            if self.job.config.train.head_init == "probe" and not self.run.state_file.is_file():
+                self._try_start()
             while self.progress.epoch < self.job.config.train.epochs and not self.stopped_early():
                 if isinstance(self.job.classifier.head, FittedHead):
                     self._fit_head()
@@ -356,6 +358,21 @@ class Trainer:
         self._save()
         for callback in self.callbacks:
             callback.on_epoch_end(line, is_best)
+
+    def _try_start(self) -> None:
+        """Score the initial weights and save them, so that the model is never worse on validation data than its start.
+
+        Only a start from a probe is worth scoring. It takes no random numbers.
+        """
+        self._keep_features()
+        val, signal = self.ranks.broadcast(self._validate)
+        if signal:
+            raise Interrupted("Interrupted while scoring", self.run.path, signal)
+        if val is None:
+            return
+        self.progress.start, self.progress.best = val.as_json(), Best.of(-1, val)
+        if self.ranks.first:
+            self.job.save_model(self.run.model_file, {**self.description, "epoch": 0})
 
     def _try_average(self, average: AverageOfEpochs) -> None:
         """Score the average of the last epochs, with its own batch-norm statistics; save it if it is the best.
