@@ -23,6 +23,7 @@ from fgvc_cli.specs import (
     BackboneSpec,
     DatasetSpec,
     ExplainerSpec,
+    ExporterSpec,
     Family,
     HeadSpec,
     OptimizerSpec,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         train,
     )
     from fgvc_cli.evaluation.calibrate import calibrate
+    from fgvc_cli.evaluation.export import Export, export
     from fgvc_cli.runs.folder import Run
     from fgvc_cli.training.callbacks import Callback
 
@@ -68,6 +70,8 @@ _API = {
     ),
     "calibrate": "fgvc_cli.evaluation.calibrate",
     "Callback": "fgvc_cli.training.callbacks",
+    "Export": "fgvc_cli.evaluation.export",
+    "export": "fgvc_cli.evaluation.export",
     "Run": "fgvc_cli.runs.folder",
 }
 """Module of each name that is imported on first use."""
@@ -80,6 +84,8 @@ __all__ = [
     "DatasetSpec",
     "Embeddings",
     "ExplainerSpec",
+    "Export",
+    "ExporterSpec",
     "Family",
     "FgvcError",
     "HeadSpec",
@@ -98,6 +104,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "export",
     "hookimpl",
     "load",
     "option",

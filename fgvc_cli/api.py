@@ -584,7 +584,8 @@ def components(kind: str | None = None) -> Components:
         [component.name for component in fgvc.components("head")]  # ["cmal", "knn", "linear", ...]
 
     Args:
-        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe" or "study"; None: all.
+        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "recipe" or
+            "study"; None: all.
 
     Raises:
         UsageError: there is no such kind (also a `ValueError`).

@@ -1,6 +1,6 @@
 """The hooks that a plugin can implement. A plugin is a module (or object) named by an entry point in the group `fgvc`.
 
-The first ten register something and are called once, when plugins are loaded. The run events are called during every
+The first eleven register something and are called once, when plugins are loaded. The run events are called during every
 training run. docs/plugins.md has an example of each.
 """
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         BackboneSpec,
         DatasetSpec,
         ExplainerSpec,
+        ExporterSpec,
         Family,
         HeadSpec,
         OptimizerSpec,
@@ -61,6 +62,11 @@ def fgvc_explainers() -> Iterable[ExplainerSpec]:  # type: ignore[empty-body]
 @hookspec
 def fgvc_trackers() -> Iterable[TrackerSpec]:  # type: ignore[empty-body]
     """Return the trackers that this plugin adds."""
+
+
+@hookspec
+def fgvc_exporters() -> Iterable[ExporterSpec]:  # type: ignore[empty-body]
+    """Return the exporters that this plugin adds."""
 
 
 @hookspec

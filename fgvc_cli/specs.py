@@ -12,8 +12,18 @@ from typing import ClassVar, Literal
 API_VERSION = 1
 """Version of the plugin interface. It is raised when plugins have to change."""
 
-Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe", "study"]
-KINDS: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe", "study")
+Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "recipe", "study"]
+KINDS: tuple[Kind, ...] = (
+    "backbone",
+    "head",
+    "optimizer",
+    "dataset",
+    "explainer",
+    "tracker",
+    "exporter",
+    "recipe",
+    "study",
+)
 PLURALS: dict[str, str] = {kind: "studies" if kind == "study" else f"{kind}s" for kind in KINDS}
 """Plural of each kind; the hook that registers components of a kind is `fgvc_` and its plural."""
 
@@ -132,6 +142,24 @@ class TrackerSpec(ComponentSpec):
 
 
 @dataclass(frozen=True)
+class ExporterSpec(ComponentSpec):
+    """A file format that `fgvc export` writes classifiers in.
+
+    Attributes:
+        suffix: of its files, such as ".onnx".
+        precisions: that it can write, the default first: "fp32", "fp16", "int8".
+        safe: whether opening a file runs no code that is in the file. Only then do `fgvc predict` and `fgvc evaluate`
+            open its files, which may come from strangers.
+    """
+
+    kind: ClassVar[Kind] = "exporter"
+
+    suffix: str = ""
+    precisions: tuple[str, ...] = ("fp32",)
+    safe: bool = False
+
+
+@dataclass(frozen=True)
 class RecipeSpec(ComponentSpec):
     """A named set of training settings; its target is "package:path/to/file.toml" (see docs/recipes.md)."""
 
@@ -167,5 +195,15 @@ class Family:
     api: int = 1
 
 
-_SPECS = (BackboneSpec, HeadSpec, OptimizerSpec, DatasetSpec, ExplainerSpec, TrackerSpec, RecipeSpec, StudySpec)
+_SPECS = (
+    BackboneSpec,
+    HeadSpec,
+    OptimizerSpec,
+    DatasetSpec,
+    ExplainerSpec,
+    TrackerSpec,
+    ExporterSpec,
+    RecipeSpec,
+    StudySpec,
+)
 SPEC_TYPES: dict[Kind, type[ComponentSpec]] = {spec.kind: spec for spec in _SPECS}

@@ -116,6 +116,9 @@ COMMANDS = {
     "calibrate": BuiltinCommand(
         "fgvc_cli.cli.calibrate:calibrate", "Learn from validation images when a run should not answer.", CLASSIFIER
     ),
+    "export": BuiltinCommand(
+        "fgvc_cli.cli.export:export", "Export a run to ONNX or torch.export, and check the file.", CLASSIFIER
+    ),
     "embed": BuiltinCommand(
         "fgvc_cli.cli.embed:embed", "Compute the embeddings of images and write them to a file.", CLASSIFIER
     ),

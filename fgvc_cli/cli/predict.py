@@ -66,7 +66,7 @@ def predict(
         console.warn(f"skipping {path}: {reason}")
     model_file = find_model(run)
     console.note(f"run        {run_of(model_file)}")
-    ready = load(model_file, InferenceSettings(device, precision, batch_size, workers, tta))
+    ready = load(model_file, InferenceSettings(device, precision, batch_size, workers, tta), exported=True)
     class_names = ready.classifier.class_names
     names = find_names(ready.model_file, class_names, groups)
     writer: PredictionWriter

@@ -20,6 +20,7 @@ from fgvc_cli.contracts.backbone import (
 from fgvc_cli.contracts.classifier import Classifier, Preprocessing
 from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Download, Provision, Split
 from fgvc_cli.contracts.explainer import Explainer
+from fgvc_cli.contracts.exporter import ExportedModel, Exporter, ExportJob, ExportPrecision
 from fgvc_cli.contracts.head import FittedHead, Head, Loss, Model, Objective, PublishedState
 from fgvc_cli.contracts.optimizer import (
     Closure,
@@ -46,6 +47,10 @@ __all__ = [
     "Download",
     "Evaluation",
     "Explainer",
+    "ExportJob",
+    "ExportPrecision",
+    "ExportedModel",
+    "Exporter",
     "Features",
     "FittedHead",
     "Head",

@@ -11,8 +11,9 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.split_selection import SelectedSplit, SplitRequest, results_folder, select_split
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
+from fgvc_cli.runs.exported import is_exported
 from fgvc_cli.scoring import results
-from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, load
+from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, folder_of, load
 from fgvc_cli.scoring.results import EvaluationSummary, summarize
 from fgvc_cli.scoring.scores import score
 from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_tree
@@ -55,7 +56,7 @@ def evaluate_run(
         split: the images; default: the test split of the run's dataset.
         inference: device, precision and batch size.
         out: folder for the results; default: `evaluation/SPLIT` in the run, with test-time augmentation
-            `evaluation/SPLIT-flip` or the like.
+            `evaluation/SPLIT-flip` or the like; for an exported model `evaluation/NAME.onnx/SPLIT` beside it.
         force: whether `out` may exist.
         taxonomy: groups of the classes; default: those in the model file, if any.
 
@@ -64,10 +65,11 @@ def evaluate_run(
         FgvcError: the model or the images are missing or cannot be read, memory runs out, or the results cannot be
             written.
     """
-    ready = load(model_file, inference or InferenceSettings())
+    ready = load(model_file, inference or InferenceSettings(), exported=True)
     class_names = ready.classifier.class_names
-    selected = select_split(split or SplitRequest(), model_file.parent, class_names, registry)
-    folder = results_folder(model_file.parent, selected, out, force, tta=ready.views.names)
+    selected = select_split(split or SplitRequest(), folder_of(model_file), class_names, registry)
+    what = f"evaluation/{model_file.name}" if is_exported(ready.classifier) else "evaluation"
+    folder = results_folder(model_file.parent, selected, out, force, what, ready.views.names)
     for line in filter(None, (selected.description, *selected.notes, ready.views.note)):
         logger.info(line)
     return evaluate(ready, selected, folder, taxonomy=taxonomy)

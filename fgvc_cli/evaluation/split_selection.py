@@ -266,7 +266,9 @@ def results_folder(
     for earlier in _recorded_datasets(folder):
         if earlier != dataset_record(selected.dataset, selected.data):
             data = (earlier or {}).get("data") or "another dataset"
-            raise FgvcError(f"{folder} has the results of an {what} on {data}; choose another folder with `out`")
+            raise FgvcError(
+                f"{folder} has the results of an {Path(what).parts[0]} on {data}; choose another folder with `out`"
+            )
     return folder
 
 

@@ -35,6 +35,7 @@ from fgvc_cli.specs import (
     SPEC_TYPES,
     BackboneSpec,
     ComponentSpec,
+    ExporterSpec,
     Family,
     HeadSpec,
     OptimizerSpec,
@@ -57,6 +58,9 @@ RUN_EVENTS = ("fgvc_run_started", "fgvc_epoch_finished", "fgvc_run_finished")
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 PREFIX = re.compile(r"[a-z0-9][a-z0-9._+-]*/")
 TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+SUFFIX = re.compile(r"\.[a-z0-9]+")
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Precisions of exported files."""
 FILE_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:(?!.*\.\.)[\w.-]+(/[\w.-]+)*\.toml")
 
 
@@ -310,6 +314,16 @@ def check_spec(spec: ComponentSpec, *, family_member: bool = False) -> None:
         raise PluginError(f"{what}: maps is {_shown(spec.maps)}, not a non-negative integer")
     if isinstance(spec, OptimizerSpec) and not (isinstance(spec.passes, int) and spec.passes >= 1):
         raise PluginError(f"{what}: passes is {_shown(spec.passes)}, not a positive integer")
+    if isinstance(spec, ExporterSpec):
+        _check_exporter(what, spec)
+
+
+def _check_exporter(what: str, spec: ExporterSpec) -> None:
+    if not SUFFIX.fullmatch(spec.suffix):
+        raise PluginError(f"{what}: suffix is {_shown(spec.suffix)}, not one such as '.onnx'")
+    precisions = spec.precisions
+    if not isinstance(precisions, tuple) or not precisions or not set(precisions) <= set(PRECISIONS):
+        raise PluginError(f"{what}: precisions is {_shown(precisions)}, not a tuple of {', '.join(PRECISIONS)}")
 
 
 def _check_family(family: Family) -> None:

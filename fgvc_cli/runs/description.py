@@ -24,6 +24,8 @@ FIELDS: Mapping[str, Any] = {
     "epoch": int,
     "taxonomy": Mapping[str, Any],
     "calibration": Mapping[str, Any],
+    "export": Mapping[str, Any],
+    "license": str,
 }
 TAXONOMY: Mapping[str, Any] = {"levels": Sequence[str], "ancestors": Mapping[str, Sequence[str]]}
 COMPONENT: Mapping[str, Any] = {"name": str, "distribution": str, "version": str, "options": Mapping[str, Any]}

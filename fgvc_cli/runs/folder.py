@@ -24,6 +24,8 @@ from fgvc_cli.settings import current
 LOCK_FILE = ".lock"
 """Locked by the process that trains into the folder."""
 MODEL_FILE = "model.safetensors"
+EXPORTED = "export"
+"""Folder of exported models in a run."""
 CONFIG_FILE = "config.toml"
 REPORT_FILE = "report.html"
 CONTENTS = (
@@ -37,6 +39,7 @@ CONTENTS = (
     "samples",
     "evaluation",
     "calibration",
+    EXPORTED,
     "explanation",
     "trackers",
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,6 +21,7 @@ from fgvc_cli.files import replacing
 from fgvc_cli.options import as_toml, build
 from fgvc_cli.registry import Component, Registry, get_registry
 from fgvc_cli.runs.description import check_description
+from fgvc_cli.runs.exported import exported_classifier, exporter_of, is_exported, open_exported
 from fgvc_cli.runs.folder import MODEL_FILE
 from fgvc_cli.specs import HeadSpec, Kind
 
@@ -228,11 +230,16 @@ def save_calibration(file: Path, calibration: Mapping[str, Any], tensors: Mappin
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return the metadata of a model file or of the one in a run folder: components, classes, preprocessing, dataset.
 
+    An exported file has the metadata too, except what concerns training.
+
     Raises:
         FgvcError: it is missing, damaged or of a later format.
     """
     file = model_file(Path(path))
-    document = load_document(file)
+    return _checked(load_document(file) if exporter_of(file) is None else open_exported(file).document, file)
+
+
+def _checked(document: Any, file: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else None
         raise FgvcError(f"{file} was written by another version of fgvc (format {found!r:.40}): update fgvc")
@@ -263,12 +270,16 @@ def read_taxonomy(path: str | Path) -> Taxonomy | None:
 
 
 def load_classifier(path: str | Path, device: Any = "cpu", cls: type[C] = Classifier) -> C:  # type: ignore[assignment]
-    """Load the classifier of a run folder or a `model.safetensors` as a `cls`, in evaluation mode.
+    """Load the classifier of a run folder, a `model.safetensors` or an exported file as a `cls`, in evaluation mode.
 
     Raises:
         FgvcError: it does not exist, is damaged, or needs a component that is not installed.
     """
     file = model_file(Path(path))
+    if exporter_of(file) is not None:
+        model = open_exported(file)
+        with _described(file):
+            return exported_classifier(file, model, _preprocessing(_checked(model.document, file)), cls).to(device)
     classifier = _build(file, cls)
     state, _ = load(file)
     load_state(classifier, state, file)
@@ -284,6 +295,9 @@ def resize_classifier(classifier: Classifier, file: Path, image_size: int) -> Cl
         UsageError: the backbone or the head does not support that.
         FgvcError: the file is missing or damaged.
     """
+    if is_exported(classifier):
+        size = classifier.preprocessing.image_size
+        raise UsageError(f"{file} is exported for images of {size} px and cannot take {image_size} px")
     resized = _build(file, Classifier, image_size)
     here, there = classifier.state_dict(), resized.state_dict()
     of_images = {f"head.{name}" for name in getattr(resized.head, "resizable", ())}  # of a fitted head, at any size
@@ -308,22 +322,33 @@ def _build(file: Path, cls: type[C], image_size: int | None = None) -> C:
     """Build the classifier of a model file with random weights; `image_size`: None for its own."""
     document = read_metadata(file)
     registry = get_registry()
-    try:
-        values = current("preprocessing", document["preprocessing"])
-        preprocessing = Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+    with _described(file):
+        preprocessing = _preprocessing(document)
         if image_size is not None:
             preprocessing = preprocessing.at_size(image_size)
         backbone_component, backbone_options = _component("backbone", document, registry, file)
         head_component, head_options = _component("head", document, registry, file)
         backbone = build_backbone(backbone_component, backbone_options, preprocessing.image_size)
         head = build_head(head_component, head_options, backbone, len(document["classes"]))
+        return cls(backbone, head, document["classes"], preprocessing)
+
+
+def _preprocessing(document: dict[str, Any]) -> Preprocessing:
+    values = current("preprocessing", document["preprocessing"])
+    return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+@contextmanager
+def _described(file: Path) -> Iterator[None]:
+    """Turn errors from a description that lacks something into a line that names the file."""
+    try:
+        yield
     except (KeyError, TypeError) as error:
         raise FgvcError(f"{file} is damaged: its metadata lacks {error}. Train again, or restore the file.") from error
     except (ValueError, OverflowError) as error:
         if isinstance(error, FgvcError):
             raise
         raise FgvcError(f"{file} is damaged: its metadata is invalid: {error}. Train again, or restore it.") from error
-    return cls(backbone, head, document["classes"], preprocessing)
 
 
 def load_state(classifier: Classifier, state: dict[str, Any], file: Path) -> None:

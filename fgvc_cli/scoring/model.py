@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from fgvc_cli.contracts import Classifier, Split
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch
 from fgvc_cli.devices import Precision, is_out_of_memory, loader_workers, pick_device, resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
-from fgvc_cli.runs.folder import MODEL_FILE, find_run
+from fgvc_cli.runs.exported import exporter_of
+from fgvc_cli.runs.folder import CONFIG_FILE, EXPORTED, MODEL_FILE, find_run
 from fgvc_cli.runs.model_file import load_classifier
 from fgvc_cli.scoring.calibration.novelty import captured_features
 from fgvc_cli.scoring.calibration.stored import Calibration, find_calibration
@@ -149,13 +150,32 @@ def run_of(model_file: Path) -> Path:
     return model_file.parent if model_file.name == MODEL_FILE else model_file
 
 
-def load(model_file: Path, inference: InferenceSettings) -> ReadyClassifier:
+def folder_of(model_file: Path) -> Path:
+    """Return the folder whose settings name the dataset: that of the file, or the run that it was exported into."""
+    folder = model_file.parent
+    into_run = folder.name == EXPORTED and (folder.parent / CONFIG_FILE).is_file()
+    return folder.parent if into_run else folder
+
+
+def load(model_file: Path, inference: InferenceSettings, exported: bool = False) -> ReadyClassifier:
     """Load a classifier onto its device.
+
+    Args:
+        model_file: of a run, or an exported one.
+        inference: the settings.
+        exported: whether an exported model will do, which computes scores and has no layers.
 
     Raises:
         FgvcError: the file is damaged, or a component that it needs is not installed.
-        UsageError: this machine has no such device, or it does not support the precision.
+        UsageError: this machine has no such device, it does not support the precision, or the model is exported.
     """
+    if exporter_of(model_file) is not None:
+        if not exported:
+            raise UsageError(
+                f"{model_file} is an exported model, which computes scores and nothing else; give the run that it was "
+                "exported from"
+            )
+        inference = _on_cpu(inference, model_file)
     device = pick_device(inference.device)
     precision = resolve_precision(inference.precision, device)
     classifier: Classifier = load_classifier(model_file, device)
@@ -166,3 +186,19 @@ def load(model_file: Path, inference: InferenceSettings) -> ReadyClassifier:
     classes = len(classifier.class_names)
     calibration = find_calibration(model_file, classes, views.names) if inference.calibrated else None
     return ReadyClassifier(classifier, model_file, precision, inference.batch_size, workers, views, calibration)
+
+
+def _on_cpu(inference: InferenceSettings, model_file: Path) -> InferenceSettings:
+    """Return the settings for an exported model, whose precision is that of the file.
+
+    Raises:
+        UsageError: they ask for another device or precision.
+    """
+    if inference.device not in ("auto", "cpu"):
+        raise UsageError(f"`device={inference.device}`: {model_file} is an exported model, which runs on the CPU here")
+    if inference.precision not in ("auto", "fp32"):
+        raise UsageError(
+            f"`precision={inference.precision}`: {model_file} is an exported model, whose precision was chosen by "
+            "`fgvc export`"
+        )
+    return replace(inference, device="cpu", precision="fp32")

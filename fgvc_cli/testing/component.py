@@ -27,6 +27,7 @@ ARGUMENTS: dict[Kind, tuple[str, ...]] = {
     "dataset": ("request", "options"),
     "explainer": ("options",),
     "tracker": ("options",),
+    "exporter": ("options",),
 }
 """Keyword arguments that the host passes to the target of each kind."""
 

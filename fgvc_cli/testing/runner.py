@@ -36,7 +36,8 @@ def contract(
     built-in components that the component has to work with.
 
     Args:
-        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "recipe" or "study".
+        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "recipe" or
+            "study".
         name: its name: "bilinear", "fgvc-bilinear:bilinear", "timm/resnet18".
         options: values to set over the component's defaults; small ones make the checks fast.
         data: folder or file that a dataset is read from (None: a small generated one).

@@ -4,6 +4,7 @@ from fgvc_cli import (
     BackboneSpec,
     DatasetSpec,
     ExplainerSpec,
+    ExporterSpec,
     Family,
     HeadSpec,
     OptimizerSpec,
@@ -53,6 +54,11 @@ def fgvc_explainers():
 @hookimpl
 def fgvc_trackers():
     return specs("tracker", TrackerSpec)
+
+
+@hookimpl
+def fgvc_exporters():
+    return specs("exporter", ExporterSpec, suffix=".flawed")
 
 
 def files(kind, spec_type, folder):

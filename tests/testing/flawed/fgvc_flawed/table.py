@@ -141,6 +141,15 @@ tracker | hopeful | handles interruption and resuming | Hopeful |
 tracker | early | writes nothing before started() | Early |
 tracker | sprawling | writes only to its own folder | Sprawling |
 tracker | popping | does not modify its arguments | Popping |
+exporter | shifted | computes the scores of the classifier | Shifted |
+exporter | fixed | computes the scores of the classifier | Fixed | for 1 images
+exporter | coarse | writes every precision of its spec | Coarse | (int8)
+exporter | nameless | returns the document | Nameless |
+exporter | sidecar | writes one file | Sidecar | weights.bin
+exporter | awake | does not change the network | Awake | mode of
+exporter | trusting | refuses damaged files | Trusting | an FgvcError
+exporter | chatty | its script predicts the same | Chatty | separated by tabs
+exporter | crashing | its script predicts the same | Crashing | a script that runs
 recipe | no-toml | can be parsed |  |
 recipe | no-head | components are registered |  |
 recipe | no-option | settings are valid |  |
@@ -188,6 +197,7 @@ SPECS = {
     "optimizer open": {"base": "sgd"},
     "dataset leaking": {"reads_folder": True},
     "explainer knowing": {"baseline": True},
+    "exporter coarse": {"precisions": ("fp32", "int8")},
     "head silent": {"summary": ""},
     "head no-help": {"options": "fgvc_flawed.options:NoHelp"},
     "head thawed": {"options": "fgvc_flawed.options:Thawed"},
