@@ -290,6 +290,8 @@ def _description(ready: ReadyClassifier) -> dict[str, Any]:
     components = {kind: document["components"][kind] for kind in ("backbone", "head")}
     license = _license(ready.classifier, document)
     recorded = {name: document[name] for name in RECORDED if name in document}
+    if calibration := recorded.get("calibration"):
+        recorded["calibration"] = {**calibration, "dataset": {**calibration.get("dataset", {}), "data": None}}
     return {**recorded, "components": components, **({"license": license} if license else {})}
 
 

@@ -202,7 +202,7 @@ def save_classifier(path: Path, classifier: Classifier | Mapping[str, Tensor], d
 
 
 def load_calibration(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Return the calibration in a model file and its tensors by name; None without one.
+    """Return the calibration in a model file and its tensors by name (none in an exported file); None without one.
 
     Raises:
         FgvcError: the file is missing, damaged or of a later format.
@@ -211,7 +211,7 @@ def load_calibration(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | N
     if document is None:
         return None
     prefix = f"{CALIBRATION}."
-    tensors, _ = load(file, prefix=prefix)
+    tensors, _ = load(file, prefix=prefix) if exporter_of(file) is None else ({}, None)
     return document, {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 

@@ -12,7 +12,7 @@ from fgvc_cli import option
 class OnnxOptions:
     """Options of `onnx`."""
 
-    opset: int = option(20, "version of the ONNX operators", minimum=1)
+    opset: int = option(18, "version of the ONNX operators", minimum=1)
     quantization: Literal["auto", "static", "dynamic"] = option(
         "auto",
         "with int8: static measures the range of activations on images, dynamic computes it for each input and "

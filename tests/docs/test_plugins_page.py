@@ -31,6 +31,7 @@ LISTED = {
     "dataset": {"orchids"},
     "explainer": {"gradient"},
     "tracker": {"mlflow"},
+    "exporter": {"packed"},
     "recipe": {"quick"},
     "study": {"pim-widths"},
 }
@@ -107,7 +108,7 @@ def test_every_hook_has_a_section_with_its_signature_and_an_example(page, hook):
 def test_sections_and_tables_name_existing_hooks_and_methods(page):
     text = page(PAGE).text
     assert sorted(re.findall(r"^### `(\w+)", text, re.MULTILINE)) == sorted(HOOKS)
-    for kind in ("backbone", "head", "dataset", "explainer"):
+    for kind in ("backbone", "head", "dataset", "explainer", "exporter"):
         base = getattr(contracts, kind.capitalize())
         for row in page(PAGE).rows(next(line for line in text.splitlines() if line.startswith(f"### `fgvc_{kind}s("))):
             for method, arguments in re.findall(r"`(\w+)\((.*?)\)", row[0]):
@@ -207,7 +208,8 @@ def test_contract_test_of_the_page(page, site):
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("backbone", "plain"), ("backbone", "plain/2"), ("optimizer", "nadam"), ("optimizer", "shaken"),
-     ("dataset", "orchids"), ("explainer", "gradient"), ("recipe", "quick"), ("head", "bilinear")],
+     ("dataset", "orchids"), ("explainer", "gradient"), ("exporter", "packed"), ("recipe", "quick"),
+     ("head", "bilinear")],
 )  # fmt: skip
 def test_components_fulfill_their_contracts(site, kind, name):
     results = {str(check): check.result() for check in contract(kind, name, partners=False)}

@@ -21,6 +21,7 @@ NAMES = {
     "optimizer": "amsgrad",
     "dataset": "stripes",
     "explainer": "input-gradient",
+    "exporter": "packed-program",
 }
 
 

@@ -63,12 +63,15 @@ def test_they_train_and_explain_together(scaffolds, fgvc, tmp_path, monkeypatch)
     assert trained.exit_code == 0, trained.stderr
     components = json.loads(trained.stdout)["components"]
     assert {kind: record["name"] for kind, record in components.items()} == {
-        kind: name for kind, name in names.items() if kind != "explainer"
+        kind: name for kind, name in names.items() if kind not in ("explainer", "exporter")
     }
     given = ["runs/first/samples", "--run", "runs/first", "--explainer", names["explainer"], "--occlude"]
     explained = fgvc("explain", *given, "--device", "cpu")
     assert explained.exit_code == 0, explained.stderr
     assert list(tmp_path.glob("*.explain.png"))
+    exported = fgvc("export", "runs/first", "--format", names["exporter"], "--json")
+    assert exported.exit_code == 0, exported.stderr
+    assert json.loads(exported.stdout)["check"]["same_class"] == 1.0
 
 
 @pytest.mark.slow
