@@ -133,7 +133,7 @@ def same_scores(exporter: ExporterUnderTest) -> None:
     expect_near(exporter, exporter.spec.precisions[0])
 
 
-@CHECKS("writes every precision of its spec", "`fgvc export --precision` offers them.")
+@CHECKS("writes every precision of its spec", "`fgvc export` offers them.")
 def precisions(exporter: ExporterUnderTest) -> None:
     """In the other precisions."""
     others = exporter.spec.precisions[1:]
