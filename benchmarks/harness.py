@@ -67,9 +67,9 @@ def relative_distance(ours: nn.Module, theirs: nn.Module, start: Mapping[str, Te
     return max(difference for difference, _ in found) / max(change for _, change in found)
 
 
-def make_classifier(backbone: str, head: str, image_size: int, device: torch.device) -> Classifier:
+def make_classifier(backbone: str, head: str, image_size: int, device: torch.device, seed: int = 0) -> Classifier:
     """Build a classifier with default options and random weights, in training mode."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     registry = get_registry()
     body, top = registry.find("backbone", backbone), registry.find("head", head)
     built = build_backbone(body, body.options_type()(), image_size)

@@ -457,6 +457,7 @@ class _ExplainOptions(TypedDict, total=False):
     steps: int
     explainer: str
     target: str
+    versus: str | None
     cover: str
     cover_area: float | None
     cover_threshold: float | None
@@ -486,6 +487,7 @@ def explain(
     steps: int = 1,
     explainer: str = "gradcam",
     target: str = "predicted",
+    versus: str | None = None,
     cover: str = "mean",
     cover_area: float | None = None,
     cover_threshold: float | None = None,
@@ -506,6 +508,7 @@ def explain(
         steps: number of occlusion steps.
         explainer: name of the explainer.
         target: class to explain: "predicted", "true" (files in a folder named after their class) or a class name.
+        versus: name of a class to compare with: maps explain the difference of the two scores.
         cover: fill of masked pixels: "mean", "blur" or "gray".
         cover_area: fraction of the image that a step masks; the default is 0.2.
         cover_threshold: mask pixels with saliency at or above this value instead.
@@ -546,6 +549,7 @@ def explain(
         target,
         masking if occlude else None,
         steps if occlude else 0,
+        versus,
     )
     found = [ImageExplanation(explained) for batch in explaining for explained in batch]
     _refuse_failures(explaining.failures)

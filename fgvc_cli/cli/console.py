@@ -236,6 +236,36 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(_plain(document), indent=2, ensure_ascii=not utf8, allow_nan=False) + "\n")
 
 
+class JsonDocument:
+    """One JSON document on standard output, written piece by piece: some values, then a list item by item.
+
+    Args:
+        head: the values before the list.
+        name: of the list.
+    """
+
+    def __init__(self, head: Mapping[str, Any], name: str) -> None:
+        before = "".join(f"{json.dumps(key)}: {_json(value)},\n  " for key, value in head.items())
+        sys.stdout.write(f"{{\n  {before}{json.dumps(name)}: [")
+        self._separator = "\n    "
+
+    def add(self, item: Any) -> None:
+        """Write an item of the list."""
+        sys.stdout.write(self._separator + _json(item))
+        self._separator = ",\n    "
+
+    def close(self, tail: Mapping[str, Any]) -> None:
+        """Write the end of the list, the values after it, and the end of the document."""
+        end = "]" if self._separator == "\n    " else "\n  ]"
+        after = "".join(f",\n  {json.dumps(key)}: {_json(value)}" for key, value in tail.items())
+        sys.stdout.write(f"{end}{after}\n}}\n")
+        sys.stdout.flush()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), allow_nan=False)
+
+
 def progress(description: str, total: int | None, unit: str = "images") -> AbstractContextManager[Progress]:
     """Show progress on standard error; see `fgvc_cli.progress.progress`.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +13,7 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import component_names, option
+from fgvc_cli.cli.console import JsonDocument
 from fgvc_cli.cli.tables import figure_table, next_lines
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted, percent, quoted
@@ -59,6 +62,14 @@ def explain(
     target: Annotated[
         str, option(EXPLAINING, "Class to explain: predicted, true (labeled images only), or the name of a class.")
     ] = "predicted",
+    versus: Annotated[
+        str | None,
+        option(
+            EXPLAINING,
+            "Name of a class to compare with: why this class and not that one. Images only.",
+            default=False,
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         option(
@@ -124,6 +135,8 @@ def explain(
 
     For images: draw a panel of each, the photograph and its saliency map.
 
+    With --versus CLASS: draw the maps of both classes and of what tells them apart.
+
     With --occlude: test whether the prediction survives when the most salient pixels are masked.
 
     Over a dataset: measure how faithful the saliency maps are.
@@ -143,6 +156,8 @@ def explain(
     }  # fmt: skip
     of_test = {"--steps": steps, "--cover": cover, "--cover-area": cover_area, "--cover-threshold": cover_threshold}
     _check_options(bool(images), of_dataset, of_test, occlude)
+    if versus is not None and not images:
+        raise UsageError("--versus compares two classes in the pictures of IMAGES, not over a dataset; give images")
     if differ and len(set(run or [])) != 2:
         raise UsageError("--differ compares two runs; name them with --run A --run B")
     if cover_area is not None and cover_threshold is not None:
@@ -154,8 +169,8 @@ def explain(
     models = list(dict.fromkeys(map(find_model, run))) if run else [find_model(None)]
     if images:
         explain_images(
-            images, models, explainers, settings, target, masking if occlude else None, steps or 1, inference, out,
-            force, json,
+            images, models, explainers, settings, target, versus, masking if occlude else None, steps or 1, inference,
+            out, force, json,
         )  # fmt: skip
         return
     from fgvc_cli.config.run_config import dataset_settings
@@ -203,6 +218,7 @@ def explain_images(
     explainers: Sequence[str],
     settings: Mapping[str, Any],
     target: str,
+    versus: str | None,
     masking: Masking | None,
     steps: int,
     inference: InferenceSettings,
@@ -226,11 +242,12 @@ def explain_images(
 
     built = make_explainers(explainers, settings, get_registry())
     found, failures = find_inputs(paths)
-    images = [path for path in found if path in paths or not path.name.lower().endswith(PANEL_SUFFIX)]
+    named = set(paths)
+    images = [path for path in found if path in named or not path.name.lower().endswith(PANEL_SUFFIX)]
     panels = dict(zip(map(str, images), panel_files(images, out, force), strict=True))
     runs = [load(model, inference) for model in models]
     inputs = [InputImage(str(path), path, true_class(path, runs[0].classifier.class_names)) for path in images]
-    explanations = ImageExplanations(runs, built, inputs, target, masking, steps if masking else 0, failures)
+    explanations = ImageExplanations(runs, built, inputs, target, masking, steps if masking else 0, versus, failures)
     for ready in runs:
         console.note(f"run        {ready.run}")
     for line in dict.fromkeys(line for ready in runs for e in built for line in e.notes(ready.classifier)):
@@ -243,6 +260,7 @@ def explain_images(
         "runs": [str(ready.run) for ready in runs],
         "explainers": [{"name": e.name, "options": dict(e.options)} for e in built],
         "target": target,
+        **({} if versus is None else {"versus": versus}),
         "occlusion": None if masking is None else {**vars(masking), "steps": steps},
     }
     writer, explained = ExplanationWriter(request, json), 0
@@ -301,28 +319,34 @@ def explain_dataset(request: DatasetExplanationRequest, json: bool) -> None:
 
 
 class ExplanationWriter:
-    """Writes explained images to standard output: tables one by one, or one JSON document at the end.
+    """Writes explained images to standard output: tables, or one JSON document, image by image.
 
     Args:
         request: the settings, at the start of the JSON document.
         json: whether to write the document instead of tables.
+
+    Nothing of an image is kept but its name.
     """
 
     def __init__(self, request: Mapping[str, Any], json: bool) -> None:
-        self._request, self._json = request, json
-        self._documents: list[dict[str, Any]] = []
-        self._survived: dict[str, list[bool]] = {}
+        self._request, self._document = request, JsonDocument(request, "images") if json else None
+        self._count, self._first = 0, ("", Path())
+        self._survived: dict[str, Counter[bool]] = {}
 
     def image(self, explained: ExplainedImage, picture: Path) -> None:
         """Write an explained image and the path of its picture."""
         from fgvc_cli.explaining.explanation import decision_sentence
 
-        self._documents.append({**explained.as_json(), "picture": str(picture)})
+        if not self._count:
+            self._first = explained.input.name, picture
+        self._count += 1
         labeled = list(zip(explained.labels(), explained.explanations, strict=True))
         for label, explanation in labeled:
             if explanation.survived is not None:
-                self._survived.setdefault(label, []).append(explanation.survived)
-        if self._json:
+                self._survived.setdefault(label, Counter())[explanation.survived] += 1
+        if self._document is not None:
+            self._document.add({**explained.as_json(), "picture": str(picture)})
+            sys.stdout.flush()
             return
         out, true_class = console.out(), explained.input.true_class
         known = f"   true class: {true_class}" if true_class else ""
@@ -333,26 +357,26 @@ class ExplanationWriter:
                 prefix = f"{label}: " if len(labeled) > 1 else ""
                 out.print(prefix + decision_sentence(explanation, true_class), soft_wrap=True)
         out.print(f"picture: {quoted(str(picture))}\n", soft_wrap=True)
+        sys.stdout.flush()  # so that a killed process leaves what was explained
 
     def close(self, failures: Mapping[str, str]) -> None:
-        """Write the end: the JSON document, or in how many images the prediction survived and the next commands."""
-        if self._json:
+        """Write the end: of the JSON document, or in how many images the prediction survived and the next commands."""
+        if self._document is not None:
             failed = [{"image": image, "reason": reason} for image, reason in failures.items()]
-            console.print_json({**self._request, "images": self._documents, "failures": failed})
-        elif self._documents:
+            self._document.close({"failures": failed})
+        elif self._count:
             for line in self._closing_lines():
                 console.out().print(line, soft_wrap=True)
 
     def _closing_lines(self) -> list[str]:
         lines = []
-        if len(self._documents) > 1:
+        if self._count > 1:
             for label, survived in self._survived.items():
                 prefix = f"{label}: " if len(self._survived) > 1 else ""
-                lines.append(f"{prefix}The prediction survived in {sum(survived)} of {len(survived)} images.")
-            folder = Path(self._documents[0]["picture"]).parent
-            lines.append(f"pictures: {len(self._documents)} in {quoted(str(folder.absolute()))}/")
+                lines.append(f"{prefix}The prediction survived in {survived[True]} of {survived.total()} images.")
+            lines.append(f"pictures: {self._count} in {quoted(str(self._first[1].parent.absolute()))}/")
         occluded = self._request["occlusion"] is not None
-        commands = next_commands(self._documents[0]["image"], self._request["runs"], occluded)
+        commands = next_commands(self._first[0], self._request["runs"], occluded)
         return lines + next_lines(commands)
 
 
@@ -379,17 +403,20 @@ def image_table(explained: ExplainedImage) -> Table:
         "of the true class": true_class is not None,
         "map of": other_target,
         "its probability": other_target,
+        "versus": any(e.contrast for e in explanations),
+        "of versus": any(e.contrast for e in explanations),
     }
-    words = ("explained by", "predicted", "map of")
+    words = ("explained by", "predicted", "map of", "versus")
     table = figure_table(*(name if name in words else f"{name}:" for name, is_shown in columns.items() if is_shown))
     for label, explanation in zip(explained.labels(), explanations, strict=True):
         for number, step in enumerate(explanation.steps):
-            cells = _cells(label if number == 0 else "", number, step)
+            other = explanation.contrast[1] if explanation.contrast and number == 0 else None
+            cells = _cells(label if number == 0 else "", number, step, other)
             table.add_row(*(cell for cell, is_shown in zip(cells, columns.values(), strict=True) if is_shown))
     return table
 
 
-def _cells(label: str, number: int, step: OcclusionStep) -> list[str]:
+def _cells(label: str, number: int, step: OcclusionStep, versus: OcclusionStep | None) -> list[str]:
     return [
         label,
         str(number),
@@ -399,4 +426,6 @@ def _cells(label: str, number: int, step: OcclusionStep) -> list[str]:
         percent(step.true_probability),
         step.target,
         percent(step.target_probability),
+        "" if versus is None else versus.target,
+        percent(None if versus is None else versus.target_probability),
     ]

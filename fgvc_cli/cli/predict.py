@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,12 +78,18 @@ def predict(
             else PredictionTable(found, [*class_names, *([] if names is None else names.texts)])
         )
     count, total = 0, len(found) + len(failures)
-    with console.progress("predict", len(found)) as bar:
-        for predictions in Predictions(ready, found, top_k, failures, names):
-            writer.batch(predictions)
-            bar.advance(len(predictions))
-            count += len(predictions)
-    writer.close(failures)
+    try:
+        with console.progress("predict", len(found)) as bar:
+            for predictions in Predictions(ready, found, top_k, failures, names):
+                writer.batch(predictions)
+                sys.stdout.flush()  # so that a killed process leaves what was predicted
+                bar.advance(len(predictions))
+                count += len(predictions)
+    except KeyboardInterrupt:
+        console.note(f"interrupted after {count} of {counted(len(found), 'image')}")
+        raise typer.Exit(130) from None
+    finally:
+        writer.close(failures)
     if count == 0:
         raise FgvcError("no image could be classified, see above")
     if failures:
@@ -167,20 +172,17 @@ class PredictionCsv:
 
 
 class PredictionJson:
-    """One JSON document, written piece by piece: the run, a prediction for each image, and the failures."""
+    """One JSON document: the run, a prediction for each image, and the failures."""
 
     def __init__(self, run: Path) -> None:
-        sys.stdout.write(f'{{\n  "run": {json.dumps(str(run))},\n  "predictions": [')
-        self._separator = "\n    "
+        self._document = console.JsonDocument({"run": str(run)}, "predictions")
 
     def batch(self, predictions: Sequence[Prediction]) -> None:
         """Write an object per image."""
         for prediction in predictions:
-            sys.stdout.write(self._separator + json.dumps(prediction.as_json()))
-            self._separator = ",\n    "
+            self._document.add(prediction.as_json())
 
     def close(self, failures: Mapping[str, str]) -> None:
         """Write the failures and the end of the document."""
         failed = [{"image": image, "reason": reason} for image, reason in failures.items()]
-        end = "]" if self._separator == "\n    " else "\n  ]"
-        sys.stdout.write(f'{end},\n  "failures": {json.dumps(failed)}\n}}\n')
+        self._document.close({"failures": failed})

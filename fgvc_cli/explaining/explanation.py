@@ -15,6 +15,7 @@ from torch import Tensor
 from fgvc_cli.contracts import Preprocessing, Split
 from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.errors import UsageError, did_you_mean
+from fgvc_cli.explaining.contrast import check_class_specific, difference
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.explaining.masking import Masking, StepBatch, fill_image, occlusion_steps
 from fgvc_cli.formatting import percent
@@ -84,7 +85,8 @@ class Explanation:
         explainer: its name.
         preprocessing: how the run's classifier crops the image.
         fill: uint8 S,S,3, the crop fully masked.
-        steps: the unmasked image, then the occlusion steps.
+        steps: the unmasked image, then the occlusion steps; of the difference of two classes, if compared.
+        contrast: if two classes are compared: the unmasked image with the map of the class and of the other class.
     """
 
     run: str
@@ -92,6 +94,7 @@ class Explanation:
     preprocessing: Preprocessing
     fill: np.ndarray
     steps: Sequence[OcclusionStep]
+    contrast: tuple[OcclusionStep, OcclusionStep] | None = None
 
     @property
     def saliency(self) -> np.ndarray:
@@ -150,10 +153,17 @@ class ExplainedImage:
                     "explainer": explanation.explainer,
                     "looks": [step.as_json(number) for number, step in enumerate(explanation.steps)],
                     "survived": explanation.survived,
+                    **_contrast_json(explanation.contrast),
                 }
                 for explanation in self.explanations
             ],
         }
+
+
+def _contrast_json(contrast: tuple[OcclusionStep, OcclusionStep] | None) -> dict[str, Any]:
+    if contrast is None:
+        return {}
+    return {"versus": contrast[1].target, "versus_probability": round(contrast[1].target_probability, 6)}
 
 
 def decision_sentence(explanation: Explanation, true_class: str | None) -> str:
@@ -218,10 +228,11 @@ class ImageExplanations:
         target: the class to explain: "predicted" (at each step), "true" or the name of a class.
         masking: how to mask the most salient pixels; None: no occlusion test.
         steps: number of occlusion steps; 0 without `masking`.
+        versus: name of a class to compare with: maps explain the difference of the scores; None: no comparison.
         failures: why an image was skipped, by name; complete after the iteration.
 
     Raises:
-        UsageError: an explainer cannot explain a run, or a run does not have the target class.
+        UsageError: an explainer cannot explain a run or compare classes, or a run does not have a class.
     """
 
     runs: Sequence[ReadyClassifier]
@@ -230,6 +241,7 @@ class ImageExplanations:
     target: str = PREDICTED
     masking: Masking | None = None
     steps: int = 0
+    versus: str | None = None
     failures: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -243,6 +255,12 @@ class ImageExplanations:
         elif self.target != PREDICTED:
             for ready in self.runs:
                 class_index(self.target, ready.classifier.class_names, "target")
+        if self.versus is not None:
+            check_class_specific(self.explainers, self.versus)
+            for ready in self.runs:
+                class_index(self.versus, ready.classifier.class_names, "versus")
+            if self.target == self.versus:
+                raise UsageError(f"`versus={self.versus}` is the class to explain itself; name another one")
 
     def __iter__(self) -> Iterator[list[ExplainedImage]]:
         """Yield the explained images batch by batch, in order; images that cannot be read are skipped."""
@@ -254,7 +272,7 @@ class ImageExplanations:
                 for explainer in self.explainers
             ]
             explained = [ExplainedImage(im, [e[i] for e in explanations], self.masking) for i, im in enumerate(images)]
-            yield [image for image in explained if self._is_finite(image)]
+            yield [image for image in explained if self._is_usable(image)]
 
     def _batches(self) -> Iterator[tuple[list[int], list[Tensor]]]:
         """Yield the positions of images that every run could read, and their pixels for each run."""
@@ -290,19 +308,32 @@ class ImageExplanations:
             wanted = [image.true_class or "" if self.target == TRUE else self.target for image in images]
             targets = torch.tensor([class_index(name, names, "target") for name in wanted])
         masking = self.masking or Masking()
+        contrasts: Sequence[tuple[OcclusionStep, OcclusionStep] | None] = [None] * len(images)
+        if self.versus is not None:
+            versus = class_index(self.versus, names, "versus")
+            (own,) = occlusion_steps(explainer, ready, pixels, targets, masking, 0)
+            (other,) = occlusion_steps(explainer, ready, pixels, torch.full_like(own.targets, versus), masking, 0)
+            contrasts = list(zip(_per_image(own, names, images), _per_image(other, names, images), strict=True))
+            explainer, targets = difference(explainer, versus), own.targets
         batches = occlusion_steps(explainer, ready, pixels, targets, masking, self.steps if self.masking else 0)
         steps = [_per_image(batch, names, images) for batch in batches]
         fills = fill_image(pixels, masking.fill).permute(0, 2, 3, 1).cpu().numpy()
         preprocessing = ready.classifier.preprocessing
         return [
-            Explanation(str(ready.run), explainer.name, preprocessing, fill, list(of_image))
-            for fill, of_image in zip(fills, zip(*steps, strict=True), strict=True)
+            Explanation(str(ready.run), explainer.name, preprocessing, fill, list(of_image), contrast)
+            for fill, of_image, contrast in zip(fills, zip(*steps, strict=True), contrasts, strict=True)
         ]
 
-    def _is_finite(self, image: ExplainedImage) -> bool:
-        if all(np.isfinite(step.probability) for e in image.explanations for step in e.steps):
+    def _is_usable(self, image: ExplainedImage) -> bool:
+        steps = [step for e in image.explanations for step in e.steps]
+        if not all(np.isfinite(step.probability) for step in steps):
+            self.failures[image.input.name] = "the classifier's scores are not finite"
+        elif any(step.target == self.versus for step in steps):
+            self.failures[image.input.name] = (
+                f"{self.versus} is the {self.target} class itself; compare with another one"
+            )
+        else:
             return True
-        self.failures[image.input.name] = "the classifier's scores are not finite"
         logger.warning(f"skipping {image.input.name}: {self.failures[image.input.name]}")
         return False
 

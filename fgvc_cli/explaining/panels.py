@@ -125,12 +125,22 @@ Block = list[Tile]
 def blocks(explained: ExplainedImage, photograph: PILImage) -> list[list[Block]]:
     """Return the blocks of each explanation: a picture and the saliency map over it, for each occlusion step.
 
-    Without occlusion steps the photograph is drawn once, and each saliency map is a block.
+    Without occlusion steps the photograph is drawn once, and each saliency map is a block. If two classes are compared,
+    the maps of the other class and of the difference are the second block.
     """
     several = len(explained.explanations) > 1
     labels = explained.labels() if several else ["saliency map"]
     true_class = explained.input.true_class
     labeled = list(zip(labels, explained.explanations, strict=True))
+    fill = "" if explained.masking is None else explained.masking.fill
+    if any(e.contrast for e in explained.explanations):
+        return [
+            [
+                *_contrast_blocks(e, photograph, true_class, label if several else ""),
+                *(_block(e, step, photograph, fill, true_class, label, several) for step in range(1, len(e.steps))),
+            ]
+            for label, e in labeled
+        ]
     if explained.masking is None:
         plain = Tile("photograph", photograph)
         maps = [
@@ -138,11 +148,31 @@ def blocks(explained: ExplainedImage, photograph: PILImage) -> list[list[Block]]
             for label, e in labeled
         ]
         return [[[plain]], *([[tile]] for tile in maps)] if several else [[[plain, *maps]]]
-    fill = explained.masking.fill
     return [
         [_block(e, step, photograph, fill, true_class, label, several) for step in range(len(e.steps))]
         for label, e in labeled
     ]
+
+
+def _contrast_blocks(explanation: Explanation, photograph: PILImage, true_class: str | None, label: str) -> list[Block]:
+    """Return the photograph and the map of the class, and the maps of the other class and of the difference."""
+    assert explanation.contrast is not None
+    own, other = explanation.contrast
+    maps = [saliency_tile(photograph, explanation, step) for step in (own, other, explanation.steps[0])]
+    of_other = CaptionLine("map of", percent(other.target_probability), other.target)
+    why, suffix = _of_difference((own, other)), f", {label}" if label else ""
+    return [
+        [Tile("photograph", photograph), Tile(f"saliency map{suffix}", maps[0], _first_caption(own, true_class))],
+        [
+            Tile(f"the other class{suffix}", maps[1], [of_other, *_zero_note(other)]),
+            Tile(f"why not the other{suffix}", maps[2], [why, *_zero_note(explanation.steps[0])]),
+        ],
+    ]
+
+
+def _of_difference(contrast: tuple[OcclusionStep, OcclusionStep]) -> CaptionLine:
+    own, other = contrast
+    return CaptionLine("map of the difference", "", f"{own.target}, not {other.target}")
 
 
 def _block(
@@ -163,6 +193,8 @@ def _block(
     whose = f", {label}" if is_one_of_several else ""  # last, because a long name may be truncated
     title = f"step {number}: {percent(step.masked)} masked ({fill}){whose}"
     target = CaptionLine("map of", percent(step.target_probability), step.target)
+    if explanation.contrast is not None:
+        target = _of_difference(explanation.contrast)
     return [
         Tile(title, masked_tile(photograph, explanation, step), _caption(verb, step, true_class)),
         Tile(f"step {number}: {label}", saliency, [target, *_zero_note(step)]),
@@ -227,7 +259,7 @@ def draw_panel(explained: ExplainedImage) -> PILImage:
     Raises:
         ImageError: the photograph can no longer be read.
     """
-    tiles = 2 * sum(len(e.steps) for e in explained.explanations)
+    tiles = 2 * sum(len(e.steps) + (e.contrast is not None) for e in explained.explanations)
     photograph = open_photograph(explained.input.source, min(LONGEST_SIDE, math.isqrt(PANEL_PIXELS // tiles)))
     rows = [
         [tile for block in row for tile in block]

@@ -228,3 +228,54 @@ def test_figures_are_printed_even_if_drawing_is_interrupted(fgvc, bee_run, tmp_p
     result = fgvc("explain", *arguments)
     assert result.exit_code == 130 and "Faithfulness" in result.stdout
     assert len(list((tmp_path / "figures/gallery").iterdir())) == 1
+
+
+def test_why_one_class_and_not_another(fgvc, bee_run, photos):
+    """This classifier ignores the image, so its maps are flat, but everything else of the comparison is there."""
+    result = fgvc("explain", "photos", "--run", bee_run, "--versus", "ant", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0 and document["versus"] == "ant"
+    (explanation,) = document["images"][0]["explanations"]
+    assert (explanation["versus"], explanation["versus_probability"]) == ("ant", pytest.approx(0.3, abs=1e-5))
+    assert explanation["looks"][0]["explained"] == "bee"
+    result = fgvc("explain", "photos/two.jpg", "--run", bee_run, "--versus", "ant", "--occlude", "--force")
+    assert "ant" in result.stdout and "30.0 %" in result.stdout
+    with Image.open("two.explain.png") as picture:
+        assert picture.width * picture.height > 4 * 256 * 199  # four pictures of 270 x 210
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["photos", "--versus", "bees"], "--versus bees: the run has no such class. Did you mean 'bee'?"),
+        (["photos", "--versus", "ant", *RANDOM], "--versus ant: the maps of random are the same for every class"),
+        (["--split", "test", "--versus", "ant"], "--versus compares two classes in the pictures of IMAGES"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused(fgvc, bee_run, photos, arguments, reason):
+    result = fgvc("explain", *arguments, "--run", bee_run)
+    assert result.exit_code == 2 and reason in result.stderr and len(result.stderr.splitlines()) <= 2
+
+
+def test_images_of_the_class_to_compare_with_are_skipped(fgvc, bee_run, photos):
+    result = fgvc("explain", "photos", "--run", bee_run, "--versus", "bee")
+    assert result.exit_code == 1 and "bee is the predicted class itself" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["explain", "predict"])
+def test_an_interruption_leaves_a_whole_document(fgvc, bee_run, photos, command, monkeypatch):
+    from fgvc_cli.cli.console import JsonDocument
+
+    added = JsonDocument.add
+
+    def interrupted(document, item):
+        added(document, item)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JsonDocument, "add", interrupted)
+    more = RANDOM if command == "explain" else []
+    result = fgvc(command, "photos", "--run", bee_run, "--json", *more)
+    assert result.exit_code == 130
+    document = json.loads(result.stdout)
+    assert len(document["images" if command == "explain" else "predictions"]) == 1
+    assert "interrupted after" in result.stderr and "of 2 images" in result.stderr
