@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from fgvc_cli.errors import UsageError
+from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.launch import usable_cores
 
 Precision = Literal["fp32", "bf16"]
@@ -76,7 +76,8 @@ def resolve_precision(wanted: str, device: torch.device) -> Precision:
         return "fp32"
     if wanted == "bf16":
         return "bf16"
-    raise UsageError(f"`precision={wanted}`: use auto, fp32 or bf16")
+    hint = did_you_mean(wanted, ("auto", "fp32", "bf16"))
+    raise UsageError(f"`precision={wanted}`: use auto, fp32 or bf16{hint and '.' + hint}")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

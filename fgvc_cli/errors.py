@@ -44,10 +44,20 @@ RENAMED = {
 }
 """Current names of settings, values and components by former name."""
 
+UNSUPPORTED = {
+    "fp16": "fp16 needs loss scaling, which no optimizer here does; bf16 has the range of fp32 and needs none",
+}
+"""Why values that other programs know are not supported."""
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the closest known names, or an empty string; former names are recognized."""
+    """Return `" Did you mean 'x'?"` for the closest known names, or an empty string.
+
+    Former names and unsupported ones are recognized.
+    """
     known = list(known)
+    if name in UNSUPPORTED and name not in known:
+        return f" {UNSUPPORTED[name]}"
     if RENAMED.get(name) in known:
         return f" It was renamed to '{RENAMED[name]}'."
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.55)

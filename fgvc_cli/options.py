@@ -50,6 +50,10 @@ class OptionInfo:
     maximum: float | None = None
 
 
+LARGEST = 2**63 - 1
+"""Largest integer that torch and NumPy take, and default bound of every option."""
+
+
 def option(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
     """Return a dataclass field with a default and a help text.
 
@@ -57,7 +61,7 @@ def option(default: Any, help: str, *, minimum: float | None = None, maximum: fl
         default: value without a setting; must be immutable.
         help: one line that says what the option does, with the unit.
         minimum: lower bound of a number, or of each number of a list.
-        maximum: upper bound.
+        maximum: upper bound; of integers, `LARGEST` if None.
     """
     return dataclasses.field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum})
 
@@ -170,6 +174,8 @@ def _violated(value: Any, info: OptionInfo) -> str:
         if (low is not None and number < low) or (high is not None and number > high):
             bounds = [(f"at least {low}", low), (f"at most {high}", high)]
             return " and ".join(text for text, bound in bounds if bound is not None)
+        if isinstance(number, int) and abs(number) > LARGEST:
+            return f"at most {LARGEST}"
     return ""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from fgvc_cli.errors import UsageError
 from fgvc_cli.formatting import expanded, parse_bytes
 
 ALL_PLUGINS = "all"
@@ -102,20 +103,23 @@ class Settings:
         """Return a copy with one setting of `VARIABLES` parsed from the text of a variable or an option.
 
         Raises:
-            UsageError: the cache limit is not a size.
+            UsageError: the cache limit is not a size, or a folder is a file.
         """
         if name.endswith("_plugins"):
             return self.changed(origin, **{name: tuple(part.strip() for part in text.split(",") if part.strip())})
         if name == "cache_limit":
             return self.changed(origin, cache_limit=parse_bytes(text, origin))
-        return self.changed(origin, **{name if name == "runs" else f"{name}_given": expanded(text)})
+        folder = expanded(text)
+        if folder.is_file():
+            raise UsageError(f"{origin} {text} is a file; name a folder")
+        return self.changed(origin, **{name if name == "runs" else f"{name}_given": folder})
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from environment variables; an empty variable counts as not set.
 
     Raises:
-        UsageError: FGVC_CACHE_LIMIT is not a size.
+        UsageError: FGVC_CACHE_LIMIT is not a size, or a folder is a file.
     """
     environment = os.environ if environment is None else environment
     settings = Settings()

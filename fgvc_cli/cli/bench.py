@@ -10,6 +10,7 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.common_options import option
 from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
+from fgvc_cli.config.train_options import MANY
 
 EXAMPLE = "fgvc bench --backbone swin_t --head linear --head pim --optimizer sgd"
 COMPARE_EXAMPLE = "fgvc bench compare bench/before/ bench/after/"
@@ -76,7 +77,7 @@ def measure(
             metavar="N|max",
         ),
     ] = None,
-    classes: Annotated[int, option(HOW, "Number of classes of the head.", min=2)] = 100,
+    classes: Annotated[int, option(HOW, "Number of classes of the head.", min=2, max=1_000_000)] = 100,
     recipe: Annotated[
         str, common.component_option("recipe", HOW, "Recipe: named settings to start from.", "scratch")
     ] = "scratch",
@@ -84,7 +85,11 @@ def measure(
     seconds: Annotated[
         float | None,
         option(
-            HOW, "Time limit for each measurement; one round is always timed.", default="10 on CUDA, else 2", min=0.01
+            HOW,
+            "Time limit for each measurement; one round is always timed.",
+            default="10 on CUDA, else 2",
+            min=0.01,
+            max=86_400,
         ),
     ] = None,
     device: common.Device = "auto",
@@ -192,8 +197,10 @@ def _parsed(batch_size: str | None) -> int | Literal["max"] | None:
     """Parse a batch size: a number or "max"."""
     if batch_size is None or batch_size == "max":
         return batch_size  # type: ignore[return-value]
-    if not batch_size.isdecimal() or int(batch_size) < 1:
+    if not batch_size.isdecimal() or not 1 <= int(batch_size[:20]) <= MANY:
         from fgvc_cli.errors import UsageError
 
-        raise UsageError(f"--batch-size {batch_size}: expected a number of images, or max for as many as fit")
+        raise UsageError(
+            f"--batch-size {batch_size}: expected a number of images up to {MANY}, or max for as many as fit"
+        )
     return int(batch_size)

@@ -40,12 +40,18 @@ def show_comparison(comparison: Comparison, sort: str = "top1", group: str = "no
 
 def _why_several(comparison: Comparison) -> str:
     """Return why there is more than one table."""
-    if comparison.notes:
+    why = {
+        "images": "These runs were evaluated on different images",
+        "classes": "These runs know different classes, so that their figures on the same images differ in difficulty",
+        "": "These runs were trained on different data",
+    }[comparison.evaluated_on]
+    if comparison.notes:  # of runs with the same classes, evaluated on the same images
+        why += ", or trained on different data" * bool(comparison.evaluated_on)
         return (
-            "These runs were trained or evaluated on different images; compare rows only within a table. "
-            "(--allow-changed-data: one table for runs that were trained on different images.)"
+            f"{why}; compare rows only within a table. "
+            "(--allow-changed-data: one table for runs that were trained on different data.)"
         )
-    return "These runs were evaluated on different images; compare rows only within a table."
+    return f"{why}; compare rows only within a table."
 
 
 def show_files(written: Sequence[Path], study: Path | None) -> None:

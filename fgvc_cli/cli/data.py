@@ -140,7 +140,7 @@ def check(
     set_: Settings = None,
     exclude: Exclude = None,
     workers: Annotated[
-        int, typer.Option(min=-1, help="Number of processes that decode; -1: one per core, 0: none.")
+        int, typer.Option(min=-1, max=512, help="Number of processes that decode; -1: one per core, 0: none.")
     ] = -1,
     json: Json = False,
 ) -> None:

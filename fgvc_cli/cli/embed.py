@@ -47,7 +47,7 @@ def embed(
         option(NETWORK, "With --backbone: auto, imagenet, none, a file, or a published tag.", default="auto"),
     ] = None,
     image_size: Annotated[
-        int | None, option(NETWORK, "With --backbone: side of the images in pixels.", default="224", min=16)
+        int | None, option(NETWORK, "With --backbone: side of the images in pixels.", default="224", min=16, max=8192)
     ] = None,
     offline: Annotated[bool, option(NETWORK, "Download nothing.", "--offline")] = False,
     device: common.Device = "auto",

@@ -10,6 +10,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.common_options import option
+from fgvc_cli.config.train_options import MAX_SEED
 from fgvc_cli.errors import UsageError
 
 EXAMPLE = "fgvc evaluate runs/RUN --data other-photos/"
@@ -52,9 +53,12 @@ def evaluate(
         int | None, option(SHARPNESS, "Maximum number of images, balanced across classes.", default="128", min=1)
     ] = None,
     points: Annotated[
-        int | None, option(SHARPNESS, "Number of points along each side of the plane, odd.", default="13", min=3)
+        int | None,
+        option(SHARPNESS, "Number of points along each side of the plane, odd.", default="13", min=3, max=1001),
     ] = None,
-    seed: Annotated[int | None, option(SHARPNESS, "Seed of the random directions.", default="0", min=0)] = None,
+    seed: Annotated[
+        int | None, option(SHARPNESS, "Seed of the random directions.", default="0", min=0, max=MAX_SEED)
+    ] = None,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,

@@ -82,7 +82,7 @@ def explain(
         bool,
         option(OCCLUSION, "Mask the most salient pixels, predict again, and explain the new prediction.", "--occlude"),
     ] = False,
-    steps: Annotated[int | None, option(OCCLUSION, "Number of occlusion steps.", default="1", min=1)] = None,
+    steps: Annotated[int | None, option(OCCLUSION, "Number of occlusion steps.", default="1", min=1, max=1000)] = None,
     cover: Annotated[
         str | None,
         option(OCCLUSION, "Fill of masked pixels: mean (the mean color of the image), blur or gray.", default="mean"),

@@ -19,7 +19,7 @@ from fgvc_cli.registry import Component, Registry, get_registry
 from fgvc_cli.registry.compatibility import partners
 from fgvc_cli.registry.lookup import check_kind
 from fgvc_cli.settings import Settings
-from fgvc_cli.specs import KINDS, ComponentSpec
+from fgvc_cli.specs import KINDS, ComponentSpec, Kind
 
 OWN_TEXT = {
     "strides": "strides of its feature maps",
@@ -125,6 +125,10 @@ def _print_options(where: str, options: list[dict[str, Any]]) -> None:
     console.out().print(table)
 
 
+def _knows(registry: Registry, kind: Kind, name: str) -> bool:
+    return any(name in (component.name, component.reference) for component in registry.components(kind))
+
+
 EXAMPLE = "fgvc show head pim"
 
 
@@ -149,6 +153,8 @@ def show(
         console.print_json(document) if as_json else print_settings(document)
         return
     registry = get_registry()
+    if kind not in KINDS and (named := [each for each in KINDS if _knows(registry, each, kind)]):
+        raise UsageError(f"'{kind}' is a {named[0]}: fgvc show {named[0]} {kind}")
     checked = check_kind(kind)
     if name is None:
         known = ", ".join(component.name for component in registry.components(checked)) or "none"

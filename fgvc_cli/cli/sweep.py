@@ -14,6 +14,7 @@ from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import component_names, option
 from fgvc_cli.cli.tables import figure_table
+from fgvc_cli.config.train_options import MAX_SEED
 from fgvc_cli.errors import UsageError
 from fgvc_cli.formatting import counted, duration_text, percent, quoted
 
@@ -148,7 +149,7 @@ def sweep(
     seeds: Annotated[
         int | None, option(COMBINED, "Number of seeds per combination.", default="1", min=1, max=1000)
     ] = None,
-    seed: Annotated[int | None, option(COMBINED, "First seed.", default="by recipe", min=0)] = None,
+    seed: Annotated[int | None, option(COMBINED, "First seed.", default="by recipe", min=0, max=MAX_SEED)] = None,
     config: Annotated[
         Path | None, option(COMBINED, "Study file; component names select among its combinations.")
     ] = None,
@@ -177,7 +178,7 @@ def sweep(
     precision: Annotated[str | None, common.setting("train.precision", SHARED, "auto")] = None,
     compile_: Annotated[bool, common.setting("train.compile", SHARED, False)] = False,
     workers: Annotated[int | None, common.setting("train.workers", SHARED, "-1")] = None,
-    jobs: Annotated[int, option(STUDY, "Runs to train at a time, each on its own GPU.", min=1)] = 1,
+    jobs: Annotated[int, option(STUDY, "Runs to train at a time, each on its own GPU.", min=1, max=512)] = 1,
     out: Annotated[Path | None, option(STUDY, "Folder of the study.", default="a new one under runs/")] = None,
     resume: Annotated[Path | None, option(STUDY, "Study folder to resume, however it ended.")] = None,
     retry_failed: Annotated[bool, option(STUDY, "With --resume: retry failed runs.", "--retry-failed")] = False,

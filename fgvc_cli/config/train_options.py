@@ -62,26 +62,34 @@ class TrainOptions:
     cosine_over: Literal["rest", "all"] = option(
         "rest", "steps that the cosine spans: those after the warm-up, or all (it then ends above zero)"
     )
-    step_epochs: int = option(10, "with schedule=step: epochs between two drops of the learning rate", minimum=1)
+    step_epochs: int = option(
+        10, "with schedule=step: epochs between two drops of the learning rate", minimum=1, maximum=MANY
+    )
     step_factor: float = option(
         0.1, "with schedule=step: factor of each drop of the learning rate", minimum=0, maximum=1
     )
-    warmup_epochs: float = option(0.0, "epochs of linear learning-rate warm-up", minimum=0)
-    warmup_steps: int = option(0, "updates of linear learning-rate warm-up, instead of warmup_epochs", minimum=0)
+    warmup_epochs: float = option(0.0, "epochs of linear learning-rate warm-up", minimum=0, maximum=MANY)
+    warmup_steps: int = option(
+        0, "updates of linear learning-rate warm-up, instead of warmup_epochs", minimum=0, maximum=MANY
+    )
     freeze: Literal["none", "half", "all"] | int = option(
         "none", "what to freeze of the backbone: none, all, or the stem and half or so many of its stages", minimum=1
     )
-    freeze_epochs: int = option(0, "epochs after which frozen stages are unfrozen; 0: never", minimum=0)
+    freeze_epochs: int = option(0, "epochs after which frozen stages are unfrozen; 0: never", minimum=0, maximum=MANY)
     unfreeze_epochs: int = option(
         0,
         "epochs between unfreezing one stage and the next, deepest first (gradual unfreezing); 0: all at once",
         minimum=0,
+        maximum=MANY,
     )
     batch_norm: Literal["batch", "fixed"] = option(
         "batch", "statistics in the backbone's batch norms: of each batch, or fixed at those of its initial weights"
     )
     lora_rank: int = option(
-        0, "rank of low-rank adapters (LoRA) that train in place of the backbone's weights; 0: none", minimum=0
+        0,
+        "rank of low-rank adapters (LoRA) that train in place of the backbone's weights; 0: none",
+        minimum=0,
+        maximum=4096,
     )
     lora_alpha: float = option(16.0, "adapters are scaled by lora_alpha / lora_rank", minimum=0.001)
     lora_layers: Literal["linear", "linear+conv"] = option(
@@ -126,8 +134,11 @@ class TrainOptions:
         0,
         "last epochs whose weights are averaged; the average is saved if it is better on validation data; 0: none",
         minimum=0,
+        maximum=MANY,
     )
-    patience: int = option(0, "epochs without a better validation top-1 before training stops; 0: never", minimum=0)
+    patience: int = option(
+        0, "epochs without a better validation top-1 before training stops; 0: never", minimum=0, maximum=MANY
+    )
     min_delta: float = option(0.001, "smallest gain in top-1, a fraction, that counts for patience", minimum=0)
     val_fraction: float = option(
         0.15, "fraction of the training images held out if the dataset has no validation split", minimum=0, maximum=0.9
@@ -214,9 +225,9 @@ class AugmentOptions:
         "training crop: random (position only), resized (size and aspect ratio too), center (as in evaluation)",
     )
     scale_min: float = option(0.25, "minimum area of a resized crop, as a fraction", minimum=0.01, maximum=1)
-    padding: int = option(0, "black pixels added on each side before a random crop", minimum=0)
+    padding: int = option(0, "black pixels added on each side before a random crop", minimum=0, maximum=8192)
     flip: float = option(0.5, "probability of a horizontal flip", minimum=0, maximum=1)
-    randaugment_operations: int = option(2, "number of RandAugment operations per image", minimum=1)
+    randaugment_operations: int = option(2, "number of RandAugment operations per image", minimum=1, maximum=100)
     randaugment_magnitude: int = option(9, "magnitude of RandAugment operations, 0 to 30", minimum=0, maximum=30)
     color_jitter: float = option(
         0.0, "maximum relative change of brightness, contrast and saturation; 0: off", minimum=0, maximum=1

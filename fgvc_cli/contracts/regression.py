@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fgvc_cli.errors import FgvcError
+
 GRID = tuple(10 ** (-k / 2) for k in range(2, 11))
 """Strengths of the L2 penalty to choose from, strongest first: 0.1 to 1e-5."""
 
@@ -24,6 +26,9 @@ TOLERANCE = 1e-5
 
 ITERATIONS = 500
 """Maximum number of L-BFGS iterations."""
+
+
+DIVERGED = "the logistic regression has no finite loss: the embedding has values that are NaN or too large"
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,9 @@ def fit_linear(
         val_features, val_labels: held-out M,D and M; without them, `DEFAULT_L2` is used unless one strength is given.
         l2: strengths to choose from: the objective is the mean cross entropy plus l2 / 2 times the squared norm of the
             weight of the standardized features (scikit-learn's C is 1 / (N l2)).
+
+    Raises:
+        FgvcError: the loss is not finite: the features are not, or nearly exceed the range of their type.
     """
     dtype = torch.promote_types(features.dtype, torch.float32)
     mean, std = features.to(dtype).mean(dim=0), features.to(dtype).std(dim=0, correction=0)
@@ -85,7 +93,8 @@ def fit_linear(
             best, worse = (*fitted, strength), 0
         elif (worse := worse + 1) == WORSE:
             break
-    assert best is not None
+    if best is None:
+        raise FgvcError(DIVERGED)
     return LinearFit(*best, losses)
 
 
@@ -109,7 +118,8 @@ def _minimize(x: Tensor, labels: Tensor, start: Tensor, l2: float) -> Tensor:
         residual = (log_p.exp() - targets) / len(x)  # gradient with respect to the logits
         layer.grad = torch.cat([residual.T @ x + l2 * weight, residual.sum(dim=0)[:, None]], dim=1)
         value = -(log_p * targets).sum() / len(x) + 0.5 * l2 * weight.square().sum()
-        assert math.isfinite(float(value))
+        if not math.isfinite(float(value)):
+            raise FgvcError(DIVERGED)
         return value
 
     optimizer.step(loss)

@@ -65,8 +65,10 @@ class SharpnessSettings:
         for name, radius in (("rho", self.rho), ("adaptive_rho", self.adaptive_rho)):
             if radius is not None and not 0 < radius <= MAX_RADIUS:
                 raise UsageError(f"`{name}={radius:g}`: must be above 0 and at most {MAX_RADIUS:g}")
-        if self.points < 3 or self.points % 2 == 0:
-            raise UsageError(f"`points={self.points}`: must be an odd number from 3, so that one is at the weights")
+        if not 3 <= self.points <= 1001 or self.points % 2 == 0:
+            raise UsageError(
+                f"`points={self.points}`: must be an odd number from 3 to 1001, so that one is at the weights"
+            )
         if self.limit < 1:
             raise UsageError(f"`limit={self.limit}`: must be at least 1")
 

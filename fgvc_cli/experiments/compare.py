@@ -53,6 +53,8 @@ def select_runs(paths: Sequence[Path]) -> RunSelection:
         else:
             found = [find_run(path)]
             if not found[0].finished:
+                if not found[0].config_file.is_file():
+                    raise FgvcError(f"{found[0].path} has a model, but no results of a training to compare")
                 raise FgvcError(f"{found[0].path} is not finished; resume the run (`resume={found[0].path}`)")
         for run in found:
             runs.setdefault(run.path.resolve(), run)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fgvc_cli.config.renamed import current_document
 from fgvc_cli.data.identity import DataIdentity
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY, EvaluationSummary, read_predictions
+from fgvc_cli.specs import HeadSpec
+
+NO_OPTIMIZER = "none"
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class ComparedRun:
 
     Attributes:
         config: settings by section, as in `config.toml`.
-        optimizer: name, with that of its base: `sam over sgd`.
+        optimizer: name, with that of its base: `sam over sgd`; "none" for a head that is fitted at once.
         minutes: training time, over all resumptions.
         images_per_second: training throughput, the median over the epochs; None without epochs.
         parameters: numbers of "backbone", "head" and "total".
@@ -81,7 +86,7 @@ class ComparedRun:
             "restore it, or train again",
             backbone=lambda: str(components["backbone"]["name"]),
             head=lambda: str(components["head"]["name"]),
-            optimizer=lambda: optimizer_title(components["optimizer"]),
+            optimizer=lambda: optimizer_title(components),
             seed=lambda: int(training.seed),
             minutes=lambda: training.seconds / 60,
             images_per_second=lambda: training.images_per_second,
@@ -151,10 +156,17 @@ def _checked(file: Path, remedy: str, **values: Callable[[], Any]) -> dict[str, 
     return found
 
 
-def optimizer_title(component: Mapping[str, Any]) -> str:
-    """Return the name of an optimizer, with that of its base: "sam over sgd"."""
-    base = f" over {component['base']['name']}" if "base" in component else ""
-    return f"{component['name']}{base}"
+def optimizer_title(components: Mapping[str, Any]) -> str:
+    """Return the name of the optimizer in the record of a run's components, with that of its base: "sam over sgd".
+
+    It is "none" if the head is fitted at once.
+    """
+    head, optimizer = components["head"], components["optimizer"]
+    with suppress(FgvcError):  # its plugin is no longer installed
+        if cast(HeadSpec, get_registry().find("head", f"{head['distribution']}:{head['name']}").spec).fitted:
+            return NO_OPTIMIZER
+    base = f" over {optimizer['base']['name']}" if "base" in optimizer else ""
+    return f"{optimizer['name']}{base}"
 
 
 def _images_id(keys: Iterable[str], classes: Iterable[str]) -> str:

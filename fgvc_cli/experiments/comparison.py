@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_cli.errors import UsageError, did_you_mean
-from fgvc_cli.experiments.compared_run import ComparedRun
+from fgvc_cli.experiments.compared_run import NO_OPTIMIZER, ComparedRun
 from fgvc_cli.experiments.folder import FailedRun
 from fgvc_cli.experiments.statistics import Difference, compact_letters, differences
 from fgvc_cli.scoring.results import EvaluationSummary
@@ -99,7 +99,7 @@ class Row:
     @property
     def title(self) -> str:
         """The names of the components."""
-        return f"{self.backbone} + {self.head} + {self.optimizer}"
+        return " + ".join([self.backbone, self.head, *[self.optimizer] * (self.optimizer != NO_OPTIMIZER)])
 
     def as_json(self, settings: Mapping[str, str], letters: str) -> dict[str, Any]:
         """Return the JSON object of the row, with the settings in which it differs; docs/studies.md lists its keys."""
@@ -172,7 +172,8 @@ def _data_notes(runs: Sequence[ComparedRun]) -> list[str]:
 
 def _settings(run: ComparedRun) -> dict[str, Any]:
     """Return the settings that define the trained model, by dotted name."""
-    sections = {name: run.config.get(name, {}) for name in (*COMPONENTS, *SHARED)}
+    unused = ("optimizer", "augment") if run.optimizer == NO_OPTIMIZER else ()
+    sections = {name: run.config.get(name, {}) for name in (*COMPONENTS, *SHARED) if name not in unused}
     return dict(
         _flatten(
             {
@@ -295,6 +296,15 @@ class Comparison:
     failed: tuple[FailedRun, ...] = ()
     unfinished: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def evaluated_on(self) -> str:
+        """What the tables differ in, of what their runs were evaluated on: "images", "classes", or "" if in nothing."""
+        firsts = [table.rows[0].runs[0] for table in self.tables]
+        keys = [sorted([*run.correct, *run.evaluation.failures]) for run in firsts]
+        images = {(run.dataset, run.evaluation.split, *of) for run, of in zip(firsts, keys, strict=True)}
+        classes = {tuple(sorted(row.name for row in run.evaluation.per_class)) for run in firsts}
+        return "images" if len(images) > 1 else "classes" if len(classes) > 1 else ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON document; docs/studies.md lists its keys."""

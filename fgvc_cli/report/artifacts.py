@@ -77,8 +77,8 @@ class RunRecord:
 
     @property
     def optimizer(self) -> str:
-        """Name of the optimizer, with that of its base: "sam over sgd"."""
-        return optimizer_title(self.summary.components["optimizer"])
+        """Name of the optimizer, with that of its base: "sam over sgd"; "none" if the head is fitted at once."""
+        return optimizer_title(self.summary.components)
 
 
 @dataclass

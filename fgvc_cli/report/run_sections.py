@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fgvc_cli.experiments.compared_run import NO_OPTIMIZER
 from fgvc_cli.formatting import duration_text, quoted
 from fgvc_cli.report.artifacts import RunRecord
 from fgvc_cli.report.detail_sections import (
@@ -101,7 +102,7 @@ def _training(record: RunRecord) -> Facts:
     rate = summary.images_per_second
     return [
         ("optimizer", record.optimizer),
-        ("options", _options(summary.components["optimizer"])),
+        ("options", "" if record.optimizer == NO_OPTIMIZER else _options(summary.components["optimizer"])),
         ("recipe", str(summary.recipe)),
         ("epochs", _epochs(summary)),
         ("batch size", str(batch or "")),

@@ -217,7 +217,8 @@ def check_out(out: Path, force: bool) -> None:
     if not out.exists() or (out.is_dir() and not (found := _contents(out))):
         return
     others = sorted(found - set(CONTENTS)) if out.is_dir() else [out.name]
-    if others or not (out / CONFIG_FILE).is_file():
+    from_model_file = (out / LOCK_FILE).is_file() and (out / MODEL_FILE).is_file()  # it has no settings
+    if others or not (from_model_file or (out / CONFIG_FILE).is_file()):
         what = f"has files that are not from a run ({others[0]})" if others else "is not a run folder"
         raise UsageError(f"`out={out}` exists and {what}; choose another folder")
     if not force:

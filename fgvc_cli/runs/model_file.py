@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgvc_cli.config.renamed import current
 from fgvc_cli.contracts import Backbone, Classifier, Head, Preprocessing, Taxonomy
@@ -283,7 +283,17 @@ def load_classifier(path: str | Path, device: Any = "cpu", cls: type[C] = Classi
     classifier = _build(file, cls)
     state, _ = load(file)
     load_state(classifier, state, file)
+    if wrong := not_finite(classifier):
+        raise FgvcError(f"{file} is damaged: {wrong}. Restore it, or train again.")
     return classifier.to(device).eval()
+
+
+def not_finite(module: nn.Module) -> str:
+    """Return which weights are NaN or infinite, as "3 of 96 values of head.bias are NaN or infinite"; "" if none is."""
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not (finite := value.isfinite()).all():
+            return f"{int((~finite).sum())} of {value.numel()} values of {name} are NaN or infinite"
+    return ""
 
 
 def resize_classifier(classifier: Classifier, file: Path, image_size: int) -> Classifier:

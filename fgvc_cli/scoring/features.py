@@ -194,10 +194,25 @@ class SplitFeatures:
         return Features({i: value.to(device).float() for i, value in kept.maps.items()}, embedding)
 
     def labeled(self, device: torch.device | str = "cpu") -> LabeledFeatures:
-        """Return the features and labels of all readable images, in memory on a device."""
+        """Return the features and labels of all readable images, in memory on a device.
+
+        Raises:
+            FgvcError: features of an image are not finite.
+        """
         indices = np.flatnonzero(self.readable)
         labels = torch.from_numpy(np.asarray(self.split.labels, dtype=np.int64)[indices])
-        return LabeledFeatures(self.batch(indices, device), labels.to(device))
+        features = self.batch(indices, device)
+        for value in (features.embedding, *features.maps.values()):
+            if value is None:
+                continue
+            finite = value.flatten(1).isfinite().all(dim=1)
+            if not finite.all():
+                first = self.split.keys[indices[int((~finite).nonzero()[0])]]
+                raise FgvcError(
+                    f"the features of {int((~finite).sum())} of {len(indices)} images in {self.split.name} are NaN or "
+                    f"infinite, such as those of {first}; choose other weights, or compute in fp32 (`precision=fp32`)"
+                )
+        return LabeledFeatures(features, labels.to(device))
 
     def close(self) -> None:
         """Close the cache, and allow others to remove it."""

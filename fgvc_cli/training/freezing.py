@@ -93,6 +93,15 @@ class Freezing:
                 if isinstance(module, _BatchNorm):
                     module.eval()
 
+    def ever_in_training_mode(self) -> list[nn.Module]:
+        """Return the modules that are in training mode in the last epoch, when the fewest are frozen."""
+        modes = {module: module.training for module in self.classifier.modules()}
+        self.train_mode(max(0, self.options.epochs - 1))
+        found = [module for module in modes if module.training]
+        for module, mode in modes.items():
+            module.training = mode
+        return found
+
     def notes(self) -> list[str]:
         """Return a line on what is frozen when."""
         options = self.options

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -34,6 +34,7 @@ from fgvc_cli.runs.results import SplitMetrics, TrainingSummary, ValMetrics
 from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
 from fgvc_cli.scoring.taxonomy import Tree
+from fgvc_cli.specs import HeadSpec
 from fgvc_cli.training import kept_features
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, TrackerCallback
 from fgvc_cli.training.distributed import Ranks, process_group
@@ -248,12 +249,12 @@ def resume(
     run = Run(path)
     if not run.config_file.is_file():
         raise FgvcError(f"`resume={path}`: not a run folder (it has no {run.config_file.name})")
-    if run.finished:
-        raise FgvcError(
-            f"`resume={path}`: the run is finished; for a longer one, train with `config={run.config_file}` and a "
-            "larger `epochs`"
-        )
     settings, recipe = read_run_config(run.config_file)
+    if run.finished:
+        longer = "" if _is_fitted(settings, registry) else " and a larger `epochs`, for a longer one"
+        raise FgvcError(
+            f"`resume={path}`: the run is finished; train a new one with `config={run.config_file}`{longer}"
+        )
     _check_trackers(settings, run, registry)
     with process_group() as ranks, training_lock(run.path) if ranks.first else nullcontext():
         if ranks.first:
@@ -272,6 +273,14 @@ def resume(
             data = _data_to_resume_with(run, data, allow_changed_data)
         job = prepare(plan, dataset, splits, ranks, run.state_file)
         return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
+
+
+def _is_fitted(settings: Layer, registry: Registry) -> bool:
+    """Return whether the head of a run is fitted at once, without epochs."""
+    try:
+        return cast(HeadSpec, registry.find("head", str(settings["head"]["name"])).spec).fitted
+    except (FgvcError, KeyError, TypeError):  # a plugin that is no longer installed, or a damaged file
+        return False
 
 
 def _data_to_resume_with(run: Run, now: DataIdentity, allow_changes: bool) -> DataIdentity:

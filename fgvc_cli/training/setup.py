@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.run_config import Choice, RunConfig, resolve
@@ -277,7 +278,6 @@ def prepare(
             lines.append(f"{into.title} has random weights and is not trained (`epochs=0`): its scores mean nothing")
         weights, notes = " ".join([weights, *(f"{line}." for line in lines)]), [*notes, *lines]
     classifier = Classifier(plan.backbone, head, dataset.class_names, preprocessing)
-    check_batch(classifier, train.batch_size)
     adapters = add_adapters(classifier, train)
     notes.extend([] if adapters is None else [adapters.note])
     formatted = classifier.to(device)
@@ -287,9 +287,10 @@ def prepare(
     if wants_channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
     freezing = Freezing(train, formatted)
+    check_batch(classifier, train.batch_size, freezing)
     optimizer = build_optimizer(config.optimizer, formatted, train.layer_decay)
     sizes = image_size_schedule(config, formatted)
-    notes.extend([*freezing.notes(), *sizes.notes()])
+    notes.extend([*freezing.notes(), *sizes.notes(), *_notes_on_rates(optimizer, freezing)])
     return Job(
         config,
         dataset,
@@ -360,6 +361,18 @@ def build_optimizer(choice: Choice, classifier: Classifier, layer_decay: float =
     return optimizer
 
 
+def _notes_on_rates(optimizer: Optimizer, freezing: Freezing) -> list[str]:
+    """Return a line if learning rates of 0 keep weights but not what else changes in training."""
+    backbone = set(freezing.classifier.backbone.modules())
+    adapting = [m for m in freezing.ever_in_training_mode() if isinstance(m, _BatchNorm) and m in backbone]
+    if optimizer.rates().get("backbone") != 0 or not adapting:
+        return []
+    return [
+        "the learning rate of the backbone is 0: its weights stay, but its batch-norm statistics adapt to the images; "
+        "`train.batch_norm=fixed` keeps these too"
+    ]
+
+
 def _by_layer(backbone: Backbone, decay: float) -> list[ParameterGroup]:
     """Return a parameter group for each layer, shallow first; the deepest one has the full learning rate.
 
@@ -382,14 +395,16 @@ def wants_channels_last(config: RunConfig, backbone: Backbone) -> bool:
     return wanted == "on" or (wanted == "auto" and backbone.info.channels_last)
 
 
-def check_batch(classifier: Classifier, batch_size: int) -> None:
-    """Refuse batches of one image if the classifier has batch normalization.
+def check_batch(classifier: Classifier, batch_size: int, freezing: Freezing | None = None) -> None:
+    """Refuse batches of one image if the classifier has batch normalization that does not keep its statistics.
 
     Raises:
         UsageError: the batch size is 1, and it has.
     """
-    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    if batch_size == 1 and any(isinstance(module, norms) for module in classifier.modules()):
+    if batch_size != 1 or isinstance(classifier.head, FittedHead):
+        return
+    modules: Iterable[nn.Module] = classifier.modules() if freezing is None else freezing.ever_in_training_mode()
+    if any(isinstance(module, _BatchNorm) for module in modules):
         raise UsageError(
             "`batch_size=1`: batch normalization cannot train on a single image; use `batch_size=2` or more and, if "
             "memory is short, a smaller `image_size`"

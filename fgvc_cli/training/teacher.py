@@ -16,7 +16,7 @@ from fgvc_cli.contracts.targets import with_teacher
 from fgvc_cli.data.splits import quoted_names
 from fgvc_cli.data.staging import probabilities
 from fgvc_cli.devices import Precision, autocast
-from fgvc_cli.errors import UsageError
+from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.runs.model_file import load_classifier, model_file
 
 
@@ -91,8 +91,11 @@ def load_teacher(options: TrainOptions, student: Classifier, head_name: str, pre
     if options.teacher is None:
         return None
     _check_head(student.head, head_name, options)
-    file = model_file(Path(options.teacher))
-    classifier: Classifier = load_classifier(file, student.device)
+    try:
+        file = model_file(Path(options.teacher))
+        classifier: Classifier = load_classifier(file, student.device)
+    except FgvcError as error:
+        raise FgvcError(f"`train.teacher={options.teacher}`: {error}") from error
     columns = _columns(classifier.class_names, student.class_names, options.teacher)
     if classifier.backbone.info.channels_last:
         classifier = classifier.to(memory_format=torch.channels_last)

@@ -19,4 +19,6 @@ class TimmOptions:
         None, "stochastic depth rate of the last block; none: the architecture's default", minimum=0.0, maximum=0.95
     )
     drop: float = option(0.0, "dropout rate on the embedding", minimum=0.0, maximum=0.95)
-    window: int = option(0, "Swin: side of the attention windows in tokens; 0: one that needs no padding", minimum=0)
+    window: int = option(
+        0, "Swin: side of the attention windows in tokens; 0: one that needs no padding", minimum=0, maximum=1024
+    )

@@ -12,9 +12,9 @@ from fgvc_cli import option
 class DemoOptions:
     """Options of `demo`."""
 
-    train: int = option(64, "training images per class", minimum=1)
-    val: int = option(16, "validation images per class", minimum=1)
-    test: int = option(25, "test images per class", minimum=1)
+    train: int = option(64, "training images per class", minimum=1, maximum=100_000)
+    val: int = option(16, "validation images per class", minimum=1, maximum=100_000)
+    test: int = option(25, "test images per class", minimum=1, maximum=100_000)
     size: int = option(128, "image side in pixels", minimum=32, maximum=1024)
     seed: int = option(0, "seed of the images, independent of the seed of the training", minimum=0)
 
@@ -59,12 +59,12 @@ class TableOptions:
         None, "column of image paths; usual names: path, file, filename, file_name, image, image_path"
     )
     label: str | None = option(None, "column of classes; usual names: label, class, class_name, category")
-    split: str | None = option(None, "column of splits; usual names: split, set, subset, partition, is_valid")
     parents: str | None = option(
         None,
         "columns of the classes' groups, such as genus,family; usual names: genus, family, order, phylum, kingdom, "
         "parent, supercategory, superclass, coarse_label",
     )
+    split: str | None = option(None, "column of splits; usual names: split, set, subset, partition, is_valid, fold")
     root: str | None = option(
         None, "folder that image paths are relative to, itself relative to the table's folder; none: the table's folder"
     )
@@ -112,5 +112,7 @@ class GroceryStoreOptions:
 class MammaliaOptions:
     """Options of `mammalia`, for class folders that are not divided into train/ and test/."""
 
-    test_images: int = option(10, "images per class held out as test if there is no train/; 0: none", minimum=0)
+    test_images: int = option(
+        10, "images per class held out as test if there is no train/; 0: none", minimum=0, maximum=1_000_000
+    )
     test_seed: int = option(42, "seed of their selection")

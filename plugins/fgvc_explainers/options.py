@@ -63,7 +63,7 @@ class SlidingWindowOptions:
         minimum=0.001,
     )
     fill: Literal["mean", "gray"] = option("mean", "fill color: the mean color of the image, or mid gray")
-    passes: int = option(64, "masked images per forward pass, which bounds the memory", minimum=1)
+    passes: int = option(64, "masked images per forward pass, which bounds the memory", minimum=1, maximum=1_000_000)
 
     def __post_init__(self) -> None:
         if self.stride > self.window:
@@ -78,4 +78,6 @@ class RandomOptions:
 
     seed: int = option(0, "seed of the maps", minimum=0, maximum=2**32 - 1)
     by: Literal["image", "position"] = option("image", "one map per image content, or per position in the batch")
-    grid: int = option(0, "cells per side, upsampled to the image as feature maps are; 0: a value per pixel", minimum=0)
+    grid: int = option(
+        0, "cells per side, upsampled to the image as feature maps are; 0: a value per pixel", minimum=0, maximum=8192
+    )

@@ -40,7 +40,7 @@ class PrototypesOptions:
 class KnnOptions:
     """Options of `knn`."""
 
-    k: int = option(20, "number of nearest training images that vote", minimum=1)
+    k: int = option(20, "number of nearest training images that vote", minimum=1, maximum=1_000_000)
     center: bool = option(True, "subtract the mean embedding of the training images before normalization")
     temperature: float = option(
         0.07, "a vote weighs exp(cosine similarity / temperature), as in the paper", minimum=0.001
@@ -55,16 +55,28 @@ class PimOptions:
         ValueError: `lambda_c` is 0, or `lambda_b`, `lambda_s` and `lambda_n` all are.
     """
 
-    fpn_size: int = option(512, "channels of the feature pyramid, the selector and the combiner", minimum=1)
-    num_selects: int | tuple[int, ...] = option(
-        32, "points selected on each map: one number for all maps, or a list, shallow map first", minimum=1
+    fpn_size: int = option(
+        512, "channels of the feature pyramid, the selector and the combiner", minimum=1, maximum=65_536
     )
-    maps: int = option(4, "number of feature maps, counted from the deepest; all of them if there are fewer", minimum=1)
+    num_selects: int | tuple[int, ...] = option(
+        32,
+        "points selected on each map: one number for all maps, or a list, shallow map first",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    maps: int = option(
+        4,
+        "number of feature maps, counted from the deepest; all of them if there are fewer",
+        minimum=1,
+        maximum=1_000_000,
+    )
     upsampling: Literal["auto", "bilinear", "tokens"] = option(
         "auto", "upsampling of deeper maps; tokens: a learned map over tokens; auto: tokens for transformers"
     )
-    joints_divisor: int = option(32, "selected points per joint of the combiner", minimum=1)
-    adjacency_divisor: int = option(4, "fpn_size divided by the channels of the combiner's q and k", minimum=1)
+    joints_divisor: int = option(32, "selected points per joint of the combiner", minimum=1, maximum=1_000_000)
+    adjacency_divisor: int = option(
+        4, "fpn_size divided by the channels of the combiner's q and k", minimum=1, maximum=1_000_000
+    )
     dropout: float = option(0.1, "dropout rate on the combined features", minimum=0.0, maximum=0.99)
     lambda_b: float = option(0.5, "weight of L_b, cross entropy of each map's mean logits", minimum=0.0)
     lambda_s: float = option(0.0, "weight of L_s, cross entropy of every selected point", minimum=0.0)
@@ -88,9 +100,13 @@ class CmalOptions:
         ValueError: `concat_weight` is 0.
     """
 
-    expert_width: int = option(512, "channels between an expert's 1x1 and its 3x3 convolution", minimum=1)
-    map_channels: int = option(1024, "channels of an expert's feature map and of its pooled vector", minimum=1)
-    hidden_width: int = option(512, "hidden width of each of the four classifiers", minimum=1)
+    expert_width: int = option(
+        512, "channels between an expert's 1x1 and its 3x3 convolution", minimum=1, maximum=65_536
+    )
+    map_channels: int = option(
+        1024, "channels of an expert's feature map and of its pooled vector", minimum=1, maximum=65_536
+    )
+    hidden_width: int = option(512, "hidden width of each of the four classifiers", minimum=1, maximum=65_536)
     norm_momentum: float = option(
         0.01, "batch-norm momentum of the experts' convolutions (0.1 in their classifiers)", minimum=0.0, maximum=1.0
     )

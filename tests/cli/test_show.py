@@ -140,3 +140,8 @@ def test_the_shell_completes_commands_kinds_and_names(monkeypatch):
     assert completed(monkeypatch, "fgvc show head pi") == ["pim"]
     assert completed(monkeypatch, "fgvc show backbone ti") == ["timm/"]
     assert completed(monkeypatch, "fgvc list-plugins --kind opt") == ["optimizer"]
+
+
+def test_the_kind_of_a_component_is_told():
+    result = run("show", "knn")
+    assert result.exit_code == 2 and "fgvc show head knn" in result.stderr

@@ -38,3 +38,21 @@ def test_fetch_without_network_is_one_line(fgvc, tmp_path: Path) -> None:
     failed = fgvc("weights", "fetch", "timm/test_resnet", "--offline", "--weights-root", str(tmp_path))
     assert failed.exit_code == 1 and "--offline forbids the download" in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_errors_advise_nothing_for_training(fgvc, tmp_path: Path) -> None:
+    partial = dict(list(timm.create_model("test_resnet").state_dict().items())[:40])
+    torch.save(partial, tmp_path / "partial.pth")
+    tries = (
+        ("import", tmp_path / "gone.pth"),
+        ("import", tmp_path),
+        ("import", tmp_path / "partial.pth"),
+        ("fetch", None),
+    )
+    for command, file in tries:
+        arguments = ("timm/test_resnet", "--offline") if file is None else (file, "--backbone", "timm/test_resnet")
+        failed = fgvc("weights", command, *arguments, "--weights-root", tmp_path / "root")
+        assert failed.exit_code == 1 and len(failed.stderr.strip().splitlines()) == 1
+        assert not any(word in failed.stderr for word in ("--weights ", "--set", "train.", "from scratch")), (
+            failed.stderr
+        )

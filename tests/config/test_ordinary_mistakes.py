@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 
 from fgvc_cli.config.run_config import user_settings
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
+from fgvc_cli.devices import resolve_precision
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.options import build, describe
 from fgvc_cli.registry import get_registry
+from fgvc_cli.settings import Settings
 from fgvc_cli.training.setup import draft
 
 VALUES = ("5", "-1", "true", '"x"', '""', "[]", "[1]", "{}", "{a=1}", "1979-05-27", "nan", "1" + 22 * "0", '"~no/x"')
@@ -48,6 +52,35 @@ def test_a_byte_order_mark_is_no_part_of_the_first_setting(tmp_path) -> None:
 def test_counts_that_cannot_be_meant_are_refused(setting) -> None:
     with pytest.raises(UsageError, match="at most"):
         draft([{"train": setting}], None, get_registry())
+
+
+def test_no_option_takes_a_count_without_bound() -> None:
+    registry = get_registry()
+    types = [TrainOptions, AugmentOptions]
+    for kind in ("head", "optimizer", "dataset", "explainer", "tracker"):
+        types += [component.options_type() for component in registry.components(kind)]
+    types.append(registry.find("backbone", "timm/test_resnet").options_type())
+    for options in types:
+        for info in describe(options):
+            if "int" in info.type.split(" or "):
+                with pytest.raises(UsageError, match=rf"x\.{info.name}=\d+: must be .*at most"):
+                    build(options, {info.name: 10**23}, "x")
+
+
+def test_fp16_is_refused_with_the_reason() -> None:
+    for refused in (
+        lambda: draft([{"train": {"precision": "fp16"}}], None, get_registry()),
+        lambda: resolve_precision("fp16", torch.device("cpu")),
+    ):
+        with pytest.raises(UsageError, match="loss scaling"):
+            refused()
+
+
+@pytest.mark.parametrize("name", ["runs", "data_root", "weights_root", "cache"])
+def test_a_folder_of_the_program_is_no_file(tmp_path, name) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is a file"):
+        Settings().parsed(name, str(tmp_path / "file"), "--option")
 
 
 @pytest.mark.parametrize(("data", "words"), [("~nouser/x", "home folder"), ("", "empty"), ("a\udcff", "UTF-8")])

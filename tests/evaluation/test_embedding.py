@@ -13,6 +13,7 @@ import fgvc_cli as fgvc
 from fgvc_cli.data.images import read_image
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.embedding_files import WRITERS, check_path, embedding_file
+from fgvc_cli.experiments.compare import select_runs
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.testing.tiny import write_folder
 from fgvc_cli.training.classes import find_classes
@@ -132,3 +133,13 @@ def test_what_cannot_be_added_is_refused(photos: Path, runs: dict[str, Run], tmp
     with pytest.raises(FgvcError, match="plum"):
         fgvc.add_classes(run, [tmp_path / "plum"], out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_classes_are_added_to_a_lone_model_file(runs: dict[str, Run], photos: Path, tmp_path: Path) -> None:
+    lone = tmp_path / "lone.safetensors"
+    lone.write_bytes(runs["knn"].model_file.read_bytes())
+    for _ in range(2):  # it may be replaced like a run
+        run = fgvc.add_classes(lone, [photos / "all" / "train" / "red"], out=tmp_path / "new", force=True)
+    assert fgvc.load(run).class_names == ("blue", "green", "red")
+    with pytest.raises(FgvcError, match="no results of a training"):
+        select_runs([run.path])

@@ -8,6 +8,7 @@ import pytest
 
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.compare import read_runs, select_runs
+from fgvc_cli.experiments.comparison import compare
 from fgvc_cli.experiments.folder import FailedRun, StudyFolder
 
 
@@ -136,3 +137,29 @@ def test_former_names_of_settings_are_read(tmp_path, make_run):
     (found,) = read_runs([run], None, evaluate)
     assert found.config == {"train": {"grad_accum_steps": 2}} == run.config
     assert found.evaluation.preprocessing == {"crop_mode": "center"}
+
+
+def test_a_fitted_head_has_no_optimizer(tmp_path, make_run):
+    runs = [
+        make_run(tmp_path / f"run{i}", [True, False], head="knn", optimizer=o) for i, o in enumerate(("sgd", "adamw"))
+    ]
+    (table,) = compare(list(read_runs(runs, None, evaluate))).tables
+    (row,) = table.rows
+    assert row.title == "b + knn" and row.optimizer == "none" and len(row.runs) == 2
+
+
+def test_what_tables_differ_in(tmp_path, make_run):
+    def differ_in(name, change, keys=()):
+        runs = [make_run(tmp_path / f"{name}{i}", [True, False]) for i in range(2)]
+        if keys:
+            runs[1] = make_run(tmp_path / f"{name}-other", [True, False], keys=keys)
+        for run, classes in zip(runs, change, strict=True):
+            file = run.evaluation("test") / "summary.json"
+            document = json.loads(file.read_text())
+            document["per_class"] = [{"class": each, "images": 1} for each in classes]
+            file.write_text(json.dumps(document))
+        return compare(list(read_runs(runs, None, evaluate))).evaluated_on
+
+    assert differ_in("same", (["ant", "bee"], ["ant", "bee"])) == ""
+    assert differ_in("classes", (["ant", "bee"], ["ant", "bee", "cat"])) == "classes"
+    assert differ_in("images", (["ant", "bee"], ["ant", "bee"]), ["x.png", "y.png"]) == "images"

@@ -81,3 +81,14 @@ def test_a_deeply_nested_description_is_damaged(saved, tmp_path, monkeypatch) ->
     model_file.save(file, {}, {})
     with pytest.raises(FgvcError, match="damaged"):
         read_metadata(file)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["head.classifier.weight", "backbone.model.conv1.0.weight", "running_var"])
+def test_weights_that_are_not_finite_are_refused(saved, tmp_path, name, value) -> None:
+    state, document = model_file.load(saved)
+    entry = next(each for each in state if each.endswith(name))
+    state[entry].view(-1)[0] = value
+    model_file.save(tmp_path / "model.safetensors", state, document)
+    with pytest.raises(FgvcError, match=rf"is damaged: 1 of \d+ values of {entry} are NaN or infinite"):
+        load_classifier(tmp_path / "model.safetensors")

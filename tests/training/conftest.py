@@ -85,13 +85,15 @@ def train(photos: Path) -> Callable[..., TrainingResult]:
         data=photos,
         recipe="scratch",
         force=False,
+        lr=0.02,
+        head_lr="none",
         **train,
     ):
         common = {"weights": "none", "image_size": 32, "batch_size": 4, "epochs": 2, "device": "cpu", "workers": 0}
         layer = {
             "backbone": {"name": "timm/test_resnet"},
             "head": {"name": head, **HEADS[head]},
-            "optimizer": {"name": optimizer, "lr": 0.02},
+            "optimizer": {"name": optimizer, "lr": lr, "head_lr": head_lr},
             "dataset": {"data": str(data)},
             "train": common | {name: str(v) if isinstance(v, Path) else v for name, v in train.items()},
             "augment": augment or {},

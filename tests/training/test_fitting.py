@@ -24,8 +24,8 @@ HEADS: dict[str, dict[str, Any]] = {"probe": {}, "prototypes": {}, "knn": {"head
 def fit(photos: Path, out: Path, head: str = "probe", **options: Any) -> Run:
     settings = {**HEADS[head], **options.pop("settings", {})}
     return fgvc.train(
-        data=photos, out=out, head=head, backbone="timm/test_resnet", image_size=64, weights="none", device="cpu",
-        settings=settings, **options,
+        data=photos, out=out, head=head, backbone="timm/test_resnet", image_size=64, device="cpu", settings=settings,
+        **{"weights": "none", **options},
     )  # fmt: skip
 
 
@@ -88,3 +88,41 @@ def test_the_metrics_of_a_fit_are_those_of_an_evaluation(tmp_path: Path) -> None
     metrics = fgvc.evaluate(run, "val")  # seven classes without a vote tie
     assert (run.summary.val.top1, run.summary.val.top5) == (metrics.top1, metrics.top5)
     assert metrics.top5 < 1
+
+
+def test_a_file_of_a_fitted_head_gives_its_images_too(photos: Path, tmp_path: Path) -> None:
+    run = fit(photos, tmp_path / "run", "knn")
+    again = fit(photos, tmp_path / "again", "knn", weights=run, epochs=0)
+    assert again.summary.test == run.summary.test
+    ours, theirs = fgvc.load(again).state_dict(), fgvc.load(run).state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_finished_fit_is_not_made_longer(photos: Path, tmp_path: Path) -> None:
+    run = fit(photos, tmp_path / "run", "prototypes")
+    with pytest.raises(FgvcError, match="is finished") as refused:
+        fgvc.train(resume=run)
+    assert "epochs" not in str(refused.value)
+
+
+@pytest.mark.parametrize("head", [*HEADS, "linear"])
+def test_features_that_are_not_finite_are_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    compute = features.FrozenBackbone.__call__
+
+    def broken(self: Any, *arguments: Any) -> Any:
+        found = compute(self, *arguments)
+        with torch.inference_mode():
+            found.embedding[0, 0] = float("nan")
+        return found
+
+    monkeypatch.setattr(features.FrozenBackbone, "__call__", broken)
+    probe = {"settings": {"train.head_init": "probe"}, "epochs": 1} if head == "linear" else {}
+    monkeypatch.setitem(HEADS, "linear", {})
+    with pytest.raises(FgvcError, match=r"features of \d+ of 27 images in train are NaN or infinite, such as those of"):
+        fit(photos, tmp_path / "run", head, **probe)
+
+
+def test_a_fitted_head_takes_batches_of_one_image(photos: Path, tmp_path: Path) -> None:
+    assert fit(photos, tmp_path / "run", batch_size=1).summary.test.top1 >= 0.9

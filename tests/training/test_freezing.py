@@ -190,3 +190,21 @@ def test_a_backbone_without_depths_can_be_frozen_as_a_whole():
 def test_settings_are_checked(settings):
     with pytest.raises(UsageError, match="freeze"):
         build(TrainOptions, settings, "train")
+
+
+def test_a_learning_rate_of_zero_does_not_keep_statistics(train, tmp_path):
+    def notes(name, **options):
+        job = train(tmp_path / name, epochs=1, **options).job
+        return [note for note in job.notes if "batch-norm statistics adapt" in note]
+
+    assert notes("moving", lr=0.0, head_lr=0.1)
+    assert not notes("fixed", lr=0.0, head_lr=0.1, batch_norm="fixed") and not notes("frozen", lr=0.0, freeze="all")
+    assert not notes("usual")
+
+
+@pytest.mark.parametrize("kept", [{"batch_norm": "fixed"}, {"freeze": "all"}])
+def test_batches_of_one_image_need_fixed_statistics(train, tmp_path, kept):
+    assert train(tmp_path / "run", batch_size=1, epochs=1, **kept).summary.epochs == 1
+    for moving in ({}, {"freeze": "all", "freeze_epochs": 1, "epochs": 2}):
+        with pytest.raises(UsageError, match="single image"):
+            train(tmp_path / "moving", batch_size=1, **moving)

@@ -174,3 +174,8 @@ def test_classes_are_matched_by_name(train, tmp_path, taught) -> None:
         train(tmp_path / "refused", teacher=tmp_path / "other.safetensors")
     with pytest.raises(FgvcError, match="nowhere"):
         train(tmp_path / "missing", teacher=tmp_path / "nowhere")
+
+
+def test_a_teacher_that_does_not_exist_is_named_as_such(train, tmp_path) -> None:
+    with pytest.raises(FgvcError, match=r"`train\.teacher=.*nowhere`: .*does not exist"):
+        train(tmp_path / "run", teacher=tmp_path / "nowhere")

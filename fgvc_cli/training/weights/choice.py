@@ -45,6 +45,18 @@ class WeightsChoice:
     required: bool = False
 
 
+class UnavailableWeightsError(FgvcError):
+    """Published weights are required and cannot be had.
+
+    Attributes:
+        reason: why, as a clause.
+    """
+
+    def __init__(self, wanted: str, reason: str) -> None:
+        super().__init__(f"`weights={wanted}`: {reason}; pass a weights file, or train from scratch (`weights=none`)")
+        self.reason = reason
+
+
 def choose(backbone: Backbone, wanted: str, offline: bool) -> WeightsChoice:
     """Choose the initial weights of a backbone.
 
@@ -143,8 +155,12 @@ def _verify(weights: PretrainedWeights) -> None:
         )
 
 
-def as_file(wanted: str) -> str | None:
+def as_file(wanted: str, given: str = "") -> str | None:
     """Return the path of a weights file, or of that in a folder, with its key; None if the text is a keyword or a tag.
+
+    Args:
+        wanted: path, keyword or tag.
+        given: what it is in errors; "" for a setting.
 
     Raises:
         FgvcError: it looks like a path, but is not a usable file.
@@ -152,22 +168,23 @@ def as_file(wanted: str) -> str | None:
     if wanted in ("auto", "imagenet"):
         return None
     text, key = split_key(wanted)
+    given = given or f"`weights={wanted}`"
     path, end = expanded(text), f"#{key}" if key else ""
     for file in (path, path / "model.safetensors", path / f"model.safetensors{INDEX}"):
         if file.is_file():
             return f"{file}{end}"
     looks_like_path = path.suffix in FILE_ENDINGS or "/" in text or os.sep in text or text.startswith("~") or key
     if text and path.is_dir():
-        raise FgvcError(f"`weights={wanted}`: this folder has no model.safetensors; pass a weights file or a run")
+        raise FgvcError(f"{given}: this folder has no model.safetensors; pass a weights file or a run")
     if looks_like_path:
-        raise FgvcError(f"`weights={wanted}`: no such file")
+        raise FgvcError(f"{given}: no such file")
     return None
 
 
 def _unavailable(wanted: str, reason: str) -> WeightsChoice:
     if wanted == "auto":
         return WeightsChoice("none", f"{_capital(reason)}: training from scratch.")
-    raise FgvcError(f"`weights={wanted}`: {reason}; pass a weights file, or train from scratch (`weights=none`)")
+    raise UnavailableWeightsError(wanted, reason)
 
 
 def _not_cached(what: str, weights: PretrainedWeights, reason: str) -> str:

@@ -15,7 +15,7 @@ from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.training.weights import store
 from fgvc_cli.training.weights.checkpoint import split_key
-from fgvc_cli.training.weights.choice import as_file, choose, read_pretrained
+from fgvc_cli.training.weights.choice import UnavailableWeightsError, as_file, choose, read_pretrained
 from fgvc_cli.training.weights.parts import load_backbone, load_state
 from fgvc_cli.training.weights.store import StoredWeights
 
@@ -75,13 +75,16 @@ def fetch_weights(name: str, offline: bool = False, registry: Registry | None = 
         FgvcError: there are no weights, they cannot be downloaded, or the folder cannot be written to.
     """
     backbone = _build(name, registry)
-    choice = choose(backbone, "imagenet", offline)
+    try:
+        choice = choose(backbone, "imagenet", offline)
+    except UnavailableWeightsError as error:
+        raise FgvcError(f"{error.reason}; import a file that has them, or choose another backbone") from error
     logger.info(choice.text)
     if choice.stored is not None:
         choice.stored.verify()
         return choice.stored
     state = read_pretrained(choice, backbone)
-    load_state(backbone, state)
+    load_state(backbone, state, advice="")
     weights = choice.pretrained
     if weights is None:  # an imported file is stored, and anything else has a name
         raise FgvcError(f"{name} has no published weights")
@@ -104,7 +107,7 @@ def import_weights(file: str | Path, name: str, registry: Registry | None = None
         FgvcError: the file is not usable, or not of this network.
     """
     backbone = _build(name, registry)
-    found = as_file(str(file))
+    found = as_file(str(file), given=str(file))
     if found is None:
         raise FgvcError(f"{file}: no such file")
     read = load_backbone(found, backbone)

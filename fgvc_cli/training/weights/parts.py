@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgvc_cli.contracts import Backbone, Head, Preprocessing, PublishedState, WeightsReport
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import expanded
 from fgvc_cli.options import as_toml
 from fgvc_cli.registry import Component
+from fgvc_cli.runs.model_file import not_finite
 from fgvc_cli.training.weights.checkpoint import WeightsFile, read_weights, split_key
 
 MAX_WRONG = 0.1
 """Part of a backbone's entries that may be missing, or of other layers, in weights that are meant for it."""
+
+
+PARTIAL = ", or load what matches with `train.partial_weights=true`"
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def load_file(file: str | Path, backbone: Backbone, into: TargetHead, partial: b
         report = load_state(backbone, parts.backbone, partial)
         if parts.head is None:
             lines += _load_classifier(report, into)
-        _check_finite(into.title, into.head)
+        if wrong := not_finite(into.head):
+            raise FgvcError(f"{into.title}: {wrong}")
     except FgvcError as error:
         raise FgvcError(f"`weights={file}`: {error}") from error
     return [*lines, _backbone_line(backbone.info.name, report), *read.notes, *parts.notes]
@@ -113,21 +118,30 @@ def load_backbone(file: str, backbone: Backbone) -> WeightsFile:
     try:
         read = read_weights(expanded(path), key)
         entries = _under("backbone.", read.entries) or read.entries
-        report = load_state(backbone, entries)
+        report = load_state(backbone, entries, advice="")
     except FgvcError as error:
         raise FgvcError(f"{file}: {error}") from error
     return replace(read, entries=entries, notes=(_backbone_line(backbone.info.name, report), *read.notes))
 
 
-def load_state(backbone: Backbone, state: Mapping[str, Tensor], partial: bool = False) -> WeightsReport:
+def load_state(
+    backbone: Backbone, state: Mapping[str, Tensor], partial: bool = False, advice: str = PARTIAL
+) -> WeightsReport:
     """Load a state dict into a backbone and check that it is of this network.
+
+    Args:
+        backbone: with random weights.
+        state: with published names, or those of the backbone.
+        partial: whether to load a state dict of which much does not match.
+        advice: end of the error if much does not match.
 
     Raises:
         FgvcError: it does not fit, has values that are not finite, or, unless `partial`, more than a tenth of the
             backbone's entries are missing or more than a tenth are of further layers of the same modules.
     """
     report = backbone.load_weights(state)
-    _check_finite(f"backbone {backbone.info.name}", backbone)
+    if damage := not_finite(backbone):
+        raise FgvcError(f"backbone {backbone.info.name}: {damage}")
     if partial:
         return report
     own = len(report.loaded) + len(report.missing)
@@ -137,17 +151,9 @@ def load_state(backbone: Backbone, state: Mapping[str, Tensor], partial: bool = 
         if len(wrong) > MAX_WRONG * own:
             raise FgvcError(
                 f"the weights are not for {backbone.info.name}: {len(report.loaded)} of its {own} entries match and "
-                f"{len(wrong)} {what}, such as {wrong[0]}; choose another backbone or file, or load what matches with "
-                "`train.partial_weights=true`"
+                f"{len(wrong)} {what}, such as {wrong[0]}; choose another backbone or file{advice}"
             )
     return report
-
-
-def _check_finite(title: str, module: nn.Module) -> None:
-    for name, value in module.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            count = int((~value.isfinite()).sum())
-            raise FgvcError(f"{title}: {count} of {value.numel()} values of {name} are NaN or infinite")
 
 
 def _load_classifier(report: WeightsReport, into: TargetHead) -> list[str]:
@@ -217,8 +223,9 @@ def _normalization_note(published: PublishedState, here: Preprocessing) -> tuple
 
 def _load_head(parts: Parts, into: TargetHead) -> list[str]:
     given, own = parts.head or {}, into.head.state_dict()
-    differing = [name for name, value in own.items() if name in given and given[name].shape != value.shape]
     sides = (parts.classes, len(into.class_names))
+    resized = getattr(into.head, "resizable", ()) if sides[0] == sides[1] else ()
+    differing = [n for n, value in own.items() if n in given and given[n].shape != value.shape and n not in resized]
     by_classes = [name for name in differing if _only_by_classes(given[name].shape, own[name].shape, sides)]
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     trouble = [
@@ -236,7 +243,9 @@ def _load_head(parts: Parts, into: TargetHead) -> list[str]:
         why = f" ({parts.advice})" if parts.advice else ""
         return [f"{into.title} starts from random weights: {trouble[0]}{why}"]
     loaded = {name: given[name] for name in own if name in given and name not in by_classes}
-    into.head.load_state_dict(loaded, strict=False)
+    into.head.load_state_dict(loaded, strict=False)  # which may change the modules of the head
+    own = into.head.state_dict()
+    missing = [name for name in missing if name in own]
     line = f"{into.title}: {len(loaded)} of {len(own)} entries from the file"
     if by_classes:
         line += f"; {len(by_classes)} stay random, for {sides[0]} classes in the file and {sides[1]} here: "

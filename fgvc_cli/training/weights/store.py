@@ -7,7 +7,9 @@ copied to another machine.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from typing import Any
 from torch import Tensor
 
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.files import read_as, write_bytes, write_json
+from fgvc_cli.files import FileLock, Locked, read_as, write_bytes, write_json
 
 SUFFIX = ".safetensors"
+LOCK_FILE = ".lock"
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes to the folder."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +124,37 @@ def put(root: Path, name: str, backbone: str, state: Mapping[str, Tensor], sourc
     from safetensors.torch import save
 
     path = _path(root, name)
-    record_of(path).unlink(missing_ok=True)  # a file without a record is not loaded
     data = save({key: value.detach().clone().contiguous() for key, value in state.items()})
-    write_bytes(path, data)
     digest = hashlib.sha256(data).hexdigest()
     stored = StoredWeights(path, name, backbone, source, license, len(data), digest, len(state))
-    write_json(record_of(path), {key: value for key, value in asdict(stored).items() if key != "path"})
+    with _one_writer(root):
+        record_of(path).unlink(missing_ok=True)  # a file without a record is not loaded
+        write_bytes(path, data)
+        write_json(record_of(path), {key: value for key, value in asdict(stored).items() if key != "path"})
     return stored
+
+
+@contextmanager
+def _one_writer(root: Path) -> Iterator[None]:
+    """Let no two processes write to the folder at once: each file has to be that of its record.
+
+    Raises:
+        FgvcError: another process writes for longer than a minute, or the folder cannot be created.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root / LOCK_FILE, shared=False, timeout=PATIENCE)
+    except Locked as error:
+        raise FgvcError(f"Another process is writing to {root}; wait for it, or stop it first") from error
+    except OSError as error:
+        if root.is_dir() and os.access(root, os.W_OK):  # a file system without locks
+            yield
+            return
+        raise FgvcError(f"Cannot write to {root}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.close()
 
 
 def _path(root: Path, name: str) -> Path:

@@ -46,6 +46,8 @@ class TableDataset(Dataset):
         _check_file(self.file)
         self.root = _root(self.file, options)
         table = read_table(self.file, options)
+        if table.note:
+            request.note(f"{self.file}: {table.note}")
         self._rows = _by_split(table.rows, self.file, request)
         self._suffix = self._find_suffix(table.rows, request)
         self._check_first_images(table.rows)

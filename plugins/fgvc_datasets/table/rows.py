@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -41,6 +42,7 @@ class Columns:
         header: whether the first line names the columns.
         boolean: whether the column of splits is `is_valid`, whose values are true and false.
         parents: of the classes' groups, with their names.
+        folds: whether it is `fold`, which counts only if it has names of splits.
     """
 
     path: int
@@ -50,6 +52,7 @@ class Columns:
     header: bool
     boolean: bool = False
     parents: tuple[tuple[int, str], ...] = ()
+    folds: bool = False
 
 
 def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Columns:
@@ -67,12 +70,16 @@ def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Col
         return _without_header(names, where)
     path, label = (_column(names, kind, getattr(options, kind), where) for kind in ("path", "label"))
     split = _column(names, "split", options.split, where)
+    folds = [index for index, name in enumerate(names) if name.lower() == "fold"]
+    if split is None and len(folds) == 1:
+        split = folds[0]
     if path is None or label is None:
         raise FgvcError(_not_found(names, "path" if path is None else "label", where))
     boolean = split is not None and names[split].lower() == "is_valid"
     taken = {path, label, split}
     parents = [(i, names[i]) for i in _parents(names, options, where) if i not in taken]
-    return Columns(path, label, split, len(names), header=True, boolean=boolean, parents=tuple(parents))
+    of_folds = split is not None and [split] == folds and options.split is None
+    return Columns(path, label, split, len(names), True, boolean, tuple(parents), of_folds)
 
 
 def _parents(names: Sequence[str], options: TableOptions, where: str) -> list[int]:
@@ -171,6 +178,8 @@ class Table(NamedTuple):
     has_splits: bool
     parents: tuple[str, ...] = ()
     """names of the columns of groups"""
+    note: str = ""
+    """a line for the user; empty without one"""
 
 
 def read_table(file: Path, options: TableOptions) -> Table:
@@ -195,12 +204,31 @@ def _table(lines: Iterator[tuple[int, list[str]]], file: Path, options: TableOpt
     number, first = next(lines, (0, []))
     if not number:
         raise FgvcError(f"{file}: empty; a table of images has the columns path, label and optionally split")
-    columns = find_columns(first, options, f"{file}, line {number}")
+    columns, note = find_columns(first, options, f"{file}, line {number}"), ""
+    if columns.folds:
+        columns, lines, note = _folds(columns, lines)
     rows = [] if columns.header else [_row(first, number, columns, file)]
     rows += [_row(cells, number, columns, file) for number, cells in lines]
     if not rows:
         raise FgvcError(f"{file}: has a header but no images")
-    return Table(rows, columns.split is not None, tuple(name for _, name in columns.parents))
+    return Table(rows, columns.split is not None, tuple(name for _, name in columns.parents), note)
+
+
+def _folds(
+    columns: Columns, lines: Iterator[tuple[int, list[str]]]
+) -> tuple[Columns, Iterator[tuple[int, list[str]]], str]:
+    """Take a column `fold` for that of the splits only if it begins with the name of one, and not with a number."""
+    first = next(lines, None)
+    if first is None:
+        return columns, lines, ""
+    lines, cells, column = chain([first], lines), first[1], columns.split
+    if column is None or column >= len(cells) or split_named(cells[column].strip()) is not None:
+        return columns, lines, ""
+    note = (
+        f"the column 'fold' is not used: '{cells[column].strip()}' is no split; to validate on one of the folds, add a "
+        "column is_valid"
+    )
+    return replace(columns, split=None), lines, note
 
 
 def _lines(text: TextIO, delimiter: str, file: Path) -> Iterator[tuple[int, list[str]]]:

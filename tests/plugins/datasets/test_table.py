@@ -95,6 +95,14 @@ def test_quotes_and_commas(text: str, name: str, folder: Path) -> None:
     assert Path(opened.dataset.split("train").images[0]).is_file()
 
 
+def test_numbered_folds_are_no_splits(folder: Path) -> None:
+    opened = Opened(folder, "file_name,label,fold\na.jpg,cat,0\nb.jpg,dog,1\n")
+    assert opened.rows() == AB and opened.dataset.splits() == ("train",)
+    (note,) = opened.notes
+    assert "'fold' is not used" in note and "is_valid" in note
+    assert Opened(folder, "path,label,fold,is_valid\na.jpg,cat,0,True\nb.jpg,dog,1,False\n").rows() == AB[1:]
+
+
 def test_a_quoted_cell_may_run_over_lines_and_later_errors_name_the_right_line(folder: Path) -> None:
     assert Opened(folder, 'path,label\na.jpg,"big\ncat"\n').rows() == [("a.jpg", "big\ncat")]
     with pytest.raises(FgvcError, match=r"photos.csv, line 4: the label is empty"):
@@ -105,7 +113,7 @@ def test_named_columns(folder: Path) -> None:
     text = "photo,species,fold,label\na.jpg,cat,train,1\nb.jpg,dog,test,2\n"
     opened = Opened(folder, text, path="photo", label="Species", split="fold")
     assert opened.rows() == AB[:1] and opened.rows("test") == AB[1:]
-    assert Opened(folder, text, path="photo").rows() == [("a.jpg", "1"), ("b.jpg", "2")]  # a fold is no split unasked
+    assert Opened(folder, text, path="photo").rows() == [("a.jpg", "1")]  # a fold with the names of splits is one
     with pytest.raises(UsageError, match=r"line 1: no column 'specis'.*Did you mean 'species'"):
         Opened(folder, text, label="specis")
     with pytest.raises(FgvcError, match=r"line 1: several columns are called 'kind'"):

@@ -30,6 +30,8 @@ from fgvc_cli.contracts import (
 from fgvc_cli.registry.records import Component, Origin
 from fgvc_cli.training.weights.checkpoint import read_weights
 from fgvc_cli.training.weights.parts import TargetHead, load_file
+from fgvc_heads.options import PimOptions
+from fgvc_heads.pim.head import PimHead
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -327,3 +329,25 @@ def test_files_that_are_of_no_use_are_refused_in_one_line(tmp_path: Path, name: 
     with pytest.raises(FgvcError, match=f"{name}`:") as caught:
         load_file(path, OneLayer(), in_place())
     assert "\n" not in str(caught.value)
+
+
+def test_a_pyramid_of_an_earlier_version_is_whole(tmp_path: Path) -> None:
+    maps = (MapInfo(3, 4, (8, 8)), MapInfo(6, 8, (4, 4)))
+    info = BackboneInfo("tokens", "transformer", 32, maps, 6, HALF, HALF)
+    component = Component(HeadSpec("pim", "fgvc_heads.pim.head:PimHead"), Origin("fgvc-cli", "1.0"))
+
+    def target(**upsampling: Any) -> TargetHead:
+        options = PimOptions(fpn_size=8, num_selects=2, **upsampling)
+        return TargetHead(PimHead(info, 5, options), component, options, ("a", "b", "c", "d", "e"), preprocessing)
+
+    preprocessing = Preprocessing(32, 36, HALF, HALF)
+    old, new = target(upsampling="bilinear"), target()
+    head = {"name": "pim", "distribution": "fgvc-cli", "options": {"fpn_size": 8, "num_selects": 2}}
+    of_run = {"components": {"head": head}, "classes": list("abcde"), "preprocessing": {"image_size": 32}}
+    of_head = {f"head.{name}": value for name, value in old.head.state_dict().items()}
+    entries = {f"backbone.{name}": value for name, value in STATE.items()} | of_head
+    save_file(entries, tmp_path / "old.safetensors", metadata={"fgvc": json.dumps({"format": 1, **of_run})})
+    lines = load_file(tmp_path / "old.safetensors", OneLayer(), new)
+    count = len(old.head.state_dict())
+    assert lines[0] == f"head pim: {count} of {count} entries from the file"
+    assert all(torch.equal(value, old.head.state_dict()[name]) for name, value in new.head.state_dict().items())

@@ -11,6 +11,7 @@ import timm
 import torch
 
 from fgvc_cli import FgvcError, settings
+from fgvc_cli.files import locked
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.model_file import build_backbone
 from fgvc_cli.training.weights import store
@@ -115,3 +116,11 @@ def test_weights_in_an_installed_package_are_fetched(root) -> None:
     apply(choose(models[1], "imagenet", offline=True), models[1])
     ours, theirs = (model.state_dict() for model in models)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_one_process_writes_at_a_time(root, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(store, "PATIENCE", 0.05)
+    root.mkdir(parents=True)
+    with locked(root / store.LOCK_FILE, 0), pytest.raises(FgvcError, match="Another process"):
+        import_weights(checkpoint, NAME)
+    assert import_weights(checkpoint, NAME).path.is_file() and len(stored_weights()) == 1
