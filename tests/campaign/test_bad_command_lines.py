@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fgvc_cli.cli.lazy import _type_name, builtin_commands
+from fgvc_cli.cli.lazy import COMMANDS, _type_name, builtin_commands
 
 pytestmark = pytest.mark.slow
 
@@ -53,15 +53,14 @@ BASES: dict[str, tuple[str, ...]] = {
 """Command lines that are right but for the bad option; a new command without one is tried with nothing else."""
 
 
-def leaves() -> Iterator[tuple[str, Any]]:
-    """Yield the commands and subcommands by name."""
-    for name, lazy in builtin_commands().items():
-        command = lazy.loaded()
-        below = getattr(command, "commands", {})
-        if not below or getattr(command, "invoke_without_command", False):
-            yield name, command
-        for inner, subcommand in below.items():
-            yield f"{name} {inner}", subcommand
+def leaves(name: str) -> Iterator[tuple[str, Any]]:
+    """Yield a command and its subcommands, by name."""
+    command = builtin_commands()[name].loaded()
+    below = getattr(command, "commands", {})
+    if not below or getattr(command, "invoke_without_command", False):
+        yield name, command
+    for inner, subcommand in below.items():
+        yield f"{name} {inner}", subcommand
 
 
 def bad_values(parameter: Any) -> list[str]:
@@ -102,18 +101,21 @@ def lines_of(name: str, command: Any) -> Iterator[tuple[str, ...]]:
             yield (*base, option, value)
 
 
-LINES = {name: list(dict.fromkeys(lines_of(name, command))) for name, command in leaves()}
+def lines(name: str) -> list[tuple[str, ...]]:
+    """Return the bad command lines of a command and its subcommands."""
+    return list(dict.fromkeys(line for each, command in leaves(name) for line in lines_of(each, command)))
 
 
 def test_there_are_many() -> None:
-    assert sum(map(len, LINES.values())) >= 250 and set(BASES) <= LINES.keys()
+    assert sum(len(lines(name)) for name in COMMANDS) >= 250
+    assert set(BASES) <= {each for name in COMMANDS for each, _ in leaves(name)}
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_bad_command_lines(name: str, world: Any, new_place: Any, refusal: Any) -> None:
     failed = []
     place = new_place()
-    for line in LINES[name]:
+    for line in (tried := lines(name)):
         arguments = tuple(
             argument.format(photos=world.photos, runs=world.runs, weights=world.weights, extra=world.extra)
             for argument in line
@@ -125,5 +127,5 @@ def test_bad_command_lines(name: str, world: Any, new_place: Any, refusal: Any) 
         except AssertionError as error:
             failed.append(f"fgvc {' '.join(line)}: {str(error)[:600]}")
             place = new_place()
-    sys.stdout.write(f"{name}: {len(LINES[name])} command lines, {len(failed)} not refused in one line\n")
+    sys.stdout.write(f"{name}: {len(tried)} command lines, {len(failed)} not refused in one line\n")
     assert not failed, "\n".join(failed)

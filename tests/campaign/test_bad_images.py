@@ -2,7 +2,7 @@
 
 Among the files are truncated and flipped ones of seven formats, sizes that no image has, modes that few programs
 write, other files with the endings of images, and things that are no files. Every file is either read or skipped
-with one line, and the photographs beside it are used.
+with one line, and the photographs beside it are used. Memory is limited, so that none takes that of the machine.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def test_each_is_predicted_or_skipped_in_one_line(category: str, folders: Any, w
     assert not predicted & skipped.keys()
     expected = {path.name.encode(errors="backslashreplace").decode() for path in files}
     assert {name.encode(errors="backslashreplace").decode() for name in predicted | skipped.keys()} == expected
-    lines = re.findall(r"^warning: skipping .+: .+$", ended.err, re.MULTILINE)
+    lines = re.findall(r"^warning: skipp(?:ing|ed:) .+: .+$", ended.err, re.MULTILINE)
     assert len(lines) == len(skipped) == len(set(lines)), ended
     assert all("\n" not in reason and len(reason) < 300 for reason in skipped.values())
     sys.stdout.write(f"{category}: {len(files) - GOOD} files, {len(skipped)} skipped\n")
@@ -248,7 +248,7 @@ def test_a_training_goes_on_without_them(workers: str, folders: Any, photos: Pat
             "--recipe", "scratch", "--epochs", "1", "--workers", workers)  # fmt: skip
     ended = place.run("train", "--data", str(data), *line, "--out", "run", memory=MEMORY)
     check(ended)
-    assert ended.code == 0, ended
+    assert ended.code == 3, ended  # some images could not be read
     summary = json.loads((place.work / "run" / "summary.json").read_text())
     assert summary["test"]["images"] + summary["test"]["failed"] == count + 12
     assert 100 < summary["test"]["failed"] < count
