@@ -24,6 +24,7 @@ from fgvc_cli.formatting import html_table
 from fgvc_cli.registry import Component, get_registry
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import load_classifier, model_file
+from fgvc_cli.scoring.calibration.stored import find_calibration
 from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, find_model
 from fgvc_cli.scoring.model import load as load_ready
 from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_names
@@ -160,6 +161,7 @@ class TrainedClassifier(Classifier):
         tta: str | Sequence[str] | None = None,
         sure: float | None = None,
         taxonomy: str | PathLike[str] | None = None,
+        calibrated: bool = True,
     ) -> Prediction: ...
 
     @overload
@@ -172,6 +174,7 @@ class TrainedClassifier(Classifier):
         tta: str | Sequence[str] | None = None,
         sure: float | None = None,
         taxonomy: str | PathLike[str] | None = None,
+        calibrated: bool = True,
     ) -> list[Prediction]: ...
 
     def predict(
@@ -183,6 +186,7 @@ class TrainedClassifier(Classifier):
         tta: str | Sequence[str] | None = None,
         sure: float | None = None,
         taxonomy: str | PathLike[str] | None = None,
+        calibrated: bool = True,
     ) -> Prediction | list[Prediction]:
         """Predict the top-k classes of an image or of several.
 
@@ -195,9 +199,11 @@ class TrainedClassifier(Classifier):
             tta: test-time augmentation: "flip", "crops", "sizes", or several, such as "flip,crops".
             sure: also name the lowest class or group of classes with this probability or more, as `Prediction.sure`.
             taxonomy: CSV file of the groups; the default is what the model file has of them.
+            calibrated: whether to use the run's calibration, if it has one; see `fgvc_cli.calibrate`.
 
         Returns:
-            One `Prediction` per image, with `classes`: (name, probability) pairs in descending order.
+            One `Prediction` per image, with `classes`: (name, probability) pairs in descending order; of a calibrated
+            run also with `answer`, `reason` and `set`.
 
         Raises:
             UsageError: `top_k` or `batch_size` is below 1, an image has another type, `tta` is unknown or does not
@@ -210,7 +216,10 @@ class TrainedClassifier(Classifier):
         if top_k < 1:
             raise UsageError(f"`top_k={top_k}` must be at least 1")
         views = Views.of(parse_tta(tta), self, self.model_file)
-        ready = ReadyClassifier(self, self.model_file, "fp32", batch_size, workers=0, views=views)
+        calibration = None
+        if calibrated and self.model_file.is_file():
+            calibration = find_calibration(self.model_file, len(self.class_names), views.names)
+        ready = ReadyClassifier(self, self.model_file, "fp32", batch_size, 0, views, calibration)
         groups = TaxonomySettings(None if taxonomy is None else Path(taxonomy), sure)
         names = find_names(self.model_file, self.class_names, groups)
         predicting = Predictions(ready, [_source(image) for image in _listed(images)], top_k, names=names)
@@ -254,6 +263,8 @@ def evaluate(
     tta: str | Sequence[str] | None = None,
     sure: float | None = None,
     taxonomy: str | PathLike[str] | None = None,
+    calibrated: bool = True,
+    unknown: str | PathLike[str] | None = None,
     out: str | PathLike[str] | None = None,
     force: bool = False,
 ) -> EvaluationSummary:
@@ -278,6 +289,9 @@ def evaluate(
         tta: test-time augmentation: "flip", "crops", "sizes", or several, such as "flip,crops".
         sure: probability from which the lowest class or group is named, for `taxonomy` of the result; default 0.9.
         taxonomy: CSV file of groups of classes; the default is what the model file or the dataset has of them.
+        calibrated: whether to use the run's calibration, if it has one, for `calibrated` of the result.
+        unknown: folder of images of classes that the run does not know, or the name of a dataset, for `unknown` of the
+            result.
         out: folder for the results.
         force: overwrite an existing `out`.
 
@@ -302,10 +316,11 @@ def evaluate(
             allow_changed_data=allow_changed_data,
             exclude=None if exclude is None else Path(exclude),
         ),
-        InferenceSettings(device, precision, batch_size, workers, tta),
+        InferenceSettings(device, precision, batch_size, workers, tta, calibrated),
         None if out is None else Path(out),
         force,
         TaxonomySettings(None if taxonomy is None else Path(taxonomy), sure),
+        None if unknown is None else fspath(unknown),
     )
     return evaluation.summary
 

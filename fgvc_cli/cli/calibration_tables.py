@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from fgvc_cli.cli.console import out
 from fgvc_cli.cli.tables import figure_table, next_lines, print_titled, skipped_line, written_line
-from fgvc_cli.formatting import percent, quoted
+from fgvc_cli.formatting import counted, percent, quoted
 
 if TYPE_CHECKING:
     from fgvc_cli.evaluation.calibrate import CalibrationResult
+    from fgvc_cli.scoring.calibration.metrics import CalibratedMetrics, UnknownMetrics
     from fgvc_cli.scoring.calibration.stored import Calibration
 
 
@@ -65,3 +66,37 @@ def promises(calibration: Calibration) -> list[str]:
             f"(unfamiliar) if {novelty.score} is below {novelty.thresholds[novelty.score]:.4g}"
         )
     return lines
+
+
+def show_calibrated(metrics: CalibratedMetrics | None) -> None:
+    """Print the metrics of a calibrated run; nothing without a calibration."""
+    if metrics is None:
+        return
+    table = figure_table("calibrated", "", "promised")
+    table.add_row("loss", "" if metrics.loss is None else f"{metrics.loss:.3f}", "")
+    table.add_row("calibration error", percent(metrics.calibration_error), "")
+    table.add_row("answered", percent(metrics.answered), "")
+    table.add_row("precision of the answers", percent(metrics.precision), _least(metrics.promised_precision))
+    table.add_row("unknown (uncertain)", percent(metrics.uncertain), "")
+    table.add_row("unknown (unfamiliar)", percent(metrics.unfamiliar), "")
+    if metrics.set_size is not None:
+        table.add_row("coverage of the sets", percent(metrics.coverage), _least(metrics.promised_coverage))
+        table.add_row("classes in a set (mean)", f"{metrics.set_size:.2f}", "")
+    print_titled("Calibrated", table)
+
+
+def _least(value: float | None) -> str:
+    return "" if value is None else f"at least {percent(value)}"
+
+
+def show_unknown(metrics: UnknownMetrics | None) -> None:
+    """Print how images of unknown classes are told apart; nothing without such images."""
+    if metrics is None:
+        return
+    table = figure_table("score", "AUROC:", "unknown kept where 95 % of known are:", "unknown rejected:", "known kept:")
+    for name, found in metrics.detection.items():
+        shown = f"{name} (in use)" if name == metrics.score else name
+        table.add_row(shown, percent(found.auroc), percent(found.fpr95), percent(found.rejected), percent(found.kept))
+    print_titled(f"Unknown classes: {counted(metrics.images, 'image')} of {metrics.source}", table)
+    if metrics.answered is not None:
+        out().print(f"unknown images that get an answer all the same: {percent(metrics.answered)}", soft_wrap=True)

@@ -132,6 +132,11 @@ TaxonomyFile = Annotated[
     ),
 ]
 
+CALIBRATION = "Calibration"
+NoCalibration = Annotated[
+    bool, option(CALIBRATION, "Ignore the run's calibration (fgvc calibrate).", "--no-calibration")
+]
+
 Run = Annotated[
     Path | None, typer.Option(help="Run folder or model.safetensors.", show_default="the latest finished run")
 ]

@@ -64,6 +64,16 @@ def evaluate(
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
     tta: common.Tta = None,
+    unknown: Annotated[
+        str | None,
+        option(
+            common.CALIBRATION,
+            "Folder of images of classes that the run does not know, or name of a dataset: how many are told apart.",
+            default=False,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    no_calibration: common.NoCalibration = False,
     sure: Annotated[float | None, common.sure_option("0.9 with a taxonomy")] = None,
     taxonomy: common.TaxonomyFile = None,
     out: Annotated[
@@ -79,7 +89,8 @@ def evaluate(
     """Score a run on a split or a folder.
 
     Prints top-1, top-5, precision, recall, F1 and the hardest classes, pairs and images; with a taxonomy also the
-    accuracy of groups of classes and how far mistakes are from the truth.
+    accuracy of groups of classes and how far mistakes are from the truth; of a calibrated run also the share answered,
+    the precision of the answers and the coverage of the prediction sets.
 
     Writes a summary, the predictions of each image and the confusion matrix.
 
@@ -108,6 +119,8 @@ def evaluate(
         raise UsageError("--sharpness measures the loss of single views; omit --tta")
     if (taxonomy is not None or sure is not None) and sharpness:
         raise UsageError("--sharpness has no metrics of groups; omit --taxonomy and --sure")
+    if unknown is not None and (ensemble or sharpness):
+        raise UsageError("--unknown is for a single run; omit --ensemble and --sharpness")
     groups = TaxonomySettings(taxonomy, sure)
     models = find_models(runs) if ensemble or sharpness else [find_model(one_run(runs))]
     settings = SharpnessSettings(**given)
@@ -115,7 +128,8 @@ def evaluate(
     wanted = SplitRequest(
         split, data, dataset, options, ignore_unknown, allow_changed_data=allow_changed_data, exclude=exclude
     )
-    inference = InferenceSettings(device, precision, batch_size, workers, tta)
+    single = not (ensemble or sharpness)
+    inference = InferenceSettings(device, precision, batch_size, workers, tta, single and not no_calibration)
     for model in models:
         console.note(f"run        {run_of(model)}")
     if sharpness:
@@ -131,7 +145,7 @@ def evaluate(
         evaluation = (
             evaluate_ensemble(models, get_registry(), wanted, inference, out, force, groups)
             if ensemble
-            else evaluate_run(models[0], get_registry(), wanted, inference, out, force, groups)
+            else evaluate_run(models[0], get_registry(), wanted, inference, out, force, groups, unknown)
         )
         if json:
             console.print_json(evaluation.summary.as_json())

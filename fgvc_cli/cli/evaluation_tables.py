@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from fgvc_cli.cli.calibration_tables import show_calibrated, show_unknown
 from fgvc_cli.cli.console import out
 from fgvc_cli.cli.tables import (
     Column,
@@ -48,6 +49,8 @@ def show_evaluation(evaluation: Evaluation, all_classes: bool) -> None:
         table.add_row(name, percent(row.precision), percent(row.recall), percent(row.f1))
     console.print(table)
     show_taxonomy(summary.taxonomy)
+    show_calibrated(summary.calibrated)
+    show_unknown(summary.unknown)
     commands = [
         f"fgvc predict {quoted(file)} --run {quoted(summary.runs[0])}" for file in _files_of_mistakes(summary)[:1]
     ]

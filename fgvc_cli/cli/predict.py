@@ -16,13 +16,16 @@ from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import option
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.files import csv_cell
-from fgvc_cli.formatting import counted, percent, printable
+from fgvc_cli.formatting import counted, percent, printable, quoted
 
 if TYPE_CHECKING:
     from fgvc_cli.evaluation.predict import Prediction
+    from fgvc_cli.scoring.model import ReadyClassifier
 
 EXAMPLE = "fgvc predict photo.jpg holiday/ --top-k 3 --csv > classes.csv"
 RESULTS = "Results"
+UNKNOWN = ["unknown (uncertain)", "unknown (unfamiliar)"]
+"""Answers in a table where there is none."""
 MAX_NAME = 60
 """Maximum width of the column of file names; a longer name gets its own line."""
 
@@ -37,6 +40,10 @@ def predict(
     batch_size: common.BatchSize = 32,
     workers: common.Workers = -1,
     tta: common.Tta = None,
+    sets: Annotated[
+        bool, option(common.CALIBRATION, "Prediction sets of a calibrated run in place of the top-k.", "--sets")
+    ] = False,
+    no_calibration: common.NoCalibration = False,
     sure: Annotated[float | None, common.sure_option(False)] = None,
     taxonomy: common.TaxonomyFile = None,
     top_k: Annotated[int, option(RESULTS, "Number of classes per image.", min=1)] = 5,
@@ -44,6 +51,8 @@ def predict(
     csv: Annotated[bool, option(RESULTS, "Print CSV, one line per image.", "--csv")] = False,
 ) -> None:
     """Predict the top-k classes of images.
+
+    A calibrated run (fgvc calibrate) answers "unknown" where it is uncertain or the image is unfamiliar.
 
     With --sure 0.9, also the lowest class or group of classes whose probability is 0.9 or more: a gull, species unsure.
 
@@ -65,36 +74,52 @@ def predict(
         console.warn(f"skipping {path}: {reason}")
     model_file = find_model(run)
     console.note(f"run        {run_of(model_file)}")
-    ready = load(model_file, InferenceSettings(device, precision, batch_size, workers, tta), exported=True)
+    inference = InferenceSettings(device, precision, batch_size, workers, tta, not no_calibration)
+    ready = load(model_file, inference, exported=True)
+    _check_sets(ready, sets)
     class_names = ready.classifier.class_names
     names = find_names(ready.model_file, class_names, groups)
+    calibrated = ready.calibration is not None
+    for line in ready.calibration.lines if ready.calibration is not None else ():
+        console.note(line)
     writer: PredictionWriter
     if json:
         writer = PredictionJson(ready.run)
     else:
         writer = (
-            PredictionCsv(min(top_k, len(class_names)), names is not None)
+            PredictionCsv(min(top_k, len(class_names)), names is not None, calibrated, sets)
             if csv
-            else PredictionTable(found, [*class_names, *([] if names is None else names.texts)])
+            else PredictionTable(
+                found, [*class_names, *([] if names is None else names.texts), *(UNKNOWN * calibrated)]
+            )
         )
-    count, total = 0, len(found) + len(failures)
+    count, answered, total = 0, 0, len(found) + len(failures)
     try:
         with console.progress("predict", len(found)) as bar:
-            for predictions in Predictions(ready, found, top_k, failures, names):
+            for predictions in Predictions(ready, found, top_k, failures, names, sets):
                 writer.batch(predictions)
                 sys.stdout.flush()  # so that a killed process leaves what was predicted
                 bar.advance(len(predictions))
                 count += len(predictions)
+                answered += sum(not prediction.reason for prediction in predictions)
     except KeyboardInterrupt:
         console.note(f"interrupted after {count} of {counted(len(found), 'image')}")
         raise typer.Exit(130) from None
     finally:
         writer.close(failures)
+    if count and calibrated:
+        console.note(f"answered {answered} of {counted(count, 'image')} ({percent(answered / count)})")
     if count == 0:
         raise FgvcError("no image could be classified, see above")
     if failures:
         console.warn(f"skipped {len(failures)} of {counted(total, 'image')}, see above")
         raise typer.Exit(3)
+
+
+def _check_sets(ready: ReadyClassifier, sets: bool) -> None:
+    """Refuse `--sets` without a calibration that has some."""
+    if sets and (ready.calibration is None or ready.calibration.sets is None):
+        raise UsageError(f"--sets needs a calibration with prediction sets: fgvc calibrate {quoted(str(ready.run))}")
 
 
 class PredictionWriter(Protocol):
@@ -108,7 +133,9 @@ class PredictionWriter(Protocol):
 
 
 class PredictionTable:
-    """A line per class: the image, its top-k classes and their probabilities; above them, the name that is sure.
+    """A line per class: the image, its top-k classes or prediction set, with probabilities.
+
+    Above them are the answer "unknown", if that is it, and the name that is sure.
 
     Args:
         images: all files, for the width of their column.
@@ -131,10 +158,12 @@ class PredictionTable:
             if len(image) > self._image_width:
                 self._line(image, "", "")
                 image = ""
-            lines = list(prediction.classes)
+            lines = list(prediction.classes if prediction.set is None else prediction.set)
             if prediction.sure is not None:
                 unsure = prediction.sure.name is None
                 lines.insert(0, (prediction.sure.text, float("nan") if unsure else prediction.sure.probability))
+            if prediction.reason:
+                lines.insert(0, (f"unknown ({prediction.reason})", float("nan")))
             for rank, (name, probability) in enumerate(lines):
                 shown = "" if math.isnan(probability) else percent(probability)
                 self._line("" if rank else image, name, shown, style="dim" if rank else None)
@@ -152,12 +181,14 @@ class PredictionCsv:
     """A CSV line per image: `image`, then `class_1`, `probability_1` to `class_k`, `probability_k`.
 
     With `sure`, three more columns: `sure_level`, `sure_name` (both empty if no group is sure) and `sure_probability`.
+    If the run is `calibrated`, `answer` and `reason`; with `sets`, `set`: its classes with `|` between them.
     """
 
-    def __init__(self, top_k: int, sure: bool) -> None:
+    def __init__(self, top_k: int, sure: bool, calibrated: bool, sets: bool) -> None:
         self._writer = csv.writer(sys.stdout, lineterminator="\n")
         columns = [f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability")]
-        self._writer.writerow(["image", *columns, *(["sure_level", "sure_name", "sure_probability"] * sure)])
+        columns += ["sure_level", "sure_name", "sure_probability"] * sure
+        self._writer.writerow(["image", *columns, *(["answer", "reason"] * calibrated), *(["set"] * sets)])
 
     def batch(self, predictions: Sequence[Prediction]) -> None:
         """Write a line per image."""
@@ -165,6 +196,10 @@ class PredictionCsv:
             cells = [cell for name, probability in prediction.classes for cell in (name, f"{probability:.6f}")]
             if (sure := prediction.sure) is not None:
                 cells += [sure.level or "", sure.name or "", f"{sure.probability:.6f}"]
+            if prediction.answer is not None:
+                cells += [prediction.answer, prediction.reason]
+            if prediction.set is not None:
+                cells.append("|".join(name for name, _ in prediction.set))
             self._writer.writerow([csv_cell(cell) for cell in (prediction.image, *cells)])
 
     def close(self, failures: Mapping[str, str]) -> None:

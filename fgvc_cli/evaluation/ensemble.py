@@ -20,7 +20,7 @@ from fgvc_cli.formatting import run_labels
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import choose_new_folder
-from fgvc_cli.runs.model_file import read_class_names
+from fgvc_cli.runs.model_file import CALIBRATION, read_class_names, read_metadata
 from fgvc_cli.runs.results import SplitMetrics
 from fgvc_cli.scoring import results
 from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, load, run_of
@@ -203,6 +203,8 @@ def evaluate_ensemble(
     notes = notes_of_runs(labeled, selected.split, registry)
     if selected.fallback_note:
         notes.insert(0, f"{runs[0]}: " * selected.is_own + selected.fallback_note)
+    if any(CALIBRATION in read_metadata(model) for model in models):
+        notes.append("The probabilities are averaged before calibration: calibrations of runs are not used.")
     for line in (selected.description, *notes):
         logger.info(line)
     groups = taxonomy or TaxonomySettings()

@@ -17,8 +17,8 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.runs.exported import exporter_of
 from fgvc_cli.runs.folder import CONFIG_FILE, EXPORTED, MODEL_FILE, find_run
 from fgvc_cli.runs.model_file import load_classifier
-from fgvc_cli.scoring.calibration.novelty import captured_features
-from fgvc_cli.scoring.calibration.stored import Calibration, find_calibration
+from fgvc_cli.scoring.calibration.novelty import ClassMeans, ScoreName, captured_features, logit_scores
+from fgvc_cli.scoring.calibration.stored import Calibration, Decisions, find_calibration
 from fgvc_cli.scoring.tta import Views, parse_tta
 
 
@@ -78,6 +78,21 @@ class ReadyClassifier:
     def scores(self, batch: ImageBatch) -> Tensor:
         """Return the scores B,K (float32) of a batch of its loader; test-time augmentation included."""
         return self.views.scores(self.classifier, batch, self.precision)
+
+    def observe(self, batch: ImageBatch, means: ClassMeans | None = None) -> tuple[Tensor, dict[ScoreName, Tensor]]:
+        """Return the scores B,K of a batch, and the novelty scores B of its images; "cosine" with class means."""
+        if means is None:
+            logits = self.scores(batch)
+            return logits, logit_scores(logits)
+        logits, features = self.scores_and_features(batch)
+        return logits, {"cosine": means.score(features), **logit_scores(logits)}
+
+    def decide(self, batch: ImageBatch) -> Decisions:
+        """Return what the calibration decides for a batch."""
+        assert self.calibration is not None
+        logits, found = self.observe(batch, self.calibration.means)
+        probabilities = logits.softmax(dim=1).cpu().numpy()
+        return self.calibration.decide(probabilities, {name: values.cpu().numpy() for name, values in found.items()})
 
     def scores_and_features(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Return the scores B,K of a batch and the features B,D of its first view; see `captured_features`."""

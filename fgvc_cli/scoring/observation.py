@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli.data.loading import ImageBatch
-from fgvc_cli.scoring.calibration.novelty import ClassMeans, ScoreName, logit_scores
+from fgvc_cli.scoring.calibration.novelty import ClassMeans, ScoreName
 from fgvc_cli.scoring.model import ReadyClassifier
 
 
@@ -27,13 +27,8 @@ class Observation:
 
     def __call__(self, batch: ImageBatch) -> Tensor:
         """Return the scores B,K of a batch."""
-        found: dict[ScoreName, Tensor] = {}
-        if self.means is None:
-            logits = self.ready.scores(batch)
-        else:
-            logits, features = self.ready.scores_and_features(batch)
-            found = {"cosine": self.means.score(features)}
-        for name, values in {**found, **logit_scores(logits)}.items():
+        logits, found = self.ready.observe(batch, self.means)
+        for name, values in found.items():
             self._scores.setdefault(name, []).append(values)
         if self.keep_logits:
             self._logits.append(logits.log_softmax(dim=1).cpu())

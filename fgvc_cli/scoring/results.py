@@ -20,6 +20,7 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import csv_text, write_csv
 from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
+from fgvc_cli.scoring.calibration.metrics import CalibratedMetrics, UnknownMetrics
 from fgvc_cli.scoring.scores import Scores, confusion_matrix, split_metrics
 from fgvc_cli.scoring.taxonomy import SURE, TaxonomyMetrics, Tree, taxonomy_metrics
 
@@ -82,6 +83,9 @@ class EvaluationSummary(SplitMetrics):
         preprocessing: fields of `Preprocessing`; None for several runs, each of which has its own.
         tta: test-time augmentation: "flip", "crops", "sizes"; empty without.
         taxonomy: metrics of groups of classes; None without a taxonomy.
+        calibrated: metrics of the calibrated probabilities and answers; None without a calibration. The other metrics
+            are of the probabilities before calibration.
+        unknown: metrics of images of unknown classes; None without such images.
         version: of fgvc.
     """
 
@@ -99,6 +103,8 @@ class EvaluationSummary(SplitMetrics):
     preprocessing: Mapping[str, Any] | None = None
     tta: Sequence[str] = ()
     taxonomy: TaxonomyMetrics | None = None
+    calibrated: CalibratedMetrics | None = None
+    unknown: UnknownMetrics | None = None
     version: str = __version__
 
     @property
@@ -132,6 +138,8 @@ class EvaluationSummary(SplitMetrics):
             **({} if self.preprocessing is None else {"preprocessing": dict(self.preprocessing)}),
             **({"tta": list(self.tta)} if self.tta else {}),
             **({} if self.taxonomy is None else {"taxonomy": self.taxonomy.as_json()}),
+            **({} if self.calibrated is None else {"calibrated": asdict(self.calibrated)}),
+            **({} if self.unknown is None else {"unknown": self.unknown.as_json()}),
             "fgvc": self.version,
         }
 
@@ -144,6 +152,7 @@ class EvaluationSummary(SplitMetrics):
         """
         plain = ("dataset", "split", "origin", "notes", "seconds", "device", "precision", "tta")
         fields, taxonomy = document.get("preprocessing"), document.get("taxonomy")
+        calibrated, unknown = document.get("calibrated"), document.get("unknown")
         return EvaluationSummary(
             **split_metrics_arguments(document),
             **{name: document[name] for name in plain if name in document},
@@ -152,6 +161,8 @@ class EvaluationSummary(SplitMetrics):
             most_confused=[ConfusedPair(**pair) for pair in document.get("most_confused", ())],
             most_confident_mistakes=[Mistake(**mistake) for mistake in document.get("most_confident_mistakes", ())],
             taxonomy=None if taxonomy is None else TaxonomyMetrics.from_json(taxonomy),
+            calibrated=None if calibrated is None else CalibratedMetrics(**calibrated),
+            unknown=None if unknown is None else UnknownMetrics.from_json(unknown),
             failures={failure["key"]: failure["reason"] for failure in document.get("failures", ())},
             version=document.get("fgvc", ""),
         )

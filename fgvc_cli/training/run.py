@@ -29,7 +29,14 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.folder import Run, check_out, new_run, training_lock
-from fgvc_cli.runs.model_file import describe_classifier, describe_component, load_state, save_classifier
+from fgvc_cli.runs.model_file import (
+    CALIBRATION,
+    describe_classifier,
+    describe_component,
+    load_state,
+    read_metadata,
+    save_classifier,
+)
 from fgvc_cli.runs.results import SplitMetrics, TrainingSummary, ValMetrics
 from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
@@ -271,6 +278,11 @@ def resume(
         dataset, splits, data = _open(plan.config, ranks)
         if weights is not None:
             data = _data_to_resume_with(run, data, allow_changed_data)
+        if ranks.first and run.model_file.is_file() and CALIBRATION in read_metadata(run.model_file):
+            logger.warning(
+                "the calibration of this run is lost with the next best epoch: calibrate again when it is finished "
+                "(fgvc calibrate)"
+            )
         job = prepare(plan, dataset, splits, ranks, run.state_file)
         return _train(job, run, data, Callbacks([*trackers, *callbacks, PluginHooks(registry)]), resumed=True)
 

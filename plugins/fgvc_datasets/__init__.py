@@ -57,6 +57,12 @@ def fgvc_datasets() -> list[DatasetSpec]:
             "fgvc_datasets.options:DemoOptions",
         ),
         DatasetSpec(
+            "demo_unknown",
+            "fgvc_datasets.demo.dataset:DemoUnknownDataset",
+            "Images like those of demo, of 6 other species: a run of demo should not know them",
+            "fgvc_datasets.options:DemoUnknownOptions",
+        ),
+        DatasetSpec(
             "folder",
             "fgvc_datasets.folder:FolderDataset",
             "Any folder with one folder per class, with or without train, val and test",

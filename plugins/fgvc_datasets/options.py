@@ -20,6 +20,15 @@ class DemoOptions:
 
 
 @dataclass(frozen=True)
+class DemoUnknownOptions(DemoOptions):
+    """Options of `demo_unknown`."""
+
+    train: int = option(10, "training images per class", minimum=1)
+    val: int = option(5, "validation images per class", minimum=1)
+    test: int = option(10, "test images per class", minimum=1)
+
+
+@dataclass(frozen=True)
 class FolderOptions:
     """Options of `folder`. By default, split folders are found by their usual names, in upper or lower case."""
 

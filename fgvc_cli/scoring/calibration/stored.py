@@ -159,6 +159,10 @@ class Calibration:
             members[np.arange(len(members)), calibrated.argmax(axis=1)] = True
         return Decisions(calibrated, uncertain, unfamiliar, members)
 
+    def is_of(self, dataset: Mapping[str, str | None], split: str) -> bool:
+        """Return whether it was fitted to this split of this dataset."""
+        return split == self.split and dict(dataset) == dict(self.dataset)
+
     @cached_property
     def lines(self) -> list[str]:
         """What it decides, one line for each rule."""

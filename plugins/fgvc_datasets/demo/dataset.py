@@ -1,4 +1,4 @@
-"""The dataset `demo`: images of synthetic birds, generated on first use and kept in the cache."""
+"""The datasets `demo` and `demo_unknown`: images of synthetic birds, generated on first use and kept in the cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.errors import FgvcError
 from fgvc_datasets.demo.canvas import Box
 from fgvc_datasets.demo.scene import draw_scene
-from fgvc_datasets.demo.species import CLASS_NAMES, SPECIES, deciding_parts
+from fgvc_datasets.demo.species import SPECIES, UNKNOWN_SPECIES, Traits, deciding_parts
 from fgvc_datasets.options import DemoOptions
 
 DRAWING_VERSION = 1
@@ -40,6 +40,7 @@ class DemoDataset(Dataset):
     """
 
     name = "demo"
+    species: Mapping[str, Traits] = SPECIES
 
     def __init__(self, request: DatasetRequest, options: DemoOptions) -> None:
         self.options = options
@@ -79,7 +80,7 @@ class DemoDataset(Dataset):
     def _generated(self, request: DatasetRequest) -> Path:
         """Return the folder of the images, after generating them if necessary."""
         settings = json.dumps(self.identity(), sort_keys=True)
-        name = f"demo-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+        name = f"{self.name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
         folder = request.cache / name
         if folder.exists():
             return folder
@@ -95,6 +96,8 @@ class DemoDataset(Dataset):
                 self.options.size,
                 counts,
                 lambda done, total: request.progress("generating the demo images", done, total),
+                self.species,
+                "" if self.species is SPECIES else f"{self.name}/",
             )
         except OSError as error:
             raise FgvcError(
@@ -104,13 +107,20 @@ class DemoDataset(Dataset):
         return folder
 
 
+class DemoUnknownDataset(DemoDataset):
+    """Images like those of `demo`, of species that it does not have."""
+
+    name = "demo_unknown"
+    species = UNKNOWN_SPECIES
+
+
 @dataclass(frozen=True)
 class DemoImage:
     """An image with its ground truth.
 
     Attributes:
         image: RGB.
-        label: index into `CLASS_NAMES`.
+        label: index into the sorted names of the species.
         parts: boxes (x0, y0, x1, y1) of the parts, in pixels.
     """
 
@@ -119,19 +129,28 @@ class DemoImage:
     parts: dict[str, Box]
 
 
-def draw_image(seed: int, split: str, index: int, size: int) -> DemoImage:
+def draw_image(
+    seed: int, split: str, index: int, size: int, species: Mapping[str, Traits] = SPECIES
+) -> DemoImage:
     """Draw one image of `size` x `size` pixels, which depends on the arguments only.
 
     Its class is `index` modulo the number of classes; nothing else in the image depends on the class.
     """
     sequence = np.random.SeedSequence([seed, zlib.crc32(split.encode()), index])
-    label = index % len(CLASS_NAMES)
-    image, parts = draw_scene(np.random.Generator(np.random.Philox(sequence)), SPECIES[CLASS_NAMES[label]], size)
+    names = sorted(species)
+    label = index % len(names)
+    image, parts = draw_scene(np.random.Generator(np.random.Philox(sequence)), species[names[label]], size)
     return DemoImage(image, label, parts)
 
 
 def generate(
-    folder: Path, seed: int, size: int, counts: Mapping[str, int], report: Callable[[int, int], None] | None = None
+    folder: Path,
+    seed: int,
+    size: int,
+    counts: Mapping[str, int],
+    report: Callable[[int, int], None] | None = None,
+    species: Mapping[str, Traits] = SPECIES,
+    prefix: str = "",
 ) -> None:
     """Write `folder`/<split>/<class>/<nnnn>.png and `folder`/parts.json.
 
@@ -144,6 +163,8 @@ def generate(
         size: image side in pixels.
         counts: number of images per class in each split.
         report: called with (images done, total images) after each image.
+        species: traits by name.
+        prefix: before the name of a split, for other images with the same seed.
 
     Raises:
         FileExistsError: `folder` exists and contains another dataset.
@@ -152,23 +173,30 @@ def generate(
     temporary = folder.parent / f".{folder.name}-{secrets.token_hex(6)}"
     try:
         temporary.mkdir()
-        _write(temporary, seed, size, counts, report)
+        _write(temporary, seed, size, counts, report, species, prefix)
         _move(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(
-    folder: Path, seed: int, size: int, counts: Mapping[str, int], report: Callable[[int, int], None] | None
+    folder: Path,
+    seed: int,
+    size: int,
+    counts: Mapping[str, int],
+    report: Callable[[int, int], None] | None,
+    species: Mapping[str, Traits],
+    prefix: str,
 ) -> None:
-    total, done = sum(counts.values()) * len(CLASS_NAMES), 0
+    names = sorted(species)
+    total, done = sum(counts.values()) * len(names), 0
     boxes: dict[str, dict[str, Box]] = {}
     for split, count in counts.items():
-        for name in CLASS_NAMES:
+        for name in names:
             (folder / split / name).mkdir(parents=True)
-        for index in range(count * len(CLASS_NAMES)):
-            drawn = draw_image(seed, split, index, size)
-            path = f"{split}/{CLASS_NAMES[drawn.label]}/{index // len(CLASS_NAMES):04d}.png"
+        for index in range(count * len(names)):
+            drawn = draw_image(seed, f"{prefix}{split}", index, size, species)
+            path = f"{split}/{names[drawn.label]}/{index // len(names):04d}.png"
             drawn.image.save(folder / path, compress_level=1)
             boxes[path] = drawn.parts
             done += 1
@@ -177,8 +205,8 @@ def _write(
     truth = {
         "seed": seed,
         "size": size,
-        "classes": CLASS_NAMES,
-        "deciding_parts": {name: deciding_parts(name) for name in CLASS_NAMES},
+        "classes": names,
+        "deciding_parts": {name: deciding_parts(name, species) for name in names},
         "images": boxes,
     }
     (folder / "parts.json").write_text(json.dumps(truth) + "\n", encoding="utf-8")

@@ -1,11 +1,14 @@
-"""The twelve species: the trait of each of their six parts.
+"""The species: the trait of each of their six parts.
 
-The species form three groups of four. Within a group two parts vary, two traits each, so every species has two
-siblings that differ from it in a single part; species of different groups differ in two parts or more.
+The twelve species of `demo` form three groups of four. Within a group two parts vary, two traits each, so every species has two
+siblings that differ from it in a single part; species of different groups differ in two parts or more. Those of
+`demo_unknown` have the same traits in other combinations: three differ from one of `demo` in a single part, three in
+two or more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,21 +45,31 @@ SPECIES: dict[str, Traits] = {
     "Smooth-Spotted-Warbler": Traits("thin", "forked", "patch", "smooth", "plain", "spotted"),
 }
 
+UNKNOWN_SPECIES: dict[str, Traits] = {
+    "Plain-winged-Finch": Traits("conical", "fan", "plain", "crested", "ring", "plain"),
+    "Plain-eyed-Pintail": Traits("hooked", "pointed", "plain", "smooth", "plain", "spotted"),
+    "Hooked-Plain-Warbler": Traits("hooked", "forked", "patch", "crested", "plain", "plain"),
+    "Bar-winged-Thornbill": Traits("thin", "pointed", "bars", "crested", "ring", "plain"),
+    "Ring-eyed-Fantail": Traits("thin", "fan", "plain", "smooth", "ring", "plain"),
+    "Stripe-eyed-Grosbeak": Traits("conical", "pointed", "bars", "smooth", "stripe", "spotted"),
+}
+"""Species of `demo_unknown`."""
+
 CLASS_NAMES: tuple[str, ...] = tuple(sorted(SPECIES))
 
 
-def differing_parts(first: str, second: str) -> tuple[str, ...]:
+def differing_parts(first: str, second: str, among: Mapping[str, Traits] = SPECIES) -> tuple[str, ...]:
     """Return the parts in which two species differ, in the order of `PARTS`."""
-    a, b = SPECIES[first], SPECIES[second]
+    a, b = among[first], among[second]
     return tuple(part for part in PARTS if getattr(a, part) != getattr(b, part))
 
 
-def deciding_parts(species: str) -> tuple[str, ...]:
+def deciding_parts(species: str, among: Mapping[str, Traits] = SPECIES) -> tuple[str, ...]:
     """Return the parts that alone distinguish `species` from another one, in the order of `PARTS`.
 
     A part is deciding if another species differs in that part and in no other: without it, the species cannot be
     recognized.
     """
-    differences = (differing_parts(species, other) for other in CLASS_NAMES if other != species)
+    differences = (differing_parts(species, other, among) for other in among if other != species)
     alone = {parts[0] for parts in differences if len(parts) == 1}
     return tuple(part for part in PARTS if part in alone)

@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_datasets.demo.dataset import CLASS_NAMES, draw_image, generate
+from fgvc_datasets.demo.dataset import draw_image, generate
 from fgvc_datasets.demo.scene import draw_scene
-from fgvc_datasets.demo.species import PARTS, SPECIES, deciding_parts, differing_parts
+from fgvc_datasets.demo.species import (
+    CLASS_NAMES,
+    PARTS,
+    SPECIES,
+    UNKNOWN_SPECIES,
+    deciding_parts,
+    differing_parts,
+)
 
 SIZE = 64
 COUNTS = {"train": 2, "val": 1, "test": 1}
@@ -148,3 +155,17 @@ def test_another_dataset_is_not_overwritten(tmp_path):
         generate(tmp_path / "demo", 1, 16, {"train": 1})
     assert json.loads((tmp_path / "demo" / "parts.json").read_text())["seed"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_unknown_species_have_known_traits_in_other_combinations(tmp_path) -> None:
+    every = {**SPECIES, **UNKNOWN_SPECIES}
+    assert len(every) == 18 and len(set(every.values())) == 18
+    for part in PARTS:
+        assert {vars(t)[part] for t in UNKNOWN_SPECIES.values()} <= {vars(t)[part] for t in SPECIES.values()}
+    nearest = [min(len(differing_parts(name, other, every)) for other in SPECIES) for name in UNKNOWN_SPECIES]
+    assert sorted(nearest)[:3] == [1, 1, 1] and sorted(nearest)[3] > 1
+    generate(tmp_path / "unknown", 0, 32, {"test": 1}, None, UNKNOWN_SPECIES, "unknown/")
+    assert sorted(path.name for path in (tmp_path / "unknown/test").iterdir()) == sorted(UNKNOWN_SPECIES)
+    known = [draw_image(0, "test", index, 32).image.getpixel((0, 0)) for index in range(6)]
+    drawn = [draw_image(0, "unknown/test", index, 32, UNKNOWN_SPECIES).image.getpixel((0, 0)) for index in range(6)]
+    assert known != drawn  # not the same scenes with other birds
