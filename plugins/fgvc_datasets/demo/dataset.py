@@ -129,9 +129,7 @@ class DemoImage:
     parts: dict[str, Box]
 
 
-def draw_image(
-    seed: int, split: str, index: int, size: int, species: Mapping[str, Traits] = SPECIES
-) -> DemoImage:
+def draw_image(seed: int, split: str, index: int, size: int, species: Mapping[str, Traits] = SPECIES) -> DemoImage:
     """Draw one image of `size` x `size` pixels, which depends on the arguments only.
 
     Its class is `index` modulo the number of classes; nothing else in the image depends on the class.
