@@ -103,7 +103,7 @@ class UnknownMetrics:
         return cls(
             source=source,
             images=len(next(iter(unknown.values()))),
-            score=None if rule is None else rule.usable(known),
+            score=None if rule is None else rule.score,
             answered=None if decisions is None else float(decisions.answered.mean()),
             detection={
                 name: Detection.of(_finite(known[name]), _finite(unknown[name]), thresholds.get(name)) for name in known

@@ -76,10 +76,10 @@ class NoveltyRule:
     keep: float
     thresholds: Mapping[str, float]
 
-    def usable(self, available: Mapping[ScoreName, Any]) -> ScoreName | None:
-        """Return the score, or one of the logits where its features are not available, as in an exported model."""
-        candidates = (self.score, *LOGIT_SCORES)
-        return next((name for name in candidates if name in available and name in self.thresholds), None)
+    def of_logits(self) -> NoveltyRule | None:
+        """Return the rule for a score of the logits alone; None if there is no threshold for one."""
+        name = next((name for name in LOGIT_SCORES if name in self.thresholds), None)
+        return None if name is None else replace(self, score=name)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Calibration:
 
         Args:
             probabilities: float32 N,K, of the logits as they are. Images without finite probabilities are uncertain.
-            scores: N of each available score, see `novelty`.
+            scores: N of each novelty score that is available; that of the rule is.
         """
         calibrated = tempered(probabilities, self.temperature)
         confidence = calibrated.max(axis=1)
@@ -151,8 +151,8 @@ class Calibration:
         if self.precision is not None:
             uncertain |= ~(confidence > np.float32(self.precision.threshold))
         unfamiliar = np.zeros(len(calibrated), bool)
-        if self.novelty is not None and (name := self.novelty.usable(scores)) is not None:
-            unfamiliar = scores[name] < np.float32(self.novelty.thresholds[name])
+        if (rule := self.novelty) is not None:
+            unfamiliar = scores[rule.score] < np.float32(rule.thresholds[rule.score])
         members = None
         if self.sets is not None:
             members = calibrated >= np.asarray(self.sets.thresholds, np.float32)
@@ -224,11 +224,14 @@ class Calibration:
         document, tensors = stored
         try:
             means = ClassMeans(tensors["center"], tensors["means"]) if tensors else None
-            return cls.from_json(document, means)
+            found = cls.from_json(document, means)
         except (KeyError, TypeError, ValueError) as error:
             raise FgvcError(
                 f"{file} is damaged: its calibration is invalid ({error}). Calibrate again (fgvc calibrate)"
             ) from error
+        if found.novelty is not None and found.novelty.score == "cosine" and means is None:  # an exported model
+            return replace(found, novelty=found.novelty.of_logits())
+        return found
 
     def write(self, file: Path) -> None:
         """Put it into a model file, in place of an earlier one."""

@@ -1,7 +1,7 @@
 """The species: the trait of each of their six parts.
 
-The twelve species of `demo` form three groups of four. Within a group two parts vary, two traits each, so every species has two
-siblings that differ from it in a single part; species of different groups differ in two parts or more. Those of
+The twelve species of `demo` form three groups of four. Within a group two parts vary, two traits each, so every species
+has two siblings that differ from it in a single part; species of different groups differ in two parts or more. Those of
 `demo_unknown` have the same traits in other combinations: three differ from one of `demo` in a single part, three in
 two or more.
 """
