@@ -16,6 +16,7 @@ from fgvc_cli.report.page import Section, count_text, fragment, percent_text
 from fgvc_cli.report.pictures import heat_scale
 from fgvc_cli.report.predictions import SplitScores, confused
 from fgvc_cli.runs.results import ClassMetrics, EpochMetrics
+from fgvc_cli.scoring.taxonomy import TaxonomyMetrics
 from fgvc_cli.viz import best_epoch, series
 
 MAX_EPOCHS = 60
@@ -117,6 +118,13 @@ def classes_section(scores: SplitScores, anchor: str) -> Section:
         absent=[row.name for row in per_class if not row.images],
     )
     return Section(f"{anchor}classes", "Accuracy by class", body, subtitle=f"{count_text(len(rows))} classes")
+
+
+def taxonomy_section(metrics: TaxonomyMetrics, anchor: str) -> Section:
+    """Return the accuracy of each level of a taxonomy, the severity of mistakes, and the names given when sure."""
+    body = fragment("taxonomy.html", metrics=metrics)
+    subtitle = ", ".join(f"{row.level} {percent_text(row.top1)}" for row in metrics.levels[1:])
+    return Section(f"{anchor}taxonomy", "Groups of classes", body, subtitle=subtitle)
 
 
 def confusion_section(scores: SplitScores, anchor: str) -> Section:

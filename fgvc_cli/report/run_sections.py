@@ -17,6 +17,7 @@ from fgvc_cli.report.detail_sections import (
     curves_section,
     mistakes_section,
     occlusion_section,
+    taxonomy_section,
 )
 from fgvc_cli.report.examples import IMAGES, ReportRequest
 from fgvc_cli.report.page import NO_BREAK, Section, count_text, fragment, percent_text
@@ -202,6 +203,8 @@ def run_parts(report: RunReport, anchor: str = "") -> list[Section]:
     parts = [summary_section(report.record, anchor), curves_section(report.record, anchor)]
     if report.scores is not None:
         parts.append(classes_section(report.scores, anchor))
+        if report.scores.summary.taxonomy is not None:
+            parts.append(taxonomy_section(report.scores.summary.taxonomy, anchor))
         if report.scores.predictions:
             parts.append(confusion_section(report.scores, anchor))
     if report.examples is not None:

@@ -87,6 +87,18 @@ def test_evaluate_scores_every_level(fgvc, kinds_run: Path) -> None:
     assert summary.taxonomy is not None and summary.taxonomy.unsure == 1.0
 
 
+def test_the_report_has_a_section(kinds_run: Path) -> None:
+    from fgvc_cli.report.detail_sections import taxonomy_section
+
+    metrics = fgvc_cli.evaluate(kinds_run).taxonomy
+    assert metrics is not None
+    section = taxonomy_section(metrics, "")
+    assert "kind 100" in section.subtitle
+    assert all(
+        text in section.body for text in ("species", "60.0", "1.00 levels up", "at most 2", "random would be 1.50")
+    )
+
+
 def test_a_run_without_taxonomy_takes_one_from_a_file(fgvc, bee_run: Path, photo: Path, kinds_file: Path) -> None:
     assert "severity" not in fgvc("evaluate", bee_run).stdout
     assert "severity" in fgvc("evaluate", bee_run, "--taxonomy", kinds_file).stdout

@@ -125,7 +125,7 @@ def demo(fgvc, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of photographs of two classes, in train, val and test, with their labels in labels.csv."""
     folder = tmp_path_factory.mktemp("data") / "orchids"
-    rng, rows = np.random.default_rng(0), ["file,class,split"]
+    rng, rows = np.random.default_rng(0), ["file,class,genus,split"]
     for split, count in {"train": 6, "val": 3, "test": 3}.items():
         for label, color in {"ophrys": (200, 40, 60), "orchis": (60, 180, 50)}.items():
             for i in range(count):
@@ -133,6 +133,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 noise = rng.integers(-40, 40, (40, 44, 3))
                 Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(file)
-                rows.append(f"{file.relative_to(folder)},{label},{split}")
+                rows.append(f"{file.relative_to(folder)},{label},{label.title()},{split}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return folder
