@@ -26,7 +26,7 @@ from fgvc_cli.scoring import results
 from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, load, run_of
 from fgvc_cli.scoring.results import EvaluationSummary, summarize
 from fgvc_cli.scoring.scores import LEVEL, Scores, mcnemar, score, split_metrics
-from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_tree
+from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_tree, taxonomy_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -222,8 +222,7 @@ def evaluate_ensemble(
         precision=ready.precision,
         notes=[*notes, *([ready.views.note] if ready.views.note else [])],
         tta=ready.views.names,
-        tree=tree,
-        sure=groups.threshold,
+        taxonomy=None if tree is None else taxonomy_metrics(ensemble, tree, groups.threshold),
     )
     summary = EnsembleSummary(
         **{field.name: getattr(evaluated, field.name) for field in fields(evaluated)},

@@ -20,7 +20,7 @@ from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, folder_of
 from fgvc_cli.scoring.observation import Observation
 from fgvc_cli.scoring.results import EvaluationSummary, dataset_record, summarize
 from fgvc_cli.scoring.scores import score
-from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_tree
+from fgvc_cli.scoring.taxonomy import TaxonomySettings, find_tree, taxonomy_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +116,8 @@ def evaluate(
         scores = score(ready.classifier, ready.loader(split), split, ready.precision, bar.advance, observation)
     if not len(scores):
         raise FgvcError(f"none of the {len(split)} images of {selected.dataset} ({split.name}) can be read")
+    decisions, written = decide(ready, scores, observation.scores), []
+    calibrated = None if decisions is None else decisions.probabilities
     summary = summarize(
         scores,
         class_names,
@@ -128,10 +130,8 @@ def evaluate(
         notes=notes,
         preprocessing=ready.classifier.preprocessing,
         tta=ready.views.names,
-        tree=tree,
-        sure=groups.threshold,
+        taxonomy=None if tree is None else taxonomy_metrics(scores, tree, groups.threshold, calibrated),
     )
-    decisions, written = decide(ready, scores, observation.scores), []
     if ready.calibration is not None and decisions is not None:
         summary = replace(summary, calibrated=CalibratedMetrics.of(ready.calibration, decisions, scores))
     written += write_answers(folder, scores, decisions, class_names)

@@ -22,7 +22,7 @@ from fgvc_cli.formatting import html_table, percent
 from fgvc_cli.runs.results import CLASS_COLUMNS, SplitMetrics, split_metrics_arguments
 from fgvc_cli.scoring.calibration.metrics import CalibratedMetrics, UnknownMetrics
 from fgvc_cli.scoring.scores import Scores, confusion_matrix, split_metrics
-from fgvc_cli.scoring.taxonomy import SURE, TaxonomyMetrics, Tree, taxonomy_metrics
+from fgvc_cli.scoring.taxonomy import TaxonomyMetrics
 
 SUMMARIZED = 10
 """Number of confused pairs and confident mistakes in a summary."""
@@ -190,10 +190,9 @@ def summarize(
     notes: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
     tta: Sequence[str] = (),
-    tree: Tree | None = None,
-    sure: float = SURE,
+    taxonomy: TaxonomyMetrics | None = None,
 ) -> EvaluationSummary:
-    """Summarize an evaluation; see `EvaluationSummary` and `taxonomy_metrics` for the arguments."""
+    """Summarize an evaluation; see `EvaluationSummary` for the arguments."""
     images = dict(zip(split.keys, split.images, strict=True))
     mistakes = most_confident_mistakes(scores, class_names, SUMMARIZED)
     metrics = split_metrics(scores, class_names)
@@ -214,7 +213,7 @@ def summarize(
         precision=precision,
         preprocessing=None if preprocessing is None else asdict(preprocessing),
         tta=tuple(tta),
-        taxonomy=None if tree is None else taxonomy_metrics(scores, tree, sure),
+        taxonomy=taxonomy,
     )
 
 

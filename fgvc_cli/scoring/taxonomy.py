@@ -328,11 +328,17 @@ class TaxonomyMetrics:
         return cls(**{**document, "levels": [LevelMetrics(**level) for level in document["levels"]]})
 
 
-def taxonomy_metrics(scores: Scores, tree: Tree, sure: float = SURE) -> TaxonomyMetrics:
-    """Compute the metrics of scores with one image or more; scores that are not finite are wrong at every level."""
+def taxonomy_metrics(
+    scores: Scores, tree: Tree, sure: float = SURE, calibrated: np.ndarray | None = None
+) -> TaxonomyMetrics:
+    """Compute the metrics of scores with one image or more; scores that are not finite are wrong at every level.
+
+    `calibrated` are probabilities N,K to sum over groups in place of those of the scores.
+    """
+    probabilities = scores.probabilities if calibrated is None else calibrated
     labels, predicted = scores.labels, scores.predicted
     distance, wrong = tree.distance(labels, predicted), labels != predicted
-    answers = roll_up(tree, scores.probabilities, sure)
+    answers = roll_up(tree, probabilities, sure)
     levels, right, depths = [], np.zeros(len(scores), bool), np.zeros(len(scores))
     information = np.zeros(len(scores))
     for level, name in enumerate(tree.levels):
@@ -342,7 +348,7 @@ def taxonomy_metrics(scores: Scores, tree: Tree, sure: float = SURE) -> Taxonomy
         depths[here] = tree.depths[level][answers.groups[here]]
         information[here] = np.log2(tree.classes / np.bincount(groups)[answers.groups[here]])
         same = (groups[labels] == groups[predicted]) & (predicted >= 0)
-        summed = (groups[labels] == _summed(scores, tree, level)) & (predicted >= 0)
+        summed = (groups[labels] == _summed(probabilities, tree, level)) & (predicted >= 0)
         precision = float(right[here].mean()) if here.any() else None
         levels.append(LevelMetrics(name, len(tree.names[level]), _mean(same), _mean(summed), _mean(here), precision))
     named = answers.levels < len(tree.levels)
@@ -365,10 +371,10 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean())
 
 
-def _summed(scores: Scores, tree: Tree, level: int) -> np.ndarray:
+def _summed(probabilities: np.ndarray, tree: Tree, level: int) -> np.ndarray:
     """Return the most probable group of a level for each image."""
-    found = np.empty(len(scores), np.int64)
-    for start in range(0, len(scores), ROWS):
+    found = np.empty(len(probabilities), np.int64)
+    for start in range(0, len(probabilities), ROWS):
         rows = slice(start, start + ROWS)
-        found[rows] = tree.sums(np.nan_to_num(scores.probabilities[rows]), level).argmax(axis=1)
+        found[rows] = tree.sums(np.nan_to_num(probabilities[rows]), level).argmax(axis=1)
     return found

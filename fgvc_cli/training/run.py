@@ -40,7 +40,7 @@ from fgvc_cli.runs.model_file import (
 from fgvc_cli.runs.results import SplitMetrics, TrainingSummary, ValMetrics
 from fgvc_cli.scoring.results import summarize, write
 from fgvc_cli.scoring.scores import score, split_metrics
-from fgvc_cli.scoring.taxonomy import Tree
+from fgvc_cli.scoring.taxonomy import Tree, taxonomy_metrics
 from fgvc_cli.specs import HeadSpec
 from fgvc_cli.training import kept_features
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, TrackerCallback
@@ -135,7 +135,7 @@ def _test(trainer: Trainer) -> SplitMetrics | None:
         device=job.device,
         precision=job.precision,
         preprocessing=job.classifier.preprocessing,
-        tree=None if job.taxonomy is None else Tree(job.taxonomy, class_names),
+        taxonomy=None if job.taxonomy is None else taxonomy_metrics(scores, Tree(job.taxonomy, class_names)),
     )
     write(trainer.run.evaluation(split.name), summary, scores, class_names, draw=False)
     return split_metrics(scores, class_names)

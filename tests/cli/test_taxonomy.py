@@ -87,6 +87,17 @@ def test_evaluate_scores_every_level(fgvc, kinds_run: Path) -> None:
     assert summary.taxonomy is not None and summary.taxonomy.unsure == 1.0
 
 
+def test_calibrated_probabilities_are_summed(fgvc, kinds_run: Path, photo: Path) -> None:
+    from fgvc_cli.scoring.calibration.stored import Calibration
+
+    assert fgvc_cli.evaluate(kinds_run, sure=0.95).taxonomy.unsure == 1.0
+    Calibration(0.5, 10, {"name": "folder", "data": None}, "val").write(kinds_run / "model.safetensors")
+    sure = fgvc_cli.load(kinds_run).predict(photo, sure=0.95).sure
+    assert sure is not None and (sure.name, sure.probability) == ("insect", pytest.approx(0.45 / 0.46))
+    metrics = fgvc_cli.evaluate(kinds_run, sure=0.95).taxonomy
+    assert (metrics.unsure, metrics.levels[1].share) == (0.0, 1.0)
+
+
 def test_the_report_has_a_section(kinds_run: Path) -> None:
     from fgvc_cli.report.detail_sections import taxonomy_section
 
