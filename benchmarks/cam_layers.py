@@ -1,15 +1,16 @@
 """Measure at which layer Grad-CAM points at what decides: small networks that have to look into a box.
 
-Each image is noise with three boxes of 7.2 % of the image. One holds stripes, whose direction is the class, the others
-noise of the same contrast. Networks of several kinds are trained from scratch on generated images, with several seeds,
-until they are right. Then, for each candidate layer, over the images that are classified correctly:
+Each image is noise with three boxes of 7.2 % of the image. One is half red and half blue, and the class is which half
+is red; the others have as many red and blue points in random order. Networks of several kinds are trained from scratch
+on generated images, with several seeds, until they are right. Then, for each candidate layer, over the images that are
+classified correctly:
 
     in the box      fraction of images whose maximum of the map lies in the box; 7.2 % by chance
     within          fraction of the sum of the map that lies in the box
     empty           number of images with a map of zeros
 
     OMP_NUM_THREADS=1 python benchmarks/cam_layers.py --seeds 3
-    OMP_NUM_THREADS=1 python benchmarks/cam_layers.py --kinds swin --steps 600
+    OMP_NUM_THREADS=1 python benchmarks/cam_layers.py --kinds swin --steps 1000
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from fgvc_cli.explaining.explainers import make_explainer
 from fgvc_cli.registry import get_registry
 
 CLASSES = 4
-"""Directions of the stripes."""
+"""Which half of the box is red: top, bottom, left or right."""
 BOX = 0.268
 """Side of a box, as a fraction of the image side: 7.2 % of the area."""
 BATCH = 32
@@ -133,23 +134,20 @@ def toy_convnext(pretrained: bool = False, **kwargs: Any) -> ConvNeXt:
 
 
 def make_batch(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return images B,3,S,S, the class B and the box B,S,S (bool) that holds the stripes."""
+    """Return images B,3,S,S, the class B and the box B,S,S (bool) that decides it."""
     side = round(BOX * size)
-    images = 0.5 * torch.randn(count, 3, size, size, generator=generator)
+    images = 0.3 * torch.randn(count, 3, size, size, generator=generator)
     boxes = torch.zeros(count, size, size, dtype=torch.bool)
     classes = torch.randint(0, CLASSES, (count,), generator=generator)
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    directions = torch.stack((rows, columns, rows + columns, rows - columns)).float()
+    halves = torch.stack((rows < side / 2, rows >= side / 2, columns < side / 2, columns >= side / 2)).float() * 2 - 1
+    colors = torch.tensor([1.0, 0.0, -1.0]).view(3, 1, 1)  # red where +1, blue where -1
     for image, box, label in zip(images, boxes, classes.tolist(), strict=True):
         for number in range(3):  # the last one is on top
             top, left = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
+            mixed = torch.randn(side, side, generator=generator).sign()
             here = (slice(top, top + side), slice(left, left + side))
-            phase = 6.28 * torch.rand(1, generator=generator)
-            stripes = torch.sin(directions[label] * 6.28 / (size / 10) + phase).sign()
-            noise = torch.randn(side, side, generator=generator).sign()
-            image[:, *here] = (stripes if number == 2 else noise) + 0.3 * torch.randn(
-                3, side, side, generator=generator
-            )
+            image[:, *here] += 1.5 * colors * (halves[label] if number == 2 else mixed)
         box[here] = True
     return images, classes, boxes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer, Preprocessing
 from fgvc_cli.errors import UsageError
+from fgvc_cli.evaluation.predict import Predictions
 from fgvc_cli.explaining.explainers import NamedExplainer, make_explainers
 from fgvc_cli.explaining.explanation import (
     Explanation,
@@ -211,3 +213,19 @@ def test_a_sample_of_a_run_is_named_after_its_class(tmp_path):
     assert true_class(sample, ("bee",)) == "bee"
     assert true_class(sample.with_name("bee-x.png"), ("bee",)) is None
     assert true_class(sample.with_name("owl-0012.png"), ("bee",)) is None
+
+
+@pytest.mark.parametrize("kind", ["explain", "predict"])
+def test_nothing_of_earlier_batches_is_kept(kind, explain, ready, lamp):
+    """So memory does not grow with the number of photographs in a folder."""
+    array, chosen = lamp(16)[0].permute(1, 2, 0).numpy(), ready(batch_size=2)
+    if kind == "explain":
+        batches = iter(explain([InputImage(f"image {i}", array) for i in range(40)], runs=[chosen]))
+    else:
+        batches = iter(Predictions(chosen, [array] * 40))
+    alive: list[weakref.ref[Any]] = []
+    counts = []
+    for batch in batches:
+        alive += [weakref.ref(result) for result in batch]
+        counts.append(sum(reference() is not None for reference in alive))
+    assert len(counts) == 20 and max(counts) <= 4

@@ -131,6 +131,9 @@ timm's maps of Xception are activations in a residual branch; the shortcut passe
 """
 
 ALL = QUICK | SLOW
+OWN_SIZE = (pytest.mark.slow, pytest.mark.timeout(1800))
+"""NASNet and PNASNet at 331 px, NaFlexViT at 384 px: minutes in float64 on one core."""
+
 CASES = [
     *((family, 64) for family in QUICK),
     *(
@@ -138,7 +141,7 @@ CASES = [
         for family in SLOW
         if family not in OWN_SIZE_ONLY
     ),
-    *(pytest.param(family, None, marks=pytest.mark.slow) for family in ALL if family not in SMALL_ONLY),
+    *(pytest.param(family, None, marks=OWN_SIZE) for family in ALL if family not in SMALL_ONLY),
 ]
 
 
