@@ -139,6 +139,9 @@ class Run(os.PathLike[str]):
         Raises:
             FgvcError: the file is damaged, or has fewer epochs.
         """
+        if not epochs:  # nor has a run that no one stopped
+            self.metrics_file.unlink(missing_ok=True)
+            return
         lines = self._metric_lines(epochs)
         if len(lines) < epochs:
             raise FgvcError(

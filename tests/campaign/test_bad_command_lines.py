@@ -14,7 +14,7 @@ import pytest
 
 from fgvc_cli.cli.lazy import COMMANDS, _type_name, builtin_commands
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]  # each process has its own
 
 COMPONENTS = {"backbone", "head", "optimizer", "dataset", "explainer", "recipe", "study", "track", "explain"}
 """Options that name a component."""

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]  # each process has its own
 
 GOOD = 2
 """Number of photographs beside the bad files."""

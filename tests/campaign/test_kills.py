@@ -26,7 +26,7 @@ import pytest
 
 from fgvc_cli.cli.lazy import COMMANDS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]  # each process has its own
 
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 ORPHAN_SECONDS = 20.0
@@ -129,6 +129,7 @@ CASES = {
         ("embed", "{photos}/test", "--run", "{runs}/linear", "--out", "embeddings.csv", "--workers", "0"), (), 3, 3
     ),
     "classes add": Case(("classes", "add", "{runs}/knn", "{extra}", "--out", "more", "--workers", "0"), (), 8, 4),
+    "calibrate": Case(("calibrate", "linear", "--workers", "0"), ("linear",), 8, 5),
     "report": Case(("report", "linear", "--images", "2", "--workers", "0"), ("linear",), 5, 5),
     "compare": Case(
         ("compare", "linear", "other", "--split", "val", "--workers", "0", "--out", "table"), ("linear", "other"), 8, 4
