@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,11 @@ def import_all() -> None:
         for component in registry.components(kind):
             component.load()
     registry.find("backbone", "timm/test_resnet").load()
-    for name in ("matplotlib.pyplot", "jinja2", "lmdb", "pyarrow.parquet", "sklearn.metrics", "torch._dynamo"):
+    for name in ("matplotlib.pyplot", "jinja2", "lmdb", "sklearn.metrics", "torch._dynamo"):
         importlib.import_module(name)
+    for name in ("pyarrow.parquet", "onnx", "onnxscript", "onnxruntime"):
+        with suppress(ImportError):  # of an extra
+            importlib.import_module(name)
 
 
 def run(order: Order) -> int:

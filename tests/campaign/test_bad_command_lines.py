@@ -45,6 +45,8 @@ BASES: dict[str, tuple[str, ...]] = {
     "bench compare": ("nowhere/a", "nowhere/b"),
     "sweep": ("--data", "{photos}", "--backbone", "timm/test_resnet", "--head", "linear", "--optimizer", "sgd"),
     "compare": ("{runs}/linear", "{runs}/other"),
+    "calibrate": ("{runs}/linear",),
+    "export": ("{runs}/linear", "--out", "linear.onnx"),
     "report": ("{runs}/linear",),
     "show": ("head", "pim"),
     "new-plugin": ("mine", "--kind", "head"),

@@ -130,6 +130,9 @@ CASES = {
     ),
     "classes add": Case(("classes", "add", "{runs}/knn", "{extra}", "--out", "more", "--workers", "0"), (), 8, 4),
     "calibrate": Case(("calibrate", "linear", "--workers", "0"), ("linear",), 8, 5),
+    "export": Case(
+        ("export", "{runs}/linear", "--data", "{photos}", "--images", "4", "--out", "new/linear.onnx"), (), 5, 4
+    ),
     "report": Case(("report", "linear", "--images", "2", "--workers", "0"), ("linear",), 5, 5),
     "compare": Case(
         ("compare", "linear", "other", "--split", "val", "--workers", "0", "--out", "table"), ("linear", "other"), 8, 4
