@@ -14,7 +14,7 @@ from fgvc_cli.contracts import Dataset, DatasetRequest
 from fgvc_cli.contracts.dataset import no_progress
 from fgvc_cli.data.exclusion import ExcludingDataset, Exclusion
 from fgvc_cli.data.inputs import note_ignored
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.enforcement import make
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Component
 
@@ -40,12 +40,7 @@ def open_dataset(
     """
     check_path(component, path)
     with _reported_progress() as report:
-        dataset = component.make(request=dataset_request(path, seed, report), options=options)
-    if not isinstance(dataset, Dataset):
-        raise FgvcError(
-            f"The dataset '{component.name}' of {component.distribution} is broken: it returned a "
-            f"{type(dataset).__name__} instead of a fgvc_cli.contracts.Dataset"
-        )
+        dataset: Dataset = make(component, Dataset, request=dataset_request(path, seed, report), options=options)
     note_ignored(dataset.name, dataset.ignored_files())
     return dataset if exclude is None else ExcludingDataset(dataset, Exclusion.read(Path(exclude)))
 

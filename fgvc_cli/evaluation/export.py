@@ -16,6 +16,7 @@ from fgvc_cli import files
 from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Classifier, ExportedModel, Exporter, ExportJob, ExportPrecision
 from fgvc_cli.data.splits import balanced_indices, subset
+from fgvc_cli.enforcement import make
 from fgvc_cli.errors import FgvcError, UsageError, cause_of
 from fgvc_cli.evaluation.split_selection import SelectedSplit, SplitRequest, select_split
 from fgvc_cli.formatting import percent
@@ -23,7 +24,7 @@ from fgvc_cli.options import as_toml, build
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Component, get_registry
 from fgvc_cli.runs.folder import EXPORTED
-from fgvc_cli.runs.model_file import check_contract, read_metadata
+from fgvc_cli.runs.model_file import read_metadata
 from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier, find_model, folder_of, load, run_of
 from fgvc_cli.specs import ExporterSpec
 
@@ -171,7 +172,7 @@ def export_run(request: ExportRequest) -> Export:
     spec = cast(ExporterSpec, component.spec)
     options: Any = build(component.options_type(), request.settings, "exporter")
     precision, out = _precision(request, spec), _out(request, spec)
-    exporter = check_contract(component.make(options=options), Exporter, component)
+    exporter = make(component, Exporter, options=options)
     script_file, script = out.with_name(f"predict_{out.stem}_{out.suffix[1:]}.py"), exporter.script(out.name)
     if not request.force:
         _refuse_existing(out)

@@ -9,11 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Explainer
-from fgvc_cli.devices import is_out_of_memory
-from fgvc_cli.errors import FgvcError, UsageError, cause_of, did_you_mean
+from fgvc_cli.enforcement import make, violation
+from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import as_toml, build, parse_setting
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.runs.model_file import check_contract
 from fgvc_cli.specs import ExplainerSpec, Kind
 
 KIND: Kind = "explainer"
@@ -37,32 +36,11 @@ class NamedExplainer:
         Raises:
             FgvcError: the component raises, or does not return one map per image at the size of the images.
         """
-        try:
-            maps = self.explainer.explain(classifier, images, targets)
-        except FgvcError:
-            raise
-        except Exception as error:  # third-party code can raise anything
-            if is_out_of_memory(error):
-                raise
-            raise FgvcError(
-                f"explainer {self.name} failed: {cause_of(error)}. Try another `explainer`, or report this to its "
-                "author (`debug` shows the traceback)"
-            ) from error
-        expected = (len(images), *images.shape[-2:])
-        if not isinstance(maps, Tensor) or maps.shape != expected:
-            found = f"a tensor of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
-            raise FgvcError(
-                f"explainer {self.name} breaks its contract: it returned {found} instead of maps of shape {expected}. "
-                "Please report this to its author"
-            )
-        return maps
+        return self.explainer.explain(classifier, images, targets)
 
     def out_of_range(self) -> FgvcError:
         """Return the error for maps that fail `is_in_range`."""
-        return FgvcError(
-            f"explainer {self.name} breaks its contract: its maps have values that are NaN or outside of [0, 1]. "
-            "Please report this to its author"
-        )
+        return violation(self.explainer, "explain()", "maps in [0, 1]", "values that are NaN or outside of it")
 
     def check(self, classifier: Classifier) -> None:
         """Raise `UsageError` if the explainer cannot explain this classifier."""
@@ -126,7 +104,7 @@ def make_explainer(name: str, settings: Mapping[str, Any], registry: Registry) -
     """
     component = registry.find(KIND, name)
     options: Any = build(component.options_type(), settings, KIND)
-    explainer = check_contract(component.make(options=options), Explainer, component)
+    explainer = make(component, Explainer, options=options)
     return NamedExplainer(name, explainer, as_toml(options), _is_baseline(component))
 
 

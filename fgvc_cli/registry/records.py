@@ -89,7 +89,7 @@ class Component:
         except STOPS:
             raise
         except BaseException as error:  # a module can raise anything, SystemExit included
-            raise FgvcError(f"{self._label} could not be loaded: {cause_of(error)}") from error
+            raise FgvcError(f"{self.title} could not be loaded: {cause_of(error)}") from error
 
     def make(self, **arguments: Any) -> Any:
         """Call the spec's target with these arguments.
@@ -101,7 +101,7 @@ class Component:
         if mismatch := signature_mismatch(target, arguments):
             given = ", ".join(f"{name}=..." for name in arguments)
             raise FgvcError(
-                f"{self._label} breaks its contract: {self.spec.target} is called as target({given}), but {mismatch}. "
+                f"{self.title} breaks its contract: {self.spec.target} is called as target({given}), but {mismatch}. "
                 "Report this to the plugin's author."
             )
         return target(**arguments)
@@ -121,11 +121,12 @@ class Component:
         except STOPS:
             raise
         except BaseException as error:
-            raise FgvcError(f"{self._label} has options that could not be loaded: {cause_of(error)}") from error
+            raise FgvcError(f"{self.title} has options that could not be loaded: {cause_of(error)}") from error
         return found
 
     @property
-    def _label(self) -> str:
+    def title(self) -> str:
+        """How errors name it: kind, name, distribution and version."""
         return f"{self.kind} '{self.name}' of {self.origin}"
 
 

@@ -22,6 +22,7 @@ from fgvc_cli.contracts import (
     Preprocessing,
     Reads,
 )
+from fgvc_cli.enforcement import make
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Component, get_registry
 from fgvc_cli.specs import ExporterSpec
@@ -48,7 +49,7 @@ def open_exported(file: Path) -> ExportedModel:
             f"{file}: loading a {file.suffix} file can run code that is in it, so fgvc writes such files but does not "
             "load them; use the run, or export it with `format=onnx`"
         )
-    exporter: Exporter = component.make(options=component.options_type()())
+    exporter: Exporter = make(component, Exporter, options=component.options_type()())
     model = exporter.open(file)
     if not isinstance(model.document, dict):
         raise FgvcError(f"{file} was not exported by fgvc: it lacks class names and preprocessing")

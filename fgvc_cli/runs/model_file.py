@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fgvc_cli.config.renamed import current
 from fgvc_cli.contracts import Backbone, Classifier, Head, Preprocessing, Taxonomy
+from fgvc_cli.enforcement import make
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.files import replacing
 from fgvc_cli.options import as_toml, build
@@ -127,14 +128,12 @@ def _document(path: Path, file: Any) -> Any:
         raise FgvcError(f"{path} is damaged: its metadata is not JSON. Restore it, or train again.") from error
 
 
-Contract = TypeVar("Contract")
 C = TypeVar("C", bound=Classifier)
 
 
 def build_backbone(component: Component, options: Any, image_size: int) -> Backbone:
     """Build a backbone with random weights for square images of that size."""
-    backbone = component.make(name=component.spec.name, image_size=image_size, options=options)
-    return check_contract(backbone, Backbone, component)
+    return make(component, Backbone, name=component.spec.name, image_size=image_size, options=options)
 
 
 def build_head(component: Component, options: Any, backbone: Backbone, classes: int) -> Head:
@@ -151,23 +150,9 @@ def build_head(component: Component, options: Any, backbone: Backbone, classes: 
             f"head {component.name} needs {spec.maps} feature maps{different}; {backbone.info.name} has strides "
             f"{', '.join(map(str, strides)) or 'none'}: choose another backbone or head"
         )
-    head = check_contract(component.make(backbone=backbone.info, classes=classes, options=options), Head, component)
+    head = make(component, Head, backbone=backbone.info, classes=classes, options=options)
     backbone.prune(head.reads())
     return head
-
-
-def check_contract(thing: Any, contract: Callable[..., Contract], component: Component) -> Contract:
-    """Return what a component built, if it is an instance of the base class of its kind.
-
-    Raises:
-        FgvcError: it is not.
-    """
-    if not isinstance(thing, cast(type, contract)):
-        raise FgvcError(
-            f"{component.reference} {component.origin.version} breaks its contract: {component.spec.target} returns a "
-            f"{type(thing).__name__}, not a {contract.__name__}; report it to its author"
-        )
-    return cast(Contract, thing)
 
 
 def describe_component(component: Component, options: Any) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from fgvc_cli.config.run_config import Choice
 from fgvc_cli.contracts import RunStart, Tracker
+from fgvc_cli.enforcement import make
 from fgvc_cli.errors import STOPS, FgvcError, cause_of
-from fgvc_cli.registry import Component, Registry
-from fgvc_cli.runs.model_file import check_contract
+from fgvc_cli.registry import Registry
 from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
 from fgvc_cli.training.setup import Job
 
@@ -121,9 +121,10 @@ class TrackerCallback(Callback):
     """
 
     def __init__(self, choice: Choice) -> None:
-        self._name = f"tracker '{choice.component.name}' of {choice.component.origin}"
+        self._name = choice.component.title
         self._warned = False
-        self._tracker = _build(choice.component, choice.options, self._name)
+        with redirect_stdout(sys.stderr):
+            self._tracker = make(choice.component, Tracker, options=choice.options)
 
     def on_train_start(self, run: RunStart, job: Job) -> None:
         """Start the tracker, and add its notes to those of the job."""
@@ -169,14 +170,3 @@ class TrackerCallback(Callback):
         if not self._warned:
             self._warned = True
             logger.warning(f"{self._name}: `{method}` failed, training continues: {cause}")
-
-
-def _build(component: Component, options: Any, name: str) -> Tracker:
-    try:
-        with redirect_stdout(sys.stderr):
-            tracker = component.make(options=options)
-    except (FgvcError, *STOPS):
-        raise  # the tracker's own message about what is missing
-    except (Exception, SystemExit) as error:
-        raise FgvcError(f"{name} could not be built: {cause_of(error)}") from error
-    return check_contract(tracker, Tracker, component)

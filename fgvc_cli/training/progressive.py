@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +12,7 @@ from torch import Tensor
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.contracts import Classifier, Head
 from fgvc_cli.devices import is_out_of_memory
+from fgvc_cli.enforcement import make
 from fgvc_cli.errors import UsageError
 from fgvc_cli.scoring.scores import evaluation_mode
 
@@ -105,9 +105,7 @@ def _check(config: RunConfig, classifier: Classifier, size: int) -> None:
     """Raise `UsageError` unless backbone and head take images of that size with the weights that they have."""
     choice, full, own = config.head, classifier.preprocessing.image_size, classifier.head
     info = classifier.backbone.info_at(size)
-    there = cast(
-        Head, choice.component.make(backbone=info, classes=len(classifier.class_names), options=choice.options)
-    )
+    there = make(choice.component, Head, backbone=info, classes=len(classifier.class_names), options=choice.options)
     shapes, others = ({n: v.shape for n, v in head.state_dict().items()} for head in (own, there))
     differing = [name for name in {**others, **shapes} if shapes.get(name) != others.get(name)]
     if differing:

@@ -32,10 +32,11 @@ from fgvc_cli.data.opening import open_dataset
 from fgvc_cli.data.splits import TrainingSplits, training_splits
 from fgvc_cli.data.taxonomy import taxonomy_of
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
+from fgvc_cli.enforcement import make
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs import model_file
-from fgvc_cli.runs.model_file import build_backbone, build_head, check_contract, save_classifier
+from fgvc_cli.runs.model_file import build_backbone, build_head, save_classifier
 from fgvc_cli.specs import HeadSpec
 from fgvc_cli.training.class_balance import ClassBalance, class_balance
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
@@ -430,5 +431,4 @@ def _preprocessing(config: RunConfig, backbone: Backbone) -> Preprocessing:
 
 def _of_groups(choice: Choice, groups: Sequence[ParameterGroup]) -> Optimizer:
     over = {} if choice.base is None else {"base": _of_groups(choice.base, groups)}
-    optimizer = choice.component.make(groups=groups, options=choice.options, **over)
-    return check_contract(optimizer, Optimizer, choice.component)
+    return make(choice.component, Optimizer, groups=groups, options=choice.options, **over)

@@ -23,6 +23,7 @@ from fgvc_cli.data.cache.store import CachedImages
 from fgvc_cli.data.loading import EvaluationLoader, ImageBatch, TrainingLoader
 from fgvc_cli.data.staging import StagedBatch, Staging
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
+from fgvc_cli.enforcement import ComponentError
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import EpochAverage, EpochMetrics, ValMetrics
@@ -154,6 +155,8 @@ class Trainer:
             self._close_features()  # a resumed run, which scores the average again, has none
             if self.last_epochs is not None and self.last_epochs.count:
                 self._try_average(self.last_epochs)
+        except ComponentError as error:
+            raise ComponentError(f"{error}. {self._saved()}") from (error.__cause__ or error)
         finally:
             self._close_features()
             self.close_loaders()
@@ -290,13 +293,16 @@ class Trainer:
             return
         number = flags[found_inf.index(1.0)][0]
         rates = ", ".join(f"{part} {rate:.3g}" for part, rate in self.job.optimizer.rates().items())
-        saved = self.progress.epoch if self.run.state_file.is_file() else 0
-        kept = f"The state after epoch {saved} is saved in {self.run.path}" if saved else "No epoch is finished"
         raise FgvcError(
             f"The loss or its gradient is not finite at step {number + 1} (epoch {self.progress.epoch + 1}, learning "
-            f"rate: {rates}). {kept}. Try a lower `lr`, a longer warm-up (`train.warmup_epochs=2`) or gradient "
-            "clipping (`train.clip_norm=1`)."
+            f"rate: {rates}). {self._saved()}. Try a lower `lr`, a longer warm-up (`train.warmup_epochs=2`) or "
+            "gradient clipping (`train.clip_norm=1`)."
         )
+
+    def _saved(self) -> str:
+        """Say which state is saved."""
+        saved = self.progress.epoch if self.run.state_file.is_file() else 0
+        return f"The state after epoch {saved} is saved in {self.run.path}" if saved else "No epoch is finished"
 
     def _validate(self) -> tuple[ValMetrics | None, int]:
         """Score the validation split; return its metrics, or the number of the signal that interrupted it."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Evaluation, Head, Loss, Model, Objective, Optimizer
+from fgvc_cli.enforcement import attributed_to, violation
 from fgvc_cli.runs.results import TrainMetrics
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Evaluator, Ranks
 
@@ -85,7 +86,7 @@ class Update:
             closure = ObjectiveClosure(self, objectives)
             evaluation = self.optimizer.step(closure)
             done.append(Step(objectives[0].name, evaluation.losses, closure.found_inf))
-            objectives = _advance(generators, [detached(output) for output in evaluation.outputs])
+            objectives = self._following(generators, [detached(output) for output in evaluation.outputs])
             del evaluation  # free the feature maps, which may be large
         self.evaluate.skip_unused_search(whole=len(done) == 1 and closure.reached_all)
         return done
@@ -93,8 +94,21 @@ class Update:
     def _first(self, generator: Iterator[Objective]) -> Objective:
         objective = next(generator, None)
         if objective is None:
-            raise RuntimeError(f"{type(self.head).__name__} yielded no objective")
+            raise violation(self.head, "objectives()", "at least one objective", "none")
         return objective
+
+    def _following(self, generators: Sequence[Any], outputs: Sequence[Any]) -> list[Objective]:
+        """Send the output of each micro-batch to its generator, and return the next objectives, if any."""
+        following = []
+        for generator, output in zip(generators, outputs, strict=True):
+            try:
+                following.append(generator.send(output))
+            except StopIteration:
+                continue
+        if following and len(following) < len(generators):
+            expected = "as many objectives for each micro-batch of an update"
+            raise violation(self.head, "objectives()", expected, "different numbers")
+        return following
 
     @property
     def moved(self) -> list[str]:
@@ -147,7 +161,8 @@ class ObjectiveClosure:
                 with self.update.evaluate.reduced(reduce and last):
                     with self.update.autocast():
                         value, output, loss = self.update.evaluate(objective)
-                    (value * share if len(self.objectives) > 1 else value).backward()
+                    with attributed_to(self.update.head, "the backward pass of its loss"):
+                        (value * share if len(self.objectives) > 1 else value).backward()
                 outputs.append(output)
                 losses.append(loss)
         return Evaluation(outputs, losses)
@@ -238,19 +253,6 @@ def detached(output: Any) -> Any:
     if isinstance(output, tuple | list):
         return type(output)(detached(value) for value in output)
     return output
-
-
-def _advance(generators: Sequence[Any], outputs: Sequence[Any]) -> list[Objective]:
-    """Send the output of each micro-batch to its generator, and return the next objectives, if any."""
-    following = []
-    for generator, output in zip(generators, outputs, strict=True):
-        try:
-            following.append(generator.send(output))
-        except StopIteration:
-            continue
-    if following and len(following) < len(generators):
-        raise RuntimeError("a head yielded different numbers of objectives for the micro-batches of one update")
-    return following
 
 
 class RunningMetrics:

@@ -89,7 +89,7 @@ def test_a_path_that_is_missing_or_not_taken(monkeypatch, tmp_path) -> None:
 
 
 def test_a_plugin_that_returns_no_dataset(monkeypatch, folders) -> None:
-    with pytest.raises(FgvcError, match="'generated' of fgvc-generated is broken: .* list"):
+    with pytest.raises(FgvcError, match="'generated' of fgvc-generated==.* breaks its contract: .* a list"):
         open_dataset(component(monkeypatch, lambda request, options: []), NoOptions(), None, 0)
 
 

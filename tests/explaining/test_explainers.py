@@ -33,14 +33,14 @@ def test_unknown_names_and_values_are_refused_with_the_valid_ones(registry) -> N
 
 
 def test_maps_of_another_size_break_the_contract(registry) -> None:
-    with pytest.raises(FgvcError, match=r"misshapen breaks its contract.*\(3, 2, 2\).*\(3, 8, 8\)"):
+    with pytest.raises(FgvcError, match=r"'misshapen' of .* breaks its contract.*\(3, 8, 8\).*\(3, 2, 2\)"):
         make_explainer("misshapen", {}, registry).explain(None, torch.zeros(3, 3, 8, 8), torch.zeros(3))
 
 
 @pytest.mark.parametrize(
     ("error", "raised", "message"),
     [
-        (KeyError("layer"), FgvcError, r"^explainer perfect failed: KeyError: 'layer'"),
+        (KeyError("layer"), FgvcError, r"^explainer 'perfect' of .* failed in explain.*KeyError: 'layer'"),
         (RuntimeError("CUDA out of memory"), RuntimeError, "out of memory"),
         (FgvcError("no gradient"), FgvcError, r"^no gradient"),
     ],
@@ -49,8 +49,8 @@ def test_a_failing_explainer_is_named_unless_memory_ran_out(registry, monkeypatc
     def explain(*_):
         raise error
 
+    monkeypatch.setattr(registry.find("explainer", "perfect").load(), "explain", explain)
     named = make_explainer("perfect", {}, registry)
-    monkeypatch.setattr(named.explainer, "explain", explain)
     with pytest.raises(raised, match=message):
         named.explain(None, torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64))
 

@@ -133,5 +133,5 @@ def test_each_step_masks_additional_pixels(ready, named, lamp) -> None:
 
 @pytest.mark.parametrize("name", ["not-a-number", "too-high"])
 def test_maps_out_of_range_are_refused(ready, named, lamp, name) -> None:
-    with pytest.raises(FgvcError, match=f"{name} breaks its contract"):
+    with pytest.raises(FgvcError, match=f"'{name}' of .* breaks its contract"):
         list(occlusion_steps(named(name), ready(), lamp(16, 0), None, Masking(), steps=1))

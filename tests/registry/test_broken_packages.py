@@ -87,10 +87,10 @@ KINDS = {
         "target(backbone=..., classes=..., options=...), but its signature is (info, options): ",
         **{"head.py": "class Head:\n    def __init__(self, info, options): pass\n"},
     ),
-    "no-head": loading("'no-head-head', '{}.head:no_head'", "a Linear, not a Head", **{"head.py": CROOKED}),
+    "no-head": loading("'no-head-head', '{}.head:no_head'", "expected a Head, got a Linear", **{"head.py": CROOKED}),
     "crooked": loading(
         "'crooked-head', '{}.head:Crooked'",
-        "unexpected error in fgvc-crooked==1.0: RuntimeError: ",
+        "of fgvc-crooked==1.0 failed in forward(): RuntimeError: ",
         **{"head.py": CROOKED},
     ),
 }

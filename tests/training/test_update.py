@@ -24,6 +24,7 @@ from fgvc_cli.contracts import (
 )
 from fgvc_cli.data.staging import soft_targets
 from fgvc_cli.devices import compile_in_place
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.training.state import Progress, load_state_file, save_state
 from fgvc_cli.training.update import Update, detached
 
@@ -289,7 +290,7 @@ def test_heads_with_differing_numbers_of_objectives_are_refused():
 
     head.objectives = objectives
     images, targets = batch(5)
-    with pytest.raises(RuntimeError, match="different numbers of objectives"):
+    with pytest.raises(FgvcError, match="objectives.*different numbers"):
         update([(images[:3], targets[:3]), (images[3:], targets[3:])])
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fgvc_cli.config.run_config import check_path, dataset_for, dataset_settings
 from fgvc_cli.contracts import Dataset, Provision
 from fgvc_cli.data.opening import dataset_request, open_dataset
-from fgvc_cli.errors import FgvcError, UsageError, cause_of
+from fgvc_cli.enforcement import attributed, expect_type
+from fgvc_cli.errors import UsageError
 from fgvc_cli.formatting import expanded
 from fgvc_cli.options import build
 from fgvc_cli.registry import Component, Registry
@@ -46,20 +47,15 @@ class ChosenDataset:
         """Return its files and download links; None if it needs none of its own.
 
         Raises:
-            FgvcError: its plugin is broken.
+            ComponentError: it raises, or returns something else.
         """
         provide = getattr(self.component.load(), "provision", None)
         if provide is None:
             return None
-        try:
+        with attributed(self.component, "provision()"):
             found = provide(dataset_request(self.path, SEED), self.options)
-        except FgvcError:
-            raise
-        except Exception as error:  # a plugin can raise anything
-            raise self._broken(f"its provision failed: {cause_of(error)}") from error
-        if not (found is None or isinstance(found, Provision)):
-            raise self._broken(f"its provision returned a {type(found).__name__} instead of a Provision or None")
-        return found
+            expect_type(found, (Provision, type(None)), "a Provision or None")
+        return cast(Provision | None, found)
 
     def open(self) -> Dataset:
         """Open it.
@@ -68,9 +64,6 @@ class ChosenDataset:
             FgvcError: its files are missing or cannot be used.
         """
         return open_dataset(self.component, self.options, self.path, SEED, self.exclude)
-
-    def _broken(self, how: str) -> FgvcError:
-        return FgvcError(f"The dataset '{self.component.name}' of {self.component.distribution} is broken: {how}")
 
 
 def choose_dataset(

@@ -148,7 +148,7 @@ class InsectsDataset(Dataset):
     def split(self, name: str) -> Split:
         images = sorted((self.folder / "images").glob("*/*.png"))
         labels = [self.class_names.index(image.parent.name) for image in images]
-        return Split(name, images, labels, [image.name for image in images], origin="official")
+        return Split(name, images, labels, [f"{image.parent.name}/{image.name}" for image in images], origin="official")
 
 
 class Insects:
