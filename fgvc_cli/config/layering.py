@@ -12,7 +12,7 @@ from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.options import option_names
 from fgvc_cli.registry import Component, Registry
 from fgvc_cli.registry.lookup import split_reference
-from fgvc_cli.registry.records import normalized
+from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, Origin, normalized
 from fgvc_cli.specs import KINDS, Kind, OptimizerSpec
 
 Layer = dict[str, dict[str, Any]]
@@ -168,6 +168,9 @@ class When:
         )
 
 
+BUILTIN = Origin(BUILTIN_DISTRIBUTION, "")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A recipe.
@@ -176,13 +179,18 @@ class Recipe:
         name: of the recipe.
         settings: those that always apply.
         whens: conditional settings, in their order.
-        distribution: that registers the recipe.
+        origin: distribution that registers the recipe, and its version.
     """
 
     name: str
     settings: Layer
     whens: tuple[When, ...] = field(default=())
-    distribution: str = ""
+    origin: Origin = BUILTIN
+
+    @property
+    def reference(self) -> str:
+        """The name that a run records: with the distribution, unless it is built in."""
+        return self.name if self.origin.builtin else f"{self.origin.distribution}:{self.name}"
 
     def names(self) -> dict[str, str]:
         """Return the components that the recipe chooses, by kind."""
@@ -190,7 +198,7 @@ class Recipe:
 
     def known_as(self, component: Component, registry: Registry) -> str:
         """Return the name that conditions match; the reference if the bare name means the recipe's own component."""
-        meant = own_name(component.kind, component.name, self.distribution, registry)
+        meant = own_name(component.kind, component.name, self.origin.distribution, registry)
         return component.name if meant in (component.name, component.reference) else component.reference
 
     def layers(self, facts: Facts) -> list[Layer]:
@@ -214,7 +222,7 @@ def read_recipe(name: str, registry: Registry) -> Recipe:
         for kind in KINDS:
             if "name" in settings.get(kind, {}):
                 settings[kind]["name"] = own_name(kind, settings[kind]["name"], component.distribution, registry)
-        return Recipe(component.spec.name, settings, whens, component.distribution)
+        return Recipe(component.spec.name, settings, whens, component.origin)
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise FgvcError(f"recipe {component.reference} is invalid: {error}") from error
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +13,13 @@ from fgvc_cli.config.layering import Layer, Recipe, base_component, merge, read_
 from fgvc_cli.config.renamed import current_document
 from fgvc_cli.config.train_options import AugmentOptions, TrainOptions
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_cli.files import mismatch
 from fgvc_cli.formatting import expanded
 from fgvc_cli.options import as_toml, build, parse_setting
 from fgvc_cli.registry import Component, Registry
+from fgvc_cli.registry.lookup import split_reference
+from fgvc_cli.registry.records import BUILTIN_DISTRIBUTION, normalized
+from fgvc_cli.registry.versions import made_with
 from fgvc_cli.specs import DatasetSpec
 
 
@@ -71,6 +75,8 @@ COMPONENTS = ("backbone", "head", "optimizer", "dataset")
 ALWAYS = (*COMPONENTS, "train", "augment")
 SECTIONS = (*ALWAYS, "tracker")
 """Sections of a configuration: those that every one has, and `[tracker.NAME]` for each tracker in use."""
+PLUGINS = "plugins"
+"""Section of a run's configuration that holds the versions of plugins; no setting."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ class RunConfig:
         train: settings that belong to no component.
         augment: augmentation of training images.
         trackers: experiment trackers to log to.
+        plugins: version of each distribution, other than fgvc's own, that these are from.
     """
 
     recipe: str
@@ -125,6 +132,7 @@ class RunConfig:
     train: TrainOptions
     augment: AugmentOptions
     trackers: tuple[Choice, ...] = ()
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     def with_train(self, **changes: Any) -> RunConfig:
         """Return a copy with changed `[train]` settings."""
@@ -141,6 +149,8 @@ class RunConfig:
         document["train"], document["augment"] = as_toml(self.train), as_toml(self.augment)
         if tables := {choice.name: as_toml(choice.options) for choice in self.trackers}:
             document["tracker"] = tables
+        if self.plugins:
+            document[PLUGINS] = dict(self.plugins)
         return document
 
     def as_layer(self) -> Layer:
@@ -165,7 +175,13 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
 
     Raises:
         UsageError: a component, a section or an option does not exist, or a value is invalid.
+        FgvcError: a plugin that a configuration file was made with is not installed.
     """
+    with made_with(merge(_tables(settings, PLUGINS)), "the configuration", registry):
+        return _resolve(settings, recipe, facts, registry)
+
+
+def _resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], registry: Registry) -> RunConfig:
     base_recipe = read_recipe(recipe, registry)
     components = _components(settings, base_recipe, registry)
     base = base_component(components["optimizer"], _tables([base_recipe.settings, *settings], "optimizer"), registry)
@@ -178,8 +194,10 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
     train = build(TrainOptions, merge(_tables(layers, "train")), "train")
     val_by = train.val_by if train.val_by != "auto" else "position" if data is None else "name"
     trackers = _trackers(train.track, layers, registry)
+    used = [*components.values(), *([] if base is None else [base]), *(choice.component for choice in trackers)]
+    origins = {origin for origin in (base_recipe.origin, *(c.origin for c in used)) if not origin.builtin}
     return RunConfig(
-        recipe=base_recipe.name,
+        recipe=base_recipe.reference,
         backbone=_choice(components["backbone"], layers),
         head=_choice(components["head"], layers),
         optimizer=_optimizer(components["optimizer"], base, layers),
@@ -193,6 +211,7 @@ def resolve(settings: Sequence[Layer], recipe: str, facts: Mapping[str, str], re
         ),
         augment=build(AugmentOptions, merge(_tables(layers, "augment")), "augment"),
         trackers=trackers,
+        plugins={origin.distribution: origin.version for origin in sorted(origins, key=str)},
     )
 
 
@@ -214,8 +233,25 @@ def read_config(path: Path) -> tuple[Layer, str | None]:
     recipe = document.pop("recipe", None)
     if recipe is not None and not isinstance(recipe, str):
         raise UsageError(f"{path}: recipe={recipe}: expected the name of a recipe")
+    recorded = document.pop(PLUGINS, {})
     check_sections(document, str(path))
+    if mismatch(recorded, Mapping[str, str], PLUGINS):
+        raise UsageError(f"{path}: [{PLUGINS}] must have the version of each plugin as text")
+    if plugins := {**dict.fromkeys(_distributions(document, recipe), ""), **recorded}:
+        document[PLUGINS] = plugins
     return document, recipe
+
+
+def _distributions(document: Layer, recipe: str | None) -> Iterator[str]:
+    """Yield the distributions that a configuration names, other than fgvc's own."""
+    tables = [document[kind] for kind in COMPONENTS if kind in document]
+    inner = [table["base"] for table in tables if isinstance(table.get("base"), Mapping)]
+    track = document.get("train", {}).get("track", ())
+    named = [recipe, *(table.get("name") for table in (*tables, *inner)), *(track if isinstance(track, list) else ())]
+    for reference in filter(None, named):
+        distribution, _ = split_reference(str(reference))
+        if distribution is not None and normalized(distribution) != BUILTIN_DISTRIBUTION:
+            yield distribution
 
 
 def read_run_config(path: Path, needed: Sequence[str] = ALWAYS) -> tuple[Layer, str | None]:

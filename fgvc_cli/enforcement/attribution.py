@@ -146,7 +146,7 @@ def _is_disk_full(error: BaseException) -> bool:
 def _is_raised_by_host(trace: TracebackType | None, component: Component) -> bool:
     """Return whether the innermost code of either the component's package or the host is the host's."""
     package = component.spec.target.partition(":")[0].partition(".")[0]
-    for frame, _ in reversed(list(traceback.walk_tb(trace))):
+    for frame, _ in reversed(list(traceback.walk_tb(trace))[1:]):  # the first one has the block
         name = str(frame.f_globals.get("__name__", ""))
         if name.partition(".")[0] == package:
             return False

@@ -20,6 +20,10 @@ def _record(head: Head) -> Record:
 
 def _reads(head: Head, result: Any, part: str | None = None) -> Any:  # noqa: ARG001
     expect_type(result, Reads, "a Reads")
+    maps = _record(head).facts["maps"]
+    for index in result.maps:
+        if index not in range(maps):
+            raise Broken(f"indices of the {maps} maps of the backbone", described(index))
     return result
 
 

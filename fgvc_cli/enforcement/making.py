@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import types
 from collections.abc import Callable, Mapping
@@ -45,9 +46,12 @@ def make(component: Component, contract: Callable[..., Contract], **arguments: A
         ComponentError: it raises, or is not an instance of the base class.
         FgvcError: its target cannot be imported or does not take these arguments.
     """
-    record = Record(component, {name: v for name, v in arguments.items() if isinstance(v, int)})
     if not _is_checked(component):
         return _instance(component.make(**arguments), contract, component)
+    facts = {name: value for name, value in arguments.items() if isinstance(value, int)}
+    if "backbone" in arguments:
+        facts["maps"] = len(arguments["backbone"].maps)
+    record = Record(component, facts)
     with attributed(component, "its constructor"):
         if component.kind == "optimizer":
             optimizer.check_options(component)
@@ -115,4 +119,10 @@ def _reduce(self: Any, protocol: Any) -> Any:
     if isinstance(reduced, str):
         return reduced
     function, arguments, *rest = reduced
+    if function is copyreg.__newobj__:  # type: ignore[attr-defined]
+        function = _new  # pickle refuses the other one for another class than that of the instance
     return function, tuple(plain if each is type(self) else each for each in arguments), *rest
+
+
+def _new(cls: type, *arguments: Any) -> Any:
+    return cls.__new__(cls, *arguments)

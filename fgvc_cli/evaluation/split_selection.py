@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fgvc_cli import files
 from fgvc_cli.config.layering import Layer
-from fgvc_cli.config.run_config import RunConfig, read_run_config, resolve
+from fgvc_cli.config.run_config import PLUGINS, RunConfig, read_run_config, resolve
 from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.data.exclusion import ExcludingDataset, Exclusion
 from fgvc_cli.data.identity import DataIdentity
@@ -156,7 +156,9 @@ def dataset_config(request: SplitRequest, run_folder: Path, registry: Registry) 
     # Other settings are ignored: the run's optimizer and trackers need not be installed to evaluate it.
     ignored = ("track",) if request.is_own else ("track", "exclude")
     train = {name: value for name, value in run.get("train", {}).items() if name not in ignored}
-    return resolve([{"dataset": dataset, "train": train}], WITHOUT_WEIGHTS, {}, registry)
+    name = str(dataset.get("name", ""))
+    plugins = {plugin: v for plugin, v in run.get(PLUGINS, {}).items() if name.startswith(f"{plugin}:")}
+    return resolve([{"dataset": dataset, "train": train, PLUGINS: plugins}], WITHOUT_WEIGHTS, {}, registry)
 
 
 def _default_split(request: SplitRequest, dataset: Dataset, config: RunConfig) -> str:

@@ -32,6 +32,14 @@ MAX_NAMES, MAX_FAILURES = 20, 3
 """Known names and plugins that did not load, shown in the error for an unknown name."""
 
 
+class NotInstalledError(UsageError):
+    """No plugin of a distribution is installed, for `distribution:name`."""
+
+    def __init__(self, message: str, kind: Kind, name: str, distribution: str) -> None:
+        super().__init__(message)
+        self.kind, self.name, self.distribution = kind, name, distribution
+
+
 class Registry:
     """Components that plugins registered, and a record of each plugin.
 
@@ -41,7 +49,7 @@ class Registry:
 
     def __init__(self, plugins: Sequence[PluginRecord]) -> None:
         self.plugins = tuple(plugins)
-        self._warned: set[tuple[str, str, str]] = set()
+        self._warned: set[str] = set()
 
     def components(self, kind: Kind) -> list[Component]:
         """List the components of a kind, sorted by name and distribution."""
@@ -120,10 +128,15 @@ class Registry:
             except STOPS:
                 raise
             except (Exception, SystemExit) as error:
-                key = (plugin.distribution, plugin.name, hook_name)
-                if key not in self._warned:
-                    self._warned.add(key)
-                    logger.warning(f"{plugin.origin}: {hook_name} failed, the run continues: {cause_of(error)}")
+                text = f"{plugin.origin}: {hook_name} failed, the run continues: {cause_of(error)}"
+                self.warn_once(text, f"{plugin.distribution} {plugin.name} {hook_name}")
+
+    def warn_once(self, text: str, subject: str = "") -> None:
+        """Log a warning unless this registry has warned of its subject (default: the text) before."""
+        subject = subject or text
+        if subject not in self._warned:
+            self._warned.add(subject)
+            logger.warning(text)
 
     def _unknown_name(
         self, kind: Kind, name: str, distribution: str | None, families: Sequence[RegisteredFamily]
@@ -161,10 +174,11 @@ class Registry:
             return UsageError(f"{kind} '{name}': {' '.join(_reason(plugin) for plugin in own)}")
         known = sorted({p.distribution for p in self.plugins})
         suggestion = did_you_mean(normalized(distribution), known)
-        return UsageError(
+        text = (
             f"{kind} '{name}': no distribution '{distribution}' with a plugin is installed.{suggestion} "
             f"Installed: {', '.join(known)}."
         )
+        return NotInstalledError(text, kind, split_reference(name)[1], distribution)
 
 
 def _similarity(plugin: PluginRecord, name: str) -> tuple[bool, int]:

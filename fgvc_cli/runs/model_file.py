@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,6 +21,8 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.files import replacing
 from fgvc_cli.options import as_toml, build
 from fgvc_cli.registry import Component, Registry, get_registry
+from fgvc_cli.registry.lookup import NotInstalledError
+from fgvc_cli.registry.versions import made_with
 from fgvc_cli.runs.description import check_description
 from fgvc_cli.runs.exported import exported_classifier, exporter_of, is_exported, open_exported
 from fgvc_cli.runs.folder import MODEL_FILE
@@ -265,9 +267,10 @@ def load_classifier(path: str | Path, device: Any = "cpu", cls: type[C] = Classi
         model = open_exported(file)
         with _described(file):
             return exported_classifier(file, model, _preprocessing(_checked(model.document, file)), cls).to(device)
-    classifier = _build(file, cls)
-    state, _ = load(file)
-    load_state(classifier, state, file)
+    with _made_with(file):
+        classifier = _build(file, cls)
+        state, _ = load(file)
+        load_state(classifier, state, file)
     if wrong := not_finite(classifier):
         raise FgvcError(f"{file} is damaged: {wrong}. Restore it, or train again.")
     return classifier.to(device).eval()
@@ -293,7 +296,8 @@ def resize_classifier(classifier: Classifier, file: Path, image_size: int) -> Cl
     if is_exported(classifier):
         size = classifier.preprocessing.image_size
         raise UsageError(f"{file} is exported for images of {size} px and cannot take {image_size} px")
-    resized = _build(file, Classifier, image_size)
+    with _made_with(file):
+        resized = _build(file, Classifier, image_size)
     here, there = classifier.state_dict(), resized.state_dict()
     of_images = {f"head.{name}" for name in getattr(resized.head, "resizable", ())}  # of a fitted head, at any size
     differing = [n for n in there if n not in here or (here[n].shape != there[n].shape and n not in of_images)]
@@ -371,15 +375,26 @@ def model_file(path: Path) -> Path:
     return file
 
 
+def _made_with(file: Path) -> AbstractContextManager[None]:
+    """Return the context in which errors are explained by the plugins that a file was written with."""
+    records = read_metadata(file).get("components", {})
+    versions = {
+        record["distribution"]: record["version"]
+        for kind in ("backbone", "head")
+        if {"distribution", "version"} <= (record := records.get(kind, {})).keys()
+    }
+    return made_with(versions, str(file), get_registry())
+
+
 def _component(kind: Kind, document: dict[str, Any], registry: Registry, file: Path) -> tuple[Component, Any]:
     """Find the component that the file was written with, in the same distribution."""
     record = document["components"][kind]
     try:
         component = registry.find(kind, f"{record['distribution']}:{record['name']}")
+    except NotInstalledError:
+        raise
     except UsageError as error:
-        raise FgvcError(
-            f"{file} needs {kind} '{record['name']}' of {record['distribution']} {record['version']}, "
-            f"which is not installed; install that distribution if you trust it ({error})"
-        ) from error
+        origin = f"{record['distribution']} {record['version']}"
+        raise FgvcError(f"{file} needs {kind} '{record['name']}' of {origin}: {error}") from error
     options = current(kind, record["options"], record["name"])
     return component, cast(Any, build(component.options_type(), options, kind))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from fgvc_cli.contracts import Backbone, BackboneInfo, CamLayer, Features, PretrainedWeights, Reads
+from fgvc_cli.contracts import Backbone, BackboneInfo, CamLayer, Features, PretrainedWeights, Reads, WeightsReport
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Component
 from fgvc_cli.runs.model_file import build_backbone
@@ -299,6 +299,13 @@ def published(backbone: BackboneUnderTest) -> None:
         raise NotApplicable("it has no pretrained weights")
     named = isinstance(weights, PretrainedWeights) and bool(weights.name)
     expect(named, "PretrainedWeights with a name", f"{weights!r}", "name them")
+    if weights.cached is not None:
+        state: Any = module.fetch(weights)
+        fits = isinstance(state, Mapping) and all(isinstance(value, torch.Tensor) for value in state.values())
+        expect(fits, "a state dict of tensors from fetch()", f"it returned a {type(state).__name__}", "return one")
+        report: Any = module.load_weights(state)
+        found = f"it returned a {type(report).__name__}"
+        expect(isinstance(report, WeightsReport), "a WeightsReport from load_weights()", found, "return one")
     try:
         module.load_weights({"an unrelated entry": torch.zeros(1)})
     except FgvcError:

@@ -158,6 +158,9 @@ def splits(dataset: DatasetUnderTest) -> None:
     for name, split in dataset.splits():
         expect(isinstance(split, Split), f"a Split for {name!r}", f"a {type(split).__name__}", "return one")
         expect(split.name == name, f"a split named {name!r}", f"its name is {split.name!r}", "pass on the name")
+        counts = len(split.images), len(split.labels), len(split.keys)
+        found = "{} images, {} labels and {} keys".format(*counts)
+        expect(len(set(counts)) == 1, f"a label and a key for each image of {name!r}", found, "give one per image")
         expect(len(split) > 0, f"images in {name!r}", "it is empty", "leave splits without images out of splits()")
 
 
@@ -211,7 +214,7 @@ def images(dataset: DatasetUnderTest) -> None:
         for index in _sample(len(split)):
             image = split.images[index]
             if isinstance(image, np.ndarray):
-                fits = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+                fits = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0
                 found = f"{split.keys[index]} is {image.dtype} of shape {image.shape}"
                 expect(fits, f"uint8 arrays H,W,3 as images of {name!r}", found, "convert them")
                 continue
@@ -313,6 +316,14 @@ def trainable(dataset: DatasetUnderTest) -> None:
     steps = update_of(classifier)([(classifier.normalize(pixels), targets)])
     finite = all(bool(loss.value.isfinite()) for step in steps for loss in step.losses)
     expect(finite, "a finite loss on its images", "it is not finite", "check labels and images")
+
+
+@CHECKS("ignored_files() counts files by suffix", "Users see which files of their folder are no images.")
+def ignored(dataset: DatasetUnderTest) -> None:
+    """ignored_files() returns a dict of numbers by suffix."""
+    found: Any = dataset.dataset.ignored_files()
+    fits = isinstance(found, Mapping) and all(isinstance(n, int) for n in found.values())
+    expect(fits, "a dict of numbers by suffix", f"it returned {found!r}", "return an empty one if there are none")
 
 
 @CHECKS("identity() is serializable", "Every run records it.")

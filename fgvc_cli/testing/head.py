@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fgvc_cli.contracts import BackboneInfo, Classifier, Features, FittedHead, Head, Loss, Reads
@@ -340,6 +340,14 @@ def published(head: HeadUnderTest) -> None:
 def notes(head: HeadUnderTest) -> None:
     """notes() returns a list of lines."""
     expect_lines(head.classifier().head.notes())
+
+
+@CHECKS("embedding_layer() is a linear layer or None", "train.head_init=probe and weights files initialize it.")
+def embedding_layer(head: HeadUnderTest) -> None:
+    """embedding_layer() returns a torch.nn.Linear with an output per class, or None."""
+    layer: Any = head.classifier().head.embedding_layer()
+    fits = layer is None or (isinstance(layer, nn.Linear) and layer.out_features == CLASSES)
+    expect(fits, f"a torch.nn.Linear with {CLASSES} outputs, or None", f"it returned {layer!r}", "return one of them")
 
 
 @CHECKS("attention maps are in [0, 1]", "The explainer `native` returns them unchanged.")

@@ -19,14 +19,15 @@ from PIL import Image
 from fgvc_cli import files, viz
 from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
-from fgvc_cli.config.run_config import Choice, RunConfig, read_run_config
+from fgvc_cli.config.run_config import PLUGINS, Choice, RunConfig, read_config, read_run_config
 from fgvc_cli.contracts import Dataset, FittedHead, RunStart, Split
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.identity import DataIdentity, normal
 from fgvc_cli.data.splits import TrainingSplits
 from fgvc_cli.devices import describe_device, is_compile_error, is_out_of_memory
 from fgvc_cli.errors import FgvcError
-from fgvc_cli.registry import Registry
+from fgvc_cli.registry import Registry, get_registry
+from fgvc_cli.registry.versions import made_with
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.folder import Run, check_out, new_run, training_lock
 from fgvc_cli.runs.model_file import (
@@ -328,9 +329,12 @@ def _check_trackers(settings: Layer, run: Run, registry: Registry) -> None:
     """Raise `FgvcError` if a tracker of the run is no longer installed; it says how to resume without it."""
     for name in settings["train"].get("track", ()):
         try:
-            registry.find("tracker", str(name))
+            with made_with(settings.get(PLUGINS, {}), str(run.path), registry):
+                registry.find("tracker", str(name))
         except FgvcError as error:
-            raise FgvcError(f"{error} Install it, or remove it from train.track in {run.config_file}") from error
+            raise FgvcError(
+                f"{str(error).rstrip('.')}. Install it, or remove it from train.track in {run.config_file}"
+            ) from error
 
 
 def _open(config: RunConfig, ranks: Ranks) -> tuple[Dataset, TrainingSplits, DataIdentity]:
@@ -368,7 +372,9 @@ def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed
             job = with_probe(job, lambda: interrupt.check("computing features", run.path))
         trainer = Trainer(job, run, _description(job, data), callbacks, interrupt, cache=cache)
         if resumed:
-            trainer.load()
+            recorded = read_config(run.config_file)[0].get(PLUGINS, {})
+            with made_with(recorded, str(run.path), get_registry()):
+                trainer.load()
         job.notes.extend([*cache.notes, *trainer.schedule.notes(), *kept_features.notes(job)])
         start = RunStart(
             run.path, job.config.as_document(), job.classifier.class_names, resumed, trainer.progress.epoch

@@ -66,6 +66,7 @@ class Trainer:
         job, train = self.job, self.job.config.train
         self.device, self.ranks = job.device, job.ranks
         self._clock = time.perf_counter()
+        self._saved_epochs = 0
         self.progress.teacher = "" if job.teacher is None else job.teacher.digest
         self.progress.weights, self.progress.data = job.weights, self.description.get("data", {})
         job.freezing.apply(self.progress.epoch)
@@ -130,6 +131,7 @@ class Trainer:
             if (self.progress.best.epoch >= 0 or self.progress.start) and not self.run.model_file.is_file():
                 what = f"{self.run.model_file}, the weights of the best epoch so far, is missing"
                 raise FgvcError(f"{what}; {self.run.restart_advice}")
+        self._saved_epochs = self.progress.epoch
         if self.ranks.first:
             self.run.keep_metrics(self.progress.epoch)
         self.ranks.barrier()
@@ -301,7 +303,7 @@ class Trainer:
 
     def _saved(self) -> str:
         """Say which state is saved."""
-        saved = self.progress.epoch if self.run.state_file.is_file() else 0
+        saved = self._saved_epochs
         return f"The state after epoch {saved} is saved in {self.run.path}" if saved else "No epoch is finished"
 
     def _validate(self) -> tuple[ValMetrics | None, int]:
@@ -422,6 +424,7 @@ class Trainer:
         save_state(
             self.run.state_file, self.job.classifier, self.job.optimizer, self.update, self.progress, self.averages
         )
+        self._saved_epochs = self.progress.epoch
 
 
 def _epoch_seed(seed: int, epoch: int, rank: int) -> int:

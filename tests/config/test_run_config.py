@@ -162,4 +162,5 @@ def test_former_names_in_a_file_are_read_for_their_component_only(tmp_path):
         "train": {"crop_mode": "squash", "sampling": "sqrt"},
     }
     file.write_text('[head]\nname = "other:mine"\nidle = "coast"\nsampling = "root"\n')
-    assert read_config(file)[0] == {"head": {"name": "other:mine", "idle": "coast", "sampling": "root"}}
+    layer, _ = read_config(file)
+    assert layer["head"] == {"name": "other:mine", "idle": "coast", "sampling": "root"}

@@ -13,6 +13,7 @@ from fgvc_cli import (
     TrackerSpec,
     hookimpl,
 )
+from fgvc_flawed.at_run_time.table import MISBEHAVIORS
 from fgvc_flawed.table import FLAWS, SOUND, Flaw
 
 OPTIONS = {"optimizer": "fgvc_flawed.options:Rates"}
@@ -22,6 +23,7 @@ def specs(kind, spec_type, **sound):
     """Specs of the sound component and of those with a flaw."""
     given = {"summary": "Sound, or not", "options": OPTIONS.get(kind, ""), **sound}
     flaws = [flaw for flaw in (*SOUND, *FLAWS) if flaw.kind == kind and "/" not in flaw.name]
+    flaws += [misbehavior for misbehavior in MISBEHAVIORS if misbehavior.kind == kind]
     named = {flaw.name: flaw for flaw in (Flaw(kind, "sound", ""), *flaws)}
     return [spec_type(**{"name": f.name, "target": f.target, **given, **f.spec}) for f in named.values()]
 

@@ -10,6 +10,11 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class OneRate:
+    lr: float = option(0.01, "learning rate", minimum=0)
+
+
+@dataclass(frozen=True)
 class NoHelp:
     width: int = 3
 
