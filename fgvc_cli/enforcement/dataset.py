@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.contracts import Dataset, Split, Taxonomy
 from fgvc_cli.enforcement.attribution import RECORD, Broken, Check, Record, attributed, described, expect_type
 from fgvc_cli.registry import Component
 
@@ -119,6 +119,11 @@ def _deciding_parts(dataset: Dataset, result: Any) -> Any:  # noqa: ARG001
     return result
 
 
+def _taxonomy(dataset: Dataset, result: Any) -> Any:  # noqa: ARG001
+    expect_type(result, (Taxonomy, type(None)), "a Taxonomy or None")
+    return result
+
+
 def _identity(dataset: Dataset, result: Any) -> Any:  # noqa: ARG001
     expect_type(result, Mapping, "a dict")
     try:
@@ -133,6 +138,7 @@ CALLS: dict[str, Check] = {
     "split": _split,
     "ignored_files": _ignored_files,
     "deciding_parts": _deciding_parts,
+    "taxonomy": _taxonomy,
     "identity": _identity,
 }
 """Checks by method."""

@@ -17,7 +17,7 @@ from fgvc_cli import FgvcError
 from fgvc_cli.config.run_config import setting_layer
 from fgvc_cli.contracts import Classifier, Preprocessing
 from fgvc_cli.data.acquisition.select import choose_dataset
-from fgvc_cli.data.splits import open_dataset
+from fgvc_cli.data.opening import open_dataset
 from fgvc_cli.explaining.explainers import is_in_range, make_explainer
 from fgvc_cli.options import NoOptions, parse_setting
 from fgvc_cli.registry import get_registry
