@@ -1,9 +1,8 @@
 """Measure at which layer Grad-CAM points at what decides: small networks that have to look into a box.
 
-Each image is noise with three boxes of 7.2 % of the image. One is half red and half blue, and the class is which half
-is red; the others have as many red and blue points in random order. Networks of several kinds are trained from scratch
-on generated images, with several seeds, until they are right. Then, for each candidate layer, over the images that are
-classified correctly:
+Each image is noise with three boxes of 7.2 % of the image. One has a single color, which is the class; the points of the
+others have random ones of the same four colors. Networks of several kinds are trained from scratch on generated images,
+with several seeds, until they are right. Then, for each candidate layer, over the images that are classified correctly:
 
     in the box      fraction of images whose maximum of the map lies in the box; 7.2 % by chance
     within          fraction of the sum of the map that lies in the box
@@ -31,11 +30,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fgvc_cli.contracts import Classifier
+from fgvc_cli.devices import pick_device
 from fgvc_cli.explaining.explainers import make_explainer
 from fgvc_cli.registry import get_registry
 
 CLASSES = 4
-"""Which half of the box is red: top, bottom, left or right."""
+"""Colors of the box."""
 BOX = 0.268
 """Side of a box, as a fraction of the image side: 7.2 % of the area."""
 BATCH = 32
@@ -139,29 +139,29 @@ def make_batch(count: int, size: int, generator: torch.Generator) -> tuple[Tenso
     images = 0.3 * torch.randn(count, 3, size, size, generator=generator)
     boxes = torch.zeros(count, size, size, dtype=torch.bool)
     classes = torch.randint(0, CLASSES, (count,), generator=generator)
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    halves = torch.stack((rows < side / 2, rows >= side / 2, columns < side / 2, columns >= side / 2)).float() * 2 - 1
-    colors = torch.tensor([1.0, 0.0, -1.0]).view(3, 1, 1)  # red where +1, blue where -1
+    colors = torch.tensor([(1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (0, 0, 0)])
+    colors = 2 * (colors - colors.mean(dim=0))
     for image, box, label in zip(images, boxes, classes.tolist(), strict=True):
         for number in range(3):  # the last one is on top
             top, left = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
-            mixed = torch.randn(side, side, generator=generator).sign()
             here = (slice(top, top + side), slice(left, left + side))
-            image[:, *here] += 1.5 * colors * (halves[label] if number == 2 else mixed)
+            mixed = torch.randint(0, CLASSES, (side, side), generator=generator)
+            image[:, *here] += colors[torch.full_like(mixed, label) if number == 2 else mixed].permute(2, 0, 1)
         box[here] = True
     return images, classes, boxes
 
 
-def train(kind: Kind, seed: int, steps: int) -> Classifier:
+def train(kind: Kind, seed: int, steps: int, device: torch.device) -> Classifier:
     """Train a network from scratch until its last 10 batches are right, or for a number of steps."""
-    classifier = make_classifier(f"timm/{kind.model}", "linear", SIZE, torch.device("cpu"), seed)
+    classifier = make_classifier(f"timm/{kind.model}", "linear", SIZE, device, seed)
     generator = torch.Generator().manual_seed(1000 + seed)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     recent: list[float] = []
     for _ in range(steps):
         images, classes, _ = make_batch(BATCH, SIZE, generator)
-        scores = classifier(images)
+        classes = classes.to(device)
+        scores = classifier(images.to(device))
         loss = F.cross_entropy(scores, classes)
         optimizer.zero_grad()
         loss.backward()
@@ -176,7 +176,9 @@ def train(kind: Kind, seed: int, steps: int) -> Classifier:
 
 def measure(classifier: Classifier, layers: Sequence[str], images: int) -> dict[str, Any]:
     """Return accuracy and, by layer, the figures of the maps."""
-    pixels, classes, boxes = make_batch(images, SIZE, torch.Generator().manual_seed(7))
+    pixels, classes, boxes = (
+        t.to(classifier.device) for t in make_batch(images, SIZE, torch.Generator().manual_seed(7))
+    )
     with torch.no_grad():
         right = classifier.scores(pixels).argmax(1) == classes
     pixels, classes, boxes = pixels[right], classes[right], boxes[right]
@@ -203,13 +205,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500, help="at most")
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    device = pick_device(arguments.device)
     figures: dict[str, list[dict[str, Any]]] = {}
     for name in arguments.kinds:
         kind = KINDS[name]
         for seed in range(arguments.seeds):
             start = time.perf_counter()
-            classifier = train(kind, seed, arguments.steps)
+            classifier = train(kind, seed, arguments.steps, device)
             measured = measure(classifier, ("", *kind.layers), arguments.images)
             figures.setdefault(name, []).append(measured)
             seconds = time.perf_counter() - start
@@ -217,7 +221,7 @@ def main() -> None:
             for layer, row in measured["layers"].items():
                 shares = f"in the box {100 * row['in the box']:5.1f} %   within {100 * row['within']:5.1f} %"
                 print(f"  {layer:28} {shares}   empty {row['empty']}", flush=True)
-    report(arguments, torch.device("cpu"), figures)
+    report(arguments, device, figures)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ small and a large number of tiny images; the peak of the resident memory of each
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import subprocess
 import sys
@@ -138,6 +139,11 @@ def main() -> None:
         write_images(photos, arguments.images, (arguments.photo_size, 3 * arguments.photo_size // 4))
         model = write_model(work / "run", arguments.backbone, arguments.image_size)
         ready = load(model, InferenceSettings(arguments.device, "fp32", workers=arguments.workers))
+        ours(ready, photos, work / "out.csv")
+        with (work / "out.csv").open(encoding="utf-8") as file:
+            predicted = [ready.classifier.class_names.index(row["class_1"]) for row in csv.DictReader(file)]
+        if predicted != bare_loop(ready, photos):
+            raise SystemExit("the two predict different classes")
         seconds = medians(
             {
                 "bare loop": lambda: bare_loop(ready, photos),

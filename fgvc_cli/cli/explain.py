@@ -404,7 +404,6 @@ def image_table(explained: ExplainedImage) -> Table:
         "map of": other_target,
         "its probability": other_target,
         "versus": any(e.contrast for e in explanations),
-        "of versus": any(e.contrast for e in explanations),
     }
     words = ("explained by", "predicted", "map of", "versus")
     table = figure_table(*(name if name in words else f"{name}:" for name, is_shown in columns.items() if is_shown))
@@ -426,6 +425,5 @@ def _cells(label: str, number: int, step: OcclusionStep, versus: OcclusionStep |
         percent(step.true_probability),
         step.target,
         percent(step.target_probability),
-        "" if versus is None else versus.target,
-        percent(None if versus is None else versus.target_probability),
+        "" if versus is None else f"{versus.target} ({percent(versus.target_probability)})",
     ]

@@ -115,6 +115,27 @@ def test_bare_loop(tmp_path):
 
 
 @pytest.mark.slow
+def test_predict_folder(tmp_path):
+    options = ["--backbone", "timm/test_resnet", "--image-size", "32", "--images", "24", "--rounds", "1"]
+    assert figures_of("predict_folder.py", tmp_path, *options)["ratio"] > 0
+
+
+@pytest.mark.slow
+def test_predict_and_explain_keep_no_images(tmp_path):
+    peak = figures_of("predict_folder.py", tmp_path, "--memory", "20", "600")["peak_bytes"]
+    assert set(peak) == {"predict", "explain"}
+    assert all(found["600"] < 1.1 * found["20"] for found in peak.values())
+
+
+@pytest.mark.slow
+def test_cam_layers(tmp_path):
+    figures = figures_of("cam_layers.py", tmp_path, "--seeds", "1", "--steps", "2", "--images", "20")
+    assert set(figures) == {"swin", "vit", "vit, averaged", "resnet", "convnext"}
+    for (row,) in figures.values():
+        assert all(0 <= layer["in the box"] <= 1 for layer in row["layers"].values()) and "default" in row["layers"]
+
+
+@pytest.mark.slow
 def test_sam_package(tmp_path):
     pytest.importorskip("pytorch_optimizer")
     options = ["--backbone", "timm/test_resnet", "--batch-size", "4", "--rounds", "1"]
