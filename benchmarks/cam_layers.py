@@ -1,8 +1,9 @@
 """Measure at which layer Grad-CAM points at what decides: small networks that have to look into a box.
 
-Each image is noise with three boxes of 7.2 % of the image. One has a single color, which is the class; the points of the
-others have random ones of the same four colors. Networks of several kinds are trained from scratch on generated images,
-with several seeds, until they are right. Then, for each candidate layer, over the images that are classified correctly:
+Each image is noise with three boxes of 7.2 % of the image. One has a single color, which is the class; the points of
+the others have random ones of the same four colors. Networks of several kinds are trained from scratch on generated
+images, with several seeds, until they are right. Then, for each candidate layer, over the images that are
+classified correctly:
 
     in the box      fraction of images whose maximum of the map lies in the box; 7.2 % by chance
     within          fraction of the sum of the map that lies in the box
