@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from fgvc_cli.data.acquisition.describe import SplitCounts, count_split
 from fgvc_cli.data.splits import find_split
 from fgvc_cli.launch import usable_cores
 from fgvc_cli.progress import progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 THREADS = 4
 BLOCK = 1 << 20
@@ -34,12 +38,13 @@ FEW_IMAGES = 5
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image of a dataset: split, key, class name, and file (None for an array)."""
+    """An image of a dataset: split, key, class name, and file (None for an array, whose `pixels` it then has)."""
 
     split: str
     key: str
     label: str
     file: Path | None
+    pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def as_json(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -144,9 +149,11 @@ class DatasetCheck:
         class_names: of that dataset.
         workers: number of processes that decode; -1: one per core, 0: decode in this process.
         ignored: number of files in the dataset's folder that are no images, by suffix.
+        measure: what else to compute of each decoded image, in the processes that decode.
 
     Attributes:
         report: the results so far, also after an interrupt.
+        measured: the results of `measure`, by the position of the image in all splits.
     """
 
     def __init__(
@@ -155,7 +162,10 @@ class DatasetCheck:
         class_names: tuple[str, ...],
         workers: int = -1,
         ignored: Mapping[str, int] | None = None,
+        measure: Callable[[PILImage], Any] | None = None,
     ) -> None:
+        self._measure = measure
+        self.measured: dict[int, Any] = {}
         self._splits, self._class_names = splits, class_names
         self._workers = usable_cores() if workers < 0 else workers
         self._images = [image for split in splits for image in split.images]
@@ -167,7 +177,7 @@ class DatasetCheck:
     def run(self) -> None:
         """Check all images."""
         with progress("checking", len(self._images)) as bar:
-            for index, result in decode_all(self._images, self._workers):
+            for index, result in decode_all(self._images, self._workers, self._measure):
                 self._record(index, result)
                 bar.advance()
         order = {counts.name: rank for rank, counts in enumerate(self.report.splits)}
@@ -176,29 +186,33 @@ class DatasetCheck:
         candidates = same_size(self._sizes.tolist())
         with progress("comparing", len(candidates)) as bar:
             groups = identical(self._images, candidates, bar.advance)
-        self.report.copies = [[self._ref(index) for index in group] for group in groups]
+        self.report.copies = [[self.ref(index) for index in group] for group in groups]
         self.report.complete = True
 
     def _record(self, index: int, result: DecodeResult) -> None:
         report = self.report
         report.checked += 1
         if result.cause:
-            report.unreadable.append(Finding(self._ref(index), result.cause))
+            report.unreadable.append(Finding(self.ref(index), result.cause))
             return
+        if self._measure is not None:
+            self.measured[index] = result.measured
         self._sizes[index] = result.size
         short, long = sorted((result.width, result.height))
         size = f"{result.width}x{result.height} px"
         if short < SMALL_SIDE:
-            report.small.append(Finding(self._ref(index), size))
+            report.small.append(Finding(self.ref(index), size))
         if long > MAX_ASPECT_RATIO * short:
-            report.odd.append(Finding(self._ref(index), size))
+            report.odd.append(Finding(self.ref(index), size))
 
-    def _ref(self, index: int) -> ImageRef:
+    def ref(self, index: int) -> ImageRef:
+        """Return an image by its position in all splits."""
         number = int(np.searchsorted(self._first, index, side="right")) - 1
         split, within = self._splits[number], index - int(self._first[number])
         image = self._images[index]
         label = self._class_names[split.labels[within]]
-        return ImageRef(split.name, split.keys[within], label, image if isinstance(image, Path) else None)
+        file, pixels = (image, None) if isinstance(image, Path) else (None, image)
+        return ImageRef(split.name, split.keys[within], label, file, pixels)
 
 
 def same_size(sizes: Sequence[int]) -> list[int]:
