@@ -46,8 +46,10 @@ if TYPE_CHECKING:
         load,
         train,
     )
+    from fgvc_cli.auditing.findings import Audit
     from fgvc_cli.evaluation.calibrate import calibrate
     from fgvc_cli.evaluation.export import Export, export
+    from fgvc_cli.report.audit import audit
     from fgvc_cli.runs.folder import Run
     from fgvc_cli.training.callbacks import Callback
 
@@ -68,6 +70,8 @@ _API = {
         ),
         "fgvc_cli.api",
     ),
+    "Audit": "fgvc_cli.auditing.findings",
+    "audit": "fgvc_cli.report.audit",
     "calibrate": "fgvc_cli.evaluation.calibrate",
     "Callback": "fgvc_cli.training.callbacks",
     "Export": "fgvc_cli.evaluation.export",
@@ -78,6 +82,7 @@ _API = {
 
 __all__ = [
     "API_VERSION",
+    "Audit",
     "BackboneSpec",
     "Callback",
     "Components",
@@ -99,6 +104,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "add_classes",
+    "audit",
     "calibrate",
     "components",
     "embed",

@@ -128,6 +128,9 @@ COMMANDS = {
     "data": BuiltinCommand(
         "fgvc_cli.cli.data:data", "List, prepare and verify datasets, and manage the image cache.", DATA
     ),
+    "audit": BuiltinCommand(
+        "fgvc_cli.cli.audit:audit", "Find copies across splits, wrong labels, and odd or unusable photographs.", DATA
+    ),
     "weights": BuiltinCommand("fgvc_cli.cli.weights:weights", "List, fetch and import pretrained weights.", DATA),
     "bench": BuiltinCommand(
         "fgvc_cli.cli.bench:bench", "Time combinations of backbone, head and optimizer on this machine.", BENCHMARK
