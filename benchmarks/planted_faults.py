@@ -11,18 +11,21 @@ the result on half 1:
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from harness import option_parser
+import torch
+from harness import option_parser, report
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from fgvc_cli import Audit, audit
+from fgvc_cli.auditing.findings import PROBLEMS as PROBLEM_TITLES
 from fgvc_cli.data.acquisition.select import choose_dataset
 from fgvc_cli.data.images import ImageError, read_image
 from fgvc_cli.registry import get_registry
@@ -58,19 +61,25 @@ def narrow(image: Image.Image, rng: Rng) -> Image.Image:  # noqa: ARG001
 
 
 def drawing(image: Image.Image, rng: Rng) -> Image.Image:
-    """Draw a page of lines, a diagram or noise of the image's size."""
-    kind = rng.integers(3)
-    if kind == 0:
-        return Image.fromarray(rng.integers(0, 256, (image.height, image.width, 3), dtype=np.uint8))
-    page = Image.new("RGB", image.size, "white")
-    pen = ImageDraw.Draw(page)
-    for y in range(6, image.height - 6, 8):
-        end = rng.integers(image.width // 2, image.width - 6)
-        if kind == 1:
-            pen.line([(6, y), (int(end), y)], fill="black", width=2)
-        else:
-            pen.rectangle([6, y, int(end), y + 5], fill=tuple(rng.integers(0, 256, 3).tolist()))
-    return page
+    """Draw noise, a gradient, stripes, circles, a board or a page of the image's size, in any two colors."""
+    (width, height), colors = image.size, rng.integers(0, 256, (2, 3))
+    y, x = np.mgrid[:height, :width]
+    step, kind = int(rng.integers(4, 16)), int(rng.integers(8))
+    patterns = [
+        lambda: rng.random((height, width)),
+        lambda: np.kron(rng.random((height // step + 1, width // step + 1)), np.ones((step, step)))[:height, :width],
+        lambda: x / width,
+        lambda: (x // step) % 2,
+        lambda: ((x + y) // step) % 2,
+        lambda: (x // step + y // step) % 2,
+        lambda: (np.hypot(x - width / 2, y - height / 2) // step) % 2,
+        lambda: (y // 3) % 3 == 0,
+    ]
+    amount = np.asarray(patterns[kind](), dtype=float)[..., None]
+    picture = Image.fromarray((colors[0] * amount + colors[1] * (1 - amount)).astype(np.uint8))
+    if kind == 7:
+        ImageDraw.Draw(picture).rectangle((0, 0, width // 3, height // 3), fill=tuple(colors[1].tolist()))
+    return picture
 
 
 def brighter(image: Image.Image, factor: float) -> Image.Image:
@@ -99,12 +108,17 @@ CHANGES: dict[str, Callable[[Image.Image, Rng], Image.Image]] = {
 """Changes of an image that stays where it is."""
 
 FAULTS = ("identical", *COPIES, "swapped", *CHANGES, "unreadable")
+PAIRED = ("leak", "duplicate", "conflict")
 PROBLEMS = {
-    **dict.fromkeys(("identical", *COPIES), ("leak", "duplicate", "conflict")),
+    **dict.fromkeys(("identical", *COPIES), PAIRED),
+    "relabeled": ("conflict",),
     "swapped": ("label",),
     "overexposed": ("bright",),
 }
 """Problems of the audit that a fault counts as found under; default: the one of its own name."""
+
+RARE = 5
+"""One in so many faults of the kind "odd" is planted: many drawings would be like each other."""
 
 
 def plant(photos: Sequence[Photo], out: Path, per_fault: int, rng: Rng) -> list[dict[str, str]]:
@@ -116,6 +130,8 @@ def plant(photos: Sequence[Photo], out: Path, per_fault: int, rng: Rng) -> list[
     planted: list[dict[str, str]] = []
     for index, photo in enumerate(photos):
         fault = faults.get(index, "")
+        if fault == "odd" and rng.integers(RARE):
+            fault = ""
         other = classes[(classes.index(photo.label) + int(rng.integers(1, len(classes)))) % len(classes)]
         here = Path(photo.label) / photo.name
         if fault == "swapped":
@@ -165,6 +181,48 @@ def photos_of(folder: Path, half: str) -> list[Photo]:
     return found
 
 
+Name = tuple[str, str]
+
+
+def found_share(audit: Audit, planted: Sequence[dict[str, str]]) -> dict[str, tuple[int, int]]:
+    """Return how many of each fault were found, and how many were planted.
+
+    A copy counts if a finding names it, or the image that it was made of, together with the other.
+    """
+    found: set[tuple[str, Name]] = set()
+    pairs: set[tuple[str, Name, str]] = set()
+    for finding in audit.findings:
+        image = finding.image.split, finding.image.key
+        found.add((finding.problem, image))
+        if finding.other is not None:
+            other = finding.other.split, finding.other.key
+            pairs |= {(finding.problem, image, other[1]), (finding.problem, other, image[1])}
+    counts: dict[str, tuple[int, int]] = {}
+    for row in planted:
+        image = row["split"], row["file"]
+        problems = PROBLEMS.get(row["fault"], (row["fault"],))
+        if source := row.get("source"):
+            # of a group of copies, one is reported with the nearest of the others
+            hit = any((p, image, source) in pairs or (p, image) in found for p in problems)
+        else:
+            hit = any((p, image) in found for p in problems)
+        hits, number = counts.get(row["fault"], (0, 0))
+        counts[row["fault"]] = hits + hit, number + 1
+    return counts
+
+
+def others(audit: Audit, planted: Sequence[dict[str, str]]) -> dict[str, int]:
+    """Return how many findings of each problem are of images that were not planted, nor are the source of one."""
+    names = {(row["split"], row["file"]) for row in planted}
+    sources = {row["source"] for row in planted if row.get("source")}
+    left: Counter[str] = Counter()
+    for finding in audit.findings:
+        refs = [ref for ref in (finding.image, finding.other) if ref is not None]
+        if not any((ref.split, ref.key) in names or ref.key in sources for ref in refs):
+            left[finding.problem] += 1
+    return dict(left)
+
+
 def main() -> None:
     """Plant, audit and print."""
     parser = option_parser(__doc__)
@@ -172,19 +230,24 @@ def main() -> None:
     parser.add_argument("--half", choices=("0", "1", "all"), default="1")
     parser.add_argument("--per-fault", type=int, default=50, help="number of each fault")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder to plant in, kept; default: a temporary one")
-    parser.add_argument("--plant-only", action="store_true")
-    parser.add_argument("--backbone")
+    parser.add_argument("--backbone", help="default: that of fgvc audit")
+    parser.add_argument(
+        "--out", type=Path, help="folder to plant in and to write the audit to; default: a temporary one"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        out = arguments.out or Path(temporary) / "planted"
+        out = (arguments.out or Path(temporary)) / "planted"
         photos = photos_of(arguments.folder, arguments.half)
         planted = plant(photos, out, arguments.per_fault, np.random.default_rng(arguments.seed))
-        with out.with_suffix(".csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["split", "file", "fault", "source"])
-            writer.writeheader()
-            writer.writerows(planted)
-        print(f"{len(photos)} images of {arguments.folder} (half {arguments.half}), {len(planted)} faults")
+        found = audit(data=out, backbone=arguments.backbone, out=arguments.out, force=True, workers=0)
+    faults, left = found_share(found, planted), others(found, planted)
+    print(f"{len(photos)} images (half {arguments.half}), {len(planted)} faults, {found.backbone or 'no embeddings'}")
+    for fault, (hits, number) in faults.items():
+        print(f"{fault:14} found {hits:4} of {number:4}  {100 * hits / number:5.1f} %")
+    for problem in PROBLEM_TITLES:
+        if left.get(problem):
+            print(f"{problem:14} {left[problem]:4} other images")
+    report(arguments, torch.device("cpu"), {"found": faults, "others": left, "images": len(photos)})
 
 
 if __name__ == "__main__":

@@ -9,17 +9,25 @@ import numpy as np
 
 from fgvc_cli.auditing.findings import Finding
 from fgvc_cli.auditing.neighbors import nearest
+from fgvc_cli.auditing.overlap import overlap
 from fgvc_cli.auditing.photographs import HASH_SIDE
 from fgvc_cli.auditing.survey import Survey
+from fgvc_cli.progress import progress
 
 NEIGHBORS = 10
-"""Number of nearest images in each split among which copies are looked for."""
+"""Number of nearest images by hash in each split among which copies are looked for."""
 
 HASH_DISTANCE = 60
 """Copies by perceptual hash differ in at most this number of its 256 bits."""
 
-SIMILARITY = 0.965
-"""Copies by embedding have at least this cosine similarity."""
+CANDIDATES = 3
+"""Number of nearest images by embedding in each split that are compared by `overlap`."""
+
+SIMILARITY = 0.82
+"""Images are compared if their embeddings have at least this cosine similarity."""
+
+OVERLAP = 0.85
+"""Images of a class are copies from this correlation of one with a part of the other on."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +36,9 @@ class Pair:
 
     Attributes:
         first, second: of the images.
-        score: 1 for identical files; otherwise the cosine similarity of the embeddings, or the fraction of equal bits
-            of the hashes.
-        how: "identical files", "perceptual hash", "perceptual hash, mirrored" or "embedding".
+        score: 1 for identical files; otherwise the fraction of equal bits of the hashes, or the correlation of the
+            overlapping parts.
+        how: "identical files", "perceptual hash", "perceptual hash, mirrored" or "overlapping view".
     """
 
     first: int
@@ -42,7 +50,7 @@ class Pair:
 def find_pairs(survey: Survey) -> list[Pair]:
     """Return the pairs of copies; of several reasons for a pair, the most certain."""
     pairs: dict[tuple[int, int], Pair] = {}
-    for pair in (*_identical(survey), *_by_hash(survey), *_by_embedding(survey)):
+    for pair in (*_identical(survey), *_by_hash(survey), *_by_overlap(survey)):
         pairs.setdefault((pair.first, pair.second), pair)
     return list(pairs.values())
 
@@ -67,31 +75,49 @@ def _by_hash(survey: Survey) -> Iterator[Pair]:
     mirrored = np.array([found.mirrored_hash for _, found in measured], dtype=np.float32) * 2 - 1
     limit = 1 - 2 * HASH_DISTANCE / HASH_SIDE**2
     for queries, how in ((bits, "perceptual hash"), (mirrored, "perceptual hash, mirrored")):
-        for pair in _close(survey, queries / HASH_SIDE, bits / HASH_SIDE, indices, limit, how):
-            yield Pair(pair.first, pair.second, (1 + pair.score) / 2, how)
+        for i, j, cosine in _close(survey, indices, queries / HASH_SIDE, bits / HASH_SIDE, limit, NEIGHBORS):
+            yield Pair(i, j, (1 + cosine) / 2, how)
 
 
-def _by_embedding(survey: Survey) -> Iterator[Pair]:
-    if survey.embeddings is not None:
-        indices = np.flatnonzero(survey.embeddings.any(axis=1))
-        values = survey.embeddings[indices]
-        yield from _close(survey, values, values, indices, SIMILARITY, "embedding")
+def _by_overlap(survey: Survey) -> Iterator[Pair]:
+    """Compare the nearest images of a class by embedding: crops, and shots of the same scene.
+
+    Those of different classes are left out: they often show different things in one place.
+    """
+    if survey.embeddings is None:
+        return
+    indices = np.flatnonzero(survey.embeddings.any(axis=1))
+    values = survey.embeddings[indices]
+    near = {(i, j) for i, j, _ in _close(survey, indices, values, values, SIMILARITY, CANDIDATES)}
+    labels = survey.labels
+    candidates = [(i, j) for i, j in sorted(near) if labels[i] == labels[j]]
+    with progress("overlap", len(candidates), "pairs") as bar:
+        for i, j in candidates:
+            first, second = survey.measures[i], survey.measures[j]
+            if first is not None and second is not None:
+                score = overlap(first.thumbnail, second.thumbnail)
+                if score >= OVERLAP:
+                    yield Pair(i, j, min(score, 1.0), "overlapping view")
+            bar.advance()
 
 
 def _close(
-    survey: Survey, queries: np.ndarray, keys: np.ndarray, indices: np.ndarray, limit: float, how: str
-) -> Iterator[Pair]:
-    """Yield the pairs of images with at least this similarity, among the nearest of each in each split."""
+    survey: Survey, indices: np.ndarray, queries: np.ndarray, keys: np.ndarray, limit: float, k: int
+) -> Iterator[tuple[int, int, float]]:
+    """Yield pairs of images (in order) with at least this similarity, among the k nearest of each in each split.
+
+    `queries` and `keys` are unit vectors of the images at `indices`.
+    """
     for split in range(len(survey.splits)):
         inside = np.flatnonzero(survey.split_of[indices] == split)
         if not len(inside):
             continue
         skip = np.full(len(queries), -1)
         skip[inside] = np.arange(len(inside))
-        found = nearest(queries, keys[inside], NEIGHBORS, skip)
+        found = nearest(queries, keys[inside], k, skip)
         for row, column in zip(*np.nonzero(found.similarities >= limit), strict=True):
             i, j = int(indices[row]), int(indices[inside[found.indices[row, column]]])
-            yield Pair(min(i, j), max(i, j), float(found.similarities[row, column]), how)
+            yield min(i, j), max(i, j), float(found.similarities[row, column])
 
 
 def copy_findings(survey: Survey, pairs: Sequence[Pair]) -> list[Finding]:

@@ -11,8 +11,8 @@ import torch
 from fgvc_cli.contracts.regression import fit_linear
 from fgvc_cli.progress import progress
 
-FILTER = "prune_by_noise_rate"
-"""cleanlab's rule."""
+FILTER = "both"
+"""cleanlab's rule, pruned by class and by noise rate: it has the fewest false alarms of those that find most errors."""
 
 FOLDS = 5
 SEED = 0

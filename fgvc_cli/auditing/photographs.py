@@ -23,6 +23,13 @@ TILES = 4
 """Sharpness is that of the sharpest of 4 x 4 tiles, so that a blurred background does not count."""
 
 
+THUMBNAIL = 32
+"""Short side of the thumbnails in pixels."""
+
+MAX_ASPECT_RATIO = 3.0
+"""Images with a larger ratio of long to short side have a thumbnail of their middle."""
+
+
 class Measures(NamedTuple):
     """Measures of one photograph.
 
@@ -31,6 +38,7 @@ class Measures(NamedTuple):
         sharpness: log10 of the variance of the Laplacian in the sharpest tile, divided by the variance of the image.
         highlights: 99th percentile of the luminance, in [0, 1].
         lower_quartile: 25th percentile of the luminance, in [0, 1].
+        thumbnail: gray uint8 H,W with a short side of `THUMBNAIL` pixels.
     """
 
     hash: np.ndarray
@@ -38,6 +46,7 @@ class Measures(NamedTuple):
     sharpness: float
     highlights: float
     lower_quartile: float
+    thumbnail: np.ndarray
 
 
 def require_packages() -> None:
@@ -58,10 +67,20 @@ def measure(image: PILImage) -> Measures:
     gray = image.convert("L")
     flipped = gray.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     hash, mirrored = (phash(each, HASH_SIDE).hash.ravel() for each in (gray, flipped))
+    thumbnail = _thumbnail(gray)
     gray.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     values = np.asarray(gray, np.float32)  # (H, W)
     highlights, lower_quartile = np.percentile(values, (99, 25)) / 255
-    return Measures(hash, mirrored, _sharpness(values), float(highlights), float(lower_quartile))
+    return Measures(hash, mirrored, _sharpness(values), float(highlights), float(lower_quartile), thumbnail)
+
+
+def _thumbnail(gray: PILImage) -> np.ndarray:
+    short = min(gray.size)
+    width, height = (min(side, round(MAX_ASPECT_RATIO * short)) for side in gray.size)
+    left, top = (gray.width - width) // 2, (gray.height - height) // 2
+    size = round(THUMBNAIL * width / short), round(THUMBNAIL * height / short)
+    box = (left, top, left + width, top + height)
+    return np.asarray(gray.resize(size, Image.Resampling.BOX, box))
 
 
 def _sharpness(values: np.ndarray) -> float:
