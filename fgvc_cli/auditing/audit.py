@@ -11,7 +11,7 @@ import numpy as np
 
 from fgvc_cli.auditing.copies import Pair, copy_findings, find_pairs, groups, leaks
 from fgvc_cli.auditing.findings import PROBLEMS, Audit, Finding
-from fgvc_cli.auditing.labels import HeldOut, LabelError, label_errors, out_of_fold
+from fgvc_cli.auditing.labels import LEAST_SKILL, HeldOut, LabelError, label_errors, out_of_fold
 from fgvc_cli.auditing.photographs import require_packages
 from fgvc_cli.auditing.survey import Survey, survey
 from fgvc_cli.auditing.unusual import unusual_findings
@@ -21,6 +21,7 @@ from fgvc_cli.data.acquisition.select import ChosenDataset
 from fgvc_cli.data.splits import match_classes
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.embedding import IMAGE_SIZE, Embedder, of_backbone, of_run
+from fgvc_cli.formatting import percent
 from fgvc_cli.registry import Registry
 from fgvc_cli.scoring.model import InferenceSettings, find_model, load
 from fgvc_cli.scoring.scores import score
@@ -144,7 +145,7 @@ def _errors_by_folds(found: Survey, wanted: np.ndarray, pairs: Sequence[Pair], n
         notes.append("Labels were not checked: no class has two different images, or there is one class only.")
     elif unchecked:
         notes.append(f"The labels of {unchecked} images were not checked: their classes have no second image.")
-    return label_errors(held_out, found.labels)
+    return _judged(held_out, found.labels, "logistic regressions", notes)
 
 
 def _errors_by_run(
@@ -172,9 +173,24 @@ def _errors_by_run(
         own = np.array([classes.index(name) if name in classes else -1 for name in dataset.class_names])
         of_run = HeldOut(indices, scores.probabilities)
         back = {theirs: ours for ours, theirs in enumerate(own.tolist()) if theirs >= 0}
-        for error in label_errors(of_run, own[found.labels]):
+        for error in _judged(of_run, own[found.labels], f"the run on {split.name}", notes):
             predicted = back.get(error.predicted)
             if predicted is not None:
                 errors.append(error._replace(predicted=predicted))
         judged[indices] = True
     return judged, errors
+
+
+def _judged(held_out: HeldOut, labels: np.ndarray, by: str, notes: list[str]) -> list[LabelError]:
+    """Return the likely label errors, unless the predictions are too poor to judge."""
+    if len(np.unique(labels[held_out.indices])) < 2:
+        return []
+    right = float((held_out.probabilities.argmax(axis=1) == labels[held_out.indices]).mean())
+    if held_out.skill(labels) < LEAST_SKILL:
+        notes.append(
+            f"Labels were not judged by {by}, whose predictions are right for {percent(right)} only; name another "
+            "`backbone` or a `run`."
+        )
+        return []
+    notes.append(f"Labels were judged by {by}, whose held-out predictions are right for {percent(right)}.")
+    return label_errors(held_out, labels)

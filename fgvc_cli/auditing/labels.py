@@ -14,6 +14,9 @@ from fgvc_cli.progress import progress
 FILTER = "both"
 """cleanlab's rule, pruned by class and by noise rate: it has the fewest false alarms of those that find most errors."""
 
+LEAST_SKILL = 0.5
+"""Predictions with a lower Cohen's kappa judge no labels."""
+
 FOLDS = 5
 SEED = 0
 
@@ -28,6 +31,12 @@ class HeldOut(NamedTuple):
 
     indices: np.ndarray
     probabilities: np.ndarray
+
+    def skill(self, labels: np.ndarray) -> float:
+        """Return Cohen's kappa of the predictions: 1 for the labels themselves, 0 for chance."""
+        from sklearn.metrics import cohen_kappa_score
+
+        return float(cohen_kappa_score(labels[self.indices], self.probabilities.argmax(axis=1)))
 
 
 class LabelError(NamedTuple):
