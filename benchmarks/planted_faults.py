@@ -6,7 +6,7 @@ images moved to another class; images made blurred, dark, over-exposed, tiny, na
 something else. Each image gets one fault at most. The thresholds of the audit were chosen on half 0; docs/audit.md has
 the result on half 1:
 
-    python benchmarks/planted_faults.py /data/grocery-store --half 1 --backbone efficientnet_lite0
+    python benchmarks/planted_faults.py grocery-store-128 --backbone efficientnet_lite0 --image-size 128
 """
 
 from __future__ import annotations
@@ -231,6 +231,7 @@ def main() -> None:
     parser.add_argument("--per-fault", type=int, default=50, help="number of each fault")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backbone", help="default: that of fgvc audit")
+    parser.add_argument("--image-size", type=int, help="of the backbone, if one is named")
     parser.add_argument(
         "--out", type=Path, help="folder to plant in and to write the audit to; default: a temporary one"
     )
@@ -239,7 +240,8 @@ def main() -> None:
         out = (arguments.out or Path(temporary)) / "planted"
         photos = photos_of(arguments.folder, arguments.half)
         planted = plant(photos, out, arguments.per_fault, np.random.default_rng(arguments.seed))
-        found = audit(data=out, backbone=arguments.backbone, out=arguments.out, force=True, workers=0)
+        network = {"backbone": arguments.backbone, "image_size": arguments.image_size}
+        found = audit(data=out, out=arguments.out, force=True, workers=0, **network)
     faults, left = found_share(found, planted), others(found, planted)
     print(f"{len(photos)} images (half {arguments.half}), {len(planted)} faults, {found.backbone or 'no embeddings'}")
     for fault, (hits, number) in faults.items():

@@ -23,7 +23,7 @@ HASH_DISTANCE = 60
 CANDIDATES = 3
 """Number of nearest images by embedding in each split that are compared by `overlap`."""
 
-SIMILARITY = 0.82
+SIMILARITY = 0.75
 """Images are compared if their embeddings have at least this cosine similarity."""
 
 OVERLAP = 0.85

@@ -22,7 +22,7 @@ LOWER_QUARTILE = 0.65
 NEIGHBORS = 10
 """Number of nearest images whose mean similarity says how unusual an image is."""
 
-DEVIATIONS = 5.0
+DEVIATIONS = 4.0
 """Images whose mean similarity is this many robust standard deviations below the median are unlike all others."""
 
 FEWEST = 50
