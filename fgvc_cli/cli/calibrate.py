@@ -51,6 +51,7 @@ def calibrate(
     set_: Annotated[
         list[str] | None, common.set_option(IMAGES, "An option of the dataset, as dataset.option=value.")
     ] = None,
+    exclude: Annotated[Path | None, common.exclude_option(IMAGES)] = None,
     ignore_unknown: Annotated[bool, common.ignore_unknown_option(IMAGES)] = False,
     allow_changed_data: Annotated[bool, common.allow_changed_data_option(IMAGES)] = False,
     device: common.Device = "auto",
@@ -79,7 +80,9 @@ def calibrate(
     model_file = find_model(one_run([given for given in (run_argument, run) if given is not None]))
     settings = CalibrationSettings(precision, confidence, coverage, by_class, cast("ScoreName | None", score), keep)
     options = dataset_settings(set_ or [])
-    request = SplitRequest(split, data, dataset, options, ignore_unknown, allow_changed_data=allow_changed_data)
+    request = SplitRequest(
+        split, data, dataset, options, ignore_unknown, allow_changed_data=allow_changed_data, exclude=exclude
+    )
     inference = InferenceSettings(device, "auto", batch_size, workers, tta)
     console.note(f"run        {run_of(model_file)}")
     result = calibrate_run(model_file, get_registry(), settings, request, inference)

@@ -11,7 +11,6 @@ from fgvc_cli.formatting import counted, percent, quoted
 if TYPE_CHECKING:
     from fgvc_cli.evaluation.calibrate import CalibrationResult
     from fgvc_cli.scoring.calibration.metrics import CalibratedMetrics, UnknownMetrics
-    from fgvc_cli.scoring.calibration.stored import Calibration
 
 
 def show_calibration(result: CalibrationResult) -> None:
@@ -35,37 +34,10 @@ def show_calibration(result: CalibrationResult) -> None:
     commands = [f"fgvc evaluate {run}"]
     if calibration.precision is None:
         commands.append(f"fgvc calibrate {run} --precision 0.95")
-    for line in [*lines, *promises(calibration), written_line(result.files[:-1]), f"calibrated: {run}"]:
+    for line in [*lines, *calibration.lines, written_line(result.files[:-1])]:
         console.print(line, soft_wrap=True)
     for line in next_lines(commands):
         console.print(line, soft_wrap=True)
-
-
-def promises(calibration: Calibration) -> list[str]:
-    """Return what is promised of new images like those of the calibration, one line for each rule."""
-    lines = []
-    if (precision := calibration.precision) is not None:
-        lines.append(
-            f"precision: above {percent(precision.precision)} of the answers are right, at a confidence level of "
-            f"{percent(precision.confidence)}; unknown (uncertain) unless the probability is above "
-            f"{percent(precision.threshold)}, which answers {percent(precision.answered)} of these images"
-        )
-    if (sets := calibration.sets) is not None:
-        of = "of each class " if sets.by_class else ""
-        least = (
-            f"classes with a probability of at least {percent(sets.thresholds[0])}"
-            if not sets.by_class
-            else "classes that reach their thresholds"
-        )
-        lines.append(
-            f"sets: at least {percent(sets.coverage)} of the prediction sets {of}contain the true class; {least}"
-        )
-    if (novelty := calibration.novelty) is not None:
-        lines.append(
-            f"familiarity: at least {percent(novelty.keep)} of the images of known classes are kept; unknown "
-            f"(unfamiliar) if {novelty.score} is below {novelty.thresholds[novelty.score]:.4g}"
-        )
-    return lines
 
 
 def show_calibrated(metrics: CalibratedMetrics | None) -> None:

@@ -94,6 +94,7 @@ def calibrate(
     *,
     data: str | PathLike[str] | None = None,
     dataset: str | None = None,
+    exclude: str | PathLike[str] | None = None,
     ignore_unknown: bool = False,
     allow_changed_data: bool = False,
     precision: float | None = None,
@@ -118,6 +119,7 @@ def calibrate(
         split: its name; the default is "val".
         data: other images: a folder of class folders, or a CSV or TSV file; classes are matched by name.
         dataset: another dataset, by name.
+        exclude: CSV file of images to leave out, such as that of `fgvc_cli.audit`.
         ignore_unknown: skip images of classes that the classifier does not know.
         allow_changed_data: use the run's own dataset even if it changed since training.
         precision: of the answers, to promise; None: answer whatever the probability.
@@ -142,6 +144,7 @@ def calibrate(
         dataset,
         ignore_unknown=ignore_unknown,
         allow_changed_data=allow_changed_data,
+        exclude=None if exclude is None else Path(exclude),
     )
     settings = CalibrationSettings(precision, confidence, coverage, by_class, score, keep)
     inference = InferenceSettings(device, "auto", batch_size, workers, tta)

@@ -165,17 +165,26 @@ class Calibration:
 
     @cached_property
     def lines(self) -> list[str]:
-        """What it decides, one line for each rule."""
-        lines = [f"probabilities at temperature {self.temperature:.3g}, fitted to {self.images} images ({self.split})"]
-        if (rule := self.precision) is not None:
+        """What it does and promises for new images like the calibration images, one line for each rule."""
+        lines = [
+            f"calibrated: probabilities at temperature {self.temperature:.3g} ({self.images} images of {self.split})"
+        ]
+        if (precision := self.precision) is not None:
+            rule = f"unknown (uncertain) unless the probability is above {percent(precision.threshold)}"
             lines.append(
-                f"unknown (uncertain) unless the probability is above {percent(rule.threshold)}: precision above "
-                f"{percent(rule.precision)} at a confidence level of {percent(rule.confidence)}"
+                f"precision: above {percent(precision.precision)} of the answers are right, at a confidence level of "
+                f"{percent(precision.confidence)}; {rule if precision.threshold else 'that of all images'}"
+            )
+        if (sets := self.sets) is not None:
+            each = "their thresholds" if sets.by_class else f"a probability of {percent(sets.thresholds[0])}"
+            lines.append(
+                f"sets: at least {percent(sets.coverage)}{' of those of each class' * sets.by_class} contain the true "
+                f"class; classes that reach {each}"
             )
         if (novelty := self.novelty) is not None:
             lines.append(
-                f"unknown (unfamiliar) if the {TEXTS[novelty.score]} is below "
-                f"{novelty.thresholds[novelty.score]:.4g}: keeps {percent(novelty.keep)} of known images"
+                f"familiarity: at least {percent(novelty.keep)} of the images of known classes are kept; unknown "
+                f"(unfamiliar) if the {TEXTS[novelty.score]} is below {novelty.thresholds[novelty.score]:.4g}"
             )
         return lines
 
