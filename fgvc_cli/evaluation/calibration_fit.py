@@ -14,7 +14,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted, percent
 from fgvc_cli.scoring.calibration.conformal import class_thresholds, images_for_share, lower_quantile, set_threshold
 from fgvc_cli.scoring.calibration.novelty import SCORES, ScoreName
-from fgvc_cli.scoring.calibration.selective import certified_threshold, images_for_precision
+from fgvc_cli.scoring.calibration.selective import certified_threshold, first_test, images_for_precision
 from fgvc_cli.scoring.calibration.stored import Calibration, NoveltyRule, PrecisionRule, SetRule
 from fgvc_cli.scoring.calibration.temperature import fit_temperature, softmax
 from fgvc_cli.scoring.observation import Observation
@@ -147,12 +147,13 @@ class Fit:
                 f"{promise} takes at least {least} images, all of them answered correctly; there are {images}: "
                 "calibrate on more images, or lower `precision`"
             )
-        wrong = int((~correct[np.argsort(-confidence, kind="stable")[:least]]).sum())
+        first = first_test(images, precision, level)
+        wrong = int((~correct[np.argsort(-confidence, kind="stable")[:first]]).sum())
         grid = [value / 100 for value in range(int(100 * precision), 0, -1)]
         provable = next((p for p in grid if certified_threshold(confidence, correct, p, level) is not None), None)
         advice = "" if provable is None else f"; these images prove `precision={provable:g}`"
         raise FgvcError(
-            f"{promise} cannot be proven: of the {least} most confident of {images} images, {wrong} are wrong{advice}. "
+            f"{promise} cannot be proven: of the {first} most confident of {images} images, {wrong} are wrong{advice}. "
             "Lower it, or calibrate on more images"
         )
 

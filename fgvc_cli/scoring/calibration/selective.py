@@ -66,6 +66,14 @@ def images_for_precision(precision: float, confidence_level: float) -> int:
     return math.ceil(round(math.log(1 - confidence_level) / math.log(precision), 9))
 
 
+def first_test(images: int, precision: float, confidence_level: float) -> int:
+    """Return the number of answers of the first threshold to test: a quarter of the images, or more if that is too few.
+
+    A start at the minimum would fail with one mistake among the most confident images.
+    """
+    return max(images_for_precision(precision, confidence_level), images // 4)
+
+
 def certified_threshold(
     confidence: np.ndarray, correct: np.ndarray, precision: float, confidence_level: float
 ) -> float | None:
@@ -73,9 +81,8 @@ def certified_threshold(
 
     With a probability of at least `confidence_level` over the draw of the N images, the fraction of right answers among
     all images with a probability above the threshold exceeds `precision`. Thresholds are tested one after the other,
-    from `images_for_precision` answers to N, each by an exact binomial test at the level 1 - `confidence_level`; the
-    last one before the first that fails is returned. Testing in a fixed order needs no correction for the number of
-    tests. Only the images strictly above a threshold are counted, because it is the probability of the next image:
+    from `first_test` answers to N, each by an exact binomial test at the level 1 - `confidence_level`; the last one
+    before the first that fails is returned. Testing in a fixed order needs no correction for the number of tests. Only the images strictly above a threshold are counted, because it is the probability of the next image:
     given that, they are independent draws of images above it. The guarantee supposes that precision grows with the
     threshold.
 
@@ -93,7 +100,7 @@ def certified_threshold(
     """
     order = np.argsort(-confidence, kind="stable")
     descending, right = confidence[order], np.cumsum(correct[order])
-    answers = np.arange(images_for_precision(precision, confidence_level), len(confidence) + 1)
+    answers = np.arange(first_test(len(confidence), precision, confidence_level), len(confidence) + 1)
     passed = binom.cdf(answers - right[answers - 1], answers, 1 - precision) <= 1 - confidence_level
     found = None
     for count, proven in zip(answers.tolist(), passed.tolist(), strict=True):

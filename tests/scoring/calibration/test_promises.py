@@ -99,7 +99,7 @@ def test_the_precision_holds_as_often_as_promised(precision, level) -> None:
             broken += right[above].mean() < precision
             answered += above.mean()
     assert binomtest(int(broken), 150, 1 - level, alternative="greater").pvalue > 0.001
-    assert answered / 150 > 0.1  # the test has power
+    assert answered / 150 > 0.05  # the test has power
 
 
 def test_a_threshold_is_that_of_the_tests_one_by_one() -> None:
@@ -108,9 +108,9 @@ def test_a_threshold_is_that_of_the_tests_one_by_one() -> None:
     correct = rng.random(300) < 0.7 + 0.3 * confidence
     found = certified_threshold(confidence, correct, 0.8, 0.95)
     best = None
-    for threshold in sorted(set(np.sort(confidence)[::-1][images_for_precision(0.8, 0.95) :]), reverse=True):
+    for threshold in sorted({0.0, *confidence}, reverse=True):
         above = confidence > threshold
-        if above.sum() >= images_for_precision(0.8, 0.95):
+        if above.sum() >= 75:  # a quarter of the images
             if binom.cdf((above & ~correct).sum(), above.sum(), 0.2) > 0.05:
                 break
             best = threshold
