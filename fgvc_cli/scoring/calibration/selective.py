@@ -82,9 +82,9 @@ def certified_threshold(
     With a probability of at least `confidence_level` over the draw of the N images, the fraction of right answers among
     all images with a probability above the threshold exceeds `precision`. Thresholds are tested one after the other,
     from `first_test` answers to N, each by an exact binomial test at the level 1 - `confidence_level`; the last one
-    before the first that fails is returned. Testing in a fixed order needs no correction for the number of tests. Only the images strictly above a threshold are counted, because it is the probability of the next image:
-    given that, they are independent draws of images above it. The guarantee supposes that precision grows with the
-    threshold.
+    before the first that fails is returned. Testing in a fixed order needs no correction for the number of tests. Only
+    the images strictly above a threshold are counted, because it is the probability of the next image: given that, they
+    are independent draws of images above it. The guarantee supposes that precision grows with the threshold.
 
     Args:
         confidence: N, the probability of the predicted class.
