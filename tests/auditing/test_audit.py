@@ -143,3 +143,23 @@ def test_without_a_backbone_hashes_and_pixels_are_compared(faulty, monkeypatch) 
 def test_thumbnails_are_small_whatever_the_size(monkeypatch) -> None:
     found = photographs.measure(Image.fromarray(np.zeros((2, 150, 3), np.uint8)))
     assert found.thumbnail.shape == (32, 96) and found.sharpness == np.inf
+
+
+def test_a_run_judges_the_labels_of_images_that_it_was_not_trained_on(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    colors = {"blue": (30, 60, 220), "green": (40, 200, 60), "red": (220, 40, 40)}
+    for split, count in (("train", 6), ("test", 10)):
+        for name, color in colors.items():
+            for k in range(count):
+                wrong = split == "test" and (name, k) == ("red", 0)
+                pixels = np.clip(np.array(colors["blue"] if wrong else color) + rng.normal(0, 40, (32, 32, 3)), 0, 255)
+                (tmp_path / "data" / split / name).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "data" / split / name / f"{k}.png")
+    run = fgvc.train(
+        data=tmp_path / "data", backbone="timm/test_resnet", head="probe", weights="none", image_size=32, workers=0,
+        device="cpu", out=tmp_path / "run",
+    )  # fmt: skip
+    found = fgvc.audit(data=tmp_path / "data", run=run, workers=0)
+    (error,) = found.of("label")
+    assert (error.image.split, error.image.key) == ("test", "red/0.png") and "blue" in error.detail
+    assert not error.exclude and any("train were not checked" in note for note in found.notes)
