@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,7 @@ def _refused(program: Any, error: BaseException) -> str:
     """Say which operator of which layer has no counterpart in ONNX."""
     while error.__cause__ is not None:
         error = error.__cause__
-    for node in program.run_decompositions().graph.nodes:
-        target = getattr(node.target, "_qualified_op_name", str(node.target)).replace("::", ".")
-        if target.split(".")[-1] in str(error) and (layer := layer_of(program, str(node.target))):
-            return f"ONNX has no operator for {node.target} in layer {layer}: {cause_of(error)}"
-    return f"the network cannot be written as ONNX: {cause_of(error)}"
+    found = re.search(r"op='([\w.]+)'", str(error))
+    layer = layer_of(program, found[1]) if found else ""
+    where = f"layer {layer}" if layer else "the network"
+    return f"{where} cannot be written as ONNX: {cause_of(error)}"

@@ -26,6 +26,8 @@ INPUT, OUTPUT = "images", "scores"
 KEY = "fgvc"
 """Name of the description in the metadata of a file, as in a model file."""
 
+LOGGERS = ("torch", "onnxscript", "onnx_ir")
+
 EXAMPLES = 2
 """Batch size of the example: torch.export takes the sizes 0 and 1 for constants."""
 
@@ -46,26 +48,32 @@ def traced(job: ExportJob) -> ExportedProgram:
 
 
 def layer_of(program: ExportedProgram, operator: str) -> str:
-    """Return the innermost layer that calls an operator, such as "backbone.stem"; "" if none does."""
+    """Return the innermost layer that calls an operator such as "aten.conv2d", or one that starts so; "" if none does.
+
+    A name is followed by its class: "backbone.stem (Conv2d)".
+    """
     for node in program.graph.nodes:
-        if str(node.target) == operator and (stack := node.meta.get("nn_module_stack")):
+        if str(node.target).startswith(operator) and (stack := node.meta.get("nn_module_stack")):
             name, kind = list(stack.values())[-1]
-            return f"{name} ({kind if isinstance(kind, str) else kind.__name__})".replace("classifier.", "", 1)
+            kind_name = kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+            return f"{name.removeprefix('classifier.')} ({kind_name})"
     return ""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep torch and the libraries that it calls from printing their internals."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name in LOGGERS:  # not `logging.disable`, with which torch records its traces in vain
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             with contextlib.redirect_stderr(io.StringIO()):
                 yield
     finally:
-        logging.disable(before)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _raised_in(network: nn.Module, error: BaseException) -> str:
