@@ -139,12 +139,13 @@ def find_models(named: Sequence[Path]) -> list[Path]:
     """Return the model files of runs, or that of the newest finished run if none is given.
 
     Raises:
-        UsageError: a run is given twice, possibly by different paths.
+        UsageError: a run is given twice, possibly by different paths, or is an exported model.
         FgvcError: a run does not exist.
     """
     models = [find_model(run) for run in named] or [find_model(None)]
     files: set[Path] = set()
     for model in models:
+        refuse_exported(model)
         if model.resolve() in files:
             raise UsageError(f"run {run_of(model)} is given twice")
         files.add(model.resolve())
@@ -186,10 +187,7 @@ def load(model_file: Path, inference: InferenceSettings, exported: bool = False)
     """
     if exporter_of(model_file) is not None:
         if not exported:
-            raise UsageError(
-                f"{model_file} is an exported model, which computes scores and nothing else; give the run that it was "
-                "exported from"
-            )
+            refuse_exported(model_file)
         inference = _on_cpu(inference, model_file)
     device = pick_device(inference.device)
     precision = resolve_precision(inference.precision, device)
@@ -201,6 +199,15 @@ def load(model_file: Path, inference: InferenceSettings, exported: bool = False)
     classes = len(classifier.class_names)
     calibration = find_calibration(model_file, classes, views.names) if inference.calibrated else None
     return ReadyClassifier(classifier, model_file, precision, inference.batch_size, workers, views, calibration)
+
+
+def refuse_exported(model_file: Path) -> None:
+    """Raise `UsageError` if a file is an exported model, where a run is needed."""
+    if exporter_of(model_file) is not None:
+        raise UsageError(
+            f"{model_file} is an exported model, which computes scores and nothing else; give the run that it was "
+            "exported from"
+        )
 
 
 def _on_cpu(inference: InferenceSettings, model_file: Path) -> InferenceSettings:

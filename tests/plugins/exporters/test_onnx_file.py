@@ -105,6 +105,12 @@ def test_description(exported):
     assert "/home/me" not in entry.value and "data" not in document  # where the training images are stays behind
 
 
+def predict(file: Path) -> None:
+    classifier = fgvc.load(file)
+    size = classifier.preprocessing.image_size
+    classifier.probabilities(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+
+
 def test_damaged_foreign_and_mismatched_files(exported, tmp_path):
     whole = exported.read_bytes()
     (tmp_path / "half.onnx").write_bytes(whole[: len(whole) // 2])
@@ -128,7 +134,5 @@ def test_damaged_foreign_and_mismatched_files(exported, tmp_path):
             onnx.helper.set_model_props(model, {"fgvc": changed if isinstance(changed, str) else json.dumps(changed)})
         onnx.save_model(model, tmp_path / "changed.onnx")
         with pytest.raises(fgvc.FgvcError, match=message) as raised:
-            classifier = fgvc.load(tmp_path / "changed.onnx")
-            size = classifier.preprocessing.image_size
-            classifier.probabilities(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+            predict(tmp_path / "changed.onnx")
         assert "\n" not in str(raised.value)
