@@ -101,9 +101,24 @@ class Row:
         """The names of the components."""
         return " + ".join([self.backbone, self.head, *[self.optimizer] * (self.optimizer != NO_OPTIMIZER)])
 
+    @property
+    def groups(self) -> dict[str, Spread]:
+        """Top-1 at each level above the classes that the evaluations of all its runs have, lowest first."""
+        taxonomies = [run.evaluation.taxonomy for run in self.runs]
+        by_level = [{} if each is None else {row.level: row.top1 for row in each.levels[1:]} for each in taxonomies]
+        common = [level for level in by_level[0] if all(level in of_run for of_run in by_level)]
+        return {level: Spread(tuple(of_run[level] for of_run in by_level)) for level in common}
+
+    @property
+    def severity(self) -> Spread | None:
+        """Severity of mistakes; None without a taxonomy or without a mistake."""
+        taxonomies = (run.evaluation.taxonomy for run in self.runs)
+        return Spread.of(None if each is None else each.severity for each in taxonomies)
+
     def as_json(self, settings: Mapping[str, str], letters: str) -> dict[str, Any]:
         """Return the JSON object of the row, with the settings in which it differs; docs/studies.md lists its keys."""
         spreads = {name: getattr(self, name) for name in ("top1", "macro_f1", "minutes", "images_per_second")}
+        groups = {level: top1.as_json() for level, top1 in self.groups.items()}
         return {
             **{name: getattr(self, name) for name in COMPONENTS},
             "settings": dict(settings),
@@ -112,6 +127,8 @@ class Row:
             **{name: None if spread is None else spread.as_json() for name, spread in spreads.items()},
             "parameters": dict(self.parameters),
             "letters": letters,
+            **({"groups": groups} if groups else {}),
+            **({} if self.severity is None else {"severity": self.severity.as_json()}),
         }
 
 

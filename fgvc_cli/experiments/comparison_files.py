@@ -72,7 +72,8 @@ def _figures(row: Row) -> dict[str, float | None]:
         spread = getattr(row, name)
         found[name] = None if spread is None else spread.mean
         found[f"{name}_deviation"] = None if spread is None else spread.deviation
-    return found
+    found |= {f"top1_{level}": top1.mean for level, top1 in row.groups.items()}
+    return found if row.severity is None else {**found, "severity": row.severity.mean}
 
 
 def as_markdown(comparison: Comparison) -> str:

@@ -13,12 +13,15 @@ def cells(table: ComparisonTable, row: int) -> dict[str, str]:
     of_row = table.rows[row]
     minutes = of_row.minutes.mean
     backbone, head = (count(of_row.parameters[part]) or "0" for part in ("backbone", "head"))
-    seeds = of_row.seeds
+    seeds, groups, severity = of_row.seeds, of_row.groups, of_row.severity
+    levels = dict.fromkeys(level for each in table.rows for level in each.groups)
     return {
         "top-1": percent_text(of_row.top1),
         "gap to best": gap_text(table, row),
         "group": table.letters[row] if len(table.rows) > 1 else "",
         "macro F1": percent_text(of_row.macro_f1),
+        **{f"top-1, {level}": percent_text(groups.get(level)) for level in levels},
+        "severity": "" if severity is None else f"{severity.mean:.2f}",
         "parameters": f"{backbone} + {head}",
         "minutes": f"{minutes:.{0 if minutes >= 99.95 else 1 if minutes >= 0.995 else 2}f}",
         "images/s": "" if of_row.images_per_second is None else rate(of_row.images_per_second.mean),

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from fgvc_cli.errors import UsageError
 from fgvc_cli.experiments.comparison import Spread, compare, differing_settings, groups_of, in_order, rows_of
 from fgvc_cli.experiments.folder import FailedRun
+from fgvc_cli.experiments.text import cells
+from fgvc_cli.scoring.taxonomy import LevelMetrics, TaxonomyMetrics
+
+
+@pytest.fixture
+def made_taxonomy():
+    """A function that adds metrics of groups to the evaluation of a run."""
+
+    def make(run, top1, severity):
+        levels = [LevelMetrics(name, 2, share, share, 0.5, 1.0) for name, share in {"class": run.top1, **top1}.items()]
+        metrics = TaxonomyMetrics(levels, severity, 0.5, 2.0, 2, 0.9, 0.0, 1.0, 1.0, 2.0, 0.5)
+        return replace(run, evaluation=replace(run.evaluation, taxonomy=metrics))
+
+    return make
 
 
 def test_runs_that_differ_in_the_seed_alone_form_one_row(run_of):
@@ -17,6 +32,19 @@ def test_runs_that_differ_in_the_seed_alone_form_one_row(run_of):
     assert first.seeds == (0, 2) and first.title == "b + h + sgd" and second.optimizer == "sam over adamw"
     assert first.top1.values == (0.5, 0.5) and first.minutes.values == (2, 4) and first.macro_f1.mean == 0.25
     assert first.images_per_second.mean == 100
+
+
+def test_rows_have_the_top1_of_groups_that_all_runs_have(run_of, made_taxonomy):
+    runs = [
+        made_taxonomy(run_of([True, False], seed=seed), {"genus": top1}, 1.5) for seed, top1 in ((0, 0.5), (1, 1.0))
+    ]
+    (table,) = compare([*runs, run_of([True, True], head="x")]).tables
+    grouped, plain = sorted(table.rows, key=lambda row: row.head)
+    assert grouped.groups["genus"].mean == 0.75 and grouped.severity.mean == 1.5
+    assert plain.groups == {} and plain.severity is None
+    assert {cells(table, i)["top-1, genus"] for i in (0, 1)} == {"75.0 ± 35.4 %", ""}
+    documents = [row.as_json({}, "a") for row in (grouped, plain)]
+    assert documents[0]["groups"]["genus"]["mean"] == 0.75 and "groups" not in documents[1]
 
 
 def test_spread_over_seeds():
