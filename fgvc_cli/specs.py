@@ -6,7 +6,7 @@ that listing a hundred plugins imports none of their components.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 API_VERSION = 1
@@ -40,6 +40,7 @@ class ComponentSpec:
             not import torch; empty for a component without options.
         source: the paper or project that the component implements.
         api: the `API_VERSION` that the plugin was written for, checked before the target is imported.
+        page: "package:path/to/page.md" of a Markdown file in the package, which `fgvc show` prints; empty for none.
     """
 
     kind: ClassVar[Kind]
@@ -52,6 +53,7 @@ class ComponentSpec:
     options: str = ""
     source: str = ""
     api: int = 1
+    page: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def component_details(registry: Registry, component: Component) -> dict[str, Any
             for info in describe(component.options_type())
         ],
         "works_with": None if works_with is None else asdict(works_with),
+        "page": component.page(),
     }
     return {**details, "toml": component.load()} if component.spec.is_file else details
 
@@ -87,6 +88,11 @@ def print_component(details: Mapping[str, Any]) -> None:
         out.print("\nno options")
     if "toml" in details:
         out.print(f"\n{details['toml'].strip()}", soft_wrap=True)
+    if details["page"]:
+        from rich.markdown import Markdown
+
+        out.print("")
+        out.print(Markdown(details["page"]))
 
 
 def settings_document(settings: Settings) -> dict[str, Any]:

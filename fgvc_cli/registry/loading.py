@@ -62,6 +62,7 @@ SUFFIX = re.compile(r"\.[a-z0-9]+")
 PRECISIONS = ("fp32", "fp16", "int8")
 """Precisions of exported files."""
 FILE_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:(?!.*\.\.)[\w.-]+(/[\w.-]+)*\.toml")
+PAGE = re.compile(FILE_TARGET.pattern.removesuffix("toml") + "md")
 
 
 class PluginError(FgvcError):
@@ -306,6 +307,8 @@ def check_spec(spec: ComponentSpec, *, family_member: bool = False) -> None:
         raise PluginError(f"{what}: target {spec.target!r} does not have the form {form!r}")
     if spec.options and not TARGET.fullmatch(spec.options):
         raise PluginError(f"{what}: options {spec.options!r} do not have the form 'package.module:Name'")
+    if spec.page and not PAGE.fullmatch(spec.page):
+        raise PluginError(f"{what}: page {spec.page!r} does not have the form 'package:path.md'")
     if isinstance(spec, BackboneSpec):
         strides = spec.strides
         if not isinstance(strides, tuple) or not all(isinstance(s, int) and s > 0 for s in strides):

@@ -81,15 +81,24 @@ class Component:
         try:
             if not self.spec.is_file:
                 return import_name(self.spec.target)
-            package, _, path = self.spec.target.partition(":")
-            file = importlib.resources.files(package).joinpath(path)
-            if not file.is_file():
-                raise FileNotFoundError(f"package {package} has no file {path}")
-            return file.read_text(encoding="utf-8")
+            return _packaged_text(self.spec.target)
         except STOPS:
             raise
         except BaseException as error:  # a module can raise anything, SystemExit included
             raise FgvcError(f"{self.title} could not be loaded: {cause_of(error)}") from error
+
+    def page(self) -> str:
+        """Return the Markdown page of the spec; empty if it names none.
+
+        Raises:
+            FgvcError: the page cannot be read.
+        """
+        try:
+            return _packaged_text(self.spec.page) if self.spec.page else ""
+        except STOPS:
+            raise
+        except BaseException as error:  # reading it imports the package
+            raise FgvcError(f"the page of {self.title} cannot be read: {cause_of(error)}") from error
 
     def make(self, **arguments: Any) -> Any:
         """Call the spec's target with these arguments.
@@ -195,6 +204,15 @@ class PluginRecord:
 def normalized(distribution: str) -> str:
     """Normalize a distribution's name: case, `-`, `_` and `.` make no difference."""
     return "-".join(part for part in distribution.lower().replace("_", "-").replace(".", "-").split("-") if part)
+
+
+def _packaged_text(name: str) -> str:
+    """Read a text file of a package, named as "package:path"."""
+    package, _, path = name.partition(":")
+    file = importlib.resources.files(package).joinpath(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"package {package} has no file {path}")
+    return file.read_text(encoding="utf-8")
 
 
 def import_name(target: str) -> Any:

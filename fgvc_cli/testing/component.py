@@ -218,6 +218,10 @@ def target(subject: ComponentUnderTest) -> None:
         found = subject.component.load()
     except FgvcError as error:
         raise ContractError(f"{spec.target} to be importable", str(error), "fix the target or its module") from error
+    try:
+        subject.component.page()
+    except FgvcError as error:
+        raise ContractError(f"the page {spec.page}", str(error), "add the file to the package") from error
     if spec.is_file:
         return
     kind = f"it is a {type(found).__name__}"

@@ -27,6 +27,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("head", "pmg"): {"stage_width": 8, "stage_channels": 16, "hidden_width": 8},
     ("explainer", "scorecam"): {"batch_size": 64},
     ("explainer", "kpcacam"): {},
+    ("backbone", "pocket"): {},
 }
 """What the packages register, and options that make checks fast."""
 
@@ -56,8 +57,8 @@ def trained(site, fgvc, photos, tmp_path_factory) -> Path:
 
 def test_packages_are_found_and_register_their_components(site):
     own = [p for p in get_registry().plugins if p.distribution in PACKAGES]
-    assert sorted(p.distribution for p in own) == sorted(PACKAGES) == ["fgvc-cam-zoo", "fgvc-pmg"]
-    assert [(p.status, p.cause) for p in own] == [("loaded", "")] * 2
+    assert sorted(p.distribution for p in own) == sorted(PACKAGES) == ["fgvc-cam-zoo", "fgvc-pmg", "fgvc-pocket"]
+    assert [(p.status, p.cause) for p in own] == [("loaded", "")] * 3
     assert {(c.kind, c.name) for p in own for c in p.components} == set(SMALL)
 
 
@@ -95,6 +96,15 @@ def test_explainers_explain_the_head(trained, fgvc, photos, tmp_path, explainer)
 def commands(name: str, kind: str) -> list[str]:
     text = (PACKAGES[name] / "README.md").read_text().replace("\\\n", " ")
     return [line for line in text.splitlines() if line.startswith(f"fgvc {kind} ")]
+
+
+def test_package_brings_its_weights_and_a_page(site, fgvc, photos, tmp_path):
+    shown = fgvc("show", "backbone", "pocket")
+    assert "make_weights.py" in shown.stdout and "pocket.demo" in shown.stdout
+    small = [word for word in TINY if word not in ("--weights", "none")]
+    result = fgvc("train", "--backbone", "pocket", "--data", photos, *small, "--offline", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert "pocket.demo" in result.stderr
 
 
 @pytest.mark.slow

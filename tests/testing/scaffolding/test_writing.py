@@ -22,7 +22,7 @@ LONG = "a" + "-b" * ((MAX_LENGTH - 1) // 2)
 def test_files(kind, tmp_path):
     scaffold = write_plugin(plugin_names("gem-pool", kind), tmp_path / "plugin")
     there = {str(path.relative_to(scaffold.folder)) for path in scaffold.folder.rglob("*") if path.is_file()}
-    package = {f"fgvc_gem_pool/{name}.py" for name in ("__init__", "options", kind)}
+    package = {f"fgvc_gem_pool/{name}.py" for name in ("__init__", "options", kind)} | {"fgvc_gem_pool/py.typed"}
     tests = {"tests/test_contract.py", f"tests/test_{kind}.py"}
     assert there == set(scaffold.files) == {"pyproject.toml", "README.md", ".gitignore", *package, *tests}
     project = tomllib.loads((scaffold.folder / "pyproject.toml").read_text())["project"]
