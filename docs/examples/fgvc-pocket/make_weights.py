@@ -27,8 +27,7 @@ def main() -> None:
             seed=1,
             settings={"dataset.size": 64, "dataset.train": 20, "dataset.test": 2},
         )
-        backbone = fgvc_cli.load(run).backbone
-        state = {name: value for name, value in backbone.state_dict().items() if not name.endswith("batches_tracked")}
+        state = fgvc_cli.load(run).backbone.state_dict()
         save_file(state, Path(fgvc_pocket.__file__).with_name("pocket.safetensors"))
 
 
