@@ -52,7 +52,7 @@ def test_the_linear_head_starts_from_the_regression_and_resumes(
 
 
 def test_the_model_is_the_probe_if_no_epoch_is_better(train, resume, interrupt_at, assert_same, tmp_path) -> None:
-    options, start = {"head_init": "probe", "warmup_steps": 10**15, "batch_norm": "fixed"}, Start()
+    options, start = {"head_init": "probe", "warmup_steps": 10**6, "clip_norm": 1e-6, "batch_norm": "fixed"}, Start()
     whole = train(tmp_path / "whole", start, **options).run
     assert whole.summary.best_epoch == 0 and whole.summary.start == whole.summary.val
     assert torch.equal(load_classifier(whole.path).head.classifier.weight, start.layer[0])
