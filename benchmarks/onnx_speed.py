@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from harness import make_classifier, report, seconds
+from harness import make_classifier, report, timed
 
 from fgvc_cli.contracts import ExportJob
 from fgvc_cli.evaluation.export import Scores
@@ -46,7 +46,7 @@ def measure(backbone: str, arguments: argparse.Namespace) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(arguments.rounds + 1):  # the first warms up
         for name, loop in loops.items():
-            taken = seconds(loop, CPU)
+            taken = timed(loop, CPU)
             if number:
                 times[name].append(taken)
     medians = {name: statistics.median(found) for name, found in times.items()}
