@@ -229,7 +229,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may have any bytes
-    typer.main.get_command(build_app()).main(prog_name="fgvc")
+    try:
+        typer.main.get_command(build_app()).main(prog_name="fgvc")
+    finally:  # what remains is the exit of Python, where an exception would print a traceback
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _terminate(number: int, _: FrameType | None) -> None:

@@ -48,7 +48,7 @@ def audit(
         option(NETWORK, "With --backbone: auto, imagenet, none, a file, or a published tag.", default="imagenet"),
     ] = None,
     image_size: Annotated[
-        int | None, option(NETWORK, "With --backbone: side of the images in pixels.", default="224", min=16)
+        int | None, option(NETWORK, "With --backbone: side of the images in pixels.", default="224", min=16, max=8192)
     ] = None,
     offline: Annotated[bool, option(NETWORK, "Download nothing.", "--offline")] = False,
     device: common.Device = "auto",
@@ -60,7 +60,7 @@ def audit(
     ] = None,
     force: Annotated[bool, option(RESULTS, "Replace the audit in --out.", "--force")] = False,
     images: Annotated[
-        int, option(RESULTS, "Maximum number of findings of each problem with pictures on the page.", min=0)
+        int, option(RESULTS, "Maximum number of findings of each problem with pictures on the page.", min=0, max=1000)
     ] = 12,
     json: Annotated[bool, option(RESULTS, "Print the findings as JSON.", "--json")] = False,
 ) -> None:

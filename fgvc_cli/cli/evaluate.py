@@ -10,7 +10,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.common_options import option
-from fgvc_cli.config.train_options import MAX_SEED
+from fgvc_cli.config.train_options import MANY, MAX_SEED
 from fgvc_cli.errors import UsageError
 
 EXAMPLE = "fgvc evaluate runs/RUN --data other-photos/"
@@ -50,7 +50,8 @@ def evaluate(
         option(SHARPNESS, "Radius of an additional adaptive (ASAM) measure; ASAM trains with 0.5 to 2.", default=False),
     ] = None,
     limit: Annotated[
-        int | None, option(SHARPNESS, "Maximum number of images, balanced across classes.", default="128", min=1)
+        int | None,
+        option(SHARPNESS, "Maximum number of images, balanced across classes.", default="128", min=1, max=MANY),
     ] = None,
     points: Annotated[
         int | None,

@@ -15,6 +15,7 @@ from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import component_names, option
 from fgvc_cli.cli.console import JsonDocument
 from fgvc_cli.cli.tables import figure_table, next_lines
+from fgvc_cli.config.train_options import MANY
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.formatting import counted, percent, quoted
 from fgvc_cli.runs.folder import CONFIG_FILE
@@ -103,7 +104,8 @@ def explain(
     dataset: Annotated[str | None, common.dataset_option(DATASET)] = None,
     split: Annotated[str | None, common.split_option(DATASET, "explain")] = None,
     limit: Annotated[
-        int | None, option(DATASET, "Maximum number of images, balanced across classes.", default="all", min=1)
+        int | None,
+        option(DATASET, "Maximum number of images, balanced across classes.", default="all", min=1, max=MANY),
     ] = None,
     class_: Annotated[
         list[str] | None, option(DATASET, f"Only images of this class. {common.SEVERAL}", "--class")

@@ -9,6 +9,7 @@ import typer
 
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli.common_options import component_option, option
+from fgvc_cli.config.train_options import MANY
 
 EXAMPLE = "fgvc export runs/RUN --precision int8 --out birds.onnx"
 FORMAT, CHECK, RESULTS = "Format", "Images to check and quantize by", "Results"
@@ -32,7 +33,9 @@ def export(
     split: Annotated[str | None, common.split_option(CHECK, "check with", "val")] = None,
     data: Annotated[Path | None, common.data_option(CHECK)] = None,
     dataset: Annotated[str | None, common.dataset_option(CHECK)] = None,
-    images: Annotated[int, option(CHECK, "Number of images to check with, balanced across classes.", min=1)] = 64,
+    images: Annotated[
+        int, option(CHECK, "Number of images to check with, balanced across classes.", min=1, max=MANY)
+    ] = 64,
     tolerance: Annotated[
         float | None,
         option(

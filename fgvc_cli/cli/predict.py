@@ -14,6 +14,7 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import option
+from fgvc_cli.config.train_options import MANY
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.files import csv_cell
 from fgvc_cli.formatting import counted, percent, printable, quoted
@@ -46,7 +47,7 @@ def predict(
     no_calibration: common.NoCalibration = False,
     sure: Annotated[float | None, common.sure_option(False)] = None,
     taxonomy: common.TaxonomyFile = None,
-    top_k: Annotated[int, option(RESULTS, "Number of classes per image.", min=1)] = 5,
+    top_k: Annotated[int, option(RESULTS, "Number of classes per image.", min=1, max=MANY)] = 5,
     json: Annotated[bool, option(RESULTS, "Print one JSON document.", "--json")] = False,
     csv: Annotated[bool, option(RESULTS, "Print CSV, one line per image.", "--csv")] = False,
 ) -> None:

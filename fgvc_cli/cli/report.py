@@ -74,7 +74,9 @@ def report(
             SHOWN, "Explainer of the saliency maps.", default="gradcam", autocompletion=component_names("explainer")
         ),
     ] = None,
-    images: Annotated[int, option(SHOWN, "Number of mistakes, and of occlusion tests; 0: no images.", min=0)] = 6,
+    images: Annotated[
+        int, option(SHOWN, "Number of mistakes, and of occlusion tests; 0: no images.", min=0, max=1000)
+    ] = 6,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
     batch_size: common.BatchSize = 32,

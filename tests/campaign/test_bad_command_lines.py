@@ -45,6 +45,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "bench compare": ("nowhere/a", "nowhere/b"),
     "sweep": ("--data", "{photos}", "--backbone", "timm/test_resnet", "--head", "linear", "--optimizer", "sgd"),
     "compare": ("{runs}/linear", "{runs}/other"),
+    "audit": ("--data", "{photos}", "--backbone", "timm/test_resnet", "--weights", "none", "--image-size", "32"),
     "calibrate": ("{runs}/linear",),
     "export": ("{runs}/linear", "--out", "linear.onnx"),
     "report": ("{runs}/linear",),
@@ -92,6 +93,8 @@ def lines_of(name: str, command: Any) -> Iterator[tuple[str, ...]]:
     yield (*name.split(), *(["x"] * 40), "--jsno")
     for parameter in command.params:
         if parameter.param_type_name == "argument" or parameter.name == "help":
+            continue
+        if name == "compare" and parameter.name in ("device", "precision"):  # of runs that are still to be evaluated
             continue
         option = parameter.opts[0]
         yield (*base, option[:-1] + "x" * (len(option) > 4))  # misspelt

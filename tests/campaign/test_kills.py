@@ -133,6 +133,9 @@ CASES = {
     "export": Case(
         ("export", "{runs}/linear", "--data", "{photos}", "--images", "4", "--out", "new/linear.onnx"), (), 5, 4
     ),
+    "audit": Case(
+        ("audit", "--data", "{photos}", *TINY[:6], "--workers", "0", "--out", "audited"), (), 5, 4, same=r"audit\.csv$"
+    ),
     "report": Case(("report", "linear", "--images", "2", "--workers", "0"), ("linear",), 5, 5),
     "compare": Case(
         ("compare", "linear", "other", "--split", "val", "--workers", "0", "--out", "table"), ("linear", "other"), 8, 4
@@ -142,8 +145,7 @@ CASES = {
     "data cache": Case(("data", "cache", "--clear"), (), 4, 1, cached=True),
     "bench": Case(
         ("bench", *TINY[:2], "--head", "linear", "--optimizer", "sgd", "--image-size", "32", "--batch-size", "2",
-         "--seconds", "0.01", "--out", "times"), (), 4, 4,
-    ),
+         "--seconds", "0.01", "--out", "times"), (), 4, 4, same="^$"),  # its pictures are of times
     "new-plugin": Case(("new-plugin", "mine", "--kind", "head"), (), 6, 1),
     "sweep": Case(
         ("sweep", *DATA, *TINY, "--head", "linear", "--optimizer", "sgd", "--optimizer", "adamw", "--epochs", "1",

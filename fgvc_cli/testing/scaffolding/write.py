@@ -51,16 +51,17 @@ def write_plugin(names: PluginNames, folder: Path) -> Scaffold:
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder} already exists and is not overwritten; choose another folder with `out`")
     contents = render(names)
+    part = folder.with_name(f".{folder.name}.part")  # half a package must not look complete
     try:
-        folder.mkdir(parents=True)
+        shutil.rmtree(part, ignore_errors=True)  # left by a killed process
         try:
             for name, text in contents.items():
-                file = folder / name
+                file = part / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
-        except BaseException:  # an interruption too: half a package must not look complete
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise FgvcError(
             f"{folder} cannot be written: {error.strerror or error}; choose another folder with `out`"
