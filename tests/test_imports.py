@@ -44,6 +44,7 @@ def test_no_library_message_names_an_option_of_the_command_line():
     commands = {
         HOST / "report" / "run_sections.py",  # pages show commands
         HOST / "report" / "study_sections.py",
+        HOST / "report" / "audit_page.py",
         PLUGINS / "fgvc_trackers" / "tensorboard.py",  # the command of another program
         HOST / "data" / "sending.py",  # an option of Docker
     }

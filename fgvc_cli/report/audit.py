@@ -11,7 +11,6 @@ from fgvc_cli.auditing.findings import Audit
 from fgvc_cli.data.acquisition.select import ChosenDataset, choose_dataset
 from fgvc_cli.errors import UsageError
 from fgvc_cli.files import check_writable
-from fgvc_cli.formatting import quoted
 from fgvc_cli.registry import get_registry
 from fgvc_cli.report.audit_page import audit_page, next_commands
 from fgvc_cli.runs.folder import Run
@@ -107,7 +106,6 @@ def write_audit(found: Audit, chosen: ChosenDataset, folder: Path, images: int =
     csv, page = folder / CSV, folder / PAGE
     folder.mkdir(parents=True, exist_ok=True)
     found.write_csv(csv)
-    name = f"--dataset {chosen.component.name}" if chosen.path is None else f"--data {quoted(str(chosen.path))}"
-    document = audit_page(found, images, next_commands(name, csv)).html()
+    document = audit_page(found, images, next_commands(chosen.component.name, chosen.path, csv)).html()
     files.write_bytes(page, document.encode(errors="replace"))
     return csv, page

@@ -156,8 +156,9 @@ def _tile(ref: ImageRef) -> Tile | None:
     return Tile(ref.split, picture(image, f"Image {ref.key} of class {ref.label}."), ref.label)
 
 
-def next_commands(arguments: str, csv: Path) -> list[tuple[str, str]]:
-    """Return purposes and commands to continue with; `arguments` name the dataset."""
+def next_commands(dataset: str, data: Path | None, csv: Path) -> list[tuple[str, str]]:
+    """Return purposes and commands to continue with."""
+    arguments = f"--dataset {dataset}" if data is None else f"--data {quoted(str(data))}"
     exclude = f"--exclude {quoted(str(csv))}"
     return [
         ("train without the excluded images; edit the column `exclude` first", f"fgvc train {arguments} {exclude}"),
