@@ -127,7 +127,7 @@ def test_no_space_for_the_cache(photographs: Path) -> None:
 def in_memory(images: int) -> Images:
     arrays = [np.full((40, 48, 3), index, np.uint8) for index in range(images)]
     split = Split("train", arrays, [index % 2 for index in range(images)], [str(index) for index in range(images)])
-    dataset: Any = SimpleNamespace(name="drawn", class_names=CLASSES, identity=dict)
+    dataset: Any = SimpleNamespace(name="drawn", class_names=CLASSES, identity=dict, taxonomy=lambda: None)
     return dataset, TrainingSplits(split, None, None)
 
 

@@ -216,10 +216,10 @@ def test_failures_are_recorded_in_their_rows(measured, caplog):
     assert "out of memory with batches of 2 images of 32 px, allocating 7.00 GiB" in hungry.failed
     assert hungry.update is None and hungry.predict is not None and hungry.parameters["head"] > 0
     blind = rows_by_name["blind", "sgd"]
-    assert "predict: ValueError: no scores" in blind.failed
+    assert "failed in predict(): ValueError: no scores" in blind.failed
     assert blind.update is not None and blind.predict is None
     assert "sys.exit('bye')" in rows_by_name["leaving", "sgd"].failed
-    assert "Idle" in rows_by_name["idle", "sgd"].failed and rows_by_name["idle", "sgd"].update is None
+    assert "at least one objective" in rows_by_name["idle", "sgd"].failed and rows_by_name["idle", "sgd"].update is None
     lost = rows_by_name["mean", "lost"]
     assert lost.failed and lost.update is None
     mean = rows_by_name["mean", "sgd"]

@@ -175,8 +175,8 @@ def test_a_check_as_json(fgvc, flawed):
 def test_an_interrupted_check_prints_the_results_so_far(fgvc, flawed, monkeypatch):
     real = check.decode_all
 
-    def interrupted(images, workers):
-        for done, result in enumerate(real(images, workers)):
+    def interrupted(*arguments):
+        for done, result in enumerate(real(*arguments)):
             if done == 5:
                 raise KeyboardInterrupt
             yield result

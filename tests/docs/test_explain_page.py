@@ -39,7 +39,10 @@ def at_home(home, monkeypatch) -> Path:
 
 
 def test_the_commands_of_the_page_run(page, fgvc, demo, at_home):
+    (top,) = json.loads(fgvc("predict", "photo.jpg", "--json").stdout)["predictions"]
+    other = next(name for name in ("Bar-winged-Shrike", "Bar-winged-Finch") if name != top["classes"][0]["class"])
     for command in page(PAGE).blocks("sh"):
+        command = command.replace("Bar-winged-Shrike", other)  # the class to compare with is another than the predicted
         result = fgvc(*shlex.split(command)[1:], "--cache", demo / "cache", "--device", "cpu", "--force")
         assert result.exit_code == 0, result.stderr
     assert (at_home / "photo.explain.png").is_file()

@@ -167,7 +167,7 @@ def test_recipe_backbone_optimizers_and_dataset_train_together(site, fgvc, photo
     result = fgvc("train", *given, "--json")
     assert result.exit_code == 0, result.stderr
     summary = json.loads(result.stdout)
-    assert summary["recipe"] == "quick" and summary["epochs"] == 2
+    assert summary["recipe"] == "fgvc-quick:quick" and summary["epochs"] == 2
     assert {kind: record["name"] for kind, record in summary["components"].items()} == {
         "backbone": "plain/3", "head": "linear", "optimizer": "shaken", "dataset": "orchids",
     }  # fmt: skip

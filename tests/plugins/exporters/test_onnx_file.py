@@ -125,7 +125,9 @@ def test_damaged_foreign_and_mismatched_files(exported, tmp_path):
         "invalid at preprocessing.image_size": {**document, "preprocessing": {**steps, "image_size": -1}},
         "metadata lacks 'preprocessing'": {k: v for k, v in document.items() if k != "preprocessing"},
         "another version": {**document, "format": 9},
-        "returns scores of shape": {**document, "classes": ["ant"], "taxonomy": {}},
+        "invalid at taxonomy": {**document, "taxonomy": {}},
+        "returns scores of shape": {name: document[name] for name in document if name != "taxonomy"}
+        | {"classes": ["ant"]},
         "cannot be run": {**document, "preprocessing": {**steps, "image_size": 32}},
     }
     for message, changed in changes.items():
