@@ -34,7 +34,10 @@ def blobs(count: int, size: int) -> torch.Tensor:
     return F.interpolate(3 * torch.randn(count, 3, 4, 4), (size, size), mode="bilinear")
 
 
-@pytest.mark.parametrize("name", HEADS)
+QUICK = ("linear", "cmal")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in HEADS])
 def test_head(name, tmp_path):
     """The second look of `cmal` and the selection of `pim` are in the graph, for any number of images."""
     torch.manual_seed(0)
