@@ -126,6 +126,8 @@ def work(task: Task, events: Connection) -> None:
 def run_task(task: Task, events: Connection) -> Event:
     """Train a run and return the last event."""
     try:
+        if hasattr(signal, "pthread_sigmask"):  # see `worker_pool._context`
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with settings.override(task.settings):
             _wait_for_predecessor(task.log)
             return Finished(_train(task, _EventSender(events)))
