@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from fgvc_cli import __version__, settings
 from fgvc_cli.cli import console
-from fgvc_cli.cli.lazy import LazyCommand, QuickParameters, as_options, builtin_commands
+from fgvc_cli.cli.lazy import FLAGS, LazyCommand, QuickParameters, as_options, builtin_commands
 from fgvc_cli.errors import FgvcError, Terminated, UsageError
 from fgvc_cli.launch import is_reporting
 from fgvc_cli.registry.error_origin import describe_error
@@ -160,7 +160,6 @@ def plugin_commands(registry: Registry, builtin: Mapping[str, Any]) -> dict[str,
     }
 
 
-FLAGS = ("--debug", "--quiet", "--strict-plugins", "--no-external-plugins")
 WITH_VALUE = {"--" + name.replace("_", "-"): name for name in settings.VARIABLES}
 """Global options with a value, and the setting of each."""
 

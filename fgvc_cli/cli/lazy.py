@@ -189,6 +189,9 @@ def builtin_commands() -> dict[str, LazyCommand]:
 SECTIONS = (*KINDS, "train", "augment")
 """Sections of settings, before the dot of a name."""
 
+FLAGS = ("--debug", "--quiet", "--strict-plugins", "--no-external-plugins")
+"""Global options without a value."""
+
 SETTING = re.compile(r"`(?P<name>[a-z][a-z0-9_]*(?:\.[\w./-]+)?)(?:=(?P<value>[^`]*))?`", re.ASCII)
 
 
@@ -207,6 +210,8 @@ def _as_option(name: str, value: str | None) -> str | None:
         value = "" if value is None else f"={value}"
         return f"--set {shlex.quote(name + value)}" if name.partition(".")[0] in SECTIONS else None
     spelling = "--" + name.replace("_", "-")
+    if spelling in FLAGS and value is None:
+        return spelling
     if name in VARIABLES:  # a global option
         return spelling if value is None else f"{spelling} {shlex.quote(value)}"
     options = next((options for options in map(_options_of, _commands()) if spelling in options), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import inspect
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -96,9 +97,16 @@ def _check_calls(instance: Any, record: Record) -> None:
         )
         for name, check in CALLS.get(record.component.kind, {}).items():
             if (method := getattr(plain, name, None)) is not None:
+                takes_self = not isinstance(inspect.getattr_static(plain, name), staticmethod | classmethod)
+                method = method if takes_self else _ignoring_self(method)
                 namespace[name] = _checked(method, check, record.component, f"{name}()")
 
-    instance.__class__ = types.new_class(plain.__name__, (plain,), exec_body=members)
+    # A frozen dataclass refuses the ordinary assignment.
+    object.__setattr__(instance, "__class__", types.new_class(plain.__name__, (plain,), exec_body=members))
+
+
+def _ignoring_self(method: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.wraps(method)(lambda _, *args, **kwargs: method(*args, **kwargs))
 
 
 def _checked(method: Callable[..., Any], check: Check, component: Component, call: str) -> Callable[..., Any]:

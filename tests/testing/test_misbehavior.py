@@ -6,8 +6,9 @@ import copy
 import itertools
 import pickle
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from safetensors.torch import save_file
 
 from fgvc_cli import FgvcError
 from fgvc_cli.config.run_config import setting_layer
-from fgvc_cli.contracts import Classifier, Preprocessing
+from fgvc_cli.contracts import Classifier, Dataset, Preprocessing, Split
 from fgvc_cli.data.acquisition.select import choose_dataset
 from fgvc_cli.data.opening import open_dataset
+from fgvc_cli.enforcement import make
 from fgvc_cli.explaining.explainers import is_in_range, make_explainer
 from fgvc_cli.options import NoOptions, parse_setting
 from fgvc_cli.registry import get_registry
@@ -155,3 +157,30 @@ def test_components_are_not_changed_by_being_checked(flawed):
     for copied in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
         assert type(copied) is Sound
         assert all(torch.equal(value, copied.state_dict()[name]) for name, value in head.state_dict().items())
+
+
+@dataclass(frozen=True)
+class Frozen(Dataset):
+    """A dataset that is a frozen dataclass, with static and class methods."""
+
+    name: str = "frozen"
+    class_names: tuple[str, ...] = ("ant", "bee")
+
+    @staticmethod
+    def splits():
+        return ("train",)
+
+    @classmethod
+    def split(cls, name):
+        return Split(name, ["a.png", "b.png"], [0, 1], ["a.png", "b.png"])
+
+    def identity(self):
+        return {"name": "frozen"}
+
+
+def test_unusual_classes_that_keep_their_contract_are_used():
+    component = SimpleNamespace(
+        builtin=False, kind="dataset", title="dataset 'frozen' of made==1.0", make=lambda **_: Frozen()
+    )
+    dataset = make(component, Dataset)
+    assert dataset.splits() == ("train",) and len(dataset.split("train")) == 2 and type(dataset) is not Frozen
