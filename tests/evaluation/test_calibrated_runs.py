@@ -74,7 +74,10 @@ def trained(data, tmp_path_factory):
     return train
 
 
-@pytest.mark.parametrize("head", HEADS)
+SLOW = ("pim", "cmal")
+
+
+@pytest.mark.parametrize("head", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in HEADS])
 def test_every_head(trained, data, head, tmp_path) -> None:
     run = trained(head)
     found = Calibration.read(run.model_file)

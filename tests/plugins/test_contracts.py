@@ -42,7 +42,13 @@ def passed(kind: str, name: str, options: dict[str, Any] | None, partners: bool)
     return Counter(result.status for result in results.values())
 
 
-@pytest.mark.parametrize(("kind", "name"), names(*(kind for kind in KINDS if kind != "backbone")))
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(kind, name, marks=pytest.mark.slow) if kind == "exporter" else (kind, name)
+        for kind, name in names(*(kind for kind in KINDS if kind != "backbone"))
+    ],
+)
 def test_alone(kind, name):
     counts = passed(kind, name, SMALL.get(f"{kind} {name}"), partners=False)
     here = kind != "dataset" or name in ("demo", "demo_unknown", "folder", "table")

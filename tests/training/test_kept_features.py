@@ -112,7 +112,8 @@ def test_it_is_the_textbook_loop_on_embeddings(train, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("head", "optimizer", "batch"), [("linear", "adamw", 3), ("pim", "sgd", 8), ("cmal", "sgd", 16)]
+    ("head", "optimizer", "batch"),
+    [("linear", "adamw", 3), ("pim", "sgd", 8), pytest.param("cmal", "sgd", 16, marks=pytest.mark.slow)],
 )
 def test_a_run_resumes_bit_for_bit_on_kept_features_and_after_them(
     train, resume, interrupt_at, assert_same, tmp_path, head, optimizer, batch

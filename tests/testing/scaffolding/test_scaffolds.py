@@ -134,7 +134,7 @@ def builtin(*kinds: str) -> list[str]:
     return [c.name for kind in kinds for c in get_registry().components(kind) if c.builtin]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", SCAFFOLDED)
+@pytest.mark.parametrize("kind", [k if k == "head" else pytest.param(k, marks=pytest.mark.slow) for k in SCAFFOLDED])
 def test_its_own_tests_pass(kind, scaffolds):
     """Without built-in partners, as in the slow test below, and a process for what `list-plugins` shows above."""
     others = (*builtin("backbone", "head", "optimizer", "explainer"), "registers")
