@@ -77,7 +77,7 @@ def ours(ready: ReadyClassifier, folder: Path, out: Path) -> None:
     """Do what `fgvc predict folder --csv > out` does once the model is loaded."""
     found, failures = find_inputs([folder])
     with out.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        writer = PredictionCsv(5, False)
+        writer = PredictionCsv(5, False, calibrated=False, sets=False)
         for predictions in Predictions(ready, found, 5, failures):
             writer.batch(predictions)
             sys.stdout.flush()

@@ -45,6 +45,9 @@ class AuditRequest:
         image_size: side of the images for the backbone, in pixels; None: `IMAGE_SIZE`.
         offline: whether downloads are forbidden.
         inference: how to compute.
+
+    Raises:
+        UsageError: `weights` or `image_size` are given without `backbone`.
     """
 
     split: str | None = None
@@ -55,13 +58,18 @@ class AuditRequest:
     offline: bool = False
     inference: InferenceSettings = field(default_factory=InferenceSettings)
 
+    def __post_init__(self) -> None:
+        for name in ("weights", "image_size"):
+            if getattr(self, name) is not None and self.backbone is None:
+                raise UsageError(f"`{name}={getattr(self, name)}` is for `backbone`; name one")
+
 
 def audit_dataset(chosen: ChosenDataset, request: AuditRequest, registry: Registry) -> Audit:
     """Find copies, likely label errors, and odd and unusable images.
 
     Raises:
         FgvcError: a package of the extra `audit`, images, the run or weights are missing.
-        UsageError: there is no such split or backbone, or `weights` or `image_size` are given without `backbone`.
+        UsageError: there is no such split or backbone.
     """
     require_packages()
     dataset = chosen.open()
@@ -89,9 +97,6 @@ def audit_dataset(chosen: ChosenDataset, request: AuditRequest, registry: Regist
 
 def _embedder(request: AuditRequest, registry: Registry, notes: list[str]) -> Embedder | None:
     """Return what computes the embeddings; without, a note says why."""
-    for name in ("weights", "image_size"):
-        if getattr(request, name) is not None and request.backbone is None:
-            raise UsageError(f"`{name}={getattr(request, name)}` is for `backbone`; name one")
     if request.backbone is None and request.run is not None:
         return of_run(find_model(request.run), request.inference)
     name, weights = request.backbone or DEFAULT_BACKBONE, request.weights or "imagenet"

@@ -81,9 +81,9 @@ def audit(
 
     chosen = choose_dataset(dataset, data, set_ or [], get_registry(), exclude)
     name = chosen.component.name if chosen.path is None else chosen.path.stem
-    folder = check_out(out or Path(f"audit-{name}"), force)
     inference = InferenceSettings(device, precision, batch_size, workers)
     request = AuditRequest(split, run, backbone, weights, image_size, offline, inference)
+    folder = check_out(out or Path(f"audit-{name}"), force)  # creates it
     found = audit_dataset(chosen, request, get_registry())
     csv, page = write_audit(found, chosen, folder, images)
     if json:

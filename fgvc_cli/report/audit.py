@@ -72,10 +72,10 @@ def audit(
     """
     path = None if data is None else Path(data)
     chosen = choose_dataset(dataset, path, [], get_registry(), None if exclude is None else Path(exclude))
-    folder = None if out is None else check_out(Path(out), force)
     settings = InferenceSettings(device, precision, batch_size, workers)
     of_run = None if run is None else Path(run)
     request = AuditRequest(split, of_run, backbone, weights, image_size, offline, settings)
+    folder = None if out is None else check_out(Path(out), force)
     found = audit_dataset(chosen, request, get_registry())
     if folder is not None:
         write_audit(found, chosen, folder, images)

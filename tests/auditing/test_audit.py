@@ -125,7 +125,8 @@ def test_what_cannot_be_audited_is_one_clear_line(clean, tmp_path, monkeypatch) 
     notes = fgvc.audit(data=tmp_path / "single", **NETWORK).notes
     assert "Labels were not checked" in notes[0]
     with pytest.raises(UsageError, match="`weights=none` is for `backbone`"):
-        fgvc.audit(data=clean, weights="none")
+        fgvc.audit(data=clean, weights="none", out=tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
     with pytest.raises(UsageError, match="no such split"):
         fgvc.audit(data=clean, split="dev", **NETWORK)
     monkeypatch.setattr(photographs, "find_spec", lambda name: None)
