@@ -76,7 +76,9 @@ def make_job(arguments: argparse.Namespace, head: str = "linear", freeze: str = 
     ]
     first = draft(settings, "scratch", get_registry())
     plan = plan_new(first, offline=True, registry=get_registry())
-    dataset = SimpleNamespace(class_names=tuple(str(k) for k in range(CLASSES)), name="random", identity=dict)
+    dataset = SimpleNamespace(
+        class_names=tuple(str(k) for k in range(CLASSES)), name="random", identity=dict, taxonomy=lambda: None
+    )
     return prepare(plan, dataset, TrainingSplits(split, split, None))  # type: ignore[arg-type]
 
 
