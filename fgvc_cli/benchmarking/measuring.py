@@ -20,6 +20,7 @@ from fgvc_cli.devices import autocast, compile_in_place, is_out_of_memory, resol
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.scoring.scores import evaluating
+from fgvc_cli.training.checkpointing import checkpoint_activations
 from fgvc_cli.training.freezing import Freezing
 from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels_last
 from fgvc_cli.training.update import MicroBatch, Update
@@ -56,6 +57,7 @@ class RandomClassifier:
         self.layout = torch.channels_last if wants_channels_last(config, backbone) else torch.contiguous_format
         if self.layout is torch.channels_last:
             self.model = self.model.to(memory_format=self.layout)
+        checkpoint_activations(self.model, train)
         if train.compile:
             compile_in_place(self.model)
 
@@ -91,7 +93,7 @@ class RandomClassifier:
 
 def same_classifier(one: RunConfig, other: RunConfig) -> bool:
     """Return whether two configurations build the same classifier, however it is trained."""
-    settings = ("image_size", "mean", "std", "seed", "precision", "channels_last", "compile")
+    settings = ("image_size", "mean", "std", "seed", "precision", "channels_last", "compile", "checkpoint_activations")
     same_parts = (one.backbone, one.head) == (other.backbone, other.head)
     return same_parts and all(getattr(one.train, name) == getattr(other.train, name) for name in settings)
 

@@ -169,6 +169,9 @@ class TrainOptions:
         "auto", "channels-last memory format; auto: for backbones that gain from it"
     )
     compile: bool = option(False, "compile the model with torch.compile")
+    checkpoint_activations: bool = option(
+        False, "keep only the inputs of the backbone's blocks, and run each again in the backward pass: less memory"
+    )
     device: str = option("auto", "device: auto, cpu, cuda, cuda:N or mps")
     track: tuple[str, ...] = option((), "experiment trackers to log to")
     workers: int = option(

@@ -38,6 +38,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.model_file import build_backbone, build_head, save_classifier
 from fgvc_cli.specs import HeadSpec
+from fgvc_cli.training.checkpointing import checkpoint_activations
 from fgvc_cli.training.class_balance import ClassBalance, class_balance
 from fgvc_cli.training.distributed import SINGLE_PROCESS, Ranks
 from fgvc_cli.training.freezing import Freezing
@@ -63,6 +64,7 @@ OF_EPOCHS = (
     "ema",
     "average_epochs",
     "patience",
+    "checkpoint_activations",
 )
 """Settings of epochs that a recipe may choose, and that mean nothing to a head that is fitted at once."""
 
@@ -287,6 +289,7 @@ def prepare(
     balance = class_balance(train, classifier, config.head.name, splits.train.labels)
     if wants_channels_last(config, plan.backbone):
         formatted = formatted.to(memory_format=torch.channels_last)
+    checkpoint_activations(classifier, train)
     freezing = Freezing(train, formatted)
     check_batch(classifier, train.batch_size, freezing)
     optimizer = build_optimizer(config.optimizer, formatted, train.layer_decay)
