@@ -110,7 +110,7 @@ def _context(modules: Sequence[str]) -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(modules))
+    context.set_forkserver_preload(["fgvc_cli.experiments.end_with_parent", *modules])
     # The server ignores Ctrl-C only after its imports. It inherits this mask, and so do the workers, which lift it.
     resource_tracker.ensure_running()  # it resets the mask
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -50,6 +50,7 @@ class Case:
         runs: runs of the world to copy into the current folder first.
         operations: how many of its write operations to kill it before, spread evenly; each gets a trial.
         moments: number of random moments to kill it at.
+        late: number of further ones in its last third.
         signals: sent in turn.
         again: command lines to try after the kill, until one succeeds; by default the same, then with `--force`.
         cached: whether decoded images are cached before.
@@ -60,6 +61,7 @@ class Case:
     runs: tuple[str, ...] = ()
     operations: int = 8
     moments: int = 5
+    late: int = 0
     signals: tuple[int, ...] = (KILL, TERM, KILL, INT)
     again: tuple[tuple[str, ...], ...] = ()
     cached: bool = False
@@ -153,7 +155,9 @@ CASES = {
         again=(("sweep", "--resume", "study"), ("sweep", *DATA, *TINY, "--head", "linear", "--optimizer", "sgd",
                                                 "--optimizer", "adamw", "--epochs", "1", "--out", "study")),
     ),
-    "sweep --resume": Case(("sweep", "--resume", "study"), ("study",), 4, 4, again=(("sweep", "--resume", "study"),)),
+    "sweep --resume": Case(
+        ("sweep", "--resume", "study"), ("study",), 6, 6, late=8, again=(("sweep", "--resume", "study"),)
+    ),
 }  # fmt: skip
 
 READ_ONLY = {"list-plugins", "show", "check-plugin"}
@@ -168,8 +172,10 @@ def trials() -> Iterator[Any]:
             at = k / max(1, case.operations - 1)
             yield pytest.param(name, "write", at, next(signals), id=f"{name}-before write {at:.2f}")
         rng = random.Random(name)
-        for k in range(case.moments):
-            yield pytest.param(name, "time", rng.uniform(0.02, 0.95), next(signals), id=f"{name}-moment {k}")
+        moments = [rng.uniform(0.02, 0.95) for _ in range(case.moments)]
+        moments += [rng.uniform(0.67, 1.0) for _ in range(case.late)]
+        for k, moment in enumerate(moments):
+            yield pytest.param(name, "time", moment, next(signals), id=f"{name}-moment {k}")
 
 
 @dataclass
@@ -294,15 +300,16 @@ def test_killed_and_started_again(
     again(case, filled, place, reference, refusal)
 
 
+@pytest.mark.parametrize("number", [TERM, INT], ids=["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize("pause", [0.3, 0.6, 0.9])
-@pytest.mark.parametrize("name", ["train, two workers", "sweep"])
-def test_a_second_signal_ends_it_at_once(name: str, pause: float, prepared, clean, refusal) -> None:
+@pytest.mark.parametrize("name", ["train, two workers", "sweep", "sweep --resume"])
+def test_a_second_signal_ends_it_at_once(name: str, pause: float, number: int, prepared, clean, refusal) -> None:
     case, reference = CASES[name], clean(name)
     place, filled = prepared(case)
-    killed = place.killed(*filled(case.arguments), after=pause * reference.seconds, signals=(TERM, TERM))
+    killed = place.killed(*filled(case.arguments), after=pause * reference.seconds, signals=(number, number))
     if killed.code == 0:
         pytest.skip("it ended before the signal")
-    check_end(killed, TERM)
+    check_end(killed, number)
     again(case, filled, place, reference, refusal)
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,21 +22,47 @@ with WorkerPool(1, ["slow_module"]) as pool:
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "setpgrp"), reason="needs process groups")
-def test_ctrl_c_while_the_modules_are_imported_prints_no_traceback(tmp_path: Path) -> None:
-    importing = tmp_path / "importing"
-    (tmp_path / "slow_module.py").write_text(
-        f"import pathlib, time\npathlib.Path({str(importing)!r}).touch()\ntime.sleep(1)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
-    ) as program:
-        assert program.stdout is not None
-        program.stdout.readline()
-        while not importing.exists():
+pytestmark = pytest.mark.skipif(not hasattr(os, "setpgrp"), reason="needs process groups")
+
+
+@pytest.fixture
+def importing(tmp_path: Path) -> Callable[[float], subprocess.Popen[str]]:
+    """A function that starts the program, and returns once the server imports a module, which takes some seconds."""
+
+    def start(seconds: float) -> subprocess.Popen[str]:
+        file = tmp_path / "importing"
+        (tmp_path / "slow_module.py").write_text(
+            "import os, pathlib, time\n"
+            f"pathlib.Path({str(file)!r}).write_text(str(os.getpid()))\ntime.sleep({seconds})\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        pipe, command = subprocess.PIPE, [sys.executable, "-c", PROGRAM]
+        program = subprocess.Popen(
+            command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
+        )
+        while not (file.exists() and file.read_text()):
             assert program.poll() is None
+            time.sleep(0.01)
+        return program
+
+    return start
+
+
+def test_ctrl_c_while_the_modules_are_imported_prints_no_traceback(importing) -> None:
+    with importing(1) as program:
         os.killpg(program.pid, signal.SIGINT)
         out, err = program.communicate(timeout=60)
     assert err == "" and program.returncode == 0 and "worker" in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+def test_the_server_ends_with_its_parent_during_its_imports(importing, tmp_path: Path) -> None:
+    with importing(100) as program:
+        server = int((tmp_path / "importing").read_text())
+        program.kill()
+        program.communicate(timeout=60)
+    until = time.monotonic() + 60
+    while Path(f"/proc/{server}/stat").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{server}/stat").exists()
