@@ -128,11 +128,13 @@ def test_predict_and_explain_keep_no_images(tmp_path):
 
 
 @pytest.mark.slow
-def test_cam_layers(tmp_path):
-    figures = figures_of("cam_layers.py", tmp_path, "--seeds", "1", "--steps", "2", "--images", "20")
-    assert set(figures) == {"swin", "vit", "vit, averaged", "resnet", "convnext"}
+def test_pointing_game(tmp_path):
+    figures = figures_of("pointing_game.py", tmp_path, "--seeds", "1", "--steps", "2", "--images", "20")
+    assert {"swin", "vit", "vit, averaged", "resnet", "resnet, cmal"} <= set(figures)
     for (row,) in figures.values():
-        assert all(0 <= layer["in the box"] <= 1 for layer in row["layers"].values()) and "default" in row["layers"]
+        assert all(0 <= each["pointing"] <= 1 for each in row["explainers"].values())
+        assert {"gradcam", "sliding_window", "random"} <= set(row["explainers"])
+    assert "native" in figures["resnet, cmal"][0]["explainers"]
 
 
 @pytest.mark.slow
