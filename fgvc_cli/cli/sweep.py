@@ -164,6 +164,9 @@ def sweep(
     ] = None,
     dataset: Annotated[str | None, common.trained_dataset_option(SHARED)] = None,
     data: Annotated[Path | None, common.trained_data_option(SHARED)] = None,
+    group_by: Annotated[
+        str | None, common.setting("train.group_by", SHARED, shown_default=False, metavar="COLUMN")
+    ] = None,
     weights: Annotated[str | None, common.setting("train.weights", SHARED, "auto")] = None,
     partial_weights: Annotated[bool, common.setting("train.partial_weights", SHARED, False)] = False,
     image_size: Annotated[int | None, common.setting("train.image_size", SHARED)] = None,
@@ -221,6 +224,7 @@ def sweep(
         options: dict[str, dict[str, Any]] = {
             "dataset": {"name": dataset, "data": None if data is None else str(data)},
             "train": {
+                "group_by": group_by,
                 "weights": weights,
                 "partial_weights": partial_weights or None,
                 "image_size": image_size,

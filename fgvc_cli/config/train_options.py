@@ -151,6 +151,11 @@ class TrainOptions:
         "how held-out images are chosen: name (by a hash of each image's name, which adding images does not change) or "
         "position (a stratified draw); auto: name for `data`, position for a named dataset",
     )
+    group_by: str | None = option(
+        None,
+        "keep images together when splits are drawn: those with the same value in a column of the table, or in the same "
+        "`folder`, or for which a regular expression captures the same part of the path; none: each on its own",
+    )
     train_on: Literal["train", "train+val"] = option(
         "train", "images to train on; train+val holds nothing out and keeps the last epoch"
     )

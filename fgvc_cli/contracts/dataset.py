@@ -257,6 +257,8 @@ class Split:
         keys: a short name per image, unique in the split, for tables and files.
         parts: boxes (x0, y0, x1, y1, in pixels) of named parts, one dict per image; None if unknown.
         origin: origin of the split, such as "official" or "split off from train (seed 0)"; empty for a user's own.
+        groups: the group of each image, such as the individual it shows: images of one group stay together when
+            splits are drawn; None: each image on its own.
     """
 
     def __init__(
@@ -267,11 +269,12 @@ class Split:
         keys: Sequence[str],
         parts: Sequence[dict[str, Box]] | None = None,
         origin: str = "",
+        groups: Sequence[str] | None = None,
     ) -> None:
         if not len(images) == len(labels) == len(keys):
             raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(keys)} keys differ in number")
         self.name, self.images, self.labels, self.keys = name, images, labels, keys
-        self.parts, self.origin = parts, origin
+        self.parts, self.origin, self.groups = parts, origin, groups
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -306,6 +309,14 @@ class Dataset(ABC):
     @abstractmethod
     def split(self, name: str) -> Split:
         """Return one split."""
+
+    def attributes(self) -> tuple[str, ...]:
+        """Return the names of the attributes of images, such as the columns of a table."""
+        return ()
+
+    def attribute(self, name: str, split: str) -> Sequence[str]:
+        """Return the value of an attribute for each image of a split, such as the individual that it shows."""
+        raise KeyError(f"{self.name} has no attribute '{name}' of {split}")
 
     def ignored_files(self) -> Mapping[str, int]:
         """Return the number of files in the dataset's folder that are no images, by suffix in lower case."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli.contracts import Dataset, Split, Taxonomy
+from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.data.splits import quoted_names, subset
+from fgvc_cli.data.wrapping import WrappedDataset
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import csv_text
 from fgvc_cli.formatting import counted
@@ -95,7 +96,7 @@ class Exclusion:
         return subset(split, kept, split.name, f"{split.origin}, {note}" if split.origin else note)
 
 
-class ExcludingDataset(Dataset):
+class ExcludingDataset(WrappedDataset):
     """A dataset without the images of an exclusion.
 
     Raises:
@@ -104,8 +105,8 @@ class ExcludingDataset(Dataset):
     """
 
     def __init__(self, dataset: Dataset, exclusion: Exclusion) -> None:
-        self.dataset, self.exclusion = dataset, exclusion
-        self.name, self.class_names = dataset.name, dataset.class_names
+        super().__init__(dataset)
+        self.exclusion = exclusion
         unknown = [name for name in exclusion.keys if name not in dataset.splits()]
         if unknown:
             raise FgvcError(
@@ -114,10 +115,6 @@ class ExcludingDataset(Dataset):
             )
         logger.info(f"{counted(len(exclusion), 'image')} {'is' if len(exclusion) == 1 else 'are'} excluded by "
                     f"{exclusion.path}")  # fmt: skip
-
-    def splits(self) -> tuple[str, ...]:
-        """Return the names of the splits."""
-        return self.dataset.splits()
 
     def split(self, name: str) -> Split:
         """Return a split without the excluded images."""
@@ -133,17 +130,11 @@ class ExcludingDataset(Dataset):
             self._check_classes(whole.labels, left.labels)
         return left
 
-    def ignored_files(self) -> Mapping[str, int]:
-        """Return the number of files in the dataset's folder that are no images."""
-        return self.dataset.ignored_files()
-
-    def taxonomy(self) -> Taxonomy | None:
-        """Return the dataset's taxonomy."""
-        return self.dataset.taxonomy()
-
-    def deciding_parts(self) -> dict[str, tuple[str, ...]] | None:
-        """Return the discriminative parts of each class, if known."""
-        return self.dataset.deciding_parts()
+    def attribute(self, name: str, split: str) -> Sequence[str]:
+        """Return the value of an attribute for each image of a split that is not excluded."""
+        gone = self.exclusion.of(split)
+        values = zip(self.dataset.split(split).keys, self.dataset.attribute(name, split), strict=True)
+        return [value for key, value in values if _normal(key) not in gone]
 
     def identity(self) -> dict[str, Any]:
         """Return what the dataset records, the file of the exclusion, and the number of images left out."""

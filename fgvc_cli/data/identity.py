@@ -30,11 +30,13 @@ class SplitIdentity:
         sha256: of the key, the class and the size in bytes of each file (of the pixels, for arrays), in order.
         counts: number of images by class, for classes that have any.
         digests: of the images of each class, independent of their order and of the class's name.
+        groups: digest of the keys and groups of images, in order; empty without groups.
     """
 
     sha256: str
     counts: Mapping[str, int]
     digests: Mapping[str, str]
+    groups: str = ""
 
     @classmethod
     def of(cls, split: Split, class_names: Sequence[str]) -> SplitIdentity:
@@ -49,18 +51,24 @@ class SplitIdentity:
             name: hashlib.blake2b(b"\0".join(sorted(images)), digest_size=DIGEST_BYTES).hexdigest()
             for name, images in by_class.items()
         }
-        return cls(whole.hexdigest(), {name: len(images) for name, images in by_class.items()}, digests)
+        groups = hashlib.sha256()
+        for key, group in zip(split.keys, split.groups or (), strict=False):
+            groups.update(b"\0".join([_encoded(key), _encoded(group), b""]))
+        counts = {name: len(images) for name, images in by_class.items()}
+        return cls(whole.hexdigest(), counts, digests, groups.hexdigest() if split.groups is not None else "")
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         counts, digests = dict(self.counts), dict(self.digests)
-        return {"images": sum(counts.values()), "sha256": self.sha256, "counts": counts, "digests": digests}
+        groups = {"groups_sha256": self.groups} if self.groups else {}
+        return {"images": sum(counts.values()), "sha256": self.sha256, "counts": counts, "digests": digests, **groups}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> SplitIdentity:
         """Undo `as_json`."""
         counts = {str(name): int(count) for name, count in document["counts"].items()}
-        return cls(str(document["sha256"]), counts, {str(k): str(v) for k, v in document["digests"].items()})
+        digests = {str(name): str(digest) for name, digest in document["digests"].items()}
+        return cls(str(document["sha256"]), counts, digests, str(document.get("groups_sha256", "")))
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,8 @@ class DataIdentity:
                 found.append(f"split '{name}' was {'added' if before is None else 'removed'}")
             elif before.sha256 != after.sha256:
                 found += _split_changes(name, before, after, renamed) or ([] if classes else [_reordered(name)])
+            elif before.groups != after.groups and before.groups and after.groups:
+                found.append(f"the groups (`group_by`) of images in {name} changed")
         return found
 
 

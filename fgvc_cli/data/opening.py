@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_cli import settings
-from fgvc_cli.config.run_config import check_path
+from fgvc_cli.config.run_config import RunConfig, check_path
 from fgvc_cli.contracts import Dataset, DatasetRequest
 from fgvc_cli.contracts.dataset import no_progress
 from fgvc_cli.data.exclusion import ExcludingDataset, Exclusion
+from fgvc_cli.data.grouping import GroupedDataset
 from fgvc_cli.data.inputs import note_ignored
 from fgvc_cli.enforcement import make
 from fgvc_cli.progress import progress
@@ -21,8 +22,21 @@ from fgvc_cli.registry import Component
 logger = logging.getLogger(__name__)
 
 
+def open_run_dataset(config: RunConfig) -> Dataset:
+    """Open the dataset of a run's configuration; see `open_dataset`."""
+    train = config.train
+    return open_dataset(
+        config.dataset.component, config.dataset.options, config.data, train.split_seed, train.exclude, train.group_by
+    )
+
+
 def open_dataset(
-    component: Component, options: Any, path: Path | None, seed: int, exclude: str | Path | None = None
+    component: Component,
+    options: Any,
+    path: Path | None,
+    seed: int,
+    exclude: str | Path | None = None,
+    group_by: str | None = None,
 ) -> Dataset:
     """Instantiate a dataset; its notes are logged, and its progress is reported.
 
@@ -32,16 +46,18 @@ def open_dataset(
         path: folder or file that it reads (`data`), or None.
         seed: for a dataset that generates or splits images.
         exclude: CSV file of images to leave out; see `Exclusion.read`.
+        group_by: what images of one group have in common; see `GroupedDataset`.
 
     Raises:
         FgvcError: the images are missing or cannot be used, the plugin returns something other than a dataset, or
             `exclude` cannot be read or is of other data.
-        UsageError: the dataset requires a path and has none, or accepts none.
+        UsageError: the dataset requires a path and has none, or accepts none, or its images have no such groups.
     """
     check_path(component, path)
     with _reported_progress() as report:
         dataset: Dataset = make(component, Dataset, request=dataset_request(path, seed, report), options=options)
     note_ignored(dataset.name, dataset.ignored_files())
+    dataset = dataset if group_by is None else GroupedDataset(dataset, group_by)
     return dataset if exclude is None else ExcludingDataset(dataset, Exclusion.read(Path(exclude)))
 
 

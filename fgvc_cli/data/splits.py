@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,9 @@ import numpy as np
 
 from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.data.drawing import held_out_by_name, held_out_by_position
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
-from fgvc_cli.formatting import counted
+from fgvc_cli.formatting import counted, percent
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +83,7 @@ def subset(split: Split, indices: Sequence[int] | np.ndarray, name: str, origin:
         [split.keys[i] for i in chosen],
         None if split.parts is None else [split.parts[i] for i in chosen],
         origin,
+        None if split.groups is None else [split.groups[i] for i in chosen],
     )
 
 
@@ -166,21 +166,33 @@ def training_splits(dataset: Dataset, options: TrainOptions) -> TrainingSplits:
         return TrainingSplits(train, dataset.split("val"), test)
     if not 0 < val_fraction < 1:
         raise UsageError(f"`train.val_fraction={val_fraction:g}` must be between 0 and 1")
-    if options.val_by == "position":
-        kept, held_out = _stratified(np.asarray(train.labels), val_fraction, seed)
-    else:
-        kept, held_out = _by_name(train, val_fraction, seed)
+    draw = held_out_by_position if options.val_by == "position" else held_out_by_name
+    is_held_out = draw(train, val_fraction, seed)
     how = f"fraction {val_fraction:g}, seed {seed}" + ", by name" * (options.val_by != "position")
+    if options.group_by is not None:
+        how += f", grouped by {options.group_by}"
+        _note_fraction(is_held_out, val_fraction, options.val_by)
     of = f"{train.name} ({train.origin}; {how})" if train.origin else f"{train.name} ({how})"
     rest = f"{train.origin}, " * bool(train.origin) + f"without the images split off as val ({how})"
     return TrainingSplits(
-        subset(train, kept, "train", rest), subset(train, held_out, "val", f"split off from {of}"), test
+        subset(train, np.flatnonzero(~is_held_out), "train", rest),
+        subset(train, np.flatnonzero(is_held_out), "val", f"split off from {of}"),
+        test,
     )
+
+
+def _note_fraction(is_held_out: np.ndarray, wanted: float, val_by: str) -> None:
+    """Say that whole groups gave another fraction than wanted."""
+    found = float(is_held_out.mean())
+    if not wanted / 1.5 < found < wanted * 1.5:
+        closer = "; `train.val_by=position` draws closer to it" if val_by != "position" else ""
+        logger.info(f"groups hold out {percent(found)} of the images in place of {percent(wanted)}{closer}")
 
 
 def _concatenate(train: Split, val: Split) -> Split:
     """Return both splits as one, with the split's name before each key."""
     parts = None if train.parts is None or val.parts is None else [*train.parts, *val.parts]
+    groups = None if train.groups is None or val.groups is None else [*train.groups, *val.groups]
     origins = " and ".join(f"{split.name} ({split.origin})" if split.origin else split.name for split in (train, val))
     return Split(
         "train+val",
@@ -189,6 +201,7 @@ def _concatenate(train: Split, val: Split) -> Split:
         [f"{split.name}/{key}" for split in (train, val) for key in split.keys],
         parts,
         f"{origins} together, nothing held out",
+        groups,
     )
 
 
@@ -216,63 +229,6 @@ def _check_classes(dataset: Dataset, train: Split) -> None:
     single = [name for name, count in zip(classes, counts, strict=True) if count == 1]
     if single:
         logger.warning(f"{dataset.name} has a single training image of {quoted_names(single)}; expect poor results")
-
-
-NONE_TO_HOLD_OUT = "No class has a second image to hold out for validation. Add images, or a val split"
-
-
-def _by_name(train: Split, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split image indices into those to keep and those to hold out by a hash of each image's key.
-
-    An image is held out if its hash, uniform in [0, 1), is below the fraction; no other image matters, with two
-    exceptions: the image of a class with the largest hash is kept, and if that leaves nothing to hold out, the one with
-    the smallest hash is held out.
-    """
-    drawn, labels = np.array([_uniform(key, seed) for key in train.keys]), np.asarray(train.labels)
-    last = np.zeros(len(drawn), dtype=bool)
-    for label in np.unique(labels):
-        of_class = np.flatnonzero(labels == label)
-        last[of_class[np.argmax(drawn[of_class])]] = True
-    if last.all():
-        raise FgvcError(NONE_TO_HOLD_OUT)
-    held_out = (drawn < fraction) & ~last
-    if not held_out.any():
-        held_out[np.argmin(np.where(last, 1.0, drawn))] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _uniform(key: str, seed: int) -> float:
-    """Return a number in [0, 1) that follows from a key and a seed; a name is the same in every Unicode form."""
-    name = unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")
-    digest = hashlib.blake2b(name, digest_size=8, key=str(seed).encode()).digest()
-    return (int.from_bytes(digest, "big") >> 11) / 2**53
-
-
-def _stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split image indices into those to keep and those to hold out, both in ascending order."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    counts = _held_out_by_class(np.bincount(labels), fraction, rng)
-    if counts.sum() == 0:
-        raise FgvcError(NONE_TO_HOLD_OUT)
-    held_out = np.zeros(len(labels), dtype=bool)
-    for label, count in enumerate(counts):
-        held_out[rng.permutation(np.flatnonzero(labels == label))[:count]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _held_out_by_class(sizes: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the number of images to hold out per class: largest remainder method, ties broken at random."""
-    spare = np.maximum(sizes - 1, 0)
-    exact = np.round(sizes * fraction, 9)  # 0.07 * 100 is 7, without a remainder
-    counts = np.minimum(np.floor(exact).astype(np.int64), spare)
-    total = max(1, round(float(sizes.sum() * fraction)))
-    shuffled = rng.permutation(len(sizes))
-    by_remainder = shuffled[np.argsort(-(exact - counts)[shuffled], kind="stable")]
-    for label in by_remainder:
-        if counts.sum() >= total:
-            break
-        counts[label] += counts[label] < min(exact[label], spare[label])
-    return counts
 
 
 def match_classes(
@@ -310,4 +266,4 @@ def match_classes(
         logger.warning(f"skipped {counted(skipped, 'image')} of classes unknown to the model: {quoted_names(unknown)}")
     matched = subset(split, known, split.name, split.origin) if skipped else split
     labels = [index_of[dataset_classes[label]] for label in matched.labels]
-    return Split(matched.name, matched.images, labels, matched.keys, matched.parts, matched.origin)
+    return Split(matched.name, matched.images, labels, matched.keys, matched.parts, matched.origin, matched.groups)

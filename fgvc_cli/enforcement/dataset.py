@@ -85,6 +85,8 @@ def _split(dataset: Dataset, result: Any, name: str) -> Split:
     _check_keys(result.keys, name)
     if result.parts is not None and len(result.parts) != len(result.images):
         raise Broken(f"parts of each of {counts[0]} images of the split '{name}', or None", described(result.parts))
+    if result.groups is not None and len(result.groups) != len(result.images):
+        raise Broken(f"a group of each of {counts[0]} images of the split '{name}', or None", described(result.groups))
     checked = copy.copy(result)  # the dataset may keep its own
     checked.images = CheckedImages(result.images, result.keys, record.component)
     found: Split = checked
@@ -107,6 +109,21 @@ def _check_keys(keys: Sequence[Any], split: str) -> None:
         raise Broken(expected, described(wrong[0]))
     if len(set(keys)) < len(keys):
         raise Broken(expected, f"{Counter(keys).most_common(1)[0][0]!r} twice")
+
+
+def _attributes(dataset: Dataset, result: Any) -> tuple[str, ...]:  # noqa: ARG001
+    if not isinstance(result, tuple | list) or not all(isinstance(name, str) for name in result):
+        raise Broken("a tuple of names of attributes", described(result))
+    return tuple(result)
+
+
+def _attribute(dataset: Dataset, result: Any, name: str, split: str) -> Sequence[str]:
+    images = len(dataset.split(split))
+    if not isinstance(result, Sequence) or not all(isinstance(value, str) for value in result):
+        raise Broken(f"a sequence of texts, '{name}' of the images of the split '{split}'", described(result))
+    if len(result) != images:
+        raise Broken(f"'{name}' of each of {images} images of the split '{split}'", f"{len(result)} values")
+    return result
 
 
 def _ignored_files(dataset: Dataset, result: Any) -> Any:  # noqa: ARG001
@@ -136,6 +153,8 @@ def _identity(dataset: Dataset, result: Any) -> Any:  # noqa: ARG001
 CALLS: dict[str, Check] = {
     "splits": _splits,
     "split": _split,
+    "attributes": _attributes,
+    "attribute": _attribute,
     "ignored_files": _ignored_files,
     "deciding_parts": _deciding_parts,
     "taxonomy": _taxonomy,

@@ -14,7 +14,7 @@ from fgvc_cli.config.run_config import PLUGINS, RunConfig, read_run_config, reso
 from fgvc_cli.contracts import Dataset, Split
 from fgvc_cli.data.exclusion import ExcludingDataset, Exclusion
 from fgvc_cli.data.identity import DataIdentity
-from fgvc_cli.data.opening import open_dataset
+from fgvc_cli.data.opening import open_run_dataset
 from fgvc_cli.data.splits import find_split, match_classes, training_splits
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.registry import Registry
@@ -115,10 +115,7 @@ def select_split(
         FgvcError: the images are missing, or differ from those of the training.
     """
     config = dataset_config(request, run_folder, registry)
-    train = config.train
-    dataset = open_dataset(
-        config.dataset.component, config.dataset.options, config.data, train.split_seed, train.exclude
-    )
+    dataset = open_run_dataset(config)
     name = request.split or _default_split(request, dataset, config)
     split = _own_split(dataset, name, config) if request.is_own else find_split(dataset, name)
     if request.is_own:
@@ -154,7 +151,7 @@ def dataset_config(request: SplitRequest, run_folder: Path, registry: Registry) 
         dataset["data"] = str(request.data)
     dataset.update(request.options)
     # Other settings are ignored: the run's optimizer and trackers need not be installed to evaluate it.
-    ignored = ("track",) if request.is_own else ("track", "exclude")
+    ignored = ("track",) if request.is_own else ("track", "exclude", "group_by", "folds", "fold")
     train = {name: value for name, value in run.get("train", {}).items() if name not in ignored}
     name = str(dataset.get("name", ""))
     plugins = {plugin: v for plugin, v in run.get(PLUGINS, {}).items() if name.startswith(f"{plugin}:")}

@@ -11,7 +11,7 @@ import numpy as np
 
 from fgvc_cli.contracts import Split
 from fgvc_cli.data.identity import DataIdentity
-from fgvc_cli.data.opening import open_dataset
+from fgvc_cli.data.opening import open_run_dataset
 from fgvc_cli.data.splits import TrainingSplits, training_splits
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.split_selection import SplitRequest, dataset_config
@@ -70,10 +70,10 @@ def _training_data(
     source = str(config.data or dataset.name)
     if not train.epochs:
         return source, None
-    how = train.val_fraction, train.split_seed, train.val_by, train.train_on, train.exclude
+    how = train.val_fraction, train.split_seed, train.val_by, train.train_on, train.exclude, train.group_by
     key = (dataset.component.distribution, dataset.name, repr(dataset.options), config.data, *how)
     if key not in opened:
-        own = open_dataset(dataset.component, dataset.options, config.data, train.split_seed, train.exclude)
+        own = open_run_dataset(config)
         opened[key] = training_splits(own, train), DataIdentity.of(own, ("train", "val"))
     return source, opened[key]
 

@@ -28,7 +28,8 @@ from fgvc_cli.contracts import (
     Taxonomy,
 )
 from fgvc_cli.data.cache.policy import TrainingCache, training_cache
-from fgvc_cli.data.opening import open_dataset
+from fgvc_cli.data.grouping import warn_of_shared_groups
+from fgvc_cli.data.opening import open_run_dataset
 from fgvc_cli.data.splits import TrainingSplits, training_splits
 from fgvc_cli.data.taxonomy import taxonomy_of
 from fgvc_cli.devices import Precision, pick_device, resolve_precision
@@ -222,11 +223,10 @@ def plan_resumed(
 
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
     """Open the dataset of a configuration and its splits; without a validation split, part of train is held out."""
-    train = config.train
-    dataset = open_dataset(
-        config.dataset.component, config.dataset.options, config.data, train.split_seed, train.exclude
-    )
-    return dataset, training_splits(dataset, train)
+    dataset = open_run_dataset(config)
+    splits = training_splits(dataset, config.train)
+    warn_of_shared_groups([split for split in (splits.train, splits.val, splits.test) if split is not None])
+    return dataset, splits
 
 
 def prepare(

@@ -16,7 +16,7 @@ from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_datasets.folder_names import similar_names
 from fgvc_datasets.options import TableOptions
 from fgvc_datasets.table.parents import table_taxonomy
-from fgvc_datasets.table.rows import Row, read_table
+from fgvc_datasets.table.rows import Row, read_column, read_table
 
 SPLITS = ("train", "val", "test")
 CHECKED = 20
@@ -55,6 +55,7 @@ class TableDataset(Dataset):
         if similar := similar_names(self.class_names):
             request.note(f"{self.file}: {similar}")
         self._taxonomy = table_taxonomy(table, self.file, options, request)
+        self._options, self._columns = options, table.columns
         self._origin = "" if table.has_splits else f"all of {self.file}, which has no column of splits"
 
     def splits(self) -> tuple[str, ...]:
@@ -69,6 +70,15 @@ class TableDataset(Dataset):
         images = [Path(os.path.join(root, row.path + end)) for row in rows]  # noqa: PTH118  Path objects are 3x slower
         labels = [index_of[row.label] for row in rows]
         return Split(name, images, labels, [row.path for row in rows], origin=self._origin)
+
+    def attributes(self) -> tuple[str, ...]:
+        """Return the names of the columns; none without a header line."""
+        return self._columns
+
+    def attribute(self, name: str, split: str) -> list[str]:
+        """Return the cells of a column for the images of one split; the file is read again."""
+        cells = read_column(self.file, self._options, name)
+        return [cells[row.line] for row in self._rows[split]]
 
     def taxonomy(self) -> Taxonomy | None:
         """Return the groups in the columns of parents, if there are any."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -43,6 +44,7 @@ class Columns:
         boolean: whether the column of splits is `is_valid`, whose values are true and false.
         parents: of the classes' groups, with their names.
         folds: whether it is `fold`, which counts only if it has names of splits.
+        names: of all columns; empty without header.
     """
 
     path: int
@@ -53,6 +55,7 @@ class Columns:
     boolean: bool = False
     parents: tuple[tuple[int, str], ...] = ()
     folds: bool = False
+    names: tuple[str, ...] = ()
 
 
 def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Columns:
@@ -79,7 +82,7 @@ def find_columns(first: Sequence[str], options: TableOptions, where: str) -> Col
     taken = {path, label, split}
     parents = [(i, names[i]) for i in _parents(names, options, where) if i not in taken]
     of_folds = split is not None and [split] == folds and options.split is None
-    return Columns(path, label, split, len(names), True, boolean, tuple(parents), of_folds)
+    return Columns(path, label, split, len(names), True, boolean, tuple(parents), of_folds, tuple(names))
 
 
 def _parents(names: Sequence[str], options: TableOptions, where: str) -> list[int]:
@@ -180,6 +183,8 @@ class Table(NamedTuple):
     """names of the columns of groups"""
     note: str = ""
     """a line for the user; empty without one"""
+    columns: tuple[str, ...] = ()
+    """names of all columns; empty without header"""
 
 
 def read_table(file: Path, options: TableOptions) -> Table:
@@ -189,11 +194,29 @@ def read_table(file: Path, options: TableOptions) -> Table:
         FgvcError: the file cannot be read, is not UTF-8 text, has no rows, or a row is invalid (names the line).
         UsageError: an option names a column that does not exist.
     """
+    with _opened(file, options) as lines:
+        return _table(lines, file, options)
+
+
+def read_column(file: Path, options: TableOptions, name: str) -> dict[int, str]:
+    """Read the cells of one column of a table with a header by line, empty ones too.
+
+    Raises:
+        FgvcError: the file cannot be read.
+    """
+    with _opened(file, options) as lines:
+        index = [cell.strip() for cell in next(lines)[1]].index(name)
+        return {number: cells[index].strip() if index < len(cells) else "" for number, cells in lines}
+
+
+@contextmanager
+def _opened(file: Path, options: TableOptions) -> Iterator[Iterator[tuple[int, list[str]]]]:
+    """Open a table and yield the number and the cells of each line that is not blank."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             start = "".join(line for line, _ in zip(text, range(100), strict=False))
             text.seek(0)
-            return _table(_lines(text, _delimiter(start, file, options), file), file, options)
+            yield _lines(text, _delimiter(start, file, options), file)
     except UnicodeDecodeError as error:
         raise FgvcError(f"{file}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
     except OSError as error:
@@ -211,7 +234,8 @@ def _table(lines: Iterator[tuple[int, list[str]]], file: Path, options: TableOpt
     rows += [_row(cells, number, columns, file) for number, cells in lines]
     if not rows:
         raise FgvcError(f"{file}: has a header but no images")
-    return Table(rows, columns.split is not None, tuple(name for _, name in columns.parents), note)
+    parents = tuple(name for _, name in columns.parents)
+    return Table(rows, columns.split is not None, parents, note, tuple(filter(None, columns.names)))
 
 
 def _folds(
