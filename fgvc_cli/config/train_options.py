@@ -153,7 +153,7 @@ class TrainOptions:
     )
     group_by: str | None = option(
         None,
-        "keep images together when splits are drawn: those with the same value in a column of the table, or in the same "
+        "keep images together when splits are drawn: those with the same value in a column of the table, or in one "
         "`folder`, or for which a regular expression captures the same part of the path; none: each on its own",
     )
     train_on: Literal["train", "train+val"] = option(
