@@ -603,7 +603,7 @@ def components(kind: str | None = None) -> Components:
         [component.name for component in fgvc.components("head")]  # ["cmal", "knn", "linear", ...]
 
     Args:
-        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "recipe" or
+        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "launcher", "recipe" or
             "study"; None: all.
 
     Raises:

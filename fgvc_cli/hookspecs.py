@@ -1,6 +1,6 @@
 """The hooks that a plugin can implement. A plugin is a module (or object) named by an entry point in the group `fgvc`.
 
-The first eleven register something and are called once, when plugins are loaded. The run events are called during every
+The first twelve register something and are called once, when plugins are loaded. The run events are called during every
 training run. docs/plugins.md has an example of each.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ExporterSpec,
         Family,
         HeadSpec,
+        LauncherSpec,
         OptimizerSpec,
         RecipeSpec,
         StudySpec,
@@ -67,6 +68,11 @@ def fgvc_trackers() -> Iterable[TrackerSpec]:  # type: ignore[empty-body]
 @hookspec
 def fgvc_exporters() -> Iterable[ExporterSpec]:  # type: ignore[empty-body]
     """Return the exporters that this plugin adds."""
+
+
+@hookspec
+def fgvc_launchers() -> Iterable[LauncherSpec]:  # type: ignore[empty-body]
+    """Return the launchers that this plugin adds."""
 
 
 @hookspec

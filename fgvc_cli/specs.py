@@ -12,7 +12,9 @@ from typing import ClassVar, Literal
 API_VERSION = 1
 """Version of the plugin interface. It is raised when plugins have to change."""
 
-Kind = Literal["backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "recipe", "study"]
+Kind = Literal[
+    "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "launcher", "recipe", "study"
+]
 KINDS: tuple[Kind, ...] = (
     "backbone",
     "head",
@@ -21,6 +23,7 @@ KINDS: tuple[Kind, ...] = (
     "explainer",
     "tracker",
     "exporter",
+    "launcher",
     "recipe",
     "study",
 )
@@ -162,6 +165,13 @@ class ExporterSpec(ComponentSpec):
 
 
 @dataclass(frozen=True)
+class LauncherSpec(ComponentSpec):
+    """What trains the runs of a study: processes of this machine, or of a cluster."""
+
+    kind: ClassVar[Kind] = "launcher"
+
+
+@dataclass(frozen=True)
 class RecipeSpec(ComponentSpec):
     """A named set of training settings; its target is "package:path/to/file.toml" (see docs/recipes.md)."""
 
@@ -205,6 +215,7 @@ _SPECS = (
     ExplainerSpec,
     TrackerSpec,
     ExporterSpec,
+    LauncherSpec,
     RecipeSpec,
     StudySpec,
 )

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from fgvc_cli.experiments.claims import Record
     from fgvc_cli.experiments.study import PlannedRun
     from fgvc_cli.experiments.sweep import Sweep
-    from fgvc_cli.experiments.worker import Progressed, Started
     from fgvc_cli.runs.results import TrainingSummary
 
 LINE_SECONDS = 60.0
@@ -57,12 +57,12 @@ class SweepDisplay:
         if console.has_bars() and done < total:
             self._bars = _Bars(done, total)
 
-    def started(self, run: PlannedRun, event: Started) -> None:
+    def started(self, run: PlannedRun, epochs: int, done: int) -> None:
         """Print that a run resumes."""
-        if event.done:
-            console.note(f"{run.title}: resuming after epoch {event.done} of {event.epochs}")
+        if done:
+            console.note(f"{run.title}: resuming after epoch {done} of {epochs}")
 
-    def progressed(self, active: Mapping[str, Progressed], left: float | None) -> None:
+    def progressed(self, active: Mapping[str, Record], left: float | None) -> None:
         """Update the bars; without a terminal, print a line every minute."""
         if self._bars is not None:
             self._bars.update(self._done, active, left)
@@ -100,7 +100,7 @@ class _Bars:
         self._total = total
         self._runs: dict[str, TaskID] = {}
 
-    def update(self, done: int, active: Mapping[str, Progressed], left: float | None) -> None:
+    def update(self, done: int, active: Mapping[str, Record], left: float | None) -> None:
         for ended in self._runs.keys() - active.keys():
             self._display.remove_task(self._runs.pop(ended))
         for title, progress in active.items():
@@ -181,7 +181,19 @@ def sweep(
     precision: Annotated[str | None, common.setting("train.precision", SHARED, "auto")] = None,
     compile_: Annotated[bool, common.setting("train.compile", SHARED, False)] = False,
     workers: Annotated[int | None, common.setting("train.workers", SHARED, "-1")] = None,
-    jobs: Annotated[int, option(STUDY, "Runs to train at a time, each on its own GPU.", min=1, max=512)] = 1,
+    launcher: Annotated[
+        str, common.component_option("launcher", STUDY, "What trains the runs, by name; local is this machine.", True)
+    ] = "local",
+    jobs: Annotated[
+        int | None,
+        option(
+            STUDY,
+            "Runs to train at a time, each on its own GPU.",
+            default="1, or with another launcher as many as there is room for",
+            min=1,
+            max=4096,
+        ),
+    ] = None,
     out: Annotated[Path | None, option(STUDY, "Folder of the study.", default="a new one under runs/")] = None,
     resume: Annotated[Path | None, option(STUDY, "Study folder to resume, however it ended.")] = None,
     retry_failed: Annotated[bool, option(STUDY, "With --resume: retry failed runs.", "--retry-failed")] = False,
@@ -205,7 +217,9 @@ def sweep(
     from fgvc_cli.errors import FgvcError
     from fgvc_cli.experiments.compare import compare_selection, evaluator, select_runs
     from fgvc_cli.experiments.comparison_files import write_comparison
+    from fgvc_cli.experiments.launching import LaunchRequest, split_settings
     from fgvc_cli.experiments.planning import SweepRequest
+    from fgvc_cli.experiments.scheduler import RunOptions
     from fgvc_cli.experiments.sweep import new_sweep, resume_sweep
     from fgvc_cli.launch import launched
     from fgvc_cli.registry import get_registry
@@ -213,9 +227,10 @@ def sweep(
     if launched().count > 1:
         raise UsageError("fgvc sweep starts its own processes: run it without torchrun, with --jobs N for N GPUs")
     registry = get_registry()
+    settings, launcher_settings = split_settings(set_ or [])
     if resume is not None:
-        kept = ("resume", "retry_failed", "allow_changed_data", "jobs", "dry_run", "offline", "json")
-        if others := common.given_options(context, kept):
+        kept = ("resume", "retry_failed", "allow_changed_data", "launcher", "jobs", "dry_run", "offline", "json")
+        if others := common.given_options(context, kept if settings else (*kept, "set_")):
             raise UsageError(f"--resume keeps the settings of the study; leave out {', '.join(others)}")
         planned = resume_sweep(resume, registry)
     elif retry_failed or allow_changed_data:
@@ -237,12 +252,13 @@ def sweep(
             },
         }
         names = {"backbone": backbone or [], "head": head or [], "optimizer": optimizer or []}
-        planned = new_sweep(SweepRequest(names, options, set_ or [], recipe, seeds, seed, config, study), registry, out)
+        planned = new_sweep(SweepRequest(names, options, settings, recipe, seeds, seed, config, study), registry, out)
     for line in planned.changed_settings():
         console.warn(line)
     if dry_run:
         console.print_json(planned.listing()) if json else list_runs(planned)
         return
+    connected = planned.connect(LaunchRequest(launcher, launcher_settings, jobs))
     for line in planned.check_data(allow_changed_data):
         console.note(line)
     folder = planned.prepare_folder(out)
@@ -254,7 +270,7 @@ def sweep(
     again = f"fgvc sweep --resume {quoted(str(folder.path))}"
     try:
         with SweepDisplay() as display:
-            result = planned.train(folder, display, jobs, offline, retry_failed, allow_changed_data)
+            result = planned.train(folder, connected, display, RunOptions(offline, allow_changed_data), retry_failed)
     except FgvcError:
         console.note(f"to resume: {again}{' --retry-failed' if folder.failures() else ''}")
         raise

@@ -22,6 +22,7 @@ from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Download, Provis
 from fgvc_cli.contracts.explainer import Explainer
 from fgvc_cli.contracts.exporter import ExportedModel, Exporter, ExportJob, ExportPrecision
 from fgvc_cli.contracts.head import FittedHead, Head, Loss, Model, Objective, PublishedState
+from fgvc_cli.contracts.launcher import Launcher, LaunchRun, LaunchStudy, RunEnded
 from fgvc_cli.contracts.optimizer import (
     Closure,
     ComposedOptimizer,
@@ -56,6 +57,9 @@ __all__ = [
     "Head",
     "ImageSizes",
     "LabeledFeatures",
+    "LaunchRun",
+    "LaunchStudy",
+    "Launcher",
     "Loss",
     "MapInfo",
     "Model",
@@ -67,6 +71,7 @@ __all__ = [
     "Provision",
     "PublishedState",
     "Reads",
+    "RunEnded",
     "RunStart",
     "SingleEvaluation",
     "Split",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from fgvc_cli.enforcement import backbone, dataset, explainer, exporter, head, optimizer
+from fgvc_cli.enforcement import backbone, dataset, explainer, exporter, head, launcher, optimizer
 from fgvc_cli.enforcement.attribution import RECORD, Check, ComponentError, Record, attributed, described
 from fgvc_cli.registry import Component
 from fgvc_cli.specs import Kind
@@ -31,6 +31,7 @@ CALLS: Mapping[Kind, Mapping[str, Check]] = {
     "dataset": dataset.CALLS,
     "explainer": explainer.CALLS,
     "exporter": exporter.CALLS,
+    "launcher": launcher.CALLS,
 }
 """Checks of what methods return, by their name."""
 

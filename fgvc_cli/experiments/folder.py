@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
+from fgvc_cli.experiments.claims import Claim, Record, latest
 from fgvc_cli.experiments.study import PlannedRun, Study
-from fgvc_cli.runs.folder import Run, new_folder, training_lock
+from fgvc_cli.runs.folder import LOCK_FILE, Run, new_folder, training_lock
 
 STUDY_FILE = "study.toml"
 
@@ -54,8 +56,13 @@ class StudyFolder:
 
     @property
     def failures_file(self) -> Path:
-        """The JSON file that lists the failed runs; missing if there are none."""
+        """The JSON file that listed the failed runs before there were claims."""
         return self.path / "failed.json"
+
+    @property
+    def claims(self) -> Path:
+        """The folder of the claims to runs; see `fgvc_cli.experiments.claims`."""
+        return self.path / "claims"
 
     @property
     def comparison(self) -> Path:
@@ -76,12 +83,29 @@ class StudyFolder:
         """Return the file with the output of a run."""
         return self.path / "logs" / f"{name}.log"
 
+    def record(self, name: str) -> Record | None:
+        """Return what the process that last worked on a run says of it; None if none has."""
+        return latest(self.claims, name)
+
     def failures(self) -> dict[str, FailedRun]:
         """Return the failed runs, by name.
 
         Raises:
-            FgvcError: the file that lists them is damaged.
+            FgvcError: the file of an earlier version that lists them is damaged.
         """
+        claimed = [path.name.removesuffix(".1.json") for path in self.claims.glob("*.1.json")]
+        records = {name: self.record(name) for name in claimed}
+        earlier = {name: each for name, each in self._listed_failures().items() if name not in records}
+        failed = {name: record for name, record in sorted(records.items()) if record and record.state == "failed"}
+        return earlier | {name: FailedRun(name, **each.run, reason=each.reason) for name, each in failed.items()}
+
+    def fail(self, run: PlannedRun, reason: str, token: str) -> None:
+        """Record that the process of a run was killed before it could say so; `token` is that of its launch."""
+        claim = Claim.take(self.claims, run.name, token, run.description, dead=token)
+        if claim is not None:
+            claim.end("failed", reason)
+
+    def _listed_failures(self) -> dict[str, FailedRun]:
         if not self.failures_file.is_file():
             return {}
         try:
@@ -89,38 +113,26 @@ class StudyFolder:
         except (FgvcError, TypeError, KeyError) as error:
             raise FgvcError(f"{self.failures_file} is damaged ({error}); delete it to retry failed runs") from error
 
-    def write_failures(self, failures: Mapping[str, FailedRun]) -> None:
-        """Write the file that lists the failed runs."""
-        files.write_json(self.failures_file, [asdict(each) for each in failures.values()])
-
-    def add_failure(self, run: PlannedRun, reason: str) -> None:
-        """Record why a run failed."""
-        names = {str(kind): name for kind, name in run.combination.components.items()}
-        self.write_failures({**self.failures(), run.name: FailedRun(run.name, **names, seed=run.seed, reason=reason)})
-
-    def clear_failure(self, run: PlannedRun) -> None:
-        """Remove a run from the failed ones before it is retried."""
-        failures = self.failures()
-        if failures.pop(run.name, None) is not None:
-            self.write_failures(failures)
-
     def state(self, name: str) -> State:
         """Return the state of a run."""
         run = self.run(name)
         if run.finished:
             return "finished"
-        if name in self.failures():
+        record = self.record(name)
+        if name in self._listed_failures() if record is None else record.state == "failed":
             return "failed"
         return "started" if run.config_file.is_file() else "waiting"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training the study while the block runs.
+        """Keep other processes of this machine from training the study while the block runs.
+
+        Those of other machines take the runs that are not claimed.
 
         Raises:
             FgvcError: another process is training it.
         """
-        with training_lock(self.path, inherited=True):
+        with training_lock(self.path, inherited=True, file=f"{LOCK_FILE}-{socket.gethostname()}"):
             yield
 
 

@@ -1,32 +1,32 @@
-"""Train the runs of a study, several at a time, until all have ended or a signal arrives."""
+"""Train the runs of a study with a launcher, until all have ended or a signal arrives."""
 
 from __future__ import annotations
 
-import os
 import signal
 import statistics
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
-
 from fgvc_cli import settings
+from fgvc_cli._version import __version__
+from fgvc_cli.contracts import Launcher, LaunchRun, LaunchStudy, RunEnded
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.experiments.claims import Record, Watch, claim_file
 from fgvc_cli.experiments.folder import StudyFolder
 from fgvc_cli.experiments.study import PlannedRun, Study
-from fgvc_cli.experiments.worker import Event, Failed, Finished, Progressed, Started, Task
-from fgvc_cli.experiments.worker_pool import WorkerPool
-from fgvc_cli.launch import usable_cores
+from fgvc_cli.experiments.worker import FolderCheck, Task, disk_is_full
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.training.state import Interrupted, catch_signals
 
 POLL_SECONDS = 0.25
-"""Longest wait for an event before signals are checked."""
-GPUS = "CUDA_VISIBLE_DEVICES"
+"""Longest wait for a run to end before signals are checked."""
+READS_PER_SECOND = 50
+"""Claims read per second, at most: they may be on a network file system."""
 MIN_FRACTION = 0.02
 """Fraction of a run after which its own speed is used to estimate the remaining time."""
 
@@ -37,10 +37,10 @@ class SweepCallback(Protocol):
     def planned(self, done: int, total: int) -> None:
         """Called first, with the number of runs that have ended already and of all runs."""
 
-    def started(self, run: PlannedRun, event: Started) -> None:
-        """A run starts or resumes."""
+    def started(self, run: PlannedRun, epochs: int, done: int) -> None:
+        """A run of `epochs` epochs starts, or resumes after `done` of them."""
 
-    def progressed(self, active: Mapping[str, Progressed], left: float | None) -> None:
+    def progressed(self, active: Mapping[str, Record], left: float | None) -> None:
         """Called several times a second with the progress of the active runs by title, and the seconds left."""
 
     def finished(self, run: PlannedRun, summary: TrainingSummary, seconds: float, left: float | None) -> None:
@@ -56,32 +56,6 @@ class SweepResult:
 
     finished: tuple[str, ...]
     failed: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Resources of a sweep: runs trained at a time, device type, and whether downloads are forbidden.
-
-    Runs that have started are resumed with changed data only if `allow_changed_data`.
-    """
-
-    jobs: int = 1
-    device: str = "cpu"
-    offline: bool = False
-    allow_changed_data: bool = False
-
-    def share(self, slot: int) -> tuple[int | None, dict[str, str]]:
-        """Return the CPU threads of the run in a slot (None: no limit) and the variables that select its GPU.
-
-        A run that trains alone is not limited.
-        """
-        if self.jobs == 1:
-            return None, {}
-        if self.device != "cuda":
-            return max(1, usable_cores() // self.jobs), {}
-        visible = [gpu for gpu in os.environ.get(GPUS, "").split(",") if gpu.strip()]
-        gpus = visible or [str(number) for number in range(max(1, torch.cuda.device_count()))]
-        return None, {GPUS: gpus[slot % len(gpus)]}
 
 
 @dataclass
@@ -120,14 +94,29 @@ class Eta:
         return max([(of_waiting + sum(of_active)) / slots, *of_active])
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How runs are trained: without downloads, and resumed although the data changed."""
+
+    offline: bool = False
+    allow_changed_data: bool = False
+
+
 @dataclass
 class _ActiveRun:
-    """A run that is being trained."""
+    """A run that is being trained.
+
+    Attributes:
+        token: of our launch; empty if another machine trains it.
+        watch: of the claim to it, if another machine trains it.
+        record: what its process last said; None until it has claimed the run.
+    """
 
     run: PlannedRun
-    since: float
-    progress: Progressed = field(default_factory=lambda: Progressed(0.0))
-    resumed_at: float = 0.0
+    token: str = ""
+    watch: Watch | None = None
+    record: Record | None = None
+    since: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -136,36 +125,45 @@ class _ActiveRun:
     @property
     def fraction(self) -> float:
         """Fraction done of what was left when the run started or resumed."""
-        return (self.progress.fraction - self.resumed_at) / max(1e-9, 1 - self.resumed_at)
+        if self.record is None or not self.record.epochs:
+            return 0.0
+        resumed_at = self.record.done / self.record.epochs
+        return (self.record.fraction - resumed_at) / max(1e-9, 1 - resumed_at)
 
 
 def run_study(
     folder: StudyFolder,
     study: Study,
-    resources: Resources,
+    launcher: Launcher,
     registry: Registry,
     callback: SweepCallback,
+    options: RunOptions,
     retry_failed: bool = False,
 ) -> SweepResult:
     """Train the runs that are not finished; `retry_failed`: also those that failed before.
 
+    Runs that other machines train are waited for.
+
     Raises:
         Interrupted: a signal arrived; the states of the active runs are saved.
-        FgvcError: another process is training the study, or the disk is full.
+        FgvcError: another process of this machine is training the study, the disk is full, or the launcher cannot
+            train its runs.
     """
-    with folder.locked(), catch_signals() as interrupt, WorkerPool(resources.jobs, _modules(study, registry)) as pool:
-        scheduler = _Scheduler(folder, study, resources, callback, pool, retry_failed)
+    path = folder.path.absolute()
+    check = FolderCheck(path, __version__)
+    with folder.locked(), catch_signals() as interrupt, closing(launcher):
+        launcher.start(LaunchStudy(path, _modules(study, registry), check))
+        scheduler = _Scheduler(folder, study, launcher, callback, check, options, retry_failed)
         sent = 0
-        while scheduler.waiting or pool.busy:
+        while scheduler.busy:
             stop = interrupt.number if interrupt else signal.SIGTERM if scheduler.disk_full else 0
             if stop and not sent:
                 sent = stop
-                scheduler.waiting.clear()
-                pool.signal(stop)
-            scheduler.start_waiting()
-            for name, event in pool.events(POLL_SECONDS):
-                scheduler.handle(name, event)
-            scheduler.report_progress()
+                scheduler.stop()
+            scheduler.submit_waiting()
+            for ended in launcher.ended(POLL_SECONDS):
+                scheduler.handle(ended)
+            scheduler.follow()
     if scheduler.disk_full:
         raise FgvcError(f"{scheduler.disk_full} Then resume the study (`resume={folder.path}`)")
     if sent:
@@ -180,64 +178,137 @@ class _Scheduler:
         self,
         folder: StudyFolder,
         study: Study,
-        resources: Resources,
+        launcher: Launcher,
         callback: SweepCallback,
-        pool: WorkerPool,
+        check: FolderCheck,
+        options: RunOptions,
         retry_failed: bool,
     ) -> None:
-        self.folder, self.study, self.resources, self.callback, self.pool = folder, study, resources, callback, pool
+        self.folder, self.study, self.launcher, self.callback = folder, study, launcher, callback
+        self.check, self.options = check, options
         self.runs = study.runs()
         open_states = ("started", "waiting", *(["failed"] if retry_failed else []))
         self.waiting = [run for run in self.runs if folder.state(run.name) in open_states]
-        self.active: dict[str, _ActiveRun] = {}
+        self.submitted: dict[str, _ActiveRun] = {}
+        self.elsewhere: dict[str, _ActiveRun] = {}
         self.eta = Eta()
         self.disk_full = ""
         """Message of the run that found the disk full: it has not failed, since every other run would fail too."""
+        self._due = 0.0
         for run in self.runs:
             if folder.run(run.name).finished:
                 with suppress(FgvcError):  # the comparison reports damaged summaries
                     self.eta.add(run.combination.name, folder.run(run.name).summary.seconds)
         callback.planned(len(self.runs) - len(self.waiting), len(self.runs))
+        for run in list(self.waiting):
+            self._leave_to_others(run)
 
-    def start_waiting(self) -> None:
-        """Start runs as long as there are free slots."""
-        while self.waiting and (slot := self.pool.free_slot) is not None:
-            run = self.waiting.pop(0)
-            self.folder.clear_failure(run)
-            threads, environment = self.resources.share(slot)
-            task = Task(
-                self.folder.run(run.name).path, run.layers, self.study.recipe, self.resources.offline,
-                self.folder.log(run.name), settings.current(), threads, environment,
-                self.resources.allow_changed_data,
-            )  # fmt: skip
-            self.active[run.name] = _ActiveRun(run, time.monotonic())
-            self.pool.start(run.name, task, slot)
+    @property
+    def busy(self) -> bool:
+        """Whether any run has not ended."""
+        return bool(self.waiting or self.submitted or self.elsewhere)
 
-    def handle(self, name: str, event: Event) -> None:
-        """Handle an event of a run."""
-        active = self.active[name]
+    def stop(self) -> None:
+        """Make all runs save their state and end."""
+        self.waiting.clear()
+        self.elsewhere.clear()
+        self.launcher.cancel(list(self.submitted))
+
+    def submit_waiting(self) -> None:
+        """Submit runs as long as the launcher has room."""
+        capacity = self.launcher.capacity
+        room = len(self.waiting) if capacity is None else max(0, capacity - len(self.submitted))
+        runs = [run for run in self.waiting[:room] if not self._leave_to_others(run)]
+        if not runs:
+            return
+        self.waiting = [run for run in self.waiting if run not in runs]
+        for run in runs:
+            self.submitted[run.name] = _ActiveRun(run, uuid.uuid4().hex, since=time.monotonic())
+        self.launcher.submit([LaunchRun(run.name, self._task(run)) for run in runs])
+
+    def _task(self, run: PlannedRun) -> Task:
+        return Task(
+            self.check, run.name, run.description, self.submitted[run.name].token, run.layers, self.study.recipe,
+            self.options.offline, settings.current(), self.options.allow_changed_data,
+        )  # fmt: skip
+
+    def _leave_to_others(self, run: PlannedRun) -> bool:
+        """Move a waiting run to those trained elsewhere, if another process has claimed it and may live."""
+        record = self.folder.record(run.name)
+        if record is None or record.ended:
+            return False
+        watch = Watch(claim_file(self.folder.claims, run.name, record.number))
+        if watch.lives(record) is False:
+            return False
+        self.waiting.remove(run)
+        self.elsewhere[run.name] = _ActiveRun(run, "", watch, since=time.monotonic())
+        return True
+
+    def handle(self, ended: RunEnded) -> None:
+        """Handle the end of the process of a run."""
+        active = self.submitted.pop(ended.name)
+        record = self.folder.record(ended.name)
+        ours = record is not None and record.token == active.token
+        active.record = record if ours else active.record
+        if self._has_result(active, record if ours else None):
+            return
+        if record is not None and ours and record.state == "stopped":
+            self.disk_full = record.reason if disk_is_full(record.reason) else self.disk_full
+        elif ended.problem and disk_is_full(ended.problem):
+            self.disk_full = ended.problem
+        elif not ours and record is not None and not record.ended:
+            self.waiting.append(active.run)  # another process trains it
+        elif ended.problem:
+            self.folder.fail(active.run, ended.problem, active.token)
+            self.callback.failed(active.run, ended.problem)
+
+    def _has_result(self, active: _ActiveRun, record: Record | None) -> bool:
+        """Return whether a run is finished or failed, after passing that to the callback."""
         run = active.run
-        if isinstance(event, Started):
-            active.resumed_at = event.done / max(1, event.epochs)
-            active.progress = Progressed(active.resumed_at, f"epoch {event.done}/{event.epochs}")
-            active.since = time.monotonic()
-            self.callback.started(run, event)
-        elif isinstance(event, Progressed):
-            active.progress = event
-        else:
-            del self.active[name]
-        if isinstance(event, Finished):
-            self.eta.add(run.combination.name, event.summary.seconds)
-            self.callback.finished(run, event.summary, active.seconds, self._left())
-        elif isinstance(event, Failed) and event.disk_is_full:
-            self.disk_full = event.reason
-        elif isinstance(event, Failed):
-            self.folder.add_failure(run, event.reason)
-            self.callback.failed(run, event.reason)
+        if record is not None and record.state == "failed":
+            self.callback.failed(run, record.reason)
+            return True
+        if not self.folder.run(run.name).finished:
+            return False
+        try:
+            summary = self.folder.run(run.name).summary
+        except FgvcError as error:
+            self.callback.failed(run, str(error))
+            return True
+        self.eta.add(run.combination.name, summary.seconds)
+        self.callback.finished(run, summary, active.seconds, self._left())
+        return True
 
-    def report_progress(self) -> None:
-        """Pass the progress of the active runs to the callback."""
-        self.callback.progressed({each.run.title: each.progress for each in self.active.values()}, self._left())
+    def follow(self) -> None:
+        """Read what the processes of active runs say, and pass it to the callback."""
+        if time.monotonic() < self._due:
+            return
+        active = {**self.submitted, **self.elsewhere}
+        self._due = time.monotonic() + len(active) / READS_PER_SECOND
+        for name, each in active.items():
+            record = self.folder.record(name)
+            if record is None or (each.token and record.token != each.token):
+                continue
+            started, each.record = each.record is None or not each.record.epochs, record
+            if started and record.epochs:
+                each.since = time.monotonic()
+                self.callback.started(each.run, record.epochs, record.done)
+            if name in self.elsewhere:
+                self._follow_elsewhere(each, record)
+        shown = {each.run.title: each.record for each in self._active() if each.record is not None}
+        self.callback.progressed(shown, self._left())
+
+    def _follow_elsewhere(self, active: _ActiveRun, record: Record) -> None:
+        file = claim_file(self.folder.claims, active.run.name, record.number)
+        if active.watch is None or active.watch.file != file:
+            active.watch = Watch(file)
+        if active.watch.lives(record) is False:
+            del self.elsewhere[active.run.name]
+            if not self._has_result(active, record):
+                self.waiting.append(active.run)
+
+    def _active(self) -> list[_ActiveRun]:
+        return [*self.submitted.values(), *self.elsewhere.values()]
 
     def result(self) -> SweepResult:
         """Return the state of all runs."""
@@ -249,8 +320,15 @@ class _Scheduler:
         )
 
     def _left(self) -> float | None:
-        active = {n: (a.run.combination.name, a.seconds, a.fraction) for n, a in self.active.items()}
-        return self.eta.left([run.combination.name for run in self.waiting], active, self.resources.jobs)
+        active = {
+            each.run.name: (each.run.combination.name, each.seconds, each.fraction)
+            for each in self._active()
+            if each.record is not None
+        }
+        queued = [*self.waiting, *(each.run for each in self.submitted.values() if each.record is None)]
+        return self.eta.left(
+            [run.combination.name for run in queued], active, self.launcher.capacity or len(active) or 1
+        )
 
 
 def _modules(study: Study, registry: Registry) -> Sequence[str]:

@@ -62,6 +62,11 @@ class PlannedRun:
         """The names of the components, and the seed: `swin_t + pim + sgd, seed 0`."""
         return f"{self.combination.title}, seed {self.seed}"
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """The names of the components by kind, and the seed."""
+        return {**{str(kind): name for kind, name in self.combination.components.items()}, "seed": self.seed}
+
 
 @dataclass(frozen=True)
 class Study:

@@ -10,13 +10,15 @@ from typing import Any
 
 from fgvc_cli import files
 from fgvc_cli.config.run_config import RunConfig
+from fgvc_cli.contracts import Launcher
 from fgvc_cli.data.identity import DataIdentity
 from fgvc_cli.data.splits import quoted_names
 from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.folder import StudyFolder, check_new_study, find_study, new_study
+from fgvc_cli.experiments.launching import LaunchRequest
 from fgvc_cli.experiments.planning import SweepRequest, plan, resolve_combinations
-from fgvc_cli.experiments.scheduler import Resources, SweepCallback, SweepResult, run_study
+from fgvc_cli.experiments.scheduler import RunOptions, SweepCallback, SweepResult, run_study
 from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.registry import Registry
 from fgvc_cli.training.setup import open_splits
@@ -103,26 +105,35 @@ class Sweep:
         files.write_text(self.folder.study_file, self.study.as_toml())
         return self.folder
 
+    def connect(self, request: LaunchRequest) -> Launcher:
+        """Return the launcher to train with, before anything is written.
+
+        Raises:
+            UsageError: several jobs, and a device that names a single GPU; or the launcher or an option does not exist.
+            FgvcError: the launcher cannot be used; see `LaunchRequest.connect`.
+        """
+        name = self.configs[0].train.device
+        device = pick_device(name) if name != "auto" or request.launcher == "local" else None
+        if (request.jobs or 1) > 1 and device is not None and device.index is not None:
+            raise UsageError(
+                f"`jobs={request.jobs}` assigns GPUs to runs itself; use `device=cuda`, not `device={device}`"
+            )
+        return request.connect("cpu" if device is None else device.type, self.registry)
+
     def train(
         self,
         folder: StudyFolder,
+        launcher: Launcher,
         callback: SweepCallback,
-        jobs: int = 1,
-        offline: bool = False,
+        options: RunOptions,
         retry_failed: bool = False,
-        allow_changed_data: bool = False,
     ) -> SweepResult:
         """Train the runs that are not finished; see `fgvc_cli.experiments.scheduler.run_study`.
 
         Raises:
-            UsageError: several jobs, and a device that names a single GPU.
             FgvcError: no run is finished.
         """
-        device = pick_device(self.configs[0].train.device)
-        if jobs > 1 and device.index is not None:
-            raise UsageError(f"`jobs={jobs}` assigns GPUs to runs itself; use `device=cuda`, not `device={device}`")
-        resources = Resources(jobs, device.type, offline, allow_changed_data)
-        result = run_study(folder, self.study, resources, self.registry, callback, retry_failed)
+        result = run_study(folder, self.study, launcher, self.registry, callback, options, retry_failed)
         if not result.finished:
             name, reason = next(iter(result.failed.items()), ("", "there are none"))
             raise FgvcError(f"No run of the study could be trained. {name}: {reason}")

@@ -5,28 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import parent_process
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fgvc_cli import settings
+from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.contracts import RunStart
 from fgvc_cli.errors import STOPS, FgvcError
+from fgvc_cli.experiments.claims import Claim
+from fgvc_cli.experiments.folder import StudyFolder
 from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.error_origin import describe_error
-from fgvc_cli.runs.folder import Run
-from fgvc_cli.runs.results import EpochMetrics, TrainingSummary
+from fgvc_cli.runs.folder import LOCK_FILE, Run
+from fgvc_cli.runs.results import EpochMetrics
 from fgvc_cli.settings import Settings
 from fgvc_cli.training import run as training
 from fgvc_cli.training.callbacks import Callback
@@ -36,131 +40,121 @@ from fgvc_cli.training.state import Interrupted
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.5
-"""Time between two progress events of a run."""
-LOCK_SECONDS = 600.0
-"""Time that the worker of a killed study has to save its state before another one resumes the run."""
+"""Time between two updates of a run's progress."""
+LOCK_SECONDS = 120.0
+"""Time to wait for the lock of a run whose holder is dead: the lease of NFS lasts 90 s."""
 
 
 @dataclass(frozen=True)
-class Started:
-    """Training starts, or resumes after a number of epochs that are done."""
+class FolderCheck:
+    """Whether a process sees the folder of a study: the check of `fgvc_cli.contracts.LaunchStudy`."""
 
-    epochs: int
-    done: int
+    study: Path
+    version: str
 
-
-@dataclass(frozen=True)
-class Progressed:
-    """Training progresses: the fraction of all epochs in [0, 1], and a short status."""
-
-    fraction: float
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Training is complete."""
-
-    summary: TrainingSummary
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Training failed, with the reason in one line."""
-
-    reason: str
-
-    @property
-    def disk_is_full(self) -> bool:
-        """Whether every other run would fail too until space is freed."""
-        return "no space left" in self.reason.lower()
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """Training was interrupted and its state is saved."""
-
-
-Event = Started | Progressed | Finished | Failed | Stopped
-"""What a worker sends; the last event is one of the last three."""
+    def __call__(self) -> str:
+        """Return what is wrong, in one line; empty if nothing is."""
+        host = socket.gethostname()
+        if self.version != __version__:
+            return f"fgvc is version {__version__} on {host}, but {self.version} here"
+        if not StudyFolder(self.study).exists:
+            return f"{host} does not see the study folder {self.study}; put it on a disk that all machines share"
+        if not os.access(self.study, os.W_OK):
+            return f"{host} cannot write to the study folder {self.study}"
+        return ""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A training to run in a worker.
+    """Trains a run of a study: the work of `fgvc_cli.contracts.LaunchRun`.
 
     Attributes:
-        folder: of the run; a run that has started is resumed.
+        check: of the study folder.
+        name: of the run; one that has started is resumed.
+        run: see `fgvc_cli.experiments.claims.Record`.
+        token: of the launch.
         layers, recipe: settings of a new run.
         offline: whether downloads are forbidden.
         allow_changed_data: whether a run that has started may resume with changed data.
-        log: file for all output.
         settings: of the program.
-        threads: torch CPU threads; None: torch's default.
-        environment: variables to set first, such as the visible GPU.
     """
 
-    folder: Path
+    check: FolderCheck
+    name: str
+    run: Mapping[str, Any]
+    token: str
     layers: Sequence[Layer]
     recipe: str | None
     offline: bool
-    log: Path
     settings: Settings
-    threads: int | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
     allow_changed_data: bool = False
 
+    @property
+    def folder(self) -> StudyFolder:
+        """The folder of the study."""
+        return StudyFolder(self.check.study)
 
-def work(task: Task, events: Connection) -> None:
-    """Run a task as the main function of a worker process; send the events of the training."""
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C in the terminal goes to the main process, which forwards it once
-    os.environ.update(task.environment)
-    _redirect_output(task.log)
-    _stop_with_parent()
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
-    events.send(run_task(task, events))
+    def __call__(self, threads: int | None) -> None:
+        """Train the run as the main function of a process.
+
+        Raises:
+            FgvcError: the study folder cannot be used here.
+        """
+        if problem := self.check():
+            raise FgvcError(problem)
+        if hasattr(os, "setpgrp"):
+            os.setpgrp()  # Ctrl-C in the terminal goes to the main process, which stops this one
+        _redirect_output(self.folder.log(self.name))
+        _stop_with_parent()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.train()
+
+    def train(self) -> None:
+        """Train the run, unless another process does, and say in the claim to it how that ended.
+
+        Raises:
+            FgvcError: the study folder is missing or cannot be written to.
+        """
+        claim = Claim.take(self.folder.claims, self.name, self.token, self.run)
+        if claim is None:
+            logger.info("another process is training this run")
+            return
+        try:
+            with settings.override(self.settings):
+                self._train(claim)
+            claim.end("finished")
+        except (Interrupted, *STOPS):
+            claim.end("stopped")
+        except BaseException as error:  # a plugin may raise anything
+            traceback.print_exc()
+            reason = " ".join(describe_error(error, f"traceback in {self.folder.log(self.name)}").split())
+            # Every other run would fail too until space is freed, so this one has not.
+            claim.end("stopped" if disk_is_full(reason) else "failed", reason)
+
+    def _train(self, claim: Claim) -> None:
+        run, registry, callback = self.folder.run(self.name), get_registry(), _ClaimUpdater(claim)
+        if run.finished:  # by a predecessor
+            return
+        _wait_for_lock(run)
+        if run.config_file.is_file():
+            training.resume(run.path, registry, [callback], self.offline, self.allow_changed_data)
+        else:
+            training.train(self.layers, self.recipe, run.path, self.offline, registry, [callback])
 
 
-def run_task(task: Task, events: Connection) -> Event:
-    """Train a run and return the last event."""
-    try:
-        if hasattr(signal, "pthread_sigmask"):  # see `worker_pool._context`
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        with settings.override(task.settings):
-            _wait_for_predecessor(task.log)
-            return Finished(_train(task, _EventSender(events)))
-    except (Interrupted, *STOPS):
-        return Stopped()
-    except BaseException as error:  # a plugin may raise anything
-        traceback.print_exc()
-        return Failed(" ".join(describe_error(error, f"traceback in {task.log}").split()))
+def disk_is_full(reason: str) -> bool:
+    """Return whether a run failed because the disk is full."""
+    return "no space left" in reason.lower()
 
 
-def _train(task: Task, callback: _EventSender) -> TrainingSummary:
-    run, registry = Run(task.folder), get_registry()
-    if run.finished:  # by a predecessor
-        return run.summary
-    if run.config_file.is_file():
-        return training.resume(task.folder, registry, [callback], task.offline, task.allow_changed_data).summary
-    return training.train(task.layers, task.recipe, task.folder, task.offline, registry, [callback]).summary
+def _wait_for_lock(run: Run) -> None:
+    """Wait for the lock of a run that was taken over: an unreachable machine keeps it until the file server gives up.
 
-
-def _wait_for_predecessor(log: Path) -> None:
-    """Wait for a worker that a killed study left running, so that two never save the state of one run.
-
-    The log stays locked until this process exits.
-
-    Raises:
-        FgvcError: it does not exit.
+    Training then reports a lock that is still held.
     """
-    try:
-        FileLock(log, shared=False, timeout=LOCK_SECONDS)
-    except Locked as error:
-        raise FgvcError("An earlier process is still training this run; stop it, then retry") from error
-    except OSError:  # a file system without locks
-        return
+    with suppress(Locked, OSError):
+        FileLock(run.path / LOCK_FILE, shared=False, timeout=LOCK_SECONDS, inherited=False).close()
 
 
 def _redirect_output(log: Path) -> None:
@@ -191,11 +185,11 @@ def _stop_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class _EventSender(Callback):
-    """Sends the progress of a training run to the main process, and logs it."""
+class _ClaimUpdater(Callback):
+    """Writes the progress of a training run into the claim to it, and logs it."""
 
-    def __init__(self, events: Connection) -> None:
-        self._events = events
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
         self._epochs = self._epoch = self._done = self._images = 0
         self._due, self._loss = 0.0, ""
 
@@ -203,8 +197,9 @@ class _EventSender(Callback):
         logger.info(f"{run.folder}: {job.config.backbone.name} + {job.config.head.name}")
         for line in job.notes:
             logger.info(line)
-        self._epochs = job.config.train.epochs
-        self._send(Started(self._epochs, run.epochs_done))
+        self._epochs, done = job.config.train.epochs, run.epochs_done
+        text = f"epoch {done}/{self._epochs}"
+        self._claim.update(epochs=self._epochs, done=done, fraction=done / max(1, self._epochs), text=text)
 
     def on_epoch_start(self, epoch: int, images: int, remaining: int) -> None:
         self._epoch, self._done, self._images = epoch, images - remaining, images
@@ -215,18 +210,15 @@ class _EventSender(Callback):
             self._due = time.monotonic() + PROGRESS_SECONDS
             if metrics is not None and "loss" in metrics:
                 self._loss = f", loss {metrics['loss']:.3f}"
-            self._send_progress(self._epoch - 1 + self._done / max(self._images, 1))
+            self._progress(self._epoch - 1 + self._done / max(self._images, 1))
 
     def on_epoch_end(self, metrics: EpochMetrics, is_best: bool) -> None:
         logger.info(f"epoch {metrics.epoch}: {metrics.seconds:.1f} s{', best so far' if is_best else ''}")
-        self._send_progress(self._epoch)
+        self._progress(self._epoch)
 
     def on_test_start(self, images: int) -> None:
-        self._send(Progressed(1.0, f"test, {images} images"))
+        self._claim.update(fraction=1.0, text=f"test, {images} images")
 
-    def _send_progress(self, epochs: float) -> None:
-        self._send(Progressed(epochs / max(self._epochs, 1), f"epoch {self._epoch}/{self._epochs}{self._loss}"))
-
-    def _send(self, event: Event) -> None:
-        with suppress(OSError):  # the main process is gone: this one is about to be stopped
-            self._events.send(event)
+    def _progress(self, epochs: float) -> None:
+        text = f"epoch {self._epoch}/{self._epochs}{self._loss}"
+        self._claim.update(fraction=epochs / max(self._epochs, 1), text=text)

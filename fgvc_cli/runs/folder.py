@@ -270,7 +270,7 @@ def _delete_run(folder: Path) -> None:
 
 
 @contextmanager
-def training_lock(folder: Path, inherited: bool = False) -> Iterator[None]:
+def training_lock(folder: Path, inherited: bool = False, file: str = LOCK_FILE) -> Iterator[None]:
     """Keep other processes from training into a folder while the block runs.
 
     Loader processes outlive a killed training by seconds and write nothing: unless `inherited`, they do not hold it.
@@ -279,7 +279,7 @@ def training_lock(folder: Path, inherited: bool = False) -> Iterator[None]:
         FgvcError: another process is training into it.
     """
     try:
-        lock = FileLock(folder / LOCK_FILE, shared=False, inherited=inherited)
+        lock = FileLock(folder / file, shared=False, inherited=inherited)
     except Locked as error:
         raise FgvcError(f"Another process is training {folder}; wait for it, or stop it first") from error
     except OSError:  # a file system without locks, or a full one: the next write reports that

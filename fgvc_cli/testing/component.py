@@ -28,6 +28,7 @@ ARGUMENTS: dict[Kind, tuple[str, ...]] = {
     "explainer": ("options",),
     "tracker": ("options",),
     "exporter": ("options",),
+    "launcher": ("options", "jobs", "device"),
 }
 """Keyword arguments that the host passes to the target of each kind."""
 

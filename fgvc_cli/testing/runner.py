@@ -36,7 +36,7 @@ def contract(
     built-in components that the component has to work with.
 
     Args:
-        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "recipe" or
+        kind: "backbone", "head", "optimizer", "dataset", "explainer", "tracker", "exporter", "launcher", "recipe" or
             "study".
         name: its name: "bilinear", "fgvc-bilinear:bilinear", "timm/resnet18".
         options: values to set over the component's defaults; small ones make the checks fast.

@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 
-from fgvc_cli.experiments import worker_pool
+from fgvc_launchers import local
 
 TINY = [
     "--backbone", "timm/test_resnet", "--image-size", 32, "--batch-size", 8, "--epochs", 1, "--weights", "none",
@@ -30,7 +30,7 @@ train = { clip_norm = 0.0 }
 
 def test_a_study_with_a_failing_cell(fgvc, bee_run, tmp_path, monkeypatch):
     if not torch.cuda.is_available():  # a fork imports nothing
-        monkeypatch.setattr(worker_pool, "_context", lambda _: multiprocessing.get_context("fork"))
+        monkeypatch.setattr(local, "child_context", lambda _: multiprocessing.get_context("fork"))
     (tmp_path / "cells.toml").write_text(CELLS)
     study = tmp_path / "study"
     result = fgvc("sweep", "--config", tmp_path / "cells.toml", "--data", tmp_path / "insects", *TINY, "--out", study)

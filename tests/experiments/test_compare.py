@@ -7,9 +7,10 @@ import json
 import pytest
 
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.experiments.claims import Claim
 from fgvc_cli.experiments.compare import read_runs, select_runs
 from fgvc_cli.experiments.comparison import compare
-from fgvc_cli.experiments.folder import FailedRun, StudyFolder
+from fgvc_cli.experiments.folder import StudyFolder
 
 
 @pytest.fixture
@@ -20,7 +21,9 @@ def study(tmp_path, make_run):
         make_run(folder / "runs" / name, [True, False], head=name[0])
     for name in ("c-seed0", "d-seed0"):
         make_run(folder / "runs" / name, [True]).summary_file.unlink()
-    StudyFolder(folder).write_failures({"d-seed0": FailedRun("d-seed0", "b", "d", "sgd", 0, "no memory")})
+    components = {"backbone": "b", "head": "d", "optimizer": "sgd"}
+    claim = Claim.take(StudyFolder(folder).claims, "d-seed0", "", {**components, "seed": 0})
+    claim.end("failed", "no memory")
     (folder / "study.toml").write_text("")
     return folder
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from fgvc_cli.contracts import Launcher, RunEnded
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.folder import StudyFolder, find_study, new_study
+from fgvc_cli.experiments.launching import LaunchRequest
 from fgvc_cli.experiments.planning import resolve_combinations
-from fgvc_cli.experiments.scheduler import Eta, Resources, SweepResult, run_study
+from fgvc_cli.experiments.scheduler import Eta, RunOptions, SweepResult, run_study
 from fgvc_cli.experiments.study import Study
 from fgvc_cli.experiments.sweep import Sweep
-from fgvc_cli.experiments.worker import Failed
-from fgvc_cli.experiments.worker_pool import WorkerPool
 from fgvc_cli.registry import get_registry
 from fgvc_cli.training.state import Interrupted
 
@@ -55,7 +55,7 @@ class Recorder:
     def planned(self, done, total):
         self.planned_runs = (done, total)
 
-    def started(self, run, event): ...
+    def started(self, run, epochs, done): ...
 
     def progressed(self, active, left):
         self.fractions += [progress.fraction for progress in active.values()]
@@ -70,8 +70,10 @@ class Recorder:
         self.failures[run.name] = reason
 
 
-def train(folder: StudyFolder, study: Study, recorder: Recorder, jobs: int = 1, retry_failed: bool = False):
-    return run_study(folder, study, Resources(jobs), get_registry(), recorder, retry_failed)
+def train(folder: StudyFolder, study: Study, recorder: Recorder, jobs: int = 1, retry_failed: bool = False, by=None):
+    registry = get_registry()
+    launcher = by or LaunchRequest(jobs=jobs).connect("cpu", registry)
+    return run_study(folder, study, launcher, registry, recorder, RunOptions(), retry_failed)
 
 
 @pytest.fixture
@@ -123,29 +125,34 @@ def test_a_killed_worker_fails_its_run_which_is_retried_on_request(cached, tiny,
     assert folder.failures() == {}
 
 
-class FullDiskPool(WorkerPool):
-    """A pool whose runs fail for lack of disk space."""
+class Fake(Launcher):
+    """A launcher whose runs end at once, as a function of their name says."""
 
-    started: tuple[str, ...] = ()
+    capacity = 2
 
-    def start(self, name, task, slot):
-        self.started = (name,)
+    def __init__(self, end):
+        self.end, self.names = end, []
 
-    @property
-    def busy(self):
-        return False
+    def start(self, study):
+        assert study.check() == ""
 
-    def events(self, seconds):
-        names, self.started = self.started, ()
-        return ((name, Failed("No space left to write model.safetensors")) for name in names)
+    def submit(self, runs):
+        self.names += [run.name for run in runs]
+
+    def ended(self, seconds):
+        names, self.names = self.names, []
+        return [RunEnded(name, self.end(name)) for name in names]
+
+    def cancel(self, names): ...
+
+    def close(self): ...
 
 
-def test_a_full_disk_stops_the_study_and_fails_no_run(tiny, folder_of, monkeypatch):
-    monkeypatch.setattr("fgvc_cli.experiments.scheduler.WorkerPool", FullDiskPool)
+def test_a_full_disk_stops_the_study_and_fails_no_run(tiny, folder_of):
     study = tiny(THREE_CELLS)
     folder = folder_of(study, "a study")
     with pytest.raises(FgvcError, match=r"No space left .*`resume=.*a study`"):
-        train(folder, study, Recorder())
+        train(folder, study, Recorder(), by=Fake(lambda _: "No space left to write model.safetensors"))
     assert folder.failures() == {} and folder.state(PIM) == "waiting"
 
 
@@ -162,19 +169,7 @@ def test_without_a_finished_run_the_first_reason_is_told(tiny, folder_of, monkey
     monkeypatch.setattr("fgvc_cli.experiments.sweep.run_study", lambda *_: result)
     sweep = Sweep(study, resolve_combinations(study, get_registry()), get_registry())
     with pytest.raises(FgvcError, match=f"{LINEAR}: no memory"):
-        sweep.train(folder_of(study), Recorder())
-
-
-def test_runs_share_the_machine(monkeypatch):
-    monkeypatch.setattr("fgvc_cli.experiments.scheduler.usable_cores", lambda: 8)
-    assert Resources(1).share(0) == (None, {}) and Resources(3).share(2) == (2, {})
-    assert Resources(20).share(0) == (1, {})
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
-    gpus = [Resources(3, "cuda").share(slot) for slot in range(3)]
-    assert gpus == [(None, {"CUDA_VISIBLE_DEVICES": gpu}) for gpu in ("3", "GPU-abc", "3")]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert [Resources(2, "cuda").share(slot)[1]["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["0", "1"]
+        sweep.train(folder_of(study), Fake(str), Recorder(), RunOptions())
 
 
 def test_a_damaged_list_of_failures_is_named(tiny, folder_of):

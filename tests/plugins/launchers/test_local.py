@@ -1,4 +1,4 @@
-"""The process that the workers of a study are forked from."""
+"""The launcher of this machine: how runs share it, and the process that they are forked from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,33 @@ from pathlib import Path
 
 import pytest
 
+from fgvc_launchers.local import LocalLauncher
+
+
+def test_runs_share_the_machine(monkeypatch):
+    monkeypatch.setattr("fgvc_launchers.local.usable_cores", lambda: 8)
+
+    def share(slot, jobs, device="cpu"):
+        return LocalLauncher(None, jobs, device).share(slot)
+
+    assert share(0, 1) == (None, {}) and share(2, 3) == (2, {}) and share(0, 20) == (1, {})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
+    gpus = [share(slot, 3, "cuda") for slot in range(3)]
+    assert gpus == [(None, {"CUDA_VISIBLE_DEVICES": gpu}) for gpu in ("3", "GPU-abc", "3")]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [share(slot, 2, "cuda")[1]["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["0", "1"]
+
+
 PROGRAM = """
 import signal
-from fgvc_cli.experiments.worker_pool import WorkerPool
+from fgvc_launchers.children import child_context
 signal.signal(signal.SIGINT, lambda *_: None)
-with WorkerPool(1, ["slow_module"]) as pool:
-    print("started", flush=True)
-    pool._context.Process(target=print, args=("worker",)).start()
+context = child_context(["slow_module"])
+print("started", flush=True)
+child = context.Process(target=print, args=("worker",))
+child.start()
+child.join()
 """
 
 
