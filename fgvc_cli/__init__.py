@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from fgvc_cli.evaluation.export import Export, export
     from fgvc_cli.report.audit import audit
     from fgvc_cli.runs.folder import Run
+    from fgvc_cli.serving.server import serve
     from fgvc_cli.training.callbacks import Callback
 
 _API = {
@@ -78,6 +79,7 @@ _API = {
     "Export": "fgvc_cli.evaluation.export",
     "export": "fgvc_cli.evaluation.export",
     "Run": "fgvc_cli.runs.folder",
+    "serve": "fgvc_cli.serving.server",
 }
 """Module of each name that is imported on first use."""
 
@@ -116,6 +118,7 @@ __all__ = [
     "hookimpl",
     "load",
     "option",
+    "serve",
     "train",
 ]
 

@@ -36,7 +36,8 @@ class Chromium:
 
     Attributes:
         trouble: what went wrong in the page or would have left it since `open`: messages of the console, errors,
-            violations of its policy, and requests for anything but the page itself and what is written in it.
+            violations of its policy, and requests for anything but the page itself, what is written in it and, if it
+            comes from a server, what comes from there.
 
     Args:
         program: to run.
@@ -66,6 +67,7 @@ class Chromium:
         self._commands, self._answers = commands, answers
         self._unread, self._number, self._events = b"", 0, list[dict[str, Any]]()
         self._session: str | None = None
+        self._own: tuple[str, ...] = ("data:",)
         self.trouble: list[str] = []
         target = self("Target.createTarget", url="about:blank")["targetId"]
         self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -86,11 +88,11 @@ class Chromium:
                 return dict(answer["result"])
             self._event(answer)
 
-    def open(self, file: Path, width: int = 1280, theme: str = "light", media: str = "") -> None:
+    def open(self, page: Path | str, width: int = 1280, theme: str = "light", media: str = "") -> None:
         """Show a page.
 
         Args:
-            file: of the page.
+            page: its file or its address.
             width: of the window, in CSS pixels; below 700 it is that of a phone.
             theme: "light" or "dark".
             media: "print", or nothing for the screen.
@@ -100,7 +102,9 @@ class Chromium:
         self("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=scale, mobile=phone)
         self("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": theme}])
         self._events, self.trouble = [], []
-        self("Page.navigate", url=file.absolute().as_uri())
+        url = page if isinstance(page, str) else page.absolute().as_uri()
+        self._own = ("data:", url, f"blob:{url}") if isinstance(page, str) else ("data:",)
+        self("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._event(self._read())
 
@@ -158,5 +162,5 @@ class Chromium:
             self.trouble.append(about["exceptionDetails"]["text"])
         elif event["method"] == "Network.requestWillBeSent":
             url = about["request"]["url"]
-            if not url.startswith("data:") and about.get("type") != "Document":
+            if not url.startswith(self._own) and about.get("type") != "Document":
                 self.trouble.append(f"request: {url}")

@@ -35,8 +35,9 @@ def test_the_wheel_lists_every_built_in_component(tmp_path):
             "fgvc_cli",
             *packages,
         }
-        templates = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fgvc_cli/report/templates").iterdir()}
-        assert templates and templates <= set(archive.namelist()), "what a report page is filled into"
+        for page in ("report", "serving"):
+            templates = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fgvc_cli" / page / "templates").iterdir()}
+            assert templates and templates <= set(archive.namelist()), page
         archive.extractall(tmp_path / "site")
     paths = [str(tmp_path / "site"), sysconfig.get_paths()["purelib"]]
     code = RUN.format(paths=paths)

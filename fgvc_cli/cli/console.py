@@ -10,12 +10,14 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fgvc_cli import progress as library_progress
+from fgvc_cli import settings
 from fgvc_cli.cli.lazy import as_options
 from fgvc_cli.formatting import SLOW, duration_text, pace_text, printable
 from fgvc_cli.launch import is_reporting
@@ -163,7 +165,9 @@ class _Handler(logging.Handler):
     """Prints log records: INFO as a note, anything above as a warning."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
+        """Print a record, with the traceback of its error under `--debug`."""
+        if record.exc_info and settings.current().debug:
+            sys.stderr.write("".join(traceback.format_exception(record.exc_info[1])))
         (note if record.levelno <= logging.INFO else warn)(record.getMessage())
 
 

@@ -119,6 +119,9 @@ COMMANDS = {
     "export": BuiltinCommand(
         "fgvc_cli.cli.export:export", "Export a run to ONNX or torch.export, and check the file.", CLASSIFIER
     ),
+    "serve": BuiltinCommand(
+        "fgvc_cli.cli.serve:serve", "Serve a run or an exported model over HTTP, with an upload page.", CLASSIFIER
+    ),
     "embed": BuiltinCommand(
         "fgvc_cli.cli.embed:embed", "Compute the embeddings of images and write them to a file.", CLASSIFIER
     ),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -33,6 +36,9 @@ would take gigabytes."""
 
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 """Accepted formats. Pillow supports more, and runs external programs for some of them."""
+
+IN_MEMORY = "an image in memory"
+"""Name of an image without a file."""
 
 JPEG_START = b"\xff\xd8\xff"
 TIFF_STARTS = (b"II*\0", b"MM\0*")
@@ -68,7 +74,7 @@ class ImageError(FgvcError):
         return f"{self.image}: {self.cause}"
 
 
-def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PILImage:
+def read_image(source: Path | bytes | np.ndarray, target_side: int | None = None) -> PILImage:
     """Read an image as 8-bit RGB, upright.
 
     Transparent pixels become white; of an animation the first frame is used. 16-bit values are scaled to 8 bits, as are
@@ -76,7 +82,7 @@ def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PIL
     minimum and maximum. NaN becomes black.
 
     Args:
-        source: a file, or a uint8 array H,W,3.
+        source: a file, the bytes of one, or a uint8 array H,W,3.
         target_side: short side in pixels that the caller will resize to, if not smaller. A JPEG is then decoded at
             1/2, 1/4 or 1/8 of its size if that is no smaller than this, which is much faster.
 
@@ -88,28 +94,51 @@ def read_image(source: Path | np.ndarray, target_side: int | None = None) -> PIL
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
+    with _errors_explained(source), _opened(source) as file:
+        return _upright_rgb(_decoded(source, file, target_side))
+
+
+def image_size(source: Path | bytes) -> tuple[int, int]:
+    """Return the width and height of an image by its header, before it is made upright; nothing is decoded.
+
+    Raises:
+        ImageError: it is no image, damaged, or too long; see `read_image`.
+    """
+    with _errors_explained(source), _opened(source) as file:
+        return _identified(source, file).size
+
+
+@contextmanager
+def _errors_explained(source: Path | bytes) -> Iterator[None]:
+    """Turn whatever a decoder raises into an `ImageError`, and keep its warnings to itself."""
     try:
-        _check_regular(source)
-        with source.open("rb") as file, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata of a readable image, and sizes, which are checked here
-            return _upright_rgb(_decoded(source, file, target_side))
+            yield
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on damaged files
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             raise FgvcError("too many open files; raise the limit (`ulimit -n 4096`)") from error
-        raise ImageError(source, _cause(source, error)) from error
+        raise ImageError(_named(source), _cause(source, error)) from error
 
 
-def _check_regular(path: Path) -> None:
-    """Refuse a named pipe, for which opening would wait forever, and a device, which may never end."""
-    mode = path.stat().st_mode
+def _opened(source: Path | bytes) -> BinaryIO:
+    """Open a file, unless it is a named pipe, for which that would wait forever, or a device, which may never end."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    mode = source.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder fails
-        raise ImageError(path, "a pipe or a device, not an image")
+        raise ImageError(source, "a pipe or a device, not an image")
+    return source.open("rb")
 
 
-def _decoded(path: Path, file: BinaryIO, target_side: int | None) -> PILImage:
-    """Open and decode an image, the first frame only."""
+def _named(source: Path | bytes) -> Path | str:
+    return IN_MEMORY if isinstance(source, bytes) else source
+
+
+def _identified(source: Path | bytes, file: BinaryIO) -> PILImage:
+    """Find out the format and the size of an image, without decoding it."""
     start = file.read(12)
     file.seek(0)
     if start.startswith(JPEG_START):
@@ -117,17 +146,24 @@ def _decoded(path: Path, file: BinaryIO, target_side: int | None) -> PILImage:
         image: PILImage = JpegImageFile(file)
     else:
         if start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS and not heif_is_supported():
-            raise ImageError(path, HEIF_MISSING)
+            raise ImageError(_named(source), HEIF_MISSING)
         image = Image.open(file, formats=_formats())
     width, height = image.size
     if max(width, height) > MAX_ELONGATION * min(width, height):
-        raise ImageError(path, f"{width}x{height} px is more than {MAX_ELONGATION} times as long as wide; crop it")
+        cause = f"{width}x{height} px is more than {MAX_ELONGATION} times as long as wide; crop it"
+        raise ImageError(_named(source), cause)
+    return image
+
+
+def _decoded(source: Path | bytes, file: BinaryIO, target_side: int | None) -> PILImage:
+    """Open and decode an image, the first frame only."""
+    image = _identified(source, file)
     if target_side is not None:
         image.draft(None, (target_side, target_side))
     if not image.info.get("progressive"):  # its decoder holds all coefficients at any size
         width, height = image.size
     if width * height > PIXEL_LIMIT:
-        raise ImageError(path, _too_large(f"{width}x{height} px"))
+        raise ImageError(_named(source), _too_large(f"{width}x{height} px"))
     image.load()
     return image
 
@@ -171,11 +207,11 @@ def _eight_bits(values: np.ndarray[Any, Any], sixteen: bool) -> np.ndarray[Any, 
 def _from_array(array: np.ndarray[Any, Any]) -> PILImage:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         shape = "x".join(map(str, array.shape))
-        raise ImageError("an image in memory", f"expected uint8 values H,W,3, found {array.dtype} {shape}")
+        raise ImageError(IN_MEMORY, f"expected uint8 values H,W,3, found {array.dtype} {shape}")
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _cause(path: Path, error: Exception) -> str:
+def _cause(source: Path | bytes, error: Exception) -> str:
     """Return in one line why an image could not be read."""
     if isinstance(error, FileNotFoundError):
         return "file not found"
@@ -183,10 +219,10 @@ def _cause(path: Path, error: Exception) -> str:
         return "a folder, not an image"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
-    if path.stat().st_size == 0:
+    if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
-        if kind := _tiff_kind(path):
+        if kind := _tiff_kind(source):
             return f"a TIFF of {kind}; gray, RGB and RGBA of 8 bits and gray of 16 or 32 bits can be read: convert it"
         return f"not an image in a supported format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
@@ -198,10 +234,10 @@ def _too_large(size: str) -> str:
     return f"{size} is more than {PIXEL_LIMIT / 1e6:.0f} million pixels; make the image smaller"
 
 
-def _tiff_kind(path: Path) -> str:
+def _tiff_kind(source: Path | bytes) -> str:
     """Return the number and type of the bands of a TIFF file, such as "5 bands of 16-bit integers"; "" for others."""
     try:
-        with path.open("rb") as file:
+        with _opened(source) as file:
             header = file.read(8)
             if not header.startswith(TIFF_STARTS):
                 return ""

@@ -289,15 +289,15 @@ def _description(ready: ReadyClassifier) -> dict[str, Any]:
     """Return what the file says of itself."""
     document = read_metadata(ready.model_file)
     components = {kind: document["components"][kind] for kind in ("backbone", "head")}
-    license = _license(ready.classifier, document)
+    license = weights_license(ready.classifier, document)
     recorded = {name: document[name] for name in RECORDED if name in document}
     if calibration := recorded.get("calibration"):
         recorded["calibration"] = {**calibration, "dataset": {**calibration.get("dataset", {}), "data": None}}
     return {**recorded, "components": components, **({"license": license} if license else {})}
 
 
-def _license(classifier: Classifier, document: Mapping[str, Any]) -> str:
-    """Return the license of the published weights that the run started from; "" if unknown."""
+def weights_license(classifier: Classifier, document: Mapping[str, Any]) -> str:
+    """Return the license of the published weights that the run of a document started from; "" if unknown."""
     weights = classifier.backbone.pretrained()
     return weights.license if weights is not None and weights.name in document.get("weights", "") else ""
 

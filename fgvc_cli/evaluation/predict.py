@@ -28,7 +28,7 @@ class Prediction:
     """The prediction for an image.
 
     Attributes:
-        image: its file, or "image N" for an array.
+        image: its file, or "image N" for one in memory.
         classes: the top-k classes with probabilities, in descending order.
         sure: the lowest class or group that the classifier is sure of; None if that was not requested.
         answer: the most probable class, or "unknown"; None if the run is not calibrated. With a calibration, all
@@ -63,7 +63,7 @@ class Predictions:
 
     Attributes:
         ready: the classifier.
-        images: files, or uint8 arrays H,W,3.
+        images: files, the bytes of files, or uint8 arrays H,W,3.
         top_k: number of classes per image; capped at the number of classes.
         names: names the class or group that the classifier is sure of; None: not requested.
         sets: whether to give prediction sets, if the calibration has them.
@@ -71,7 +71,7 @@ class Predictions:
     """
 
     ready: ReadyClassifier
-    images: Sequence[Path | np.ndarray]
+    images: Sequence[Path | bytes | np.ndarray]
     top_k: int = 5
     failures: dict[str, str] = field(default_factory=dict)
     names: SureNames | None = None
@@ -79,8 +79,9 @@ class Predictions:
 
     def __iter__(self) -> Iterator[list[Prediction]]:
         """Yield the predictions batch by batch, in the order of the images; images that cannot be read are skipped."""
-        names = [f"image {i}" if isinstance(image, np.ndarray) else str(image) for i, image in enumerate(self.images)]
-        loader = self.ready.loader(Split("images", self.images, [0] * len(names), names))
+        names = [str(image) if isinstance(image, Path) else f"image {i}" for i, image in enumerate(self.images)]
+        images: Sequence[Any] = self.images
+        loader = self.ready.loader(Split("images", images, [0] * len(names), names))
         self.ready.classifier.eval()
         for batch in loader:
             # Inference mode must not leak to the caller, so it is confined to `_best`.

@@ -32,10 +32,10 @@ SAMPLES = "samples"
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image to explain: a unique name, a file or a uint8 array H,W,3, and its true class, if known."""
+    """An image to explain: a unique name, a file, its bytes or a uint8 array H,W,3, and its true class, if known."""
 
     name: str
-    source: Path | np.ndarray
+    source: Path | bytes | np.ndarray
     true_class: str | None = None
 
 
@@ -277,7 +277,8 @@ class ImageExplanations:
     def _batches(self) -> Iterator[tuple[list[int], list[Tensor]]]:
         """Yield the positions of images that every run could read, and their pixels for each run."""
         names = [image.name for image in self.images]
-        split = Split("images", [image.source for image in self.images], [0] * len(names), names)
+        sources: list[Any] = [image.source for image in self.images]
+        split = Split("images", sources, [0] * len(names), names)
         loaders = [ready.loader(split) for ready in self.runs]
         streams = [iter(loader) for loader in loaders]
         waiting: list[ImageBatch | None] = [None] * len(loaders)

@@ -66,8 +66,8 @@ class Photograph:
         return ""
 
 
-def open_photograph(source: Path | np.ndarray, longest_side: int = LONGEST_SIDE) -> Photograph:
-    """Read a photograph (a file, or a uint8 array H,W,3) for drawing; a longer long side is reduced to `longest_side`.
+def open_photograph(source: Path | bytes | np.ndarray, longest_side: int = LONGEST_SIDE) -> Photograph:
+    """Read a photograph, as `read_image` does, for drawing; a longer long side is reduced to `longest_side`.
 
     Raises:
         ImageError: it cannot be read.

@@ -48,6 +48,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "audit": ("--data", "{photos}", "--backbone", "timm/test_resnet", "--weights", "none", "--image-size", "32"),
     "calibrate": ("{runs}/linear",),
     "export": ("{runs}/linear", "--out", "linear.onnx"),
+    "serve": ("{runs}/linear", "--port", "0"),
     "report": ("{runs}/linear",),
     "show": ("head", "pim"),
     "new-plugin": ("mine", "--kind", "head"),

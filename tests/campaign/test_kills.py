@@ -160,7 +160,7 @@ CASES = {
     ),
 }  # fmt: skip
 
-READ_ONLY = {"list-plugins", "show", "check-plugin"}
+READ_ONLY = {"list-plugins", "show", "check-plugin", "serve"}
 """Commands that write nothing of their own."""
 
 

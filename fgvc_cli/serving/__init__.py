@@ -1,0 +1,1 @@
+"""Serve a classifier over HTTP: answers, their limits, the application and the server."""
