@@ -158,6 +158,7 @@ def _identified(source: Path | bytes, file: BinaryIO) -> PILImage:
 def _decoded(source: Path | bytes, file: BinaryIO, target_side: int | None) -> PILImage:
     """Open and decode an image, the first frame only."""
     image = _identified(source, file)
+    width, height = image.size
     if target_side is not None:
         image.draft(None, (target_side, target_side))
     if not image.info.get("progressive"):  # its decoder holds all coefficients at any size

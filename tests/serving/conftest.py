@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Six photographs: JPEGs so large that they are decoded at a reduced size, one of them rotated by EXIF, and PNGs."""
+    """Two PNGs and four JPEGs so large that they are decoded at a reduced size, one of them rotated by EXIF."""
     folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     files = []
     for number in range(6):

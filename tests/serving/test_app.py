@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+FORM = "multipart/form-data"
 NOT_AN_IMAGE = {"image": ("notes.txt", b"hello")}
 DAMAGED = {"image": ("a.png", b"\x89PNG\r\n\x1a\n" + 40 * b"\0")}
 
@@ -86,8 +87,8 @@ def test_what_there_is_to_know(client):
     [
         ("/predict", {}, 415, "content type missing"),
         ("/predict", {"data": {"image": "a"}}, 415, "urlencoded"),
-        ("/predict", {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
-        ("/predict", {"content": b"--a--\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=a"}}, 422, "no image"),
+        ("/predict", {"content": b"x", "headers": {"Content-Type": FORM}}, 400, "boundary"),
+        ("/predict", {"content": b"--a--\r\n", "headers": {"Content-Type": f"{FORM}; boundary=a"}}, 422, "no image"),
         ("/predict", {"files": {"image": (None, b"text")}}, 422, "no file"),
         ("/predict", {"files": NOT_AN_IMAGE}, 422, "notes.txt: not an image"),
         ("/predict", {"files": DAMAGED}, 422, "a.png: "),
