@@ -21,6 +21,15 @@ WAITING = {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_selec
 NUMBERS = itertools.count()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `gpu` where there is no CUDA device."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path_factory.getbasetemp() / f"fgvc{next(NUMBERS)}"  # `mktemp` lists the folders of all tests before

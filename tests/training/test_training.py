@@ -339,9 +339,27 @@ def test_a_run_is_replaced_only_with_force_and_other_folders_never(train, tmp_pa
 
 
 @pytest.mark.gpu
-def test_a_training_on_a_gpu_is_interrupted_resumed_and_finished(train, resume, interrupt_at, tmp_path):
+@pytest.mark.parametrize("settings", [{"head": "linear"}, PIM, {"head": "cmal", "optimizer": "sam"}], ids=str)
+def test_a_run_on_a_gpu_resumes_as_exactly_as_it_repeats(settings, train, resume, interrupt_at, tmp_path):
+    """Kernels that add in any order make two whole runs differ; an interruption must add nothing to that."""
     with pytest.raises(Interrupted):
-        train(tmp_path / "run", interrupt_at(9), device="cuda", **PIM)
-    run = resume(tmp_path / "run")
-    assert run.summary.device == torch.cuda.get_device_name() and run.summary.epochs == 2
-    assert load(run.path, "cuda").device.type == "cuda"
+        train(tmp_path / "run", interrupt_at(9), device="cuda", **settings)
+    resumed = resume(tmp_path / "run")
+    whole, again = (train(tmp_path / name, device="cuda", **settings).run for name in ("whole", "again"))
+    assert resumed.summary.device == torch.cuda.get_device_name() and resumed.summary.epochs == 2
+    assert load(resumed.path, "cuda").device.type == "cuda"
+    repeated, difference = state_difference(again, whole), state_difference(resumed, whole)
+    assert difference <= max(10 * repeated, 1e-4)
+
+
+def state_difference(run: Run, other: Run) -> float:
+    """Return the largest difference between tensors of two states, relative to the tensor's largest value."""
+    ours, theirs = (load_file(r.path / "last/state.safetensors") for r in (run, other))
+    assert ours.keys() == theirs.keys()
+    found = [0.0]
+    for name, one in ours.items():
+        if not one.is_floating_point():
+            assert torch.equal(one, theirs[name]), name
+        elif one.numel():
+            found.append(float((one - theirs[name]).abs().max() / theirs[name].abs().max().clamp_min(1e-3)))
+    return max(found)
