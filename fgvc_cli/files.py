@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import errno
+import functools
 import json
 import os
 import re
@@ -179,6 +180,9 @@ def read_as(path: Path, parse: Callable[[dict[str, Any]], Parsed], remedy: str) 
         raise FgvcError(f"{path} is damaged: {error}. {remedy}") from error
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 def mismatch(value: Any, hint: Any, at: str = "") -> str:
     """Return where a value of JSON types differs from a type, as ".train.loss"; "" if it fits.
 
@@ -202,7 +206,7 @@ def mismatch(value: Any, hint: Any, at: str = "") -> str:
     if is_text or not isinstance(value, plain) or (isinstance(value, bool) and plain is int):
         return at or "."
     if dataclasses.is_dataclass(value):
-        hints = typing.get_type_hints(type(value))
+        hints = _hints(type(value))
         fields = (mismatch(getattr(value, f.name), hints[f.name], f"{at}.{f.name}") for f in dataclasses.fields(value))
         return next(filter(None, fields), "")
     if isinstance(value, Mapping) and len(arguments) == 2:

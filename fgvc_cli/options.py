@@ -10,6 +10,7 @@ The same setting is `--set head.width=4096` on the command line and `width = 409
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import tomllib
 import types
@@ -68,8 +69,16 @@ def option(default: Any, help: str, *, minimum: float | None = None, maximum: fl
 
 def describe(options: type) -> list[OptionInfo]:
     """Describe the options of an options dataclass, in the order of definition."""
-    hints = typing.get_type_hints(options)
-    return [
+    return list(_described(options))
+
+
+_hints = functools.cache(typing.get_type_hints)
+
+
+@functools.cache
+def _described(options: type) -> tuple[OptionInfo, ...]:
+    hints = _hints(options)
+    return tuple(
         OptionInfo(
             field.name,
             type_text(hints[field.name]),
@@ -80,7 +89,7 @@ def describe(options: type) -> list[OptionInfo]:
             field.metadata.get("maximum"),
         )
         for field in dataclasses.fields(options)
-    ]
+    )
 
 
 def option_names(options: type) -> list[str]:
@@ -99,8 +108,7 @@ def build(options: type[T], values: Mapping[str, Any], where: str) -> T:
     Raises:
         UsageError: an option does not exist, or a value has the wrong type or is out of bounds.
     """
-    infos = {info.name: info for info in describe(options)}
-    hints = typing.get_type_hints(options)
+    infos, hints = {info.name: info for info in _described(options)}, _hints(options)
     converted = {}
     for name, value in values.items():
         if name not in infos:

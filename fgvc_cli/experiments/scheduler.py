@@ -27,6 +27,8 @@ POLL_SECONDS = 0.25
 """Longest wait for a run to end before signals are checked."""
 READS_PER_SECOND = 50
 """Claims read per second, at most: they may be on a network file system."""
+EVERY_RUN = ("fgvc_cli.experiments.worker", "matplotlib.backends.backend_agg", "matplotlib.figure", "sklearn.metrics")
+"""Modules that every run imports; the last three, for its figures and metrics, take 2 s of CPU time."""
 MIN_FRACTION = 0.02
 """Fraction of a run after which its own speed is used to estimate the remaining time."""
 
@@ -332,10 +334,10 @@ class _Scheduler:
 
 
 def _modules(study: Study, registry: Registry) -> Sequence[str]:
-    """Return the modules to import once for all runs: this package's and those of built-in components.
+    """Return the modules to import once for all runs: what every run imports, and those of built-in components.
 
     Those of other plugins are imported by each run alone, since an import may have side effects.
     """
     found = {registry.find(kind, name) for each in study.combinations for kind, name in each.components.items()}
     targets = {component.spec.target.partition(":")[0] for component in found if component.builtin}
-    return ["fgvc_cli.experiments.worker", *sorted(targets)]
+    return [*EVERY_RUN, *sorted(targets)]

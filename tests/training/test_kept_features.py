@@ -63,7 +63,7 @@ class HalfMaps(Callback):
         ("linear", "adamw", {"sampling": "class"}),
         ("pim", "sam", {}),
         ("cmal", "sgd", {}),
-        ("cmal", "sam", {}),
+        pytest.param("cmal", "sam", {}, marks=pytest.mark.slow),
     ],
 )
 def test_it_is_training_with_the_frozen_backbone(train, tmp_path, monkeypatch, head, optimizer, more):

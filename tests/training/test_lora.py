@@ -83,7 +83,7 @@ def test_layers_whose_weights_are_used_without_a_call_have_no_adapter(made) -> N
     [
         {"head": "linear", "optimizer": "sam", "ema": 0.9},
         {"head": "pim", "optimizer": "adamw", "grad_accum_steps": 2},
-        {"head": "cmal"},
+        pytest.param({"head": "cmal"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_with_adapters_resumes_and_saves_an_ordinary_model(

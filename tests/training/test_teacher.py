@@ -131,7 +131,7 @@ def taught(train, tmp_path_factory):
     [
         {"head": "linear", "optimizer": "sam", "grad_accum_steps": 2, "teacher_temperature": 4.0},
         {"head": "pim", "teacher_temperature": 2.0, "augment": {"mixup": 0.2}},
-        {"head": "cmal", "label_smoothing": 0.1},
+        pytest.param({"head": "cmal", "label_smoothing": 0.1}, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_with_a_teacher_resumes_bit_for_bit(

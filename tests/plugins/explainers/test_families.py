@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fgvc_explainers.recording import record
 
-QUICK = {"hiera": "hiera_tiny_224", "pit": "pit_ti_224"}
-"""A network with its tokens in another order, and one with its maps in tuples."""
+QUICK = {"pit": "pit_ti_224"}
+"""A network with its maps in tuples; one with its tokens in another order is in `test_finer_and_eigen_cam`."""
 
 SLOW = {
     "beit": "beit_base_patch16_224",
@@ -49,6 +49,7 @@ SLOW = {
     "ghostnet": "ghostnet_050",
     "hardcorenas": "hardcorenas_a",
     "hgnet": "hgnetv2_b0",
+    "hiera": "hiera_tiny_224",
     "hieradet_sam2": "sam2_hiera_tiny",
     "hrnet": "hrnet_w18_small",
     "iformer": "iformer_t",

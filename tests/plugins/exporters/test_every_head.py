@@ -18,6 +18,7 @@ from fgvc_cli.testing.tiny import CLASSES, TinyConvolutional
 from fgvc_exporters.onnx_file import OnnxExporter
 from fgvc_exporters.options import OnnxOptions
 
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 HEADS = [component.name for component in get_registry().components("head") if component.builtin]
@@ -47,8 +48,9 @@ def test_head(name, tmp_path):
         TinyConvolutional(), lambda info: head.make(backbone=info, classes=CLASSES, options=options)
     )
     network, size = Scores(spread_scores(classifier)).eval(), TinyConvolutional().info.image_size
-    exporter = OnnxExporter(OnnxOptions())
+    exporter = OnnxExporter(OnnxOptions(opset=20))
     exporter.export(ExportJob(network, blobs(2, size), False, tmp_path / "m.onnx", "fp32", {}))
+    assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == 20
     exported = exporter.open(tmp_path / "m.onnx")
     for count in (1, 5):
         images = blobs(count, size)
