@@ -59,7 +59,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics_and_has_no_state(train, 
     assert len(averages) == len(parameters)
 
 
-@pytest.mark.parametrize("head", ["linear", "pim", "cmal"])
+@pytest.mark.parametrize("head", ["linear", "pim", pytest.param("cmal", marks=pytest.mark.slow)])
 def test_stages_are_frozen_and_unfrozen_deepest_first(train, tmp_path, head):
     kept = Kept()
     options = {"freeze": 3, "freeze_epochs": 1, "unfreeze_epochs": 1, "epochs": 5, "batch_size": 8}
@@ -69,7 +69,8 @@ def test_stages_are_frozen_and_unfrozen_deepest_first(train, tmp_path, head):
 
 
 @pytest.mark.parametrize(
-    ("head", "optimizer", "batch"), [("linear", "adamw", 7), ("pim", "sam", 3), pytest.param("cmal", "sgd", 9, marks=pytest.mark.slow)]
+    ("head", "optimizer", "batch"),
+    [("linear", "adamw", 7), ("pim", "sam", 3), pytest.param("cmal", "sgd", 9, marks=pytest.mark.slow)],
 )
 def test_a_run_resumes_bit_for_bit_before_at_and_after_unfreezing(
     train, resume, interrupt_at, assert_same, tmp_path, head, optimizer, batch
