@@ -150,6 +150,16 @@ def sweep(
         int | None, option(COMBINED, "Number of seeds per combination.", default="1", min=1, max=1000)
     ] = None,
     seed: Annotated[int | None, option(COMBINED, "First seed.", default="by recipe", min=0, max=MAX_SEED)] = None,
+    folds: Annotated[
+        int | None,
+        option(
+            COMBINED,
+            "Folds of a cross-validation, a run for each.",
+            default=False,
+            min=2,
+            max=1000,
+        ),
+    ] = None,
     config: Annotated[
         Path | None, option(COMBINED, "Study file; component names select among its combinations.")
     ] = None,
@@ -252,7 +262,8 @@ def sweep(
             },
         }
         names = {"backbone": backbone or [], "head": head or [], "optimizer": optimizer or []}
-        planned = new_sweep(SweepRequest(names, options, settings, recipe, seeds, seed, config, study), registry, out)
+        request = SweepRequest(names, options, settings, recipe, seeds, seed, config, study, folds)
+        planned = new_sweep(request, registry, out)
     for line in planned.changed_settings():
         console.warn(line)
     if dry_run:
@@ -264,8 +275,9 @@ def sweep(
     folder = planned.prepare_folder(out)
     combinations, numbers = len(planned.study.combinations), planned.study.seeds
     console.note(
-        f"runs       {combinations * len(numbers)}: {counted(combinations, 'combination')}, "
-        f"seed{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}; study folder {folder.path}"
+        f"runs       {len(planned.study.runs())}: {counted(combinations, 'combination')}, "
+        f"seed{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}"
+        f"{f', {planned.study.folds} folds' if planned.study.folds else ''}; study folder {folder.path}"
     )
     again = f"fgvc sweep --resume {quoted(str(folder.path))}"
     try:

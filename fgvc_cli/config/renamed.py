@@ -33,6 +33,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "progressive_size": 0,
         "class_weights": "none",
         "logit_adjustment": 0.0,
+        "group_by": "none",
+        "folds": 0,
     },
     "folder": {"classes": "first"},
 }

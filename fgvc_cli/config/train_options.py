@@ -159,6 +159,13 @@ class TrainOptions:
     train_on: Literal["train", "train+val"] = option(
         "train", "images to train on; train+val holds nothing out and keeps the last epoch"
     )
+    folds: int = option(
+        0,
+        "number of folds that the images, but for those of test, are divided into for cross-validation; 0: none",
+        minimum=0,
+        maximum=1000,
+    )
+    fold: int = option(0, "with folds: the one to validate on, from 1; 0: without folds", minimum=0, maximum=1000)
     exclude: str | None = option(
         None, "CSV file of images to leave out of every split, such as that of `fgvc audit`; none: use all"
     )
@@ -182,6 +189,7 @@ class TrainOptions:
     workers: int = option(
         -1, "data-loading processes; -1: by device, 0: load in the main process", minimum=-1, maximum=512
     )
+    score_test: bool = option(True, "score the test split at the end of training")
     strict_data: bool = option(False, "stop at the first unreadable image")
 
     @property
@@ -194,6 +202,13 @@ class TrainOptions:
         several = [f"{name}={getattr(self, name)}" for name, off in balancing.items() if getattr(self, name) != off]
         if len(several) > 1:
             raise ValueError(f"{' and '.join(several)} correct the same differences in class size; set one of them")
+        if self.folds == 1 or not bool(self.folds) <= self.fold <= self.folds:
+            raise ValueError(
+                f"folds={self.folds} and fold={self.fold}: set two folds or more, and the fold to validate on, from 1; "
+                "a study (`fgvc sweep`) trains all of them with `folds`"
+            )
+        if self.folds and self.train_on == "train+val":
+            raise ValueError(f"folds={self.folds} needs train_on=train, because a fold is held out")
         if self.average_epochs and self.patience:
             raise ValueError(
                 f"average_epochs={self.average_epochs} needs patience=0: which epochs are the last is not known when "

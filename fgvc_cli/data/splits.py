@@ -13,7 +13,7 @@ import numpy as np
 
 from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import Dataset, Split
-from fgvc_cli.data.drawing import held_out_by_name, held_out_by_position
+from fgvc_cli.data.drawing import NEVER, held_out_by_name, held_out_by_position, parts_of
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.formatting import counted, percent
 
@@ -144,7 +144,8 @@ def training_splits(dataset: Dataset, options: TrainOptions) -> TrainingSplits:
             `val_by`: "position" is stratified by class as closely as whole images allow, and depends on all images;
             "name" draws for each image independently, so that images stay in their split when others are added or
             removed. Both leave every class a training image. With `train_on` "train+val", both splits are trained on
-            and nothing is held out, the usual protocol for small datasets.
+            and nothing is held out, the usual protocol for small datasets. With `folds`, all images but those of "test"
+            are divided into that many folds, stratified by class, and `fold` is held out.
 
     Raises:
         FgvcError: the dataset has no training split or fewer than two classes, a class has no training image, or no
@@ -157,11 +158,13 @@ def training_splits(dataset: Dataset, options: TrainOptions) -> TrainingSplits:
         raise FgvcError(f"{dataset.name} has no split 'train'; its splits: {quoted_names(names) or 'none'}")
     train = dataset.split("train")
     test = dataset.split("test") if "test" in names else None
-    if train_on == "train+val" and "val" in names:
+    if (train_on == "train+val" or options.folds) and "val" in names:
         train = _concatenate(train, dataset.split("val"))
     _check_classes(dataset, train)
     if train_on == "train+val":
         return TrainingSplits(train, None, test)
+    if options.folds:
+        return _with_fold_held_out(train, test, options)
     if "val" in names:
         return TrainingSplits(train, dataset.split("val"), test)
     if not 0 < val_fraction < 1:
@@ -177,6 +180,27 @@ def training_splits(dataset: Dataset, options: TrainOptions) -> TrainingSplits:
     return TrainingSplits(
         subset(train, np.flatnonzero(~is_held_out), "train", rest),
         subset(train, np.flatnonzero(is_held_out), "val", f"split off from {of}"),
+        test,
+    )
+
+
+def _with_fold_held_out(whole: Split, test: Split | None, options: TrainOptions) -> TrainingSplits:
+    folds, fold = options.folds, options.fold
+    fold_of = parts_of(whole, [1 / folds] * folds, options.split_seed)
+    if not (fold_of == fold - 1).any():
+        what = "images" if whole.groups is None else "groups (`group_by`)"
+        raise FgvcError(f"Fold {fold} of {folds} has no images: there are too few {what} in classes; use fewer `folds`")
+    if (fold_of == NEVER).any():
+        never = int((fold_of == NEVER).sum())
+        logger.info(
+            f"{counted(never, 'image')} {'is' if never == 1 else 'are'} in no fold and always trained on, since their "
+            "classes would have no others"
+        )
+    grouped = "" if options.group_by is None else f", grouped by {options.group_by}"
+    how = f"fold {fold} of {folds} of {whole.name}, seed {options.split_seed}{grouped}"
+    return TrainingSplits(
+        subset(whole, np.flatnonzero(fold_of != fold - 1), "train", f"without {how}"),
+        subset(whole, np.flatnonzero(fold_of == fold - 1), "val", how),
         test,
     )
 

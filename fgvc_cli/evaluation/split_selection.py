@@ -119,9 +119,9 @@ def select_split(
     name = request.split or _default_split(request, dataset, config)
     split = _own_split(dataset, name, config) if request.is_own else find_split(dataset, name)
     if request.is_own:
-        _check_unchanged(run_folder, dataset, name, request.allow_changed_data)
+        _check_unchanged(run_folder, dataset, name, request.allow_changed_data, config)
     if request.exclude is not None:
-        split = _without(split, request.exclude, dataset)
+        split = _without(split, request.exclude, dataset, config)
     preferred = request.prefer_training or request.prefer_validation
     fallback_note = "" if request.split or preferred else _fallback_note(name, request.is_own)
     role: TrainingRole = _training_role(name, config) if request.is_own else ""
@@ -187,18 +187,20 @@ def _own_split(dataset: Dataset, name: str, config: RunConfig) -> Split:
     return made[name] if name in made else find_split(dataset, name, tuple(dict.fromkeys((*dataset.splits(), *own))))
 
 
-def _without(split: Split, exclude: Path, dataset: Dataset) -> Split:
-    """Leave images out of a split; a validation split that was held out has images of "train"."""
+def _without(split: Split, exclude: Path, dataset: Dataset, config: RunConfig) -> Split:
+    """Leave images out of a split; a validation split that was held out has images of "train", or of all folds."""
     excluding = Exclusion.read(exclude)
     given = dataset.dataset if isinstance(dataset, ExcludingDataset) else dataset
     whole = ExcludingDataset(given, excluding)
     source = split.name if split.name in dataset.splits() or "+" in split.name else "train"
+    if config.train.folds and source in ("train", "val"):
+        source = "train+val" if "val" in dataset.splits() else "train"
     for name in source.split("+"):
         whole.split(name)  # it names only images of the split
     return excluding.apply(split, excluding.of(source))
 
 
-def _check_unchanged(run_folder: Path, dataset: Dataset, name: str, allow: bool) -> None:
+def _check_unchanged(run_folder: Path, dataset: Dataset, name: str, allow: bool, config: RunConfig) -> None:
     """Refuse images other than those of the training, or warn of them if they are allowed.
 
     A split of its own is compared alone; images that were held out follow from all of train.
@@ -210,7 +212,8 @@ def _check_unchanged(run_folder: Path, dataset: Dataset, name: str, allow: bool)
     recorded = DataIdentity.recorded(read_metadata(file)) if file.is_file() else None
     if recorded is None:
         return
-    splits = [name] if name in dataset.splits() and name != "train" else ["train", "val"]
+    drawn = name == "train" or name not in dataset.splits() or (name == "val" and config.train.folds)
+    splits = ["train", "val"] if drawn else [name]
     changes = "; ".join(recorded.changes_to(DataIdentity.of(dataset, splits), splits))
     if not changes:
         return

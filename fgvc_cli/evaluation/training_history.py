@@ -70,7 +70,8 @@ def _training_data(
     source = str(config.data or dataset.name)
     if not train.epochs:
         return source, None
-    how = train.val_fraction, train.split_seed, train.val_by, train.train_on, train.exclude, train.group_by
+    drawn = train.val_fraction, train.split_seed, train.val_by, train.group_by, train.folds, train.fold
+    how = *drawn, train.train_on, train.exclude
     key = (dataset.component.distribution, dataset.name, repr(dataset.options), config.data, *how)
     if key not in opened:
         own = open_run_dataset(config)

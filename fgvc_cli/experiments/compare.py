@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fgvc_cli.config.run_config import read_config
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.compared_run import ComparedRun, read_run
 from fgvc_cli.experiments.comparison import Comparison, compare
@@ -76,17 +77,28 @@ def _add_study(study: StudyFolder, selection: RunSelection) -> list[Run]:
 
 
 def read_runs(runs: Sequence[Run], split: str | None, evaluate: Evaluate) -> Iterator[ComparedRun]:
-    """Read runs and evaluations on a split (default: "test", else "val"), evaluating runs that have none.
+    """Read runs and evaluations on a split, evaluating runs that have none.
+
+    The default is "test", else "val". Runs that did not score the test split, such as those of folds, use "val".
 
     Raises:
         FgvcError: a file is damaged.
     """
     for run in runs:
-        folders = [run.evaluation(name) for name in (SPLITS if split is None else (split,))]
+        wanted = "val" if split is None and _leaves_out_test(run) else split
+        folders = [run.evaluation(name) for name in (SPLITS if wanted is None else (wanted,))]
         complete = [folder for folder in folders if all((folder / name).is_file() for name in (SUMMARY, PREDICTIONS))]
         has_test = run.summary.test is not None
-        usable = [folder for folder in complete if split is not None or folder.name == "test" or not has_test]
-        yield read_run(run, usable[0] if usable else evaluate(run, split))
+        usable = [folder for folder in complete if wanted is not None or folder.name == "test" or not has_test]
+        yield read_run(run, usable[0] if usable else evaluate(run, wanted))
+
+
+def _leaves_out_test(run: Run) -> bool:
+    """Return whether a run was trained with `train.score_test=false`."""
+    try:
+        return read_config(run.config_file)[0].get("train", {}).get("score_test") is False
+    except FgvcError:  # reading the run will report it
+        return False
 
 
 def compare_selection(

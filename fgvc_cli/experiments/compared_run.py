@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -41,6 +42,7 @@ class ComparedRun:
         images_id: hash of the image keys and the class names; runs can be compared by image where it is equal.
         trained_on: identity of the training data; None if an older version of fgvc trained the run.
         dataset_record: what the summary records of the dataset, without its path.
+        fold, folds: fold that it is evaluated on, from 1, and their number; 0 without, or on other images.
     """
 
     run: Run
@@ -63,6 +65,8 @@ class ComparedRun:
     images_id: str
     trained_on: DataIdentity | None = None
     dataset_record: Mapping[str, Any] = field(default_factory=dict)
+    fold: int = 0
+    folds: int = 0
 
     @classmethod
     def of(
@@ -81,6 +85,8 @@ class ComparedRun:
         """
         training = run.summary if summary is None else summary
         components = training.components
+        train = config.get("train", {}) if evaluation.split == "val" else {}
+        fold, folds = train.get("fold", 0), train.get("folds", 0)
         of_training = _checked(
             run.summary_file,
             "restore it, or train again",
@@ -103,9 +109,14 @@ class ComparedRun:
             dataset=lambda: str(evaluation.dataset["name"]),
             data=lambda: str(evaluation.dataset["data"]),
             notes=lambda: list(evaluation.notes),
-            images_id=lambda: _images_id([*correct, *evaluation.failures], [row.name for row in evaluation.per_class]),
+            images_id=lambda: (
+                _folds_id(train)
+                if fold
+                else _images_id([*correct, *evaluation.failures], [row.name for row in evaluation.per_class])
+            ),
         )
-        return cls(run=run, config=config, evaluation=evaluation, correct=correct, **of_training, **of_evaluation)
+        facts: dict[str, Any] = {**of_training, **of_evaluation, "fold": fold, "folds": folds}
+        return cls(run=run, config=config, evaluation=evaluation, correct=correct, **facts)
 
     @cached_property
     def images_text(self) -> str:
@@ -167,6 +178,13 @@ def optimizer_title(components: Mapping[str, Any]) -> str:
             return NO_OPTIMIZER
     base = f" over {optimizer['base']['name']}" if "base" in optimizer else ""
     return f"{optimizer['name']}{base}"
+
+
+def _folds_id(train: Mapping[str, Any]) -> str:
+    """Return what the folds of a dataset follow from; the fold of a run is one of them."""
+    seed = train.get("val_seed", "none")
+    drawn_by = [train.get(name) for name in ("folds", "group_by", "exclude")]
+    return json.dumps([*drawn_by, train.get("seed") if seed == "none" else seed])
 
 
 def _images_id(keys: Iterable[str], classes: Iterable[str]) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.experiments.compared_run import NO_OPTIMIZER, ComparedRun
 from fgvc_cli.experiments.folder import FailedRun
-from fgvc_cli.experiments.statistics import Difference, compact_letters, differences
+from fgvc_cli.experiments.statistics import Difference, compact_letters, differences, fold_differences, fold_interval
 from fgvc_cli.scoring.results import EvaluationSummary
 from fgvc_cli.scoring.scores import LEVEL
 
@@ -23,7 +24,7 @@ COMPONENTS = ("backbone", "head", "optimizer")
 SHARED = ("dataset", "train", "augment")
 """Sections of settings that belong to none of a row's components."""
 IGNORED = {
-    "train": {"seed", "val_seed", "val_by", "device", "workers", "strict_data", "track", "cache"},
+    "train": {"seed", "val_seed", "val_by", "device", "workers", "strict_data", "track", "cache", "fold", "score_test"},
     "dataset": {"name", "data"},
 }
 """Settings that may differ within a row: seeds, and where and how images are read. The images are compared by key."""
@@ -31,15 +32,27 @@ IGNORED = {
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity over the runs of a row, one value per run."""
+    """A quantity over the runs of a row, one value per run; with `folds`, one per fold of that many."""
 
     values: tuple[float, ...]
+    folds: int = 0
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
         """Return the spread of values; None if one is unknown."""
         known = tuple(values)
         return None if None in known else cls(known)  # type: ignore[arg-type]
+
+    @classmethod
+    def over(cls, runs: Sequence[ComparedRun], value: Callable[[ComparedRun], float | None]) -> Spread | None:
+        """Return the spread of a value over runs, over folds if they have any: the mean over seeds of each fold."""
+        spread = cls.of(map(value, runs))
+        if spread is None or not runs[0].fold:
+            return spread
+        by_fold: dict[int, list[float]] = defaultdict(list)
+        for run, of_run in zip(runs, spread.values, strict=True):
+            by_fold[run.fold].append(of_run)
+        return cls(tuple(statistics.fmean(by_fold[fold]) for fold in sorted(by_fold)), runs[0].folds)
 
     @property
     def mean(self) -> float:
@@ -51,17 +64,23 @@ class Spread:
         """The sample standard deviation (divided by n - 1); None for one value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean over folds; None without folds, or with one."""
+        return fold_interval(self.values, self.folds) if self.folds and len(self.values) > 1 else None
+
     def as_json(self) -> dict[str, Any]:
-        """Return `mean`, `deviation` and `values`."""
-        return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
+        """Return `mean`, `deviation` and `values`, over folds with `low` and `high`."""
+        interval = {} if self.interval is None else dict(zip(("low", "high"), self.interval, strict=True))
+        return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values), **interval}
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs of the same components and settings, with one or several seeds.
+    """Runs of the same components and settings, with one or several seeds and, evaluated on their folds, folds.
 
     Attributes:
-        runs: by seed.
+        runs: by seed and fold.
         position: in the order in which the runs were given, from 0.
         settings: that all runs share, by dotted name.
         minutes, images_per_second: of training.
@@ -84,17 +103,23 @@ class Row:
     @classmethod
     def of(cls, runs: Iterable[ComparedRun], position: int = 0) -> Row:
         """Return the row of runs that differ in the seed alone."""
-        runs = tuple(sorted(runs, key=lambda run: run.seed))
+        runs = tuple(sorted(runs, key=lambda run: (run.seed, run.fold)))
         first = runs[0]
+        seeds = [run.seed for run in runs]
         return cls(
             runs, position, first.backbone, first.head, first.optimizer, _settings(first),
-            seeds=tuple(run.seed for run in runs),
-            top1=Spread(tuple(run.top1 for run in runs)),
-            macro_f1=Spread.of(run.evaluation.macro_f1 for run in runs),
-            minutes=Spread(tuple(run.minutes for run in runs)),
-            images_per_second=Spread.of(run.images_per_second for run in runs),
+            seeds=tuple(dict.fromkeys(seeds) if first.fold else seeds),
+            top1=cast(Spread, Spread.over(runs, lambda run: run.top1)),
+            macro_f1=Spread.over(runs, lambda run: run.evaluation.macro_f1),
+            minutes=cast(Spread, Spread.over(runs, lambda run: run.minutes)),
+            images_per_second=Spread.over(runs, lambda run: run.images_per_second),
             parameters=first.parameters,
         )  # fmt: skip
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds that its runs validated on and are evaluated on; empty without."""
+        return tuple(sorted({run.fold for run in self.runs} - {0}))
 
     @property
     def title(self) -> str:
@@ -127,9 +152,19 @@ class Row:
             **{name: None if spread is None else spread.as_json() for name, spread in spreads.items()},
             "parameters": dict(self.parameters),
             "letters": letters,
+            **({"folds": list(self.folds)} if self.folds else {}),
             **({"groups": groups} if groups else {}),
             **({} if self.severity is None else {"severity": self.severity.as_json()}),
         }
+
+
+def _mean_correct(row: Row) -> dict[str, float]:
+    """Return the fraction of a row's seeds that classify an image correctly, by key, over all folds."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for run in row.runs:
+        for key, right in run.correct.items():
+            found[key].append(right)
+    return {key: statistics.fmean(right) for key, right in found.items()}
 
 
 def rows_of(runs: Sequence[ComparedRun]) -> list[Row]:
@@ -224,6 +259,10 @@ class ComparisonTable:
     def of(cls, rows: Sequence[Row]) -> ComparisonTable:
         """Sort rows and test their differences on the images that all runs scored."""
         best_first = sorted(rows, key=lambda row: -row.top1.mean)
+        if best_first[0].folds:
+            by_fold = [dict(zip(row.folds, row.top1.values, strict=True)) for row in best_first]
+            found = fold_differences(by_fold, best_first[0].top1.folds, list(map(_mean_correct, best_first)))
+            return cls(tuple(best_first), tuple(found))
         keys = sorted(set.intersection(*(set(run.correct) for row in best_first for run in row.runs)))
         correct = [np.stack([run.correct_at(keys) for run in row.runs]) for row in best_first]
         return cls(tuple(best_first), tuple(differences(correct)))
@@ -232,6 +271,18 @@ class ComparisonTable:
     def evaluation(self) -> EvaluationSummary:
         """The evaluation of the first run; all have its dataset and split."""
         return self.rows[0].runs[0].evaluation
+
+    @property
+    def folds(self) -> int:
+        """The number of folds of a cross-validation whose folds the runs are evaluated on; 0: on the same images."""
+        return self.rows[0].top1.folds
+
+    @cached_property
+    def images(self) -> int:
+        """The number of images that the runs are evaluated on, in all folds."""
+        if not self.folds:
+            return self.evaluation.images
+        return max(len(_mean_correct(row)) for row in self.rows)
 
     @cached_property
     def letters(self) -> list[str]:
@@ -271,22 +322,28 @@ class ComparisonTable:
         notes += _data_notes(runs)
         if len(folders := sorted({run.data for run in runs})) > 1:
             notes.append(f"Images are matched by name between {' and '.join(folders)}.")
+        folds = set(range(1, self.folds + 1))
+        missing = [f"{row.title} ({', '.join(map(str, sorted(folds - set(row.folds))))})"
+                   for row in self.rows if folds - set(row.folds)]  # fmt: skip
+        if missing:
+            notes.append(f"Folds are missing: {'; '.join(missing)}.")
         if any(len(set(row.seeds)) < len(row.seeds) for row in self.rows):
             notes.append("Runs of one row have the same seed: their spread is not the spread over seeds.")
-        if len({len(row.runs) for row in self.rows}) > 1:
+        if len({len(row.seeds) for row in self.rows}) > 1:
             notes.append("The rows have different numbers of seeds.")
         return notes
 
     @property
     def standard_error(self) -> float:
         """Standard error of a top-1 of 50 % on this number of images, a fraction; that of any other top-1 is less."""
-        return float(0.5 / np.sqrt(max(1, self.evaluation.images)))
+        return float(0.5 / np.sqrt(max(1, self.images)))
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object of the table; docs/studies.md lists its keys."""
         titles = [row.title for row in self.rows]
         return {
             **{name: getattr(self.evaluation, name) for name in ("dataset", "split", "origin", "images", "classes")},
+            **({"folds": self.folds, "images": self.images} if self.folds else {}),
             "notes": self.notes,
             "level": LEVEL,
             "rows": [row.as_json(self.settings_of(i), self.letters[i]) for i, row in enumerate(self.rows)],
@@ -328,7 +385,7 @@ class Comparison:
         return {
             "format": FORMAT,
             "sections": [table.as_json() for table in self.tables],
-            "failed": [asdict(each) for each in self.failed],
+            "failed": [each.as_json() for each in self.failed],
             "unfinished": list(self.unfinished),
             "notes": list(self.notes),
         }

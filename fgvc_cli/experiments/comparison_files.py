@@ -51,7 +51,7 @@ def _records(comparison: Comparison) -> Iterator[dict[str, Any]]:
             yield {
                 "dataset": table.evaluation.dataset["name"],
                 "split": table.evaluation.split,
-                "images": table.evaluation.images,
+                "images": table.images,
                 **{name: getattr(row, name) for name in COMPONENTS},
                 "seeds": " ".join(map(str, row.seeds)),
                 **_figures(row),
@@ -72,6 +72,8 @@ def _figures(row: Row) -> dict[str, float | None]:
         spread = getattr(row, name)
         found[name] = None if spread is None else spread.mean
         found[f"{name}_deviation"] = None if spread is None else spread.deviation
+        if spread is not None and spread.interval is not None:
+            found[f"{name}_low"], found[f"{name}_high"] = spread.interval
     found |= {f"top1_{level}": top1.mean for level, top1 in row.groups.items()}
     return found if row.severity is None else {**found, "severity": row.severity.mean}
 

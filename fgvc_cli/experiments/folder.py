@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.claims import Claim, Record, latest
-from fgvc_cli.experiments.study import PlannedRun, Study
+from fgvc_cli.experiments.study import PlannedRun, Study, run_title
 from fgvc_cli.runs.folder import LOCK_FILE, Run, new_folder, training_lock
 
 STUDY_FILE = "study.toml"
@@ -23,7 +23,7 @@ State = Literal["finished", "failed", "started", "waiting"]
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that failed, with the reason in one line; the JSON form is an object with these keys."""
+    """A run that failed, with the reason in one line; the JSON form has these keys, but `fold` only if it has one."""
 
     name: str
     backbone: str
@@ -31,11 +31,16 @@ class FailedRun:
     optimizer: str
     seed: int
     reason: str
+    fold: int = 0
 
     @property
     def title(self) -> str:
-        """The names of the components, and the seed."""
-        return f"{self.backbone} + {self.head} + {self.optimizer}, seed {self.seed}"
+        """The names of the components, the seed, and the fold."""
+        return run_title(f"{self.backbone} + {self.head} + {self.optimizer}", self.seed, self.fold)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {name: value for name, value in asdict(self).items() if name != "fold" or value}
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class SweepRequest:
         first_seed: None: as in the study file or the recipe.
         file: a study file.
         study: name of a registered study.
+        folds: number of folds of a cross-validation, 2 or more; None: as in the study file, else none.
     """
 
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class SweepRequest:
     first_seed: int | None = None
     file: Path | None = None
     study: str | None = None
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         if self.file is not None and self.study is not None:
@@ -104,7 +106,8 @@ class _Planner:
         seeds = self._seeds(combinations[0], shared)
         # All runs hold out the same validation images; the study file records which, so that added seeds do so too.
         held_out = {"val_seed": seeds[0], "val_by": "auto"}
-        return Study(self.recipe, seeds, _deep_merge({"train": held_out}, shared), combinations)
+        folds = self.file.folds if self.request.folds is None else self.request.folds
+        return Study(self.recipe, seeds, _deep_merge({"train": held_out}, shared), combinations, folds)
 
     @staticmethod
     def _by_kind(components: Sequence[Component]) -> dict[Kind, Component]:

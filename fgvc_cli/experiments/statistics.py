@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 from fgvc_cli.scoring.scores import LEVEL, mcnemar
 
@@ -26,7 +27,7 @@ class Difference:
         low, high: its 95 % bootstrap interval.
         p: probability of a difference at least as large under the null hypothesis.
         p_corrected: corrected for the number of comparisons.
-        method: "mcnemar" or "bootstrap".
+        method: "mcnemar", "bootstrap" or "corrected t".
     """
 
     first: int
@@ -78,6 +79,57 @@ def differences(correct: Sequence[np.ndarray], resamples: int | None = None, see
             discordant = int((correct[i].mean(axis=0) != correct[j].mean(axis=0)).sum())
             method, p = "bootstrap", _two_sided_p(spread, discordant)
         found.append(Difference(i, j, means[i] - means[j], float(low), float(high), p, p, method))
+    corrected = holm([each.p for each in found])
+    return [replace(each, p_corrected=p) for each, p in zip(found, corrected, strict=True)]
+
+
+def fold_interval(scores: Sequence[float], folds: int) -> tuple[float, float]:
+    """Return the 95 % interval of the expected score of a method that is trained on all folds but one.
+
+    The training sets of folds overlap, so that their scores are not independent: the variance of the mean over J of K
+    folds is estimated by (1 / J + 1 / (K - 1)) times the sample variance, with J - 1 degrees of freedom.
+
+    Reference: Nadeau, Bengio 2003, Inference for the generalization error, Machine Learning 52 (corrected resampled t).
+
+    Args:
+        scores: of the J folds, one each, two or more.
+        folds: K.
+    """
+    half = float(_error_over_folds(scores, folds) * stdtrit(len(scores) - 1, 0.975))
+    mean = float(np.mean(scores))
+    return mean - half, mean + half
+
+
+def _error_over_folds(scores: Sequence[float], folds: int) -> float:
+    return float(np.std(scores, ddof=1) * np.sqrt(1 / len(scores) + 1 / (folds - 1)))
+
+
+def fold_differences(
+    top1: Sequence[Mapping[int, float]], folds: int, correct: Sequence[Mapping[str, float]]
+) -> list[Difference]:
+    """Compare cross-validated classifiers pairwise by the corrected t test of their differences in each fold.
+
+    Pairs with fewer than two folds in common are left out.
+
+    Reference: Nadeau, Bengio 2003; see `fold_interval`.
+
+    Args:
+        top1: for each classifier its top-1, the mean over seeds, by fold.
+        folds: number of folds that the images were divided into.
+        correct: for each classifier the fraction of seeds that classify an image correctly, by key. No p is below that
+            of McNemar's test if all images in which a pair differs favored one classifier.
+    """
+    found = []
+    for i, j in combinations(range(len(top1)), 2):
+        common = sorted(top1[i].keys() & top1[j].keys())
+        if len(common) < 2:
+            continue
+        scores = [top1[i][fold] - top1[j][fold] for fold in common]
+        mean, error = float(np.mean(scores)), _error_over_folds(scores, folds)
+        p = float(2 * stdtr(len(common) - 1, -abs(mean) / error)) if error else float(mean == 0)
+        discordant = sum(correct[i][key] != correct[j][key] for key in correct[i].keys() & correct[j].keys())
+        p = min(1.0, max(p, 2.0 ** (1 - discordant)))
+        found.append(Difference(i, j, mean, *fold_interval(scores, folds), p, p, "corrected t"))
     corrected = holm([each.p for each in found])
     return [replace(each, p_corrected=p) for each, p in zip(found, corrected, strict=True)]
 

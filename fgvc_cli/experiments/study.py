@@ -18,9 +18,10 @@ from fgvc_cli.specs import Kind
 
 COMBINED: tuple[Kind, ...] = ("backbone", "head", "optimizer")
 """The kinds of component that make up a combination."""
-KEYS = ("fgvc", "recipe", "seeds", "cells")
+KEYS = ("fgvc", "recipe", "seeds", "folds", "cells")
 """Keys of a study file besides the sections of a configuration."""
 MAX_SEEDS = 1000
+MAX_FOLDS = 1000
 MAX_NAME_BYTES = 200
 """Longest name of a cell: with the seed appended it must still fit into a file name."""
 
@@ -50,22 +51,32 @@ class Combination:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study: folder name, combination, seed, and layers of settings, lowest precedence first."""
+    """One run of a study: folder name, combination, seed, layers of settings, lowest precedence first, and fold.
+
+    The fold is that of a cross-validation, from 1; 0 without one.
+    """
 
     name: str
     combination: Combination
     seed: int
     layers: Sequence[Layer] = field(repr=False)
+    fold: int = 0
 
     @property
     def title(self) -> str:
-        """The names of the components, and the seed: `swin_t + pim + sgd, seed 0`."""
-        return f"{self.combination.title}, seed {self.seed}"
+        """The names of the components, the seed, and the fold: `swin_t + pim + sgd, seed 0`."""
+        return run_title(self.combination.title, self.seed, self.fold)
 
     @property
     def description(self) -> dict[str, Any]:
-        """The names of the components by kind, and the seed."""
-        return {**{str(kind): name for kind, name in self.combination.components.items()}, "seed": self.seed}
+        """The names of the components by kind, the seed, and the fold if there is one."""
+        names = {str(kind): name for kind, name in self.combination.components.items()}
+        return {**names, "seed": self.seed, **({"fold": self.fold} if self.fold else {})}
+
+
+def run_title(combination: str, seed: int, fold: int) -> str:
+    """Return the title of a run of a study."""
+    return f"{combination}, seed {seed}" + (f", fold {fold}" if fold else "")
 
 
 @dataclass(frozen=True)
@@ -77,20 +88,32 @@ class Study:
         seeds: each combination is trained once with each of them.
         shared: settings of all runs, by section.
         combinations: in training order.
+        folds: number of folds of a cross-validation, in which each combination and seed has a run per fold; 0: none.
     """
 
     recipe: str | None
     seeds: tuple[int, ...]
     shared: Layer
     combinations: tuple[Combination, ...]
+    folds: int = 0
 
     def runs(self) -> list[PlannedRun]:
-        """Return the runs in training order: every combination with the first seed, then with the next one."""
+        """Return the runs in training order: every combination with the first seed and fold, then with the next ones.
+
+        The runs of folds do not score the test split: what they compare is chosen without it.
+        """
         return [
-            PlannedRun(f"{c.name}-seed{seed}", c, seed, [self.shared, c.settings, {"train": {"seed": seed}}])
+            PlannedRun(
+                f"{c.name}-seed{seed}" + (f"-fold{fold}" if fold else ""), c, seed,
+                [self.shared, c.settings, {"train": {"seed": seed, **self._of_fold(fold)}}], fold,
+            )
             for seed in self.seeds
+            for fold in (range(1, self.folds + 1) if self.folds else [0])
             for c in self.combinations
-        ]
+        ]  # fmt: skip
+
+    def _of_fold(self, fold: int) -> dict[str, Any]:
+        return {"folds": self.folds, "fold": fold, "score_test": False} if fold else {}
 
     def as_toml(self) -> str:
         """Return the study file; parsing it gives the same study."""
@@ -99,7 +122,7 @@ class Study:
         document: dict[str, Any] = {"fgvc": __version__}
         if self.recipe is not None:
             document["recipe"] = self.recipe
-        document |= {"seeds": list(self.seeds), **self.shared}
+        document |= {"seeds": list(self.seeds), **({"folds": self.folds} if self.folds else {}), **self.shared}
         document["cells"] = [{"name": each.name, **each.settings} for each in self.combinations]
         return tomli_w.dumps(document)
 
@@ -124,6 +147,7 @@ class StudyFile:
         recipe: base recipe; None if the file names none.
         seeds: None if the file names none.
         shared: settings of all runs.
+        folds: number of folds of a cross-validation; 0 if the file names none.
         cells: name ("" for none) and settings of each combination; components that a cell does not set are missing.
     """
 
@@ -131,6 +155,7 @@ class StudyFile:
     seeds: tuple[int, ...] | None = None
     shared: Layer = field(default_factory=dict)
     cells: tuple[tuple[str, Layer], ...] = (("", {}),)
+    folds: int = 0
 
 
 def read_study_file(path: Path) -> StudyFile:
@@ -173,7 +198,10 @@ def parse_study(text: str, where: str) -> StudyFile:
     written = {"fgvc": document["fgvc"]} if "fgvc" in document else {}
     current = current_document({**written, **shared}, resolved=False)
     shared_now = {name: table for name, table in current.items() if name not in KEYS}
-    return StudyFile(recipe, _seeds(document.get("seeds"), where), shared_now, cells_now)
+    folds = document.get("folds", 0)
+    if "folds" in document and not (type(folds) is int and 2 <= folds <= MAX_FOLDS):
+        raise UsageError(f"{where}: folds={folds}: expected their number, 2 to {MAX_FOLDS}")
+    return StudyFile(recipe, _seeds(document.get("seeds"), where), shared_now, cells_now, folds)
 
 
 def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:

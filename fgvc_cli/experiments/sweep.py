@@ -24,7 +24,7 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.training.setup import open_splits
 from fgvc_cli.training.state import recorded_data
 
-NO_EFFECT = {"seed", "device", "workers", "cache", "strict_data", "track"}
+NO_EFFECT = {"seed", "fold", "device", "workers", "cache", "strict_data", "track"}
 """Settings of `train` that may differ between a run and its study: the seed, and those without effect on the model."""
 
 
@@ -44,11 +44,16 @@ class Sweep:
             FgvcError: a dataset is missing or unusable, or, unless `allow_changed_data`, differs from that of runs that
                 have started.
         """
-        unique = {(c.dataset, c.data, c.train.split_seed, c.train.train_on): c for c in self.configs}
+        unique = {
+            (c.dataset, c.data, c.train.split_seed, c.train.train_on, c.train.exclude, c.train.group_by): c
+            for c in self.configs
+        }
         lines = []
         for config in unique.values():
             dataset, splits = open_splits(config)
             counts = [f"{len(s)} {s.name}" for s in (splits.train, splits.val, splits.test) if s is not None]
+            if self.study.folds and splits.val is not None:
+                counts[:2] = [f"{len(splits.train) + len(splits.val)} in {self.study.folds} folds"]
             source = f" ({config.data})" if config.data else ""
             classes = len(dataset.class_names)
             lines.append(f"data       {dataset.name}{source}: {classes} classes, {' + '.join(counts)} images")
@@ -69,6 +74,11 @@ class Sweep:
             if before is not None and (changes := "; ".join(before.changes_to(now))):
                 found.setdefault(changes, []).append(run.name)
         lines = [f"the data changed since {quoted_names(names)} started: {changes}" for changes, names in found.items()]
+        if lines and self.study.folds:
+            raise FgvcError(
+                f"{lines[0]}. Images may have moved between folds: restore it, or start a new study with "
+                f"`config={self.folder.study_file}`"
+            )
         if lines and not allow:
             raise FgvcError(
                 f"{lines[0]}. Restore it, start a new study with `config={self.folder.study_file}`, or train the rest "
@@ -95,7 +105,8 @@ class Sweep:
             config = self._config(run)
             names = {"backbone": config.backbone.name, "head": config.head.name, "optimizer": config.optimizer.title}
             state = "waiting" if self.folder is None else self.folder.state(run.name)
-            records.append({"run": run.name, **names, "seed": run.seed, "state": state})
+            fold = {"fold": run.fold} if run.fold else {}
+            records.append({"run": run.name, **names, "seed": run.seed, **fold, "state": state})
         return records
 
     def prepare_folder(self, out: Path | None) -> StudyFolder:

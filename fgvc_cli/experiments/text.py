@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fgvc_cli.experiments.comparison import ComparisonTable, Spread
 from fgvc_cli.experiments.statistics import resamples_of
-from fgvc_cli.formatting import count, rate
+from fgvc_cli.formatting import count, counted, rate
 from fgvc_cli.scoring.scores import LEVEL
 
 
@@ -25,15 +27,25 @@ def cells(table: ComparisonTable, row: int) -> dict[str, str]:
         "parameters": f"{backbone} + {head}",
         "minutes": f"{minutes:.{0 if minutes >= 99.95 else 1 if minutes >= 0.995 else 2}f}",
         "images/s": "" if of_row.images_per_second is None else rate(of_row.images_per_second.mean),
-        "seeds": f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds",
+        "seeds": ", ".join(
+            [f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"]
+            + ([counted(len(of_row.folds), "fold")] if of_row.folds else [])
+        ),
         "settings": settings_text(table, row),
     }
 
 
 def percent_text(spread: Spread | None) -> str:
-    """Format a fraction as "56.1 %", with several seeds as "56.1 ± 1.2 %" (mean and standard deviation)."""
+    """Format a fraction as "56.1 %", with several seeds as "56.1 ± 1.2 %" (mean and standard deviation).
+
+    Over folds it is "56.1 % (53.0 to 59.2)", with the 95 % interval.
+    """
     if spread is None:
         return ""
+    if spread.folds:
+        low, high = spread.interval or (spread.mean, spread.mean)
+        limits = f" ({max(0.0, 100 * low):.1f} to {min(100.0, 100 * high):.1f})" if spread.interval else ""
+        return f"{100 * spread.mean:.1f} %{limits}"
     deviation = "" if spread.deviation is None else f" ± {100 * spread.deviation:.1f}"
     return f"{100 * spread.mean:.1f}{deviation} %"
 
@@ -62,13 +74,20 @@ def row_labels(table: ComparisonTable) -> list[str]:
 
 def images_text(table: ComparisonTable) -> str:
     """Describe the images of a table."""
-    return table.rows[0].runs[0].images_text
+    first = table.rows[0].runs[0]
+    if not table.folds:
+        return first.images_text
+    how = f"{table.folds} folds of {first.evaluation.origin.partition(f' of {table.folds} of ')[2]}"
+    where = Path(first.data).name if first.data not in ("", "None") else first.dataset
+    return f"cross-validation on {where}, {how}: {table.images} images, {first.evaluation.classes} classes"
 
 
 def notes(table: ComparisonTable) -> list[str]:
     """Return the lines below a table: what limits the comparison, and what the columns mean."""
     seeds = [len(row.runs) for row in table.rows]
-    several = max(seeds) > 1
+    several = max(len(row.seeds) for row in table.rows) > 1
+    if table.folds:
+        return _notes_over_folds(table, several)
     error = f"{100 * table.standard_error:.1f}"
     lines = [
         *table.notes,
@@ -83,6 +102,24 @@ def notes(table: ComparisonTable) -> list[str]:
         f"gap to best: difference in top-1 points, with 95 % interval ({resamples_of(seeds)} resamples).",
         f"group: rows that share a letter do not differ significantly ({test}; p < {LEVEL:g}, Holm-corrected).",
         *(["One seed compares runs, not methods: another seed may change the order."] if min(seeds) == 1 else []),
+    ]
+
+
+def _notes_over_folds(table: ComparisonTable, several: bool) -> list[str]:
+    """Return the lines below a table of a cross-validation."""
+    averaged = "Figures are means over folds" + (", and over the seeds of each" if several else "")
+    lines = [
+        *table.notes,
+        f"{averaged}, with the 95 % interval of the expected figure for training sets of this size. It allows for the "
+        "overlap of the training sets (Nadeau and Bengio 2003).",
+    ]
+    if len(table.rows) < 2:
+        return lines
+    return [
+        *lines,
+        "gap to best: difference in top-1 points, the mean over folds with its 95 % interval.",
+        "group: rows that share a letter do not differ significantly (corrected t test of the differences by fold; "
+        f"p < {LEVEL:g}, Holm-corrected).",
     ]
 
 

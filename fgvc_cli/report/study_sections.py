@@ -114,7 +114,7 @@ def study_lede(report: StudyReport) -> Markup:
         "study_lede.html",
         best=first.rows[0].title,
         top1=unbroken(percent_text(first.rows[0].top1)),
-        images=first.evaluation.images,
+        images=first.images,
         split=split_text(first.evaluation.split),
         others=len(gaps),
         close=sum(gap is not None and not gap.significant for gap in gaps),

@@ -118,7 +118,7 @@ def _test(trainer: Trainer) -> SplitMetrics | None:
         The metrics; None without a readable test image.
     """
     job, split = trainer.job, trainer.job.splits.test
-    if split is None or not len(split):
+    if split is None or not len(split) or not job.config.train.score_test:
         return None
     loader = trainer.evaluation_loader(split)
     scores = score(job.classifier, loader, split, job.precision, trainer.on_images_scored)
@@ -278,7 +278,7 @@ def resume(
             )
         dataset, splits, data = _open(plan.config, ranks)
         if weights is not None:
-            data = _data_to_resume_with(run, data, allow_changed_data)
+            data = _data_to_resume_with(run, data, allow_changed_data, plan.config.train.folds)
         if ranks.first and run.model_file.is_file() and CALIBRATION in read_metadata(run.model_file):
             logger.warning(
                 "the calibration of this run is lost with the next best epoch: calibrate again when it is finished "
@@ -296,11 +296,11 @@ def _is_fitted(settings: Layer, registry: Registry) -> bool:
         return False
 
 
-def _data_to_resume_with(run: Run, now: DataIdentity, allow_changes: bool) -> DataIdentity:
+def _data_to_resume_with(run: Run, now: DataIdentity, allow_changes: bool, folds: int) -> DataIdentity:
     """Return the identity of the data to record from now on.
 
     Raises:
-        FgvcError: the data changed since the state was saved, and this was not allowed, or the classes did.
+        FgvcError: the data changed since the state was saved, and this was not allowed, or classes or folds did.
     """
     before = recorded_data(run)
     if before is None:
@@ -313,6 +313,11 @@ def _data_to_resume_with(run: Run, now: DataIdentity, allow_changes: bool) -> Da
         raise FgvcError(
             f"{what}. The model's outputs stand for the classes it was trained on; restore them, or train a new run "
             f"with `config={run.config_file}`"
+        )
+    if folds:
+        raise FgvcError(
+            f"{what}. Images may have moved from the training folds to the one validated on; restore it, or train a "
+            f"new run with `config={run.config_file}`"
         )
     if not allow_changes:
         raise FgvcError(
@@ -382,7 +387,8 @@ def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed
         callbacks.start(start, job)
         trainer.fit()
         for callback in callbacks:
-            callback.on_test_start(0 if job.splits.test is None else len(job.splits.test))
+            scored = job.splits.test if job.config.train.score_test else None
+            callback.on_test_start(0 if scored is None else len(scored))
         summary = job.ranks.broadcast(lambda: finish(trainer))
         callbacks.end(summary)
     return TrainingResult(run, job, summary, sample_images(job, run, summary.unreadable) if job.ranks.first else [])

@@ -224,9 +224,9 @@ def plan_resumed(
 def open_splits(config: RunConfig) -> tuple[Dataset, TrainingSplits]:
     """Open the dataset of a configuration and its splits; without a validation split, part of train is held out."""
     dataset = open_run_dataset(config)
-    splits = training_splits(dataset, config.train)
-    warn_of_shared_groups([split for split in (splits.train, splits.val, splits.test) if split is not None])
-    return dataset, splits
+    if config.train.group_by is not None:
+        warn_of_shared_groups([dataset.split(name) for name in dataset.splits()])
+    return dataset, training_splits(dataset, config.train)
 
 
 def prepare(

@@ -218,3 +218,21 @@ def test_each_class_gives_equally_many_as_far_as_it_has_them(limit: int) -> None
     assert len(set(chosen)) == limit and chosen == sorted(chosen)
     given = Counter(labels[i] for i in chosen)
     assert all(given[label] >= min(size, max(given.values()) - 1) for label, size in enumerate(sizes))
+
+
+def test_the_folds_are_the_images_of_train_and_val() -> None:
+    dataset = Fixed(3, train=split_of({0: 9, 1: 9, 2: 1}), val=split_of({0: 3, 1: 3}, "val"))
+    found = [
+        splits_module.training_splits(dataset, TrainOptions(folds=4, fold=fold, val_seed=2)) for fold in range(1, 5)
+    ]
+    everything = [f"{name}/{key}" for name in ("train", "val") for key in dataset.split(name).keys]
+    held_out = [key for splits in found for key in splits.val.keys]
+    assert sorted([*held_out, "train/2/18.png"]) == sorted(everything)  # the only image of a class is always trained on
+    for splits in found:
+        assert sorted([*splits.train.keys, *splits.val.keys]) == sorted(everything)
+        assert counts(splits.val) == {0: 3, 1: 3}
+    for folds, fold in ((1, 1), (3, 0), (3, 4), (0, 1)):
+        with pytest.raises(ValueError, match="fold"):
+            TrainOptions(folds=folds, fold=fold)
+    with pytest.raises(FgvcError, match="Fold 9"):
+        splits_module.training_splits(Fixed(2, train=split_of({0: 4, 1: 4})), TrainOptions(folds=9, fold=9))
