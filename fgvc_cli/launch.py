@@ -1,8 +1,11 @@
-"""Rank of this process under torchrun, and the processor cores it may use."""
+"""Rank of this process under torchrun or `fgvc train --devices`, and the processor cores it may use."""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,6 +37,36 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch:
     count = int(environment["WORLD_SIZE"])
     local_count = int(environment.get("LOCAL_WORLD_SIZE", count))
     return Launch(int(environment["RANK"]), count, int(environment["LOCAL_RANK"]), local_count)
+
+
+PARENT = "FGVC_PARENT"
+"""Environment variable with the process id of the `fgvc train --devices` that starts a process."""
+
+GRACE = 60.0
+"""Seconds that a process has to save its state after that one is gone."""
+
+_parent: int | None = None
+
+
+def follow_parent() -> None:
+    """Send this process a SIGTERM when the `fgvc train --devices` that started it is gone, even if it was killed."""
+    global _parent
+    if (parent := os.environ.pop(PARENT, "")).isdecimal():
+        _parent = int(parent)
+        threading.Thread(target=_follow, args=(_parent,), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(128 + signal.SIGTERM)
+
+
+def started_by_fgvc() -> bool:
+    """Return whether `fgvc train --devices` started this process, and not torchrun or a person."""
+    return _parent is not None
 
 
 _reporting = False

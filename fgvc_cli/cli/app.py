@@ -20,7 +20,7 @@ from fgvc_cli import __version__, settings
 from fgvc_cli.cli import console
 from fgvc_cli.cli.lazy import FLAGS, LazyCommand, QuickParameters, as_options, builtin_commands
 from fgvc_cli.errors import FgvcError, Terminated, UsageError
-from fgvc_cli.launch import is_reporting
+from fgvc_cli.launch import follow_parent, is_reporting
 from fgvc_cli.registry.error_origin import describe_error
 from fgvc_cli.settings import ALL_PLUGINS, Settings
 
@@ -226,6 +226,7 @@ def build_app() -> typer.Typer:
 def main() -> None:
     """Run the command line; this is what `fgvc` and `python -m fgvc_cli` call."""
     signal.signal(signal.SIGTERM, _terminate)
+    follow_parent()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may have any bytes
     try:

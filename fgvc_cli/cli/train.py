@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from fgvc_cli.errors import UsageError
 EXAMPLE = "fgvc train --backbone swin_t --head pim --data photos/"
 
 COMPONENTS, DATA, TRAINING, RUN = "Components", "Data", "Training", "Run"
+PROCESSES = "Several devices"
 
 
 def train(
@@ -52,6 +54,15 @@ def train(
     device: Annotated[str | None, setting("train.device", TRAINING, "auto")] = None,
     precision: Annotated[str | None, setting("train.precision", TRAINING, "auto")] = None,
     compile_: Annotated[bool, setting("train.compile", TRAINING, shown_default=False)] = False,
+    devices: Annotated[
+        str | None, option(PROCESSES, "Number of GPUs to train on, or auto: all of this machine.", metavar="N|auto", default="1")
+    ] = None,
+    nodes: Annotated[
+        int | None, option(PROCESSES, "Number of machines; start the same command on each.", min=1, default="1")
+    ] = None,
+    rendezvous: Annotated[
+        str | None, option(PROCESSES, "Address of one of the machines, where they meet.", metavar="HOST:PORT", default=False)
+    ] = None,
     out: Annotated[Path | None, option(RUN, "Run folder to create.", default="a new one under runs/")] = None,
     force: Annotated[bool, option(RUN, "Replace an existing run at --out.", "--force")] = False,
     resume: Annotated[Path | None, option(RUN, "Resume this interrupted run.")] = None,
@@ -82,7 +93,7 @@ def train(
     from fgvc_cli.cli.console import print_json
     from fgvc_cli.cli.training_view import TrainingView, resume_command, show_result
     from fgvc_cli.config.run_config import user_settings
-    from fgvc_cli.launch import launched
+    from fgvc_cli.launch import launched, started_by_fgvc
     from fgvc_cli.registry import get_registry
     from fgvc_cli.training import run as training
     from fgvc_cli.training.state import Interrupted
@@ -112,9 +123,15 @@ def train(
             "track": track or None,
         },
     }
+    several = {"devices": devices, "nodes": nodes, "rendezvous": rendezvous}
+    if any(value is not None for value in several.values()) and not started_by_fgvc():
+        code = _in_processes(several, device, config, set_ or [], resume)
+        if code is not None:
+            raise typer.Exit(code)
     try:
         if resume is not None:
-            if others := common.given_options(context, but=("resume", "allow_changed_data", "offline", "json")):
+            kept = ("resume", "allow_changed_data", "offline", "json", *several)
+            if others := common.given_options(context, but=kept):
                 raise UsageError(
                     f"--resume keeps the run's own settings; leave out {', '.join(others)} (train.device, "
                     f"train.workers and dataset.data can be changed in {resume / 'config.toml'})"
@@ -135,3 +152,26 @@ def train(
         show_result(result)
     if result.summary.unreadable:
         raise typer.Exit(3)
+
+
+def _in_processes(
+    several: dict[str, Any], device: str | None, config: Path | None, texts: list[str], resume: Path | None
+) -> int | None:
+    """Start this command in several processes and return their exit code; None if one is enough: this one."""
+    from fgvc_cli.config.run_config import read_config, user_settings
+    from fgvc_cli.devices import pick_device
+    from fgvc_cli.launch import launched
+    from fgvc_cli.training.processes import Processes, count_devices, start
+
+    if launched().count > 1:
+        given = next(name for name, value in several.items() if value is not None)
+        raise UsageError(f"--{given}: torchrun has already started {launched().count} processes; leave it out")
+    if resume is None:
+        layers, _ = user_settings(config, {"train": {"device": device}}, texts)
+    else:
+        file = resume / "config.toml"
+        layers = [read_config(file)[0]] if file.is_file() else []
+    chosen = [layer["train"]["device"] for layer in layers if "device" in layer.get("train", {})]
+    local = count_devices(several["devices"] or "auto", pick_device(str(chosen[-1] if chosen else "auto")))
+    processes = Processes(local, several["nodes"] or 1, several["rendezvous"] or "")
+    return start([sys.executable, *sys.orig_argv[1:]], processes) if processes.count > 1 else None

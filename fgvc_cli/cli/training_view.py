@@ -17,7 +17,7 @@ from fgvc_cli.devices import describe_device
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.explaining.explainers import make_explainer
 from fgvc_cli.formatting import counted, duration_text, percent, quoted
-from fgvc_cli.launch import launched
+from fgvc_cli.launch import launched, started_by_fgvc
 from fgvc_cli.progress import Progress
 from fgvc_cli.registry import get_registry
 from fgvc_cli.runs.results import EpochMetrics, SplitMetrics, TrainingSummary, TrainMetrics, ValMetrics
@@ -154,6 +154,9 @@ def resume_command(run: Path) -> str:
     if launch.count == 1:
         return f"fgvc {arguments}"
     machines = launch.count // launch.local_count
+    if started_by_fgvc():
+        where = f" --nodes {machines} --rendezvous HOST:PORT" if machines > 1 else ""
+        return f"fgvc {arguments} --devices {launch.local_count}{where}"
     nodes = f"--nnodes {machines} " if machines > 1 else ""
     return f"torchrun {nodes}--nproc-per-node {launch.local_count} -m fgvc_cli {arguments}"
 
