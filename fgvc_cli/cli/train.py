@@ -55,13 +55,15 @@ def train(
     precision: Annotated[str | None, setting("train.precision", TRAINING, "auto")] = None,
     compile_: Annotated[bool, setting("train.compile", TRAINING, shown_default=False)] = False,
     devices: Annotated[
-        str | None, option(PROCESSES, "Number of GPUs to train on, or auto: all of this machine.", metavar="N|auto", default="1")
+        str | None,
+        option(PROCESSES, "Number of GPUs to train on, or auto: all of this machine.", metavar="N|auto", default="1"),
     ] = None,
     nodes: Annotated[
         int | None, option(PROCESSES, "Number of machines; start the same command on each.", min=1, default="1")
     ] = None,
     rendezvous: Annotated[
-        str | None, option(PROCESSES, "Address of one of the machines, where they meet.", metavar="HOST:PORT", default=False)
+        str | None,
+        option(PROCESSES, "Address of one of the machines, for all of them to meet at.", metavar="HOST:PORT", default=False),
     ] = None,
     out: Annotated[Path | None, option(RUN, "Run folder to create.", default="a new one under runs/")] = None,
     force: Annotated[bool, option(RUN, "Replace an existing run at --out.", "--force")] = False,

@@ -53,10 +53,9 @@ class TrainingView(Callback):
         parameters = sum(p.numel() for p in job.classifier.parameters())
         rates = ", ".join(f"{part} {rate:.3g}" for part, rate in job.optimizer.rates().items())
         fitted = isinstance(job.classifier.head, FittedHead)
-        batches = f"{train.batch_size} x {train.grad_accum_steps}" if train.grad_accum_steps > 1 else train.batch_size
+        batches = f"{job.batch_size} x {train.grad_accum_steps}" if train.grad_accum_steps > 1 else job.batch_size
         if processes > 1:
-            images = train.batch_size * train.grad_accum_steps * processes
-            batches = f"{batches} on each of {processes} processes ({images} images per update)"
+            batches = f"{batches} on each of {processes} processes ({job.images_per_update} images per update)"
         device = describe_device(job.device)
         device = f"{processes} processes, each on {device}" if processes > 1 else device
         for line in (

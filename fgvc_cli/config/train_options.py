@@ -30,6 +30,13 @@ class TrainOptions:
     partial_weights: bool = option(False, "load a weights file that lacks many of the backbone's entries")
     epochs: int = option(30, "number of passes over the training images", minimum=0, maximum=MANY)
     batch_size: int = option(32, "images per forward pass, of each process", minimum=1, maximum=MANY)
+    split_batches: bool = option(
+        False, "with several processes: divide batch_size among them, so that an update has as many images as in one"
+    )
+    lr_scaling: Literal["none", "linear"] = option(
+        "none",
+        "with several processes: linear multiplies learning rates by how many times as many images an update has",
+    )
     grad_accum_steps: int = option(
         1, "forward passes whose gradients are accumulated for one update", minimum=1, maximum=MANY
     )

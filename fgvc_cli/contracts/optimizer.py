@@ -65,10 +65,13 @@ class Optimizer(ABC):
             `missing_grad="zero"`, so that momentum and weight decay apply; if not, they are skipped.
         scales_rates: whether learning rates are multiplied by `ParameterGroup.lr_scale`; if not, `train.layer_decay` is
             refused.
+        linear_scaling: whether the linear scaling rule of Goyal et al. 2017 (`train.lr_scaling`) holds; it is derived
+            for SGD, and not for optimizers that normalize the gradient.
     """
 
     moves_without_grad: bool = True
     scales_rates: bool = False
+    linear_scaling: bool = False
 
     @abstractmethod
     def __init__(self, groups: Sequence[ParameterGroup], options: Any) -> None: ...
@@ -79,7 +82,10 @@ class Optimizer(ABC):
 
     @abstractmethod
     def set_rate(self, factor: float) -> None:
-        """Set each learning rate to `factor` (from the schedule, 0 to 1) times its option."""
+        """Set each learning rate to `factor` times its option.
+
+        The factor is that of the schedule, 0 to 1, times that of `train.lr_scaling` if `linear_scaling`.
+        """
 
     @abstractmethod
     def rates(self) -> dict[str, float]:
@@ -188,6 +194,7 @@ class ComposedOptimizer(Optimizer):
     def __init__(self, groups: Sequence[ParameterGroup], options: Any, base: Optimizer) -> None:
         self.groups, self.options, self.base = groups, options, base
         self.moves_without_grad, self.scales_rates = base.moves_without_grad, base.scales_rates
+        self.linear_scaling = base.linear_scaling
 
     def set_rate(self, factor: float) -> None:
         """Set the learning rates of the base."""

@@ -188,7 +188,7 @@ def features_of(
     """
     train = job.config.train
     workers = loader_workers(train.workers, job.device, job.ranks.launch.local_count)
-    options = FeatureSettings(job.precision, train.batch_size, workers, train.strict_data, cache or train.cache)
+    options = FeatureSettings(job.precision, job.batch_size, workers, train.strict_data, cache or train.cache)
     frozen = FrozenBackbone(job.classifier.backbone, reads, job.classifier.preprocessing)
     return split_features(frozen, split, job.dataset, options, on_batch)
 

@@ -111,6 +111,25 @@ class Job:
     balance: ClassBalance = field(default_factory=ClassBalance)
     taxonomy: Taxonomy | None = None
 
+    @property
+    def batch_size(self) -> int:
+        """Number of images per forward pass of each process."""
+        train = self.config.train
+        return train.batch_size // self.ranks.count if train.split_batches else train.batch_size
+
+    @property
+    def images_per_update(self) -> int:
+        """Number of images per update, over all processes."""
+        return self.batch_size * self.config.train.grad_accum_steps * self.ranks.count
+
+    @property
+    def rate_scale(self) -> float:
+        """Factor of the learning rates (`train.lr_scaling`): an update has so many times the images of one process."""
+        train = self.config.train
+        if train.lr_scaling == "none":
+            return 1.0
+        return self.images_per_update / (train.batch_size * train.grad_accum_steps)
+
     def save_model(self, path: Path, document: dict[str, Any]) -> None:
         """Write the classifier as it is now to a model file, adapters merged; `document` as in `save_classifier`."""
         save_classifier(path, self.classifier if self.adapters is None else self.adapters.merged(), document)
@@ -291,8 +310,14 @@ def prepare(
         formatted = formatted.to(memory_format=torch.channels_last)
     checkpoint_activations(classifier, train)
     freezing = Freezing(train, formatted)
-    check_batch(classifier, train.batch_size, freezing)
+    _check_division(train, ranks)
+    check_batch(classifier, train.batch_size // ranks.count if train.split_batches else train.batch_size, freezing)
     optimizer = build_optimizer(config.optimizer, formatted, train.layer_decay)
+    if train.lr_scaling != "none" and not optimizer.linear_scaling:
+        raise UsageError(
+            f"`train.lr_scaling={train.lr_scaling}`: the rule is derived for SGD, and the optimizer is "
+            f"{config.optimizer.title}; set the learning rate yourself (`lr`), or use `optimizer=sgd`"
+        )
     sizes = image_size_schedule(config, formatted)
     notes.extend([*freezing.notes(), *sizes.notes(), *_notes_on_rates(optimizer, freezing)])
     return Job(
@@ -397,6 +422,17 @@ def wants_channels_last(config: RunConfig, backbone: Backbone) -> bool:
     """Return whether a classifier with this backbone is trained in the channels-last memory format."""
     wanted = config.train.channels_last
     return wanted == "on" or (wanted == "auto" and backbone.info.channels_last)
+
+
+def _check_division(train: TrainOptions, ranks: Ranks) -> None:
+    """Raise `UsageError` if `train.split_batches` cannot divide the batch among the processes."""
+    size, count = train.batch_size, ranks.count
+    if train.split_batches and size % count:
+        near = max(count, round(size / count) * count)
+        raise UsageError(
+            f"`batch_size={size}` cannot be divided among {count} processes (`train.split_batches=true`); use "
+            f"`batch_size={near}`"
+        )
 
 
 def check_batch(classifier: Classifier, batch_size: int, freezing: Freezing | None = None) -> None:

@@ -17,12 +17,12 @@ from torch import Tensor
 from fgvc_cli.contracts import Classifier, Optimizer
 from fgvc_cli.data.identity import DataIdentity
 from fgvc_cli.errors import FgvcError, Terminated
-from fgvc_cli.formatting import counted
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.model_file import load_state
 from fgvc_cli.runs.results import ValMetrics
 from fgvc_cli.training.averaging import WeightAverage
+from fgvc_cli.training.distributed import Ranks
 from fgvc_cli.training.update import Update, random_state, set_random_state
 
 
@@ -126,6 +126,7 @@ class Progress:
         teacher: SHA-256 of the teacher's model file; "" without one.
         data: identity of the data, as JSON; see `fgvc_cli.data.identity`.
         start: validation metrics of the initial weights, as JSON; empty if they were not scored.
+        processes: number of processes that saved the state; not part of it.
     """
 
     epoch: int = 0
@@ -139,6 +140,7 @@ class Progress:
     teacher: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
 
     def note_unreadable(self, split: str, reasons: Mapping[str, str]) -> None:
         """Add unreadable images of a split; another split may have the same keys."""
@@ -194,7 +196,7 @@ def _write(
         "others": model_file.pack(others, found, "others"),
         "moved": update.moved,
         "averages": {name: model_file.pack(a.state(), found, f"average.{name}") for name, a in averages.items()},
-        "progress": {**{k: v for k, v in asdict(progress).items() if k != "metrics"}, "best": best},
+        "progress": {**{k: v for k, v in asdict(progress).items() if k not in ("metrics", "processes")}, "best": best},
     }
     model_file.save(path, found, document)
 
@@ -244,7 +246,7 @@ def load_state_file(
     """Load a saved state into a classifier, its optimizer and torch's generators, and return its progress.
 
     Raises:
-        FgvcError: the file is damaged, does not match, or was written by a different number of processes.
+        FgvcError: the file is damaged or does not match.
     """
     with _damage_reported(path):
         return _load_state(path, classifier, optimizer, update, averages or {})
@@ -257,32 +259,39 @@ def _load_state(
     if document.get("format") != FORMAT:
         raise FgvcError(f"{path} was written by another version of fgvc: resume with that version")
     others = model_file.unpack(document.get("others", {"list": []}), found)
-    saved = 1 + len(others)
-    if saved != update.ranks.count:
-        raise FgvcError(
-            f"{path} was written by a training with {counted(saved, 'process', 'processes')}, not "
-            f"{update.ranks.count}: the batches would differ; resume with the same number, or start again"
-        )
     model = {name.removeprefix("model."): value for name, value in found.items() if name.startswith("model.")}
     load_state(classifier, model, path)
     optimizer.load_state_dict(model_file.unpack(document["optimizer"], found))
     for name, average in averages.items():
         average.load(model_file.unpack(document["averages"][name], found))
     own = _load_process_state(document, found, others, update)
-    set_random_state(classifier.device, [s.to(torch.uint8) for s in own["random"]])
+    if own["random"]:
+        set_random_state(classifier.device, [s.to(torch.uint8) for s in own["random"]])
     update.moved = document["moved"]
     values = document["progress"]
     best = Best(
         **{**values["best"], "loss": float("inf") if values["best"]["loss"] is None else values["best"]["loss"]}
     )
     epoch, top1 = values["patience_best"]
-    return Progress(**{**values, "best": best, "patience_best": (epoch, top1), "metrics": own["metrics"]})
+    restored = {"best": best, "patience_best": (epoch, top1), "metrics": own["metrics"], "processes": 1 + len(others)}
+    return Progress(**{**values, **restored})
 
 
 def _load_process_state(
     document: Mapping[str, Any], found: Mapping[str, Tensor], others: Sequence[dict[str, Any]], update: Update
 ) -> dict[str, Any]:
-    """Return the state specific to this process, and load its buffers."""
+    """Return the state specific to this process, and load its buffers.
+
+    If the number of processes changed, none has a state: the first takes the metrics of all and the others none, and
+    buffers are averaged over the former processes, as after an epoch.
+    """
+    if 1 + len(others) != update.ranks.count:
+        first = {name: model_file.unpack(document[name], found) for name in ("random", "metrics")}
+        _average_buffers(update.buffers, [each["buffers"] for each in others if each["buffers"]])
+        return {
+            "random": [],
+            "metrics": _total([first["metrics"], *(each["metrics"] for each in others)], update.ranks),
+        }
     if update.ranks.first:
         return {name: model_file.unpack(document[name], found) for name in ("random", "metrics")}
     own = others[update.ranks.rank - 1]
@@ -290,3 +299,24 @@ def _load_process_state(
     for buffer, value in zip(buffers, own["buffers"], strict=bool(own["buffers"])):
         buffer.copy_(value)
     return own
+
+
+@torch.no_grad()
+def _average_buffers(groups: Sequence[list[Tensor]], others: Sequence[Sequence[Tensor]]) -> None:
+    """Average buffers with those of other processes; integer buffers are equal anyway."""
+    for index, buffer in enumerate(buffer for group in groups for buffer in group):
+        if buffer.is_floating_point() and others:
+            values = [buffer.cpu().double(), *(other[index].double() for other in others)]
+            buffer.copy_(torch.stack(values).mean(0))
+
+
+def _total(metrics: Sequence[dict[str, Any]], ranks: Ranks) -> dict[str, Any]:
+    """Return the sum of the unfinished metrics of all processes in the first one, and metrics of nothing in others."""
+    known = [each for each in metrics if each]
+    if not known:
+        return {}
+    if not ranks.first:
+        return {"images": 0, "sums": {}}
+    names = dict.fromkeys(name for each in known for name in each["sums"])
+    sums = {name: sum(each["sums"][name] for each in known if name in each["sums"]) for name in names}
+    return {"images": sum(each["images"] for each in known), "sums": sums}

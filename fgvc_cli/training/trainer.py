@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from fgvc_cli.data.staging import StagedBatch, Staging
 from fgvc_cli.devices import autocast, compile_in_place, loader_workers
 from fgvc_cli.enforcement import ComponentError
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.formatting import counted
 from fgvc_cli.runs.folder import Run
 from fgvc_cli.runs.results import EpochAverage, EpochMetrics, ValMetrics
 from fgvc_cli.scoring.scores import score, scores_of, val_metrics
@@ -35,6 +37,8 @@ from fgvc_cli.training.kept_features import FeatureModel, KeptFeatures, keep_fea
 from fgvc_cli.training.setup import Job, wants_channels_last
 from fgvc_cli.training.state import Best, Interrupt, Interrupted, Progress, load_state_file, save_state
 from fgvc_cli.training.update import RunningMetrics, Update
+
+logger = logging.getLogger(__name__)
 
 READ_EVERY = 20
 """Optimizer steps between two reads of metrics and finiteness flags from the device, the only waits in an epoch."""
@@ -97,7 +101,7 @@ class Trainer:
             job.splits.train,
             job.classifier.preprocessing,
             augment,
-            train.batch_size,
+            job.batch_size,
             train.seed,
             self._workers,
             pin_memory=self.device.type == "cuda",
@@ -110,7 +114,7 @@ class Trainer:
         # One loader for all epochs: its workers start once, and it warns once of an unreadable image.
         self.val_loader = None if job.splits.val is None else self.evaluation_loader(job.splits.val, self.cache.val)
         self.updates = -(-len(self.train_loader) // train.grad_accum_steps)
-        self.schedule = Schedule(train, self.updates)
+        self.schedule = Schedule(train, self.updates, job.rate_scale)
         self.metrics = RunningMetrics(self.device)
 
     def load(self) -> None:
@@ -120,6 +124,7 @@ class Trainer:
             self.progress = load_state_file(
                 self.run.state_file, job.classifier, job.optimizer, self.update, self.averages
             )
+            self._take_over()
             if self.progress.teacher != ("" if job.teacher is None else job.teacher.digest):
                 raise FgvcError(
                     f"the teacher (`train.teacher={job.config.train.teacher}`) has changed since {self.run.path} was "
@@ -135,6 +140,26 @@ class Trainer:
         if self.ranks.first:
             self.run.keep_metrics(self.progress.epoch)
         self.ranks.barrier()
+
+    def _take_over(self) -> None:
+        """Adapt a state that another number of processes saved: its epoch goes on at the same image of the order.
+
+        Dropout draws other numbers from there on. If no batch of the processes of now begins at that image, the rest of
+        the update that it is in is left out.
+        """
+        progress, train, count = self.progress, self.job.config.train, self.ranks.count
+        before, progress.processes = progress.processes, count
+        if before == count:
+            return
+        logger.warning(
+            f"{self.run.path} was trained by {counted(before, 'process', 'processes')} and goes on with {count}, not "
+            f"bit for bit; an update now has {self.job.images_per_update} images"
+        )
+        if progress.batch:
+            each = train.batch_size // before if train.split_batches else train.batch_size
+            done = -(-progress.batch * each * before // self.job.images_per_update)
+            progress.batch = min(done * train.grad_accum_steps, len(self.train_loader))
+            torch.manual_seed(_epoch_seed(train.seed, progress.epoch, self.ranks.rank, progress.batch))
 
     def fit(self) -> Progress:
         """Train to the last epoch, or until early stopping.
@@ -189,7 +214,7 @@ class Trainer:
             self.metrics.load(progress.metrics)
         self._keep_features()
         images = len(self.job.splits.train)
-        done = progress.batch * train.batch_size * self.ranks.count
+        done = progress.batch * self.job.batch_size * self.ranks.count
         for callback in self.callbacks:
             callback.on_epoch_start(progress.epoch + 1, images, max(0, images - done))
         trained = sum(self.updates_of_epoch())
@@ -328,7 +353,7 @@ class Trainer:
         train = self.job.config.train
         pin = self.device.type == "cuda"
         preprocessing, strict = self.job.classifier.preprocessing, train.strict_data
-        return EvaluationLoader(split, preprocessing, train.batch_size, self._workers, pin, strict, cached=cached)
+        return EvaluationLoader(split, preprocessing, self.job.batch_size, self._workers, pin, strict, cached=cached)
 
     def on_images_scored(self, images: int) -> None:
         """Report scored images of the validation or the test split.
@@ -427,9 +452,9 @@ class Trainer:
         self._saved_epochs = self.progress.epoch
 
 
-def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
-    """Return a seed that differs between epochs, processes and runs."""
-    parts = [seed, epoch, rank] if rank else [seed, epoch]
+def _epoch_seed(seed: int, epoch: int, rank: int, batch: int = 0) -> int:
+    """Return a seed that differs between epochs, processes and runs; `batch`: from there on in the epoch."""
+    parts = [seed, epoch, rank, batch] if batch else [seed, epoch, rank] if rank else [seed, epoch]
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -440,10 +465,12 @@ class Schedule:
     Attributes:
         options: of the training.
         updates: number of updates per epoch.
+        scale: factor of all rates (`train.lr_scaling`).
     """
 
     options: TrainOptions
     updates: int
+    scale: float = 1.0
 
     @property
     def warmup(self) -> int:
@@ -453,12 +480,23 @@ class Schedule:
     def notes(self) -> list[str]:
         """Return lines a user should know before training."""
         total = self.options.epochs * self.updates
-        if self.warmup < total or not total:
-            return []
-        return [f"warm-up takes {self.warmup} of {total} updates: the learning rate never decays"]
+        notes = []
+        if self.scale != 1:
+            without = "" if self.warmup else "; without a warm-up it may diverge (`train.warmup_epochs=5`)"
+            notes.append(f"learning rates are multiplied by {self.scale:g} (linear scaling rule){without}")
+        if self.warmup >= total > 0:
+            notes.append(f"warm-up takes {self.warmup} of {total} updates: the learning rate never decays")
+        return notes
 
     def factor(self, update: int) -> float:
-        """Return the factor at an update, counted from 0 over the whole training."""
+        """Return the factor at an update, counted from 0 over the whole training.
+
+        Reference: Goyal et al. 2017, Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour, arXiv 1706.02677,
+        section 2.1 (`scale`) and 2.2 (warm-up).
+        """
+        return self.scale * self._of_schedule(update)
+
+    def _of_schedule(self, update: int) -> float:
         options, warmup = self.options, self.warmup
         if update < warmup:
             return (update + 1) / warmup

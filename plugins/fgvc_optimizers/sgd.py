@@ -18,6 +18,8 @@ class Sgd(TorchOptimizer):
     the decayed gradient. Sutskever et al. 2013, On the importance of initialization and momentum in deep learning.
     """
 
+    linear_scaling = True
+
     def make(self, groups: list[dict[str, Any]], options: SgdOptions) -> torch.optim.Optimizer:
         """Make torch's fused SGD."""
         return torch.optim.SGD(

@@ -238,16 +238,20 @@ def resumed(ranks, folder):
     straight = {**weights(model), **{name: b.clone() for name, b in model.named_buffers()}}
     other, again = make(ranks, Experts(), sam, norm=True, drop=0.5)
     progress = load_state_file(path, other, again.optimizer, again)
+    own_buffers = [b.clone() for b in other.buffers()]
     again(own(ranks, 1))
     gone_on = {**weights(other), **dict(other.named_buffers())}
     loaded = RunningMetrics(torch.device("cpu"))
     loaded.load(progress.metrics)
-    try:
-        load_state_file(path, *_lone())
-        refused = ""
-    except FgvcError as error:
-        refused = str(error)
-    return {"straight": straight, "gone_on": gone_on, "metrics": (metrics.sums, loaded.sums), "refused": refused}
+    lone = _lone()
+    alone = load_state_file(path, *lone)
+    return {
+        "straight": straight,
+        "gone_on": gone_on,
+        "metrics": (metrics.sums, loaded.sums),
+        "own": own_buffers,
+        "alone": (alone.processes, alone.metrics, [b.clone() for b in lone[0].buffers()]),
+    }
 
 
 def _lone():
