@@ -44,7 +44,10 @@ def calibrate(
             metavar="NAME",
         ),
     ] = None,
-    keep: Annotated[float, option(PROMISES, "Fraction of the images of known classes that are not unfamiliar.")] = 0.95,
+    keep: Annotated[
+        float | None,
+        option(PROMISES, "Fraction of the images of known classes that are not unfamiliar.", default="0.95"),
+    ] = None,
     split: Annotated[str | None, common.split_option(IMAGES, "calibrate on", "val")] = None,
     data: Annotated[Path | None, common.data_option(IMAGES)] = None,
     dataset: Annotated[str | None, common.dataset_option(IMAGES)] = None,

@@ -30,10 +30,10 @@ def show_calibration(result: CalibrationResult) -> None:
     print_titled("Precision of the answers", table)
     console.print()
     lines = [skipped_line(list(summary.failures))] * bool(summary.failures)
-    run = quoted(summary.run)
-    commands = [f"fgvc evaluate {run}"]
+    run, views = quoted(summary.run), f" --tta {','.join(calibration.tta)}" if calibration.tta else ""
+    commands = [f"fgvc evaluate {run}{views}"]
     if calibration.precision is None:
-        commands.append(f"fgvc calibrate {run} --precision 0.95")
+        commands.append(f"fgvc calibrate {run} --precision 0.95{views}")
     for line in [*lines, *calibration.lines, written_line(result.files[:-1])]:
         console.print(line, soft_wrap=True)
     for line in next_lines(commands):

@@ -21,7 +21,7 @@ from fgvc_cli.formatting import counted, percent, printable, quoted
 
 if TYPE_CHECKING:
     from fgvc_cli.evaluation.predict import Prediction
-    from fgvc_cli.scoring.model import ReadyClassifier
+    from fgvc_cli.scoring.model import InferenceSettings, ReadyClassifier
 
 EXAMPLE = "fgvc predict photo.jpg holiday/ --top-k 3 --csv > classes.csv"
 RESULTS = "Results"
@@ -77,7 +77,8 @@ def predict(
     console.note(f"run        {run_of(model_file)}")
     inference = InferenceSettings(device, precision, batch_size, workers, tta, not no_calibration)
     ready = load(model_file, inference, exported=True)
-    _check_sets(ready, sets)
+    if sets:
+        _check_sets(ready, inference)
     class_names = ready.classifier.class_names
     names = find_names(ready.model_file, class_names, groups)
     calibrated = ready.calibration is not None
@@ -117,10 +118,21 @@ def predict(
         raise typer.Exit(3)
 
 
-def _check_sets(ready: ReadyClassifier, sets: bool) -> None:
+def _check_sets(ready: ReadyClassifier, inference: InferenceSettings) -> None:
     """Refuse `--sets` without a calibration that has some."""
-    if sets and (ready.calibration is None or ready.calibration.sets is None):
-        raise UsageError(f"--sets needs a calibration with prediction sets: fgvc calibrate {quoted(str(ready.run))}")
+    from fgvc_cli.runs.exported import is_exported
+
+    if ready.calibration is not None and ready.calibration.sets is not None:
+        return
+    if not inference.calibrated:
+        raise UsageError("--sets needs the calibration, which --no-calibration ignores")
+    if is_exported(ready.classifier):
+        raise UsageError(
+            f"--sets needs a calibration with prediction sets, and {ready.model_file} has none for this prediction: "
+            "calibrate the run that it was exported from (fgvc calibrate RUN), and export it again"
+        )
+    views = f" --tta {','.join(ready.views.names)}" if ready.views.names else ""
+    raise UsageError(f"--sets needs a calibration with prediction sets: fgvc calibrate {quoted(str(ready.run))}{views}")
 
 
 class PredictionWriter(Protocol):

@@ -28,6 +28,10 @@ MARK = "exclude"
 """Column that marks rows to leave out with "yes" and others with "no"; without it, every row is left out."""
 
 
+DELIMITERS = ",;\t"
+"""Between columns, by what the first line has most of: spreadsheets write semicolons or tabs in some languages."""
+
+
 @dataclass(frozen=True)
 class Exclusion:
     """Images to leave out.
@@ -50,14 +54,19 @@ class Exclusion:
         what, keys = f"`exclude={path}`", dict[str, set[str]]()
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = csv.DictReader(file)
-                missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+                first = file.readline()
+                file.seek(0)
+                rows = csv.DictReader(file, delimiter=max(DELIMITERS, key=first.count))
+                rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+                missing = [name for name in COLUMNS if name not in rows.fieldnames]
                 if missing:
                     raise FgvcError(
                         f"{what} has no column '{missing[0]}': give the CSV file of an audit, or one with the columns "
                         f"{' and '.join(COLUMNS)}"
                     )
                 for row in rows:
+                    if not any(map(row.get, COLUMNS)):  # a spreadsheet's blank line
+                        continue
                     mark = (row.get(MARK) or "yes").strip().lower()
                     if mark not in ("yes", "no"):
                         raise FgvcError(f"{what}, line {rows.line_num}: {MARK} is '{mark}'; write yes or no")

@@ -72,7 +72,9 @@ def read_taxonomy(file: Path, class_names: Sequence[str]) -> Taxonomy | None:
         logger.info(
             f"{file}: ignored {counted(len(other), 'line')} for classes that are not in use: {quoted_names(other)}"
         )
-    if taxonomy is not None and (fault := taxonomy.fault(class_names)):
+    if taxonomy is None:
+        logger.warning(f"{file}: none of the classes is in a group, so there is no taxonomy")
+    elif fault := taxonomy.fault(class_names):
         raise FgvcError(f"{file}: {fault}; correct it")
     return taxonomy
 

@@ -18,7 +18,7 @@ from fgvc_cli.data.splits import balanced_indices, quoted_names, subset
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.evaluation.calibration_fit import CalibrationSettings, Fit
 from fgvc_cli.evaluation.split_selection import SelectedSplit, SplitRequest, select_split
-from fgvc_cli.evaluation.training_history import notes_of_runs
+from fgvc_cli.evaluation.training_history import count_trained, notes_of_runs
 from fgvc_cli.progress import progress
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.scoring.calibration.novelty import ClassMeans, ScoreName
@@ -102,7 +102,7 @@ def calibrate(
     coverage: float | None = None,
     by_class: bool = False,
     score: ScoreName | Literal["none"] | None = None,
-    keep: float = 0.95,
+    keep: float | None = None,
     device: str = "auto",
     batch_size: int = 32,
     workers: int = -1,
@@ -128,7 +128,7 @@ def calibrate(
         by_class: promise the coverage for each class.
         score: how to find unfamiliar images: "cosine", "max_logit", "energy", "probability" or "none"; the default is
             the first that is available.
-        keep: fraction of images of known classes that are not rejected as unfamiliar.
+        keep: fraction of images of known classes that are not rejected as unfamiliar; the default is 0.95.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         batch_size: images per forward pass.
         workers: processes that load images; -1 chooses by device.
@@ -175,7 +175,7 @@ def calibrate_run(
     ready = load(model_file, replace(inference, calibrated=False))
     selected = _select(request, ready, registry)
     notes = [*selected.notes, *([ready.views.note] if ready.views.note else [])]
-    if not selected.is_own and (model_file.parent / "config.toml").is_file():
+    if not selected.is_own:
         notes += notes_of_runs([("the run", model_file.parent)], selected.split, registry)
     for line in (selected.description, *notes):
         logger.info(line)
@@ -213,10 +213,14 @@ def _select(request: SplitRequest, ready: ReadyClassifier, registry: Registry) -
     """
     names = ready.classifier.class_names
     selected = select_split(replace(request, prefer_validation=True), ready.model_file.parent, names, registry)
-    if selected.role == "trained":
+    split, trained = selected.split, len(selected.split) * (selected.role == "trained")
+    if not selected.is_own:
+        trained = count_trained(ready.model_file, split, names, registry)
+    if trained:
+        what = f"split={split.name}" if selected.is_own else f"data={selected.data}" if selected.data else ""
         raise UsageError(
-            f"`split={selected.split.name}`: the run was trained on these images, and is surer of them than of others; "
-            "calibrate on images that it has not seen (`split`, `data`)"
+            f"`{what or f'dataset={selected.dataset}'}`: the run was trained on {trained} of these {len(split)} "
+            "images, and is surer of them than of others; calibrate on images that it has not seen (`split`, `data`)"
         )
     return selected
 

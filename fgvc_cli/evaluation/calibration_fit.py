@@ -22,6 +22,8 @@ from fgvc_cli.scoring.scores import Scores, expected_calibration_error
 
 COVERAGE = 0.9
 """Coverage of the prediction sets, unless another is wished."""
+KEEP = 0.95
+"""Fraction of the known images that are not unfamiliar, unless another is wished."""
 SAME = 1e-4
 """A score whose values differ by less says nothing: the energy of log-probabilities is 0 for every image."""
 FEW_IMAGES = 100
@@ -38,7 +40,8 @@ class CalibrationSettings:
         coverage: of the prediction sets, in (0, 1); None: `COVERAGE`, or no sets with too few images.
         by_class: whether the coverage holds for each class.
         score: novelty score; None: the first of `SCORES` that is available; "none": no image is unfamiliar.
-        keep: fraction of images of known classes that are not rejected as unfamiliar, in (0, 1).
+        keep: fraction of images of known classes that are not rejected as unfamiliar, in (0, 1); None: `KEEP`, or no
+            image is unfamiliar with too few images.
 
     Raises:
         UsageError: a number is not between 0 and 1, or there is no such score.
@@ -49,7 +52,7 @@ class CalibrationSettings:
     coverage: float | None = None
     by_class: bool = False
     score: ScoreName | Literal["none"] | None = None
-    keep: float = 0.95
+    keep: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("precision", "confidence", "coverage", "keep"):
@@ -105,18 +108,20 @@ class Fit:
         images = counted(len(self), "image")
         if found is None:
             self.notes.append(
-                f"all {images} are classified correctly: there is no temperature to fit, and probabilities stay as "
-                "they are; calibrate on more images"
+                f"the predictions for {images} are all right: there is no temperature to fit, and probabilities stay "
+                "as they are; calibrate on more images"
             )
         elif len(self) < FEW_IMAGES:
             self.notes.append(f"the temperature is rough: it is fitted to {images}")
         return found or 1.0
 
     def _novelty(self) -> NoveltyRule | None:
-        wished, keep = self.settings.score, self.settings.keep
+        wished, keep = self.settings.score, self.settings.keep or KEEP
         if wished == "none":
             return None
-        if not self._enough(wished, f"Keeping {percent(keep)} of the known images", images_for_share(keep)):
+        if not self._enough(
+            wished or self.settings.keep, f"Keeping {percent(keep)} of the known images", images_for_share(keep)
+        ):
             return None
         informative = [name for name, values in self.novelty_scores.items() if np.ptp(values) > SAME]
         if wished is not None and wished not in informative:

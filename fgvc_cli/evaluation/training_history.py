@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from fgvc_cli.contracts import Split
-from fgvc_cli.data.identity import DataIdentity
+from fgvc_cli.data.identity import DataIdentity, SplitIdentity
 from fgvc_cli.data.opening import open_run_dataset
 from fgvc_cli.data.splits import TrainingSplits, training_splits
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.evaluation.split_selection import SplitRequest, dataset_config
 from fgvc_cli.registry import Registry
 from fgvc_cli.runs.folder import CONFIG_FILE, Run
+from fgvc_cli.runs.model_file import read_metadata
 from fgvc_cli.training.state import recorded_data
 
 
@@ -53,6 +54,27 @@ def notes_of_runs(runs: Sequence[tuple[str, Path]], split: Split, registry: Regi
         each = ", ".join(f"{label} on {source}" for label, source in sources.items())
         notes.append(f"The runs were trained on different datasets: {each}.")
     return notes
+
+
+def count_trained(model_file: Path, split: Split, class_names: Sequence[str], registry: Registry) -> int:
+    """Return the number of images of a split that a run is known to be trained on.
+
+    They are the files of its training split. Where none is, as for a copy of the data or of the model file, they are
+    the classes whose images have the names and sizes of those of the training split, which the model file records.
+    """
+    try:
+        _, found = _training_data(model_file.parent, registry, {})
+        if found is None:
+            return 0
+        trained = _count_in(found[0].train, {_identity(image) for image in split.images})
+    except FgvcError:
+        trained = 0
+    recorded = DataIdentity.recorded(read_metadata(model_file))
+    train = None if recorded is None else recorded.splits.get("train")
+    if trained or train is None:
+        return trained
+    here = SplitIdentity.of(split, class_names)
+    return sum(count for name, count in here.counts.items() if train.digests.get(name) == here.digests[name])
 
 
 def _training_data(

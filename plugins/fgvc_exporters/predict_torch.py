@@ -23,7 +23,8 @@ for name in sys.argv[1:]:
     image = image.crop((left, top, left + steps["image_size"], top + steps["image_size"]))
     pixels = (np.asarray(image, np.float32) / 255 - np.float32(steps["mean"])) / np.float32(steps["std"])
     (scores,) = network(torch.from_numpy(pixels.transpose(2, 0, 1)[None])).numpy(force=True)
-    scores = scores / about.get("calibration", {}).get("temperature", 1)
+    calibration = about.get("calibration", {})
+    scores = scores / (1 if calibration.get("tta") else calibration.get("temperature", 1))  # tta: for averages of views
     probabilities = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
     for k in probabilities.argsort()[::-1][:5]:
         print(f"{name}\t{about['classes'][k]}\t{probabilities[k]:.6f}")

@@ -46,6 +46,7 @@ def test_promises_that_take_more_images_say_how_many(fgvc, bee_run: Path) -> Non
         (["--coverage", 0.95], "19"),
         (["--coverage", 0.8, "--by-class"], "4 images of each"),
         (["--score", "energy"], "19"),
+        (["--keep", 0.99], "99"),
     ):
         result = fgvc("calibrate", bee_run, "--split", "test", *arguments)
         assert result.exit_code == 1 and f"at least {least}" in result.stderr, result.stderr

@@ -47,6 +47,16 @@ def test_without_marks_every_row_counts_and_formulas_keep_their_name(tmp_path) -
     assert data.split("train").keys == ["jay/1", "jay/2", "owl/\u00e4"] and len(data.split("test")) == 4
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_files_that_a_spreadsheet_saved(tmp_path, delimiter) -> None:
+    """With a byte order mark, other delimiters, columns in another order, and blank lines."""
+    rows = ["Exclude", "file", " split"], ["yes", "jay/1", "train"], ["", "", ""], ["no", "jay/2", "train"]
+    text = "".join(delimiter.join(row) + "\r\n" for row in rows)
+    (tmp_path / "audit.csv").write_text(text, encoding="utf-8-sig")
+    data = ExcludingDataset(Birds(), Exclusion.read(tmp_path / "audit.csv"))
+    assert data.split("train").keys == ["jay/2", "owl/=3", "owl/\u00e4"]
+
+
 @pytest.mark.parametrize(
     ("rows", "facts"),
     [

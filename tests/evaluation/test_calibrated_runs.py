@@ -147,6 +147,21 @@ def test_another_test_time_augmentation_is_not_calibrated(trained, data, caplog,
         fgvc.calibrate(run, tta="flip", score="energy", workers=0, device="cpu")
 
 
+def test_images_that_were_trained_on_are_refused(trained, data, caplog, tmp_path) -> None:
+    """By file, and by names and sizes where neither the files nor the run folder are those of the training."""
+    run = trained("probe")
+    copied = shutil.copytree(data / "data", tmp_path / "data")
+    file = shutil.copy(run.model_file, tmp_path)
+    for model, given in ((run, data / "data/train"), (run, copied / "train"), (file, copied / "train")):
+        before = model_file.read_metadata(model if model is file else model.model_file)
+        with pytest.raises(fgvc.UsageError, match="trained on 30 of these 30"):
+            fgvc.calibrate(model, data=given, workers=0, device="cpu")
+        assert model_file.read_metadata(model if model is file else model.model_file) == before
+    with caplog.at_level(logging.INFO):
+        assert fgvc.calibrate(file, data=copied / "val", workers=0, device="cpu").calibration.images == 42
+    assert "Unknown whether the run was trained on these images" in caplog.text
+
+
 def test_added_classes_lose_the_calibration(trained, data, caplog, tmp_path) -> None:
     with caplog.at_level(logging.WARNING):
         grown = fgvc.add_classes(trained("prototypes"), [data / "strangers/yellow"], out=tmp_path / "run", device="cpu")

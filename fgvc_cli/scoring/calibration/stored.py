@@ -271,9 +271,10 @@ def find_calibration(file: Path, classes: int, tta: Sequence[str]) -> Calibratio
         raise FgvcError(f"{file}: its calibration is for another number of classes. Calibrate again (fgvc calibrate)")
     if tuple(found.tta) != tuple(tta):
         with_what = f"with `tta={','.join(found.tta)}`" if found.tta else "without test-time augmentation"
-        again = f"`tta={','.join(tta)}`" if tta else "no `tta`"
+        again = f"with `tta={','.join(tta)}`" if tta else "without `tta`"
         logger.warning(
-            f"the calibration of {file.parent} was computed {with_what} and is ignored here: calibrate with {again}"
+            f"the calibration of {file.parent} was computed {with_what} and is ignored here: predict {with_what}, or "
+            f"calibrate {again}"
         )
         return None
     return found
