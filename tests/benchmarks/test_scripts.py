@@ -150,3 +150,33 @@ def test_kept_features(tmp_path, head):
     options = ["--backbone", "timm/test_resnet", "--head", head, "--image-size", "64", "--batches", "2"]
     seconds = figures_of("kept_features.py", tmp_path, *options, "--batch-size", "4", "--rounds", "1")["seconds"]
     assert set(seconds) == {"whole network", "frozen backbone", "kept features"}
+
+
+@pytest.fixture
+def best_of_scores(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("best_of_scores")
+
+
+def test_the_best_of_equally_good_scores_gains_what_order_statistics_say(best_of_scores):
+    of_ten_normals = 1.5388
+    gain = best_of_scores.gain_on_noise(2000, 0.5, 10, 0.0, 60)
+    assert gain == pytest.approx(100 * of_ten_normals * (0.25 / 2000) ** 0.5, rel=0.15)
+    assert best_of_scores.gain_on_noise(2000, 0.5, 1, 0.0, 3) == pytest.approx(0, abs=1e-6)
+    assert best_of_scores.gain_on_noise(2000, 0.5, 10, 1.0, 3) == pytest.approx(0, abs=1e-6)
+    assert best_of_scores.latent_correlation(1 / 3, 0.5) == pytest.approx(0.5, abs=1e-3)  # 2/pi * asin(r)
+
+
+@pytest.mark.slow
+def test_best_of_scores(tmp_path):
+    figures = figures_of("best_of_scores.py", tmp_path, "--seeds", "0", "--epochs", "2", "--trials", "1")
+    for (row,) in figures["rules"].values():
+        assert row["by validation"] <= row["best of all"] <= 100
+
+
+@pytest.mark.slow
+def test_machine_spread(tmp_path):
+    options = ["--variants", "again", "bf16", "--seeds", "2", "--repeats", "1", "--epochs", "1"]
+    compared = figures_of("machine_spread.py", tmp_path, *options)["compared"]
+    assert compared["again"]["max"] == compared["again"]["changed"] == 0 < compared["another seed"]["changed"]
+    assert set(compared) == {"another seed", "again", "bf16"}
