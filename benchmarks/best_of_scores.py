@@ -137,14 +137,14 @@ def trained(head: str, seed: int, arguments: argparse.Namespace) -> EveryOutput:
     return watched
 
 
-def rule_on(found: EveryOutput, prediction: str, rng: np.random.Generator) -> dict[str, float | str]:
+def rule_on(found: EveryOutput, prediction: str) -> dict[str, float | str]:
     """Apply the rule of the public code to a training; accuracies and gains in percentage points."""
     names = list(found.epochs[0])
     table = 100 * np.array([[epoch[name] for name in names] for epoch in found.epochs])  # (E, S, images)
     means = table.mean(axis=2)
     honest = int(np.argmax(found.validation)), names.index(prediction)
     best = np.unravel_index(means.argmax(), means.shape)
-    lucky = []
+    rng, lucky = np.random.default_rng(0), []
     for _ in range(HALVES):
         order = rng.permutation(table.shape[2])
         first, second = (table[:, :, half].mean(axis=2) for half in np.array_split(order, 2))
@@ -213,11 +213,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--device", default="cpu", choices=["cpu"])
     arguments = parser.parse_args()
-    rng, figures, latent, noise = np.random.default_rng(0), {}, {}, {}
+    figures, latent, noise = {}, {}, {}
     for head in arguments.heads:
         runs = [trained(head, seed, arguments) for seed in arguments.seeds]
         prediction = "combiner" if head == "pim" else "sum of 8"
-        figures[head] = [rule_on(run, prediction, rng) for run in runs]
+        figures[head] = [rule_on(run, prediction) for run in runs]
         latent[head] = correlations(runs)
         print(f"{head}, {arguments.backbone}, {arguments.epochs} epochs; correlations {_rounded(latent[head])}")
         for seed, row in zip(arguments.seeds, figures[head], strict=True):
