@@ -13,6 +13,9 @@ import typer
 from fgvc_cli.cli import common_options as common
 from fgvc_cli.cli import console
 from fgvc_cli.cli.common_options import component_names, option
+from fgvc_cli.cli.lazy import QuickCommand, QuickGroup
+from fgvc_cli.cli.sweep_status import EXAMPLE as STATUS_EXAMPLE
+from fgvc_cli.cli.sweep_status import status
 from fgvc_cli.cli.tables import figure_table
 from fgvc_cli.config.train_options import MAX_SEED
 from fgvc_cli.errors import UsageError
@@ -140,8 +143,18 @@ def list_runs(sweep: Sweep) -> None:
 EXAMPLE = "fgvc sweep --backbone resnet50 --head linear --head pim --optimizer sgd --optimizer sam --data photos/"
 COMBINED, SHARED, STUDY = "Combinations", "Settings of all runs", "Study"
 
+sweep = typer.Typer(
+    add_completion=False,
+    cls=QuickGroup,
+    rich_markup_mode="rich",
+    invoke_without_command=True,
+    epilog=f"Example: {EXAMPLE}",
+)
+sweep.command("status", cls=QuickCommand, epilog=f"Example: {STATUS_EXAMPLE}")(status)
 
-def sweep(
+
+@sweep.callback()
+def train(
     context: typer.Context,
     backbone: Annotated[list[str] | None, common.named_option("backbone", COMBINED, "by recipe")] = None,
     head: Annotated[list[str] | None, common.named_option("head", COMBINED, "by recipe")] = None,
@@ -223,6 +236,10 @@ def sweep(
     Exit code 3: some runs failed; 130: interrupted, resume with --resume.
 
     """
+    if context.invoked_subcommand is not None:
+        if others := common.given_options(context):
+            raise UsageError(f"fgvc sweep {context.invoked_subcommand} does not take {', '.join(others)}")
+        return
     from fgvc_cli.cli.compare import show_comparison, show_files
     from fgvc_cli.errors import FgvcError
     from fgvc_cli.experiments.compare import compare_selection, evaluator, select_runs

@@ -67,7 +67,7 @@ class Launcher(ABC):
     Args:
         options: of the component.
         jobs: runs to train at a time; None: as many as there is room for.
-        device: "cpu" or "cuda".
+        device: of the study: "auto" (the best that a machine has), "cpu", "cuda" or "mps".
 
     Raises:
         FgvcError: a package is not installed, the cluster cannot be reached, or it will never have the resources.

@@ -34,7 +34,7 @@ class LaunchRequest:
         """Return the launcher, connected to where it trains runs.
 
         Args:
-            device: "cpu" or "cuda".
+            device: of the study: "auto", "cpu", "cuda".
             registry: where it is looked up.
 
         Raises:

@@ -193,6 +193,7 @@ class _Scheduler:
         self.waiting = [run for run in self.runs if folder.state(run.name) in open_states]
         self.submitted: dict[str, _ActiveRun] = {}
         self.elsewhere: dict[str, _ActiveRun] = {}
+        self.stopping = False
         self.eta = Eta()
         self.disk_full = ""
         """Message of the run that found the disk full: it has not failed, since every other run would fail too."""
@@ -212,6 +213,7 @@ class _Scheduler:
 
     def stop(self) -> None:
         """Make all runs save their state and end."""
+        self.stopping = True
         self.waiting.clear()
         self.elsewhere.clear()
         self.launcher.cancel(list(self.submitted))
@@ -254,15 +256,16 @@ class _Scheduler:
         active.record = record if ours else active.record
         if self._has_result(active, record if ours else None):
             return
-        if record is not None and ours and record.state == "stopped":
-            self.disk_full = record.reason if disk_is_full(record.reason) else self.disk_full
-        elif ended.problem and disk_is_full(ended.problem):
-            self.disk_full = ended.problem
-        elif not ours and record is not None and not record.ended:
-            self.waiting.append(active.run)  # another process trains it
-        elif ended.problem:
-            self.folder.fail(active.run, ended.problem, active.token)
-            self.callback.failed(active.run, ended.problem)
+        reason = record.reason if record is not None and ours else ""
+        if disk_is_full(ended.problem or reason):
+            self.disk_full = ended.problem or reason
+        elif record is not None and (not record.ended or ours) and not (ours and ended.problem):
+            if not self.stopping:  # trained by another process, or stopped with its state saved
+                self.waiting.append(active.run)
+        elif ended.problem or not self.stopping:
+            reason = ended.problem or "the process ended before it trained the run"
+            self.folder.fail(active.run, reason, active.token)
+            self.callback.failed(active.run, reason)
 
     def _has_result(self, active: _ActiveRun, record: Record | None) -> bool:
         """Return whether a run is finished or failed, after passing that to the callback."""

@@ -13,7 +13,6 @@ from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.contracts import Launcher
 from fgvc_cli.data.identity import DataIdentity
 from fgvc_cli.data.splits import quoted_names
-from fgvc_cli.devices import pick_device
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.folder import StudyFolder, check_new_study, find_study, new_study
 from fgvc_cli.experiments.launching import LaunchRequest
@@ -123,13 +122,12 @@ class Sweep:
             UsageError: several jobs, and a device that names a single GPU; or the launcher or an option does not exist.
             FgvcError: the launcher cannot be used; see `LaunchRequest.connect`.
         """
-        name = self.configs[0].train.device
-        device = pick_device(name) if name != "auto" or request.launcher == "local" else None
-        if (request.jobs or 1) > 1 and device is not None and device.index is not None:
+        device = self.configs[0].train.device
+        if (request.jobs or 1) > 1 and ":" in device:
             raise UsageError(
                 f"`jobs={request.jobs}` assigns GPUs to runs itself; use `device=cuda`, not `device={device}`"
             )
-        return request.connect("cpu" if device is None else device.type, self.registry)
+        return request.connect(device, self.registry)
 
     def train(
         self,

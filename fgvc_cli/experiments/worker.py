@@ -35,7 +35,7 @@ from fgvc_cli.settings import Settings
 from fgvc_cli.training import run as training
 from fgvc_cli.training.callbacks import Callback
 from fgvc_cli.training.setup import Job
-from fgvc_cli.training.state import Interrupted
+from fgvc_cli.training.state import Interrupted, expect_repeated_sigterm
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +104,11 @@ class Task:
             raise FgvcError(problem)
         if hasattr(os, "setpgrp"):
             os.setpgrp()  # Ctrl-C in the terminal goes to the main process, which stops this one
+        if hasattr(signal, "SIGUSR2"):  # Slurm announces the time limit to all processes of a job
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         _redirect_output(self.folder.log(self.name))
         _stop_with_parent()
+        expect_repeated_sigterm()
         if threads is not None:
             torch.set_num_threads(threads)
         self.train()

@@ -57,17 +57,30 @@ class Interrupt:
             raise Interrupted(f"Interrupted while {doing}", run, self.number)
 
 
+_in_launcher = False
+
+
+def expect_repeated_sigterm() -> None:
+    """Let this process, which a launcher started, ignore every SIGTERM but the first while it trains."""
+    global _in_launcher
+    _in_launcher = True
+
+
 @contextmanager
 def catch_signals() -> Iterator[Interrupt]:
     """Record SIGINT and SIGTERM while the block runs instead of exiting.
 
     A second signal raises `Terminated`, and a third has its default effect.
 
+    In a process of a launcher, a second SIGTERM has no effect: several of those that stop it may send one.
+
     Outside the main thread, signals cannot be handled and keep their effect.
     """
     interrupt = Interrupt()
 
     def receive(number: int, _: FrameType | None) -> None:
+        if interrupt and number == signal.SIGTERM and _in_launcher:
+            return
         if interrupt:
             sys.unraisablehook = lambda _: None  # it may be raised in a finalizer, which would print a traceback
             for each in before:

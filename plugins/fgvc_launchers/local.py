@@ -25,7 +25,8 @@ class LocalLauncher(Launcher):
     """
 
     def __init__(self, options: Any, jobs: int | None, device: str) -> None:  # noqa: ARG002
-        self.jobs, self.device = jobs or 1, device
+        self.jobs = jobs or 1
+        self.on_gpus = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
         self._children: dict[int, Child] = {}
         """By slot, from 0."""
 
@@ -54,7 +55,7 @@ class LocalLauncher(Launcher):
         """Return the CPU threads of the run in a slot (None: no limit) and the variables that select its GPU."""
         if self.jobs == 1:
             return None, {}
-        if self.device != "cuda":
+        if not self.on_gpus:
             return max(1, usable_cores() // self.jobs), {}
         visible = [gpu for gpu in os.environ.get(GPUS, "").split(",") if gpu.strip()]
         gpus = visible or [str(number) for number in range(max(1, torch.cuda.device_count()))]
