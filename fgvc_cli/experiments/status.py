@@ -22,9 +22,9 @@ class RunStatus:
 
     Attributes:
         run: its name.
-        state: a "lost" run has no sign of life for a minute: its process or machine is dead, or cut off from the disk. It
-            is resumed as an "interrupted" one is, whose process stopped with its state saved, or was killed on this
-            machine.
+        state: a "lost" run has given no sign of life for a minute: its process or machine is dead, or cut off from the
+            disk. It is resumed as an "interrupted" one is, whose process stopped with its state saved, or was killed on
+            this machine.
         host, process: where it runs or ran last; empty and 0 if it has not started.
         since: when it started there, in seconds since 1970.
         silent: seconds since its last sign of life, if it runs or is lost.

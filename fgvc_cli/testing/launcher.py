@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from fgvc_cli.errors import FgvcError
 from fgvc_cli.testing.check import Checks, ContractError, NotApplicable, expect
 from fgvc_cli.testing.component import ComponentUnderTest
 
-TIMEOUT = 120.0
+TIMEOUT = 60.0
 """Seconds until a run is given up."""
+CLOSE_TIMEOUT = 10.0
+"""Seconds in which processes that were closed exit."""
 REASON = "this machine does not see the folder"
 
 
@@ -133,7 +136,7 @@ def cancels(launcher: LauncherUnderTest) -> None:
         started.cancel(["a", "of yesterday"])
         found = ended(started, 1)
         expect(list(found) == ["a"] and not found["a"].problem, "the cancelled run", f"{found} ended", "end it alone")
-        expect(not started.ended(0.2), "the other run to go on", "it ended", "cancel only the runs that are named")
+        expect(not started.ended(1.0), "the other run to go on", "it ended", "cancel only the runs that are named")
 
 
 @CHECKS("leaves no process behind", "They would go on to compute.")
@@ -147,8 +150,10 @@ def closes(launcher: LauncherUnderTest) -> None:
             started.ended(0.1)
         process = int((folder / "a").read_text().split()[0])
         started.close()
-    until = time.monotonic() + TIMEOUT
+    until = time.monotonic() + CLOSE_TIMEOUT
     while _is_running(process):
+        if time.monotonic() > until:
+            os.kill(process, signal.SIGKILL)
         expect(time.monotonic() < until, "close() to end processes", "one goes on", "end it")
         time.sleep(0.1)
 

@@ -66,8 +66,8 @@ class RayLauncher(Launcher):
                 unit = GB if name == "memory" else 1
                 ray.shutdown()
                 raise UsageError(
-                    f"`launcher.{options[name]}={wanted / unit:g}`: no machine of the Ray cluster has as much; the most "
-                    f"is {most / unit:.3g}"
+                    f"`launcher.{options[name]}={wanted / unit:g}`: no machine of the Ray cluster has as much; the "
+                    f"most is {most / unit:.3g}"
                 )
         has_room = [n for n in alive if all(n["Resources"].get(k, 0.0) >= v for k, v in self._resources.items())]
         if not has_room:
@@ -93,7 +93,9 @@ class RayLauncher(Launcher):
         self._modules = tuple(study.modules)
         looking = ray.remote(max_retries=0, num_cpus=0)(look)
         checks = {
-            looking.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(study): node
+            looking.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                study
+            ): node
             for node in self._machines
         }
         _, late = ray.wait(list(checks), num_returns=len(checks), timeout=CHECK_SECONDS)

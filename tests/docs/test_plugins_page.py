@@ -32,6 +32,7 @@ LISTED = {
     "explainer": {"gradient"},
     "tracker": {"mlflow"},
     "exporter": {"packed"},
+    "launcher": {"spawned"},
     "recipe": {"quick"},
     "study": {"pim-widths"},
 }
@@ -108,7 +109,7 @@ def test_every_hook_has_a_section_with_its_signature_and_an_example(page, hook):
 def test_sections_and_tables_name_existing_hooks_and_methods(page):
     text = page(PAGE).text
     assert sorted(re.findall(r"^### `(\w+)", text, re.MULTILINE)) == sorted(HOOKS)
-    for kind in ("backbone", "head", "dataset", "explainer", "exporter"):
+    for kind in ("backbone", "head", "dataset", "explainer", "exporter", "launcher"):
         base = getattr(contracts, kind.capitalize())
         for row in page(PAGE).rows(next(line for line in text.splitlines() if line.startswith(f"### `fgvc_{kind}s("))):
             for method, arguments in re.findall(r"`(\w+)\((.*?)\)", row[0]):
@@ -209,6 +210,7 @@ def test_contract_test_of_the_page(page, site):
     ("kind", "name"),
     [("backbone", "plain"), ("backbone", "plain/2"), ("optimizer", "nadam"), ("optimizer", "shaken"),
      ("dataset", "orchids"), ("explainer", "gradient"), ("exporter", "packed"), ("recipe", "quick"),
+     pytest.param("launcher", "spawned", marks=pytest.mark.slow),
      ("head", "bilinear")],
 )  # fmt: skip
 def test_components_fulfill_their_contracts(site, kind, name):

@@ -22,7 +22,7 @@ RESERVED_CLASSES = ("TorchOptimizer", "ComposedOptimizer", "FittedHead")
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 RULE = "a name consists of lower-case letters, digits and single '-' or '_', and starts with a letter"
 
-SCAFFOLDED: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "exporter")
+SCAFFOLDED: tuple[Kind, ...] = ("backbone", "head", "optimizer", "dataset", "explainer", "exporter", "launcher")
 """Kinds of component with a scaffold."""
 
 

@@ -22,6 +22,7 @@ NAMES = {
     "dataset": "stripes",
     "explainer": "input-gradient",
     "exporter": "packed-program",
+    "launcher": "nice-processes",
 }
 
 

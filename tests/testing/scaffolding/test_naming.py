@@ -88,7 +88,7 @@ def test_package_of_fgvc_is_refused(name):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "backbone, head, optimizer, dataset, explainer or exporter"),
+        (None, "backbone, head, optimizer, dataset, explainer, exporter or launcher"),
         ("haed", "Did you mean 'head'"),
         ("recipes", "there is no scaffold for kind 'recipes'"),
     ],

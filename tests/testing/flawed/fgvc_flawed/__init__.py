@@ -7,6 +7,7 @@ from fgvc_cli import (
     ExporterSpec,
     Family,
     HeadSpec,
+    LauncherSpec,
     OptimizerSpec,
     RecipeSpec,
     StudySpec,
@@ -61,6 +62,11 @@ def fgvc_trackers():
 @hookimpl
 def fgvc_exporters():
     return specs("exporter", ExporterSpec, suffix=".flawed")
+
+
+@hookimpl
+def fgvc_launchers():
+    return specs("launcher", LauncherSpec)
 
 
 def files(kind, spec_type, folder):

@@ -150,6 +150,11 @@ exporter | awake | does not change the network | Awake | mode of
 exporter | trusting | refuses damaged files | Trusting | an FgvcError
 exporter | chatty | its script predicts the same | Chatty | separated by tabs
 exporter | crashing | its script predicts the same | Crashing | a script that runs
+launcher | in-process | calls the work of each run once | InProcess | shared one
+launcher | quiet | reports work that did not return | Silent | one line
+launcher | sweeping | cancels runs | Sweeping |
+launcher | leaving | leaves no process behind | Leaving |
+launcher | trusting | checks the study folder | Trusting | start() returned
 recipe | no-toml | can be parsed |  |
 recipe | no-head | components are registered |  |
 recipe | no-option | settings are valid |  |
