@@ -26,6 +26,40 @@ PATIENCE = 60.0
 """Seconds that an answer may take, on a machine that is busy with other tests."""
 
 
+CONTRASTS = """
+(() => {
+  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const over = (top, below) => top.slice(0, 3).map((c, i) => (top[3] ?? 1) * c + (1 - (top[3] ?? 1)) * below[i]);
+  const luminance = color => color.map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = element => {
+    if (!element) return [255, 255, 255];
+    const own = parse(getComputedStyle(element).backgroundColor);
+    return own[3] === 0 ? ground(element.parentElement) : over(own, ground(element.parentElement));
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
+    if (!text || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element), below = ground(element);
+    const color = over(parse(element.closest('svg') ? style.fill : style.color), below);
+    const [low, high] = [luminance(color), luminance(below)].sort((a, b) => a - b);
+    found.push({text: text.slice(0, 30), contrast: (high + 0.05) / (low + 0.05), size: parseFloat(style.fontSize)});
+  }
+  return found;
+})()
+"""
+
+CUT_OFF = """
+[...document.querySelectorAll('body *')]
+  .filter(e => e.checkVisibility() && !e.closest('.scroll > *, pre > *, .skip, .unseen'))
+  .filter(e => { const box = e.getBoundingClientRect(); return box.right > innerWidth + 1 || box.left < -1; })
+  .map(e => e.outerHTML.slice(0, 120))
+"""
+
+
 def find_chromium() -> str | None:
     """Return the program, or None where there is none."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -124,6 +158,14 @@ class Chromium:
                 code=key,
                 windowsVirtualKeyCode={"Tab": 9, "Enter": 13}[key],
             )
+
+    def contrasts(self) -> list[dict[str, Any]]:
+        """Return contrast to the background and size in pixels of all visible text."""
+        return list(self.run(CONTRASTS))
+
+    def cut_off(self) -> list[str]:
+        """Return the elements that overflow the window outside scrolling areas."""
+        return list(self.run(CUT_OFF))
 
     def screenshot(self) -> bytes:
         """Return what is in the window as PNG."""

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from fgvc_cli._version import __version__
@@ -23,7 +23,7 @@ from fgvc_cli.config.train_options import MANY
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.formatting import counted
 from fgvc_cli.registry.error_origin import describe_error
-from fgvc_cli.serving.access import Access, refusal
+from fgvc_cli.serving.access import Access, Json, refusal
 from fgvc_cli.serving.limits import RefusedError
 from fgvc_cli.serving.model import DEFAULT_EXPLAINER, ServedModel, Upload
 from fgvc_cli.serving.turns import Turns
@@ -110,17 +110,17 @@ class Service:
 
     async def health(self) -> Response:
         """Return that the server works, and how many requests it has."""
-        return JSONResponse({"status": "ok", "requests": self._turns.taken})
+        return Json({"status": "ok", "requests": self._turns.taken})
 
     async def model(self) -> Response:
         """Return what there is to know about the model: classes, components, image size, license, limits."""
-        return JSONResponse(self._model.card)
+        return Json(self._model.card)
 
     async def predict(self, request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
         """Predict the classes of images."""
 
         def work(uploads: list[Upload]) -> Response:
-            return JSONResponse(self._model.predict(uploads, query.top_k, query.sure, query.sets))
+            return Json(self._model.predict(uploads, query.top_k, query.sure, query.sets))
 
         return await self._answer(request, work)
 

@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import logging
 import math
+import os
 import socket
 from collections.abc import Collection, Sequence
 from importlib.util import find_spec
@@ -131,7 +132,8 @@ def listen(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after a restart
+        if os.name == "posix":  # elsewhere it would share the port of another program
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after a restart
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:

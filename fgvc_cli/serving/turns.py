@@ -66,7 +66,3 @@ class Turns:
         self._free.release()
         if not job.cancelled():
             job.exception()  # nobody waits for it if its request was cancelled
-
-    def close(self) -> None:
-        """End the thread once it is idle."""
-        self._thread.shutdown(wait=False, cancel_futures=True)

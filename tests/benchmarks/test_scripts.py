@@ -121,6 +121,13 @@ def test_predict_folder(tmp_path):
 
 
 @pytest.mark.slow
+def test_serve_clients(tmp_path):
+    pytest.importorskip("uvicorn")
+    options = ["--backbone", "timm/test_resnet", "--image-size", "32", "--images", "16", "--rounds", "1"]
+    assert figures_of("serve_clients.py", tmp_path, *options)["ratio"] > 0
+
+
+@pytest.mark.slow
 def test_predict_and_explain_keep_no_images(tmp_path):
     peak = figures_of("predict_folder.py", tmp_path, "--memory", "20", "600")["peak_bytes"]
     assert set(peak) == {"predict", "explain"}

@@ -16,41 +16,6 @@ LONG = ["Wort" * 120, "鳥" * 200, "a b" * 150, *(f"Ring-eyed-Forktail-{i}" for 
 
 OPEN_ALL = "document.querySelectorAll('details').forEach(details => details.open = true)"
 
-CONTRASTS = """
-(() => {
-  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
-  const over = (top, below) => top.slice(0, 3).map((c, i) => (top[3] ?? 1) * c + (1 - (top[3] ?? 1)) * below[i]);
-  const luminance = color => color.map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = element => {
-    if (!element) return [255, 255, 255];
-    const own = parse(getComputedStyle(element).backgroundColor);
-    return own[3] === 0 ? ground(element.parentElement) : over(own, ground(element.parentElement));
-  };
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
-    if (!text || !element.checkVisibility()) continue;
-    const style = getComputedStyle(element), below = ground(element);
-    const color = over(parse(element.closest('svg') ? style.fill : style.color), below);
-    const [low, high] = [luminance(color), luminance(below)].sort((a, b) => a - b);
-    found.push({text: text.slice(0, 30), contrast: (high + 0.05) / (low + 0.05), size: parseFloat(style.fontSize)});
-  }
-  return found;
-})()
-"""
-"""Contrast to the background and size in pixels of all visible text."""
-
-CUT_OFF = """
-[...document.querySelectorAll('body *')]
-  .filter(e => e.checkVisibility() && !e.closest('.scroll > *, pre > *, .skip, .unseen'))
-  .filter(e => { const box = e.getBoundingClientRect(); return box.right > innerWidth + 1 || box.left < -1; })
-  .map(e => e.outerHTML.slice(0, 120))
-"""
-"""Elements that overflow the window outside scrolling areas."""
-
 
 @pytest.fixture(scope="module")
 def pages(run_report, study_report, recorded, scored, examples, tmp_path_factory) -> dict[str, Path]:
@@ -84,8 +49,8 @@ def test_layout_contrast_and_console(browser, pages, name, width, theme):
     browser.open(pages[name], width, theme)
     browser.run(OPEN_ALL)
     assert browser.run("document.documentElement.scrollWidth") == width
-    assert browser.run(CUT_OFF) == []
-    texts = browser.run(CONTRASTS)
+    assert browser.cut_off() == []
+    texts = browser.contrasts()
     assert len(texts) > 50
     assert [text for text in texts if text["contrast"] < 4.5] == []
     assert [text for text in texts if text["size"] < 12] == []

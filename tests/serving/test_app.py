@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 FORM = "multipart/form-data"
 NOT_AN_IMAGE = {"image": ("notes.txt", b"hello")}
+ODD_NAME = b'--a\r\nContent-Disposition: form-data; name="image"; filename="\\ud800"\r\n\r\nx\r\n--a--\r\n'
+ODD_FORM = f"{FORM}; boundary=a; charset=unicode_escape"
 DAMAGED = {"image": ("a.png", b"\x89PNG\r\n\x1a\n" + 40 * b"\0")}
 
 
@@ -92,6 +94,7 @@ def test_what_there_is_to_know(client):
         ("/predict", {"files": {"image": (None, b"text")}}, 422, "no file"),
         ("/predict", {"files": NOT_AN_IMAGE}, 422, "notes.txt: not an image"),
         ("/predict", {"files": DAMAGED}, 422, "a.png: "),
+        ("/predict", {"content": ODD_NAME, "headers": {"Content-Type": ODD_FORM}}, 422, "not an image"),
         ("/explain", {"files": NOT_AN_IMAGE}, 422, "notes.txt: not an image"),
         ("/predict?topk=3", {"files": DAMAGED}, 422, "Did you mean 'top_k'"),
         ("/predict?top_k=0", {"files": DAMAGED}, 422, "top_k"),

@@ -88,6 +88,8 @@ async function explain(item, file) {
     figure.querySelector("img").alt = `Saliency map of ${file.name} for ${name}`;
     figure.querySelector("figcaption").textContent = `The brighter, the more it matters for ${name}.`;
     figure.hidden = false;
+    figure.tabIndex = -1;
+    figure.focus(); // the focus was on the button
     button.hidden = true;
     message(`Explained ${file.name}.`);
   } catch (error) {
