@@ -118,3 +118,21 @@ def test_file_that_computes_something_else_is_not_left_behind(run, fgvc, tmp_pat
     assert result.exit_code == 1 and "m.pt2 is not written" in result.stderr and "random noise" in result.stderr
     assert "checking with random images" in result.stderr
     assert not list(tmp_path.glob("*.p*"))
+
+
+def test_check_sees_what_saturated_probabilities_hide():
+    """Halved scores of a network that is always sure have the same probabilities."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from fgvc_cli.contracts import ExportedModel
+    from fgvc_cli.evaluation.export import TOLERANCES, CheckImages, compare
+
+    images = torch.randn(5, 3, 2, 2)
+    sure = SimpleNamespace(scores=lambda batch: 1e4 * batch.mean(dim=(2, 3)))
+    for factor, offset, passed in ((1.0, 3.0, True), (0.5, 0.0, False)):
+        model = ExportedModel(None, lambda batch, a=factor, b=offset: a * sure.scores(batch) + b)
+        check = compare(sure, model, CheckImages(images, images, "", True), TOLERANCES["fp32"])
+        assert check.passed == passed and check.same_class == 1 and check.largest_difference < 1e-6
+        assert check.score_error == pytest.approx(1 - factor, abs=1e-6)
