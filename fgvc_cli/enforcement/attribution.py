@@ -72,16 +72,25 @@ class attributed(AbstractContextManager[None]):  # noqa: N801, used as a functio
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, (FgvcError, GeneratorExit, *STOPS)):
-            return
-        if isinstance(error, Broken):
-            raise error.of(self.component, self.call) from None
-        if is_out_of_memory(error) or _is_disk_full(error) or _is_raised_by_host(trace, self.component):
-            return
-        raise ComponentError(
-            f"{self.component.title} failed in {self.call}: {cause_of(error)} (`debug` shows the traceback). Please "
-            "report this to its author"
-        ) from error
+        if error is not None:
+            attribute(error, self.component, self.call)
+
+
+def attribute(error: BaseException, component: Component, call: str) -> None:
+    """Raise an error as one of a component; return if it passes unchanged (see `attributed`).
+
+    For calls of every update: a `try` block costs nothing, unlike a context.
+    """
+    if isinstance(error, (FgvcError, GeneratorExit, *STOPS)):
+        return
+    if isinstance(error, Broken):
+        raise error.of(component, call) from None
+    if is_out_of_memory(error) or _is_disk_full(error) or _is_raised_by_host(error.__traceback__, component):
+        return
+    raise ComponentError(
+        f"{component.title} failed in {call}: {cause_of(error)} (`debug` shows the traceback). Please "
+        "report this to its author"
+    ) from error
 
 
 @dataclass(frozen=True)

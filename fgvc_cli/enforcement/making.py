@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from fgvc_cli.enforcement import backbone, dataset, explainer, exporter, head, launcher, optimizer
-from fgvc_cli.enforcement.attribution import RECORD, Check, ComponentError, Record, attributed, described
+from fgvc_cli.enforcement.attribution import RECORD, Check, ComponentError, Record, attribute, attributed, described
 from fgvc_cli.registry import Component
 from fgvc_cli.specs import Kind
 
@@ -115,8 +115,11 @@ def _checked(method: Callable[..., Any], check: Check, component: Component, cal
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return method(self, *args, **kwargs)
-        with attributed(component, call):
+        try:
             return check(self, method(self, *args, **kwargs), *args, **kwargs)
+        except BaseException as error:
+            attribute(error, component, call)
+            raise
 
     return checked
 
