@@ -10,6 +10,7 @@ finds the next number taken (it was suspended, or cut off from the disk) kills i
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import signal
@@ -190,7 +191,7 @@ class Claim:
     @classmethod
     def _create(cls, folder: Path, name: str, number: int, token: str, run: Mapping[str, Any]) -> Claim:
         """Create the file with its content, locked, at once."""
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         file, now = claim_file(folder, name, number), time.time()
         record = Record(token, run, socket.gethostname(), os.getpid(), boot(), True, now, now, number=number)
         new = folder / f".{name}.{number}.{uuid.uuid4().hex}"
@@ -206,9 +207,13 @@ class Claim:
                 os.link(new, file)
             except FileExistsError:
                 raise
+            except FileNotFoundError:  # see below: another process was quicker
+                raise FileExistsError(file) from None
             except OSError:  # a file system without links
                 os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o666))
                 new.replace(file)
+            for left in folder.glob(f".{glob.escape(name)}.*"):  # of processes that were killed
+                left.unlink(missing_ok=True)
             return cls(folder, name, record, lock, handle)
         except BaseException:
             os.close(handle)

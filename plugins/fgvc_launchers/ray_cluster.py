@@ -23,6 +23,8 @@ CONNECT_SECONDS = 10.0
 CHECK_SECONDS = 120.0
 """Time that each machine has to import fgvc and look at the study folder."""
 GB = 1 << 30
+OBJECT_STORE_BYTES = 100 << 20
+"""Memory of a Ray that is started here: runs exchange files, not objects."""
 
 
 class RayLauncher(Launcher):
@@ -189,7 +191,9 @@ def _connect(address: str) -> None:
         _check_port(address)
     import ray
 
-    given: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    given: dict[str, Any] = {}
+    if address == "local":
+        given = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **given)
     except ConnectionError as error:

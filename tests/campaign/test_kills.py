@@ -198,12 +198,16 @@ class Clean:
 
 
 def files_in(place: Any) -> list[str]:
-    """Return the files in a place but for the cache and temporary files, with the time in their names replaced."""
-    return [re.sub(r"\d{8}-\d{6}", "TIME", name) for name in place.left() if not name.startswith(("cache/", "tmp/"))]
+    """Return the files in a place but for the cache and temporary files, with the time in their names replaced.
+
+    A run may have been claimed several times.
+    """
+    left = [re.sub(r"\d{8}-\d{6}", "TIME", name) for name in place.left() if not name.startswith(("cache/", "tmp/"))]
+    return list(dict.fromkeys(re.sub(r"(/claims/.*)\.\d+\.json$", r"\1", name) for name in left))
 
 
 def digests_in(place: Any, pattern: str) -> dict[str, str]:
-    named = (name for name in files_in(place) if re.search(pattern, name) and "/last/" not in name)
+    named = (name for name in files_in(place) if re.search(pattern, name) and not re.search("/last/|/claims/", name))
     return {name: hashlib.sha256((place.root / name).read_bytes()).hexdigest() for name in named if "TIME" not in name}
 
 

@@ -17,11 +17,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "dataset demo": {"train": 2, "val": 1, "test": 1, "size": 32},
     "dataset demo_unknown": {"train": 2, "val": 1, "test": 1, "size": 32},
     "explainer sliding_window": {"window": 0.5, "stride": 0.5},
+    "launcher ray": {"address": "local"},
+    "launcher slurm": {"cluster": "local", "gpus": 0},
 }
 """Options that make for quick checks; slow ones take the defaults."""
 
 ADVISED = {"optimizer muon": {"step does not synchronize with the device"}}
 """Advice that a component does not follow: timm's Muon cannot skip an update on the device."""
+
+CLUSTERS = ("ray", "slurm")
+"""Launchers that start services."""
 
 FAMILY_MEMBERS = ("timm/test_resnet", "timm/test_vit")
 
@@ -45,7 +50,7 @@ def passed(kind: str, name: str, options: dict[str, Any] | None, partners: bool)
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        pytest.param(kind, name, marks=pytest.mark.slow) if kind == "exporter" else (kind, name)
+        pytest.param(kind, name, marks=pytest.mark.slow) if kind == "exporter" or name in CLUSTERS else (kind, name)
         for kind, name in names(*(kind for kind in KINDS if kind != "backbone"))
     ],
 )

@@ -63,7 +63,7 @@ def test_they_train_and_explain_together(scaffolds, fgvc, tmp_path, monkeypatch)
     assert trained.exit_code == 0, trained.stderr
     components = json.loads(trained.stdout)["components"]
     assert {kind: record["name"] for kind, record in components.items()} == {
-        kind: name for kind, name in names.items() if kind not in ("explainer", "exporter")
+        kind: name for kind, name in names.items() if kind not in ("explainer", "exporter", "launcher")
     }
     given = ["runs/first/samples", "--run", "runs/first", "--explainer", names["explainer"], "--occlude"]
     explained = fgvc("explain", *given, "--device", "cpu")
