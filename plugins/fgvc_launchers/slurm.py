@@ -16,6 +16,7 @@ from typing import Any
 
 from fgvc_cli import FgvcError, UsageError
 from fgvc_cli.contracts import Launcher, LaunchRun, LaunchStudy, RunEnded
+from fgvc_cli.launch import usable_cores
 from fgvc_launchers.children import Child, child_context
 from fgvc_launchers.options import SlurmOptions
 
@@ -173,7 +174,8 @@ class Work:
     def __call__(self) -> str:
         """Return what kept the run from ending properly."""
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
-        self.child = Child(child_context(self.modules), self.run.name, self.run.work, self.threads, os.environ)
+        threads = min(self.threads, usable_cores())
+        self.child = Child(child_context(self.modules), self.run.name, self.run.work, threads, os.environ)
         return self._wait(self.child)
 
     def checkpoint(self) -> Any:
