@@ -129,17 +129,8 @@ def train(variant: Variant, seed: int, folder: Path, arguments: argparse.Namespa
     """Train in a process of its own."""
     run = folder / "run"
     command = [
-        *(
-            sys.executable,
-            "-m",
-            "fgvc_cli",
-            "train",
-            "--data",
-            str(folder / variant.images),
-            "--out",
-            str(run),
-            "--force",
-        ),
+        *(sys.executable, "-m", "fgvc_cli", "train", "--data", str(folder / variant.images)),
+        *("--out", str(run), "--force", "--quiet"),
         *("--backbone", arguments.backbone, "--head", "linear", "--recipe", "scratch", "--weights", "none"),
         *("--image-size", str(SIDE), "--epochs", str(arguments.epochs), "--seed", str(seed), "--device", "cpu"),
         *("--set", "train.crop_pct=1.0", *variant.options),

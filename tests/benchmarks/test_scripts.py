@@ -183,7 +183,7 @@ def test_best_of_scores(tmp_path):
 
 @pytest.mark.slow
 def test_machine_spread(tmp_path):
-    options = ["--variants", "again", "bf16", "--seeds", "2", "--repeats", "1", "--epochs", "1"]
-    compared = figures_of("machine_spread.py", tmp_path, *options)["compared"]
+    options = ["--variants", "again", "bf16", "instructions default", "2 threads", "--seeds", "2", "--repeats", "1"]
+    compared = figures_of("machine_spread.py", tmp_path, *options, "--epochs", "2")["compared"]
     assert compared["again"]["max"] == compared["again"]["changed"] == 0 < compared["another seed"]["changed"]
-    assert set(compared) == {"another seed", "again", "bf16"}
+    assert set(compared) == {"another seed", "again", "bf16", "instructions default", "2 threads"}
