@@ -141,7 +141,7 @@ def list_runs(sweep: Sweep) -> None:
 
 
 EXAMPLE = "fgvc sweep --backbone resnet50 --head linear --head pim --optimizer sgd --optimizer sam --data photos/"
-COMBINED, SHARED, STUDY = "Combinations", "Settings of all runs", "Study"
+COMBINED, SEARCH, SHARED, STUDY = "Combinations", "Search", "Settings of all runs", "Study"
 
 sweep = typer.Typer(
     add_completion=False,
@@ -184,6 +184,16 @@ def train(
             default=False,
             autocompletion=component_names("study"),
         ),
+    ] = None,
+    search: Annotated[
+        bool, option(SEARCH, "Search the spaces of the study file, then train the best settings.", "--search")
+    ] = False,
+    trials: Annotated[int | None, option(SEARCH, "Number of trials.", default="20", min=1, max=100_000)] = None,
+    sampler: Annotated[
+        str | None, option(SEARCH, "How settings are drawn.", default="tpe", metavar="tpe|random")
+    ] = None,
+    pruner: Annotated[
+        str | None, option(SEARCH, "When to stop poor trials.", default="none", metavar="none|median|hyperband")
     ] = None,
     dataset: Annotated[str | None, common.trained_dataset_option(SHARED)] = None,
     data: Annotated[Path | None, common.trained_data_option(SHARED)] = None,
@@ -247,6 +257,7 @@ def train(
     from fgvc_cli.experiments.launching import LaunchRequest, split_settings
     from fgvc_cli.experiments.planning import SweepRequest
     from fgvc_cli.experiments.scheduler import RunOptions
+    from fgvc_cli.experiments.search import Search, write_trials
     from fgvc_cli.experiments.sweep import new_sweep, resume_sweep
     from fgvc_cli.launch import launched
     from fgvc_cli.registry import get_registry
@@ -279,7 +290,10 @@ def train(
             },
         }
         names = {"backbone": backbone or [], "head": head or [], "optimizer": optimizer or []}
-        request = SweepRequest(names, options, settings, recipe, seeds, seed, config, study, folds)
+        given = {"trials": trials, "sampler": sampler, "pruner": pruner}
+        of_search = {name: value for name, value in given.items() if value is not None}
+        searched = of_search if search or of_search else None
+        request = SweepRequest(names, options, settings, recipe, seeds, seed, config, study, folds, searched)
         planned = new_sweep(request, registry, out)
     for line in planned.changed_settings():
         console.warn(line)
@@ -291,11 +305,18 @@ def train(
         console.note(line)
     folder = planned.prepare_folder(out)
     combinations, numbers = len(planned.study.combinations), planned.study.seeds
-    console.note(
-        f"runs       {len(planned.study.runs())}: {counted(combinations, 'combination')}, "
-        f"seed{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}"
-        f"{f', {planned.study.folds} folds' if planned.study.folds else ''}; study folder {folder.path}"
-    )
+    if planned.study.search is not None:
+        how, seeds_text = planned.study.search, ", ".join(map(str, planned.study.winner_seeds))
+        console.note(
+            f"search     {counted(how.trials, 'trial')}, sampler {how.sampler}, pruner {how.pruner}, then the best "
+            f"settings with seed{'s' if len(numbers) != 1 else ''} {seeds_text}; study folder {folder.path}"
+        )
+    else:
+        console.note(
+            f"runs       {len(planned.study.runs())}: {counted(combinations, 'combination')}, "
+            f"seed{'s' if len(numbers) != 1 else ''} {', '.join(map(str, numbers))}"
+            f"{f', {planned.study.folds} folds' if planned.study.folds else ''}; study folder {folder.path}"
+        )
     again = f"fgvc sweep --resume {quoted(str(folder.path))}"
     try:
         with SweepDisplay() as display:
@@ -305,6 +326,10 @@ def train(
         raise
     comparison = compare_selection(select_runs([folder.path]), None, evaluator())
     written = write_comparison(folder.comparison, comparison)
+    if planned.study.search is not None:
+        searched_in = Search(planned.study, folder)
+        written.append(write_trials(folder.comparison, searched_in))
+        console.note(searched_in.note())
     if json:
         console.print_json(comparison.as_json())
     else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fgvc_cli.config.run_config import read_config
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.compared_run import ComparedRun, read_run
 from fgvc_cli.experiments.comparison import Comparison, compare
-from fgvc_cli.experiments.folder import STUDY_FILE, FailedRun, StudyFolder
+from fgvc_cli.experiments.folder import STUDY_FILE, TRIAL, FailedRun, StudyFolder
 from fgvc_cli.runs.folder import Run, find_run
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY
 
@@ -72,7 +72,7 @@ def _add_study(study: StudyFolder, selection: RunSelection) -> list[Run]:
         raise FgvcError(f"{study.path} has no finished run; resume the study (`resume={study.path}`){reason}")
     names = {run.name for run in finished}
     selection.unfinished += [run for run in runs if not run.finished and run.name not in failures]
-    selection.failed += [each for name, each in failures.items() if name not in names]
+    selection.failed += [each for name, each in failures.items() if name not in names and not TRIAL.match(name)]
     return finished
 
 
@@ -106,6 +106,8 @@ def compare_selection(
 ) -> Comparison:
     """Compare the selected runs; see `read_runs` and `comparison.compare`."""
     runs = list(read_runs(selection.runs, split, evaluate))
+    if selection.study is not None and (note := selection.study.search_note):
+        runs = [replace(run, notes=[*run.notes, note]) for run in runs]
     return compare(runs, selection.failed, [run.name for run in selection.unfinished], allow_changed_data)
 
 

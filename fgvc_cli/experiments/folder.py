@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,16 @@ from fgvc_cli import files
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.claims import Claim, Record, latest
 from fgvc_cli.experiments.study import PlannedRun, Study, run_title
+from fgvc_cli.formatting import counted
 from fgvc_cli.runs.folder import LOCK_FILE, Run, new_folder, training_lock
 
 STUDY_FILE = "study.toml"
+
+TRIAL = re.compile(r"trial-(\d{4,})-(.+)")
+"""Names of the runs that are trials of a search: number and combination. All other names end in a seed."""
+
+PRUNED = "pruned.json"
+"""File in the folder of a trial that was pruned."""
 
 State = Literal["finished", "failed", "started", "waiting"]
 """State of a run: a "started" one was interrupted or killed and can resume, a "waiting" one has not started."""
@@ -79,7 +87,31 @@ class StudyFolder:
         return Run(self.path / "runs" / name)
 
     def runs(self) -> list[Run]:
-        """Return the runs that have started, by name, including finished ones without settings."""
+        """Return the runs that have started, by name, including finished ones without settings; no trials."""
+        return [run for run in self._started() if not TRIAL.match(run.name)]
+
+    def trials(self) -> list[Run]:
+        """Return the trials of a search that have started, by name."""
+        return [run for run in self._started() if TRIAL.match(run.name)]
+
+    def is_pruned(self, name: str) -> bool:
+        """Return whether a run is a trial that was pruned."""
+        return (self.run(name).path / PRUNED).is_file()
+
+    @property
+    def search_note(self) -> str:
+        """How many trials the settings of its runs were chosen from; empty without a search."""
+        trials = self.trials()
+        if not trials:
+            return ""
+        pruned = sum(self.is_pruned(run.name) for run in trials)
+        failed = sum(bool(TRIAL.match(name)) for name in self.failures())
+        ended = ", ".join(f"{number} {what}" for number, what in ((pruned, "pruned"), (failed, "failed")) if number)
+        number = len({run.name for run in trials} | {name for name in self.failures() if TRIAL.match(name)})
+        of_trials = f"{counted(number, 'trial')}{f' ({ended})' if ended else ''}"
+        return f"The settings were chosen from {of_trials} on validation data and trained again with other seeds."
+
+    def _started(self) -> list[Run]:
         folder = self.path / "runs"
         found = sorted(folder.iterdir()) if folder.is_dir() else []
         return [run for path in found if (run := Run(path)).config_file.is_file() or run.finished]

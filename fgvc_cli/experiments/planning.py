@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fgvc_cli.config.layering import Layer, own_name, read_recipe
 from fgvc_cli.config.run_config import RunConfig, user_settings
 from fgvc_cli.config.shared_settings import SharedSettings
 from fgvc_cli.errors import UsageError
+from fgvc_cli.experiments.spaces import spaces_of, with_first_values, with_values
 from fgvc_cli.experiments.study import (
     COMBINED,
     Combination,
+    PlannedRun,
+    SearchOptions,
     Study,
     StudyFile,
     combinations_named,
@@ -22,8 +25,9 @@ from fgvc_cli.experiments.study import (
     read_study_file,
 )
 from fgvc_cli.formatting import expanded
+from fgvc_cli.options import build
 from fgvc_cli.registry import Component, Registry
-from fgvc_cli.specs import KINDS, Kind
+from fgvc_cli.specs import KINDS, HeadSpec, Kind
 from fgvc_cli.training.setup import WITH_WEIGHTS, WITHOUT_WEIGHTS, draft
 
 
@@ -42,6 +46,7 @@ class SweepRequest:
         file: a study file.
         study: name of a registered study.
         folds: number of folds of a cross-validation, 2 or more; None: as in the study file, else none.
+        search: options of a search, by name, which override those of the study file; None: search if the file does.
     """
 
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -53,6 +58,7 @@ class SweepRequest:
     file: Path | None = None
     study: str | None = None
     folds: int | None = None
+    search: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.file is not None and self.study is not None:
@@ -76,6 +82,9 @@ def resolve_combinations(study: Study, registry: Registry) -> list[RunConfig]:
         UsageError: a setting is invalid; the message names the combination.
     """
     first = study.runs()[: len(study.combinations)]
+    if study.search is not None:
+        for run in first:
+            _check_spaces(run, study, registry)
     return [_resolve(run.combination, run.layers, study.recipe, registry) for run in first]
 
 
@@ -107,7 +116,31 @@ class _Planner:
         # All runs hold out the same validation images; the study file records which, so that added seeds do so too.
         held_out = {"val_seed": seeds[0], "val_by": "auto"}
         folds = self.file.folds if self.request.folds is None else self.request.folds
-        return Study(self.recipe, seeds, _deep_merge({"train": held_out}, shared), combinations, folds)
+        study = Study(self.recipe, seeds, _deep_merge({"train": held_out}, shared), combinations, folds)
+        return self._with_search(study)
+
+    def _with_search(self, study: Study) -> Study:
+        """Add the search to a study, if it has one.
+
+        Raises:
+            UsageError: it has spaces and no search, or a search and no spaces, or an option is invalid.
+        """
+        of_file, given = self.file.search, self.request.search
+        layers = [study.shared, *(each.settings for each in study.combinations)]
+        spaces = [space for layer in layers for space in spaces_of(layer)]
+        if of_file is None and given is None:
+            if spaces:
+                raise UsageError(
+                    f"`{spaces[0].name}` is a search space ({spaces[0].text}): set a value, or search with `search`"
+                )
+            return study
+        if not spaces:
+            raise UsageError(
+                "`search`: the study file has no search space, such as `lr = {low = 1e-4, high = 1e-1, log = true}`"
+            )
+        if study.folds:
+            raise UsageError(f"`folds={study.folds}` and `search`: search first, then cross-validate the best")
+        return replace(study, search=build(SearchOptions, {**(of_file or {}), **(given or {})}, "search"))
 
     @staticmethod
     def _by_kind(components: Sequence[Component]) -> dict[Kind, Component]:
@@ -171,9 +204,40 @@ def _unique(cells: Sequence[tuple[str, Layer]]) -> tuple[Combination, ...]:
     return tuple(Combination(name, layer) if name else next(unnamed) for name, layer in unique)
 
 
+def _check_spaces(run: PlannedRun, study: Study, registry: Registry) -> None:
+    """Resolve each end of each space of a combination.
+
+    Raises:
+        UsageError: a setting does not take these values, nothing is held out for validation, or there is one epoch only
+            and a pruner.
+    """
+    assert study.search is not None
+    spaces = {space.path: space for layer in run.layers for space in spaces_of(layer)}
+    first = {path: space.ends[0] for path, space in spaces.items()}
+    for space in spaces.values():
+        for value in space.ends:
+            values = {**first, space.path: value}
+            layers = [with_values(layer, lambda path, values=values: values[path]) for layer in run.layers]  # type: ignore[misc]
+            try:
+                config = _resolve(run.combination, layers, study.recipe, registry)
+            except UsageError as error:
+                raise UsageError(f"search space of `{space.name}`: {error}") from error
+            if config.train.train_on == "train+val" or not config.train.epochs:
+                what = "train_on=train+val" if config.train.epochs else "epochs=0"
+                raise UsageError(f"`search` needs validation data to choose on, and `train.{what}` leaves none")
+            if study.search.pruner != "none" and (config.train.epochs < 2 or _is_fitted(config)):
+                raise UsageError(
+                    f"`pruner={study.search.pruner}` stops trials between epochs: {run.combination.title} has one only"
+                )
+
+
+def _is_fitted(config: RunConfig) -> bool:
+    return cast(HeadSpec, config.head.component.spec).fitted
+
+
 def _resolve(combination: Combination, layers: Sequence[Layer], recipe: str | None, registry: Registry) -> RunConfig:
     try:
-        return draft(layers, recipe, registry).config
+        return draft([with_first_values(layer) for layer in layers], recipe, registry).config
     except UsageError as error:
         raise UsageError(f"{combination.title}: {error}") from error
 

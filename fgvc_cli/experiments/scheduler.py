@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import statistics
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,6 +24,8 @@ from fgvc_cli.registry import Registry
 from fgvc_cli.runs.results import TrainingSummary
 from fgvc_cli.training.state import Interrupted, catch_signals
 
+logger = logging.getLogger(__name__)
+
 POLL_SECONDS = 0.25
 """Longest wait for a run to end before signals are checked."""
 READS_PER_SECOND = 50
@@ -31,6 +34,14 @@ EVERY_RUN = ("fgvc_cli.experiments.worker", "matplotlib.backends.backend_agg", "
 """Modules that every run imports; the last three, for its figures and metrics, take 2 s of CPU time."""
 MIN_FRACTION = 0.02
 """Fraction of a run after which its own speed is used to estimate the remaining time."""
+
+
+DRAWN_AT_ONCE = 8
+"""Runs of a source that are trained at a time by a launcher without a limit."""
+
+Source = Callable[[int, Sequence[str]], list[PlannedRun]]
+"""Gives up to a number of runs to train now, given the names of those that are being trained; none: when those have
+ended, there are no more."""
 
 
 class SweepCallback(Protocol):
@@ -141,10 +152,12 @@ def run_study(
     callback: SweepCallback,
     options: RunOptions,
     retry_failed: bool = False,
+    source: Source | None = None,
 ) -> SweepResult:
     """Train the runs that are not finished; `retry_failed`: also those that failed before.
 
-    Runs that other machines train are waited for.
+    With a `source`, runs come from it one after the other, in place of those of the study. Runs that other machines
+    train are waited for.
 
     Raises:
         Interrupted: a signal arrived; the states of the active runs are saved.
@@ -155,7 +168,7 @@ def run_study(
     check = FolderCheck(path, __version__)
     with folder.locked(), catch_signals() as interrupt, closing(launcher):
         launcher.start(LaunchStudy(path, _modules(study, registry), check))
-        scheduler = _Scheduler(folder, study, launcher, callback, check, options, retry_failed)
+        scheduler = _Scheduler(folder, study, launcher, callback, check, options, retry_failed, source)
         sent = 0
         while scheduler.busy:
             stop = interrupt.number if interrupt else signal.SIGTERM if scheduler.disk_full else 0
@@ -165,6 +178,7 @@ def run_study(
             scheduler.submit_waiting()
             for ended in launcher.ended(POLL_SECONDS):
                 scheduler.handle(ended)
+            scheduler.draw()
             scheduler.follow()
     if scheduler.disk_full:
         raise FgvcError(f"{scheduler.disk_full} Then resume the study (`resume={folder.path}`)")
@@ -185,10 +199,12 @@ class _Scheduler:
         check: FolderCheck,
         options: RunOptions,
         retry_failed: bool,
+        source: Source | None = None,
     ) -> None:
+        self.source = source
         self.folder, self.study, self.launcher, self.callback = folder, study, launcher, callback
         self.check, self.options = check, options
-        self.runs = study.runs()
+        self.runs = study.runs() if source is None else []
         open_states = ("started", "waiting", *(["failed"] if retry_failed else []))
         self.waiting = [run for run in self.runs if folder.state(run.name) in open_states]
         self.submitted: dict[str, _ActiveRun] = {}
@@ -202,18 +218,33 @@ class _Scheduler:
             if folder.run(run.name).finished:
                 with suppress(FgvcError):  # the comparison reports damaged summaries
                     self.eta.add(run.combination.name, folder.run(run.name).summary.seconds)
-        callback.planned(len(self.runs) - len(self.waiting), len(self.runs))
+        if source is None:
+            callback.planned(len(self.runs) - len(self.waiting), len(self.runs))
         for run in list(self.waiting):
             self._leave_to_others(run)
+        self.draw()
 
     @property
     def busy(self) -> bool:
         """Whether any run has not ended."""
         return bool(self.waiting or self.submitted or self.elsewhere)
 
+    def draw(self) -> None:
+        """Take runs from the source, as many as there is room for."""
+        if self.source is None:
+            return
+        active = [*self.submitted, *self.elsewhere, *(run.name for run in self.waiting)]
+        room = (self.launcher.capacity or DRAWN_AT_ONCE) - len(active)
+        runs = self.source(room, active) if room > 0 else []
+        self.runs += [run for run in runs if run.name not in {each.name for each in self.runs}]
+        self.waiting += runs
+        for run in runs:
+            self._leave_to_others(run)
+
     def stop(self) -> None:
         """Make all runs save their state and end."""
         self.stopping = True
+        self.source = None
         self.waiting.clear()
         self.elsewhere.clear()
         self.launcher.cancel(list(self.submitted))
@@ -268,8 +299,11 @@ class _Scheduler:
             self.callback.failed(active.run, reason)
 
     def _has_result(self, active: _ActiveRun, record: Record | None) -> bool:
-        """Return whether a run is finished or failed, after passing that to the callback."""
+        """Return whether a run is finished, pruned or failed, after passing that to the callback."""
         run = active.run
+        if self.folder.is_pruned(run.name):
+            logger.info(f"{run.title}: pruned after epoch {len(self.folder.run(run.name).metrics)}")
+            return True
         if record is not None and record.state == "failed":
             self.callback.failed(run, record.reason)
             return True
@@ -317,7 +351,7 @@ class _Scheduler:
 
     def result(self) -> SweepResult:
         """Return the state of all runs."""
-        names = [run.name for run in self.runs]
+        names = [run.name for run in self.runs if not run.trial]
         failures = self.folder.failures()
         return SweepResult(
             tuple(name for name in names if self.folder.run(name).finished),

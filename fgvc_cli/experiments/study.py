@@ -7,18 +7,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fgvc_cli._version import __version__
 from fgvc_cli.config.layering import Layer
 from fgvc_cli.config.renamed import current_document
 from fgvc_cli.config.run_config import SECTIONS, check_sections
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
+from fgvc_cli.options import option
 from fgvc_cli.specs import Kind
 
 COMBINED: tuple[Kind, ...] = ("backbone", "head", "optimizer")
 """The kinds of component that make up a combination."""
-KEYS = ("fgvc", "recipe", "seeds", "folds", "cells")
+KEYS = ("fgvc", "recipe", "seeds", "folds", "search", "cells")
 """Keys of a study file besides the sections of a configuration."""
 MAX_SEEDS = 1000
 MAX_FOLDS = 1000
@@ -61,10 +62,14 @@ class PlannedRun:
     seed: int
     layers: Sequence[Layer] = field(repr=False)
     fold: int = 0
+    trial: int = 0
+    """number of the trial of a search, from 1; 0 if it is none"""
 
     @property
     def title(self) -> str:
         """The names of the components, the seed, and the fold: `swin_t + pim + sgd, seed 0`."""
+        if self.trial:
+            return f"trial {self.trial}, {self.combination.title}"
         return run_title(self.combination.title, self.seed, self.fold)
 
     @property
@@ -80,6 +85,17 @@ def run_title(combination: str, seed: int, fold: int) -> str:
 
 
 @dataclass(frozen=True)
+class SearchOptions:
+    """How a study searches its settings; the table `search` of a study file."""
+
+    trials: int = option(20, "number of trials", minimum=1, maximum=100_000)
+    sampler: Literal["tpe", "random"] = option("tpe", "how settings are drawn: TPE, or at random")
+    pruner: Literal["none", "median", "hyperband"] = option(
+        "none", "stop trials early: below the median of the others at an epoch, or Hyperband; none: never"
+    )
+
+
+@dataclass(frozen=True)
 class Study:
     """All runs of a sweep.
 
@@ -89,6 +105,7 @@ class Study:
         shared: settings of all runs, by section.
         combinations: in training order.
         folds: number of folds of a cross-validation, in which each combination and seed has a run per fold; 0: none.
+        search: of the spaces among the settings; None without one.
     """
 
     recipe: str | None
@@ -96,6 +113,12 @@ class Study:
     shared: Layer
     combinations: tuple[Combination, ...]
     folds: int = 0
+    search: SearchOptions | None = None
+
+    @property
+    def winner_seeds(self) -> tuple[int, ...]:
+        """The seeds that the best settings of a search are trained with: others than that of the trials, the first."""
+        return tuple(self.seeds[0] + number for number in range(1, len(self.seeds) + 1))
 
     def runs(self) -> list[PlannedRun]:
         """Return the runs in training order: every combination with the first seed and fold, then with the next ones.
@@ -123,6 +146,8 @@ class Study:
         if self.recipe is not None:
             document["recipe"] = self.recipe
         document |= {"seeds": list(self.seeds), **({"folds": self.folds} if self.folds else {}), **self.shared}
+        if self.search is not None:
+            document["search"] = {name: getattr(self.search, name) for name in ("trials", "sampler", "pruner")}
         document["cells"] = [{"name": each.name, **each.settings} for each in self.combinations]
         return tomli_w.dumps(document)
 
@@ -148,6 +173,7 @@ class StudyFile:
         seeds: None if the file names none.
         shared: settings of all runs.
         folds: number of folds of a cross-validation; 0 if the file names none.
+        search: the table of that name; None without one.
         cells: name ("" for none) and settings of each combination; components that a cell does not set are missing.
     """
 
@@ -156,6 +182,7 @@ class StudyFile:
     shared: Layer = field(default_factory=dict)
     cells: tuple[tuple[str, Layer], ...] = (("", {}),)
     folds: int = 0
+    search: Mapping[str, Any] | None = None
 
 
 def read_study_file(path: Path) -> StudyFile:
@@ -201,7 +228,10 @@ def parse_study(text: str, where: str) -> StudyFile:
     folds = document.get("folds", 0)
     if "folds" in document and not (type(folds) is int and 2 <= folds <= MAX_FOLDS):
         raise UsageError(f"{where}: folds={folds}: expected their number, 2 to {MAX_FOLDS}")
-    return StudyFile(recipe, _seeds(document.get("seeds"), where), shared_now, cells_now, folds)
+    search = document.get("search")
+    if search is not None and not isinstance(search, dict):
+        raise UsageError(f"{where}: search={search}: expected a table such as [search] with trials, sampler and pruner")
+    return StudyFile(recipe, _seeds(document.get("seeds"), where), shared_now, cells_now, folds, search)
 
 
 def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -18,6 +18,7 @@ from fgvc_cli.experiments.folder import StudyFolder, check_new_study, find_study
 from fgvc_cli.experiments.launching import LaunchRequest
 from fgvc_cli.experiments.planning import SweepRequest, plan, resolve_combinations
 from fgvc_cli.experiments.scheduler import RunOptions, SweepCallback, SweepResult, run_study
+from fgvc_cli.experiments.search import Search, require_optuna
 from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.registry import Registry
 from fgvc_cli.training.setup import open_splits
@@ -63,6 +64,8 @@ class Sweep:
         """Return a line for each change of a dataset since runs on it started; raise `FgvcError` unless allowed."""
         if self.folder is None:
             return []
+        if self.study.search is not None:
+            return self._changes_since_trials(self.folder, now, allow)
         states = [(run, self.folder.state(run.name)) for run in self.study.runs()]
         if not any(state in ("started", "waiting") for _, state in states):
             return []
@@ -85,10 +88,25 @@ class Sweep:
             )
         return lines
 
+    @staticmethod
+    def _changes_since_trials(folder: StudyFolder, now: DataIdentity, allow: bool) -> list[str]:
+        """Return a line on how the data changed since a trial started; raise `FgvcError` unless allowed."""
+        for run in folder.trials():
+            before = recorded_data(run)
+            if before is not None and (changes := "; ".join(before.changes_to(now))):
+                line = f"the data changed since {run.name} started: {changes}"
+                if not allow:
+                    raise FgvcError(
+                        f"{line}. Trials on different data cannot be compared: restore it, or start a new study with "
+                        f"`config={folder.study_file}`"
+                    )
+                return [line]
+        return []
+
     def changed_settings(self) -> list[str]:
         """Return a line for each difference between the study file and the settings of runs that have started."""
         found: dict[str, list[str]] = {}
-        for run in self.study.runs() if self.folder is not None else ():
+        for run in self.study.runs() if self.folder is not None and self.study.search is None else ():
             if changes := ", ".join(self._changes(run)):
                 found.setdefault(changes, []).append(run.name)
         return [
@@ -99,7 +117,11 @@ class Sweep:
 
     def listing(self) -> list[dict[str, Any]]:
         """Return a record for each run: folder name, components, seed and state."""
-        records = []
+        records: list[dict[str, Any]] = []
+        if self.study.search is not None:
+            cells = Search(self.study, self.folder or StudyFolder(Path())).cells
+            return [{"cell": cell, "setting": space.name, "space": space.text}
+                    for cell, (_, spaces) in cells.items() for space in spaces]  # fmt: skip
         for run in self.study.runs():
             config = self._config(run)
             names = {"backbone": config.backbone.name, "head": config.head.name, "optimizer": config.optimizer.title}
@@ -142,7 +164,10 @@ class Sweep:
         Raises:
             FgvcError: no run is finished.
         """
-        result = run_study(folder, self.study, launcher, self.registry, callback, options, retry_failed)
+        if self.study.search is not None:
+            callback.planned(0, self.study.search.trials + len(self.study.seeds))
+        source = None if self.study.search is None else Search(self.study, folder).next_runs
+        result = run_study(folder, self.study, launcher, self.registry, callback, options, retry_failed, source)
         if not result.finished:
             name, reason = next(iter(result.failed.items()), ("", "there are none"))
             raise FgvcError(f"No run of the study could be trained. {name}: {reason}")
@@ -179,8 +204,7 @@ def new_sweep(request: SweepRequest, registry: Registry, out: Path | None = None
     """
     if out is not None:
         check_new_study(out)
-    study = plan(request, registry)
-    return Sweep(study, resolve_combinations(study, registry), registry)
+    return _sweep(plan(request, registry), registry)
 
 
 def resume_sweep(path: Path, registry: Registry) -> Sweep:
@@ -191,5 +215,11 @@ def resume_sweep(path: Path, registry: Registry) -> Sweep:
         UsageError: a component is not installed, or the study file has an invalid setting.
     """
     folder = find_study(path)
-    study = plan(SweepRequest(file=folder.study_file), registry)
+    return _sweep(plan(SweepRequest(file=folder.study_file), registry), registry, folder)
+
+
+def _sweep(study: Study, registry: Registry, folder: StudyFolder | None = None) -> Sweep:
+    """Resolve the combinations of a study."""
+    if study.search is not None:
+        require_optuna()
     return Sweep(study, resolve_combinations(study, registry), registry, folder)

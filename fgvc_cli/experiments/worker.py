@@ -26,6 +26,7 @@ from fgvc_cli.contracts import RunStart
 from fgvc_cli.errors import STOPS, FgvcError
 from fgvc_cli.experiments.claims import Claim
 from fgvc_cli.experiments.folder import StudyFolder
+from fgvc_cli.experiments.search import pruning
 from fgvc_cli.files import FileLock, Locked
 from fgvc_cli.registry import get_registry
 from fgvc_cli.registry.error_origin import describe_error
@@ -136,14 +137,15 @@ class Task:
             claim.end("stopped" if disk_is_full(reason) else "failed", reason)
 
     def _train(self, claim: Claim) -> None:
-        run, registry, callback = self.folder.run(self.name), get_registry(), _ClaimUpdater(claim)
+        run, registry = self.folder.run(self.name), get_registry()
+        callbacks = [_ClaimUpdater(claim), *pruning(self.folder, run)]
         if run.finished:  # by a predecessor
             return
         _wait_for_lock(run)
         if run.config_file.is_file():
-            training.resume(run.path, registry, [callback], self.offline, self.allow_changed_data)
+            training.resume(run.path, registry, callbacks, self.offline, self.allow_changed_data)
         else:
-            training.train(self.layers, self.recipe, run.path, self.offline, registry, [callback])
+            training.train(self.layers, self.recipe, run.path, self.offline, registry, callbacks)
 
 
 def disk_is_full(reason: str) -> bool:
