@@ -365,7 +365,8 @@ def _tolerance(request: ExportRequest, precision: str) -> Tolerance:
 
 
 def _advice(precision: str) -> str:
-    return "" if precision == "fp32" else "; export with `precision=fp32`"
+    less = {"int8": "`precision=fp16` or `fp32`", "fp16": "`precision=fp32`"}
+    return f"; export with {less[precision]}" if precision in less else ""
 
 
 def _contained(component: Component, run: Any) -> list[str]:
