@@ -31,7 +31,7 @@ POLL_SECONDS = 0.25
 READS_PER_SECOND = 50
 """Claims read per second, at most: they may be on a network file system."""
 EVERY_RUN = ("fgvc_cli.experiments.worker", "matplotlib.backends.backend_agg", "matplotlib.figure", "sklearn.metrics")
-"""Modules that every run imports; the last three, for its figures and metrics, take 2 s of CPU time."""
+"""Modules that every run imports; the last three, for its figures and metrics, take 1.8 s of CPU time."""
 MIN_FRACTION = 0.02
 """Fraction of a run after which its own speed is used to estimate the remaining time."""
 
