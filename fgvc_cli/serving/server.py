@@ -122,9 +122,11 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
     Raises:
-        UsageError: this machine has no such address.
+        UsageError: this machine has no such address, or there is no such port.
         FgvcError: the port is in use, or only the administrator may use it.
     """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"`port={port}` must be between 0 and 65535")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

@@ -194,3 +194,15 @@ def test_an_error_of_a_component_is_one_line(client, photos, monkeypatch):
     monkeypatch.setattr(ServedModel, "predict", lambda *_: 1 / 0)
     asked = client()
     assert "ZeroDivisionError" in refused(asked.post("/predict", files=uploads(photos[:1])), 500)
+
+
+def test_what_is_missing_or_wrong_is_said_before_anything_is_loaded(run, monkeypatch):
+    import fgvc_cli
+    from fgvc_cli.serving import server
+
+    for wrong in ({"port": 70_000}, {"host": "no such host"}):
+        with pytest.raises(fgvc_cli.UsageError, match=str(*wrong.values())):
+            fgvc_cli.serve(run, **wrong)
+    monkeypatch.setattr(server, "find_spec", lambda name: None if name == "uvicorn" else name)
+    with pytest.raises(fgvc_cli.FgvcError, match=r"uvicorn.*fgvc-cli\[serve\]"):
+        fgvc_cli.serve(run)
