@@ -175,6 +175,7 @@ def test_the_best_of_equally_good_scores_gains_what_order_statistics_say(best_of
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_best_of_scores(tmp_path):
     figures = figures_of("best_of_scores.py", tmp_path, "--seeds", "0", "--epochs", "2", "--trials", "1")
     for (row,) in figures["rules"].values():
@@ -182,6 +183,7 @@ def test_best_of_scores(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_machine_spread(tmp_path):
     options = ["--variants", "again", "bf16", "instructions default", "2 threads", "--seeds", "2", "--repeats", "1"]
     compared = figures_of("machine_spread.py", tmp_path, *options, "--epochs", "2")["compared"]
