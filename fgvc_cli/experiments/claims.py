@@ -261,7 +261,8 @@ class Claim:
 
 
 def _write(handle: int, record: Record, sync: bool = True) -> None:
-    os.pwrite(handle, record.as_bytes(), 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, record.as_bytes())
     if sync:
         os.fsync(handle)
 

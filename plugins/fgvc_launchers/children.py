@@ -8,12 +8,13 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any
 
 from fgvc_cli.errors import cause_of
 
+POLL_SECONDS = 1.0
 EXIT_SECONDS = 5.0
 """Time that a process has to exit after its work."""
 
@@ -67,6 +68,16 @@ class Child:
             return None
         self.close()
         return self._exit_problem(self._process.exitcode or 0)
+
+    def problem_at_end(self) -> str:
+        """Wait until it has ended, and return the problem; an interruption (Ctrl-C) makes it save its state and end."""
+        while True:
+            try:
+                if (problem := self.poll()) is not None:
+                    return problem
+                wait(self.waitable, POLL_SECONDS)
+            except KeyboardInterrupt:
+                self.signal(signal.SIGTERM)
 
     def close(self) -> None:
         """Wait for the process to exit, and kill it if a plugin's thread keeps it alive."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from typing import Any
 
 from fgvc_cli import FgvcError, UsageError
@@ -168,15 +166,8 @@ def look(study: LaunchStudy) -> str:
 
 def train(run: LaunchRun, modules: Sequence[str], threads: int) -> str:
     """Train a run in a child of a Ray worker, and return what kept it from ending properly."""
-    child = Child(child_context(modules), run.name, run.work, threads, os.environ)
-    problem = None
-    while problem is None:
-        try:
-            wait(child.waitable, 1.0)
-            problem = child.poll()
-        except KeyboardInterrupt:  # the task is cancelled
-            child.signal(signal.SIGTERM)
-    return problem
+    # Ray interrupts a task that is cancelled.
+    return Child(child_context(modules), run.name, run.work, threads, os.environ).problem_at_end()
 
 
 def _connect(address: str) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from typing import Any
 
 from fgvc_cli import FgvcError, UsageError
@@ -176,7 +175,7 @@ class Work:
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         threads = min(self.threads, usable_cores())
         self.child = Child(child_context(self.modules), self.run.name, self.run.work, threads, os.environ)
-        return self._wait(self.child)
+        return self.child.problem_at_end()
 
     def checkpoint(self) -> Any:
         """Make the run save its state; return what to do after the job is requeued (submitit's protocol)."""
@@ -184,17 +183,12 @@ class Work:
 
         self._stop()
         if self.child is not None:
-            self._wait(self.child)
+            self.child.problem_at_end()
         return submitit.helpers.DelayedSubmission(Work(self.run, self.modules, self.threads))
 
     def _stop(self) -> None:
         if self.child is not None:
             self.child.signal(signal.SIGTERM)
-
-    def _wait(self, child: Child) -> str:
-        while (problem := child.poll()) is None:
-            wait(child.waitable, 1.0)
-        return problem
 
 
 def _check_slurm(arguments: Sequence[str]) -> None:

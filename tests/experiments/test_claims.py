@@ -14,7 +14,7 @@ from fgvc_cli.experiments import claims
 from fgvc_cli.experiments.claims import SIZE, Claim, claim_file, latest
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-CALLS = ("open", "pwrite", "fsync", "link", "unlink")
+CALLS = ("open", "write", "fsync", "link", "unlink")
 """What creating and ending a claim calls, in `os`."""
 
 
