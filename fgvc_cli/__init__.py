@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         train,
     )
     from fgvc_cli.auditing.findings import Audit
+    from fgvc_cli.data.acquisition.indexing import index_shards
     from fgvc_cli.evaluation.calibrate import calibrate
     from fgvc_cli.evaluation.export import Export, export
     from fgvc_cli.report.audit import audit
@@ -78,6 +79,7 @@ _API = {
     "Callback": "fgvc_cli.training.callbacks",
     "Export": "fgvc_cli.evaluation.export",
     "export": "fgvc_cli.evaluation.export",
+    "index_shards": "fgvc_cli.data.acquisition.indexing",
     "Run": "fgvc_cli.runs.folder",
     "serve": "fgvc_cli.serving.server",
 }
@@ -116,6 +118,7 @@ __all__ = [
     "explain",
     "export",
     "hookimpl",
+    "index_shards",
     "load",
     "option",
     "serve",

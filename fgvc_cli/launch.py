@@ -57,11 +57,24 @@ def follow_parent() -> None:
 
 
 def _follow(parent: int) -> None:
-    while os.getppid() == parent:
+    direct = os.getppid()  # another one, if a wrapper such as numactl stays between them
+    while os.getppid() == direct and _exists(parent):
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(128 + signal.SIGTERM)
+
+
+def _exists(process: int) -> bool:
+    if os.name != "posix":  # a signal 0 would be a Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def started_by_fgvc() -> bool:

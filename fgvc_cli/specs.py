@@ -118,12 +118,15 @@ class DatasetSpec(ComponentSpec):
     Attributes:
         reads_folder: whether the dataset is read from the folder given as `data` (and requires one).
         reads_files: suffixes, such as ".csv", of files given as `data` that the dataset is read from.
+        index: "package.module:function" that writes such a file for `fgvc data index`, called with `source`, `out`,
+            `classes` and `progress`.
     """
 
     kind: ClassVar[Kind] = "dataset"
 
     reads_folder: bool = False
     reads_files: tuple[str, ...] = ()
+    index: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ EXAMPLES = {
     "info": "fgvc data info flowers102",
     "prepare": "fgvc data prepare flowers102 --data-root /data",
     "check": "fgvc data check --data photos/",
+    "index": "fgvc data index shards/",
     "cache": "fgvc data cache --clear",
 }
 
@@ -173,6 +174,38 @@ def check(
         raise typer.Exit(130)
     if report.unreadable:
         raise typer.Exit(3)
+
+
+@data.command(cls=QuickCommand, epilog=f"Example: {EXAMPLES['index']}")
+def index(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="Folder or URL of .tar files, or their names: 'train-{000..099}.tar'."),
+    ],
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Class names, if the files have numbers: a JSON list, or one per line.", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Index to write.", show_default="index.shards in the folder")] = None,
+    json: Json = False,
+) -> None:
+    """Index tar files of images (WebDataset shards), so that they can be trained on.
+
+    The index is given as --data to other commands. It is small, and always local; the shards may be in an object store.
+
+    """
+    from fgvc_cli.cli import console, data_tables
+    from fgvc_cli.data.acquisition.describe import describe
+    from fgvc_cli.data.acquisition.indexing import index_shards
+    from fgvc_cli.data.acquisition.select import choose_dataset
+    from fgvc_cli.registry import get_registry
+
+    path = index_shards(source, out, classes, get_registry())
+    description = describe(choose_dataset(None, path, [], get_registry()))
+    if json:
+        console.print_json(description.as_json())
+    else:
+        data_tables.show_description(description, arguments_of(description.chosen, []))
 
 
 @data.command(cls=QuickCommand, epilog=f"Example: {EXAMPLES['cache']}")

@@ -63,9 +63,7 @@ def train(
     ] = None,
     rendezvous: Annotated[
         str | None,
-        option(
-            PROCESSES, "Address of one of the machines, for all of them to meet at.", metavar="HOST:PORT", default=False
-        ),
+        option(PROCESSES, "Address of one of the machines, where they meet.", metavar="HOST:PORT", default=False),
     ] = None,
     out: Annotated[Path | None, option(RUN, "Run folder to create.", default="a new one under runs/")] = None,
     force: Annotated[bool, option(RUN, "Replace an existing run at --out.", "--force")] = False,

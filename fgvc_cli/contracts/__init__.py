@@ -18,7 +18,7 @@ from fgvc_cli.contracts.backbone import (
     WeightsReport,
 )
 from fgvc_cli.contracts.classifier import Classifier, Preprocessing
-from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Download, Provision, Split
+from fgvc_cli.contracts.dataset import Dataset, DatasetRequest, Download, EncodedImage, Provision, Split
 from fgvc_cli.contracts.explainer import Explainer
 from fgvc_cli.contracts.exporter import ExportedModel, Exporter, ExportJob, ExportPrecision
 from fgvc_cli.contracts.head import FittedHead, Head, Loss, Model, Objective, PublishedState
@@ -46,6 +46,7 @@ __all__ = [
     "Dataset",
     "DatasetRequest",
     "Download",
+    "EncodedImage",
     "Evaluation",
     "Explainer",
     "ExportJob",

@@ -247,12 +247,37 @@ class DatasetRequest:
     progress: Callable[[str, int, int], None] = no_progress
 
 
+class EncodedImage(ABC):
+    """The content of an image file that is no file of its own, such as a member of a tar archive.
+
+    It is read when it is needed, also in worker processes, to which it is sent by pickle.
+
+    Attributes:
+        name: unique in the dataset, for messages; it stands for the content together with `size`.
+        size: of the content in bytes.
+    """
+
+    name: str
+    size: int
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Return the content.
+
+        Raises:
+            FgvcError: it cannot be read.
+        """
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Split:
     """Images of one split with their labels.
 
     Attributes:
         name: "train", "val", "test" or the dataset's own name.
-        images: files (or uint8 arrays H,W,3), one per image.
+        images: files, `EncodedImage`s or uint8 arrays H,W,3, one per image.
         labels: indices into the dataset's class names, one per image.
         keys: a short name per image, unique in the split, for tables and files.
         parts: boxes (x0, y0, x1, y1, in pixels) of named parts, one dict per image; None if unknown.
@@ -264,7 +289,7 @@ class Split:
     def __init__(
         self,
         name: str,
-        images: Sequence[Path | np.ndarray],
+        images: Sequence[Path | EncodedImage | np.ndarray],
         labels: Sequence[int],
         keys: Sequence[str],
         parts: Sequence[dict[str, Box]] | None = None,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.contracts import Dataset, EncodedImage, Split
 from fgvc_cli.data.splits import NAMES_SHOWN, quoted_names
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.formatting import counted
@@ -165,10 +165,12 @@ def _encoded(name: str) -> bytes:
     return normal(name).encode("utf-8", "surrogateescape")
 
 
-def _content(image: Path | str | np.ndarray) -> bytes:
+def _content(image: Path | str | EncodedImage | np.ndarray) -> bytes:
     """Return a file's size in bytes, or a digest of pixels; b"missing" if the file does not exist."""
     if isinstance(image, np.ndarray):
         return hashlib.blake2b(image.tobytes(), digest_size=DIGEST_BYTES).digest()
+    if isinstance(image, EncodedImage):
+        return str(image.size).encode()
     try:
         return str(os.stat(image).st_size).encode()  # noqa: PTH116, called for 100,000 files
     except OSError:

@@ -18,6 +18,7 @@ import PIL
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from fgvc_cli.contracts import EncodedImage
 from fgvc_cli.contracts.classifier import FILTERS, Preprocessing
 from fgvc_cli.errors import FgvcError
 
@@ -74,7 +75,7 @@ class ImageError(FgvcError):
         return f"{self.image}: {self.cause}"
 
 
-def read_image(source: Path | bytes | np.ndarray, target_side: int | None = None) -> PILImage:
+def read_image(source: Path | EncodedImage | bytes | np.ndarray, target_side: int | None = None) -> PILImage:
     """Read an image as 8-bit RGB, upright.
 
     Transparent pixels become white; of an animation the first frame is used. 16-bit values are scaled to 8 bits, as are
@@ -82,7 +83,7 @@ def read_image(source: Path | bytes | np.ndarray, target_side: int | None = None
     minimum and maximum. NaN becomes black.
 
     Args:
-        source: a file, the bytes of one, or a uint8 array H,W,3.
+        source: a file, the bytes of one, which `EncodedImage` reads, or a uint8 array H,W,3.
         target_side: short side in pixels that the caller will resize to, if not smaller. A JPEG is then decoded at
             1/2, 1/4 or 1/8 of its size if that is no smaller than this, which is much faster.
 
@@ -98,7 +99,7 @@ def read_image(source: Path | bytes | np.ndarray, target_side: int | None = None
         return _upright_rgb(_decoded(source, file, target_side))
 
 
-def image_size(source: Path | bytes) -> tuple[int, int]:
+def image_size(source: Path | EncodedImage | bytes) -> tuple[int, int]:
     """Return the width and height of an image by its header, before it is made upright; nothing is decoded.
 
     Raises:
@@ -109,7 +110,7 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
 
 
 @contextmanager
-def _errors_explained(source: Path | bytes) -> Iterator[None]:
+def _errors_explained(source: Path | EncodedImage | bytes) -> Iterator[None]:
     """Turn whatever a decoder raises into an `ImageError`, and keep its warnings to itself."""
     try:
         with warnings.catch_warnings():
@@ -123,8 +124,10 @@ def _errors_explained(source: Path | bytes) -> Iterator[None]:
         raise ImageError(_named(source), _cause(source, error)) from error
 
 
-def _opened(source: Path | bytes) -> BinaryIO:
+def _opened(source: Path | EncodedImage | bytes) -> BinaryIO:
     """Open a file, unless it is a named pipe, for which that would wait forever, or a device, which may never end."""
+    if isinstance(source, EncodedImage):
+        source = source.read()
     if isinstance(source, bytes):
         return io.BytesIO(source)
     mode = source.stat().st_mode
@@ -133,11 +136,26 @@ def _opened(source: Path | bytes) -> BinaryIO:
     return source.open("rb")
 
 
-def _named(source: Path | bytes) -> Path | str:
+def stored_size(source: Path | EncodedImage | bytes | np.ndarray) -> int:
+    """Return the number of bytes that an image takes where it is stored.
+
+    Raises:
+        OSError: the file is missing.
+    """
+    if isinstance(source, EncodedImage):
+        return source.size
+    if isinstance(source, np.ndarray):
+        return source.nbytes
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
+
+
+def _named(source: Path | EncodedImage | bytes) -> Path | str:
+    if isinstance(source, EncodedImage):
+        return source.name
     return IN_MEMORY if isinstance(source, bytes) else source
 
 
-def _identified(source: Path | bytes, file: BinaryIO) -> PILImage:
+def _identified(source: Path | EncodedImage | bytes, file: BinaryIO) -> PILImage:
     """Find out the format and the size of an image, without decoding it."""
     start = file.read(12)
     file.seek(0)
@@ -155,7 +173,7 @@ def _identified(source: Path | bytes, file: BinaryIO) -> PILImage:
     return image
 
 
-def _decoded(source: Path | bytes, file: BinaryIO, target_side: int | None) -> PILImage:
+def _decoded(source: Path | EncodedImage | bytes, file: BinaryIO, target_side: int | None) -> PILImage:
     """Open and decode an image, the first frame only."""
     image = _identified(source, file)
     width, height = image.size
@@ -212,15 +230,17 @@ def _from_array(array: np.ndarray[Any, Any]) -> PILImage:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _cause(source: Path | bytes, error: Exception) -> str:
+def _cause(source: Path | EncodedImage | bytes, error: Exception) -> str:
     """Return in one line why an image could not be read."""
+    if isinstance(error, FgvcError):
+        return str(error)
     if isinstance(error, FileNotFoundError):
         return "file not found"
     if isinstance(error, IsADirectoryError):
         return "a folder, not an image"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
-    if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
+    if not stored_size(source):
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         if kind := _tiff_kind(source):
@@ -235,7 +255,7 @@ def _too_large(size: str) -> str:
     return f"{size} is more than {PIXEL_LIMIT / 1e6:.0f} million pixels; make the image smaller"
 
 
-def _tiff_kind(source: Path | bytes) -> str:
+def _tiff_kind(source: Path | EncodedImage | bytes) -> str:
     """Return the number and type of the bands of a TIFF file, such as "5 bands of 16-bit integers"; "" for others."""
     try:
         with _opened(source) as file:

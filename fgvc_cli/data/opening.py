@@ -54,7 +54,7 @@ def open_dataset(
         UsageError: the dataset requires a path and has none, or accepts none, or its images have no such groups.
     """
     check_path(component, path)
-    with _reported_progress() as report:
+    with reported_progress() as report:
         dataset: Dataset = make(component, Dataset, request=dataset_request(path, seed, report), options=options)
     note_ignored(dataset.name, dataset.ignored_files())
     dataset = dataset if group_by is None else GroupedDataset(dataset, group_by)
@@ -70,7 +70,7 @@ def dataset_request(
 
 
 @contextmanager
-def _reported_progress() -> Iterator[Callable[[str, int, int], None]]:
+def reported_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a `DatasetRequest.progress` callback, which reports each description as its own piece of work."""
     with ExitStack() as stack:
         reported: dict[str, tuple[Any, int]] = {}

@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from fgvc_cli.config.train_options import TrainOptions
-from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.contracts import Dataset, EncodedImage, Split
 from fgvc_cli.data.drawing import NEVER, held_out_by_name, held_out_by_position, parts_of
 from fgvc_cli.errors import FgvcError, UsageError, did_you_mean
 from fgvc_cli.formatting import counted, percent
@@ -73,14 +73,38 @@ def find_split(dataset: Dataset, name: str, known: Sequence[str] = ()) -> Split:
     return dataset.split(name)
 
 
+class Selected(Sequence[Any]):
+    """Some items of a sequence that creates them when they are read: a million of them take 8 MB."""
+
+    def __init__(self, items: Sequence[Any], indices: np.ndarray) -> None:
+        self._items, self._indices = items, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._items[int(self._indices[index])]
+
+
+def _select(items: Sequence[Any], indices: np.ndarray) -> Sequence[Any]:
+    """Return the items at these indices, as a list if the others are one."""
+    if isinstance(items, list | tuple):
+        return [items[i] for i in indices.tolist()]
+    return Selected(items, indices)
+
+
 def subset(split: Split, indices: Sequence[int] | np.ndarray, name: str, origin: str) -> Split:
     """Return the images of a split at these indices as a new split."""
-    chosen = [int(index) for index in indices]
+    positions = np.asarray(indices, dtype=np.int64)
+    chosen = positions.tolist()
+    encoded = len(split) > 0 and isinstance(split.images[0], EncodedImage)
     return Split(
         name,
-        pack_images([split.images[i] for i in chosen]),
+        Selected(split.images, positions) if encoded else pack_images([split.images[i] for i in chosen]),
         [int(split.labels[i]) for i in chosen],
-        [split.keys[i] for i in chosen],
+        _select(split.keys, positions),
         None if split.parts is None else [split.parts[i] for i in chosen],
         origin,
         None if split.groups is None else [split.groups[i] for i in chosen],

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli.contracts import Dataset, Split, Taxonomy
+from fgvc_cli.contracts import Dataset, EncodedImage, Split, Taxonomy
 from fgvc_cli.enforcement.attribution import RECORD, Broken, Check, Record, attributed, described, expect_type
 from fgvc_cli.registry import Component
 
@@ -39,7 +39,7 @@ class CheckedImages(Sequence[Any]):
             return [self[i] for i in range(*index.indices(len(self)))]
         with attributed(self.component, f"image '{self.keys[index]}'"):
             image = self.images[index]
-            if not isinstance(image, str | Path):
+            if not isinstance(image, str | Path | EncodedImage):
                 _check_array(image)
             return image
 
@@ -50,7 +50,7 @@ def _check_array(image: Any) -> None:
         return
     gray = isinstance(image, np.ndarray) and (image.ndim == 2 or (image.ndim == 3 and shape[2] == 1))
     fix = " (convert gray images with `np.dstack([image] * 3)`)" * gray
-    raise Broken(f"a path, or a uint8 array H,W,3{fix}", described(image))
+    raise Broken(f"a path, an EncodedImage, or a uint8 array H,W,3{fix}", described(image))
 
 
 def built(dataset: Dataset, record: Record) -> None:  # noqa: ARG001

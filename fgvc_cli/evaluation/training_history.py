@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_cli.contracts import Split
+from fgvc_cli.contracts import EncodedImage, Split
 from fgvc_cli.data.identity import DataIdentity, SplitIdentity
 from fgvc_cli.data.opening import open_run_dataset
 from fgvc_cli.data.splits import TrainingSplits, training_splits
@@ -105,6 +105,8 @@ def _count_in(split: Split | None, images: set[str]) -> int:
     return 0 if split is None else sum(_identity(image) in images for image in split.images)
 
 
-def _identity(image: Path | np.ndarray) -> str:
-    """Identify an image by its file, or by its pixels if it has none."""
+def _identity(image: Path | EncodedImage | np.ndarray) -> str:
+    """Identify an image by its file or name, or by its pixels if it has none."""
+    if isinstance(image, EncodedImage):
+        return image.name
     return sha256(image.tobytes()).hexdigest() if isinstance(image, np.ndarray) else str(image.absolute())

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fgvc_cli.contracts import Preprocessing, Split
+from fgvc_cli.contracts import EncodedImage, Preprocessing, Split
 from fgvc_cli.data.loading import ImageBatch
 from fgvc_cli.errors import UsageError, did_you_mean
 from fgvc_cli.explaining.contrast import check_class_specific, difference
@@ -35,7 +35,7 @@ class InputImage:
     """An image to explain: a unique name, a file, its bytes or a uint8 array H,W,3, and its true class, if known."""
 
     name: str
-    source: Path | bytes | np.ndarray
+    source: Path | EncodedImage | bytes | np.ndarray
     true_class: str | None = None
 
 

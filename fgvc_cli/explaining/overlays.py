@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fgvc_cli.contracts import Preprocessing
+from fgvc_cli.contracts import EncodedImage, Preprocessing
 from fgvc_cli.data.images import read_image
 from fgvc_cli.explaining.explanation import Explanation, OcclusionStep
 
@@ -66,7 +66,7 @@ class Photograph:
         return ""
 
 
-def open_photograph(source: Path | bytes | np.ndarray, longest_side: int = LONGEST_SIDE) -> Photograph:
+def open_photograph(source: Path | EncodedImage | bytes | np.ndarray, longest_side: int = LONGEST_SIDE) -> Photograph:
     """Read a photograph, as `read_image` does, for drawing; a longer long side is reduced to `longest_side`.
 
     Raises:

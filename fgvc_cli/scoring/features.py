@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fgvc_cli import settings
-from fgvc_cli.contracts import Backbone, Dataset, Features, LabeledFeatures, Preprocessing, Reads, Split
+from fgvc_cli.contracts import Backbone, Dataset, EncodedImage, Features, LabeledFeatures, Preprocessing, Reads, Split
 from fgvc_cli.data.cache.index import PAGE, CacheTooLarge, mark_used
 from fgvc_cli.data.cache.policy import CacheMode, cache_folder, describe_cache, explain_cache_error, reserve
 from fgvc_cli.data.cache.store import NO_KEY, CacheUnusable, DecodeCache, image_key
@@ -290,6 +290,8 @@ def _image_key(image: Any) -> bytes:
     """Return a 16-byte digest of an image: of path, size and modification times, or of the pixels of an array."""
     if isinstance(image, str | os.PathLike):
         return image_key(Path(image))
+    if isinstance(image, EncodedImage):
+        return hashlib.blake2b(f"{image.name} {image.size}".encode(), digest_size=len(NO_KEY)).digest()
     array = np.ascontiguousarray(image)
     start = f"{array.dtype} {array.shape} ".encode()
     return hashlib.blake2b(start + array.tobytes(), digest_size=len(NO_KEY)).digest()

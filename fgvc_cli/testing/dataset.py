@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from fgvc_cli.config.train_options import TrainOptions
-from fgvc_cli.contracts import Dataset, DatasetRequest, Preprocessing, Provision, Split, Taxonomy
+from fgvc_cli.contracts import Dataset, DatasetRequest, EncodedImage, Preprocessing, Provision, Split, Taxonomy
 from fgvc_cli.contracts.dataset import no_note
 from fgvc_cli.data.images import ImageError, read_image
 from fgvc_cli.data.opening import dataset_request
@@ -218,7 +218,8 @@ def images(dataset: DatasetUnderTest) -> None:
                 found = f"{split.keys[index]} is {image.dtype} of shape {image.shape}"
                 expect(fits, f"uint8 arrays H,W,3 as images of {name!r}", found, "convert them")
                 continue
-            expect(isinstance(image, Path), "a Path (or an array) as an image", f"{image!r}", "use pathlib paths")
+            fits = isinstance(image, Path | EncodedImage)
+            expect(fits, "a Path, an EncodedImage or an array as an image", f"{image!r}", "use pathlib paths")
             try:
                 read_image(image)
             except ImageError as error:
@@ -247,7 +248,7 @@ def disjoint(dataset: DatasetUnderTest) -> None:
     seen: dict[str | bytes, str] = {}
     for name, split in dataset.splits():
         for key, image in zip(split.keys, split.images, strict=True):
-            if isinstance(image, Path):
+            if isinstance(image, Path | EncodedImage):
                 content: str | bytes = str(image)
             else:
                 content = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()

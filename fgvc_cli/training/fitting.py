@@ -76,7 +76,7 @@ def _check_job(job: Job) -> None:
     """
     name = job.config.head.name
     if job.ranks.count > 1:
-        raise UsageError(f"head {name} is fitted by one process; start it without torchrun")
+        raise UsageError(f"head {name} is fitted by one process; leave out `devices`, or start it without torchrun")
     if job.config.train.weights == "none":
         logger.warning(
             f"the backbone {job.config.backbone.name} has random weights, and head {name} does not train it: expect "

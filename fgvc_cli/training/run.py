@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import platform
 import shutil
@@ -106,7 +107,11 @@ def _copy(split: Split, index: int, folder: Path, class_names: tuple[str, ...]) 
         if isinstance(image, Path) and image.suffix == ".png":
             shutil.copyfile(image, part)
         else:
-            opened = Image.open(image) if isinstance(image, Path) else Image.fromarray(image)
+            opened = (
+                Image.fromarray(image)
+                if isinstance(image, np.ndarray)
+                else Image.open(image if isinstance(image, Path) else io.BytesIO(image.read()))
+            )
             opened.convert("RGB").save(part, format="png")
     return target
 

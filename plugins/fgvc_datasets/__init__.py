@@ -76,6 +76,14 @@ def fgvc_datasets() -> list[DatasetSpec]:
             "fgvc_datasets.options:TableOptions",
             reads_files=(".csv", ".tsv"),
         ),
+        DatasetSpec(
+            "shards",
+            "fgvc_datasets.shards.dataset:ShardsDataset",
+            "Tar files of images (WebDataset shards), local or in an object store, by their index (fgvc data index)",
+            "fgvc_datasets.options:ShardsOptions",
+            reads_files=(".shards",),
+            index="fgvc_datasets.shards.indexing:write_index",
+        ),
         *TORCHVISION,
         DatasetSpec(
             "cub200",

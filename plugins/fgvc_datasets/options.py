@@ -80,6 +80,15 @@ class TableOptions:
 
 
 @dataclass(frozen=True)
+class ShardsOptions:
+    """Options of `shards`."""
+
+    base: str | None = option(
+        None, "folder or URL of the shards, a folder relative to that of the index; none: as in the index"
+    )
+
+
+@dataclass(frozen=True)
 class Flowers102Options:
     """Options of `flowers102`."""
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -165,7 +166,7 @@ def place(new_place: Callable[[], Place]) -> Place:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of twelve, six and six images of 40 px."""
+    """Three classes of twelve, six and six images of 40 px; next to it, `shards` with a tar file of `train`."""
     folder = tmp_path_factory.mktemp("photos") / "photos"
     for split, count in (("train", 12), ("val", 6), ("test", 6)):
         for k, name in enumerate(("amber", "beige", "coral")):
@@ -174,6 +175,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = np.random.default_rng(100 * k + i).integers(0, 120, (40, 40, 3), np.uint8)
                 pixels[8:24, 8:24, k] = 250
                 Image.fromarray(pixels).save(folder / split / name / f"{split}{i}.png")
+    (folder.parent / "shards").mkdir()
+    with tarfile.open(folder.parent / "shards" / "train-0.tar", "w") as tar:
+        tar.add(folder / "train", "")
     return folder
 
 

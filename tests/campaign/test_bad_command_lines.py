@@ -36,6 +36,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "data info": ("--data", "{photos}"),
     "data check": ("--data", "{photos}"),
     "data prepare": ("demo",),
+    "data index": ("{photos}/../shards", "--out", "own.shards"),
     "data cache": (),
     "weights list": (),
     "weights show": ("timm/test_resnet", "--offline"),

@@ -144,6 +144,10 @@ CASES = {
     ),
     "weights import": Case(("weights", "import", "{weights}", "--backbone", "timm/test_resnet"), (), 5, 3),
     "data prepare": Case(("data", "prepare", "demo", *DEMO), (), 8, 6),
+    "data index": Case(
+        ("data", "index", "{photos}/../shards", "--out", "own.shards"), (), 6, 3,
+        again=(("data", "index", "{photos}/../shards", "--out", "own.shards"),), same=r"\.shards$",
+    ),
     "data cache": Case(("data", "cache", "--clear"), (), 4, 1, cached=True),
     "bench": Case(
         ("bench", *TINY[:2], "--head", "linear", "--optimizer", "sgd", "--image-size", "32", "--batch-size", "2",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgvc_cli.contracts import Dataset, Split
+from fgvc_cli.contracts import Dataset, EncodedImage, Split
 from fgvc_cli.data.acquisition.decoding import DecodeResult, decode_all
 from fgvc_cli.data.acquisition.describe import SplitCounts, count_split
 from fgvc_cli.data.splits import find_split
+from fgvc_cli.errors import FgvcError
 from fgvc_cli.launch import usable_cores
 from fgvc_cli.progress import progress
 
@@ -38,13 +39,13 @@ FEW_IMAGES = 5
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image of a dataset: split, key, class name, and file (None for an array, whose `pixels` it then has)."""
+    """An image of a dataset: split, key, class name, and file (None if it has none; `pixels` are then the image)."""
 
     split: str
     key: str
     label: str
     file: Path | None
-    pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
+    pixels: EncodedImage | np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def as_json(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -225,7 +226,7 @@ def same_size(sizes: Sequence[int]) -> list[int]:
 
 
 def identical(
-    images: Sequence[Path | np.ndarray], candidates: Iterable[int], advance: Callable[[], object]
+    images: Sequence[Path | EncodedImage | np.ndarray], candidates: Iterable[int], advance: Callable[[], object]
 ) -> list[list[int]]:
     """Group candidate images, given by index, that are byte-identical; `advance` is called after each candidate.
 
@@ -242,15 +243,18 @@ def identical(
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _digest(image: Path | np.ndarray) -> bytes | None:
+def _digest(image: Path | EncodedImage | np.ndarray) -> bytes | None:
     digest = hashlib.blake2b(digest_size=20)
     if isinstance(image, np.ndarray):
         digest.update(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
         return digest.digest()
     try:
+        if isinstance(image, EncodedImage):
+            digest.update(image.read())
+            return digest.digest()
         with image.open("rb") as file:
             while block := file.read(BLOCK):
                 digest.update(block)
-    except OSError:
+    except (OSError, FgvcError):
         return None
     return digest.digest()

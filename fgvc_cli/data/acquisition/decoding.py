@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fgvc_cli.data.images import ImageError, read_image
+from fgvc_cli.contracts import EncodedImage
+from fgvc_cli.data.images import ImageError, read_image, stored_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -23,7 +24,7 @@ CHUNK = 8
 AHEAD = 2
 """Chunks in flight per process."""
 
-Image = Path | np.ndarray
+Image = Path | EncodedImage | np.ndarray
 
 
 class DecodeResult(NamedTuple):
@@ -43,7 +44,7 @@ Measure = Callable[["PILImage"], Any] | None
 def decode(image: Image, measure: Measure = None) -> DecodeResult:
     """Decode one image, and measure it."""
     try:
-        size = image.nbytes if isinstance(image, np.ndarray) else image.stat().st_size
+        size = stored_size(image)
         pixels = read_image(image)
     except ImageError as error:
         return DecodeResult(error.cause)
