@@ -188,7 +188,8 @@ def closing_lines(result: TrainingResult) -> list[str]:
         if summary.epochs and not summary.best_epoch:
             weights = "the probe: no epoch is better on validation data"
         if summary.average is not None and summary.average.saved:
-            weights = f"average of the last {counted(summary.average.epochs, 'epoch')}"
+            averaged = summary.average.epochs
+            weights = f"average of the last {averaged} epochs" if averaged > 1 else "weights of the last epoch"
         if isinstance(result.job.classifier.head, FittedHead):
             weights = "fitted to frozen features" if summary.epochs else "not fitted here"
         lines.append(
