@@ -159,6 +159,13 @@ CASES = {
         again=(("sweep", "--resume", "study"), ("sweep", *DATA, *TINY, "--head", "linear", "--optimizer", "sgd",
                                                 "--optimizer", "adamw", "--epochs", "1", "--out", "study")),
     ),
+    "sweep --search": Case(
+        ("sweep", *DATA, *TINY, "--head", "linear", "--optimizer", "sgd", "--epochs", "1", "--trials", "2", "--set",
+         "optimizer.lr={low=1e-3, high=1e-1, log=true}", "--out", "study"), (), 6, 5,
+        again=(("sweep", "--resume", "study"),
+               ("sweep", *DATA, *TINY, "--head", "linear", "--optimizer", "sgd", "--epochs", "1", "--trials", "2",
+                "--set", "optimizer.lr={low=1e-3, high=1e-1, log=true}", "--out", "study")),
+    ),
     "sweep --resume": Case(
         ("sweep", "--resume", "study"), ("study",), 6, 6, late=8, again=(("sweep", "--resume", "study"),)
     ),
