@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -97,5 +98,24 @@ def is_reporting() -> bool:
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use: by its affinity, and by the CPU quota of a container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cpu_quota() -> float | None:
+    """Return the CPU quota of the control group in cores; None without one, or outside Linux."""
+    for name in ("cpu.max", "cpu/cpu.cfs_quota_us"):  # version 2: "QUOTA PERIOD", version 1: one file each
+        try:
+            quota, *period = (CGROUPS / name).read_text().split()
+            if quota in ("max", "-1"):
+                return None
+            period = period or (CGROUPS / "cpu/cpu.cfs_period_us").read_text().split()
+            return int(quota) / int(period[0])
+        except (OSError, ValueError, IndexError, ZeroDivisionError):
+            continue
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 
 import torch
 from torch import Tensor
@@ -21,12 +21,10 @@ from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.scoring.scores import evaluating
 from fgvc_cli.training.checkpointing import checkpoint_activations
-from fgvc_cli.training.freezing import Freezing
-from fgvc_cli.training.setup import build_optimizer, check_batch, wants_channels_last
+from fgvc_cli.training.precision import trial_update
+from fgvc_cli.training.setup import check_batch, wants_channels_last
 from fgvc_cli.training.update import MicroBatch, Update
 
-LR_FACTOR = 1e-3
-"""With nearly constant weights all rounds are equal; the amount of work does not depend on the learning rate."""
 NO_ENGINE = "unable to find an engine"
 """cuDNN's message if no convolution algorithm finds enough workspace, for a batch larger than one that fits."""
 
@@ -194,21 +192,9 @@ def free_memory(device: torch.device) -> None:
             torch.mps.empty_cache()
 
 
-@contextmanager
-def _training(classifier: RandomClassifier, config: RunConfig) -> Iterator[tuple[Update, Optimizer]]:
-    """Yield update and optimizer of a classifier in training mode; remove its gradients afterwards."""
-    model = classifier.model
-    optimizer = build_optimizer(config.optimizer, model, config.train.layer_decay)
-    optimizer.set_rate(LR_FACTOR)
-    freezing = Freezing(config.train, model)
-    freezing.apply(0)
-    freezing.train_mode(0)
-    try:
-        yield Update(model, model.head, optimizer, classifier.autocast, config.train.clip_norm), optimizer
-    finally:
-        for parameter in model.parameters():
-            parameter.grad = None
-        freezing.undo()
+def _training(classifier: RandomClassifier, config: RunConfig) -> AbstractContextManager[tuple[Update, Optimizer]]:
+    """Return a context with update and optimizer of a classifier in training mode."""
+    return trial_update(classifier.model, config, classifier.autocast)
 
 
 def _eager_update(update: Callable[[Sequence[MicroBatch]], object], batches: Sequence[MicroBatch]) -> None:

@@ -183,7 +183,9 @@ class TrainOptions:
         "auto", "cache decoded images on disk between epochs; auto: if they fit the cache limit"
     )
     seed: int = option(0, "random seed of weights, order, augmentation and dropout", minimum=0, maximum=MAX_SEED)
-    precision: Literal["auto", "fp32", "bf16"] = option("auto", "numeric precision; auto: bf16 on GPUs that support it")
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto", "numeric precision; auto: bf16 on GPUs that support it, and on CPUs where it is measured to be faster"
+    )
     channels_last: Literal["auto", "on", "off"] = option(
         "auto", "channels-last memory format; auto: for backbones that gain from it"
     )

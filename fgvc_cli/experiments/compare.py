@@ -10,8 +10,8 @@ from fgvc_cli.config.run_config import read_config
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.compared_run import ComparedRun, read_run
 from fgvc_cli.experiments.comparison import Comparison, compare
-from fgvc_cli.experiments.folder import STUDY_FILE, TRIAL, FailedRun, StudyFolder
-from fgvc_cli.runs.folder import Run, find_run
+from fgvc_cli.experiments.folder import TRIAL, FailedRun, StudyFolder
+from fgvc_cli.runs.folder import STUDY_FILE, Run, find_run
 from fgvc_cli.scoring.results import PREDICTIONS, SUMMARY
 
 SPLITS = ("test", "val")

@@ -15,9 +15,7 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.claims import Claim, Record, latest
 from fgvc_cli.experiments.study import PlannedRun, Study, run_title
 from fgvc_cli.formatting import counted
-from fgvc_cli.runs.folder import LOCK_FILE, Run, new_folder, training_lock
-
-STUDY_FILE = "study.toml"
+from fgvc_cli.runs.folder import LOCK_FILE, RUNS, STUDY_FILE, Run, new_folder, training_lock
 
 TRIAL = re.compile(r"trial-(\d{4,})-(.+)")
 """Names of the runs that are trials of a search: number and combination. All other names end in a seed."""
@@ -84,7 +82,7 @@ class StudyFolder:
 
     def run(self, name: str) -> Run:
         """Return the folder of a run."""
-        return Run(self.path / "runs" / name)
+        return Run(self.path / RUNS / name)
 
     def runs(self) -> list[Run]:
         """Return the runs that have started, by name, including finished ones without settings; no trials."""

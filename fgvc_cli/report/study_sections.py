@@ -10,13 +10,13 @@ from markupsafe import Markup
 
 from fgvc_cli.experiments.comparison import ComparisonTable
 from fgvc_cli.experiments.comparison_files import PANELS
-from fgvc_cli.experiments.folder import STUDY_FILE
 from fgvc_cli.experiments.text import cells, images_text, notes, percent_text, row_labels
 from fgvc_cli.formatting import quoted
 from fgvc_cli.report.charts import COLORS, Line, LineChart, legend
 from fgvc_cli.report.page import Section, fragment, unbroken
 from fgvc_cli.report.run_report import StudyReport
 from fgvc_cli.report.run_sections import split_text
+from fgvc_cli.runs.folder import STUDY_FILE
 from fgvc_cli.runs.results import EpochMetrics
 from fgvc_cli.viz import series
 

@@ -28,6 +28,8 @@ EXPORTED = "export"
 """Folder of exported models in a run."""
 CONFIG_FILE = "config.toml"
 REPORT_FILE = "report.html"
+STUDY_FILE, RUNS = "study.toml", "runs"
+"""Names in the folder of a study: its file, and the folder of its runs."""
 CONTENTS = (
     CONFIG_FILE,
     MODEL_FILE,

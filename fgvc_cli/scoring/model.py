@@ -19,6 +19,7 @@ from fgvc_cli.runs.folder import CONFIG_FILE, EXPORTED, MODEL_FILE, find_run
 from fgvc_cli.runs.model_file import load_classifier
 from fgvc_cli.scoring.calibration.novelty import ClassMeans, ScoreName, captured_features, logit_scores
 from fgvc_cli.scoring.calibration.stored import Calibration, Decisions, find_calibration
+from fgvc_cli.scoring.precision import inference_precision
 from fgvc_cli.scoring.tta import Views, parse_tta
 
 
@@ -190,10 +191,11 @@ def load(model_file: Path, inference: InferenceSettings, exported: bool = False)
             refuse_exported(model_file)
         inference = _on_cpu(inference, model_file)
     device = pick_device(inference.device)
-    precision = resolve_precision(inference.precision, device)
+    resolve_precision(inference.precision, device)  # before the file is read
     classifier: Classifier = load_classifier(model_file, device)
     if classifier.backbone.info.channels_last:
         classifier = classifier.to(memory_format=torch.channels_last)
+    precision = inference_precision(inference.precision, classifier)
     workers = loader_workers(inference.workers, device)
     views = Views.of(parse_tta(inference.tta), classifier, model_file)
     classes = len(classifier.class_names)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from PIL import Image
 
 from fgvc_cli import files, viz
@@ -25,8 +26,9 @@ from fgvc_cli.contracts import Dataset, FittedHead, RunStart, Split
 from fgvc_cli.data.cache.policy import TrainingCache
 from fgvc_cli.data.identity import DataIdentity, normal
 from fgvc_cli.data.splits import TrainingSplits
-from fgvc_cli.devices import describe_device, is_compile_error, is_out_of_memory
+from fgvc_cli.devices import busy_cores, describe_device, is_compile_error, is_out_of_memory, note_on_threads
 from fgvc_cli.errors import FgvcError
+from fgvc_cli.launch import usable_cores
 from fgvc_cli.registry import Registry, get_registry
 from fgvc_cli.registry.versions import made_with
 from fgvc_cli.runs import model_file
@@ -47,6 +49,7 @@ from fgvc_cli.specs import HeadSpec
 from fgvc_cli.training import kept_features
 from fgvc_cli.training.callbacks import Callback, Callbacks, PluginHooks, TrackerCallback
 from fgvc_cli.training.distributed import Ranks, process_group
+from fgvc_cli.training.precision import with_precision
 from fgvc_cli.training.setup import Job, Plan, draft, open_cache, open_splits, plan_new, plan_resumed, prepare
 from fgvc_cli.training.state import catch_signals, recorded_data, saved_weights
 from fgvc_cli.training.trainer import Trainer
@@ -378,6 +381,7 @@ def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed
     if not job.ranks.first:
         callbacks = Callbacks()
     with catch_signals() as interrupt, _errors_explained(job.config), closing(_cache(job)) as cache, callbacks:
+        job = with_precision(job, run)
         if job.config.train.head_init == "probe" and not run.state_file.is_file():
             job = with_probe(job, lambda: interrupt.check("computing features", run.path))
         trainer = Trainer(job, run, _description(job, data), callbacks, interrupt, cache=cache)
@@ -385,7 +389,7 @@ def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed
             recorded = read_config(run.config_file)[0].get(PLUGINS, {})
             with made_with(recorded, str(run.path), get_registry()):
                 trainer.load()
-        job.notes.extend([*cache.notes, *trainer.schedule.notes(), *kept_features.notes(job)])
+        job.notes.extend([*cache.notes, *trainer.schedule.notes(), *kept_features.notes(job), *_notes_on_load(job)])
         start = RunStart(
             run.path, job.config.as_document(), job.classifier.class_names, resumed, trainer.progress.epoch
         )
@@ -397,6 +401,15 @@ def _train(job: Job, run: Run, data: DataIdentity, callbacks: Callbacks, resumed
         summary = job.ranks.broadcast(lambda: finish(trainer))
         callbacks.end(summary)
     return TrainingResult(run, job, summary, sample_images(job, run, summary.unreadable) if job.ranks.first else [])
+
+
+def _notes_on_load(job: Job) -> list[str]:
+    """Return a line if the threads of a training on the CPU wait for cores that others use."""
+    threads = torch.get_num_threads()
+    if job.device.type != "cpu" or job.ranks.count > 1 or threads == 1:
+        return []
+    line = note_on_threads(threads, usable_cores(), busy_cores())
+    return [line] if line else []
 
 
 def _cache(job: Job) -> TrainingCache:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fgvc_cli.contracts import Classifier, Optimizer
 from fgvc_cli.data.identity import DataIdentity
+from fgvc_cli.devices import Precision
 from fgvc_cli.errors import FgvcError, Terminated
 from fgvc_cli.runs import model_file
 from fgvc_cli.runs.folder import Run
@@ -140,6 +141,7 @@ class Progress:
         data: identity of the data, as JSON; see `fgvc_cli.data.identity`.
         start: validation metrics of the initial weights, as JSON; empty if they were not scored.
         processes: number of processes that saved the state; not part of it.
+        precision: that it is trained in; "" in states of earlier versions.
     """
 
     epoch: int = 0
@@ -154,6 +156,7 @@ class Progress:
     data: dict[str, Any] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     processes: int = 1
+    precision: str = ""
 
     def note_unreadable(self, split: str, reasons: Mapping[str, str]) -> None:
         """Add unreadable images of a split; another split may have the same keys."""
@@ -233,6 +236,19 @@ def saved_weights(path: Path) -> str:
     """
     with _damage_reported(path):
         return str(model_file.load_document(path)["progress"]["weights"])
+
+
+def recorded_precision(run: Run) -> Precision | None:
+    """Return the precision that a run has been trained in so far; None without a state that says so.
+
+    Raises:
+        FgvcError: the file is damaged.
+    """
+    if not run.state_file.is_file():
+        return None
+    with _damage_reported(run.state_file):
+        found = model_file.load_document(run.state_file)["progress"].get("precision")
+    return found if found in ("fp32", "bf16") else None
 
 
 def recorded_data(run: Run) -> DataIdentity | None:

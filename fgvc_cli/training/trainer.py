@@ -73,6 +73,7 @@ class Trainer:
         self._saved_epochs = 0
         self.progress.teacher = "" if job.teacher is None else job.teacher.digest
         self.progress.weights, self.progress.data = job.weights, self.description.get("data", {})
+        self.progress.precision = job.precision
         job.freezing.apply(self.progress.epoch)
         self.model = FeatureModel(job.classifier)
         self.kept: KeptFeatures | None = None
@@ -125,6 +126,7 @@ class Trainer:
                 self.run.state_file, job.classifier, job.optimizer, self.update, self.averages
             )
             self._take_over()
+            self.progress.precision = job.precision
             if self.progress.teacher != ("" if job.teacher is None else job.teacher.digest):
                 raise FgvcError(
                     f"the teacher (`train.teacher={job.config.train.teacher}`) has changed since {self.run.path} was "
