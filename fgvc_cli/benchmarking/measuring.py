@@ -12,11 +12,11 @@ from torch.utils import _pytree as pytree
 
 from fgvc_cli.benchmarking.memory import largest_batch
 from fgvc_cli.benchmarking.results import Work
-from fgvc_cli.benchmarking.timing import Meter, synchronize
+from fgvc_cli.benchmarking.timing import Meter, clock_of, summary, synchronize, time_rounds, warm_up
 from fgvc_cli.config.run_config import RunConfig
 from fgvc_cli.contracts import Classifier, Optimizer, Preprocessing
 from fgvc_cli.data.staging import soft_targets
-from fgvc_cli.devices import autocast, compile_in_place, is_out_of_memory, resolve_precision
+from fgvc_cli.devices import autocast, compile_in_place, has_bf16_units, is_out_of_memory, resolve_precision
 from fgvc_cli.explaining.explainers import NamedExplainer
 from fgvc_cli.runs.model_file import build_backbone, build_head
 from fgvc_cli.scoring.scores import evaluating
@@ -116,6 +116,22 @@ def measure_update(classifier: RandomClassifier, config: RunConfig, batch_size: 
             yield from (tensor for batch in batches for tensor in batch)
 
         return meter.measure(lambda: update(batches), batch_size * len(batches), alive, config.train.compile)
+
+
+def measure_bf16(classifier: RandomClassifier, config: RunConfig, batch_size: int, meter: Meter) -> Work | None:
+    """Time updates in bf16 where `precision=auto` decides by that; None elsewhere."""
+    train = config.train
+    if train.precision != "auto" or train.compile or classifier.device.type != "cpu" or not has_bf16_units():
+        return None
+    classifier.precision = "bf16"
+    try:
+        with _training(classifier, config) as (update, _):
+            batches = classifier.batches(config, batch_size)
+            warm = warm_up(lambda: update(batches), classifier.device, 1)
+            rounds = time_rounds(lambda: update(batches), meter.seconds, clock_of(classifier.device))
+    finally:
+        classifier.precision = resolve_precision(train.precision, classifier.device)
+    return Work(summary(rounds, round(warm, 3)), batch_size * len(batches))
 
 
 def fitting_batch(classifier: RandomClassifier, config: RunConfig) -> int:

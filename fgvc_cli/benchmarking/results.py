@@ -96,6 +96,7 @@ class Row:
         predict: a prediction, with all scores that the head averages.
         explain: saliency maps, by explainer.
         epoch: an epoch over real images, loading and augmentation included.
+        bf16: the update in bf16, where `precision=auto` decides by its time (CPUs with bf16 units).
         failed: the reason, in one line, if something could not be measured; everything measured before is kept.
     """
 
@@ -111,6 +112,7 @@ class Row:
     predict: Work | None = None
     explain: Mapping[str, Work] = field(default_factory=dict)
     epoch: Work | None = None
+    bf16: Work | None = None
     failed: str | None = None
 
     @property
@@ -123,6 +125,13 @@ class Row:
         """Names and sizes, which identify the row in a report."""
         names = {"backbone": self.backbone, "head": self.head, "optimizer": self.optimizer_title}
         return {**names, "image_size": self.image_size, "batch_size": self.batch_size}
+
+    @property
+    def bf16_vs_fp32(self) -> float | None:
+        """Time of the update in bf16, relative to fp32."""
+        if self.bf16 is None or self.update is None:
+            return None
+        return self.bf16.timing.median / self.update.timing.median
 
     @property
     def works(self) -> dict[str, Work]:

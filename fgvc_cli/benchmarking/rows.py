@@ -15,6 +15,7 @@ from fgvc_cli.benchmarking.measuring import (
     RandomClassifier,
     fitting_batch,
     free_memory,
+    measure_bf16,
     measure_explainer,
     measure_prediction,
     measure_update,
@@ -113,6 +114,9 @@ class RowMaker:
         if images:
             update = partial(measure_update, classifier, config, images, self.meter)
             row = replace(row, update=self._attempt(update, row, "", failed))
+        if row.update:
+            in_bf16 = partial(measure_bf16, classifier, config, images, self.meter)
+            row = replace(row, bf16=self._attempt(in_bf16, row, "bf16: ", failed))
         if images and not shared.measured:
             shared.measured = True
             predict = partial(measure_prediction, classifier, images, self.meter)

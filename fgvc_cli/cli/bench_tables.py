@@ -68,6 +68,12 @@ def meanings(report: Report) -> list[str]:
         lines.append(f"ratio: images/s relative to {baseline_name(report.rows) or 'the baseline'} on the same backbone")
     if any(work.time_vs_mac_bound is not None for work in updates):
         lines.append("time vs. MAC bound: time of the update / time of its MACs at the MACs/s of the baseline")
+    if any(row.bf16 for row in report.rows):
+        from fgvc_cli.devices import BF16_GAIN  # imports torch, which `fgvc bench compare` does not need
+
+        lines.append(
+            f"bf16 vs. fp32: time of an update in bf16 relative to fp32; auto takes bf16 up to {BF16_GAIN:g}"
+        )
     if any(work.macs for work in updates):
         lines.append("MACs: multiply-accumulate operations per image in an update, forward and backward")
     if any(work.peak_memory for work in updates):
@@ -93,6 +99,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("\nMACs", [count(work.macs if work else None) for work in updates]),
         Column("peak\nmemory", [bytes_of(work.peak_memory if work else None) for work in updates]),
         Column("matrix\nshare", [share(work.matrix_share if work else None) for work in updates]),
+        Column("bf16\nvs. fp32", [ratio(row.bf16_vs_fp32) for row in rows]),
         Column("time vs.\nMAC bound", [ratio(work.time_vs_mac_bound if work else None) for work in updates]),
     ]
 

@@ -12,13 +12,11 @@ import torch
 
 from fgvc_cli import files, settings
 from fgvc_cli.contracts import Classifier
-from fgvc_cli.devices import Precision, has_bf16_units, processor, resolve_precision
+from fgvc_cli.devices import BF16_GAIN, Precision, has_bf16_units, processor, resolve_precision
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.files import Locked, locked
 
 LOCK_SECONDS = 10.0
-GAIN = 0.9
-"""bf16 is chosen if it takes at most this fraction of fp32's time; a smaller gain may be noise."""
 
 Key = dict[str, Any]
 """What a decision is for, as JSON."""
@@ -40,7 +38,7 @@ class Decision:
     @classmethod
     def of(cls, fp32: float, bf16: float) -> Decision:
         """Decide by the times of the same work, in milliseconds."""
-        return cls("bf16" if bf16 <= GAIN * fp32 else "fp32", fp32, bf16)
+        return cls("bf16" if bf16 <= BF16_GAIN * fp32 else "fp32", fp32, bf16)
 
 
 @dataclass(frozen=True)

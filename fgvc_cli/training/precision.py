@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -34,11 +35,11 @@ LR_FACTOR = 1e-3
 """With nearly constant weights all rounds are equal; the amount of work does not depend on the learning rate."""
 ROUNDS = 2
 """Timed updates in each precision, after one to warm up."""
-COST = 8
-"""A trial takes about as long as this many updates: two warm up, four are timed, and predictions."""
+COST = 6
+"""A trial takes at most about as long as this many updates: two warm up, up to four are timed, and two predictions."""
 SHARE = 0.02
 """Largest fraction of a training that a trial may take."""
-HOPELESS = 3.0
+HOPELESS = 1.5
 """A first update in bf16 that takes this many times as long as in fp32 ends the trial."""
 PRECISIONS: tuple[Precision, Precision] = ("fp32", "bf16")
 
@@ -169,7 +170,7 @@ def _compare(job: Job, trial: _Trial) -> tuple[Decision, Decision | None]:
             return Decision("fp32", first["fp32"], first["bf16"]), None
         updates = trial.fastest(lambda: update(batches))
     with evaluating(model):
-        return updates, trial.fastest(lambda: trial.predict(images))
+        return updates, trial.fastest(lambda: trial.predict(images), rounds=1)
 
 
 @dataclass
@@ -194,10 +195,15 @@ class _Trial:
         self.precision = precision
         return self.timer(work, precision)
 
-    def fastest(self, work: Callable[[], object]) -> Decision:
-        """Decide by the fastest of alternate rounds: what slows some of them down is other load."""
-        rounds = [[self.time(work, precision) for precision in PRECISIONS] for _ in range(ROUNDS)]
-        return Decision.of(*map(min, zip(*rounds, strict=True)))
+    def fastest(self, work: Callable[[], object], rounds: int = ROUNDS) -> Decision:
+        """Decide by the fastest of alternate rounds, as other load slows some down; stop once bf16 is slower."""
+        best = dict.fromkeys(PRECISIONS, math.inf)
+        for _ in range(rounds):
+            for precision in PRECISIONS:
+                best[precision] = min(best[precision], self.time(work, precision))
+            if best["bf16"] > best["fp32"]:
+                break
+        return Decision.of(best["fp32"], best["bf16"])
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from fgvc_cli.benchmarking.timing import Meter
 from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.explaining.explainers import make_explainer
 from fgvc_cli.registry import get_registry
+from fgvc_cli.training import precision
 
 CPU = torch.device("cpu")
 METER = Meter(CPU, 0.0, 1e11)
@@ -79,12 +80,12 @@ def test_updates_run_as_in_training_and_leave_the_classifier_unchanged(monkeypat
     """In training mode, with clipping, and almost without moving the weights."""
     seen = []
 
-    class Watched(measuring.Update):
+    class Watched(precision.Update):
         def __call__(self, batches):
             seen.append((self.model.training, self.clip_norm))
             return super().__call__(batches)
 
-    monkeypatch.setattr(measuring, "Update", Watched)
+    monkeypatch.setattr(precision, "Update", Watched)
     config = config_of("linear", "sgd", "train.clip_norm=0.5")
     classifier = classifier_of(config)
     model = classifier.model.eval()
@@ -221,7 +222,7 @@ NO_ENGINE = RuntimeError("GET was unable to find an engine to execute this compu
 )
 def test_the_largest_batch_whose_updates_fit(monkeypatch, update, expected):
     monkeypatch.setattr(measuring, "gc", SimpleNamespace(collect=lambda: None))  # 0.1 s each, a dozen times
-    monkeypatch.setattr(measuring, "Update", update)
+    monkeypatch.setattr(precision, "Update", update)
     config = config_of()
     classifier = classifier_of(config)
     if isinstance(expected, int):

@@ -54,7 +54,7 @@ def test_a_trial_that_ends_in_fp32_leaves_no_trace(processor, train, assert_same
     calls = processor(9.5)  # too little to be worth it
     common = {"head": head, "optimizer": optimizer, "epochs": 1, **options}
     tried = train(tmp_path / "auto", **common)
-    assert calls == ["fp32", "bf16"] * 5 and tried.summary.precision == "fp32"
+    assert calls == ["fp32", "bf16"] * 4 and tried.summary.precision == "fp32"
     assert_same(tried.run, train(tmp_path / "fp32", precision="fp32", **common).run)
 
 
@@ -62,15 +62,15 @@ def test_a_faster_precision_is_used_kept_and_recorded(processor, train, resume, 
     calls = processor(5.0)
     with pytest.raises(Interrupted):
         train(tmp_path / "run", interrupt_at(3))
-    assert len(calls) == 10
+    assert len(calls) == 8
     (settings.current().cache / "precision").rename(tmp_path / "elsewhere")
     resumed = resume(tmp_path / "run")  # as recorded, without another trial
-    assert resumed.summary.precision == "bf16" and len(calls) == 10
+    assert resumed.summary.precision == "bf16" and len(calls) == 8
     assert load(resumed.model_file, InferenceSettings(device="cpu")).precision == "fp32"  # only trainings try
     (tmp_path / "elsewhere").rename(settings.current().cache / "precision")
     assert_same(resumed, train(tmp_path / "bf16", precision="bf16").run)
     again = train(tmp_path / "again")
-    assert again.summary.precision == "bf16" and len(calls) == 10
+    assert again.summary.precision == "bf16" and len(calls) == 8
     assert any("5 ms" in note and "10 ms" in note for note in again.job.notes)
     assert load(resumed.model_file, InferenceSettings(device="cpu")).precision == "bf16"
     assert load(resumed.model_file, InferenceSettings(device="cpu", precision="fp32")).precision == "fp32"

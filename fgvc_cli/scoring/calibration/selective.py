@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, binom
 
 SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Shares of the images in the table of a curve."""
@@ -55,6 +54,8 @@ def operating_points(
 
 def operating_point(confidence: np.ndarray, correct: np.ndarray, threshold: float) -> OperatingPoint:
     """Return the answers at a threshold, which answers at least one image."""
+    from scipy.stats import beta  # slow to import, and a prediction does not need it
+
     answered = confidence > threshold
     right, total = int(correct[answered].sum()), int(answered.sum())
     lower = float(beta.ppf(0.05, right, total - right + 1)) if right else 0.0
@@ -98,6 +99,8 @@ def certified_threshold(
     Reference: Angelopoulos, Bates, Candès, Jordan, Lei 2021, Learn then Test, arXiv 2110.01052 (fixed-sequence tests);
     Geifman, El-Yaniv 2017, Selective Classification for Deep Neural Networks.
     """
+    from scipy.stats import binom
+
     order = np.argsort(-confidence, kind="stable")
     descending, right = confidence[order], np.cumsum(correct[order])
     answers = np.arange(first_test(len(confidence), precision, confidence_level), len(confidence) + 1)

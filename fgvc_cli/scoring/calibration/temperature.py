@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import brentq
 
 from fgvc_cli.errors import FgvcError
 
@@ -33,6 +32,8 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float 
 
     Reference: Guo, Pleiss, Sun, Weinberger 2017, On Calibration of Modern Neural Networks, section 4.2.
     """
+
+    from scipy.optimize import brentq  # scipy is slow to import, and a prediction does not need it
 
     def slope(log_temperature: float) -> float:
         """Return the derivative of the loss with respect to the inverse temperature."""
