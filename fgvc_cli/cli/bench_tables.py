@@ -71,9 +71,7 @@ def meanings(report: Report) -> list[str]:
     if any(row.bf16 for row in report.rows):
         from fgvc_cli.devices import BF16_GAIN  # imports torch, which `fgvc bench compare` does not need
 
-        lines.append(
-            f"bf16 vs. fp32: time of an update in bf16 relative to fp32; auto takes bf16 up to {BF16_GAIN:g}"
-        )
+        lines.append(f"bf16 vs. fp32: time of an update in bf16 relative to fp32; auto takes bf16 up to {BF16_GAIN:g}")
     if any(work.macs for work in updates):
         lines.append("MACs: multiply-accumulate operations per image in an update, forward and backward")
     if any(work.peak_memory for work in updates):

@@ -5,23 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import tempfile
-import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from PIL import Image
-
 from fgvc_cli.contracts import Dataset, DatasetRequest, Split
 from fgvc_cli.errors import FgvcError
-from fgvc_datasets.demo.canvas import Box
-from fgvc_datasets.demo.scene import draw_scene
-from fgvc_datasets.demo.species import SPECIES, UNKNOWN_SPECIES, Traits, deciding_parts
+from fgvc_datasets.demo.drawing import generate
+from fgvc_datasets.demo.species import SPECIES, UNKNOWN_SPECIES, Traits
 from fgvc_datasets.options import DemoOptions
 
 DRAWING_VERSION = 1
@@ -112,113 +105,6 @@ class DemoUnknownDataset(DemoDataset):
 
     name = "demo_unknown"
     species = UNKNOWN_SPECIES
-
-
-@dataclass(frozen=True)
-class DemoImage:
-    """An image with its ground truth.
-
-    Attributes:
-        image: RGB.
-        label: index into the sorted names of the species.
-        parts: boxes (x0, y0, x1, y1) of the parts, in pixels.
-    """
-
-    image: Image.Image
-    label: int
-    parts: dict[str, Box]
-
-
-def draw_image(seed: int, split: str, index: int, size: int, species: Mapping[str, Traits] = SPECIES) -> DemoImage:
-    """Draw one image of `size` x `size` pixels, which depends on the arguments only.
-
-    Its class is `index` modulo the number of classes; nothing else in the image depends on the class.
-    """
-    sequence = np.random.SeedSequence([seed, zlib.crc32(split.encode()), index])
-    names = sorted(species)
-    label = index % len(names)
-    image, parts = draw_scene(np.random.Generator(np.random.Philox(sequence)), species[names[label]], size)
-    return DemoImage(image, label, parts)
-
-
-def generate(
-    folder: Path,
-    seed: int,
-    size: int,
-    counts: Mapping[str, int],
-    report: Callable[[int, int], None] | None = None,
-    species: Mapping[str, Traits] = SPECIES,
-    prefix: str = "",
-) -> None:
-    """Write `folder`/<split>/<class>/<nnnn>.png and `folder`/parts.json.
-
-    The images are written to a temporary folder that is renamed when it is complete: a killed run leaves no partial
-    dataset, and of two processes that write the same dataset the later one keeps the earlier one's.
-
-    Args:
-        folder: must not exist yet.
-        seed: seed of the images.
-        size: image side in pixels.
-        counts: number of images per class in each split.
-        report: called with (images done, total images) after each image.
-        species: traits by name.
-        prefix: before the name of a split, for other images with the same seed.
-
-    Raises:
-        FileExistsError: `folder` exists and contains another dataset.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}-{secrets.token_hex(6)}"
-    try:
-        temporary.mkdir()
-        _write(temporary, seed, size, counts, report, species, prefix)
-        _move(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write(
-    folder: Path,
-    seed: int,
-    size: int,
-    counts: Mapping[str, int],
-    report: Callable[[int, int], None] | None,
-    species: Mapping[str, Traits],
-    prefix: str,
-) -> None:
-    names = sorted(species)
-    total, done = sum(counts.values()) * len(names), 0
-    boxes: dict[str, dict[str, Box]] = {}
-    for split, count in counts.items():
-        for name in names:
-            (folder / split / name).mkdir(parents=True)
-        for index in range(count * len(names)):
-            drawn = draw_image(seed, f"{prefix}{split}", index, size, species)
-            path = f"{split}/{names[drawn.label]}/{index // len(names):04d}.png"
-            drawn.image.save(folder / path, compress_level=1)
-            boxes[path] = drawn.parts
-            done += 1
-            if report is not None:
-                report(done, total)
-    truth = {
-        "seed": seed,
-        "size": size,
-        "classes": names,
-        "deciding_parts": {name: deciding_parts(name, species) for name in names},
-        "images": boxes,
-    }
-    (folder / "parts.json").write_text(json.dumps(truth) + "\n", encoding="utf-8")
-
-
-def _move(complete: Path, folder: Path) -> None:
-    """Rename `complete` to `folder`, unless the same dataset exists there by now."""
-    try:
-        complete.rename(folder)
-    except OSError as error:
-        there = folder / "parts.json"
-        if there.is_file() and there.read_bytes() == (complete / "parts.json").read_bytes():
-            return
-        raise FileExistsError(f"{folder} exists and contains another dataset") from error
 
 
 def _is_writable(cache: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import threading
 from collections import Counter
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_datasets.demo.dataset import draw_image, generate
+from fgvc_datasets.demo import drawing
+from fgvc_datasets.demo.drawing import draw_image, generate
 from fgvc_datasets.demo.scene import draw_scene
 from fgvc_datasets.demo.species import (
     CLASS_NAMES,
@@ -118,6 +120,20 @@ def test_generate_writes_images_and_ground_truth(tmp_path):
         assert stored.tobytes() == drawn.image.tobytes()
     assert {part: tuple(box) for part, box in truth["images"][path].items()} == drawn.parts
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]
+
+
+@pytest.mark.parametrize("executable", [sys.executable, "/bin/true", "/missing"])
+def test_several_processes_write_the_same_files(tmp_path, monkeypatch, executable):
+    generate(tmp_path / "one", 0, 32, COUNTS)
+    monkeypatch.setattr(drawing, "SHARE", 10)
+    monkeypatch.setattr(drawing, "_cores", lambda: 3)
+    monkeypatch.setattr(sys, "executable", executable)  # what another process does not draw, this one does
+    seen = []
+    generate(tmp_path / "three", 0, 32, COUNTS, lambda done, total: seen.append(done))
+    assert len(seen) == (16 if "python" in executable else 48)
+    folders = tmp_path / "one", tmp_path / "three"
+    one, three = ({path.relative_to(d): path.read_bytes() for path in d.rglob("*.*")} for d in folders)
+    assert one == three and len(one) == 49
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path):
