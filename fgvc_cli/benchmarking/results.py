@@ -233,6 +233,7 @@ def _feed(document: Mapping[str, Any]) -> Feed:
 def _row(document: Mapping[str, Any]) -> Row:
     explain = {name: _work(work) for name, work in document["explain"].items()}
     works = {name: _work(document[name]) for name in ("update", "predict", "epoch")}
+    works["bf16"] = _work(document.get("bf16"))  # which earlier versions did not measure
     return _typed(Row, {**document, **works, "explain": explain})
 
 
