@@ -55,9 +55,10 @@ class Silent(Sound):
         return [RunEnded(each.name) for each in super().ended(seconds)]
 
 
-class Sweeping(Sound):
+class Blaming(Sound):
     def cancel(self, names):
-        super().cancel(list(self.processes))
+        super().cancel(names)
+        self.cancelled.clear()
 
 
 class Leaving(Sound):
