@@ -120,7 +120,7 @@ def test_a_signal_ends_all_processes_and_one_goes_on(photos, tmp_path, number):
     assert children == 0 and "Interrupted" in rest
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {line["processes"] for line in lines} == {1, 2}
-    assert {line["train"]["images"] for line in lines} <= {26, 27}
+    assert all(24 <= line["train"]["images"] <= 27 for line in lines)  # two leave out what they cannot share
 
 
 @pytest.mark.slow
