@@ -180,7 +180,7 @@ def read_as(path: Path, parse: Callable[[dict[str, Any]], Parsed], remedy: str) 
         raise FgvcError(f"{path} is damaged: {error}. {remedy}") from error
 
 
-_hints = functools.cache(typing.get_type_hints)
+_hints: Callable[[type], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 def mismatch(value: Any, hint: Any, at: str = "") -> str:

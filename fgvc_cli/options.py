@@ -15,7 +15,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union
 
@@ -72,7 +72,7 @@ def describe(options: type) -> list[OptionInfo]:
     return list(_described(options))
 
 
-_hints = functools.cache(typing.get_type_hints)
+_hints: Callable[[type], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 @functools.cache
@@ -108,7 +108,7 @@ def build(options: type[T], values: Mapping[str, Any], where: str) -> T:
     Raises:
         UsageError: an option does not exist, or a value has the wrong type or is out of bounds.
     """
-    infos, hints = {info.name: info for info in _described(options)}, _hints(options)
+    infos, hints = {info.name: info for info in describe(options)}, _hints(options)
     converted = {}
     for name, value in values.items():
         if name not in infos:
