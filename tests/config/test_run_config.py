@@ -83,7 +83,7 @@ def test_a_file_selects_the_dataset_that_reads_it(tmp_path):
     (tmp_path / "photos.csv").mkdir()  # a folder is one whatever its name
     assert resolved({"dataset": {"data": str(tmp_path / "photos.csv")}}).dataset.component.spec.name == "folder"
     (tmp_path / "photos.zip").touch()
-    with pytest.raises(UsageError, match=r"photos.zip.*\.csv, \.tsv"):
+    with pytest.raises(UsageError, match=r"photos.zip.*\.csv, \.shards, \.tsv"):
         resolved({"dataset": {"data": str(tmp_path / "photos.zip")}})
 
 
