@@ -145,6 +145,20 @@ def test_pointing_game(tmp_path):
 
 
 @pytest.mark.slow
+def test_backbone_table(tmp_path):
+    kept, page = tmp_path / "rows.json", tmp_path / "page.md"
+    page.write_text("Text\n\n")
+    options = ["--models", "test_resnet", "test_vit", "--json", kept, "--table", page]
+    subprocess.run([sys.executable, str(BENCHMARKS / "backbone_table.py"), *options], check=True)
+    rows = json.loads(kept.read_text())
+    assert rows["test_resnet"]["between"] == "nothing" and rows["test_vit"]["between"] == "a norm"
+    assert rows["test_vit"]["gradients"] == "zero at 36 of 37"  # the classifier reads the class token alone
+    assert all(set(row["steps"].values()) == {"yes"} for row in rows.values())
+    lines = page.read_text().splitlines()
+    assert lines[0] == "Text" and len(lines) == 6
+
+
+@pytest.mark.slow
 def test_sam_package(tmp_path):
     pytest.importorskip("pytorch_optimizer")
     options = ["--backbone", "timm/test_resnet", "--batch-size", "4", "--rounds", "1"]
