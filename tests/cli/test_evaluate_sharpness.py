@@ -76,6 +76,7 @@ def test_the_tables_have_rises_and_files(fgvc, bee_run: Path, monkeypatch: pytes
     assert len(list((bee_run / "evaluation").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_several_runs_are_measured_and_drawn_together(fgvc, bee_run, another_run, here, landscapes) -> None:
     landscapes()
     ant_run = another_run("ant-run", {"ant": 0.8, "bee": 0.1, "cat": 0.1})
@@ -106,6 +107,7 @@ def test_runs_that_are_not_comparable_are_reported(fgvc, bee_run, another_run, h
     assert images in result.stderr and networks in result.stderr
 
 
+@pytest.mark.slow
 def test_other_images_can_be_selected(fgvc, bee_run: Path, tmp_path: Path) -> None:
     test = json.loads(measure(fgvc, bee_run, "--split", "test", "--json").stdout)
     assert test["runs"][0]["split"] == "test" and "not trained on these images" in test["notes"][0]
@@ -150,6 +152,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch):
     return stop
 
 
+@pytest.mark.slow
 def test_an_interruption_in_the_plane_keeps_the_rises(fgvc, bee_run: Path, stop_at) -> None:
     assert measure(fgvc, bee_run).exit_code == 0
     stop_at("plane", 3)
@@ -203,6 +206,7 @@ def test_bf16_is_used_only_on_request(fgvc, bee_run: Path, monkeypatch: pytest.M
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.slow
 def test_a_run_trained_on_train_and_val_is_measured_on_both(fgvc, bee_run: Path, tmp_path: Path) -> None:
     config = bee_run / "config.toml"
     config.write_text(config.read_text() + 'train_on = "train+val"\n')

@@ -60,7 +60,10 @@ def test_training_images_grow_and_evaluation_is_at_the_full_size(train, tmp_path
     "options",
     [
         {"head": "linear", "optimizer": "muon", "grad_accum_steps": 2, "freeze": "half", "head_init": "probe"},
-        {"head": "pim", "optimizer": "sam", "layer_decay": 0.7, "image_size": 128, "progressive_size": 96},
+        pytest.param(
+            {"head": "pim", "optimizer": "sam", "layer_decay": 0.7, "image_size": 128, "progressive_size": 96},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"head": "cmal", "ema": 0.9}, marks=pytest.mark.slow),
     ],
     ids=lambda options: options["head"],

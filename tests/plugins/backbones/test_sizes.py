@@ -47,7 +47,8 @@ def test_no_size_is_suggested_if_none_is_accepted(build, monkeypatch) -> None:
     assert not isinstance(caught.value, UsageError)
 
 
-@pytest.mark.parametrize(("size", "grid"), [(64, (4, 4)), pytest.param(768, (48, 48), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "grid"), [(64, (4, 4)), (768, (48, 48))])
 def test_gemma_has_maps_of_whole_patches(size: int, grid: tuple[int, int]) -> None:
     _, _, found = timm_backbone._examined("timm/gemma4_vit_167m", size, TimmOptions())  # by shapes: on the meta device
     assert {m.grid for m in found.maps} == {grid} and found.architecture == "transformer"
