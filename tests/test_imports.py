@@ -45,7 +45,9 @@ def test_no_library_message_names_an_option_of_the_command_line():
         HOST / "report" / "run_sections.py",  # pages show commands
         HOST / "report" / "study_sections.py",
         HOST / "report" / "audit_page.py",
-        PLUGINS / "fgvc_trackers" / "tensorboard.py",  # the command of another program
+        PLUGINS / "fgvc_trackers" / "tensorboard.py",  # the commands of other programs
+        PLUGINS / "fgvc_launchers" / "ray_cluster.py",
+        PLUGINS / "fgvc_launchers" / "slurm.py",
         HOST / "data" / "sending.py",  # an option of Docker
     }
     library = [p for p in (*HOST.rglob("*.py"), *PLUGINS.rglob("*.py")) if not p.is_relative_to(HOST / "cli")]

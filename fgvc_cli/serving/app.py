@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 PAGE = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"),
         "/page.js": ("page.js", "text/javascript")}  # fmt: skip
 HOW = "send files as multipart/form-data (curl -F image=@photo.jpg), or one image as the body"
+MANY_FILES = 1000
+"""In a form that is read at all, unless more images are allowed."""
 MAX_NAME = 200
 """Characters of a file name; the rest is dropped."""
 BODY = {
@@ -89,10 +91,13 @@ def build_app(model: ServedModel, names: Collection[str] = ("localhost",)) -> AS
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
-    for path, (file, media_type) in PAGE.items():
-        app.add_api_route(path, _static(file, media_type), include_in_schema=False)
-    app.add_api_route("/health", service.health)
-    app.add_api_route("/model", service.model)
+    app.add_exception_handler(Exception, _fault)
+    described = {"/health": service.health, "/model": service.model}
+    pages = {path: _static(file, media_type) for path, (file, media_type) in PAGE.items()}
+    for path, answer in {**pages, **described}.items():
+        app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)
+    for path, answer in described.items():  # in the schema by GET alone: two methods would share one identifier
+        app.add_api_route(path, answer)
     app.add_api_route("/predict", service.predict, methods=["POST"], openapi_extra=BODY)
     app.add_api_route("/explain", service.explain, methods=["POST"], openapi_extra=BODY)
     return Access(app, model.limits.max_upload, names)
@@ -167,13 +172,16 @@ async def read_uploads(request: Request, max_images: int) -> list[Upload]:
     if kind != "multipart/form-data":
         raise RefusedError(415, f"content type {kind[:100] or 'missing'}: {HOW}")
     uploads: list[Upload] = []
-    async with request.form() as form:
-        for field, part in form.multi_items():
-            if not isinstance(part, UploadFile):
-                raise RefusedError(422, f"{field[:100]} is no file; {HOW}")
-            if len(uploads) == max_images:
-                raise RefusedError(413, f"more than {counted(max_images, 'image')}; send them in several requests")
-            uploads.append(Upload((part.filename or "image")[:MAX_NAME], await part.read()))
+    try:
+        async with request.form(max_files=max(MANY_FILES, max_images + 1)) as form:
+            for field, part in form.multi_items():
+                if not isinstance(part, UploadFile):
+                    raise RefusedError(422, f"{field[:100]} is not a file; {HOW}")
+                if len(uploads) == max_images:
+                    raise RefusedError(413, f"more than {counted(max_images, 'image')}; send them in several requests")
+                uploads.append(Upload((part.filename or "image")[:MAX_NAME], await part.read()))
+    except ValueError as error:  # a character set that decodes nothing
+        raise RefusedError(400, f"the form cannot be read: {error}") from error
     if not uploads:
         raise RefusedError(422, f"no image; {HOW}")
     return uploads
@@ -200,8 +208,18 @@ async def _refused(_: Request, error: Any) -> Response:
 
 
 async def _http_error(request: Request, error: Any) -> Response:
-    what = {404: "there is no such page", 405: "another method is needed"}.get(error.status_code, str(error.detail))
-    return refusal(RefusedError(error.status_code, f"{request.method} {request.url.path[:100]}: {what}"))
+    methods = " or ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+    what = {404: "this address does not exist", 405: f"use {methods}"}.get(error.status_code, str(error.detail))
+    answer = refusal(RefusedError(error.status_code, f"{request.method} {request.url.path[:100]}: {what}"))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _fault(_: Request, error: Exception) -> Response:
+    """Answer an error of this server."""
+    message = describe_error(error, "`debug` shows where")
+    logger.warning(message, exc_info=error)
+    return refusal(RefusedError(500, message))
 
 
 async def _wrong_parameter(request: Request, error: Any) -> Response:

@@ -89,6 +89,7 @@ def _run(
     import uvicorn
 
     from fgvc_cli.serving.app import build_app
+    from fgvc_cli.serving.connections import connections
     from fgvc_cli.serving.model import ServedModel
 
     model = ServedModel(model_file, inference, taxonomy, limits)
@@ -97,6 +98,7 @@ def _run(
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what it complains of is in the answer
     config = uvicorn.Config(
         build_app(model, names),
+        http=connections(2 * limits.timeout),
         log_config=None,
         log_level=logging.CRITICAL,
         access_log=False,
@@ -104,6 +106,7 @@ def _run(
         proxy_headers=False,
         lifespan="off",
         ws="none",
+        backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(limits.timeout) + 1,
     )
     server, address = uvicorn.Server(config), listener.getsockname()
@@ -130,7 +133,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"`host={host}` is no address or name of this machine; use {LOOPBACK} or 0.0.0.0") from error
+        raise UsageError(f"`host={host}` is not an address of this machine; use {LOOPBACK} or 0.0.0.0") from error
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -141,7 +144,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"`host={host}` is no address of this machine; use {LOOPBACK} or 0.0.0.0") from error
+            raise UsageError(f"`host={host}` is not an address of this machine; use {LOOPBACK} or 0.0.0.0") from error
         cause = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
         raise FgvcError(f"port {port} of {host} {cause}; choose another `port`, or `port=0` for a free one") from error
     return listener

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+import fgvc_cli
 from fgvc_cli.cli.app import build_app
 from fgvc_cli.cli.lazy import builtin_commands
 
@@ -61,3 +62,17 @@ def test_its_updates_are_those_of_the_page_on_performance(page):
 
 def test_the_readme_is_short(page):
     assert len(page("README.md").text.splitlines()) < 150
+
+
+def test_every_page_is_reached(page):
+    for name in PAGES[1:]:
+        for index in ("README.md", "docs/index.md", "mkdocs.yml"):
+            if not (name == "docs/index.md" and index != "mkdocs.yml"):
+                link = name.removeprefix("" if index == "README.md" else "docs/")
+                assert re.search(rf"[( ]{re.escape(link)}(\)|\n|$)", page(index).text), f"{index} lacks {link}"
+
+
+def test_every_public_name_is_on_the_reference_page(page):
+    text = page("docs/reference.md").text  # specs and families are generated
+    names = [name for name in fgvc_cli.__all__ if not name.endswith(("Spec", "Family"))]
+    assert [name for name in names if f"::: fgvc_cli.{name}\n" not in text and f"`{name}`" not in text] == []

@@ -18,6 +18,7 @@ FORM = "multipart/form-data"
 NOT_AN_IMAGE = {"image": ("notes.txt", b"hello")}
 ODD_NAME = b'--a\r\nContent-Disposition: form-data; name="image"; filename="\\ud800"\r\n\r\nx\r\n--a--\r\n'
 ODD_FORM = f"{FORM}; boundary=a; charset=unicode_escape"
+NO_CHARSET = f"{FORM}; boundary=a; charset=undefined"
 DAMAGED = {"image": ("a.png", b"\x89PNG\r\n\x1a\n" + 40 * b"\0")}
 
 
@@ -79,6 +80,8 @@ def test_what_there_is_to_know(client):
     assert (card["backbone"]["name"], card["head"]["name"]) == ("timm/test_resnet", "linear")
     assert card["explainers"][0] == "gradcam" and "rollout" not in card["explainers"] and card["sets"]
     assert asked.get("/health").json() == {"status": "ok", "requests": 0}
+    assert [asked.head(path).status_code for path in ("/", "/health", "/model")] == [200] * 3
+    assert asked.post("/predict/x").status_code == 404 and asked.get("/predict").headers["allow"] == "POST"
     page = asked.get("/")
     assert "script-src 'self'" in page.headers["content-security-policy"] and "://" not in page.text
     assert set(asked.get("/openapi.json").json()["paths"]) == {"/health", "/model", "/predict", "/explain"}
@@ -91,10 +94,11 @@ def test_what_there_is_to_know(client):
         ("/predict", {"data": {"image": "a"}}, 415, "urlencoded"),
         ("/predict", {"content": b"x", "headers": {"Content-Type": FORM}}, 400, "boundary"),
         ("/predict", {"content": b"--a--\r\n", "headers": {"Content-Type": f"{FORM}; boundary=a"}}, 422, "no image"),
-        ("/predict", {"files": {"image": (None, b"text")}}, 422, "no file"),
+        ("/predict", {"files": {"image": (None, b"text")}}, 422, "not a file"),
         ("/predict", {"files": NOT_AN_IMAGE}, 422, "notes.txt: not an image"),
         ("/predict", {"files": DAMAGED}, 422, "a.png: "),
         ("/predict", {"content": ODD_NAME, "headers": {"Content-Type": ODD_FORM}}, 422, "not an image"),
+        ("/predict", {"content": ODD_NAME, "headers": {"Content-Type": NO_CHARSET}}, 400, "undefined"),
         ("/explain", {"files": NOT_AN_IMAGE}, 422, "notes.txt: not an image"),
         ("/predict?topk=3", {"files": DAMAGED}, 422, "Did you mean 'top_k'"),
         ("/predict?top_k=0", {"files": DAMAGED}, 422, "top_k"),
@@ -105,8 +109,8 @@ def test_what_there_is_to_know(client):
         ("/explain?target=eagle", {"files": DAMAGED}, 422, "eagle"),
         ("/explain?target=true", {"files": DAMAGED}, 422, "true class"),
         ("/explain", {"files": [("image", ("a", b"a")), ("image", ("b", b"b"))]}, 422, "2 images"),
-        ("/nowhere", {}, 404, "no such page"),
-        ("/model", {}, 405, "method"),
+        ("/nowhere", {}, 404, "/nowhere"),
+        ("/model", {}, 405, "use GET"),
         ("/predict", {"files": DAMAGED, "headers": {"Origin": "http://evil.example"}}, 403, "origin"),
         ("/predict", {"files": DAMAGED, "headers": {"Origin": "http://localhost:3000"}}, 403, "origin"),
         ("/predict", {"files": DAMAGED, "headers": {"Origin": "null"}}, 403, "origin"),
@@ -194,6 +198,15 @@ def test_an_error_of_a_component_is_one_line(client, photos, monkeypatch):
     monkeypatch.setattr(ServedModel, "predict", lambda *_: 1 / 0)
     asked = client()
     assert "ZeroDivisionError" in refused(asked.post("/predict", files=uploads(photos[:1])), 500)
+
+
+def test_an_error_of_the_server_is_one_line(client, monkeypatch):
+    from fgvc_cli.serving.turns import Turns
+
+    monkeypatch.setattr(Turns, "place", lambda _: 1 / 0)
+    asked = client()
+    asked._transport.raise_server_exceptions = False
+    assert "ZeroDivisionError" in refused(asked.post("/predict", files=DAMAGED), 500)
 
 
 def test_what_is_missing_or_wrong_is_said_before_anything_is_loaded(run, monkeypatch):

@@ -143,6 +143,19 @@ def test_clients_that_send_nonsense_or_leave(run, photos):
     assert code == 0 and "Traceback" not in err
 
 
+def test_idle_connections_are_bounded_and_closed(run, photos):
+    with serving(run, "--timeout", 2) as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+        idle[0].sendall(b"POST /predict HTTP/1.1\r\n")
+        idle[100].settimeout(20)
+        assert idle[100].recv(1) == b""
+        for connection in idle[1:]:
+            connection.close()
+        assert server.ask("/predict", photos[0].read_bytes())[0] == 200
+        code, err = server.stop()
+    assert code == 0 and "Traceback" not in err
+
+
 def test_port_in_use(run):
     with serving(run) as server:
         words = [sys.executable, "-m", "fgvc_cli", "serve", str(run), "--port", str(server.port)]
