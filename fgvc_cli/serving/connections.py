@@ -19,6 +19,7 @@ class Connection(H11Protocol):
     """
 
     patience = 120.0
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or refuse to."""
@@ -26,16 +27,20 @@ class Connection(H11Protocol):
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
         else:
-            self.loop.call_later(self.patience, self._check, None)
+            self._timer = self.loop.call_later(self.patience, self._check, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; a timer would keep the memory of the connection."""
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _check(self, last: Any) -> None:
         """Close the connection if its request is still the last one."""
-        if self.transport.is_closing():
-            return
         if self.cycle is last:
             self.transport.abort()
         else:
-            self.loop.call_later(self.patience, self._check, self.cycle)
+            self._timer = self.loop.call_later(self.patience, self._check, self.cycle)
 
 
 def connections(patience: float) -> type[Connection]:
