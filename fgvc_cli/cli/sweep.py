@@ -82,6 +82,11 @@ class SweepDisplay:
         rest = f"   {_left(left)}".rstrip(", ") if self._done < self._total else ""
         console.note(f"run {self._done}/{self._total}   {run.title}{top1}   {duration_text(seconds)}{rest}")
 
+    def pruned(self, run: PlannedRun, epochs: int) -> None:
+        """Print after which epoch a trial was pruned."""
+        self._done += 1
+        console.note(f"run {self._done}/{self._total}   {run.title}   pruned after epoch {epochs}")
+
     def failed(self, run: PlannedRun, reason: str) -> None:
         """Print immediately why a run failed: the user may want to stop and fix it."""
         self._done += 1

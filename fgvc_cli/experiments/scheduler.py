@@ -17,7 +17,7 @@ from fgvc_cli._version import __version__
 from fgvc_cli.contracts import Launcher, LaunchRun, LaunchStudy, RunEnded
 from fgvc_cli.errors import FgvcError
 from fgvc_cli.experiments.claims import Record, Watch, claim_file
-from fgvc_cli.experiments.folder import StudyFolder
+from fgvc_cli.experiments.folder import TRIAL, StudyFolder
 from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.experiments.worker import FolderCheck, Task, disk_is_full
 from fgvc_cli.registry import Registry
@@ -61,6 +61,9 @@ class SweepCallback(Protocol):
 
     def failed(self, run: PlannedRun, reason: str) -> None:
         """A run failed; the others continue."""
+
+    def pruned(self, run: PlannedRun, epochs: int) -> None:
+        """A trial of a search was stopped after some epochs, as a poor one."""
 
 
 @dataclass(frozen=True)
@@ -302,7 +305,7 @@ class _Scheduler:
         """Return whether a run is finished, pruned or failed, after passing that to the callback."""
         run = active.run
         if self.folder.is_pruned(run.name):
-            logger.info(f"{run.title}: pruned after epoch {len(self.folder.run(run.name).metrics)}")
+            self.callback.pruned(run, len(self.folder.run(run.name).metrics))
             return True
         if record is not None and record.state == "failed":
             self.callback.failed(run, record.reason)
@@ -351,8 +354,11 @@ class _Scheduler:
 
     def result(self) -> SweepResult:
         """Return the state of all runs."""
-        names = [run.name for run in self.runs if not run.trial]
         failures = self.folder.failures()
+        names = [run.name for run in self.runs]
+        if self.source is not None:  # those of the best trial, also if they ended before this sweep
+            of_folder = {*(run.name for run in self.folder.runs()), *failures}
+            names = sorted(name for name in of_folder if not TRIAL.match(name))
         return SweepResult(
             tuple(name for name in names if self.folder.run(name).finished),
             {name: failures[name].reason for name in names if name in failures},

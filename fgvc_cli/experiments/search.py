@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fgvc_cli import files
 from fgvc_cli.config.run_config import read_config
-from fgvc_cli.errors import FgvcError
+from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_cli.experiments.folder import PRUNED, TRIAL, StudyFolder
 from fgvc_cli.experiments.spaces import Space, spaces_of, with_values
 from fgvc_cli.experiments.study import Combination, PlannedRun, Study
@@ -71,11 +71,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """The search of a study in its folder; trials have `epochs` epochs, as a pruner needs to know."""
+    """The search of a study in its folder.
+
+    Attributes:
+        study: with spaces among its settings.
+        folder: of the study.
+        epochs: of a trial, as a pruner needs to know.
+        retry: failed runs to train again, with the numbers of the claims that say so.
+    """
 
     study: Study
     folder: StudyFolder
     epochs: int = 1
+    retry: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def cells(self) -> dict[str, tuple[Combination, list[Space]]]:
@@ -104,9 +112,14 @@ class Search:
             FgvcError: no trial is finished.
         """
         assert self.study.search is not None
+        if self.has_winner:
+            return self._open_winners(active)
         trials = self.trials()
-        interrupted = [each for each in trials if each.state == "started" and each.run.name not in active]
-        runs = [self._planned(each.number, each.cell, each.values) for each in interrupted][:room]
+        interrupted = [each for each in trials if self._is_open(each) and each.run.name not in active]
+        runs = [
+            self._planned(each.number, each.cell, each.values or self._ask(each.number, trials, each.cell)[1])
+            for each in interrupted
+        ][:room]
         taken = {trial.number for trial in trials} | {int(m[1]) for name in active if (m := TRIAL.match(name))}
         while len(runs) < room and len(taken) < self.study.search.trials:
             number = next(number for number in count(1) if number not in taken)
@@ -114,7 +127,45 @@ class Search:
             runs.append(self._planned(number, *self._ask(number, trials)))
         if runs or any(TRIAL.match(name) for name in active):
             return runs
-        return [run for run in self.winners() if run.name not in active and self.folder.state(run.name) != "failed"]
+        return self._open_winners(active)
+
+    @property
+    def has_winner(self) -> bool:
+        """Whether the best settings have been trained: the test split was scored, so no trial may follow."""
+        return bool(self.folder.runs())
+
+    def check_trials(self) -> None:
+        """Raise `UsageError` if the study wants more trials after the best settings have been trained."""
+        assert self.study.search is not None
+        numbers = {trial.number for trial in self.trials()}
+        if self.has_winner and len(numbers) < self.study.search.trials:
+            raise UsageError(
+                f"`search.trials={self.study.search.trials}`: the best of {counted(len(numbers), 'trial')} has been "
+                f"trained and scored on the test split; for more trials, start a new study with "
+                f"`config={self.folder.study_file}`"
+            )
+
+    def _is_open(self, trial: Trial) -> bool:
+        return trial.state == "started" or (trial.state == "failed" and self._is_retried(trial.run.name))
+
+    def _is_retried(self, name: str) -> bool:
+        """Return whether a failed run is to be trained again, and has not been claimed since."""
+        record = self.folder.record(name)
+        return record is not None and self.retry.get(name) == record.number
+
+    def _open_winners(self, active: Collection[str]) -> list[PlannedRun]:
+        return [
+            run
+            for run in self.winners()
+            if run.name not in active and (self.folder.state(run.name) != "failed" or self._is_retried(run.name))
+        ]
+
+    def ended(self) -> int:
+        """Return the number of trials and runs of the best one that have ended and are not retried."""
+        failed = [name for name in self.folder.failures() if not TRIAL.match(name) and not self._is_retried(name)]
+        finished = [run.name for run in self.folder.runs() if run.finished]
+        trials = [each for each in self.trials() if self.has_winner or not self._is_open(each)]
+        return len(trials) + len({*failed, *finished})
 
     def winners(self) -> list[PlannedRun]:
         """Return the runs of the best trial's settings that are not finished, each with a seed that no trial had.
@@ -204,10 +255,15 @@ class Search:
         pruned = self.folder.is_pruned(name)
         return Trial(number, run, cell, "pruned" if pruned else "failed" if has_failed else "started", values, curve)
 
-    def _ask(self, number: int, trials: list[Trial]) -> tuple[str, dict[str, Any]]:
-        """Return the combination and the values of a trial, which follow from its number and the other trials."""
+    def _ask(self, number: int, trials: list[Trial], cell: str = "") -> tuple[str, dict[str, Any]]:
+        """Return the combination and the values of a trial, which follow from its number and the other trials.
+
+        A trial that failed before it wrote its values keeps its combination, `cell`.
+        """
         trial = self._told(trials, number).ask()
-        cell = str(trial.suggest_categorical(CELL, list(self.cells))) if len(self.cells) > 1 else next(iter(self.cells))
+        if not cell and len(self.cells) > 1:
+            cell = str(trial.suggest_categorical(CELL, list(self.cells)))
+        cell = cell or next(iter(self.cells))
         return cell, {
             space.name: trial._suggest(self._parameter(cell, space), space.distribution)
             for space in self.cells[cell][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,8 @@ class Space:
             UsageError: a key is missing, unknown or invalid, or the setting decides what trials are scored on.
         """
         what = f"search space of `{'.'.join(path)}`"
+        if len(path) < 2:
+            raise UsageError(f"{what}: a space stands for the value of one setting, such as `{path[0]}.lr`")
         for key in table:
             if key not in KEYS:
                 raise UsageError(f"{what}: unknown key '{key}'.{did_you_mean(key, KEYS)} Keys: {', '.join(KEYS)}")
@@ -94,8 +97,8 @@ class Space:
         low, high, step, log = (table.get(key) for key in ("low", "high", "step", "log"))
         numbers = {"low": low, "high": high, **({} if step is None else {"step": step})}
         for key, value in numbers.items():
-            if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
-                raise UsageError(f"{what}: {key}={value}: expected a number; give low and high, or choices")
+            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+                raise UsageError(f"{what}: {key}={value}: expected a finite number; give low and high, or choices")
         assert isinstance(low, int | float) and isinstance(high, int | float)
         if low >= high:
             raise UsageError(f"{what}: low={low} must be less than high={high}")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fgvc_cli.experiments.claims import EXPIRY_SECONDS, Record, Watch, claim_file
-from fgvc_cli.experiments.folder import StudyFolder, find_study
+from fgvc_cli.experiments.folder import TRIAL, StudyFolder, find_study
 from fgvc_cli.experiments.planning import SweepRequest, plan
+from fgvc_cli.experiments.search import Search
 from fgvc_cli.registry import Registry
 
-RunState = Literal["finished", "running", "failed", "lost", "interrupted", "waiting"]
+RunState = Literal["finished", "pruned", "running", "failed", "lost", "interrupted", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,34 @@ def study_status(path: Path, registry: Registry) -> StudyStatus:
         UsageError: a component is not installed.
     """
     folder = find_study(path)
-    runs = plan(SweepRequest(file=folder.study_file), registry).runs()
-    return StudyStatus(folder.path, tuple(_run_status(folder, run.name, time.time()) for run in runs))
+    study = plan(SweepRequest(file=folder.study_file), registry)
+    names = [run.name for run in study.runs()] if study.search is None else _names_of_search(Search(study, folder))
+    return StudyStatus(folder.path, tuple(_run_status(folder, name, time.time()) for name in names))
+
+
+def _names_of_search(search: Search) -> list[str]:
+    """Return the names of the trials and of the runs of the best one; "trial-0004", "best-seed1" if not known yet."""
+    assert search.study.search is not None
+    folder, claims = search.folder, search.folder.claims.glob("*.1.json")
+    claimed = {file.name.removesuffix(".1.json") for file in claims}
+    trials = {name: int(m[1]) for name in {*(t.name for t in folder.trials()), *claimed} if (m := TRIAL.match(name))}
+    unknown = sorted({*range(1, search.study.search.trials + 1)} - {*trials.values()})
+    unknown = unknown[: max(0, search.study.search.trials - len(trials))]
+    best = search.best()
+    known = best is not None and (search.has_winner or search.ended() >= search.study.search.trials)
+    stem = best.cell if best is not None and known else "best"
+    numbered = {**trials, **{f"trial-{number:04d}": number for number in unknown}}
+    return [
+        *sorted(numbered, key=lambda name: (numbered[name], name)),
+        *(f"{stem}-seed{seed}" for seed in search.study.winner_seeds),
+    ]
 
 
 def _run_status(folder: StudyFolder, name: str, now: float) -> RunStatus:
     record, state = folder.record(name), folder.state(name)
+    if folder.is_pruned(name):
+        epochs = len(folder.run(name).metrics)
+        return RunStatus(name, "pruned", "" if record is None else record.host, text=f"after epoch {epochs}")
     if record is None:
         reasons = {"failed": lambda: folder.failures()[name].reason}
         found: RunState = "interrupted" if state == "started" else state

@@ -261,6 +261,8 @@ def _expand(cell: Mapping[str, Any], where: str) -> Iterator[tuple[str, Layer]]:
     name = cell.get("name", "")
     if not isinstance(name, str) or not _is_folder_name(name):
         raise UsageError(f"{where}: name={name!r} is not a valid folder name")
+    if name.startswith("trial-"):
+        raise UsageError(f"{where}: name={name!r}: names that start with trial- are those of the trials of a search")
     if name and len(combinations) > 1:
         raise UsageError(f"{where}: '{name}' names {len(combinations)} combinations; drop the name or split the cell")
     return ((name, layer) for layer in combinations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,9 +165,13 @@ class Sweep:
         Raises:
             FgvcError: no run is finished.
         """
+        source = None
         if self.study.search is not None:
-            callback.planned(0, self.study.search.trials + len(self.study.seeds))
-        source = None if self.study.search is None else Search(self.study, folder).next_runs
+            failed = {name: folder.record(name) for name in folder.failures()} if retry_failed else {}
+            retry = {name: record.number for name, record in failed.items() if record is not None}
+            search = Search(self.study, folder, retry=retry)
+            callback.planned(search.ended(), self.study.search.trials + len(self.study.seeds))
+            source = search.next_runs
         result = run_study(folder, self.study, launcher, self.registry, callback, options, retry_failed, source)
         if not result.finished:
             name, reason = next(iter(result.failed.items()), ("", "there are none"))
@@ -222,4 +227,20 @@ def _sweep(study: Study, registry: Registry, folder: StudyFolder | None = None) 
     """Resolve the combinations of a study."""
     if study.search is not None:
         require_optuna()
+        if folder is not None:
+            Search(study, folder).check_trials()
+    if folder is not None:
+        _check_folds(study, folder)
     return Sweep(study, resolve_combinations(study, registry), registry, folder)
+
+
+def _check_folds(study: Study, folder: StudyFolder) -> None:
+    """Raise `UsageError` if a run has started with another number of folds: its images are divided differently."""
+    for run in folder.runs():
+        with suppress(OSError, ValueError):  # resuming the run will report the error
+            of_run = tomllib.loads(run.config_file.read_text(encoding="utf-8-sig")).get("train", {}).get("folds", 0)
+            if of_run != study.folds:
+                raise UsageError(
+                    f"`folds={study.folds}`: {run.name} has started with {f'{of_run} folds' if of_run else 'none'}; "
+                    f"restore that, or start a new study with `config={folder.study_file}`"
+                )

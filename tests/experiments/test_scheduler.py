@@ -66,6 +66,8 @@ class Recorder:
     def finished(self, run, summary, seconds, left):
         self.done.append(run.name)
 
+    def pruned(self, run, epochs): ...
+
     def failed(self, run, reason):
         self.failures[run.name] = reason
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fgvc_cli.experiments.folder import PRUNED, StudyFolder
 from fgvc_cli.experiments.planning import SweepRequest, plan, resolve_combinations
 from fgvc_cli.experiments.search import Search
 from fgvc_cli.experiments.spaces import Space
+from fgvc_cli.experiments.status import study_status
 from fgvc_cli.experiments.study import PlannedRun, Study
 from fgvc_cli.registry import get_registry
 from fgvc_cli.testing.tracker import summary_of
@@ -90,6 +92,32 @@ def test_a_search_goes_on_from_the_run_folders_alone(search, tmp_path) -> None:
     assert [record["state"] for record in again.records()].count("finished") == 4
 
 
+def test_failed_trials_are_retried_until_the_best_settings_are_trained(search) -> None:
+    found = search("search.trials = 3\n")
+    folder, token = found.folder, "of a launch"
+    first, second, third = found.next_runs(3, [])
+    folder.fail(first, "no memory", token)  # before it wrote its settings
+    end(folder, second, 0.5)
+    end(folder, third, 0.1, finished=False)
+    folder.fail(third, "no memory", token)
+    retry = {name: folder.record(name).number for name in folder.failures()}
+    assert [run.seed for run in found.next_runs(3, [])] == [1] and found.ended() == 3
+    again = Search(found.study, folder, retry=retry)
+    assert [(run.name, lr(_settings(run))) for run in again.next_runs(3, [])] == [
+        (run.name, lr(_settings(run))) for run in (first, third)
+    ]
+    status = study_status(folder.path, get_registry())
+    assert status.counts == {"finished": 1, "failed": 2, "waiting": 1} and again.ended() == 1
+    folder.fail(first, "no memory", token)
+    assert [run.name for run in again.next_runs(3, [])] == [third.name]  # once
+    (winner,) = found.next_runs(3, [])
+    end(folder, winner, 0.9)
+    assert again.next_runs(3, []) == []  # the test split has been scored
+    found.check_trials()
+    with pytest.raises(UsageError, match="4"):
+        Search(replace(found.study, search=replace(found.study.search, trials=4)), folder).check_trials()
+
+
 def test_combinations_with_their_own_spaces_are_one_more_choice(search) -> None:
     cells = CELL.format(lr=LR) + CELL.format(lr="{ choices = [0.5, 0.25] }").replace('"linear"', '"cmal"')
     cells = cells.replace("[[cells]]", "train.epochs = { low = 2, high = 6, step = 2 }\n[[cells]]", 1)
@@ -127,6 +155,7 @@ def test_a_poor_trial_is_pruned(search, pruner: str) -> None:
         ("{ low = 1, high = 0.1 }", "less"),
         ("{ low = 0, high = 0.1, log = true }", "above 0"),
         ("{ low = 0.1 }", "high"),
+        ("{ low = 0.1, high = inf }", "finite"),
         ("{ low = 0.1, high = 1, stp = 2 }", "step"),
         ("{ choices = [] }", "choices"),
         ("{ low = -1.0, high = 1.0 }", "-1"),
@@ -143,6 +172,7 @@ def test_invalid_spaces_are_refused(space: str, fact: str, search) -> None:
     [
         ("train.schedule = { low = 1, high = 2 }\n", "schedule"),
         ("train.val_fraction = { low = 0.1, high = 0.2 }\n", "val_fraction"),
+        ("train = { low = 1, high = 2 }\n", "one setting"),
         ("train.eochs = { low = 1, high = 2 }\n", "eochs"),
         ("train.train_on = 'train+val'\n", "validation"),
         ("folds = 3\n", "folds"),

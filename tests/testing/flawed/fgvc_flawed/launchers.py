@@ -55,6 +55,11 @@ class Silent(Sound):
         return [RunEnded(each.name) for each in super().ended(seconds)]
 
 
+class Sweeping(Sound):
+    def cancel(self, names):
+        super().cancel(list(self.processes))
+
+
 class Blaming(Sound):
     def cancel(self, names):
         super().cancel(names)

@@ -152,6 +152,7 @@ exporter | chatty | its script predicts the same | Chatty | separated by tabs
 exporter | crashing | its script predicts the same | Crashing | a script that runs
 launcher | in-process | calls the work of each run once | InProcess | shared one
 launcher | quiet | reports work that did not return | Silent | one line
+launcher | sweeping | cancels runs | Sweeping |
 launcher | blaming | cancels runs | Blaming |
 launcher | leaving | leaves no process behind | Leaving |
 launcher | trusting | checks the study folder | Trusting | start() returned
