@@ -65,7 +65,7 @@ def test_the_rise_begins_with_the_gradients_norm_and_the_weights_come_back(small
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("efficientvit_m0", 64),
+        pytest.param("efficientvit_m0", 64, marks=pytest.mark.slow),
         pytest.param("efficientformer_l1", 224, marks=pytest.mark.slow),
         pytest.param("levit_128s", 64, marks=pytest.mark.slow),
         pytest.param("tiny_vit_5m_224", 64, marks=pytest.mark.slow),

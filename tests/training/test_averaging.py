@@ -77,7 +77,7 @@ def test_the_average_is_validated_and_saved(train, tmp_path):
     "options",
     [
         {"head": "linear", "optimizer": "muon", "grad_accum_steps": 2},
-        {"head": "pim", "optimizer": "sam", "layer_decay": 0.7},
+        pytest.param({"head": "pim", "optimizer": "sam", "layer_decay": 0.7}, marks=pytest.mark.slow),
         pytest.param({"head": "cmal", "average_epochs": 2, "logit_adjustment": 1.0}, marks=pytest.mark.slow),
     ],
     ids=lambda options: options["head"],

@@ -70,7 +70,11 @@ def test_stages_are_frozen_and_unfrozen_deepest_first(train, tmp_path, head):
 
 @pytest.mark.parametrize(
     ("head", "optimizer", "batch"),
-    [("linear", "adamw", 7), ("pim", "sam", 3), pytest.param("cmal", "sgd", 9, marks=pytest.mark.slow)],
+    [
+        ("linear", "adamw", 7),
+        pytest.param("pim", "sam", 3, marks=pytest.mark.slow),
+        pytest.param("cmal", "sgd", 9, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_resumes_bit_for_bit_before_at_and_after_unfreezing(
     train, resume, interrupt_at, assert_same, tmp_path, head, optimizer, batch

@@ -61,7 +61,7 @@ class HalfMaps(Callback):
     [
         ("linear", "sgd", {"grad_accum_steps": 2, "label_smoothing": 0.1, "ema": 0.9}),
         ("linear", "adamw", {"sampling": "class"}),
-        ("pim", "sam", {}),
+        pytest.param("pim", "sam", {}, marks=pytest.mark.slow),
         pytest.param("cmal", "sgd", {}, marks=pytest.mark.slow),
         pytest.param("cmal", "sam", {}, marks=pytest.mark.slow),
     ],
