@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -130,6 +130,14 @@ class _Indexed:
     def __len__(self) -> int:
         return len(self.chosen)
 
+    def names(self) -> Iterator[str]:
+        """Yield shard and name of each image, several times as fast as one by one."""
+        index, joined = self.of, self.of.names.tobytes()
+        ends = index.ends[self.chosen]
+        starts = np.where(self.chosen > 0, index.ends[self.chosen - 1], 0)
+        for shard, start, end in zip(index.shard[self.chosen].tolist(), starts.tolist(), ends.tolist(), strict=True):
+            yield f"{index.shards[shard]}/{joined[start:end].decode('utf-8', 'surrogateescape')}"
+
 
 class Images(_Indexed, Sequence[ShardImage]):
     """The images of a split; an object exists only while it is used."""
@@ -151,6 +159,12 @@ class Images(_Indexed, Sequence[ShardImage]):
         shard, size, offset = index.shards[index.shard[image]], int(index.size[image]), int(index.offset[image])
         return ShardImage(f"{shard}/{index.name(image)}", size, offset, self.base, shard)
 
+    def __iter__(self) -> Iterator[ShardImage]:
+        index, chosen = self.of, self.chosen
+        columns = (index.shard[chosen].tolist(), index.size[chosen].tolist(), index.offset[chosen].tolist())
+        for name, shard, size, offset in zip(self.names(), *columns, strict=True):
+            yield ShardImage(name, size, offset, self.base, index.shards[shard])
+
 
 class Keys(_Indexed, Sequence[str]):
     """The keys of the images of a split."""
@@ -166,3 +180,6 @@ class Keys(_Indexed, Sequence[str]):
             return [self[i] for i in range(*position.indices(len(self)))]
         image = int(self.chosen[position])
         return f"{self.of.shards[self.of.shard[image]]}/{self.of.name(image)}"
+
+    def __iter__(self) -> Iterator[str]:
+        return self.names()
