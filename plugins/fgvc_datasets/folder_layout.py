@@ -65,6 +65,9 @@ def find_layout(folder: Path, options: FolderOptions) -> Layout:
 
 def _check_folder(folder: Path) -> None:
     if not folder.exists():
+        if schemes := [i for i, part in enumerate(folder.parts) if part.endswith(":") and len(part) > len("C:")]:
+            url = "/".join([f"{folder.parts[schemes[0]]}/", *folder.parts[schemes[0] + 1 :]])
+            raise FgvcError(f"{url} is a URL; index the shards there (fgvc data index {url}), and give the index")
         parent = folder.parent
         near = did_you_mean(folder.name, [path.name for path in parent.iterdir()]) if parent.is_dir() else ""
         raise FgvcError(f"{folder}: no such folder.{near}" if near else f"{folder}: no such folder")
@@ -305,5 +308,7 @@ def _no_classes(top: ImageFolder) -> str:
         beside = [path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
         meant = f"; if it is one of the classes in {parent}, give that" if len(beside) > 1 else ""
         return f"{top.path} has {_images(len(top.images))} but no class folders; {expected}{meant}"
+    if next(top.path.rglob("*.tar"), None) is not None:
+        return f"{top.path} contains tar files and no images; index them (fgvc data index), and give the index"
     is_empty = next(top.path.iterdir(), None) is None
     return f"{top.path} {'is empty' if is_empty else 'contains no images'}; {expected}"

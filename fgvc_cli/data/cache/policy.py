@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fgvc_cli import files, settings
 from fgvc_cli.config.train_options import AugmentOptions
-from fgvc_cli.contracts import Dataset, Preprocessing, Split
+from fgvc_cli.contracts import Dataset, EncodedImage, Preprocessing, Split
 from fgvc_cli.data.augmentation import Augmentation
 from fgvc_cli.data.cache import index, store
 from fgvc_cli.data.cache.index import CacheTooLarge
@@ -74,7 +74,8 @@ def training_cache(
         preprocessing, augment: applied to the images.
 
     Raises:
-        FgvcError: `mode` is "on", and the images do not fit or the cache directory cannot be used.
+        FgvcError: `mode` is "on", and the images do not fit, they are not in files of their own, or the cache directory
+            cannot be used.
     """
     cache = TrainingCache()
     if mode == "off" or (mode == "auto" and not settings.current().cache_limit):
@@ -87,6 +88,11 @@ def training_cache(
             cache.notes.append("training images are decoded in every epoch: `augment.before_resize` needs them whole")
         elif split is not None and len(split) and all(isinstance(image, str | os.PathLike) for image in split.images):
             by_resize.setdefault(resize, {})[name] = split
+        elif mode == "on" and split is not None and len(split) and isinstance(split.images[0], EncodedImage):
+            raise FgvcError(
+                f"`train.cache=on`: images in files of their own can be cached, and those of {dataset.name} are not; "
+                "leave it out"
+            )
     for resize, splits in by_resize.items():
         what = f"decoded images ({' and '.join(splits)}, {resize.description})"
         try:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fgvc_cli
 from fgvc_cli.config.train_options import TrainOptions
 from fgvc_cli.contracts import DatasetRequest
 from fgvc_cli.data.acquisition.indexing import index_shards
@@ -179,3 +180,12 @@ def test_shards_that_cannot_be_used(shards, tmp_path):
         index(tmp_path / "empty")
     with pytest.raises(UsageError, match="ends in .shards"):
         index(shards, out=tmp_path / "x.txt")
+
+
+def test_errors_say_how_to_train_on_shards(shards, tmp_path):
+    settings = {"backbone": "timm/test_resnet", "weights": "none", "epochs": 1, "out": tmp_path / "run"}
+    for data in (shards, "s3://bucket/birds"):
+        with pytest.raises(FgvcError, match="fgvc data index"):
+            fgvc_cli.train(data=data, **settings)
+    with pytest.raises(FgvcError, match=r"train\.cache=on"):
+        fgvc_cli.train(data=index(shards, shards / "classes.txt"), settings={"train.cache": "on"}, **settings)
