@@ -332,15 +332,16 @@ def test_ctrl_c_at_torchrun_saves_once(photos, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "line"),
+    ("data", "arguments", "line"),
     [
-        (["--head", "liner"], "Did you mean"),
-        (["--data", "nowhere"], "nowhere"),
-        (["--weights", "nothing.safetensors"], "no such file"),
+        (None, ["--head", "liner"], "Did you mean"),
+        ("nowhere", [], "nowhere"),
+        (None, ["--weights", "nothing.safetensors"], "no such file"),
     ],
 )
-def test_what_fails_is_said_once_and_by_nobody_else(photos, tmp_path, arguments, line):
-    done = torchrun("-m", "fgvc_cli", "train", *settings(photos), "--out", tmp_path / "run", *arguments)
+def test_what_fails_is_said_once_and_by_nobody_else(photos, tmp_path, data, arguments, line):
+    given = [*settings(data or photos), *arguments]
+    done = torchrun("-m", "fgvc_cli", "train", *given, "--out", tmp_path / "run")
     assert done.returncode != 0
     assert done.stderr.count("fgvc: error: ") == 1, done.stderr
     assert line in done.stderr
