@@ -39,8 +39,8 @@ COST = 6
 """A trial takes at most about as long as this many updates: two warm up, up to four are timed, and two predictions."""
 SHARE = 0.02
 """Largest fraction of a training that a trial may take."""
-HOPELESS = 1.5
-"""A first update in bf16 that takes this many times as long as in fp32 ends the trial."""
+HOPELESS = 3.0
+"""A first update in bf16 that takes this many times as long as in fp32 ends the trial; it includes one-time work."""
 PRECISIONS: tuple[Precision, Precision] = ("fp32", "bf16")
 
 Timer = Callable[[Callable[[], object], Precision], float]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tarfile
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from fgvc_cli.errors import FgvcError, UsageError
 from fgvc_datasets.options import ShardsOptions
 from fgvc_datasets.shards.index import Index, load_index
 from fgvc_datasets.shards.store import filesystem, is_url
+
+T = TypeVar("T")
 
 HEADER = tarfile.BLOCKSIZE
 """Bytes of the tar header before each file."""
@@ -121,14 +124,29 @@ class ShardImage(EncodedImage):
         return data[HEADER:]
 
 
-class _Indexed:
-    """Some of the images of an index, held as their positions."""
+class _Indexed(Sequence[T]):
+    """What belongs to some of the images of an index, which are held as their positions."""
 
     def __init__(self, index: Index, chosen: np.ndarray) -> None:
         self.of, self.chosen = index, chosen
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    @abstractmethod
+    def at(self, position: int) -> T:
+        """Return what belongs to one image."""
+
+    @overload
+    def __getitem__(self, position: int) -> T: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[T]: ...
+
+    def __getitem__(self, position: int | slice) -> T | list[T]:
+        if isinstance(position, slice):
+            return [self.at(i) for i in range(*position.indices(len(self)))]
+        return self.at(position)
 
     def names(self) -> Iterator[str]:
         """Yield shard and name of each image, several times as fast as one by one."""
@@ -139,22 +157,15 @@ class _Indexed:
             yield f"{index.shards[shard]}/{joined[start:end].decode('utf-8', 'surrogateescape')}"
 
 
-class Images(_Indexed, Sequence[ShardImage]):
+class Images(_Indexed[ShardImage]):
     """The images of a split; an object exists only while it is used."""
 
     def __init__(self, index: Index, base: str, chosen: np.ndarray) -> None:
         super().__init__(index, chosen)
         self.base = base
 
-    @overload
-    def __getitem__(self, position: int) -> ShardImage: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> list[ShardImage]: ...
-
-    def __getitem__(self, position: int | slice) -> ShardImage | list[ShardImage]:
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(len(self)))]
+    def at(self, position: int) -> ShardImage:
+        """Return an image."""
         index, image = self.of, int(self.chosen[position])
         shard, size, offset = index.shards[index.shard[image]], int(index.size[image]), int(index.offset[image])
         return ShardImage(f"{shard}/{index.name(image)}", size, offset, self.base, shard)
@@ -166,18 +177,11 @@ class Images(_Indexed, Sequence[ShardImage]):
             yield ShardImage(name, size, offset, self.base, index.shards[shard])
 
 
-class Keys(_Indexed, Sequence[str]):
+class Keys(_Indexed[str]):
     """The keys of the images of a split."""
 
-    @overload
-    def __getitem__(self, position: int) -> str: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> list[str]: ...
-
-    def __getitem__(self, position: int | slice) -> str | list[str]:
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(len(self)))]
+    def at(self, position: int) -> str:
+        """Return a key."""
         image = int(self.chosen[position])
         return f"{self.of.shards[self.of.shard[image]]}/{self.of.name(image)}"
 
